@@ -1,0 +1,224 @@
+"""The frequency code of one map: principal axes, cosine transform, one step, two bands, entropy-coded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from cache.entropy import coder
+from cache.quality import cell_cosine
+from cache.quantise import Band, coded
+from cache.series import WHOLE, Box, Grid, cutoff, dct, held, series
+
+Code = dict[str, bytes]
+BANDS = ("low", "high")
+_KEY = "bandpass-codec"
+
+
+@dataclass(frozen=True, eq=False)
+class Codec:
+    """Codes maps of shape (C, h, w); immutable, picklable, and the same after saving and loading, bit for bit.
+
+    The coded space is that of the K principal components of the centred, scaled channels, multiplied by one number so
+    that the mean variance over the K kept components is 1 on the training statistics.
+
+    Attributes:
+        mean: (C,) float32, mean of each channel.
+        scale: (C,) float32, standard deviation of each channel.
+        basis: (C, K) float32, orthonormal principal axes as columns, each with its largest entry positive.
+        variances: (K, h, w) float32, expected squares of the cosine coefficients in the coded space.
+        gain: the number that makes the mean variance 1.
+        step: the quantiser's step in the coded space.
+        dead_zone: half the width of the zero bin, in steps.
+        lost: summed expected squares, in the coded space, of the components that are not kept.
+        asked: the fidelity that was asked for.
+        reached: the fidelity on the held-out calibration maps.
+        spread: the standard deviation of the fidelity of one held-out map.
+        held_out: how many maps were held out.
+        images: how many calibration maps were seen, the held-out ones included.
+        entropy: the name of the entropy coder.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    basis: Tensor
+    variances: Tensor
+    gain: float
+    step: float
+    dead_zone: float
+    lost: float
+    asked: float
+    reached: float
+    spread: float
+    held_out: int
+    images: int
+    entropy: str = "zstd"
+
+    @property
+    def components(self) -> int:
+        """K, the number of principal components kept; at most C."""
+        return self.basis.shape[1]
+
+    @property
+    def grid(self) -> Grid:
+        """Rows and columns of the native grid."""
+        return self.variances.shape[1], self.variances.shape[2]
+
+    @property
+    def cutoff(self) -> int:
+        """2r: the low band is max(u, v) < cutoff."""
+        return cutoff(self.grid)
+
+    @cached_property
+    def bands(self) -> dict[str, Band]:
+        """Which coefficients each band codes, and in which order."""
+        variances = self.variances.numpy()
+        kept = coded(variances, self.step)
+        low = np.zeros_like(kept)
+        corner = (min(self.cutoff, self.grid[0]), min(self.cutoff, self.grid[1]))
+        low[:, : corner[0], : corner[1]] = True
+        reach = np.argwhere(kept.any(0)).max(0) + 1
+        whole = (max(corner[0], int(reach[0])), max(corner[1], int(reach[1])))
+        return {
+            name: Band.of(variances, kept & mask, extent=extent, step=self.step, dead_zone=self.dead_zone)
+            for name, mask, extent in (("low", low, corner), ("high", ~low, whole))
+        }
+
+    @cached_property
+    def band_deviation(self) -> dict[str, float]:
+        """The expected root mean square over components and cells of each band on the native grid, in the coded space.
+
+        Of coded coefficients only: what a decoded target has. 0.0 for a band in which nothing is coded.
+        """
+        return {band: float(np.sqrt(self._energy(band, self.grid) / self.variances.numel())) for band in BANDS}
+
+    def expected_share(self, grid: Grid, *, band: str = "high", box: Box = WHOLE) -> float:
+        """The share of a band's coded energy that `grid` can hold over `box`, in [0, 1]; 0.0 for an empty band."""
+        held_grid = (held(grid[0], box[2] - box[0], self.grid[0]), held(grid[1], box[3] - box[1], self.grid[1]))
+        whole = self._energy(band, self.grid)
+        return self._energy(band, held_grid) / whole if whole else 0.0
+
+    def _energy(self, band: str, grid: Grid) -> float:
+        used = self.bands[band]
+        _, u, v = np.unravel_index(used.places, (self.components, *used.extent))
+        squares = (used.deviations.astype(np.float64) * self.step) ** 2
+        return float(squares[(u < grid[0]) & (v < grid[1])].sum())
+
+    def project(self, features: Tensor) -> Tensor:
+        """Raw teacher maps (..., C, h, w) -> principal components (..., K, h, w) in the coded space, float32."""
+        return self._project(self._normalise(features))
+
+    def inverse(self, components: Tensor) -> Tensor:
+        """Principal components (..., K, h, w) -> raw teacher maps (..., C, h, w); for reports, not for losses."""
+        back = (self.scale[:, None] * self.basis / self.gain).to(components)
+        return _mix(back, components) + self.mean.to(components)[:, None, None]
+
+    def _normalise(self, features: Tensor) -> Tensor:
+        shape = (len(self.mean), *self.grid)
+        if tuple(features.shape[-3:]) != shape:
+            raise ValueError(
+                f"expected features of shape (..., {shape[0]}, {shape[1]}, {shape[2]}), got {tuple(features.shape)}"
+            )
+        features = features.to(torch.float32)
+        return (features - self.mean.to(features)[:, None, None]) / self.scale.to(features)[:, None, None]
+
+    def _project(self, normal: Tensor) -> Tensor:
+        return _mix((self.basis.T * self.gain).to(normal), normal)
+
+    def encode(self, feature: Tensor) -> Code:
+        """Code one raw teacher map (C, h, w) of any float type.
+
+        Raises:
+            ValueError: the shape is not the codec's, or a value is infinite or undefined.
+        """
+        with torch.no_grad():
+            coefficients = dct(self.project(feature)).cpu().numpy()
+        return {
+            name: coder(self.entropy).encode(
+                band.integers(coefficients, step=self.step, dead_zone=self.dead_zone), band.deviations
+            )
+            for name, band in self.bands.items()
+        }
+
+    def encode_batch(self, features: Tensor) -> list[Code]:
+        """Code raw teacher maps (N, C, h, w), each for itself: the bytes do not depend on the batch."""
+        return [self.encode(feature) for feature in features]
+
+    def coefficients(self, code: Mapping[str, bytes], band: str = "all") -> Tensor:
+        """The cosine coefficients (K, U, V) of a code, float32, in the coded space.
+
+        The low band fills the corner U = V = cutoff; the high band and both together reach as far as anything is
+        coded, and are zero beyond.
+        """
+        if band == "low":
+            return torch.from_numpy(self._read(code, "low"))
+        result = self._read(code, "high")
+        if band == "all":
+            low = self._read(code, "low")
+            result[:, : low.shape[1], : low.shape[2]] = low
+        elif band != "high":
+            raise ValueError(f"unknown band {band!r}; choose from all, low, high")
+        return torch.from_numpy(result)
+
+    def _read(self, code: Mapping[str, bytes], name: str) -> np.ndarray:
+        if name not in code:
+            raise ValueError(
+                f"the {name} band was not read, only {sorted(code)}; read the record with bands=('low', 'high')"
+            )
+        band = self.bands[name]
+        integers = coder(self.entropy).decode(code[name], band.deviations)
+        return band.coefficients(integers, step=self.step, components=self.components)
+
+    def decode(
+        self, code: Mapping[str, bytes], *, box: Box = WHOLE, grid: Grid | None = None, band: str = "all"
+    ) -> Tensor:
+        """The principal components (K, rows, columns) of a code over a box of the image, float32, in the coded space.
+
+        Args:
+            code: as from `encode`; for band="low" the low entry is enough.
+            box: (y0, x0, y1, x1) in [0, 1] of the image under its view.
+            grid: rows and columns of the result; None is the native grid. What it cannot hold is dropped, not folded.
+            band: "all", "low" or "high"; on one grid and box, low + high = all.
+        """
+        return series(self.coefficients(code, band), self.grid, box=box, grid=grid)
+
+    def fidelity(self, features: Tensor, codes: Sequence[Mapping[str, bytes]]) -> float:
+        """The mean cosine of each cell of raw maps (N, C, h, w) against their decoded codes.
+
+        It is taken over all channels, centred and scaled: components that are not kept count as lost.
+        """
+        cosines = []
+        for feature, code in zip(features, codes, strict=True):
+            normal = self._normalise(feature).cpu()
+            decoded = self.decode(code)
+            products = (self._project(normal) * decoded).sum(0)
+            cosines.append(cell_cosine(products, normal.norm(dim=0) * self.gain, decoded.norm(dim=0)).item())
+        return sum(cosines) / len(cosines)
+
+    def to_bytes(self) -> bytes:
+        """The codec as a safetensors file."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: value.contiguous() for name, value in values.items() if isinstance(value, Tensor)}
+        numbers = {name: value for name, value in values.items() if name not in tensors}
+        return safetensors.torch.save(tensors, {_KEY: json.dumps(numbers, sort_keys=True)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Codec:
+        """The inverse of `to_bytes`."""
+        header: dict[str, Any] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        # Cloned: the matrix products of some libraries depend on how their operands are aligned in memory.
+        tensors: dict[str, Any] = {name: value.clone() for name, value in safetensors.torch.load(data).items()}
+        return cls(**tensors, **json.loads(header["__metadata__"][_KEY]))
+
+
+def _mix(matrix: Tensor, maps: Tensor) -> Tensor:
+    """(A, B) matrix over the channels of (..., B, h, w) -> (..., A, h, w)."""
+    return (matrix @ maps.flatten(-2)).unflatten(-1, maps.shape[-2:])

@@ -1,0 +1,83 @@
+"""Entropy coders: integers to bytes and back. A codec names its coder, so that a better one can join this table."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from functools import lru_cache
+from importlib import import_module
+from typing import final
+
+import numpy as np
+import zstandard
+
+CODERS = {"zstd": "cache.entropy:Zstd"}
+
+ESCAPE = -128
+"""The int8 that stands for a value outside [-127, 127]; the values themselves follow as little-endian int32."""
+
+LEVEL = 15
+"""Measured on EfficientNet features: 11 % smaller than level 1; 19 costs twice the time for less than 0.5 %."""
+
+
+class Coder(ABC):
+    """Turns quantised coefficients into bytes."""
+
+    @abstractmethod
+    def encode(self, values: np.ndarray, deviations: np.ndarray) -> bytes:
+        """Bytes of the int32 `values` (n,), whose expected deviations in steps (n,) fall monotonically."""
+
+    @abstractmethod
+    def decode(self, code: bytes, deviations: np.ndarray) -> np.ndarray:
+        """The integers (n,), int8 or int32, of `encode` under the same deviations; ValueError for damaged bytes."""
+
+
+@final
+class Zstd(Coder):
+    """int8 with an escape, compressed by zstandard: large values first and long runs of zeros behind them."""
+
+    def encode(self, values: np.ndarray, deviations: np.ndarray) -> bytes:
+        """See `Coder.encode`."""
+        far = np.abs(values) > 127
+        small = np.where(far, ESCAPE, values).astype(np.int8)
+        return _compressor().compress(small.tobytes() + values[far].astype("<i4").tobytes())
+
+    def decode(self, code: bytes, deviations: np.ndarray) -> np.ndarray:
+        """See `Coder.decode`."""
+        try:
+            plain = _decompressor().decompress(code)
+        except zstandard.ZstdError as error:
+            raise ValueError(f"a code of {len(code)} bytes is damaged ({error}); verify the cache") from error
+        small = np.frombuffer(plain, np.int8, min(len(plain), len(deviations)))
+        if len(plain) == len(deviations):
+            return small
+        far = np.flatnonzero(small == ESCAPE)
+        if len(plain) != len(deviations) + 4 * len(far):
+            raise ValueError(f"a code of {len(plain)} bytes does not hold {len(deviations)} values; verify the cache")
+        values = small.astype(np.int32)
+        values[far] = np.frombuffer(plain, "<i4", offset=len(deviations))
+        return values
+
+
+_local = threading.local()  # zstandard's contexts are costly to make and must not be shared between threads
+
+
+def _compressor() -> zstandard.ZstdCompressor:
+    if "compressor" not in vars(_local):
+        _local.compressor = zstandard.ZstdCompressor(level=LEVEL)
+    return _local.compressor
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    if "decompressor" not in vars(_local):
+        _local.decompressor = zstandard.ZstdDecompressor()
+    return _local.decompressor
+
+
+@lru_cache
+def coder(name: str) -> Coder:
+    """The coder of that name in `CODERS`; ValueError names the known ones."""
+    if name not in CODERS:
+        raise ValueError(f"unknown entropy coder {name!r}; this version knows {', '.join(sorted(CODERS))}")
+    module, _, attribute = CODERS[name].partition(":")
+    return getattr(import_module(module), attribute)()

@@ -1,0 +1,118 @@
+"""Writing a file so that a kill at any instant leaves either all of it or nothing; one extraction a folder."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+logger = logging.getLogger("bandpass")
+
+_UNFINISHED = ".writing-"
+_LOCK = ".lock"
+
+
+def write_whole(folder: Path, name: str, data: bytes) -> Path:
+    """Write `folder/name` under a temporary name, fsync, rename, fsync the folder; replaces what stood there.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    sweep(folder)
+    final = folder / name
+    descriptor, unfinished = _temporary(folder)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            unfinished.replace(final)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise OSError(
+            error.errno,
+            f"could not write {len(data)} bytes to {final} ({error.strerror}); what was written before is intact: "
+            "make room and run the same command again",
+        ) from error
+    _fsync_folder(folder)
+    return final
+
+
+def sweep(folder: Path) -> None:
+    """Remove the unfinished files of writers that died.
+
+    A writer holds a lock on its unfinished file for as long as it lives, on whichever host: what can be locked is dead.
+    """
+    for path in folder.glob(_UNFINISHED + "*"):
+        try:
+            descriptor = os.open(path, os.O_RDWR)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+        except OSError:
+            continue
+        finally:
+            os.close(descriptor)
+
+
+def _temporary(folder: Path) -> tuple[int, Path]:
+    while True:
+        path = folder / f"{_UNFINISHED}{secrets.token_hex(8)}"
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:  # a file system without locks: the file is then never swept, which harms nobody
+            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+                raise
+        if path.exists():  # another writer's sweep may have come between open and lock
+            return descriptor, path
+        os.close(descriptor)
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a cache folder for one extraction; the folder is made if need be. The kernel frees it when the holder dies.
+
+    Args:
+        path: the cache folder.
+        wait: whether to wait for another extraction to end, saying so, or to leave.
+
+    Raises:
+        BlockingIOError: another extraction holds the folder, and `wait` is false; it names process and host.
+    """
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+            if not wait:
+                sentence = (
+                    f"{folder} is being extracted by {holder}; wait for it to end, or extract into another folder"
+                )
+                raise BlockingIOError(error.errno, sentence) from None
+            logger.info("waiting: %s is being extracted by %s", folder, holder)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)

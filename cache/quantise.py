@@ -1,0 +1,92 @@
+"""One uniform step with a dead zone, and which coefficients of which band are worth coding at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from torch import Tensor
+
+DEAD_ZONE = 0.6
+"""Half the width of the zero bin in steps (0.5 would be plain rounding)."""
+
+WATER = 0.3
+"""Coefficients whose expected variance is below WATER * step^2 are never coded.
+
+DEAD_ZONE and WATER were chosen together on EfficientNet-B0 features of endoscopy images at strides 8 and 16 and
+fidelities 0.90 and 0.95: the bytes at equal fidelity are flat to 1 % around them, and 12 to 22 % below plain rounding
+that keeps everything (LOG.md).
+"""
+
+Numbers = TypeVar("Numbers", np.ndarray, Tensor)
+
+
+def quantise(values: Numbers, dead_zone: float) -> Numbers:
+    """Integers, as floats, of `values` in units of the step: sign(x) * floor(|x| + 1 - dead_zone), at least 0."""
+    if isinstance(values, np.ndarray):
+        return np.sign(values) * np.floor(np.abs(values) + np.float32(1 - dead_zone))
+    return values.sign() * (values.abs() + (1 - dead_zone)).floor()
+
+
+def shifts(deviations: np.ndarray, dead_zone: float) -> np.ndarray:
+    """How far beyond |q| the reconstruction lies, in steps, for coefficients of the given deviations in steps.
+
+    The bin of q is [|q| - 1 + dead_zone, |q| + dead_zone); under a Laplace law of rate a = sqrt(2) / deviation its
+    centroid lies 1/a - 1/(e^a - 1) above the lower edge, for every q: about 2 % fewer bytes than one fitted shift.
+    """
+    rate = np.sqrt(2) / deviations.astype(np.float64).clip(1e-9)
+    steep = rate.clip(1e-3, 50)
+    centroid = np.where(rate < 1e-3, 0.5 - rate / 12, 1 / steep - 1 / np.expm1(steep))
+    return (dead_zone - 1 + centroid).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """The coded coefficients of one band, by falling expected variance.
+
+    `places` (n,) are positions in the flat (K, *extent) corner of the coefficients; `deviations` (n,) in steps.
+    """
+
+    extent: tuple[int, int]
+    places: np.ndarray
+    deviations: np.ndarray
+    shifts: np.ndarray
+
+    @classmethod
+    def of(
+        cls, variances: np.ndarray, kept: np.ndarray, *, extent: tuple[int, int], step: float, dead_zone: float
+    ) -> Band:
+        """The band of the coefficients `kept`, a mask like `variances` (K, h, w), all within the corner `extent`."""
+        expected = np.where(kept, variances, -1)[:, : extent[0], : extent[1]].reshape(-1)
+        places = np.argsort(-expected, kind="stable")[: np.count_nonzero(kept)]
+        deviations = (np.sqrt(expected[places]) / np.float32(step)).astype(np.float32)
+        return cls(extent, places, deviations, shifts(deviations, dead_zone))
+
+    def integers(self, coefficients: np.ndarray, *, step: float, dead_zone: float) -> np.ndarray:
+        """(K, h, w) coefficients -> (n,) int32 values of this band in coding order.
+
+        Raises:
+            ValueError: a coefficient is not finite or exceeds 2^31 steps.
+        """
+        high, wide = self.extent
+        scaled = coefficients[:, :high, :wide].reshape(-1)[self.places] / np.float32(step)
+        if not np.all(np.abs(scaled) < 2**31 - 256):
+            raise ValueError(
+                "a feature map holds infinite, undefined or absurdly large values; check the teacher's output"
+            )
+        return quantise(scaled, dead_zone).astype(np.int32)
+
+    def coefficients(self, integers: np.ndarray, *, step: float, components: int) -> np.ndarray:
+        """The reconstruction of `integers` (n,) as float32 coefficients (K, *extent), zero where nothing is coded."""
+        used = np.flatnonzero(integers != 0)  # many times faster on booleans than on integers
+        values = integers[used].astype(np.float32)
+        values = (values + np.sign(values) * self.shifts[used]) * np.float32(step)
+        result = np.zeros((components, *self.extent), np.float32)
+        result.reshape(-1)[self.places[used]] = values
+        return result
+
+
+def coded(variances: Numbers, step: float) -> Numbers:
+    """The mask of coefficients above the water level, shaped like `variances`."""
+    return variances > WATER * step**2

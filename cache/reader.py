@@ -1,0 +1,221 @@
+"""Reading a cache: an index in memory (about fifty bytes a record), the codes from disk when they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from cache.codec import BANDS, Code, Codec
+from cache.manifest import NAME, Manifest
+from cache.series import WHOLE, Box, Grid
+from cache.shard import PATTERN, ROW, DamagedRecordError, Record, Shard, record, row
+from cache.spec import FeatureSpec
+
+logger = logging.getLogger("bandpass")
+
+
+def open(path: str | Path, *, identity: Mapping[str, Any] | None = None) -> Cache:
+    """Open a cache for reading. It sees the shards that are there now; open it again to see later ones.
+
+    Args:
+        path: the cache folder.
+        identity: if given, the identity that the cache must have.
+
+    Raises:
+        FileNotFoundError: the folder is no cache.
+        ValueError: the manifest is damaged or of another version, or the cache was made with another identity.
+    """
+    folder = Path(path)
+    manifest = Manifest.read(folder)
+    if identity is not None:
+        manifest.check(identity, folder=folder)
+    manifest.warn_of_other_versions(folder)
+    return Cache(folder, manifest)
+
+
+class Cache:
+    """An open cache; `cache.open` makes one. Picklable: a worker process opens the folder anew."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        """Read the heads of all shards; whole shards of this cache count, others are named in a warning."""
+        self.path, self.manifest = path, manifest
+        self.shards: list[Shard] = []
+        for file in sorted(path.glob("shard-*.safetensors")):
+            try:
+                self.shards.append(_checked(file, manifest))
+            except (ValueError, OSError) as error:  # noqa: PERF203 - one bad shard must not hide the others
+                logger.warning("%s is left out: %s; cache.verify says what to extract again", file, error)
+        index = memoryview(b"".join(shard.index for shard in self.shards))
+        self._firsts = np.cumsum([0] + [len(shard.index) // ROW for shard in self.shards])
+        parts = zip(self.shards, self._firsts[:-1].tolist(), self._firsts[1:].tolist(), strict=True)
+        self.shards = [replace(shard, index=index[ROW * first : ROW * last]) for shard, first, last in parts]
+        rows = np.frombuffer(index, np.uint8).reshape(-1, ROW)
+        prefix = np.ascontiguousarray(rows[:, :8]).view(">u8")[:, 0].astype(np.uint64)
+        self._order = np.argsort(prefix, kind="stable").astype(np.uint32)
+        self._sorted = prefix[self._order]
+        self._rows = rows
+        self._tables: dict[tuple[int, str], np.ndarray] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (self.path,)
+
+    def __repr__(self) -> str:
+        return f"Cache({str(self.path)!r}, {len(self)} records of {', '.join(self.spec.names)})"
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """The maps of each record."""
+        return self.manifest.spec
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Who looked and how, as plain JSON data."""
+        return self.manifest.identity
+
+    @property
+    def licence(self) -> str:
+        """The licence of the teacher's weights."""
+        return self.manifest.licence
+
+    @property
+    def fidelity(self) -> float:
+        """The cosine that was asked of every shard."""
+        return self.manifest.fidelity
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views that records of this cache may have."""
+        return self.manifest.views
+
+    @property
+    def batch_size(self) -> int:
+        """Images a forward pass of the teacher; found once, recorded, kept."""
+        return self.manifest.batch_size
+
+    @property
+    def calibration(self) -> tuple[str, ...]:
+        """The keys of the images on which the codecs were fitted."""
+        return self.manifest.calibration
+
+    def check_identity(self, identity: Mapping[str, Any]) -> None:
+        """Raise ValueError, naming the difference, unless the cache was made with this identity."""
+        self.manifest.check(identity, folder=self.path)
+
+    @cached_property
+    def codecs(self) -> dict[str, Codec]:
+        """The codec of each map.
+
+        Raises:
+            ValueError: the statistics of a map are damaged or missing.
+        """
+        return {name: Codec.from_bytes(codec_bytes(self.path, self.manifest, name)) for name in self.spec.names}
+
+    def __len__(self) -> int:
+        """The number of records, an image under one view each."""
+        return len(self._rows)
+
+    def __contains__(self, wanted: object) -> bool:
+        """Whether (key, view) is a record of this cache."""
+        return isinstance(wanted, tuple) and self._find(wanted) is not None
+
+    def __iter__(self) -> Iterator[Record]:
+        """All (key, view) records, in ascending order of keys."""
+        return (record(self._rows[i].tobytes()) for i in self._order)
+
+    def read(self, key: str, view: str, *, map: str, bands: Sequence[str] = BANDS) -> Code:
+        """The code of one map of one record: {band: bytes}; of bands that are not asked for, nothing is read.
+
+        Raises:
+            ValueError: the bytes are not those that were written.
+            KeyError: the cache does not hold the record, or has no such map.
+        """
+        place = self._find((key, view))
+        if place is None:
+            raise KeyError(f"{self.path} holds no image {key[:12]} under view {view!r}; extract it with do=extract")
+        number = int(np.searchsorted(self._firsts, place, side="right")) - 1
+        shard, position = self.shards[number], place - int(self._firsts[number])
+        descriptor = os.open(shard.path, os.O_RDONLY)
+        try:
+            return {band: self._slice(descriptor, number, f"{map}/{band}", position) for band in bands}
+        except DamagedRecordError as error:
+            raise ValueError(
+                f"image {key[:12]} under view {view!r} is damaged in {shard.path}; "
+                "cache.repair removes the shard, and do=extract writes it again"
+            ) from error
+        finally:
+            os.close(descriptor)
+
+    def decode(
+        self, key: str, view: str, *, map: str, box: Box = WHOLE, grid: Grid | None = None, band: str = "all"
+    ) -> Tensor:
+        """Read a record and decode it, see `Codec.decode`: (K, rows, columns) float32 in the coded space."""
+        code = self.read(key, view, map=map, bands=BANDS if band == "all" else (band,))
+        return self.codecs[map].decode(code, box=box, grid=grid, band=band)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all files that make up the cache: shards with their indexes, manifest, statistics."""
+        tables = [NAME, *(codec["file"] for codec in self.manifest.codecs.values())]
+        return sum(shard.nbytes for shard in self.shards) + sum((self.path / name).stat().st_size for name in tables)
+
+    def bytes_per_image(self) -> float:
+        """`nbytes` divided by the number of records (images, each under one view)."""
+        return self.nbytes / max(1, len(self))
+
+    def band_bytes(self) -> dict[str, dict[str, float]]:
+        """{map: {band: bytes a record}} of the codes alone."""
+        return {
+            name: {
+                band: sum(stop - start for start, stop in (s.places[f"maps/{name}/{band}"] for s in self.shards))
+                / max(1, len(self))
+                for band in BANDS
+            }
+            for name in self.spec.names
+        }
+
+    def _find(self, wanted: Record) -> int | None:
+        code = np.frombuffer(row(wanted), np.uint8)
+        prefix = code[:8].view(">u8")[0].astype(np.uint64)
+        first = int(np.searchsorted(self._sorted, prefix))
+        while first < len(self._sorted) and self._sorted[first] == prefix:
+            place = int(self._order[first])
+            if np.array_equal(self._rows[place], code):
+                return place
+            first += 1
+        return None
+
+    def _slice(self, descriptor: int, number: int, name: str, position: int) -> bytes:
+        shard = self.shards[number]
+        if (number, name) not in self._tables:
+            if f"table/{name}" not in shard.places:
+                raise KeyError(f"{self.path} holds no {name!r}; choose from {', '.join(self.spec.names)} and {BANDS}")
+            self._tables[number, name] = shard.table(descriptor, name)
+        return shard.code(descriptor, name, position, self._tables[number, name])
+
+
+def codec_bytes(folder: Path, manifest: Manifest, name: str) -> bytes:
+    """The checked statistics file of a map; ValueError if it is damaged or missing."""
+    entry = manifest.codecs[name]
+    path = folder / entry["file"]
+    data = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise ValueError(f"{path} is damaged or missing; restore it from a copy, or remove {folder} and extract again")
+    return data
+
+
+def _checked(file: Path, manifest: Manifest) -> Shard:
+    if not PATTERN.fullmatch(file.name):
+        raise ValueError("its name is not that of a shard")
+    shard = Shard.read(file)
+    if shard.facts["manifest"] != manifest.digest:
+        raise ValueError("it belongs to a cache of another identity")
+    return shard

@@ -1,0 +1,178 @@
+"""One shard: up to 256 records in one safetensors file, whose name carries the sha256 of its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import operator
+import os
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from cache.spec import VIEWS
+
+SIZE = 256
+"""Records a shard; the unit of work of an extraction."""
+
+Record = tuple[str, str]
+"""(sha256 of the image file as 64 hexadecimal digits, view)."""
+
+Codes = Mapping[str, Mapping[str, bytes]]
+"""{map: {band: bytes}} of one record."""
+
+PATTERN = re.compile(r"shard-([0-9a-f]{12})-([0-9a-f]{32})\.safetensors")
+ROW = 33
+"""Bytes of a record in the index: the 32 of its key, and the position of its view in VIEWS."""
+
+_KEY = "bandpass-shard"
+_FORMAT = {"format": "bandpass-shard", "version": 1}
+_HEAD = 1 << 15  # one read of this size nearly always covers header, tables and index
+
+
+def row(record: Record) -> bytes:
+    """A record as the bytes of its index row.
+
+    Raises:
+        ValueError: the key is not 64 lower-case hexadecimal digits, or the view is unknown.
+    """
+    key, view = record
+    if not re.fullmatch("[0-9a-f]{64}", key):
+        raise ValueError(
+            f"expected a key of 64 lower-case hexadecimal digits (the sha256 of an image file), got {key!r}"
+        )
+    if view not in VIEWS:
+        raise ValueError(f"unknown view {view!r}; choose from {', '.join(VIEWS)}")
+    return bytes.fromhex(key) + bytes([VIEWS.index(view)])
+
+
+def record(row: bytes) -> Record:
+    """The inverse of `row`."""
+    return row[:32].hex(), VIEWS[row[32]]
+
+
+def pack(codes: Sequence[tuple[str, str, Codes]], *, manifest: str, fidelity: Mapping[str, float]) -> tuple[str, bytes]:
+    """File name and bytes of a shard.
+
+    Args:
+        codes: (key, view, {map: {band: bytes}}) of each record, in any order.
+        manifest: the digest of the cache's manifest.
+        fidelity: the cosine that each map of these records reached.
+    """
+    rows = {row((key, view)): maps for key, view, maps in codes}
+    assert len(rows) == len(codes) > 0, "a shard holds at least one record, and each only once"
+    ordered = sorted(rows)
+    tensors = {"index": np.frombuffer(b"".join(ordered), np.uint8).reshape(-1, ROW)}
+    for name, bands in rows[ordered[0]].items():
+        for band in bands:
+            parts = [rows[r][name][band] for r in ordered]
+            ends = np.cumsum([len(part) for part in parts], dtype=np.uint64)
+            assert ends[-1] < 2**32, "a band of a shard is smaller than 4 GiB"
+            sums = [zlib.crc32(r + part) for r, part in zip(ordered, parts, strict=True)]
+            tensors[f"maps/{name}/{band}"] = np.frombuffer(b"".join(parts), np.uint8)
+            tensors[f"table/{name}/{band}"] = np.stack([ends, sums], axis=1).astype("<u4")
+    reached = {name: round(value, 6) for name, value in fidelity.items()}
+    facts = {**_FORMAT, "manifest": manifest, "records": len(rows), "fidelity": reached}
+    # All facts under one key, since safetensors writes several keys in random order.
+    data = safetensors.numpy.save(tensors, {_KEY: json.dumps(facts, sort_keys=True, separators=(",", ":"))})
+    return f"shard-{ordered[0][:6].hex()}-{hashlib.sha256(data).hexdigest()[:32]}.safetensors", data
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """What the head of a shard file says.
+
+    Attributes:
+        path: the file.
+        facts: manifest digest, number of records, fidelity by map.
+        index: the rows of all records, in ascending order, one after the other.
+        places: for each tensor its first byte in the file, and the byte after its last.
+        nbytes: the size of the file.
+    """
+
+    path: Path
+    facts: dict[str, Any]
+    index: bytes | memoryview
+    places: dict[str, tuple[int, int]]
+    nbytes: int
+
+    @property
+    def records(self) -> list[Record]:
+        """(key, view) of every record."""
+        return [record(bytes(self.index[i : i + ROW])) for i in range(0, len(self.index), ROW)]
+
+    @classmethod
+    def read(cls, path: Path) -> Shard:
+        """Read the head of a shard, by plain reads: a truncated file gives an error where a memory map would crash.
+
+        Raises:
+            ValueError: the file is not a whole shard of this format, with the reason.
+        """
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            size = os.fstat(descriptor).st_size
+            head = os.pread(descriptor, _HEAD, 0)
+            length = int.from_bytes(head[:8], "little")
+            if not 2 <= length <= size - 8:
+                raise ValueError("its header is damaged or cut off")
+            facts, places = _parse(_part(descriptor, head, 8, 8 + length), 8 + length, size)
+            index = _part(descriptor, head, *places["index"])
+        finally:
+            os.close(descriptor)
+        if len(index) != ROW * facts["records"] or max(index[32::ROW]) >= len(VIEWS):
+            raise ValueError("its index is damaged")
+        return cls(path, facts, index, places, size)
+
+    def table(self, descriptor: int, name: str) -> np.ndarray:
+        """(records, 2) uint32 of "map/band": where each code ends among those of all records, and its CRC-32."""
+        start, stop = self.places[f"table/{name}"]
+        return np.frombuffer(os.pread(descriptor, stop - start, start), "<u4").reshape(-1, 2)
+
+    def code(self, descriptor: int, name: str, position: int, table: np.ndarray) -> bytes:
+        """The code "map/band" of the record at a position of the index.
+
+        Raises:
+            DamagedRecordError: the code, or the index row that names it, is not what was written.
+        """
+        first = int(table[position - 1, 0]) if position else 0
+        start, last = self.places[f"maps/{name}"][0] + first, int(table[position, 0])
+        code = os.pread(descriptor, last - first, start) if first <= last <= self.nbytes else b""
+        named = self.index[position * ROW : position * ROW + ROW]
+        if zlib.crc32(code, zlib.crc32(named)) != table[position, 1]:
+            raise DamagedRecordError(f"{name} of record {position}")
+        return code
+
+
+class DamagedRecordError(ValueError):
+    """A record whose bytes are not those that were written."""
+
+
+def _parse(header: bytes, base: int, size: int) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:
+    try:
+        tensors = json.loads(header)
+        facts = json.loads(tensors.pop("__metadata__")[_KEY])
+        places = {
+            name: (base + operator.index(tensor["data_offsets"][0]), base + operator.index(tensor["data_offsets"][1]))
+            for name, tensor in tensors.items()
+        }
+        known = {name: facts[name] for name in _FORMAT}
+        _ = places["index"], facts["manifest"], facts["records"], facts["fidelity"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError("its header is damaged") from error
+    if known != _FORMAT:
+        raise ValueError(f"it is of format {known}, and this library reads {_FORMAT}")
+    if not all(base <= start <= stop <= size for start, stop in places.values()):
+        raise ValueError("it is cut off, or its header is damaged")
+    if max(stop for _, stop in places.values()) != size:
+        raise ValueError("bytes were added to it, or its header is damaged")
+    return facts, places
+
+
+def _part(descriptor: int, head: bytes, start: int, stop: int) -> bytes:
+    return head[start:stop] if stop <= len(head) else os.pread(descriptor, stop - start, start)

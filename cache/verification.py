@@ -1,0 +1,120 @@
+"""Whether every byte of a cache is as it was written, and what to extract again if not."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache.manifest import NAME, Manifest
+from cache.reader import Cache, codec_bytes
+from cache.shard import PATTERN, Record, Shard
+
+logger = logging.getLogger("bandpass")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One damaged, foreign or missing file of a cache.
+
+    Attributes:
+        file: its name.
+        reason: what is wrong, as a clause.
+        records: the (key, view) records to extract again, as far as the file still tells; empty if it does not.
+        removable: whether removing the file and extracting again mends the cache.
+    """
+
+    file: str
+    reason: str
+    records: tuple[Record, ...] = ()
+    removable: bool = True
+
+    def __str__(self) -> str:
+        if not self.removable:
+            return f"{self.file}: {self.reason}"
+        images = ", ".join(sorted({key for key, _ in self.records}))
+        return f"{self.file}: {self.reason}; to extract again: {images or 'unknown, extract again with do=extract'}"
+
+
+def verify(path: str | Path, *, expected: Iterable[Record] = ()) -> list[Problem]:
+    """Check every byte of a cache: shards against their names, statistics against the manifest, it against itself.
+
+    Args:
+        path: the cache folder.
+        expected: (key, view) records that ought to be there; the cache alone cannot know of a shard that was deleted.
+
+    Returns:
+        The problems, none if all is well.
+
+    Raises:
+        FileNotFoundError: the folder is no cache.
+    """
+    folder = Path(path)
+    problems: list[Problem] = []
+    manifest: Manifest | None = None
+    try:
+        manifest = Manifest.read(folder)
+    except ValueError as error:
+        problems.append(Problem(NAME, str(error), removable=False))
+    if manifest is not None:
+        problems += [problem for name in manifest.spec.names if (problem := _examine_codec(folder, manifest, name))]
+    damaged = [problem for file in sorted(folder.glob("shard-*")) if (problem := _examine(file, manifest))]
+    if manifest is not None and expected:
+        problems += _missing(Cache(folder, manifest), expected, {problem.file for problem in damaged})
+    return problems + damaged
+
+
+def repair(path: str | Path) -> list[Problem]:
+    """Remove the damaged shards, so that the next extraction writes their records again; returns what was wrong.
+
+    Raises:
+        ValueError: manifest or statistics are damaged, which no extraction into this folder can mend; nothing is
+            removed.
+    """
+    problems = verify(path)
+    for problem in problems:
+        if not problem.removable:
+            raise ValueError(str(problem))
+    for problem in problems:
+        (Path(path) / problem.file).unlink(missing_ok=True)
+        logger.warning("removed %s", problem)
+    return problems
+
+
+def _examine(file: Path, manifest: Manifest | None) -> Problem | None:
+    named = PATTERN.fullmatch(file.name)
+    if not named:
+        return Problem(file.name, "its name is not that of a shard")
+    try:
+        shard = Shard.read(file)
+    except (ValueError, OSError) as error:
+        return Problem(file.name, f"it is damaged: {error}")
+    if not _sha256(file).startswith(named[2]):
+        return Problem(file.name, "its bytes are not those its name was made from", tuple(shard.records))
+    if manifest is not None and shard.facts["manifest"] != manifest.digest:
+        return Problem(file.name, "it belongs to a cache of another identity", tuple(shard.records))
+    return None
+
+
+def _examine_codec(folder: Path, manifest: Manifest, name: str) -> Problem | None:
+    try:
+        codec_bytes(folder, manifest, name)
+    except ValueError as error:
+        return Problem(manifest.codecs[name]["file"], str(error), removable=False)
+    return None
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _missing(cache: Cache, expected: Iterable[Record], damaged: set[str]) -> list[Problem]:
+    whole = {record for shard in cache.shards if shard.path.name not in damaged for record in shard.records}
+    missing = tuple(sorted(set(expected) - whole))
+    return [Problem("(no file)", f"{len(missing)} records are missing", missing)] if missing else []

@@ -1,0 +1,1 @@
+"""Bandpass (the public functions are put back here when all parts are in)."""

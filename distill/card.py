@@ -1,0 +1,150 @@
+"""The model card: what the student is, how good, from what, under which terms, and how it is used."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from distill.data.sample import Sample
+from distill.job import Job
+from distill.metrics import THRESHOLD
+from distill.recipe import DataRecipe, Recipe
+from distill.reproduce import command, public_name
+from distill.terms import licence_of, slug, terms_of_data, terms_of_teachers
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An example picture: its file, relative to the card, and what stands over it."""
+
+    file: str
+    title: str
+
+
+def render_card(job: Job, metrics: Mapping[str, Any], *, proof: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
+    """The model card as Markdown with the Hub's YAML front matter.
+
+    Args:
+        job: what was published.
+        metrics: its metrics.json.
+        proof: what `distill.proof.prove` found.
+        pictures: the examples to show.
+    """
+    import jinja2
+
+    data, recipe = job.recipe.data, job.recipe
+    generated = data.name == "builtin"
+    parts = {
+        "training": count(job.splits.train),
+        "validation": count(job.splits.val),
+        "test": count(sample for samples in job.splits.test.values() for sample in samples),
+    }
+    names = list(dict.fromkeys(name for counts in parts.values() for name in counts))
+    teachers = terms_of_teachers(job)
+    terms = list(dict.fromkeys([*(terms_of_data(name, generated=generated) for name in names), *teachers.values()]))
+    licence = licence_of(terms, asked=recipe.publish.licence)
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(files("distill").joinpath("card.md.jinja").read_text(encoding="utf-8"))
+    return template.render(
+        front_matter=front_matter(job, metrics, licence=licence, names=[] if generated else names),
+        title=title_of(recipe),
+        student=metrics["student"],
+        datasets=metrics["datasets"],
+        convention=metrics["convention"],
+        resamples=recipe.evaluate.bootstrap,
+        interval=lambda figure: f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]",
+        image_size=recipe.image_size,
+        classes=recipe.student.classes,
+        threshold=THRESHOLD,
+        generated=generated,
+        pictures=pictures,
+        place=recipe.publish.hub or "path/to/this/folder",
+        proof=proof,
+        parts=parts,
+        split=describe_split(data),
+        notes=job.splits.notes,
+        teachers=teachers,
+        weights={name: place_of_weights(recipe, name) for name in teachers},
+        builtin_teacher=any(teacher.weights == "builtin" for teacher in recipe.teachers.values()),
+        asked_licence=recipe.publish.licence,
+        licence=licence,
+        terms=terms,
+        citations=[part.citation for part in terms if part.citation],
+        run=job.folder.name,
+        command=command(recipe),
+    )
+
+
+def front_matter(job: Job, metrics: Mapping[str, Any], *, licence: Mapping[str, str], names: Sequence[str]) -> str:
+    """The card's YAML for the Hub: licence, tags, data sets and the results as a model-index.
+
+    Args:
+        job: what was published.
+        metrics: its metrics.json.
+        licence: `license`, and `license_name` where that is `other`.
+        names: of the data sets, empty where they are generated.
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = [
+        EvalResult(
+            task_type="image-segmentation",
+            dataset_type=slug(name),
+            dataset_name=name,
+            dataset_split="test",
+            metric_type=kind,
+            metric_name=f"mean {title} per image, at the mask's own size",
+            metric_value=round(figures[entry]["mean"], 6),
+            metric_args={"interval_95": [round(figures[entry]["low"], 6), round(figures[entry]["high"], 6)]},
+        )
+        for name, figures in metrics["datasets"].items()
+        for entry, kind, title in (("dice", "dice", "Dice"), ("iou", "mean_iou", "IoU"))
+    ]
+    card = ModelCardData(
+        library_name="bandpass",
+        pipeline_tag="image-segmentation",
+        tags=["image-segmentation", "knowledge-distillation", "bandpass", "onnx", slug(job.recipe.student.name)],
+        datasets=[slug(name) for name in names] or None,
+        metrics=["dice", "mean_iou"],
+        model_name=title_of(job.recipe),
+        eval_results=results,
+        license=licence["license"],
+        license_name=licence.get("license_name"),
+    )
+    return card.to_yaml().strip()
+
+
+def place_of_weights(recipe: Recipe, teacher: str) -> str:
+    """Where a teacher's weights came from, as far as the recipe says; a cache may be all there was."""
+    asked = recipe.teachers.get(teacher)
+    return (public_name(asked.weights) if asked else None) or "given as a cache"
+
+
+def title_of(recipe: Recipe) -> str:
+    """The student's name in words: recipe, class and width."""
+    return f"{recipe.name}: {recipe.student.name} of width {recipe.student.width}"
+
+
+def count(samples: Iterable[Sample]) -> dict[str, int]:
+    """Images of each data set, by name."""
+    return dict(sorted(Counter(sample.dataset for sample in samples).items()))
+
+
+def describe_split(data: DataRecipe) -> str:
+    """How training, validation and test parts came about, in a sentence."""
+    if data.name == "builtin":
+        return f"The parts were generated apart from one another (data.seed={data.seed})."
+    if data.split:
+        test = (
+            f"Tested is what the split {public_name(data.split)} says, a data set that it does not mention as a whole."
+        )
+        share = f"{data.validation:.0%} of the training part where the split names none"
+    else:
+        test = f"Tested is a random {data.fractions[2]:.0%} of each data set (data.seed={data.seed})."
+        share = f"{data.fractions[1]:.0%}"
+    if data.fold:
+        share = f"fold {data.fold} of the training part"
+    return f"{test} Validation is {share}. Groups (sequences or patients) are kept whole where they are known."

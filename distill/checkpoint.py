@@ -1,0 +1,61 @@
+"""Where training stands, so that it continues bit-exactly: safetensors for tensors, JSON for the rest, never a pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+STATE = "state"
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path, *, metadata: dict[str, str] | None = None) -> None:
+    """Writes a safetensors file so that a reader never sees half of it, even after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata
+    )
+    with temporary.open("rb") as stream:
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def save_checkpoint(
+    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any]
+) -> None:
+    """Model, optimiser and `state` (JSON-able: step, best figure, scaler) in one file, which replaces the last."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for index, slots in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+    save_tensors(tensors, path, metadata={STATE: json.dumps(state, sort_keys=True)})
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """Puts model and optimiser back where `save_checkpoint` saw them and returns the state.
+
+    Raises:
+        ValueError: the file cannot be read, with what to do.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            state = json.loads(stream.metadata()[STATE])
+        tensors = load_file(path)
+    except Exception as error:
+        raise ValueError(
+            f"cannot read the checkpoint {path} ({error}); delete it to train from the start"
+        ) from error
+    model.load_state_dict({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, slot = name.split(".")
+            slots.setdefault(int(index), {})[slot] = tensor
+    optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
+    return state

@@ -1,0 +1,191 @@
+"""Paired differences between the arms of a comparison: the figures, the words, the table and the plot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.evaluate import Score
+from distill.metrics import CONVENTION, bootstrap
+
+HELPS, HURTS, UNDECIDED = "helps", "hurts", "no evidence of a difference"
+
+Key = tuple[str, str, int]  # arm, student, seed
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm of one student on one data set; Dice in [0, 1]."""
+
+    dataset: str
+    images: int
+    student: str
+    arm: str
+    dice: tuple[float, ...]  # mean over images, one a seed
+    seconds: float  # of training, mean over seeds
+    difference: float | None  # to the first arm, mean over seeds and images; None for the first arm itself
+    image_interval: tuple[float, float] | None  # 95 %: seeds averaged per image, images bootstrapped
+    seed_interval: tuple[float, float] | None  # 95 %: t-interval over the seeds' mean differences
+    verdict: str
+
+    @property
+    def mean(self) -> float:
+        """Mean Dice over seeds."""
+        return float(np.mean(self.dice))
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the mean Dice over seeds (n - 1)."""
+        return float(np.std(self.dice, ddof=1)) if len(self.dice) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison showed."""
+
+    seeds: tuple[int, ...]
+    steps: tuple[int, ...]  # of training; more than one value would mean unequal arms
+    rows: tuple[Row, ...]
+    convention: str = CONVENTION
+
+
+def t_interval(differences: Sequence[float]) -> tuple[float, float]:
+    """Student's 95 % t-interval of a mean; infinitely wide for a single value."""
+    from scipy.stats import t
+
+    count = len(differences)
+    if count < 2:
+        return (-float("inf"), float("inf"))
+    half = float(t.ppf(0.975, count - 1)) * float(np.std(differences, ddof=1)) / count**0.5
+    mean = float(np.mean(differences))
+    return (mean - half, mean + half)
+
+
+def verdict(image_interval: tuple[float, float], seed_interval: tuple[float, float]) -> str:
+    """`helps` needs both intervals above zero, `hurts` both below."""
+    if min(image_interval[0], seed_interval[0]) > 0:
+        return HELPS
+    return HURTS if max(image_interval[1], seed_interval[1]) < 0 else UNDECIDED
+
+
+def dice_matrix(scores: Mapping[Key, Sequence[Score]], dataset: str, arm: str, student: str) -> np.ndarray:
+    """Dice (seeds, images) of one arm on one data set, images in the order of their keys."""
+    seeds = sorted(seed for a, s, seed in scores if (a, s) == (arm, student))
+    rows = [
+        [score.dice for score in sorted(scores[arm, student, seed], key=lambda s: (s.key, s.stem)) if score.dataset == dataset]
+        for seed in seeds
+    ]
+    return np.array(rows)
+
+
+def compare_scores(
+    scores: Mapping[Key, Sequence[Score]], *, seconds: Mapping[Key, float], steps: set[int], resamples: int
+) -> Comparison:
+    """The rows of a comparison: each arm of each student on each data set against the first arm.
+
+    Args:
+        scores: per-image figures of every run; all runs scored the same images.
+        seconds: of training.
+        steps: that any run trained.
+        resamples: of the bootstrap over images.
+    """
+    arms = list(dict.fromkeys(arm for arm, _, _ in scores))
+    students = list(dict.fromkeys(student for _, student, _ in scores))
+    datasets = list(dict.fromkeys(score.dataset for score in next(iter(scores.values()))))
+    rows = []
+    for dataset in datasets:
+        for student in students:
+            control = dice_matrix(scores, dataset, arms[0], student)
+            for arm in arms:
+                dice = dice_matrix(scores, dataset, arm, student)
+                spent = float(np.mean([s for (a, n, _), s in seconds.items() if (a, n) == (arm, student)]))
+                facts: dict[str, Any] = {
+                    "dataset": dataset,
+                    "images": dice.shape[1],
+                    "student": student,
+                    "arm": arm,
+                    "dice": tuple(dice.mean(axis=1).tolist()),
+                    "seconds": spent,
+                }
+                rows.append(Row(**facts, **against(control, dice, resamples=resamples, first=arm == arms[0])))
+    return Comparison(tuple(sorted({seed for _, _, seed in scores})), tuple(sorted(steps)), tuple(rows))
+
+
+def against(control: np.ndarray, dice: np.ndarray, *, resamples: int, first: bool) -> dict[str, Any]:
+    """Difference, intervals and verdict of an arm (seeds, images) against the control (seeds, images)."""
+    if first:
+        return {"difference": None, "image_interval": None, "seed_interval": None, "verdict": "control"}
+    difference = dice - control
+    image_interval = bootstrap(difference.mean(axis=0), resamples=resamples)
+    seed_interval = t_interval(difference.mean(axis=1).tolist())
+    return {
+        "difference": float(difference.mean()),
+        "image_interval": image_interval,
+        "seed_interval": seed_interval,
+        "verdict": verdict(image_interval, seed_interval),
+    }
+
+
+def points(interval: tuple[float, float] | None) -> str:
+    """An interval in points of Dice (hundredths), signed."""
+    return f"[{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]" if interval else ""
+
+
+def markdown(comparison: Comparison, *, title: str) -> str:
+    """The table of a comparison."""
+    lines = [
+        f"### {title}: {len(comparison.seeds)} seeds, {', '.join(map(str, comparison.steps))} steps each",
+        "",
+        "| data set | student | arm | Dice | seed spread | difference (points) | 95 % over images | 95 % over seeds "
+        "| | training |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in comparison.rows:
+        difference = "" if row.difference is None else f"{100 * row.difference:+.1f}"
+        lines.append(
+            f"| {row.dataset} ({row.images}) | {row.student} | {row.arm} | {row.mean:.3f} | {row.spread:.3f} "
+            f"| {difference} | {points(row.image_interval)} | {points(row.seed_interval)} | {row.verdict} "
+            f"| {row.seconds:.0f} s |"
+        )
+    return "\n".join([*lines, "", f"Dice {comparison.convention}.", ""])
+
+
+def plot(comparison: Comparison, path: Path, *, title: str) -> None:
+    """A PNG with the mean Dice of every seed, a line joining what was trained from the same seed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    panels = list(dict.fromkeys((row.dataset, row.student) for row in comparison.rows))
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=(1.2 + 3.0 * len(panels), 3.6), squeeze=False, layout="constrained"
+    )
+    for axis, panel in zip(axes[0], panels, strict=True):
+        rows = [row for row in comparison.rows if (row.dataset, row.student) == panel]
+        places = range(len(rows))
+        for index in range(len(comparison.seeds)):
+            axis.plot(places, [row.dice[index] for row in rows], color="#9aa5b1", linewidth=1, zorder=1)
+        for place, row in zip(places, rows, strict=True):
+            colour = "#52606d" if row.verdict == "control" else "#0f766e"
+            axis.scatter([place] * len(row.dice), row.dice, s=26, color=colour, zorder=2)
+            axis.hlines(row.mean, place - 0.22, place + 0.22, color=colour, linewidth=2.5, zorder=3)
+            if row.difference is not None:
+                axis.annotate(
+                    f"{100 * row.difference:+.1f}", (place, max(row.dice)), (0, 6), textcoords="offset points", ha="center"
+                )
+        axis.set_xticks(list(places), [row.arm for row in rows])
+        axis.set_xlim(-0.6, len(rows) - 0.4)
+        axis.margins(y=0.2)
+        axis.set_title(f"{panel[0]} ({rows[0].images}), {panel[1]}", fontsize=10)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="y", color="#e4e7eb", linewidth=0.8)
+        axis.set_axisbelow(True)
+    axes[0][0].set_ylabel("Dice, mean over images")
+    figure.suptitle(f"{title}: a point a seed, a bar their mean", fontsize=11)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)

@@ -1,0 +1,43 @@
+"""Data sets: where images and masks come from, and how they are split."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+from distill.data.problems import nearest
+from distill.data.sample import Sample, Splits
+from distill.data.splits import parse_fold
+from distill.recipe import DataRecipe
+
+__all__ = ["DATASETS", "Sample", "Splits", "open_data"]
+
+DATASETS = {
+    "builtin": "distill.data.builtin:open_builtin",
+    "folder": "distill.data.folder:open_folder",
+    "datasets": "distill.data.hub:open_hub",
+}
+
+
+def open_data(data: DataRecipe, *, home: Path) -> Splits:
+    """Opens the data a recipe asks for and splits it.
+
+    Every file is read and decoded once, so that a bad one is named now and not after an hour of training; what was
+    seen is remembered in `home/memo.json`.
+
+    Args:
+        data: the data part of a recipe. `data.name` is one of `DATASETS`.
+        home: the folder for artefacts; created if need be.
+
+    Raises:
+        ValueError: an unknown name, or data that cannot be used; the message names every file and what to do.
+        FileNotFoundError: a root, split or file that is not there.
+    """
+    if data.name not in DATASETS:
+        choices = ", ".join(sorted(DATASETS))
+        raise ValueError(f"unknown data.name {data.name!r}; choose from {choices}{nearest(data.name, DATASETS)}")
+    if data.fold is not None:
+        parse_fold(data.fold)  # before an hour of looking at files
+    module, _, function = DATASETS[data.name].partition(":")
+    splits: Splits = getattr(import_module(module), function)(data, home=home)
+    return splits

@@ -1,0 +1,76 @@
+"""What is done to a training image, drawn from (seed, epoch, sample) alone.
+
+A flip chooses a view that the teacher has seen; a crop is a box of that view, which the frequency code evaluates exactly;
+colour changes the student's input only. So the targets need no augmentation of their own.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from distill.recipe import AugmentRecipe
+
+FULL_BOX = (0.0, 0.0, 1.0, 1.0)
+LARGEST_ASPECT = 1.25  # of a crop's sides, relative to the image's own
+HUE_SHARE = 0.1  # of the colour strength: hue carries more than brightness
+FULL_IMAGE_CHANCE = 0.2  # so that training also sees images as they will be seen at test time
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The random choices for one image: `view`, `box` (y0, x0, y1, x1) of that view, and factors of colour."""
+
+    view: str
+    box: tuple[float, float, float, float]
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+
+
+def generator_for(seed: int, epoch: int, sample: str) -> np.random.Generator:
+    """The stream of a sample: independent of workers, ranks, restarts and of what else is in the data set."""
+    return np.random.default_rng([seed, epoch, zlib.crc32(sample.encode())])
+
+
+def draw(augment: AugmentRecipe, random: np.random.Generator) -> Draw:
+    """Draws a view, a box and colour factors."""
+    view = augment.views[int(random.integers(len(augment.views)))]
+    box = draw_box(augment.scale, random)
+    brightness, contrast, saturation = 1 + augment.colour * random.uniform(-1, 1, size=3)
+    hue = augment.colour * HUE_SHARE * random.uniform(-1, 1)
+    return Draw(view, box, float(brightness), float(contrast), float(saturation), float(hue))
+
+
+def draw_box(scale: float, random: np.random.Generator) -> tuple[float, float, float, float]:
+    """A box whose sides are at least `scale` of the image's, of an aspect within `LARGEST_ASPECT`; or the whole."""
+    whole = random.random() < FULL_IMAGE_CHANCE
+    side, stretch = random.uniform(scale, 1), random.uniform(-0.5, 0.5)
+    position = random.random(2)
+    if whole or scale == 1:
+        return FULL_BOX
+    height = min(1.0, side * LARGEST_ASPECT**stretch)
+    width = min(1.0, side / LARGEST_ASPECT**stretch)
+    top, left = position * (1 - height, 1 - width)
+    return (float(top), float(left), float(top + height), float(left + width))
+
+
+def colour(image: Tensor, drawn: Draw) -> Tensor:
+    """Brightness, contrast, saturation and hue of a float image (3, H, W) in [0, 1]."""
+    if drawn.brightness == drawn.contrast == drawn.saturation == 1 and drawn.hue == 0:
+        return image
+    image = functional.adjust_brightness(image, drawn.brightness)
+    image = functional.adjust_contrast(image, drawn.contrast)
+    image = functional.adjust_saturation(image, drawn.saturation)
+    return functional.adjust_hue(image, drawn.hue)
+
+
+def to_tensor(array: np.ndarray) -> Tensor:
+    """An array (H, W, 3) as a tensor (1, 3, H, W) of the same type, channels innermost in memory."""
+    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)[None]

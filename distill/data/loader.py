@@ -1,0 +1,147 @@
+"""Training batches: image, mask and decoded targets of each sample, the same whatever workers, ranks and restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from cache import Cache
+from cache.spec import flip
+from distill.data.augment import colour, draw, generator_for, to_tensor
+from distill.data.sample import Sample
+from distill.recipe import Recipe
+from distill.resize import resize
+
+if TYPE_CHECKING:
+    from distill.distiller import Target
+
+MEAN = (0.485, 0.456, 0.406)  # ImageNet's statistics of RGB in [0, 1]: the field's convention for students
+STD = (0.229, 0.224, 0.225)
+KEPT_AT_MOST = 2  # a decoded image kept in memory has at most this many times the student's pixels a side
+
+
+def normalise(images: Tensor) -> Tensor:
+    """RGB in [0, 1], (..., 3, H, W), to the student's input range."""
+    mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    return (images - mean) / std
+
+
+class Batches(Sampler):
+    """Index batches of one rank: the order of epoch e is the permutation drawn from (seed, e).
+
+    A global batch is cut into equal consecutive parts, one a rank, so that the union over ranks is the same for any number
+    of processes. Starts at global step `start`; ends before `stop`.
+    """
+
+    def __init__(self, *, images: int, batch: int, seed: int, start: int, stop: int, rank: int, ranks: int) -> None:
+        self.images, self.batch, self.seed = images, min(batch, images), seed
+        self.start, self.stop = start, stop
+        self.part = slice(rank * self.batch // ranks, (rank + 1) * self.batch // ranks)
+
+    @staticmethod
+    def per_epoch(images: int, batch: int) -> int:
+        """Steps in an epoch: full batches only, or one of all images where they are fewer."""
+        return max(1, images // batch)
+
+    def __len__(self) -> int:
+        return max(0, self.stop - self.start)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        steps = self.per_epoch(self.images, self.batch)
+        for step in range(self.start, self.stop):
+            epoch, position = divmod(step, steps)
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
+            chosen = order[position * self.batch : (position + 1) * self.batch][self.part]
+            yield [(epoch, int(index)) for index in chosen]
+
+
+class TrainingSet(Dataset):
+    """Samples of the training part with the targets that a stage imitates; indexed by (epoch, index)."""
+
+    def __init__(self, samples: Sequence[Sample], recipe: Recipe, caches: Mapping[str, Cache]) -> None:
+        self.samples, self.recipe, self.caches = samples, recipe, caches
+        self.targets: tuple[Target, ...] = ()
+        self.kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def keep_in_memory(self) -> None:
+        """Decodes all images once, if what they take stays under `data.memory_gb`; workers share them by forking."""
+        side = KEPT_AT_MOST * self.recipe.image_size
+        pixels = sum(min(height, side) * min(width, side) for height, width in (s.size for s in self.samples))
+        if 4 * pixels <= self.recipe.data.memory_gb * 1e9:
+            with ThreadPoolExecutor() as pool:
+                self.kept = dict(enumerate(pool.map(self.decode, range(len(self.samples)))))
+
+    def decode(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image and mask of a sample, shrunk where they have far more pixels than the student can see."""
+        image, mask = self.samples[index].read_image(), self.samples[index].read_mask()
+        side = KEPT_AT_MOST * self.recipe.image_size
+        size = (min(image.shape[0], side), min(image.shape[1], side))
+        if size == image.shape[:2]:
+            return image, mask
+        small = resize(to_tensor(image), size)[0].round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+        return small, resize_mask(mask, size, None)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: tuple[int, int]) -> dict[str, Any]:
+        epoch, number = index
+        sample, recipe = self.samples[number], self.recipe
+        image, mask = self.kept.get(number) or self.decode(number)
+        drawn = draw(recipe.augment, generator_for(recipe.seed, epoch, sample.key))
+        size = (recipe.image_size, recipe.image_size)
+        pixels = resize(to_tensor(flip(image, drawn.view, axes=(0, 1))), size, box=drawn.box)[0]
+        pixels = normalise(colour((pixels / 255).clamp(0, 1), drawn))
+        item = {
+            "image": pixels,
+            "mask": torch.from_numpy(resize_mask(flip(mask, drawn.view, axes=(0, 1)), size, drawn.box)),
+        }
+        for target in self.targets:
+            cache = self.caches[target.teacher]
+            code = cache.read(sample.key, drawn.view, map=target.map, bands=(target.band,))
+            codec = cache.codecs[target.map]
+            item[target.name] = codec.decode(code, box=drawn.box, grid=target.grid, band=target.band)
+        return item
+
+
+def resize_mask(
+    mask: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float] | None
+) -> np.ndarray:
+    """A mask (H, W) of class numbers at another size: each class is resized as an image, the largest wins."""
+    classes = np.unique(mask)
+    if len(classes) == 1:
+        return np.full(size, classes[0], dtype=np.uint8)
+    planes = torch.from_numpy(np.stack([mask == value for value in classes[1:]])).float()[None]
+    shares = resize(planes, size, box=box)[0] if box else resize(planes, size)[0]
+    rest = 1 - shares.sum(dim=0, keepdim=True)
+    winners = torch.cat([rest, shares]).argmax(dim=0).numpy()
+    return classes[winners].astype(np.uint8)
+
+
+def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """Stacks the samples of a batch."""
+    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+
+def one_thread(_: int) -> None:
+    """A worker computes on one thread; the others belong to the training step."""
+    torch.set_num_threads(1)
+
+
+def loader(dataset: TrainingSet, batches: Batches, *, workers: int) -> DataLoader:
+    """The batches of one stage, loaded by `workers` processes (0: in this one)."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=one_thread,
+        prefetch_factor=4 if workers else None,
+        multiprocessing_context="fork" if workers else None,
+    )

@@ -1,0 +1,81 @@
+"""Bad inputs, collected so that they are told together and before any training starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+SHOWN = 10  # sentences in one error; the rest is counted
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """The words `; did you mean 'x'?` for the choice that looks most like `name`, or nothing."""
+    found = get_close_matches(name, sorted(choices), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def several(count: int, noun: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: a sentence that names the file and the remedy."""
+
+    kind: str
+    sentence: str
+    fatal: bool  # going on without one image does not mend it
+
+
+@dataclass
+class Problems:
+    """Everything found wrong with the data under `where`."""
+
+    where: str
+    found: list[Problem] = field(default_factory=list)
+
+    @property
+    def many(self) -> bool:
+        """Whether further sentences will not be shown, so that a costly hint need not be looked for."""
+        return len(self.found) >= SHOWN
+
+    def add(self, kind: str, sentence: str, *, fatal: bool = False) -> None:
+        """Records one problem.
+
+        Args:
+            kind: a few words by which left-out images are counted, `missing mask`.
+            sentence: the file, what is wrong with it, and what to do.
+            fatal: `data.skip_bad=true` does not help.
+        """
+        self.found.append(Problem(kind, sentence, fatal))
+
+    def settle(self, *, skip: bool) -> list[str]:
+        """Raises one ValueError for all problems, or returns the notes on what was left out.
+
+        Args:
+            skip: `data.skip_bad`: problems of single images are left out; fatal ones are still raised.
+        """
+        serious = [problem for problem in self.found if problem.fatal or not skip]
+        if serious:
+            raise ValueError(self._message(serious))
+        counts = Counter(problem.kind for problem in self.found)
+        first = {problem.kind: problem.sentence for problem in reversed(self.found)}
+        return [
+            f"data.skip_bad=true left out {count} ({kind}): {first[kind]}"
+            + (f"; and {count - 1} more" if count > 1 else "")
+            for kind, count in counts.items()
+        ]
+
+    def _message(self, serious: list[Problem]) -> str:
+        lines = [problem.sentence for problem in sorted(serious, key=lambda problem: not problem.fatal)]
+        more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        head = f"found {several(len(lines), 'problem')} in {self.where}:"
+        tail = "mend them"
+        if not all(problem.fatal for problem in serious):
+            tail += ", or go on without these images by data.skip_bad=true"
+        if any(problem.fatal for problem in serious) and "skip_bad" in tail:
+            tail += " (which does not help where a whole data set or the split is wrong)"
+        return "\n  ".join([head, *lines[:SHOWN], *more]) + f"\n{tail}"

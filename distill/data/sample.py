@@ -1,0 +1,47 @@
+"""What a data set yields: pairs of image and mask, and how they are split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its mask, known by content; the pixels stay where they are until asked for.
+
+    The two readers are `functools.partial` of module functions, so that a sample can be sent to another process.
+    """
+
+    dataset: str
+    stem: str  # file name without suffix; names the sample in pictures and messages
+    key: str  # sha256 (hex) of the image file's bytes
+    mask_key: str  # sha256 (hex) of the mask file's bytes
+    size: tuple[int, int]  # height and width in pixels, EXIF rotation applied
+    group: str | None  # sequence or patient, unique within its data set; None: not known
+    read_image: Callable[[], np.ndarray] = field(repr=False, compare=False)  # -> uint8 (H, W, 3) RGB
+    read_mask: Callable[[], np.ndarray] = field(repr=False, compare=False)  # -> uint8 (H, W), 0 or 1
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three parts of the data. No image key of `val` or `test` is in `train`, none of `test` in `val`."""
+
+    train: tuple[Sample, ...]
+    val: tuple[Sample, ...]
+    test: dict[str, tuple[Sample, ...]] = field(hash=False)  # data set -> samples
+    dropped: int = 0  # images taken out of a part because a part that ranks above it holds the same image
+    notes: tuple[str, ...] = ()  # sentences about the data that the user should read once
+
+    def digest(self) -> str:
+        """The sha256 (hex) over the keys of images and masks of each split; names and places do not count."""
+
+        def keys(samples: Iterable[Sample]) -> list[list[str]]:
+            return sorted([sample.key, sample.mask_key] for sample in samples)
+
+        content = [keys(self.train), keys(self.val), {name: keys(part) for name, part in self.test.items()}]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,83 @@
+"""The network as it is used: an image of any size in, a probability of that size out, every resize inside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import students
+from distill.data.loader import MEAN, STD
+from students import Student
+
+Predictor = Callable[[np.ndarray], np.ndarray]  # image uint8 (H, W, 3) -> probability float32 (K, H, W)
+
+
+class Deploy(nn.Module):
+    """A student between the two resizes that training implies; what is evaluated, exported and served.
+
+    The image is resized with the antialiased filter of `distill.resize` to `image_size`, normalised and segmented;
+    the probability, not the logits, is resized back with the same filter, so that a pixel of a small image gets the
+    mean over its area, and rounding errors stay small whatever the range of the logits.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        student: Student,
+        *,
+        image_size: int,
+        mean: tuple[float, ...] = MEAN,
+        std: tuple[float, ...] = STD,
+    ) -> None:
+        super().__init__()
+        self.student, self.image_size, self.classes = student, image_size, student.classes
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Probability float32 (N, K, H, W) in [0, 1] of RGB images uint8 (N, H, W, 3), of any H and W.
+
+        K = 1: of the foreground (sigmoid); several: of each class, summing to 1 (softmax).
+        """
+        x = image.permute(0, 3, 1, 2).to(self.mean.dtype) / 255
+        x = _resize(x, (self.image_size, self.image_size))
+        logits = self.student((x - self.mean) / self.std)
+        probability = logits.sigmoid() if self.classes == 1 else logits.softmax(dim=1)
+        return _resize(probability, (image.shape[1], image.shape[2]))
+
+
+def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """The filter of `distill.resize` as ONNX has an operator for it; a test holds the two together."""
+    return functional.interpolate(images, size, mode="bilinear", antialias=True)
+
+
+def predict(deploy: Deploy, image: np.ndarray) -> np.ndarray:
+    """Probability float32 (K, H, W) of one RGB image uint8 (H, W, 3), computed where `deploy` lies."""
+    with torch.inference_mode():
+        pixels = torch.from_numpy(np.ascontiguousarray(image))[None].to(deploy.mean.device)
+        return deploy(pixels)[0].cpu().numpy()
+
+
+def load(source: str | Path) -> Deploy:
+    """A published student from a folder or a hub id, ready to `predict`; in eval mode, on the CPU.
+
+    Raises:
+        FileNotFoundError: a folder without `config.json`.
+        ValueError: the student named there is not known.
+    """
+    student = students.load(source)
+    path = Path(source) / "config.json"
+    if not path.is_file():
+        from huggingface_hub import hf_hub_download
+
+        path = Path(hf_hub_download(str(source), "config.json"))
+    config = json.loads(path.read_text(encoding="utf-8"))
+    return Deploy(student, image_size=config["image_size"], mean=tuple(config["mean"]), std=tuple(config["std"])).eval()

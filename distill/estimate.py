@@ -1,0 +1,84 @@
+"""`--dry-run`: what a run would take, from a short probe of teacher and student on this machine; writes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import torch
+
+from distill import losses
+from distill.data.loader import Batches
+from distill.extract import load_teacher, wanted_records
+from distill.job import Job, open_job
+from distill.progress import clock
+from distill.recipe import Recipe
+
+PROBED = 4  # images that the teacher looks at
+STEPS = 3  # training steps that are timed
+COMPRESSION = 6.0  # raw fp16 bytes over coded bytes at fidelity 0.95, the order of magnitude; measured ones in LOG.md
+
+
+def estimate(recipe: Recipe) -> str:
+    """Images, views, GB and hours of a recipe, as text."""
+    job = open_job(recipe)
+    splits = job.splits
+    tests = sum(len(samples) for samples in splits.test.values())
+    lines = [
+        f"dry run of {recipe.name}: nothing is written but the memo of what the files hold",
+        f"images: {len(splits.train)} to train, {len(splits.val)} to validate, {tests} to test",
+        *(f"  note: {note}" for note in splits.notes),
+        *(line for name in (recipe.teachers if recipe.imitates else ()) for line in estimate_teacher(job, name)),
+        *estimate_training(job),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def estimate_teacher(job: Job, name: str) -> Iterator[str]:
+    """Records that are missing, what they will weigh and how long the teacher needs for them."""
+    import cache
+
+    recipe, folder = job.recipe.teachers[name], job.caches[name]
+    wanted = wanted_records(job, recipe)
+    missing = len(wanted)
+    if (folder / "manifest.json").is_file():
+        missing = sum(len(run) for run in cache.plan(folder, wanted))
+    yield f"teacher {name}: {len(wanted)} records ({', '.join(recipe.views)}), {missing} of them missing in {folder}"
+    if not missing or recipe.cache:
+        return
+    teacher = load_teacher(recipe).to(job.accelerator.device)
+    images = [sample.read_image() for sample in job.splits.train[:PROBED]]
+    teacher(images[:1])
+    began = time.monotonic()
+    teacher(images)
+    seconds = (time.monotonic() - began) / len(images) * missing / job.accelerator.num_processes
+    raw = sum(2 * entry.channels * entry.grid[0] * entry.grid[1] for entry in teacher.spec.maps)
+    yield (
+        f"  about {clock(seconds)} on this machine, {missing * raw / COMPRESSION / 1e9:.2f} GB "
+        f"(raw fp16: {missing * raw / 1e9:.2f} GB)"
+    )
+
+
+def estimate_training(job: Job) -> Iterator[str]:
+    """Steps, and the time they take without loading and imitation, which cost little beside them."""
+    from distill.train import create_student, spans_of
+
+    recipe, accelerator = job.recipe, job.accelerator
+    steps = spans_of(recipe, Batches.per_epoch(len(job.splits.train), recipe.optimiser.batch_size))[-1].stop
+    student = create_student(recipe).to(accelerator.device, memory_format=torch.channels_last).train()
+    batch = max(2, recipe.optimiser.batch_size // accelerator.num_processes)
+    size = (recipe.image_size, recipe.image_size)
+    images = torch.zeros(batch, 3, *size, device=accelerator.device)
+    mask = torch.zeros(batch, *size, dtype=torch.uint8, device=accelerator.device)
+    spent = []
+    for _ in range(STEPS):
+        began = time.monotonic()
+        with accelerator.autocast():
+            logits = student(images)
+        losses.segment(logits, mask).backward()
+        spent.append(time.monotonic() - began)
+    parameters = sum(parameter.numel() for parameter in student.parameters())
+    yield (
+        f"student {recipe.student.name} of width {recipe.student.width}: {parameters:,} parameters; {steps} steps of "
+        f"{recipe.optimiser.batch_size} images at {recipe.image_size} px, about {clock(min(spent) * steps)}"
+    )

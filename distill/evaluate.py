@@ -1,0 +1,230 @@
+"""Scores the trained student on every test data set; the same code scores validation images and teachers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import students
+from distill.data.sample import Sample
+from distill.deploy import Deploy, Predictor, predict
+from distill.digest import digest_file
+from distill.job import Job, update_metrics
+from distill.metrics import CONVENTION, CONVENTION_SEVERAL, labels, overlap, summary
+from distill.progress import progress
+from distill.recipe import Recipe
+from students import Student
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+logger = logging.getLogger("bandpass")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One image's figures, in the convention of `distill.metrics`."""
+
+    dataset: str
+    stem: str
+    key: str
+    dice: float
+    iou: float
+
+
+def evaluate(job: Job) -> dict[str, Any]:
+    """Scores the job's student on each test data set and returns the run's metrics.
+
+    Writes `datasets`, `student` and `convention` into metrics.json and one line an image into predictions.csv. The
+    images are shared by the processes, and the result is the same for any number of them. Returns at once where
+    both files are there for the same weights.
+
+    Raises:
+        FileNotFoundError: no student has been trained.
+        ValueError: there are no test images.
+    """
+    recipe, accelerator = job.recipe, job.accelerator
+    if not all(job.splits.test.values()) or not job.splits.test:
+        raise ValueError(
+            "there are no test images to evaluate on; give the split a test.csv or data.fractions a test share, "
+            "or leave evaluate and publish out of do="
+        )
+    student = load_student(job).to(accelerator.device)
+    of: dict[str, Any] = {"weights": digest_file(job.weights), "resamples": recipe.evaluate.bootstrap}
+    metrics = read_metrics(job)
+    if metrics.get("evaluated") == of and (job.folder / "predictions.csv").is_file():
+        return metrics
+    predictor = partial(predict, Deploy(student, image_size=recipe.image_size).to(accelerator.device).eval())
+    scores = {
+        name: score(predictor, samples, what=f"evaluate {name}", classes=student.classes, accelerator=accelerator)
+        for name, samples in job.splits.test.items()
+    }
+    if accelerator.is_main_process:
+        write_predictions(job.folder / "predictions.csv", scores)
+        update_metrics(
+            job,
+            datasets={name: summarise(part, resamples=of["resamples"]) for name, part in scores.items()},
+            student=cost(student, image_size=recipe.image_size),
+            convention=CONVENTION if student.classes == 1 else CONVENTION_SEVERAL,
+            evaluated=of,
+        )
+    accelerator.wait_for_everyone()
+    metrics = read_metrics(job)
+    for name, figures in metrics["datasets"].items() if accelerator.is_main_process else ():
+        logger.info("%s: %s", name, say(figures))
+    return metrics
+
+
+def score(
+    predictor: Predictor,
+    samples: Sequence[Sample],
+    *,
+    what: str = "score",
+    classes: int = 1,
+    shown: bool = True,
+    accelerator: Accelerator | None = None,
+) -> list[Score]:
+    """Dice and IoU of each sample, in the order of `samples`.
+
+    Args:
+        predictor: image uint8 (H, W, 3) -> probability (K, H, W): a student, a teacher, an ONNX session.
+        samples: images with masks; each is read when its turn comes.
+        what: names the work in the progress shown.
+        classes: K.
+        shown: whether progress is shown at all.
+        accelerator: where given, every process scores its share and all get the whole list.
+    """
+    rank, ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    mine = list(enumerate(samples))[rank::ranks]
+    scored = [
+        (index, score_one(predictor, sample, classes=classes))
+        for index, sample in progress(mine, what=what, total=len(mine), shown=shown and rank == 0)
+    ]
+    if accelerator is not None and ranks > 1:
+        from accelerate.utils import gather_object
+
+        scored = gather_object(scored)
+    return [figures for _, figures in sorted(scored, key=lambda item: item[0])]
+
+
+def score_one(predictor: Predictor, sample: Sample, *, classes: int = 1) -> Score:
+    """The figures of one image."""
+    found = labels(predictor(sample.read_image()))
+    dice, iou = overlap(found, sample.read_mask(), classes=classes)
+    return Score(sample.dataset, sample.stem, sample.key, dice, iou)
+
+
+def validate(
+    student: Student,
+    samples: Sequence[Sample],
+    *,
+    image_size: int,
+    device: torch.device | str = "cpu",
+    accelerator: Accelerator | None = None,
+) -> float:
+    """Mean Dice over `samples` in the same convention as the test; leaves the student in the mode it was in.
+
+    Args:
+        student: the student in training; neither copied nor moved.
+        samples: validation images.
+        image_size: side of the square the student sees, in pixels.
+        device: where the student lies.
+        accelerator: where given, the processes share the images.
+    """
+    modes = {module: module.training for module in student.modules()}
+    deploy = Deploy(student, image_size=image_size).to(device).eval()
+    scores = score(partial(predict, deploy), samples, classes=student.classes, shown=False, accelerator=accelerator)
+    for module, training in modes.items():
+        module.training = training
+    return float(np.mean([figures.dice for figures in scores]))
+
+
+def load_student(job: Job) -> Student:
+    """The student that `train` kept, in eval mode on the CPU.
+
+    Raises:
+        FileNotFoundError: none has been trained.
+    """
+    from safetensors.torch import load_file
+
+    if not job.weights.is_file():
+        raise FileNotFoundError(f"no trained student in {job.folder}; run do=train first")
+    student = students.create(job.recipe.student.name, **init_arguments(job.recipe))
+    student.load_state_dict(load_file(job.weights))
+    return student.eval()
+
+
+def init_arguments(recipe: Recipe) -> dict[str, Any]:
+    """The arguments of the student's class that a recipe gives."""
+    return {"width": recipe.student.width, "classes": recipe.student.classes, **recipe.student.options}
+
+
+def cost(student: Student, *, image_size: int) -> dict[str, int]:
+    """Parameters, and multiply-accumulates of one image at `image_size` (half of what PyTorch counts as FLOP)."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    device = next(student.parameters()).device
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:  # not every fused attention is counted
+        student(torch.zeros(1, 3, image_size, image_size, device=device))
+    parameters = sum(parameter.numel() for parameter in student.parameters())
+    return {"parameters": parameters, "macs": counter.get_total_flops() // 2, "image_size": image_size}
+
+
+def summarise(scores: Sequence[Score], *, resamples: int) -> dict[str, Any]:
+    """The entry of one data set in metrics.json."""
+    return {
+        "images": len(scores),
+        "dice": summary([figures.dice for figures in scores], resamples=resamples),
+        "iou": summary([figures.iou for figures in scores], resamples=resamples),
+    }
+
+
+def say(figures: Mapping[str, Any]) -> str:
+    """`Dice 0.812 [0.780, 0.841], IoU 0.731 [0.700, 0.760] over 100 images`."""
+    parts = [
+        f"{title} {figures[name]['mean']:.3f} [{figures[name]['low']:.3f}, {figures[name]['high']:.3f}]"
+        for name, title in (("dice", "Dice"), ("iou", "IoU"))
+    ]
+    return f"{', '.join(parts)} over {figures['images']} images"
+
+
+def read_metrics(job: Job) -> dict[str, Any]:
+    """The run's metrics.json, or nothing where there is none yet."""
+    path = job.folder / "metrics.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def write_predictions(path: Path, scores: Mapping[str, Sequence[Score]]) -> None:
+    """predictions.csv: one line a test image, with the full precision of its figures."""
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(field.name for field in fields(Score))
+        writer.writerows(astuple(figures) for part in scores.values() for figures in part)
+    temporary.replace(path)
+
+
+def read_predictions(path: Path) -> list[Score]:
+    """The lines of a predictions.csv.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no predictions at {path}; run do=evaluate first")
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [
+            Score(row["dataset"], row["stem"], row["key"], float(row["dice"]), float(row["iou"]))
+            for row in csv.DictReader(stream)
+        ]

@@ -1,0 +1,194 @@
+"""Extraction: a teacher sees each training image once in each view, and leaves a frequency code."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import cache
+from cache.spec import flip
+from distill.data.sample import Sample
+from distill.job import Job, as_job, calibration_keys
+from distill.progress import Progress, clock
+from distill.recipe import Recipe, TeacherRecipe
+
+GALLERY = 8  # validation images whose plain view is kept too: they are shown, never learned from
+DECODERS = 4  # threads that read and preprocess images while the teacher looks at the last batch
+
+logger = logging.getLogger("bandpass")
+Record = tuple[str, str]  # key of an image, view
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What an extraction has to do: records (image, view) that the cache does not hold yet."""
+
+    folder: Path
+    samples: dict[str, Sample]
+    records: tuple[Record, ...]
+
+
+def gallery(job: Job) -> tuple[Sample, ...]:
+    """The validation images whose features are kept for pictures."""
+    return tuple(sorted(job.splits.val, key=lambda sample: sample.key)[:GALLERY])
+
+
+def wanted_records(job: Job, teacher: TeacherRecipe) -> list[Record]:
+    """Training images in every view, and the gallery as it is."""
+    views = teacher.views if job.recipe.imitates else ["identity"]
+    records = [(sample.key, view) for sample in job.splits.train for view in views]
+    return sorted(set(records) | {(sample.key, "identity") for sample in gallery(job)})
+
+
+def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
+    """The teacher of a recipe; its library is imported here and nowhere else.
+
+    Raises:
+        ValueError: no weights are named.
+        FileNotFoundError: they are not to be had.
+    """
+    import teachers
+
+    return teachers.load(
+        recipe.adapter,
+        weights=recipe.weights,
+        model=recipe.model,
+        strides=tuple(recipe.strides) or None,
+        image_size=recipe.image_size,
+    )
+
+
+def batches_of(
+    records: Sequence[Record],
+    samples: dict[str, Sample],
+    teacher: Any,
+    *,
+    size: int,  # noqa: ANN401
+) -> Iterator[tuple[list[Record], Tensor, Tensor]]:
+    """Preprocessed batches (records, pixels, valid), read by threads one batch ahead."""
+
+    def prepare(record: Record) -> Any:  # noqa: ANN401
+        key, view = record
+        return teacher.prepare(np.ascontiguousarray(flip(samples[key].read_image(), view, axes=(0, 1))))
+
+    parts = [list(records[first : first + size]) for first in range(0, len(records), size)]
+    with ThreadPoolExecutor(DECODERS) as pool:
+        ahead = [pool.submit(prepare, record) for record in parts[0]] if parts else []
+        for number, part in enumerate(parts):
+            ready = [future.result() for future in ahead]
+            following = parts[number + 1] if number + 1 < len(parts) else []
+            ahead = [pool.submit(prepare, record) for record in following]
+            pixels = torch.stack([one.pixels for one in ready])
+            yield part, pixels, torch.tensor([one.valid for one in ready])
+
+
+def calibrate(job: Job, teacher: Any, recipe: TeacherRecipe) -> dict[str, cache.Codec]:  # noqa: ANN401
+    """A codec for each map, fitted on calibration images of the training part in their plain view."""
+    keys = calibration_keys(job.splits, job.recipe.cache.calibration)
+    samples = {sample.key: sample for sample in job.splits.train}
+    features: dict[str, list[Tensor]] = {name: [] for name in teacher.spec.names}
+    with Progress("calibrate", total=len(keys), unit="images") as bar:
+        for part, pixels, valid in batches_of(
+            [(key, "identity") for key in keys], samples, teacher, size=recipe.batch_size
+        ):
+            for name, maps in teacher.forward(pixels, valid).items():
+                features[name].append(maps.half().cpu())
+            bar.update(len(part))
+    return {name: cache.fit(maps, fidelity=job.recipe.cache.fidelity) for name, maps in features.items()}
+
+
+def extract(work: Job | Recipe) -> dict[str, int]:
+    """Fills the cache of every teacher that the recipe imitates; returns the forward passes (images) each one ran.
+
+    Work is shared by runs of 256 records: any process takes any run, and a kill loses at most the runs being written.
+
+    Raises:
+        FileNotFoundError: a teacher's weights are not to be had.
+        ValueError: the folder holds another teacher's features, or the code does not reach its fidelity.
+    """
+    job = as_job(work)
+    forwards = {}
+    for name, recipe in job.recipe.teachers.items() if job.recipe.imitates else ():
+        forwards[name] = 0 if recipe.cache else extract_teacher(job, name, recipe)
+    return forwards
+
+
+def extract_teacher(job: Job, name: str, recipe: TeacherRecipe) -> int:
+    """Fills one teacher's cache; returns the images that went through the teacher, over all processes."""
+    folder, accelerator = job.caches[name], job.accelerator
+    samples = {sample.key: sample for sample in (*job.splits.train, *gallery(job))}
+    wanted = wanted_records(job, recipe)
+    if (folder / "manifest.json").is_file():
+        missing = cache.plan(folder, wanted)
+        if not missing:
+            logger.info("%s: all %d records are in %s; the teacher is not needed", name, len(wanted), folder)
+            return 0
+    teacher = load_teacher(recipe).to(accelerator.device)
+    began = time.monotonic()
+    calibrated = 0
+    if accelerator.is_main_process and not (folder / "manifest.json").is_file():
+        codecs = calibrate(job, teacher, recipe)
+        calibrated = len(calibration_keys(job.splits, job.recipe.cache.calibration))
+        cache.create(
+            folder,
+            spec=teacher.spec,
+            codecs=codecs,
+            identity=teacher.identity,
+            licence=teacher.licence,
+            fidelity=job.recipe.cache.fidelity,
+            batch_size=recipe.batch_size,
+            views=tuple(recipe.views),
+            calibration=calibration_keys(job.splits, job.recipe.cache.calibration),
+        )
+    accelerator.wait_for_everyone()
+    store = cache.open(folder)
+    store.check_identity(teacher.identity)
+    runs = cache.plan(folder, wanted)
+    own = runs[accelerator.process_index :: accelerator.num_processes]
+    total = sum(len(run) for run in own)
+    with Progress(f"extract {name}", total=total, unit="images", shown=accelerator.is_main_process) as bar:
+        for run in own:
+            write_run(store, run, samples, teacher, bar)
+    accelerator.wait_for_everyone()
+    written = cache.open(folder)
+    if accelerator.is_main_process:
+        logger.info(
+            "%s: %d records, %.1f kB each, in %s; took %s",
+            name,
+            len(written),
+            written.nbytes / max(1, len(written)) / 1e3,
+            folder,
+            clock(time.monotonic() - began),
+        )
+    return sum(len(run) for run in runs) + calibrated
+
+
+def write_run(
+    store: cache.Cache,
+    run: Sequence[Record],
+    samples: dict[str, Sample],
+    teacher: Any,  # noqa: ANN401
+    bar: Progress,
+) -> None:
+    """Sends one run of records through the teacher and writes their shard."""
+    codes = []
+    reached: dict[str, list[float]] = {name: [] for name in store.codecs}
+    for part, pixels, valid in batches_of(run, samples, teacher, size=store.batch_size):
+        maps = {name: features.float().cpu() for name, features in teacher.forward(pixels, valid).items()}
+        encoded = {name: store.codecs[name].encode_batch(features) for name, features in maps.items()}
+        for name, features in maps.items():
+            reached[name] += [store.codecs[name].fidelity(features, encoded[name])] * len(part)
+        codes += [
+            (key, view, {name: encoded[name][index] for name in encoded}) for index, (key, view) in enumerate(part)
+        ]
+        bar.update(len(part))
+    cache.write_shard(store, codes, fidelity={name: float(np.mean(values)) for name, values in reached.items()})

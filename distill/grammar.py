@@ -1,0 +1,218 @@
+"""From `key=value` to a `Recipe`: one grammar for files and the command line, and errors that name the nearest key."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import recipes
+from distill.recipe import Recipe
+
+# What people type out of habit, and the key it is here.
+HABITS = {
+    "lr": "optimiser.learning_rate",
+    "batch": "optimiser.batch_size",
+    "epochs": "stages.NAME.epochs",
+    "backbone": "student.name",
+    "model": "student.name",
+}
+
+
+def fields_of(schema: type) -> dict[str, Any]:
+    """Field name -> annotated type of a dataclass."""
+    hints = typing.get_type_hints(schema)
+    return {field.name: hints[field.name] for field in dataclasses.fields(schema)}
+
+
+def schema_under(annotation: Any) -> tuple[type | None, bool]:  # noqa: ANN401
+    """The dataclass an annotation leads to, and whether through a mapping of names (`dict[str, StageRecipe]`)."""
+    if dataclasses.is_dataclass(annotation):
+        return typing.cast(type, annotation), False
+    if typing.get_origin(annotation) is dict:
+        value = typing.get_args(annotation)[1]
+        return (value, True) if dataclasses.is_dataclass(value) else (None, False)
+    return None, False
+
+
+def known_keys(schema: type = Recipe, prefix: str = "") -> Iterator[str]:
+    """Every settable key, `NAME` standing for what the recipe names: `stages.NAME.epochs`."""
+    for name, annotation in fields_of(schema).items():
+        nested, named = schema_under(annotation)
+        if nested is None:
+            yield prefix + name
+        else:
+            yield from known_keys(nested, f"{prefix}{name}.NAME." if named else f"{prefix}{name}.")
+
+
+def check_keys(given: Any, schema: type = Recipe, prefix: str = "") -> None:  # noqa: ANN401
+    """Refuses keys that no recipe has.
+
+    Raises:
+        ValueError: an unknown key, with the nearest known one.
+    """
+    if not isinstance(given, dict):
+        raise ValueError(f"{prefix.rstrip('.')} is {given!r}, but must be a mapping of keys")
+    annotations = fields_of(schema)
+    for key, value in given.items():
+        if key not in annotations:
+            raise ValueError(unknown_key(f"{prefix}{key}", schema, prefix))
+        nested, named = schema_under(annotations[key])
+        if nested is None or value is None:
+            continue
+        if named and isinstance(value, dict):
+            for name, part in value.items():
+                check_keys({} if part is None else part, nested, f"{prefix}{key}.{name}.")
+        else:
+            check_keys(value, nested, f"{prefix}{key}.")
+
+
+def unknown_key(key: str, schema: type, prefix: str) -> str:
+    """The sentence for an unknown key: the nearest key beside it, or anywhere in the recipe under its last name."""
+    beside = get_close_matches(key.rsplit(".", 1)[-1], fields_of(schema), n=1)
+    everywhere = list(known_keys())
+    last = key.rsplit(".", 1)[-1]
+    elsewhere = [known for known in everywhere if known.rsplit(".", 1)[-1] == last]
+    elsewhere = (
+        elsewhere or [HABITS[last]]
+        if last in HABITS
+        else elsewhere or get_close_matches(key, everywhere, n=1, cutoff=0.75)
+    )
+    near = elsewhere[0] if elsewhere else f"{prefix}{beside[0]}" if beside else None
+    hint = f"did you mean {near!r}?" if near else f"keys there are {', '.join(fields_of(schema))}"
+    return f"a recipe has no key {key!r}; {hint}"
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe by name in `recipes/` or by path.
+
+    Raises:
+        FileNotFoundError: neither exists; the message lists the names.
+    """
+    if Path(name).suffix in (".yaml", ".yml"):
+        if Path(name).is_file():
+            return Path(name)
+        raise FileNotFoundError(f"no recipe file at {name}")
+    path = recipes.FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        names = recipes.names()
+        near = get_close_matches(name, names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise FileNotFoundError(
+            f"unknown recipe {name!r}; choose from {', '.join(names)}, or give a YAML file{hint}"
+        )
+    return path
+
+
+def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
+    """`["a.b=1", "c=[x,y]"]` as nested plain data, values read as YAML; commas without brackets make a list.
+
+    Raises:
+        ValueError: a word that is no `key=value`.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    merged = OmegaConf.create()
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise ValueError(f"expected key=value, got {word!r}")
+        if "," in value and not value.startswith(("[", "{", '"', "'")):
+            value = f"[{value}]"
+        try:
+            merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([f"{key}={value}"]))
+        except (OmegaConfBaseException, ValueError) as error:
+            raise ValueError(f"cannot read {word!r}: {str(error).splitlines()[0]}") from error
+    return typing.cast(dict[str, Any], OmegaConf.to_container(merged))
+
+
+def build_recipe(*layers: dict[str, Any]) -> Recipe:
+    """A checked recipe from layers of nested plain data, later ones winning.
+
+    Raises:
+        ValueError: an unknown key, a wrong type or a value out of range.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    config = OmegaConf.structured(Recipe)
+    OmegaConf.set_readonly(config, False)
+    for layer in layers:
+        check_keys(layer)
+        try:
+            config = OmegaConf.merge(config, writable(OmegaConf.create(one_to_list(layer))))
+        except OmegaConfBaseException as error:
+            raise ValueError(wrong_type(error)) from error
+    return typing.cast(Recipe, OmegaConf.to_object(config))
+
+
+def writable(config: Any) -> Any:  # noqa: ANN401
+    """The configuration with its read-only flag cleared, since the schema's dataclasses are frozen."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.set_readonly(config, False)
+    return config
+
+
+def one_to_list(layer: dict[str, Any], schema: type = Recipe) -> dict[str, Any]:
+    """A single value where a list is expected becomes a list of one: `do=train`, `augment.views=identity`."""
+    fixed = dict(layer)
+    for key, value in layer.items():
+        annotation = fields_of(schema)[key]
+        nested, named = schema_under(annotation)
+        if typing.get_origin(annotation) is list and value is not None and not isinstance(value, list):
+            fixed[key] = [value]
+        elif nested and named and isinstance(value, dict):
+            fixed[key] = {name: one_to_list(part or {}, nested) for name, part in value.items()}
+        elif nested and isinstance(value, dict):
+            fixed[key] = one_to_list(value, nested)
+    return fixed
+
+
+def wrong_type(error: Exception) -> str:
+    """The sentence for a value of the wrong type."""
+    key = getattr(error, "full_key", None)
+    first = str(error).splitlines()[0]
+    return f"{key}: {first}" if key else first
+
+
+def load_layer(path: Path) -> dict[str, Any]:
+    """A recipe file as nested plain data.
+
+    Raises:
+        ValueError: the file is no YAML mapping.
+    """
+    import yaml
+
+    try:
+        layer = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    if not isinstance(layer, dict):
+        raise ValueError(f"{path} holds {type(layer).__name__}, but a recipe is a mapping of keys")
+    return layer
+
+
+def read_recipe(words: Sequence[str]) -> Recipe:
+    """The recipe of a command line: `recipe=NAME_OR_FILE` and overrides.
+
+    Raises:
+        ValueError: no recipe is named, or something in it is wrong.
+        FileNotFoundError: the recipe does not exist.
+    """
+    overrides = parse_overrides(words)
+    name = overrides.pop("recipe", None)
+    if not isinstance(name, str):
+        raise ValueError(f"name a recipe with recipe=NAME; choose from {', '.join(recipes.names())}")
+    return build_recipe(load_layer(find_recipe(name)), overrides)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The full recipe as YAML; reading it gives the same recipe again."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(recipe)))

@@ -1,0 +1,88 @@
+"""`--help`: commands with examples, recipes with their stories, and every key with its meaning and default."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import MISSING
+from difflib import get_close_matches
+from typing import Any
+
+import recipes
+from distill.grammar import fields_of, schema_under
+from distill.recipe import Recipe
+
+COMMANDS = {
+    "run": "the whole job: extract, train, evaluate, publish; each returns at once where it is complete",
+    "extract": "the teachers look at every training image once and leave a frequency-coded cache",
+    "train": "the student learns from the cache, stage by stage; continues bit-exactly after a kill",
+    "evaluate": "Dice and IoU on every test data set, with intervals",
+    "publish": "model.safetensors, model.onnx (proved equal), model card and example pictures",
+    "compare": "the recipe's arms over several seeds, with paired differences and intervals",
+}
+EXAMPLES = (
+    "accelerate launch distill/run.py recipe=sam_to_unet",
+    "distill run recipe=sam_to_unet student.width=16          # a second student: the teacher is not needed again",
+    "distill train recipe=timm_to_unet data.root=DIR stages.boundary.epochs=30",
+    "distill compare recipe=sam_to_unet seeds=0,1,2",
+    "distill run recipe=sam_to_unet --dry-run                 # images, views, GB and hours, before anything is done",
+    "distill run recipe=artifacts/runs/RUN/recipe.yaml        # the same run again",
+)
+
+
+def unknown_command(command: str) -> str:
+    """The sentence for a word that is no command."""
+    near = get_close_matches(command, COMMANDS, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown command {command!r}; choose from {', '.join(COMMANDS)}, or give key=value{hint}"
+
+
+def describe_keys(schema: type = Recipe, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Every key as (key, default, meaning); `NAME` stands for what a recipe names."""
+    annotations = fields_of(schema)
+    for field in dataclasses.fields(schema):
+        name = field.name
+        nested, named = schema_under(annotations[name])
+        if nested is None:
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            yield prefix + name, show(default), field.metadata["meaning"]
+        else:
+            yield from describe_keys(nested, f"{prefix}{name}.NAME." if named else f"{prefix}{name}.")
+
+
+def show(value: Any) -> str:  # noqa: ANN401
+    """A default as one would type it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "[]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {show(part)}" for key, part in value.items()) + "}"
+    return str(value)
+
+
+def story(name: str) -> str:
+    """The first comment line of a recipe file."""
+    first = (recipes.FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
+def help_text(command: str = "run") -> str:
+    """What `--help` prints."""
+    lines = ["Bandpass: distil vision foundation models into real-time segmentation networks.", ""]
+    if command in COMMANDS and command != "run":
+        lines += [f"distill {command}: {COMMANDS[command]}", ""]
+    else:
+        lines += ["accelerate launch distill/run.py recipe=NAME [key=value ...] [--dry-run] [--debug]"]
+        lines += ["distill COMMAND recipe=NAME [key=value ...]            (the same without a launcher)", ""]
+        lines += ["Commands", *(f"  {name:<10}{meaning}" for name, meaning in COMMANDS.items()), ""]
+    lines += ["Examples", *(f"  {line}" for line in EXAMPLES if command in ("run", *line.split()))]
+    lines += ["", "Recipes (recipe= takes a name or a YAML file)"]
+    lines += [f"  {name:<18}{story(name)}" for name in recipes.names()]
+    lines += ["", "Keys, with defaults (a recipe sets its own); lists take commas: do=extract,train", ""]
+    lines += [f"  {key + '=' + default:<44} {meaning}".rstrip() for key, default, meaning in describe_keys()]
+    if command == "compare":
+        lines += ["", "  seeds=0,1,2  students=NAME,...  jobs=1  (compare's own keys)"]
+    return "\n".join(lines) + "\n"

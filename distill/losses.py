@@ -1,0 +1,90 @@
+"""The terms of a stage, each a pure function of what the student says and what it should say.
+
+Logits are (N, K, H, W); masks are (N, H, W) integers, 255 where nothing is known. With K = 1 the one class is foreground
+under a sigmoid; with K > 1 class 0 is background under a softmax. Targets carry no gradient: they come from disk.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+IGNORE = 255
+
+
+def class_targets(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """One-hot truth (N, K, H, W) and validity (N, 1, H, W), both float32, for logits of K channels."""
+    valid = mask != IGNORE
+    if logits.shape[1] == 1:
+        truth = (mask > 0)[:, None]
+    else:
+        truth = functional.one_hot(torch.where(valid, mask, 0).long(), logits.shape[1]).movedim(-1, 1)
+    return truth.float(), valid[:, None].float()
+
+
+def pixel_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy of each pixel (N, H, W): binary for one class, softmax for several; 0 where ignored."""
+    if logits.shape[1] == 1:
+        truth, valid = class_targets(logits, mask)
+        entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+        return (entropy * valid)[:, 0]
+    return functional.cross_entropy(logits, mask.long(), ignore_index=IGNORE, reduction="none")
+
+
+def segment(logits: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy + soft Dice loss (Milletari et al. 2016, smoothed by 1), Dice per image and class, averaged."""
+    logits = logits.float()
+    truth, valid = class_targets(logits, mask)
+    entropy = pixel_cross_entropy(logits, mask).sum() / valid.sum().clamp(min=1)
+    probability = (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)) * valid
+    truth = truth * valid
+    overlap = (probability * truth).sum(dim=(2, 3))
+    dice = (2 * overlap + 1) / (probability.sum(dim=(2, 3)) + truth.sum(dim=(2, 3)) + 1)
+    return entropy + 1 - dice.mean()
+
+
+def contour_band(mask: Tensor, *, width: int) -> Tensor:
+    """Pixels (N, H, W) bool within `width` pixels of a class border: where a max and a min filter disagree."""
+    values = torch.where(mask == IGNORE, 0, mask)[:, None].float()
+    side = 2 * width + 1
+    high = functional.max_pool2d(values, side, stride=1, padding=width)
+    low = -functional.max_pool2d(-values, side, stride=1, padding=width)
+    return (high != low)[:, 0]
+
+
+def boundary(logits: Tensor, mask: Tensor) -> Tensor:
+    """Contour against body: the mean cross-entropy over the contour band and that over the rest, weighted equally.
+
+    A mean over all pixels gives the contour its share of the area, a few per cent; here it has half the say. The band
+    reaches 1/64 of the image's side to both sides of a contour. An image without a contour counts as body alone.
+    """
+    entropy = pixel_cross_entropy(logits.float(), mask)
+    valid = mask != IGNORE
+    band = contour_band(mask, width=max(1, round(mask.shape[-1] / 64))) & valid
+    body = ~band & valid
+    parts = [(entropy * part).sum() / part.sum().clamp(min=1) for part in (band, body)]
+    return 0.5 * (parts[0] + parts[1])
+
+
+def imitate_low(projected: Tensor, target: Tensor) -> Tensor:
+    """0.9 (1 - cosine over channels) + 0.1 smooth L1 (Theia, Shang et al. 2024), on the low band.
+
+    Args:
+        projected: the student's projected features, (N, C, h, w).
+        target: the teacher's low band on the same grid, in principal components of mean variance 1, (N, C, h, w).
+    """
+    projected, target = projected.float(), target.float()
+    cosine = functional.cosine_similarity(projected, target, dim=1, eps=1e-6).mean()
+    return 0.9 * (1 - cosine) + 0.1 * functional.smooth_l1_loss(projected, target)
+
+
+def imitate_high(projected: Tensor, target: Tensor, *, deviation: float) -> Tensor:
+    """Smooth L1 on the high band in units of its own deviation; a cosine is noise where the target is flat.
+
+    Args:
+        projected: the student's projected features, (N, C, h, w), already in those units.
+        target: the teacher's high band on the same grid, (N, C, h, w).
+        deviation: root mean square of that band over training images (`Codec.band_deviation["high"]`).
+    """
+    return functional.smooth_l1_loss(projected.float(), target.float() / deviation)

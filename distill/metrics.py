@@ -1,0 +1,141 @@
+"""Overlap of a predicted and a true mask, one figure an image, and how sure an average over images is.
+
+The convention, wherever the project gives a figure without another name: Dice and IoU of each image at threshold
+0.5 and at the mask's own size, then averaged over images. An empty prediction of an empty mask scores 1; where one
+of the two is empty and the other is not, it scores 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+CONVENTION = (
+    "per image at threshold 0.5, at the mask's own size, averaged over images; "
+    "an empty prediction of an empty mask scores 1"
+)
+CONVENTION_SEVERAL = (
+    "per image, the class of highest probability, at the mask's own size, averaged over the classes but background"
+    " that occur in the mask or the prediction, then over images; an image without any scores 1"
+)
+THRESHOLD = 0.5
+IGNORED = 255  # pixels of a mask of several classes that count for nothing
+RESAMPLES_AT_ONCE = 256  # bounds the memory of a bootstrap over many images
+
+Flags = NDArray[np.bool_]
+
+
+def confusion(prediction: Flags, truth: Flags) -> tuple[NDArray, NDArray, NDArray]:
+    """Pixels that are true positives, false positives and false negatives.
+
+    Args:
+        prediction: bool (..., H, W).
+        truth: bool, of the same shape.
+
+    Returns:
+        three int64 arrays of shape (...).
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if prediction.shape != truth.shape:
+        raise ValueError(
+            f"expected a prediction of the mask's shape {truth.shape}, got {prediction.shape}; "
+            "resize the probability to the mask, never the mask to the prediction"
+        )
+    both = np.count_nonzero(prediction & truth, axis=(-2, -1))
+    return (
+        np.asarray(both),
+        np.count_nonzero(prediction, axis=(-2, -1)) - both,
+        np.count_nonzero(truth, axis=(-2, -1)) - both,
+    )
+
+
+def dice(prediction: Flags, truth: Flags) -> NDArray:
+    """2 TP / (2 TP + FP + FN) of bool masks (..., H, W), float64 (...) in [0, 1]; 1 where both are empty."""
+    both, extra, missed = confusion(prediction, truth)
+    return _share(2 * both, 2 * both + extra + missed)
+
+
+def iou(prediction: Flags, truth: Flags) -> NDArray:
+    """TP / (TP + FP + FN) of bool masks (..., H, W), float64 (...) in [0, 1]; 1 where both are empty."""
+    both, extra, missed = confusion(prediction, truth)
+    return _share(both, both + extra + missed)
+
+
+def sensitivity(prediction: Flags, truth: Flags) -> NDArray:
+    """TP / (TP + FN): the share of the true pixels that were found; 1 where there are none."""
+    both, _, missed = confusion(prediction, truth)
+    return _share(both, both + missed)
+
+
+def precision(prediction: Flags, truth: Flags) -> NDArray:
+    """TP / (TP + FP): the share of the predicted pixels that are true; 1 where there are none."""
+    both, extra, _ = confusion(prediction, truth)
+    return _share(both, both + extra)
+
+
+def _share(part: NDArray, whole: NDArray) -> NDArray:
+    """`part / whole`, and 1 where `whole` is 0."""
+    return np.divide(part, whole, out=np.ones(np.shape(whole)), where=whole > 0)
+
+
+def labels(probability: NDArray) -> NDArray[np.uint8]:
+    """Class numbers (H, W) of a probability (K, H, W): for K = 1 1 from 0.5 on, else the most probable."""
+    if len(probability) == 1:
+        return (probability[0] >= THRESHOLD).astype(np.uint8)
+    return probability.argmax(axis=0).astype(np.uint8)
+
+
+def overlap(predicted: NDArray, truth: NDArray, *, classes: int = 1) -> tuple[float, float]:
+    """Dice and IoU of one image in the project's convention.
+
+    Args:
+        predicted: class numbers (H, W), as `labels` gives them.
+        truth: the mask (H, W): 0 and 1 for `classes` 1, else 0 (background) to classes - 1, with 255 ignored.
+        classes: channels of the network's output.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if classes == 1:
+        return float(dice(predicted > 0, truth > 0)), float(iou(predicted > 0, truth > 0))
+    counted = truth != IGNORED
+    numbers = np.arange(1, classes)[:, None, None]
+    found, true = (predicted == numbers) & counted, truth == numbers
+    occurs = (found | true).any(axis=(1, 2))
+    if not occurs.any():
+        return 1.0, 1.0
+    return float(dice(found, true)[occurs].mean()), float(iou(found, true)[occurs].mean())
+
+
+def bootstrap(values: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """The percentile bootstrap's 95 % interval of a mean over images (Efron & Tibshirani, 1993, chapter 13).
+
+    Args:
+        values: one figure an image, (n,).
+        resamples: how many sets of n images are drawn with replacement.
+        seed: of these draws; the same seed gives the same interval.
+
+    Returns:
+        its lower and upper end.
+
+    Raises:
+        ValueError: no values.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or len(array) == 0:
+        raise ValueError(f"expected one figure an image for at least one image, got shape {array.shape}")
+    random = np.random.default_rng(seed)
+    means = [
+        array[random.integers(len(array), size=(min(RESAMPLES_AT_ONCE, resamples - done), len(array)))].mean(axis=1)
+        for done in range(0, resamples, RESAMPLES_AT_ONCE)
+    ]
+    low, high = np.percentile(np.concatenate(means), (2.5, 97.5))
+    return float(low), float(high)
+
+
+def summary(values: ArrayLike, *, resamples: int, seed: int = 0) -> dict[str, float]:
+    """`{"mean": m, "low": l, "high": h}` of one figure an image, with the 95 % interval of `bootstrap`."""
+    low, high = bootstrap(values, resamples=resamples, seed=seed)
+    return {"mean": float(np.mean(np.asarray(values, dtype=np.float64))), "low": low, "high": high}

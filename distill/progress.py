@@ -1,0 +1,71 @@
+"""Progress that people can read: a bar on a terminal, a line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+LINE_EVERY_SECONDS = 10.0
+
+logger = logging.getLogger("bandpass")
+
+
+def clock(seconds: float) -> str:
+    """`75.2` as `1:15`, `4000` as `1:06:40`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Progress:
+    """Counts units of work; `update(n, note)` moves it on. Shows rate and remaining time."""
+
+    def __init__(self, what: str, *, total: int, unit: str, shown: bool = True, done: int = 0) -> None:
+        self.what, self.total, self.unit, self.shown = what, total, unit, shown
+        self.first = self.done = done
+        self.started = self.said = time.monotonic()
+        self.bar = None
+        if shown and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, initial=done, desc=what, unit=f" {unit}", dynamic_ncols=True)
+
+    def update(self, count: int = 1, note: str = "") -> None:
+        """Moves on by `count` units; `note` is shown beside the bar."""
+        self.done += count
+        if self.bar is not None:
+            self.bar.set_postfix_str(note, refresh=False)
+            self.bar.update(count)
+        elif self.shown and (self.done >= self.total or time.monotonic() - self.said > LINE_EVERY_SECONDS):
+            self.said = time.monotonic()
+            logger.info(self.line(note))
+
+    def line(self, note: str) -> str:
+        """One plain line: `train 120/600 step, 4.1/s, 1:57 left, loss 0.412`."""
+        elapsed = max(time.monotonic() - self.started, 1e-9)
+        rate = (self.done - self.first) / elapsed
+        ahead = (self.total - self.done) / rate if rate > 0 else 0.0
+        time_said = f"{clock(ahead)} left" if ahead > 0 else f"took {clock(elapsed)}"
+        parts = [f"{self.what} {self.done}/{self.total} {self.unit}", f"{rate:.1f}/s", time_said, note]
+        return ", ".join(part for part in parts if part)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def progress(
+    items: Iterable[Item], *, what: str, total: int, unit: str = "images", shown: bool = True
+) -> Iterator[Item]:
+    """Yields `items`, showing how far it is."""
+    with Progress(what, total=total, unit=unit, shown=shown) as bar:
+        for item in items:
+            yield item
+            bar.update()

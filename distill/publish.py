@@ -1,0 +1,200 @@
+"""Publishing: a folder that others can use, which says what it is and has been proved to be it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.card import Picture, render_card
+from distill.data.loader import MEAN, STD
+from distill.deploy import Deploy, predict
+from distill.digest import digest_file
+from distill.evaluate import Score, init_arguments, load_student, read_metrics, read_predictions
+from distill.grammar import dump_recipe
+from distill.job import Job, write_json
+from distill.metrics import THRESHOLD
+from distill.onnx_file import export_onnx, open_onnx
+from distill.pictures import draw_example
+from distill.proof import prove
+from distill.reproduce import public_recipe
+from students import Student
+
+RECORD = "published.json"
+
+logger = logging.getLogger("bandpass")
+
+
+def publish(job: Job) -> Path:
+    """Writes the student's folder, pushes it where `publish.hub` asks for it, and returns it.
+
+    The folder appears at once and whole: weights, config, model card, recipe, example pictures, and an ONNX file that
+    was proved equal to the torch network. Returns at once where all that is there for the same weights and wishes.
+
+    Raises:
+        FileNotFoundError: nothing has been trained or evaluated yet.
+        ValueError: the ONNX file disagrees with torch or with the evaluation, the student has no encoder to publish, or
+            the Hub refuses.
+    """
+    if job.accelerator.is_main_process:
+        record = wanted_record(job)
+        if not is_published(job, record):
+            build_and_replace(job, record)
+        if job.recipe.publish.hub:
+            push(job.published, job.recipe.publish.hub)
+    job.accelerator.wait_for_everyone()
+    return job.published
+
+
+def wanted_record(job: Job) -> dict[str, Any]:
+    """What decides whether a published folder is still the one asked for.
+
+    Raises:
+        FileNotFoundError: nothing has been trained or evaluated yet.
+        ValueError: the evaluation is of other weights.
+    """
+    if not job.weights.is_file():
+        raise FileNotFoundError(f"no trained student in {job.folder}; run do=train first")
+    metrics = read_metrics(job)
+    if "datasets" not in metrics:
+        raise FileNotFoundError(f"no evaluation in {job.folder / 'metrics.json'}; run do=evaluate first")
+    weights = digest_file(job.weights)
+    if metrics["evaluated"]["weights"] != weights:
+        raise ValueError(f"{job.folder / 'metrics.json'} is of other weights than {job.weights}; run do=evaluate first")
+    asked = asdict(job.recipe.publish)
+    asked.pop("hub")
+    return {"weights": weights, "evaluated": metrics["evaluated"], "asked": asked}
+
+
+def is_published(job: Job, record: Mapping[str, Any]) -> bool:
+    """Whether the published folder is there, for this record."""
+    path = job.published / RECORD
+    if not path.is_file():
+        return False
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return all(found.get(name) == value for name, value in record.items())
+
+
+def build_and_replace(job: Job, record: Mapping[str, Any]) -> None:
+    """Builds the folder beside its place and moves it there, so that a half-written one is never seen."""
+    temporary = job.folder / f".{job.published.name}.{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        proof = build(job, temporary)
+        write_json(temporary / RECORD, {**record, "onnx": proof})
+        if job.published.exists():
+            shutil.rmtree(job.published)
+        temporary.replace(job.published)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    logger.info(
+        "published %s; model.onnx agrees with torch to %.0e on %d batches",
+        job.published,
+        proof["max_difference"],
+        proof["batches"],
+    )
+
+
+def build(job: Job, folder: Path) -> dict[str, Any]:
+    """Writes everything but the record into `folder`; returns what was proved of the ONNX file."""
+    recipe, metrics = job.recipe, read_metrics(job)
+    scores = read_predictions(job.folder / "predictions.csv")
+    student = load_student(job)
+    deploy = Deploy(student, image_size=recipe.image_size).eval()
+    save_student(job, student, folder)
+    if recipe.publish.encoder:
+        student.export_encoder(folder / "encoder")
+    logger.info("exporting model.onnx")
+    export_onnx(deploy, folder / "model.onnx", metadata=onnx_metadata(job))
+    proof = prove(deploy, open_onnx(folder / "model.onnx"), test=job.splits.test, scores=scores)
+    pictures = draw_examples(job, deploy, scores, folder=folder)
+    card = render_card(job, metrics, proof=proof, pictures=pictures)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    (folder / "recipe.yaml").write_text(dump_recipe(public_recipe(recipe)), encoding="utf-8")
+    return proof
+
+
+def save_student(job: Job, student: Student, folder: Path) -> None:
+    """`model.safetensors` and `config.json`, from which `students.load` and `from_pretrained` rebuild it."""
+    config = {
+        **init_arguments(job.recipe),
+        "student": job.recipe.student.name,
+        "image_size": job.recipe.image_size,
+        "mean": list(MEAN),
+        "std": list(STD),
+        "threshold": THRESHOLD,
+        "classes": student.classes,
+        "run": job.folder.name,
+    }
+    student.save_pretrained(folder, config=config)
+    # safetensors makes files that only their owner can read; a published one is for others
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
+
+
+def onnx_metadata(job: Job) -> dict[str, str]:
+    """What the ONNX file says of itself, as strings."""
+    return {
+        "classes": str(job.recipe.student.classes),
+        "threshold": str(THRESHOLD),
+        "image_size": str(job.recipe.image_size),
+        "run": job.folder.name,
+    }
+
+
+def draw_examples(job: Job, deploy: Deploy, scores: Sequence[Score], *, folder: Path) -> list[Picture]:
+    """Pictures of test images at evenly spaced ranks of Dice, from the best to the worst."""
+    samples = {
+        (sample.dataset, sample.stem, sample.key): sample for part in job.splits.test.values() for sample in part
+    }
+    ranked = sorted(scores, key=lambda figures: (-figures.dice, figures.dataset, figures.stem))
+    ranks = np.linspace(0, len(ranked) - 1, min(job.recipe.publish.examples, len(ranked))).round().astype(int)
+    pictures: list[Picture] = []
+    (folder / "examples").mkdir()
+    for number, rank in enumerate(ranks, start=1):
+        figures = ranked[rank]
+        sample = samples[figures.dataset, figures.stem, figures.key]
+        picture = Picture(
+            f"examples/{number}.png",
+            f"{figures.dataset}/{figures.stem}: Dice {figures.dice:.3f}, rank {rank + 1} of {len(ranked)}",
+        )
+        image = sample.read_image()
+        draw_example(
+            folder / picture.file,
+            image,
+            mask=sample.read_mask(),
+            probability=predict(deploy, image),
+            title=picture.title,
+        )
+        pictures.append(picture)
+    return pictures
+
+
+def push(folder: Path, repository: str) -> None:
+    """Uploads a published folder to the Hugging Face Hub; at once where the record says it is there.
+
+    Raises:
+        ValueError: the Hub refused or could not be reached.
+    """
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    if record.get("hub") == repository:
+        return
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    try:
+        api.create_repo(repository, exist_ok=True)
+        api.upload_folder(folder_path=folder, repo_id=repository, commit_message=f"Publish {folder.parent.name}")
+    except Exception as error:  # of the Hub's client, of what it sends with, or of the system: they change by version
+        raise ValueError(
+            f"the Hub did not take {folder} as {repository!r}: {str(error).splitlines()[0]}; log in with "
+            "`hf auth login`, check name and network, and run do=publish again (the folder itself is complete)"
+        ) from error
+    write_json(folder / RECORD, {**record, "hub": repository})
+    logger.info("pushed to https://huggingface.co/%s", repository)

@@ -1,0 +1,43 @@
+"""What may be published of a recipe, and the command that runs it again elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from distill.recipe import VERBS, Recipe
+
+
+def public_recipe(recipe: Recipe) -> Recipe:
+    """The recipe without the places of this machine: `command` asks for those."""
+    data = replace(recipe.data, root=public_name(recipe.data.root), split=public_name(recipe.data.split))
+    teachers = {
+        name: replace(teacher, cache=None, weights=public_name(teacher.weights))
+        for name, teacher in recipe.teachers.items()
+    }
+    return replace(
+        recipe,
+        home="artifacts",
+        do=list(VERBS),
+        data=data,
+        student=replace(recipe.student, init=public_name(recipe.student.init)),
+        teachers=teachers,
+        publish=replace(recipe.publish, hub=None),
+    )
+
+
+def public_name(place: str | None) -> str | None:
+    """A hub id or a built-in name as it is; of a path on this machine, its last part."""
+    return Path(place).name if place and Path(place).exists() else place
+
+
+def command(recipe: Recipe) -> str:
+    """The command that runs the public recipe again; what only its user can know is in capitals."""
+    places = {"data.root": recipe.data.root, "data.split": recipe.data.split, "student.init": recipe.student.init}
+    places |= {f"teachers.{name}.weights": teacher.weights for name, teacher in recipe.teachers.items()}
+    words = [
+        f"{key}={'FILE' if Path(place).is_file() else 'DIR'}"
+        for key, place in places.items()
+        if place and Path(place).exists()
+    ]
+    return " ".join(["accelerate launch distill/run.py recipe=recipe.yaml", *words])

@@ -1,0 +1,149 @@
+"""The command line: `accelerate launch distill/run.py recipe=NAME [key=value ...]`, or `distill VERB recipe=NAME ...`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+if __package__ in (None, ""):
+    # As a script, Python puts distill/ first on the path, where its modules would hide libraries.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+logger = logging.getLogger("bandpass")
+
+FLAGS = ("--help", "-h", "--dry-run", "--debug")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line; returns the exit status: 0, 1 for an error that its line explains, 2 for wrong words."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    flags = {word for word in words if word.startswith("-")}
+    words = [word for word in words if not word.startswith("-")]
+    start_logging()
+    if unknown := sorted(flags - set(FLAGS)):
+        logger.error("unknown option %s; there are %s, and key=value", unknown[0], ", ".join(FLAGS))
+        return 2
+    command = words.pop(0) if words and "=" not in words[0] else "run"
+    if flags & {"--help", "-h"} or (command == "run" and not words):
+        from distill.help import help_text
+
+        sys.stdout.write(help_text(command))
+        return 0
+    return guarded(command, words, flags)
+
+
+def guarded(command: str, words: list[str], flags: set[str]) -> int:
+    """Runs a command; what a user can cause is told in one line, with a trace only under --debug."""
+    try:
+        return dispatch(command, words, dry="--dry-run" in flags)
+    except KeyboardInterrupt:
+        logger.error("interrupted; the same command continues where this one stopped")
+        return 130
+    except (ValueError, FileNotFoundError, OSError, RuntimeError, ImportError) as error:
+        if "--debug" in flags:
+            raise
+        expected = isinstance(error, (ValueError, OSError))
+        logger.error("%s%s", error, "" if expected else f" [{type(error).__name__}; --debug shows where]")
+        return 1
+
+
+def dispatch(command: str, words: list[str], *, dry: bool) -> int:
+    """Finds what a command word means and does it."""
+    from distill.grammar import read_recipe
+    from distill.recipe import VERBS
+
+    if command == "compare":
+        from distill.compare import compare_command
+
+        return compare_command(words, dry=dry)
+    if command not in ("run", *VERBS):
+        from distill.help import unknown_command
+
+        raise ValueError(unknown_command(command))
+    recipe = read_recipe(words if command == "run" else [*words, f"do={command}"])
+    if dry:
+        from distill.estimate import estimate
+
+        sys.stdout.write(estimate(recipe))
+        return 0
+    run(recipe)
+    return 0
+
+
+def run(recipe: object) -> dict[str, object]:
+    """Does the recipe's verbs in their order and returns `metrics.json`; each returns at once where it is complete.
+
+    Args:
+        recipe: a `distill.recipe.Recipe`.
+    """
+    from distill.evaluate import evaluate
+    from distill.extract import extract
+    from distill.introduction import conclusion, introduction
+    from distill.job import open_job, update_metrics
+    from distill.publish import publish
+    from distill.recipe import Recipe
+    from distill.train import train
+
+    assert isinstance(recipe, Recipe)
+    use_all_cores()
+    job = open_job(recipe)
+    lead = job.accelerator.is_main_process
+    quieten(lead)
+    if recipe.trackers:
+        job.accelerator.init_trackers("bandpass", config={"run": job.folder.name})
+    for line in introduction(job):
+        logger.info(line)
+    metrics: dict[str, object] = {}
+    verbs = {"extract": extract, "train": train, "evaluate": evaluate, "publish": publish}
+    for name, verb in verbs.items():
+        if name not in recipe.do:
+            continue
+        began = time.monotonic()
+        result = verb(job)
+        if lead:
+            entries: dict[str, object] = {"seconds": {name: round(time.monotonic() - began, 1)}}
+            if name == "extract":
+                entries["teacher_forwards"] = sum(result.values())
+            metrics = update_metrics(job, **entries)
+        job.accelerator.wait_for_everyone()
+    if recipe.trackers:
+        job.accelerator.end_training()
+    for line in conclusion(job, metrics):
+        logger.info(line)
+    return metrics
+
+
+def start_logging() -> None:
+    """Plain lines on standard error for people; other libraries speak only when something is wrong."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def quieten(lead: bool) -> None:
+    """Only rank 0 speaks, and libraries keep their advice to themselves."""
+    logger.setLevel(logging.INFO if lead else logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(torch|transformers|timm|onnxscript|huggingface_hub)\b.*")
+
+
+def use_all_cores() -> None:
+    """Undoes the one thread a process that `accelerate launch` sets where there is only one process."""
+    import torch
+
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 and "BANDPASS_THREADS" not in os.environ:
+        torch.set_num_threads(
+            len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        )
+    elif "BANDPASS_THREADS" in os.environ:
+        torch.set_num_threads(int(os.environ["BANDPASS_THREADS"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,12 @@
+"""Recipes: YAML files that say what to do; each has its story on top."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def names() -> list[str]:
+    """The recipes that ship with the package, in alphabetical order."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))

@@ -1,0 +1,52 @@
+"""Foundation models to imitate, each as named feature maps in the image's own frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from teachers.base import Teacher
+
+TEACHERS = {
+    "sam": "teachers.sam:SamTeacher",
+    "timm": "teachers.timm:TimmTeacher",
+}
+
+
+def load(
+    name: str,
+    *,
+    weights: str | Path | None,
+    model: str | None = None,
+    levels: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+    image_size: int | None = None,
+) -> Teacher:
+    """Loads a teacher, frozen and in eval mode, on the CPU in float32.
+
+    Args:
+        name: a key of `TEACHERS`.
+        weights: a local folder or safetensors file, or a hub id. For `sam` also "builtin", the small teacher that ships
+            with this package; for `timm` also "hub", the weights that timm publishes for `model`.
+        model: `timm` only: name of the backbone, e.g. "tf_efficientnet_b0"; may be left out where the weights say it.
+        levels: `timm` only: feature levels, as in timm's `out_indices`.
+        strides: `timm` only, instead of levels: strides of the maps, in pixels; (16,) if neither is given.
+        image_size: side of the square the teacher sees, in pixels; its own if None. `sam`: fixed by the weights.
+
+    Raises:
+        ValueError: if there is no such teacher, or the weights are not its own, or an argument does not fit.
+        FileNotFoundError: if the weights are not where they were looked for; the message says which command gets them.
+    """
+    if name not in TEACHERS:
+        raise ValueError(f"unknown teacher '{name}'; choose from {', '.join(sorted(TEACHERS))}")
+    module, _, attribute = TEACHERS[name].partition(":")
+    teacher: type[Teacher] = getattr(import_module(module), attribute)
+    if not weights:
+        raise ValueError(
+            f"teacher '{name}' needs weights: a local folder or file, or a hub id; got {weights!r}; "
+            f"`hf download {teacher.example}` gets some, then weights={teacher.example}"
+        )
+    return teacher.load(weights, model=model, levels=levels, strides=strides, image_size=image_size)

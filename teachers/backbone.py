@@ -1,0 +1,98 @@
+"""Which of timm's backbones is meant, what pixels it expects, and where its weights are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from teachers.weights import locate, read_config
+
+EXAMPLE = "timm/tf_efficientnet_b0.ns_jft_in1k"
+_UNKNOWN_LICENCE = "unknown: see the weights"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A backbone by name, and a file of its weights."""
+
+    architecture: str
+    path: Path
+    settings: dict[str, Any]  # timm's pretrained_cfg: mean, std, input_size, num_classes, ...
+    arguments: dict[str, Any]  # what its constructor is given
+    licence: str
+
+
+def find_backbone(weights: str | Path, model: str | None) -> Backbone:
+    """The backbone's name, settings and file, before anything is loaded.
+
+    Args:
+        weights: a folder or hub id with a timm config.json, a safetensors file, or "hub" for timm's own of `model`.
+        model: name in timm, with or without the tag of its weights; may be left out where a config.json says it.
+
+    Raises:
+        FileNotFoundError: if there are no weights, saying which command gets them.
+        ValueError: if the backbone is unknown, unnamed, or another than the weights say.
+    """
+    import timm
+
+    if model is not None:
+        _require_known(model)
+    if str(weights) == "hub":
+        if model is None:
+            raise ValueError("weights=hub needs the name of a backbone, e.g. model=tf_efficientnet_b0; got none")
+        default = timm.get_pretrained_cfg(model)
+        if default is None or default.hf_hub_id is None:
+            raise ValueError(f"timm publishes no weights for '{model}'; give a safetensors file")
+        weights = default.hf_hub_id
+    files = locate(weights, example=EXAMPLE)
+    if files.config is not None:
+        return _from_config(files.config, files.model, model)
+    if model is None:
+        raise ValueError(
+            f"{files.model} does not say which backbone it belongs to: no config.json beside it; give its name, "
+            "e.g. model=tf_efficientnet_b0"
+        )
+    default = timm.get_pretrained_cfg(model)
+    if default is None:
+        raise ValueError(f"timm does not say which pixels '{model}' expects; give a folder with its config.json")
+    return Backbone(model, files.model, default.to_dict(), {}, _UNKNOWN_LICENCE)
+
+
+def _require_known(model: str) -> None:
+    import timm
+
+    architecture, _, tag = model.partition(".")
+    tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
+    if timm.is_model(architecture) and tag and tag not in tags:
+        raise ValueError(f"timm has no weights '{tag}' for '{architecture}'; choose from {', '.join(tags) or 'none'}")
+    if not timm.is_model(architecture):
+        near = get_close_matches(model, timm.list_models(), n=3)
+        remedy = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists them"
+        raise ValueError(f"timm has no backbone '{model}'; {remedy}")
+
+
+def _from_config(config: Path, path: Path, model: str | None) -> Backbone:
+    """A backbone as the config.json of a timm repository describes it."""
+    from timm.models import PretrainedCfg
+
+    raw = read_config(config)
+    architecture, settings = raw.get("architecture"), raw.get("pretrained_cfg")
+    if not isinstance(architecture, str) or not isinstance(settings, dict):
+        raise ValueError(
+            f"{config} describes a model of type '{raw.get('model_type')}', but teacher 'timm' needs the config.json "
+            f"of a timm repository, with architecture and pretrained_cfg; `hf download {EXAMPLE}` gets one"
+        )
+    _require_known(architecture)
+    if model is not None and model.split(".")[0] != architecture.split(".")[0]:
+        raise ValueError(
+            f"{config} describes '{architecture}', got model={model}; leave model out, or give its weights"
+        )
+    known = {field.name for field in fields(PretrainedCfg)}
+    settings = {
+        "num_classes": raw.get("num_classes", 1000),
+        **{key: value for key, value in settings.items() if key in known},
+    }
+    licence = settings.get("license") or _UNKNOWN_LICENCE
+    return Backbone(architecture, path, settings, dict(raw.get("model_args") or {}), licence)

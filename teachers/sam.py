@@ -1,0 +1,153 @@
+"""SAM: the image embedding of Segment Anything (Kirillov et al. 2023), from `transformers` folders and hub ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cache.spec import FeatureSpec, MapSpec
+from teachers.base import Teacher
+from teachers.preprocess import Letterbox
+from teachers.weights import (
+    MODEL,
+    WeightFiles,
+    locate,
+    read_config,
+    read_shapes,
+    read_tensors,
+    require_shapes,
+    sha256,
+)
+
+if TYPE_CHECKING:
+    from transformers import SamVisionConfig
+
+BUILTIN = Path(__file__).parent / "builtin"
+_EXAMPLE = "facebook/sam-vit-base"
+_PREFIX = "vision_encoder."
+_REST_OF_SAM = ("prompt_encoder.", "mask_decoder.", "shared_image_embedding.")
+# segment_anything/build_sam.py: pixel_mean, pixel_std, on the scale of 0 to 255.
+_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+_ARCHITECTURE = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "output_channels",
+    "patch_size",
+    "window_size",
+    "global_attn_indexes",
+    "mlp_dim",
+    "hidden_act",
+    "layer_norm_eps",
+    "qkv_bias",
+    "use_abs_pos",
+    "use_rel_pos",
+)
+
+
+class SamTeacher(Teacher):
+    """The vision encoder of SAM with its neck; the prompt encoder and the mask decoder are never read.
+
+    One map, `neck`: output_channels (256) on a grid of image_size / patch_size (64 x 64) cells that cover the image.
+    """
+
+    example = _EXAMPLE
+
+    @classmethod
+    def load(
+        cls,
+        weights: str | Path,
+        *,
+        model: str | None,
+        levels: Sequence[int] | None,
+        strides: Sequence[int] | None,
+        image_size: int | None,
+    ) -> SamTeacher:
+        """Loads a folder of `SamModel` or `SamVisionModel`; arguments and errors as in `teachers.load`."""
+        if model is not None or levels or strides:
+            raise ValueError(
+                "teacher 'sam' has one map, its neck, and its weights say which model it is: leave out model, levels "
+                f"and strides; got model={model}, levels={levels}, strides={strides}"
+            )
+        files = _locate(weights)
+        config = _vision_config(files)
+        size, patch = _sizes(config)
+        if image_size not in (None, size):
+            raise ValueError(
+                f"these SAM weights see images of {size} pixels, got image_size={image_size}; leave it out"
+            )
+        grid = (size // patch, size // patch)
+        return cls(
+            "sam",
+            _encoder(files.model, config),
+            spec=FeatureSpec((MapSpec("neck", config.output_channels, grid, patch),)),
+            preprocessing=Letterbox(size, _MEAN, _STD),
+            facts={
+                "model": {key: getattr(config, key) for key in _ARCHITECTURE},
+                "weights": sha256(files.model),
+            },
+            licence="Apache-2.0",
+        )
+
+    def _maps(self, pixels: Tensor) -> dict[str, Tensor]:
+        return {"neck": self.network(pixels).last_hidden_state}
+
+
+def _locate(weights: str | Path) -> WeightFiles:
+    if str(weights) == "builtin":
+        if not (BUILTIN / MODEL).is_file():
+            raise FileNotFoundError(
+                f"no built-in teacher: looked for {BUILTIN / MODEL}; install the package again from its repository, or "
+                "train one with `distill run recipe=builtin_teacher`"
+            )
+        return locate(BUILTIN, example=_EXAMPLE)
+    return locate(weights, example=_EXAMPLE)
+
+
+def _vision_config(files: WeightFiles) -> SamVisionConfig:
+    """The configuration of the encoder, checked to be one."""
+    from transformers import SamVisionConfig
+
+    if files.config is None:
+        raise FileNotFoundError(
+            f"no config.json beside {files.model}: looked for {files.model.with_name('config.json')}; "
+            f"`hf download {_EXAMPLE}` gets a whole folder"
+        )
+    raw = read_config(files.config)
+    kind = raw.get("model_type")
+    if kind == "sam":
+        return SamVisionConfig.from_dict(raw.get("vision_config") or {})
+    if kind == "sam_vision_model":
+        return SamVisionConfig.from_dict(raw)
+    raise ValueError(
+        f"{files.config} describes a model of type '{kind}', but teacher 'sam' needs 'sam' or 'sam_vision_model'; "
+        f"`hf download {_EXAMPLE}` gets one"
+    )
+
+
+def _sizes(config: SamVisionConfig) -> tuple[int, int]:
+    """Sides of the square image and of a patch, in pixels."""
+    image, patch = config.image_size, config.patch_size
+    if not isinstance(image, int) or not isinstance(patch, int) or image % patch:
+        raise ValueError(
+            f"expected image_size in SAM's config.json to be a whole multiple of patch_size {patch}, got {image}; "
+            "correct the file"
+        )
+    return image, patch
+
+
+def _encoder(path: Path, config: SamVisionConfig) -> torch.nn.Module:
+    """The encoder with its weights in float32; only its own tensors are read from the file."""
+    from transformers.models.sam.modeling_sam import SamVisionEncoder
+
+    with torch.device("meta"):  # nothing is initialised only to be overwritten
+        encoder = SamVisionEncoder(config)
+    found = {name: shape for name, shape in read_shapes(path).items() if not name.startswith(_REST_OF_SAM)}
+    expected = {_PREFIX + name: tuple(value.shape) for name, value in encoder.state_dict().items()}
+    require_shapes(found, expected, path=path, network="SAM's vision encoder as config.json describes it")
+    encoder.load_state_dict(read_tensors(path, prefix=_PREFIX), strict=True, assign=True)
+    return encoder

@@ -1,0 +1,210 @@
+"""Any backbone of timm: chosen levels of its feature pyramid.
+
+Strided convolutions put the centre of a cell's receptive field up to (stride - 1) / 2 pixels from the centre of the
+cell (towards the bottom right where padding follows TensorFlow, `tf_...`, else towards the top left). What trained
+weights answer to lies nearer: with the EfficientNet-B0 of TRACER the response to a changed square of a Kvasir-SEG image
+is centred 0.03 cells (stride 8) and 0.15 cells (stride 16) away. It is left as it is: moving a map by a fraction of a
+cell would blur it, and the features would no longer be the published network's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cache.spec import FeatureSpec, MapSpec
+from teachers.backbone import EXAMPLE, Backbone, find_backbone
+from teachers.base import Teacher
+from teachers.preprocess import Stretch
+from teachers.weights import read_shapes, read_tensors, require_shapes, sha256
+
+
+class TimmTeacher(Teacher):
+    """Levels of a timm backbone, each on a square grid that covers the image.
+
+    Maps are named by their stride, `stride16`; where two levels share one (vision transformers), by both:
+    `stride16_level9`.
+    """
+
+    example = EXAMPLE
+
+    @classmethod
+    def load(
+        cls,
+        weights: str | Path,
+        *,
+        model: str | None,
+        levels: Sequence[int] | None,
+        strides: Sequence[int] | None,
+        image_size: int | None,
+    ) -> TimmTeacher:
+        """Loads a backbone; arguments and errors as in `teachers.load`."""
+        backbone = find_backbone(weights, model)
+        settings = backbone.settings
+        size = image_size or settings["input_size"][-1]
+        if settings.get("fixed_input_size"):  # the others take any size, and no such argument
+            backbone.arguments["img_size"] = size
+        pyramid = _pyramid(backbone)
+        chosen = _choose(pyramid, levels, strides, backbone.architecture)
+        coarsest = max(pyramid[level] for level in chosen)
+        if size % coarsest:
+            raise ValueError(
+                f"expected image_size to be a multiple of the stride {coarsest}, so that cells cover the image; "
+                f"got {size}; choose {size // coarsest * coarsest or coarsest} or {(size // coarsest + 1) * coarsest}"
+            )
+        network = _load(backbone, chosen)
+        return cls(
+            "timm",
+            network,
+            spec=_spec(network, {level: pyramid[level] for level in chosen}, size),
+            preprocessing=Stretch(size, _to_bytes(settings["mean"]), _to_bytes(settings["std"])),
+            facts={"model": backbone.architecture, "levels": chosen, "weights": sha256(backbone.path)},
+            licence=backbone.licence,
+        )
+
+    def _maps(self, pixels: Tensor) -> dict[str, Tensor]:
+        return dict(zip(self.spec.names, _run(self.network, pixels), strict=True))
+
+
+def _create(backbone: Backbone, *, features: bool, levels: Sequence[int] | None, pretrained: bool) -> nn.Module:
+    """The backbone, whole or as a pyramid of features, with the weights of its file or random ones."""
+    import timm
+
+    settings = {**backbone.settings, "architecture": backbone.architecture.split(".")[0]}
+    if pretrained:
+        settings |= {"file": str(backbone.path), "source": "", "custom_load": False}
+    return timm.create_model(
+        backbone.architecture.split(".")[0],
+        pretrained=pretrained,
+        pretrained_cfg=settings,
+        features_only=features or None,
+        out_indices=tuple(levels) if levels is not None else None,
+        num_classes=None if features else settings.get("num_classes"),
+        **backbone.arguments,
+    )
+
+
+def _pyramid(backbone: Backbone) -> list[int]:
+    """The stride of every level."""
+    with torch.device("meta"):
+        network: Any = _create(backbone, features=True, levels=None, pretrained=False)
+    return [int(entry["reduction"]) for entry in network.feature_info.info]
+
+
+def _choose(
+    pyramid: Sequence[int], levels: Sequence[int] | None, strides: Sequence[int] | None, model: str
+) -> list[int]:
+    """The levels asked for, from shallow to deep; of several of one stride, the deepest."""
+    if levels and strides:
+        raise ValueError(
+            f"expected levels or strides, got levels={list(levels)} and strides={list(strides)}; leave one out"
+        )
+    if levels:
+        if not set(levels) <= set(range(len(pyramid))):
+            raise ValueError(
+                f"'{model}' has levels 0 to {len(pyramid) - 1}, got {list(levels)}; their strides are {list(pyramid)}"
+            )
+        return sorted(set(levels))
+    deepest = {stride: level for level, stride in enumerate(pyramid)}
+    unknown = [stride for stride in strides or (16,) if stride not in deepest]
+    if unknown:
+        raise ValueError(f"'{model}' has no map of stride {unknown[0]}; choose from {', '.join(map(str, deepest))}")
+    return sorted({deepest[stride] for stride in strides or (16,)})
+
+
+def _load(backbone: Backbone, levels: Sequence[int]) -> nn.Module:
+    """The pyramid with its weights, from a file of exactly the pyramid or exactly the whole network."""
+    found = read_shapes(backbone.path)
+    with torch.device("meta"):
+        whole = _shapes(_create(backbone, features=False, levels=None, pretrained=False))
+        pyramid = _shapes(_create(backbone, features=True, levels=None, pretrained=False))
+    nearest = min((whole, pyramid), key=lambda expected: len(expected.keys() ^ found.keys()))
+    if nearest is pyramid:
+        require_shapes(found, pyramid, path=backbone.path, network=f"the feature levels of '{backbone.architecture}'")
+        network = _create(backbone, features=True, levels=levels, pretrained=False)
+        state = read_tensors(backbone.path)
+        network.load_state_dict({name: state[name] for name in network.state_dict()}, strict=True)
+    else:
+        _require_whole(backbone, found, whole)
+        with _without_remarks():
+            network = _create(backbone, features=True, levels=levels, pretrained=True)
+    return _without_deeper_blocks(network)
+
+
+def _require_whole(backbone: Backbone, found: dict[str, tuple[int, ...]], whole: dict[str, tuple[int, ...]]) -> None:
+    """Loads the whole network strictly once: timm itself is not strict when it builds a pyramid.
+
+    Names need not be equal before loading, because timm converts those of some older files.
+    """
+    try:
+        _create(backbone, features=False, levels=None, pretrained=True)
+    except (RuntimeError, KeyError) as error:
+        network = f"'{backbone.architecture}'"
+        require_shapes(found, whole, path=backbone.path, network=network)
+        raise ValueError(f"{backbone.path} is not the weights of {network}: {error}; give the matching file") from error
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Keeps timm from warning that a pyramid has no use for the classifier's weights."""
+    log = logging.getLogger("timm.models._builder")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
+def _without_deeper_blocks(network: nn.Module) -> nn.Module:
+    """EfficientNets run to the end whatever is asked for, unlike timm's other pyramids, which stop at the deepest."""
+    from timm.models.efficientnet import EfficientNetFeatures
+
+    if isinstance(network, EfficientNetFeatures):
+        deepest = max(entry["stage"] for entry in network.feature_info.get_dicts())
+        network.blocks = nn.Sequential(*list(network.blocks)[:deepest])
+    return network.to(memory_format=torch.channels_last)
+
+
+def _run(network: nn.Module, pixels: Tensor) -> list[Tensor]:
+    """The levels as (N, C, H, W), also of networks that keep channels last (Swin)."""
+    maps = network(pixels)
+    if str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC"):
+        maps = [value.permute(0, 3, 1, 2) for value in maps]
+    return list(maps)
+
+
+def _spec(network: nn.Module, strides: Mapping[int, int], size: int) -> FeatureSpec:
+    """Names by level and stride; channels and grids as a run of the network shows them.
+
+    timm's own notes of channels are wrong for a few backbones.
+    """
+    network.eval()
+    with torch.inference_mode():
+        maps = _run(network, torch.zeros(1, 3, size, size))
+    shared = {stride for stride in strides.values() if list(strides.values()).count(stride) > 1}
+    return FeatureSpec(
+        tuple(
+            MapSpec(
+                f"stride{stride}_level{level}" if stride in shared else f"stride{stride}",
+                value.shape[1],
+                (value.shape[2], value.shape[3]),
+                stride,
+            )
+            for (level, stride), value in zip(strides.items(), maps, strict=True)
+        )
+    )
+
+
+def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+
+
+def _to_bytes(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = (round(value * 255, 6) for value in values)
+    return red, green, blue

@@ -1,0 +1,27 @@
+"""Fixtures that every test file may ask for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _offline_and_single_threaded():
+    """Hub libraries must not wait for a network that tests never have; two cores are shared by the workers."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data, weights and fixtures, or a skip that says where it was looked for."""
+    folder = Path(os.environ.get("BANDPASS_SHARED", REPOSITORY.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no shared data at {folder}; set BANDPASS_SHARED to the folder that holds data/ and weights/")
+    return folder

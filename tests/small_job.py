@@ -1,0 +1,80 @@
+"""A trained job small enough for tests: a U-Net of width 4 that has seen a few drawn discs."""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save_file
+
+import students
+from distill.data.loader import normalise
+from distill.data.sample import Sample, Splits
+from distill.job import Job
+from distill.recipe import DataRecipe, PublishRecipe, Recipe, StageRecipe, StudentRecipe
+from distill.resize import resize
+
+IMAGE_SIZE = 32
+SIZES = {"left": ((40, 56), (40, 56), (75, 61)), "right": ((32, 90), (57, 43))}
+
+
+def read_disc(seed: int, size: tuple[int, int], part: str) -> np.ndarray:
+    """A bright disc on a dark ground with noise, or its mask."""
+    random = np.random.default_rng(seed)
+    y, x = np.ogrid[: size[0], : size[1]]
+    centre, radius = random.uniform(0.3, 0.7, size=2) * size, random.uniform(0.2, 0.35) * min(size)
+    disc = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
+    if part == "mask":
+        return disc.astype(np.uint8)
+    noise = random.integers(0, 60, size=(*size, 3))
+    return (noise + np.where(disc[..., None], (120, 90, 80), (70, 40, 90))).astype(np.uint8)
+
+
+def disc_sample(dataset: str, seed: int, size: tuple[int, int]) -> Sample:
+    image, mask = (partial(read_disc, seed, size, part) for part in ("image", "mask"))
+    return Sample(dataset, f"frame-é{seed}", f"{seed:064x}", f"{seed:064x}", size, None, image, mask)
+
+
+def disc_splits() -> Splits:
+    seeds = iter(range(100))
+    test = {name: tuple(disc_sample(name, next(seeds), size) for size in sizes) for name, sizes in SIZES.items()}
+    train, val = (tuple(disc_sample("left", next(seeds), (40, 56)) for _ in range(count)) for count in (8, 2))
+    return Splits(train=train, val=val, test=test, notes=("two discs of left were drawn by the same hand",))
+
+
+@lru_cache(maxsize=1)
+def taught_tensors() -> dict[str, torch.Tensor]:
+    """A student that finds the discs, roughly: figures of 0 or 1 would prove little."""
+    torch.manual_seed(0)
+    student = students.create("unet", width=4)
+    train = disc_splits().train
+    images = [torch.from_numpy(sample.read_image()).permute(2, 0, 1)[None] for sample in train]
+    masks = [torch.from_numpy(sample.read_mask())[None, None] for sample in train]
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    inputs = normalise(torch.cat([resize(image, size) for image in images]) / 255)
+    truth = torch.cat([resize(mask, size) for mask in masks])
+    optimiser = torch.optim.AdamW(student.parameters(), lr=3e-3)
+    for _ in range(25):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(student(inputs), truth)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return student.state_dict()
+
+
+def small_job(folder, *, data: str = "builtin", **publish) -> Job:
+    """A trained job in `folder`; `publish` are fields of the recipe's publish part."""
+    recipe = Recipe(
+        name="discs",
+        image_size=IMAGE_SIZE,
+        data=DataRecipe(name=data, root=None if data == "builtin" else str(folder)),
+        student=StudentRecipe(width=4),
+        stages={"semantic": StageRecipe(epochs=1)},
+        publish=PublishRecipe(**{"examples": 3, **publish}),
+    )
+    job = Job(recipe, disc_splits(), {}, folder / "runs" / "discs-unet-0123456789ab", Accelerator(cpu=True))
+    job.weights.parent.mkdir(parents=True)
+    save_file(taught_tensors(), job.weights)
+    return job

@@ -1,0 +1,333 @@
+"""The published folder: what is in it, and what keeps a wrong one from being published."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import yaml
+from PIL import Image
+from small_job import small_job
+
+import distill.publish as publishing
+import students
+from distill.card import render_card
+from distill.deploy import Deploy, load, predict
+from distill.evaluate import evaluate, load_student, read_metrics, score
+from distill.grammar import build_recipe, dump_recipe
+from distill.metrics import labels
+from distill.onnx_file import open_onnx
+from distill.publish import publish, push
+from distill.recipe import Recipe, StageRecipe, TeacherRecipe
+from distill.reproduce import command, public_recipe
+
+PROOF = {"batches": 3, "sizes": {"count": 1}, "max_difference": 1e-6, "dice": {}}
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory):
+    """A job published for real, once, with what it said while doing so: exporting to ONNX takes seconds."""
+    job = small_job(tmp_path_factory.mktemp("published"))
+    evaluate(job)
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        assert publish(job) == job.published
+    return job, out.getvalue()
+
+
+@pytest.fixture
+def job(published):
+    return published[0]
+
+
+@pytest.fixture
+def fresh_job(tmp_path, monkeypatch):
+    """A job that has been evaluated, and an exporter and a runner that are torch itself."""
+    job = small_job(tmp_path)
+    evaluate(job)
+    deploy = Deploy(load_student(job), image_size=job.recipe.image_size).eval()
+
+    def by_torch(images):
+        with torch.inference_mode():
+            return deploy(torch.from_numpy(images.copy())).numpy()
+
+    monkeypatch.setattr(publishing, "export_onnx", lambda deploy, path, *, metadata: path.write_bytes(b""))
+    monkeypatch.setattr(publishing, "open_onnx", lambda path: by_torch)
+    return job
+
+
+def card_of(folder) -> tuple[dict, str]:
+    front, body = (folder / "README.md").read_text(encoding="utf-8").removeprefix("---\n").split("\n---\n", 1)
+    return yaml.safe_load(front), body
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 56), (2, 131, 67), (3, 17, 200)])
+def test_onnx_runtime_agrees_with_torch_at_any_size_and_batch(job, shape):
+    images = np.random.default_rng(0).integers(0, 256, size=(*shape, 3), dtype=np.uint8)
+    found = open_onnx(job.published / "model.onnx")(images)
+    assert found.dtype == np.float32
+    assert found.shape == (shape[0], 1, *shape[1:])
+    deploy = load(job.published)
+    np.testing.assert_allclose(found, np.stack([predict(deploy, image) for image in images]), atol=1e-5, rtol=0)
+
+
+def test_the_onnx_file_is_one_file_that_says_what_it_is(job):
+    model = onnx.load(job.published / "model.onnx", load_external_data=False)
+    assert [node.name for node in model.graph.input] == ["image"]
+    assert [node.name for node in model.graph.output] == ["probability"]
+    assert not [tensor for tensor in model.graph.initializer if tensor.external_data]
+    assert {entry.key: entry.value for entry in model.metadata_props} == {
+        "classes": "1",
+        "threshold": "0.5",
+        "image_size": "32",
+        "run": "discs-unet-0123456789ab",
+    }
+
+
+def test_the_onnx_file_gives_the_dice_of_the_evaluation(job):
+    run = open_onnx(job.published / "model.onnx")
+    record = json.loads((job.published / "published.json").read_text())["onnx"]
+    for name, samples in job.splits.test.items():
+        found = np.mean([figures.dice for figures in score(lambda image: run(image[None])[0], samples, shown=False)])
+        expected = read_metrics(job)["datasets"][name]["dice"]["mean"]
+        assert found == pytest.approx(expected, abs=1e-3)
+        assert record["dice"][name] == {"images": len(samples), "onnx": pytest.approx(found), "torch": expected}
+    assert 0 <= record["max_difference"] < 1e-5
+    assert record["batches"] > sum(map(len, job.splits.test.values()))
+
+
+def test_the_published_student_loads_in_one_line_with_the_trained_weights(job):
+    trained = load_student(job).state_dict()
+    for student in (students.load(job.published), students.resolve("unet").from_pretrained(job.published)):
+        found = student.state_dict()
+        assert found.keys() == trained.keys()
+        assert all(torch.equal(found[name], trained[name]) for name in trained)
+        assert not student.training
+
+
+def test_the_card_s_front_matter_holds_the_measured_figures(job):
+    front, _ = card_of(job.published)
+    assert front["license"] == "apache-2.0"
+    assert "license_name" not in front
+    assert front["library_name"] == "bandpass"
+    found = {
+        (result["dataset"]["name"], metric["type"]): metric["value"]
+        for result in front["model-index"][0]["results"]
+        for metric in result["metrics"]
+    }
+    for name, figures in read_metrics(job)["datasets"].items():
+        assert found[name, "dice"] == pytest.approx(figures["dice"]["mean"], abs=1e-6)
+        assert found[name, "mean_iou"] == pytest.approx(figures["iou"]["mean"], abs=1e-6)
+
+
+def test_the_card_shows_every_picture_and_every_picture_is_there(job):
+    _, body = card_of(job.published)
+    pictures = sorted(path.relative_to(job.published).as_posix() for path in job.published.glob("examples/*"))
+    assert pictures == ["examples/1.png", "examples/2.png", "examples/3.png"]
+    assert all(f"]({picture})" in body for picture in pictures)
+    for picture in pictures:
+        with Image.open(job.published / picture) as opened:
+            assert opened.width > opened.height > 200
+
+
+def test_the_lines_that_the_card_gives_for_serving_run(job, tmp_path, monkeypatch):
+    _, body = card_of(job.published)
+    (lines,) = (block.split("```")[0] for block in body.split("```python\n") if "onnxruntime" in block.split("```")[0])
+    assert "torch" not in lines
+    assert len([line for line in lines.splitlines() if line]) <= 10
+    image = job.splits.test["right"][0].read_image()
+    Image.fromarray(image).save(tmp_path / "image.png")
+    (tmp_path / "model.onnx").symlink_to(job.published / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    exec(lines, {})
+    mask = np.asarray(Image.open(tmp_path / "mask.png"))
+    np.testing.assert_array_equal(mask, 255 * labels(predict(load(job.published), image)))
+
+
+def test_the_card_says_what_it_must(job):
+    _, body = card_of(job.published)
+    for words in (
+        "Not a medical device",
+        "generated images",
+        "Latency was not measured",
+        "two discs of left were drawn by the same hand",
+        "per image at threshold 0.5, at the mask's own size",
+        "accelerate launch distill/run.py recipe=recipe.yaml",
+        "None: trained on masks alone",
+    ):
+        assert words in body
+    found = build_recipe(yaml.safe_load((job.published / "recipe.yaml").read_text()))
+    assert found == public_recipe(job.recipe)
+
+
+def test_the_exporter_s_noise_does_not_reach_the_user(published):
+    assert published[1] == ""
+
+
+def test_publishing_again_returns_at_once(job, monkeypatch):
+    monkeypatch.setattr(publishing, "build", None)
+    assert publish(job) == job.published
+
+
+def test_other_wishes_replace_the_folder_as_a_whole(fresh_job):
+    publish(fresh_job)
+    (fresh_job.published / "left-over.txt").write_text("old")
+    other = replace(fresh_job, recipe=replace(fresh_job.recipe, publish=replace(fresh_job.recipe.publish, examples=0)))
+    publish(other)
+    assert not (other.published / "left-over.txt").exists()
+    assert not list(other.published.glob("examples/*"))
+    assert "## Examples" not in card_of(other.published)[1]
+    assert not list(other.folder.glob(".student*"))
+
+
+def test_an_onnx_file_that_disagrees_is_not_published(fresh_job, monkeypatch):
+    by_torch = publishing.open_onnx(None)
+    monkeypatch.setattr(publishing, "open_onnx", lambda path: lambda images: by_torch(images) + 2e-4)
+    with pytest.raises(ValueError, match=r"model.onnx differs from torch by 2.0e-04 on left/.*nothing was published"):
+        publish(fresh_job)
+    assert not fresh_job.published.exists()
+    assert not list(fresh_job.folder.glob(".student*"))
+
+
+def test_an_onnx_file_that_fails_only_on_batches_is_not_published(fresh_job, monkeypatch):
+    by_torch = publishing.open_onnx(None)
+    monkeypatch.setattr(publishing, "open_onnx", lambda path: lambda images: by_torch(images)[[0] * len(images)])
+    with pytest.raises(ValueError, match=r"differs from torch by .* on two images of 40 x 56 pixels from left/"):
+        publish(fresh_job)
+
+
+def test_an_onnx_file_of_another_dice_is_not_published(fresh_job):
+    path = fresh_job.folder / "predictions.csv"
+    lines = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()]
+    changed = [lines[0], *([*fields[:3], str(float(fields[3]) - 0.01), fields[4]] for fields in lines[1:])]
+    path.write_text("\n".join(",".join(fields) for fields in changed) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"scores Dice 0\.\d+ on 3 images of left, but the evaluation says 0\.\d+"):
+        publish(fresh_job)
+    assert not fresh_job.published.exists()
+
+
+def test_publishing_before_training_or_evaluation_says_what_to_run(tmp_path):
+    job = small_job(tmp_path)
+    with pytest.raises(FileNotFoundError, match="run do=evaluate first"):
+        publish(job)
+    evaluate(job)
+    job.weights.write_bytes(b"other")
+    with pytest.raises(ValueError, match="of other weights"):
+        publish(job)
+    job.weights.unlink()
+    with pytest.raises(FileNotFoundError, match="run do=train first"):
+        publish(job)
+
+
+def research_job(folder, **wishes):
+    """A job on data sets that may not be used for everything."""
+    job = small_job(folder, data="folder", **wishes)
+    names = {"left": "kvasir-seg", "right": "CVC-ClinicDB"}
+    test = {names[n]: tuple(replace(s, dataset=names[n]) for s in part) for n, part in job.splits.test.items()}
+    train = tuple(replace(sample, dataset="our-own") for sample in job.splits.train)
+    return replace(job, splits=replace(job.splits, train=train, test=test))
+
+
+def render(job) -> tuple[dict, str]:
+    text = render_card(job, evaluate(job), proof=PROOF, pictures=[])
+    front, body = text.removeprefix("---\n").split("\n---\n", 1)
+    return yaml.safe_load(front), body
+
+
+def test_research_data_forbids_an_open_licence(tmp_path):
+    front, body = render(research_job(tmp_path))
+    assert front["license"] == "other"
+    assert front["license_name"] == "terms-of-our-own-left-cvc-clinicdb-kvasir-seg"
+    assert "Apache" not in body
+    assert "| Kvasir-SEG | research and education |" in body
+    assert "| our-own | not known to Bandpass; ask its owner |" in body
+    assert "Jha, D." in body
+    assert "Bernal, J." in body
+    assert "generated" not in body
+
+
+def test_a_licence_that_was_asked_for_is_the_one_on_the_card(tmp_path):
+    front, body = render(research_job(tmp_path, licence="CC-BY-NC-4.0"))
+    assert front["license"] == "cc-by-nc-4.0"
+    assert "license_name" not in front
+    assert "CC-BY-NC-4.0, as chosen by whoever published" in body
+    assert "No licence is granted" not in body
+
+
+def test_a_teacher_is_named_with_its_weights_and_its_licence_binds_the_student(tmp_path, monkeypatch):
+    identity = {"teacher": "timm", "model": "vit_small", "weights": "ab" * 32}
+    opened = SimpleNamespace(identity=identity, licence="dinov3-license")
+    monkeypatch.setattr("cache.open", lambda path: opened, raising=False)
+    job = small_job(tmp_path)
+    recipe = replace(
+        job.recipe,
+        stages={"semantic": StageRecipe(losses={"segment": 1.0, "imitate_low": 1.0})},
+        teachers={"timm": TeacherRecipe(adapter="timm", weights="timm/vit_small")},
+    )
+    job = replace(job, recipe=recipe, caches={"timm": tmp_path, "gone": tmp_path / "gone"})
+    (tmp_path / "manifest.json").write_text("{}")
+    front, body = render(job)
+    assert front["license"] == "other"
+    assert "| timm vit_small | timm/vit_small (sha256 abababababab) | dinov3-license |" in body
+    assert "| gone | not recorded: gone is not there any more |" in body
+    opened.licence = "apache-2.0"
+    assert render(replace(job, caches={"timm": tmp_path}))[0]["license"] == "apache-2.0"
+
+
+def test_places_of_this_machine_are_not_published(tmp_path):
+    weights = tmp_path / "teacher.safetensors"
+    weights.write_bytes(b"")
+    recipe = small_job(tmp_path, data="folder").recipe
+    recipe = replace(recipe, home=str(tmp_path), teachers={"timm": TeacherRecipe(adapter="timm", weights=str(weights))})
+    assert str(tmp_path) not in dump_recipe(public_recipe(recipe))
+    assert command(recipe).endswith("recipe=recipe.yaml data.root=DIR teachers.timm.weights=FILE")
+
+
+def test_a_hub_id_is_public():
+    stages = {"semantic": {"epochs": 1}}
+    recipe = build_recipe({"stages": stages, "teachers": {"sam": {"weights": "facebook/sam-vit-base"}}})
+    assert isinstance(recipe, Recipe)
+    assert public_recipe(recipe).teachers["sam"].weights == "facebook/sam-vit-base"
+    assert command(recipe) == "accelerate launch distill/run.py recipe=recipe.yaml"
+
+
+class Hub:
+    """Stands for `huggingface_hub.HfApi`."""
+
+    uploads: list = []  # noqa: RUF012
+    refuses = False
+
+    def create_repo(self, repository, *, exist_ok):
+        if Hub.refuses:
+            raise OSError("401 Client Error: Unauthorized\nRequest ID")
+
+    def upload_folder(self, *, folder_path, repo_id, commit_message):
+        Hub.uploads.append((folder_path, repo_id))
+
+
+def test_the_hub_gets_a_folder_once_and_a_refusal_is_a_sentence(fresh_job, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    asked = replace(fresh_job.recipe.publish, hub="someone/discs")
+    job = replace(fresh_job, recipe=replace(fresh_job.recipe, publish=asked))
+    Hub.refuses = True
+    with pytest.raises(ValueError, match=r"did not take .* as 'someone/discs': 401 Client Error.*`hf auth login`"):
+        publish(job)
+    Hub.refuses = False
+    publish(job)
+    publish(job)
+    push(job.published, "someone/discs")
+    assert Hub.uploads == [(job.published, "someone/discs")]
+    assert 'students.load("someone/discs")' in (job.published / "README.md").read_text()
+
+
+def test_a_student_without_an_encoder_of_its_own_says_so(fresh_job):
+    wishes = replace(fresh_job.recipe.publish, encoder=True)
+    job = replace(fresh_job, recipe=replace(fresh_job.recipe, publish=wishes))
+    with pytest.raises(ValueError, match="student UNet has no encoder to publish"):
+        publish(job)

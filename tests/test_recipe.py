@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import yaml
+
+import recipes
+from distill.grammar import build_recipe, dump_recipe, load_layer, parse_overrides, read_recipe
+from distill.help import describe_keys, help_text
+from distill.recipe import Recipe
+
+NAMES = recipes.names()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_is_valid_and_survives_being_written(name):
+    recipe = read_recipe([f"recipe={name}"]) if "data.root" not in story_of(name) else None
+    recipe = recipe or read_recipe([f"recipe={name}"])
+    assert build_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
+    assert recipe.name == name
+
+
+def story_of(name: str) -> str:
+    return (recipes.FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_has_its_story_on_top(name):
+    story = [line for line in story_of(name).splitlines() if line.startswith("#")]
+    assert len(story) >= 3
+    assert "distill" in "\n".join(story)
+
+
+def test_every_arm_of_every_recipe_is_a_valid_recipe_of_equal_steps():
+    for name in NAMES:
+        recipe = read_recipe([f"recipe={name}"])
+        for overrides in recipe.arms.values():
+            arm = build_recipe({**dataclasses.asdict(recipe), "arms": {}}, overrides or {})
+            assert [s.epochs for s in arm.stages.values()] == [s.epochs for s in recipe.stages.values()]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["student.widht=3"], r"no key 'student\.widht'; did you mean 'student\.width'"),
+        (["lr=3"], r"no key 'lr'; did you mean 'optimiser\.learning_rate'"),
+        (["learning_rate=3"], r"did you mean 'optimiser\.learning_rate'"),
+        (["teachers.sam.veiws=identity"], r"no key 'teachers\.sam\.veiws'; did you mean 'teachers\.NAME\.views'"),
+        (["student.width=wide"], r"student\.width: Value 'wide' of type 'str' could not be converted to Integer"),
+        (["student=unet"], r"student is 'unet', but must be a mapping"),
+        (["cache.fidelity=2"], r"cache\.fidelity is 2\.0, but must lie in \[0\.5, 1\)"),
+        (["do=tran"], r"do is 'tran', but must be one of extract, train, evaluate, publish"),
+        (["stages.semantic.losses.imitate=1"], r"but must be one of segment, boundary, imitate_low, imitate_high"),
+        (["stages.semantic.freeze=encoder"], r"freezes the encoder, but its imitation terms reach nothing else"),
+        (["stages.semantic.freeze=encoder,decoder,head"], r"freezes"),
+        (["teachers.sam.views=identity"], r"draws hflip, vflip, rot180, but teachers\.sam\.views does not show it"),
+        (["data.name=folder", "data.root=x"], r"teachers\.sam\.weights=builtin knows generated frames only"),
+        (["data.fractions=[0.5,0.2,0.1]"], r"must be three shares"),
+        (["image_size"], r"expected key=value, got 'image_size'"),
+        (["image_size=8"], r"image_size is 8, but must lie between 32 and 4096"),
+    ],
+)
+def test_a_wrong_word_is_told_in_a_sentence(words, sentence):
+    with pytest.raises(ValueError, match=sentence) as caught:
+        read_recipe(["recipe=sam_to_unet", *words])
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(FileNotFoundError, match=r"did you mean 'sam_to_unet'"):
+        read_recipe(["recipe=sam_to_unett"])
+    with pytest.raises(ValueError, match="name a recipe with recipe=NAME"):
+        read_recipe(["student.width=3"])
+
+
+def test_later_words_win_and_commas_make_lists():
+    recipe = read_recipe(["recipe=sam_to_unet", "student.width=4", "student.width=16", "do=extract,train"])
+    assert recipe.student.width == 16
+    assert recipe.do == ["extract", "train"]
+    assert parse_overrides(["a.b=[1,2]", "a.c=x,y", "d=null"]) == {"a": {"b": [1, 2], "c": ["x", "y"]}, "d": None}
+
+
+def test_a_file_that_is_no_mapping_is_refused(tmp_path):
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(ValueError, match="a recipe is a mapping of keys"):
+        load_layer(tmp_path / "list.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [1\n")
+    with pytest.raises(ValueError, match="is not YAML"):
+        load_layer(tmp_path / "broken.yaml")
+
+
+def test_help_explains_every_key():
+    keys = list(describe_keys())
+    assert all(meaning for _, _, meaning in keys)
+    text = help_text()
+    assert all(key in text for key, _, _ in keys)
+    assert all(name in text for name in NAMES)
+    assert {field.name for field in dataclasses.fields(Recipe)} <= {key.split(".")[0] for key, _, _ in keys}

@@ -1,0 +1,373 @@
+"""The store: nothing lost but what was being written, nothing silently wrong, and one file for one content."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import pickle
+import random
+import subprocess
+import sys
+
+import pytest
+import safetensors.numpy
+import torch
+
+import cache
+from cache.files import sweep
+from cache.manifest import Manifest
+from cache.shard import pack
+from cache.spec import FeatureSpec, MapSpec
+
+SPEC = FeatureSpec((MapSpec("neck", 3, (4, 5), 16), MapSpec("p3", 2, (6, 6), 8)))
+IDENTITY = {"teacher": "sam", "weights": "1f3a", "preprocessing": {"image_size": 352, "mean": [0.5, 0.5]}}
+
+
+def key(number):
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def maps_of(record):
+    generator = torch.Generator().manual_seed(int(record[0][:8], 16) + len(record[1]))
+    return {map_.name: torch.randn(map_.channels, *map_.grid, generator=generator) for map_ in SPEC}
+
+
+NOISE = torch.Generator().manual_seed(0)
+CODECS = {
+    map_.name: cache.fit(torch.randn(16, map_.channels, *map_.grid, generator=NOISE), fidelity=0.8) for map_ in SPEC
+}
+
+
+def make(path, **changes):
+    settings = {
+        "spec": SPEC,
+        "codecs": CODECS,
+        "identity": IDENTITY,
+        "licence": "Apache-2.0",
+        "fidelity": 0.8,
+        "batch_size": 8,
+        "views": ("identity", "hflip"),
+        "calibration": [key(0)],
+    }
+    return cache.create(path, **{**settings, **changes})
+
+
+def codes_of(run):
+    return [(*r, {name: CODECS[name].encode(map_) for name, map_ in maps_of(r).items()}) for r in run]
+
+
+def extract(path, keys, views=("identity",), stop=None):
+    for run in cache.plan(path, keys, views)[:stop]:
+        cache.write_shard(path, codes_of(run), fidelity={"neck": 0.81, "p3": 0.8})
+
+
+def content(path):
+    return {file.name: file.read_bytes() for file in path.iterdir() if not file.name.startswith(".")}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make(tmp_path / "sam")
+    return tmp_path / "sam"
+
+
+@pytest.fixture
+def filled(folder):
+    extract(folder, [key(i) for i in range(5)], ("identity", "hflip"))
+    return folder
+
+
+def test_what_was_written_is_read(filled):
+    store = cache.open(filled)
+    assert len(store) == 10
+    assert set(store) == {(key(i), view) for i in range(5) for view in ("identity", "hflip")}
+    for record in store:
+        for name, map_ in maps_of(record).items():
+            code = CODECS[name].encode(map_)
+            assert store.read(*record, map=name) == code
+            assert store.read(*record, map=name, bands=("low",)) == {"low": code["low"]}
+            decoded = store.decode(*record, map=name, grid=(3, 3), band="low")
+            assert torch.equal(decoded, CODECS[name].decode(code, grid=(3, 3), band="low"))
+    assert (store.spec, store.identity, store.licence, store.fidelity) == (SPEC, IDENTITY, "Apache-2.0", 0.8)
+    assert (store.views, store.batch_size, store.calibration) == (("identity", "hflip"), 8, (key(0),))
+    assert store.nbytes == sum(map(len, content(filled).values())) == store.bytes_per_image() * 10
+    assert store.band_bytes()["p3"]["high"] > 0
+
+
+def test_a_record_that_is_not_there_is_not_found(filled):
+    store = cache.open(filled)
+    assert (key(0), "hflip") in store
+    assert (key(0), "vflip") not in store
+    assert (key(9), "identity") not in store
+    with pytest.raises(KeyError, match=r"holds no image .* under view 'identity'; extract it with do=extract"):
+        store.read(key(9), "identity", map="neck")
+    with pytest.raises(KeyError, match="holds no 'nick/low'; choose from neck, p3"):
+        store.read(key(0), "identity", map="nick")
+
+
+def test_a_reader_travels_to_a_worker_process(filled):
+    again = pickle.loads(pickle.dumps(cache.open(filled)))
+    assert again.read(key(3), "hflip", map="p3") == cache.open(filled).read(key(3), "hflip", map="p3")
+
+
+def test_the_plan_is_sorted_runs_of_256_new_records(folder):
+    keys = [key(i) for i in range(300)]
+    runs = cache.plan(folder, keys + keys[:7], ("identity", "hflip"))
+    assert [len(run) for run in runs] == [256, 256, 88]
+    assert [record for run in runs for record in run] == sorted(
+        (k, view) for k in keys for view in ("hflip", "identity")
+    )
+    assert cache.plan(folder, reversed(keys), ("hflip", "identity")) == runs
+    assert cache.plan(folder, [record for run in runs for record in run]) == runs
+
+
+def test_after_a_kill_the_rest_is_cut_as_before_and_ends_bit_identical(folder, tmp_path):
+    keys = [key(i) for i in range(600)]
+    runs = cache.plan(folder, keys, ("identity",))
+    code = codes_of([(keys[0], "identity")])[0][2]
+    for number in (1, 2, 0):  # as ranks may finish
+        assert runs[number] in cache.plan(folder, keys, ("identity",))
+        cache.write_shard(folder, [(*r, code) for r in runs[number]], fidelity={"neck": 0.8, "p3": 0.8})
+    make(tmp_path / "straight")
+    for run in runs:
+        cache.write_shard(tmp_path / "straight", [(*r, code) for r in reversed(run)], fidelity={"neck": 0.8, "p3": 0.8})
+    assert content(folder) == content(tmp_path / "straight")
+    assert cache.plan(folder, keys, ("identity",)) == []
+
+
+def test_a_shard_is_an_ordinary_safetensors_file_of_golden_bytes():
+    codes = [
+        ("ab" * 32, "hflip", {"neck": {"low": b"low", "high": b""}}),
+        ("01" * 32, "rot180", {"neck": {"low": b"", "high": b"high"}}),
+    ]
+    name, data = pack(codes, manifest="f" * 64, fidelity={"neck": 0.9512345678})
+    assert hashlib.sha256(data).hexdigest() == "b40b69e917e1aa449a8422394ccbe7c92198d490a8c261844b889afc4ba4b848"
+    assert name == f"shard-010101010101-{hashlib.sha256(data).hexdigest()[:32]}.safetensors"
+    tensors = safetensors.numpy.load(data)
+    assert tensors["index"].tobytes() == b"\x01" * 32 + b"\x03" + b"\xab" * 32 + b"\x01"
+    assert tensors["maps/neck/low"].tobytes() == b"low"
+    assert tensors["table/neck/low"][:, 0].tolist() == [0, 3]
+    assert pack(codes[::-1], manifest="f" * 64, fidelity={"neck": 0.9512345678}) == (name, data)
+
+
+def test_a_writer_killed_while_writing_leaves_nothing_wrong_and_is_swept_by_the_next(folder):
+    script = (
+        "import os, signal, sys\nfrom pathlib import Path\nimport cache.files as files\n"
+        "files.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "files.write_whole(Path(sys.argv[1]), 'shard-000000000000-" + "0" * 32 + ".safetensors', b'half')"
+    )
+    before = content(folder)
+    assert subprocess.run([sys.executable, "-c", script, str(folder)], check=False).returncode == -9
+    assert len(list(folder.glob(".writing-*"))) == 1
+    assert content(folder) == before
+    assert len(cache.open(folder)) == 0
+    extract(folder, [key(1)])
+    assert not list(folder.glob(".writing-*"))
+    assert cache.verify(folder) == []
+
+
+def test_the_unfinished_file_of_a_living_writer_is_left_alone(folder, monkeypatch):
+    seen = []
+
+    def look(descriptor):
+        sweep(folder)
+        seen.append(len(list(folder.glob(".writing-*"))))
+
+    monkeypatch.setattr("cache.files.os.fsync", look)
+    extract(folder, [key(1)])
+    assert seen == [1, 0]  # the file before its renaming, then the folder
+
+
+def test_a_full_disk_stops_with_a_sentence_and_leaves_what_was_there(filled, monkeypatch):
+    before = content(filled)
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cache.files.os.fsync", full)
+    with pytest.raises(
+        OSError, match=r"could not write \d+ bytes .*what was written before is intact: make room and run"
+    ):
+        extract(filled, [key(77)])
+    assert content(filled) == before
+    assert not list(filled.glob(".writing-*"))
+
+
+def test_a_flipped_bit_or_truncation_anywhere_in_a_shard_is_found_and_nothing_wrong_is_read(filled, caplog):
+    caplog.set_level(logging.CRITICAL)
+    shard = next(filled.glob("shard-*"))
+    good, draw = shard.read_bytes(), random.Random(0)
+    codes = {(*r, name): cache.open(filled).read(*r, map=name) for r in cache.open(filled) for name in SPEC.names}
+    for case in range(240):
+        place = draw.randrange(len(good))
+        flipped = good[:place] + bytes([good[place] ^ 1 << draw.randrange(8)]) + good[place + 1 :]
+        shard.write_bytes(good[:place] if case % 4 == 0 else flipped)
+        assert [problem.file for problem in cache.verify(filled)] == [shard.name]
+        store = cache.open(filled)
+        for (k, view, name), code in draw.sample(sorted(codes.items()), 6):
+            with contextlib.suppress(KeyError, ValueError):
+                assert store.read(k, view, map=name) == code
+
+
+def test_a_damaged_shard_names_its_images_and_is_written_again_by_the_next_extraction(filled):
+    whole = content(filled)
+    shard = next(filled.glob("shard-*"))
+    data = shard.read_bytes()
+    shard.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    (problem,) = cache.verify(filled)
+    assert len(problem.records) == 10 and set(problem.records) == set(cache.open(filled))
+    assert (
+        f"its bytes are not those its name was made from; to extract again: {min(k for k, _ in problem.records)}"
+        in str(problem)
+    )
+    last = max(cache.open(filled))
+    with pytest.raises(
+        ValueError, match=r"is damaged in .*; cache.repair removes the shard, and do=extract writes it again"
+    ):
+        for record in cache.open(filled):
+            cache.open(filled).read(*record, map="p3")
+    assert last in cache.open(filled)
+    assert cache.repair(filled) == [problem]
+    extract(filled, [key(i) for i in range(5)], ("identity", "hflip"))
+    assert content(filled) == whole
+
+
+def test_a_truncated_shard_is_left_out_with_a_warning_and_replaced(filled, caplog):
+    whole = content(filled)
+    shard = next(filled.glob("shard-*"))
+    shard.write_bytes(shard.read_bytes()[:900])
+    assert len(cache.open(filled)) == 0
+    assert "is left out: it is cut off, or its header is damaged" in caplog.text
+    assert "unknown, extract again with do=extract" in str(cache.verify(filled)[0])
+    extract(filled, [key(i) for i in range(5)], ("identity", "hflip"))
+    assert content(filled) == whole
+
+
+def test_a_deleted_shard_is_missed_by_those_who_know_what_to_expect(filled):
+    wanted = list(cache.open(filled))
+    next(filled.glob("shard-*")).unlink()
+    assert cache.verify(filled) == []
+    (problem,) = cache.verify(filled, expected=wanted)
+    assert (problem.reason, set(problem.records)) == ("10 records are missing", set(wanted))
+
+
+def test_a_shard_of_another_cache_is_left_out(filled, tmp_path, caplog):
+    make(tmp_path / "other", identity={**IDENTITY, "weights": "ffff"})
+    shard = next(filled.glob("shard-*"))
+    (tmp_path / "other" / shard.name).write_bytes(shard.read_bytes())
+    assert len(cache.open(tmp_path / "other")) == 0
+    assert "it belongs to a cache of another identity" in caplog.text
+    assert [problem.reason for problem in cache.verify(tmp_path / "other")] == [
+        "it belongs to a cache of another identity"
+    ]
+
+
+def test_a_changed_byte_anywhere_in_the_manifest_is_found(folder):
+    good = (folder / "manifest.json").read_bytes()
+    for place in range(0, len(good), 5):
+        bad = bytearray(good)
+        bad[place] ^= 1 << (place % 8)
+        (folder / "manifest.json").write_bytes(bad)
+        with pytest.raises(ValueError, match="damaged"):
+            Manifest.read(folder)
+    (folder / "manifest.json").write_bytes(good.replace(b"\n", b"\r\n"))
+    with pytest.raises(
+        ValueError, match=r"manifest.json is damaged; restore it from a copy, or remove .* and extract again"
+    ):
+        cache.repair(folder)
+
+
+def test_damaged_statistics_are_found(folder):
+    path = folder / "codec-p3.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    (problem,) = cache.verify(folder)
+    assert str(problem).startswith("codec-p3.safetensors: ") and not problem.removable
+    with pytest.raises(ValueError, match=r"codec-p3.safetensors is damaged or missing; restore it from a copy"):
+        _ = cache.open(folder).codecs
+
+
+def test_a_folder_that_is_no_cache_or_of_another_version_is_refused(folder, tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"is no feature cache: it has no manifest.json; extract with do=extract"
+    ):
+        cache.open(tmp_path)
+    data = json.loads((folder / "manifest.json").read_text())
+    del data["checksum"]
+    data["version"] = 7
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    data["checksum"] = hashlib.sha256(text.encode()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(data))
+    with pytest.raises(
+        ValueError, match="is a cache of format version 7, but this library reads version 1; use the library"
+    ):
+        cache.open(folder)
+
+
+def test_another_identity_is_refused_and_the_difference_named(filled):
+    other = {**IDENTITY, "preprocessing": {"image_size": 512, "mean": (0.5, 0.5)}}
+    message = "was written with preprocessing.image_size=352, but preprocessing.image_size=512 is asked; extract again"
+    for refuse in (lambda: make(filled, identity=other), lambda: cache.open(filled, identity=other)):
+        with pytest.raises(ValueError, match=message):
+            refuse()
+    with pytest.raises(ValueError, match='with teacher="sam", but teacher=nothing is asked'):
+        cache.open(filled).check_identity({name: IDENTITY[name] for name in ("weights", "preprocessing")})
+    with pytest.raises(ValueError, match=r"with fidelity=0.8, but fidelity=0.9 is asked; extract into another folder"):
+        make(filled, fidelity=0.9)
+    with pytest.raises(ValueError, match=r"with spec.p3.stride=8, but spec.p3.stride=4 is asked"):
+        make(filled, spec=FeatureSpec((SPEC["neck"], MapSpec("p3", 2, (6, 6), 4))))
+
+
+def test_creating_the_same_cache_again_opens_it(filled):
+    before = content(filled)
+    again = make(filled, batch_size=2, codecs={})
+    assert (len(again), again.batch_size) == (10, 8)
+    assert content(filled) == before
+
+
+def test_other_library_versions_are_warned_about(folder, caplog, monkeypatch):
+    monkeypatch.setattr("cache.manifest.versions", lambda: {**Manifest.read(folder).versions, "torch": "9.9"})
+    cache.open(folder)
+    assert "(now 9.9); new records may differ in the last bit" in caplog.text
+
+
+def test_a_shard_that_is_less_faithful_than_asked_stops_the_append(folder):
+    run = cache.plan(folder, [key(i) for i in range(20)], ("identity",))[0]
+    chance = 3 * max(CODECS["p3"].spread, 0.005) * (1 / 20 + 1 / CODECS["p3"].held_out) ** 0.5
+    cache.write_shard(folder, codes_of(run), fidelity={"neck": 0.8, "p3": 0.8 - 0.009 - chance})
+    message = (
+        r"20 records of map 'p3' reached fidelity .*, but 0.8 was asked of .*: these images differ from those the codec"
+    )
+    with pytest.raises(ValueError, match=message):
+        cache.write_shard(folder, codes_of(run), fidelity={"neck": 0.8, "p3": 0.8 - 0.011 - chance})
+    with pytest.raises(ValueError, match="map 'neck' reached fidelity nan"):
+        cache.write_shard(folder, codes_of(run), fidelity={"neck": float("nan"), "p3": 0.8})
+
+
+def test_what_does_not_belong_into_the_cache_is_refused(folder):
+    code = codes_of([(key(0), "identity")])[0][2]
+    with pytest.raises(ValueError, match=r"expected the maps \['neck', 'p3'\], each with \('low', 'high'\), for image"):
+        cache.write_shard(folder, [(key(0), "identity", {"neck": code["neck"]})], fidelity={"neck": 1, "p3": 1})
+    with pytest.raises(ValueError, match="was made for the views identity, hflip, not for 'vflip'; extract anew"):
+        cache.plan(folder, [key(0)], ("vflip",))
+    with pytest.raises(ValueError, match=r"expected a key of 64 lower-case hexadecimal digits .*got 'image_1'"):
+        cache.plan(folder, ["image_1"], ("identity",))
+    with pytest.raises(ValueError, match=r"expected codecs for maps of \(channels, rows, columns\)"):
+        make(folder / "new", codecs={"neck": CODECS["p3"], "p3": CODECS["p3"]})
+
+
+def test_a_second_extraction_leaves_with_the_name_of_the_first_or_waits(folder, caplog):
+    caplog.set_level(logging.INFO)
+    script = "import sys, cache\nwith cache.lock(sys.argv[1]):\n print('held', flush=True)\n sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", script, str(folder)], stdin=-1, stdout=-1, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(
+            BlockingIOError, match=f"is being extracted by process {holder.pid} on .*; wait for it to end"
+        ):
+            cache.lock(folder, wait=False).__enter__()
+        holder.stdin.close()
+        with cache.lock(folder):
+            assert not caplog.text or f"waiting: {folder} is being extracted by process {holder.pid}" in caplog.text
+    with cache.lock(folder, wait=False):
+        pass

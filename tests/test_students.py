@@ -1,0 +1,107 @@
+"""The contract that every student passes; a new member of the registry is covered with no new test."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import students
+from students import STUDENTS, create
+
+OPTIONS = {"sam_vit": {"width": 32, "depth": 2, "image_size": 64, "patch": 8, "neck": 8}}
+FIXED_SIZE = {"sam_vit"}
+NAMES = tuple(STUDENTS)
+
+
+def build(name: str, classes: int = 1) -> students.Student:
+    torch.manual_seed(0)
+    return create(name, **{"width": 4, "classes": classes, **OPTIONS.get(name, {})}).eval()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("classes", [1, 3])
+def test_logits_have_the_size_of_the_image(name, classes):
+    student = build(name, classes)
+    sizes = [(64, 64)] if name in FIXED_SIZE else [(64, 64), (45, 70), (33, 31)]
+    for size in sizes:
+        assert student(torch.randn(2, 3, *size)).shape == (2, classes, *size)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_declared_pyramid_is_true(name):
+    student = build(name)
+    maps = student.features(torch.randn(1, 3, 64, 64))
+    assert len(maps) == len(student.channels) == len(student.strides)
+    for feature, channels, stride in zip(maps, student.channels, student.strides, strict=True):
+        assert feature.shape == (1, channels, 64 // stride, 64 // stride)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_gets_a_gradient_and_belongs_to_a_part_that_can_be_frozen(name):
+    student = build(name).train()
+    student(torch.randn(2, 3, 64, 64)).square().mean().backward()
+    assert all(p.grad is not None for p in student.parameters())
+    parts = [p for part in (student.encoder, student.decoder, student.head) for p in part.parameters()]
+    assert {id(p) for p in parts} == {id(p) for p in student.parameters()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_saved_student_loads_in_one_line_with_equal_output(name, tmp_path):
+    student = build(name)
+    options = {"width": 4, "classes": 1, **OPTIONS.get(name, {})}
+    student.save_pretrained(tmp_path, config={**options, "student": name})
+    images = torch.randn(1, 3, 64, 64)
+    assert torch.equal(students.load(tmp_path)(images), student(images))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_channels_last_changes_nothing(name):
+    student, images = build(name), torch.randn(2, 3, 64, 64)
+    expected = student(images)
+    found = student.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last))
+    assert (found - expected).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_of_one_equals_its_part_of_a_larger_batch(name):
+    student, images = build(name), torch.randn(3, 3, 64, 64)
+    assert (student(images)[1:2] - student(images[1:2])).abs().max() < 1e-5
+
+
+def test_unet_has_the_published_number_of_parameters():
+    assert sum(p.numel() for p in create("unet", width=64).parameters()) == 31_043_521
+
+
+def test_an_unknown_student_names_the_nearest():
+    with pytest.raises(ValueError, match=r"unknown student 'unett'; choose from .*did you mean 'unet'"):
+        create("unett", width=4)
+
+
+def test_a_class_that_is_no_student_is_refused():
+    with pytest.raises(ValueError, match=r"must be a subclass of students\.base\.Student"):
+        create("torch.nn:Linear", width=4)
+    with pytest.raises(ValueError, match=r"student 'no_such_module:Net' cannot be imported"):
+        create("no_such_module:Net", width=4)
+
+
+class OwnNet(students.Student):
+    def __init__(self, *, width: int = 4, classes: int = 1) -> None:
+        super().__init__()
+        self.channels, self.strides, self.classes = (width,), (1,), classes
+        self.encoder, self.decoder, self.head = nn.Conv2d(3, width, 3, padding=1), nn.Identity(), nn.Conv2d(width, classes, 1)
+
+    def features(self, images):
+        return (self.encoder(images),)
+
+    def decode(self, features, size):
+        return self.head(self.decoder(features[0]))
+
+
+def test_a_class_of_the_user_s_own_is_found_by_name():
+    assert isinstance(create(f"{__name__}:OwnNet", width=2), OwnNet)
+
+
+def test_a_folder_without_a_student_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"expected a published student with config\.json"):
+        students.load(tmp_path)
