@@ -265,7 +265,7 @@ class Recipe:
     home: str = setting("artifacts", "where caches and runs are kept")
     do: list[str] = setting(list(VERBS), "verbs: extract, train, evaluate, publish")
     precision: str = setting("no", "mixed precision: no, bf16, fp16")
-    workers: int = setting(0, "processes that load training images; 0: threads of the main process")
+    workers: int = setting(0, "processes that load training images; 0: the main process does")
     trackers: list[str] = setting([], "Accelerate's trackers: tensorboard, wandb, ...")
     data: DataRecipe = field(default_factory=DataRecipe)
     teachers: dict[str, TeacherRecipe] = field(default_factory=dict)

@@ -10,6 +10,9 @@ from torch.nn import functional
 from students.base import Student
 
 
+GLOBAL_EVERY = 3  # blocks: the others attend within windows of half the grid's side, as SAM's do
+
+
 class Trunk(nn.Module):
     """SAM's ViT with its neck, by transformers: (N, 3, S, S) -> (N, neck, S / patch, S / patch)."""
 
@@ -27,7 +30,7 @@ class Trunk(nn.Module):
                 patch_size=patch,
                 output_channels=neck,
                 window_size=image_size // patch // 2,
-                global_attn_indexes=list(range(1, depth, 2)),
+                global_attn_indexes=list(range(GLOBAL_EVERY - 1, depth, GLOBAL_EVERY)),
             )
         )
 

@@ -16,7 +16,8 @@ from torchvision.transforms.v2 import functional
 
 from distill.recipe import AugmentRecipe
 
-FULL_BOX = (0.0, 0.0, 1.0, 1.0)
+Box = tuple[float, float, float, float]  # y0, x0, y1, x1 as fractions of the image
+FULL_BOX: Box = (0.0, 0.0, 1.0, 1.0)
 LARGEST_ASPECT = 1.25  # of a crop's sides, relative to the image's own
 HUE_SHARE = 0.1  # of the colour strength: hue carries more than brightness
 FULL_IMAGE_CHANCE = 0.2  # so that training also sees images as they will be seen at test time
@@ -27,7 +28,7 @@ class Draw:
     """The random choices for one image: `view`, `box` (y0, x0, y1, x1) of that view, and factors of colour."""
 
     view: str
-    box: tuple[float, float, float, float]
+    box: Box
     brightness: float
     contrast: float
     saturation: float
@@ -48,7 +49,7 @@ def draw(augment: AugmentRecipe, random: np.random.Generator) -> Draw:
     return Draw(view, box, float(brightness), float(contrast), float(saturation), float(hue))
 
 
-def draw_box(scale: float, random: np.random.Generator) -> tuple[float, float, float, float]:
+def draw_box(scale: float, random: np.random.Generator) -> Box:
     """A box whose sides are at least `scale` of the image's, of an aspect within `LARGEST_ASPECT`; or the whole."""
     whole = random.random() < FULL_IMAGE_CHANCE
     side, stretch = random.uniform(scale, 1), random.uniform(-0.5, 0.5)
@@ -65,6 +66,7 @@ def colour(image: Tensor, drawn: Draw) -> Tensor:
     """Brightness, contrast, saturation and hue of a float image (3, H, W) in [0, 1]."""
     if drawn.brightness == drawn.contrast == drawn.saturation == 1 and drawn.hue == 0:
         return image
+    # torchvision's functional forms take the factors drawn above, so that no global stream is drawn from.
     image = functional.adjust_brightness(image, drawn.brightness)
     image = functional.adjust_contrast(image, drawn.contrast)
     image = functional.adjust_saturation(image, drawn.saturation)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cache import Cache
 from cache.spec import flip
-from distill.data.augment import colour, draw, generator_for, to_tensor
+from distill.data.augment import FULL_BOX, Box, colour, draw, generator_for, to_tensor
 from distill.data.sample import Sample
 from distill.recipe import Recipe
 from distill.resize import resize
@@ -85,7 +85,7 @@ class TrainingSet(Dataset):
         if size == image.shape[:2]:
             return image, mask
         small = resize(to_tensor(image), size)[0].round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-        return small, resize_mask(mask, size, None)
+        return small, resize_mask(mask, size)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -96,7 +96,7 @@ class TrainingSet(Dataset):
         image, mask = self.kept.get(number) or self.decode(number)
         drawn = draw(recipe.augment, generator_for(recipe.seed, epoch, sample.key))
         size = (recipe.image_size, recipe.image_size)
-        pixels = resize(to_tensor(flip(image, drawn.view, axes=(0, 1))), size, box=drawn.box)[0]
+        pixels = resize_image(flip(image, drawn.view, axes=(0, 1)), size, drawn.box)
         pixels = normalise(colour((pixels / 255).clamp(0, 1), drawn))
         item = {
             "image": pixels,
@@ -110,18 +110,26 @@ class TrainingSet(Dataset):
         return item
 
 
-def resize_mask(
-    mask: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float] | None
-) -> np.ndarray:
-    """A mask (H, W) of class numbers at another size: each class is resized as an image, the largest wins."""
+def resize_image(image: np.ndarray, size: tuple[int, int], box: Box) -> Tensor:
+    """A box of an image (H, W, 3) as float32 (3, *size), in its own units."""
+    if image.shape[:2] == size and box == FULL_BOX:
+        return to_tensor(image)[0].float()
+    return resize(to_tensor(image), size, box=box)[0]
+
+
+def resize_mask(mask: np.ndarray, size: tuple[int, int], box: Box = FULL_BOX) -> np.ndarray:
+    """A mask (H, W) of class numbers at another size: each class is resized as an image, the largest share wins."""
     classes = np.unique(mask)
     if len(classes) == 1:
         return np.full(size, classes[0], dtype=np.uint8)
+    if mask.shape == size and box == FULL_BOX:
+        return np.ascontiguousarray(mask)
     planes = torch.from_numpy(np.stack([mask == value for value in classes[1:]])).float()[None]
-    shares = resize(planes, size, box=box)[0] if box else resize(planes, size)[0]
-    rest = 1 - shares.sum(dim=0, keepdim=True)
-    winners = torch.cat([rest, shares]).argmax(dim=0).numpy()
-    return classes[winners].astype(np.uint8)
+    shares = resize(planes, size, box=box)[0].numpy()
+    if len(classes) == 2:
+        return np.where(shares[0] > 0.5, classes[1], classes[0]).astype(np.uint8)
+    rest = 1 - shares.sum(axis=0, keepdims=True)
+    return classes[np.concatenate([rest, shares]).argmax(axis=0)].astype(np.uint8)
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
