@@ -1,4 +1,4 @@
-"""Where training stands, so that it continues bit-exactly: safetensors for tensors, JSON for the rest, never a pickle."""
+"""Where training stands, so that it continues bit-exactly: tensors in safetensors, the rest in JSON, never a pickle."""
 
 from __future__ import annotations
 
@@ -13,23 +13,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 STATE = "state"
+READABLE = 0o644  # safetensors makes files that only their owner can read
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, *, metadata: dict[str, str] | None = None) -> None:
     """Writes a safetensors file so that a reader never sees half of it, even after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata
-    )
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+    temporary.chmod(READABLE)
     with temporary.open("rb") as stream:
         os.fsync(stream.fileno())
     temporary.replace(path)
 
 
-def save_checkpoint(
-    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any]
-) -> None:
+def save_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Model, optimiser and `state` (JSON-able: step, best figure, scaler) in one file, which replaces the last."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for index, slots in optimiser.state_dict()["state"].items():
@@ -48,9 +46,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
             state = json.loads(stream.metadata()[STATE])
         tensors = load_file(path)
     except Exception as error:
-        raise ValueError(
-            f"cannot read the checkpoint {path} ({error}); delete it to train from the start"
-        ) from error
+        raise ValueError(f"cannot read the checkpoint {path} ({error}); delete it to train from the start") from error
     model.load_state_dict({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
     slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

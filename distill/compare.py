@@ -23,6 +23,7 @@ from distill.grammar import build_recipe, dump_recipe, parse_overrides, read_rec
 from distill.job import Job, open_job, start_accelerator, write_json
 from distill.progress import clock
 from distill.recipe import Recipe
+from distill.run import usable_cores
 
 TAIL_LINES = 5  # of a failed run's output, in the error
 
@@ -156,7 +157,9 @@ def run_missing(trials: Sequence[Trial], *, jobs: int) -> None:
                 clock(passed / done * (len(missing) - done)),
             )
     if failed:
-        raise RuntimeError("runs failed, the others are kept; the same command runs what is missing\n" + "\n".join(failed))
+        raise RuntimeError(
+            "runs failed, the others are kept; the same command runs what is missing\n" + "\n".join(failed)
+        )
 
 
 def run_trial(trial: Trial, *, jobs: int) -> str:
@@ -165,10 +168,10 @@ def run_trial(trial: Trial, *, jobs: int) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(dump_recipe(trial.job.recipe), encoding="utf-8")
     output = folder / "output.txt"
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, usable_cores() // jobs)
     with output.open("a", encoding="utf-8") as stream:
         finished = subprocess.run(
-            [sys.executable, "-m", "distill.run", "run", f"recipe={folder / 'recipe.yaml'}"],
+            [sys.executable, str(Path(__file__).with_name("run.py")), f"recipe={folder / 'recipe.yaml'}"],
             env={**os.environ, "BANDPASS_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)},
             stdout=stream,
             stderr=stream,

@@ -76,7 +76,11 @@ def dice_matrix(scores: Mapping[Key, Sequence[Score]], dataset: str, arm: str, s
     """Dice (seeds, images) of one arm on one data set, images in the order of their keys."""
     seeds = sorted(seed for a, s, seed in scores if (a, s) == (arm, student))
     rows = [
-        [score.dice for score in sorted(scores[arm, student, seed], key=lambda s: (s.key, s.stem)) if score.dataset == dataset]
+        [
+            score.dice
+            for score in sorted(scores[arm, student, seed], key=lambda s: (s.key, s.stem))
+            if score.dataset == dataset
+        ]
         for seed in seeds
     ]
     return np.array(rows)
@@ -176,7 +180,11 @@ def plot(comparison: Comparison, path: Path, *, title: str) -> None:
             axis.hlines(row.mean, place - 0.22, place + 0.22, color=colour, linewidth=2.5, zorder=3)
             if row.difference is not None:
                 axis.annotate(
-                    f"{100 * row.difference:+.1f}", (place, max(row.dice)), (0, 6), textcoords="offset points", ha="center"
+                    f"{100 * row.difference:+.1f}",
+                    (place, max(row.dice)),
+                    (0, 6),
+                    textcoords="offset points",
+                    ha="center",
                 )
         axis.set_xticks(list(places), [row.arm for row in rows])
         axis.set_xlim(-0.6, len(rows) - 0.4)

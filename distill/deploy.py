@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import students
-from distill.data.loader import MEAN, STD
-from students import Student
+from students import MEAN, STD, Student
 
 Predictor = Callable[[np.ndarray], np.ndarray]  # image uint8 (H, W, 3) -> probability float32 (K, H, W)
 

@@ -35,9 +35,7 @@ def fingerprint(weights: str | None) -> str:
     if weights and path.is_file():
         return digest_file(path)
     if weights and path.is_dir():
-        parts = [
-            (f.name, digest_file(f)) for f in sorted(path.iterdir()) if f.suffix in (".json", ".safetensors")
-        ]
+        parts = [(f.name, digest_file(f)) for f in sorted(path.iterdir()) if f.suffix in (".json", ".safetensors")]
         return digest_of(parts)
     return f"hub:{weights}"
 

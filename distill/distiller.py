@@ -71,13 +71,16 @@ def plan_targets(recipe: Recipe, caches: Mapping[str, Cache], student: Student) 
                 codec = cache.codecs[name]
                 if band == "high" and min(grid) < 2 * codec.cutoff:
                     raise ValueError(
-                        f"imitate.high asks for stride {stride}, a grid of {grid[0]}x{grid[1]} cells, but the high band "
-                        f"of {teacher}/{name} begins at {codec.cutoff} half-cycles and needs at least "
+                        f"imitate.high asks for stride {stride}, a grid of {grid[0]}x{grid[1]} cells, but the high "
+                        f"band of {teacher}/{name} begins at {codec.cutoff} half-cycles and needs at least "
                         f"{2 * codec.cutoff} cells; choose a smaller stride or a larger image_size"
                     )
-                targets.append(
-                    Target(teacher, name, band, stride, grid, codec.components, codec.band_deviation[band])
-                )
+                if codec.band_deviation[band] == 0:
+                    raise ValueError(
+                        f"the {band} band of {teacher}/{name} is empty at fidelity {cache.fidelity}; set "
+                        f"imitate.{band}=[] or ask for a higher cache.fidelity"
+                    )
+                targets.append(Target(teacher, name, band, stride, grid, codec.components, codec.band_deviation[band]))
     return tuple(targets)
 
 

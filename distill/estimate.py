@@ -61,11 +61,12 @@ def estimate_teacher(job: Job, name: str) -> Iterator[str]:
 
 def estimate_training(job: Job) -> Iterator[str]:
     """Steps, and the time they take without loading and imitation, which cost little beside them."""
-    from distill.train import create_student, spans_of
+    from distill.schedule import spans_of
+    from distill.train import create_student
 
     recipe, accelerator = job.recipe, job.accelerator
     steps = spans_of(recipe, Batches.per_epoch(len(job.splits.train), recipe.optimiser.batch_size))[-1].stop
-    student = create_student(recipe).to(accelerator.device, memory_format=torch.channels_last).train()
+    student = create_student(recipe).to(accelerator.device).to(memory_format=torch.channels_last).train()
     batch = max(2, recipe.optimiser.batch_size // accelerator.num_processes)
     size = (recipe.image_size, recipe.image_size)
     images = torch.zeros(batch, 3, *size, device=accelerator.device)

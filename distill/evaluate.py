@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import partial
@@ -18,7 +17,7 @@ import students
 from distill.data.sample import Sample
 from distill.deploy import Deploy, Predictor, predict
 from distill.digest import digest_file
-from distill.job import Job, update_metrics
+from distill.job import Job, as_job, update_metrics
 from distill.metrics import CONVENTION, CONVENTION_SEVERAL, labels, overlap, summary
 from distill.progress import progress
 from distill.recipe import Recipe
@@ -26,8 +25,6 @@ from students import Student
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-logger = logging.getLogger("bandpass")
 
 
 @dataclass(frozen=True)
@@ -41,8 +38,8 @@ class Score:
     iou: float
 
 
-def evaluate(job: Job) -> dict[str, Any]:
-    """Scores the job's student on each test data set and returns the run's metrics.
+def evaluate(work: Job | Recipe) -> dict[str, Any]:
+    """Scores a job's student on each test data set and returns the run's metrics.
 
     Writes `datasets`, `student` and `convention` into metrics.json and one line an image into predictions.csv. The
     images are shared by the processes, and the result is the same for any number of them. Returns at once where
@@ -52,6 +49,7 @@ def evaluate(job: Job) -> dict[str, Any]:
         FileNotFoundError: no student has been trained.
         ValueError: there are no test images.
     """
+    job = as_job(work)
     recipe, accelerator = job.recipe, job.accelerator
     if not all(job.splits.test.values()) or not job.splits.test:
         raise ValueError(
@@ -78,10 +76,7 @@ def evaluate(job: Job) -> dict[str, Any]:
             evaluated=of,
         )
     accelerator.wait_for_everyone()
-    metrics = read_metrics(job)
-    for name, figures in metrics["datasets"].items() if accelerator.is_main_process else ():
-        logger.info("%s: %s", name, say(figures))
-    return metrics
+    return read_metrics(job)
 
 
 def score(

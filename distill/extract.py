@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -22,19 +22,13 @@ from distill.progress import Progress, clock
 from distill.recipe import Recipe, TeacherRecipe
 
 GALLERY = 8  # validation images whose plain view is kept too: they are shown, never learned from
-DECODERS = 4  # threads that read and preprocess images while the teacher looks at the last batch
+DECODERS = 2  # threads that read and preprocess images while the teacher looks at the last batch
+ENCODERS = 1  # threads that encode what the teacher said of the last batch
+MANIFEST = "manifest.json"
 
 logger = logging.getLogger("bandpass")
 Record = tuple[str, str]  # key of an image, view
-
-
-@dataclass(frozen=True)
-class Extraction:
-    """What an extraction has to do: records (image, view) that the cache does not hold yet."""
-
-    folder: Path
-    samples: dict[str, Sample]
-    records: tuple[Record, ...]
+Coded = tuple[tuple[str, str, dict[str, dict[str, bytes]]], dict[str, float]]  # a coded record, fidelity of each map
 
 
 def gallery(job: Job) -> tuple[Sample, ...]:
@@ -44,8 +38,7 @@ def gallery(job: Job) -> tuple[Sample, ...]:
 
 def wanted_records(job: Job, teacher: TeacherRecipe) -> list[Record]:
     """Training images in every view, and the gallery as it is."""
-    views = teacher.views if job.recipe.imitates else ["identity"]
-    records = [(sample.key, view) for sample in job.splits.train for view in views]
+    records = [(sample.key, view) for sample in job.splits.train for view in teacher.views]
     return sorted(set(records) | {(sample.key, "identity") for sample in gallery(job)})
 
 
@@ -70,9 +63,9 @@ def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
 def batches_of(
     records: Sequence[Record],
     samples: dict[str, Sample],
-    teacher: Any,
+    teacher: Any,  # noqa: ANN401
     *,
-    size: int,  # noqa: ANN401
+    size: int,
 ) -> Iterator[tuple[list[Record], Tensor, Tensor]]:
     """Preprocessed batches (records, pixels, valid), read by threads one batch ahead."""
 
@@ -123,53 +116,75 @@ def extract(work: Job | Recipe) -> dict[str, int]:
 
 
 def extract_teacher(job: Job, name: str, recipe: TeacherRecipe) -> int:
-    """Fills one teacher's cache; returns the images that went through the teacher, over all processes."""
-    folder, accelerator = job.caches[name], job.accelerator
-    samples = {sample.key: sample for sample in (*job.splits.train, *gallery(job))}
+    """Fills one teacher's cache; returns the images that went through the teacher, over all processes.
+
+    The first process holds the folder's lock all the while, so that a second extraction waits, in a sentence.
+    """
+    folder, lead = job.caches[name], job.accelerator.is_main_process
     wanted = wanted_records(job, recipe)
-    if (folder / "manifest.json").is_file():
-        missing = cache.plan(folder, wanted)
-        if not missing:
-            logger.info("%s: all %d records are in %s; the teacher is not needed", name, len(wanted), folder)
-            return 0
-    teacher = load_teacher(recipe).to(accelerator.device)
-    began = time.monotonic()
-    calibrated = 0
-    if accelerator.is_main_process and not (folder / "manifest.json").is_file():
-        codecs = calibrate(job, teacher, recipe)
-        calibrated = len(calibration_keys(job.splits, job.recipe.cache.calibration))
-        cache.create(
-            folder,
-            spec=teacher.spec,
-            codecs=codecs,
-            identity=teacher.identity,
-            licence=teacher.licence,
-            fidelity=job.recipe.cache.fidelity,
-            batch_size=recipe.batch_size,
-            views=tuple(recipe.views),
-            calibration=calibration_keys(job.splits, job.recipe.cache.calibration),
-        )
-    accelerator.wait_for_everyone()
-    store = cache.open(folder)
-    store.check_identity(teacher.identity)
-    runs = cache.plan(folder, wanted)
-    own = runs[accelerator.process_index :: accelerator.num_processes]
-    total = sum(len(run) for run in own)
-    with Progress(f"extract {name}", total=total, unit="images", shown=accelerator.is_main_process) as bar:
-        for run in own:
-            write_run(store, run, samples, teacher, bar)
-    accelerator.wait_for_everyone()
-    written = cache.open(folder)
-    if accelerator.is_main_process:
+    if (folder / MANIFEST).is_file() and not cache.plan(folder, wanted):
+        logger.info("%s: all %d records are in %s; the teacher is not needed", name, len(wanted), folder)
+        return 0
+    with cache.lock(folder) if lead else nullcontext():
+        if lead and (folder / MANIFEST).is_file():
+            for problem in cache.repair(folder):
+                logger.info("removed %s (%s); its images are extracted again", problem.file, problem.reason)
+        began = time.monotonic()
+        teacher = load_teacher(recipe).to(job.accelerator.device)
+        calibrated = 0
+        if lead and not (folder / MANIFEST).is_file():
+            calibrated = create_cache(job, name, teacher)
+        job.accelerator.wait_for_everyone()
+        runs = fill(job, name, teacher, wanted)
+        job.accelerator.wait_for_everyone()
+    if lead:
+        written = cache.open(folder)
         logger.info(
-            "%s: %d records, %.1f kB each, in %s; took %s",
+            "%s: %d records of %.1f kB in %s; took %s",
             name,
             len(written),
-            written.nbytes / max(1, len(written)) / 1e3,
+            written.bytes_per_image() / 1e3,
             folder,
             clock(time.monotonic() - began),
         )
     return sum(len(run) for run in runs) + calibrated
+
+
+def create_cache(job: Job, name: str, teacher: Any) -> int:  # noqa: ANN401
+    """Fits the codecs and writes the manifest; returns how many images the teacher saw for it."""
+    recipe = job.recipe.teachers[name]
+    keys = calibration_keys(job.splits, job.recipe.cache.calibration)
+    cache.create(
+        job.caches[name],
+        spec=teacher.spec,
+        codecs=calibrate(job, teacher, recipe),
+        identity=teacher.identity,
+        licence=teacher.licence,
+        fidelity=job.recipe.cache.fidelity,
+        batch_size=recipe.batch_size,
+        views=tuple(recipe.views),
+        calibration=keys,
+    )
+    return len(keys)
+
+
+def fill(job: Job, name: str, teacher: Any, wanted: Sequence[Record]) -> list[tuple[Record, ...]]:  # noqa: ANN401
+    """Writes this process's share of the missing runs; returns all of them."""
+    accelerator = job.accelerator
+    samples = {sample.key: sample for sample in (*job.splits.train, *gallery(job))}
+    store = cache.open(job.caches[name])
+    store.check_identity(teacher.identity)
+    runs = cache.plan(store, wanted)
+    accelerator.wait_for_everyone()
+    own = runs[accelerator.process_index :: accelerator.num_processes]
+    total = sum(len(run) for run in own)
+    with (
+        Progress(f"extract {name}", total=total, unit="images", shown=accelerator.is_main_process) as bar,
+        ThreadPoolExecutor(ENCODERS) as encoders,
+    ):
+        for run in own:
+            write_run(store, run, samples, teacher, encoders, bar)
+    return runs
 
 
 def write_run(
@@ -177,18 +192,32 @@ def write_run(
     run: Sequence[Record],
     samples: dict[str, Sample],
     teacher: Any,  # noqa: ANN401
+    encoders: ThreadPoolExecutor,
     bar: Progress,
 ) -> None:
-    """Sends one run of records through the teacher and writes their shard."""
-    codes = []
-    reached: dict[str, list[float]] = {name: [] for name in store.codecs}
+    """Sends one run of records through the teacher and writes their shard; encoding overlaps the next batch."""
+    pending: deque[Future[list[Coded]]] = deque()
+    coded: list[Coded] = []
     for part, pixels, valid in batches_of(run, samples, teacher, size=store.batch_size):
-        maps = {name: features.float().cpu() for name, features in teacher.forward(pixels, valid).items()}
-        encoded = {name: store.codecs[name].encode_batch(features) for name, features in maps.items()}
-        for name, features in maps.items():
-            reached[name] += [store.codecs[name].fidelity(features, encoded[name])] * len(part)
-        codes += [
-            (key, view, {name: encoded[name][index] for name in encoded}) for index, (key, view) in enumerate(part)
-        ]
+        maps = {name: features.cpu() for name, features in teacher.forward(pixels, valid).items()}
+        pending.append(encoders.submit(encode, store, part, maps))
+        if len(pending) > ENCODERS:
+            coded += pending.popleft().result()
         bar.update(len(part))
-    cache.write_shard(store, codes, fidelity={name: float(np.mean(values)) for name, values in reached.items()})
+    for future in pending:
+        coded += future.result()
+    fidelity = {name: float(np.mean([reached[name] for *_, reached in coded])) for name in store.codecs}
+    cache.write_shard(store, [code for code, _ in coded], fidelity=fidelity)
+
+
+def encode(store: cache.Cache, part: Sequence[Record], maps: dict[str, Tensor]) -> list[Coded]:
+    """Codes a batch of maps (N, C, h, w) and measures the fidelity that each record reached."""
+    coded = []
+    for index, (key, view) in enumerate(part):
+        codes = {name: store.codecs[name].encode(features[index]) for name, features in maps.items()}
+        reached = {
+            name: store.codecs[name].fidelity(features[index : index + 1], [codes[name]])
+            for name, features in maps.items()
+        }
+        coded.append(((key, view, codes), reached))
+    return coded

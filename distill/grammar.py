@@ -31,10 +31,10 @@ def fields_of(schema: type) -> dict[str, Any]:
 def schema_under(annotation: Any) -> tuple[type | None, bool]:  # noqa: ANN401
     """The dataclass an annotation leads to, and whether through a mapping of names (`dict[str, StageRecipe]`)."""
     if dataclasses.is_dataclass(annotation):
-        return typing.cast(type, annotation), False
+        return typing.cast("type", annotation), False
     if typing.get_origin(annotation) is dict:
         value = typing.get_args(annotation)[1]
-        return (value, True) if dataclasses.is_dataclass(value) else (None, False)
+        return (typing.cast("type", value), True) if dataclasses.is_dataclass(value) else (None, False)
     return None, False
 
 
@@ -101,9 +101,7 @@ def find_recipe(name: str) -> Path:
         names = recipes.names()
         near = get_close_matches(name, names, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise FileNotFoundError(
-            f"unknown recipe {name!r}; choose from {', '.join(names)}, or give a YAML file{hint}"
-        )
+        raise FileNotFoundError(f"unknown recipe {name!r}; choose from {', '.join(names)}, or give a YAML file{hint}")
     return path
 
 
@@ -116,7 +114,7 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    merged = OmegaConf.create()
+    merged: Any = OmegaConf.create()
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:

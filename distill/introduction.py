@@ -5,37 +5,34 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from distill.evaluate import say
 from distill.job import Job
 
-REAL = (
-    "accelerate launch distill/run.py recipe={name} data.name=folder data.root=DIR "
-    "teachers.sam.weights=facebook/sam-vit-base image_size=352 student.width=32"
-)
+BUILT_IN = """\
+This run uses only what is built in: generated frames, and a small teacher of SAM's architecture that was trained with
+labels on other frames of the same generator. It is not SAM. With your own images (images/ and masks/) and the real one:
+    accelerate launch distill/run.py recipe={name} data.name=folder data.root=DIR \\
+        teachers.sam.weights=facebook/sam-vit-base image_size=352 student.width=32"""
 
 
 def introduction(job: Job) -> Iterator[str]:
     """What is run, on which images, with which teacher, and where it goes."""
     recipe, splits = job.recipe, job.splits
     if any(teacher.weights == "builtin" for teacher in recipe.teachers.values()):
-        yield "This run uses only what is built in: generated frames, and a small teacher of SAM's architecture that was"
-        yield "trained with labels on frames of the same generator. It is not SAM. With your images and the real SAM:"
-        yield f"    {REAL.format(name=recipe.name)}"
+        yield BUILT_IN.format(name=recipe.name)
     tests = ", ".join(f"{name} {len(samples)}" for name, samples in splits.test.items())
     yield f"data {recipe.data.name}: {len(splits.train)} images to train, {len(splits.val)} to validate; test: {tests}"
     yield from (f"  note: {note}" for note in splits.notes)
     for name, teacher in recipe.teachers.items() if recipe.imitates else ():
         yield f"teacher {name}: {teacher.weights or teacher.cache}, features in {job.caches[name]}"
-    yield f"student {recipe.student.name} of width {recipe.student.width} at {recipe.image_size} px; run in {job.folder}"
+    yield f"student {recipe.student.name} of width {recipe.student.width} at {recipe.image_size} px"
+    yield f"run in {job.folder}"
 
 
 def conclusion(job: Job, metrics: Mapping[str, Any]) -> Iterator[str]:
     """Scores with intervals, what it cost, and where the student is."""
     for name, scores in metrics.get("datasets", {}).items():
-        dice, iou = scores["dice"], scores["iou"]
-        yield (
-            f"{name} ({scores['images']} images): Dice {dice['mean']:.3f} [{dice['low']:.3f}, {dice['high']:.3f}], "
-            f"IoU {iou['mean']:.3f} [{iou['low']:.3f}, {iou['high']:.3f}]"
-        )
+        yield f"{name}: {say(scores)}"
     if "teacher_forwards" in metrics:
         yield f"images through a teacher: {metrics['teacher_forwards']}"
     seconds = metrics.get("seconds", {})

@@ -52,9 +52,13 @@ def as_job(work: Job | Recipe) -> Job:
 def start_accelerator(recipe: Recipe) -> Accelerator:
     """Accelerate with the recipe's precision and trackers; projections that a stage does not use may rest."""
     from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
 
+    precision = "no" if recipe.precision == "fp32" else recipe.precision
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
+        AcceleratorState._reset_state()  # Accelerate keeps the first precision of a process; a notebook may want two
     return Accelerator(
-        mixed_precision=recipe.precision,
+        mixed_precision=precision,
         log_with=recipe.trackers or None,
         project_dir=str(Path(recipe.home).expanduser() / "trackers"),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],

@@ -1,7 +1,8 @@
 """The terms of a stage, each a pure function of what the student says and what it should say.
 
-Logits are (N, K, H, W); masks are (N, H, W) integers, 255 where nothing is known. With K = 1 the one class is foreground
-under a sigmoid; with K > 1 class 0 is background under a softmax. Targets carry no gradient: they come from disk.
+Logits are (N, K, H, W); masks are (N, H, W) integers, 255 where nothing is known. With K = 1 the one class is
+foreground under a sigmoid; with K > 1 class 0 is background under a softmax. Targets carry no gradient: they come
+from disk.
 """
 
 from __future__ import annotations

@@ -14,25 +14,26 @@ from typing import Any
 import numpy as np
 
 from distill.card import Picture, render_card
-from distill.data.loader import MEAN, STD
 from distill.deploy import Deploy, predict
 from distill.digest import digest_file
 from distill.evaluate import Score, init_arguments, load_student, read_metrics, read_predictions
+from distill.gallery import draw_gallery
 from distill.grammar import dump_recipe
-from distill.job import Job, write_json
+from distill.job import Job, as_job, write_json
 from distill.metrics import THRESHOLD
 from distill.onnx_file import export_onnx, open_onnx
 from distill.pictures import draw_example
 from distill.proof import prove
+from distill.recipe import Recipe
 from distill.reproduce import public_recipe
-from students import Student
+from students import MEAN, STD, Student
 
 RECORD = "published.json"
 
 logger = logging.getLogger("bandpass")
 
 
-def publish(job: Job) -> Path:
+def publish(work: Job | Recipe) -> Path:
     """Writes the student's folder, pushes it where `publish.hub` asks for it, and returns it.
 
     The folder appears at once and whole: weights, config, model card, recipe, example pictures, and an ONNX file that
@@ -43,6 +44,7 @@ def publish(job: Job) -> Path:
         ValueError: the ONNX file disagrees with torch or with the evaluation, the student has no encoder to publish, or
             the Hub refuses.
     """
+    job = as_job(work)
     if job.accelerator.is_main_process:
         record = wanted_record(job)
         if not is_published(job, record):
@@ -157,6 +159,9 @@ def draw_examples(job: Job, deploy: Deploy, scores: Sequence[Score], *, folder: 
     ranks = np.linspace(0, len(ranked) - 1, min(job.recipe.publish.examples, len(ranked))).round().astype(int)
     pictures: list[Picture] = []
     (folder / "examples").mkdir()
+    if draw_gallery(job, deploy, folder / "examples" / "teacher.png"):
+        title = "validation images: input, the teacher's principal components as colours, student, truth"
+        pictures.append(Picture("examples/teacher.png", title))
     for number, rank in enumerate(ranks, start=1):
         figures = ranked[rank]
         sample = samples[figures.dataset, figures.stem, figures.key]

@@ -62,9 +62,7 @@ class DataRecipe:
     groups: str | None = setting(
         "sequences.csv", "in a data set's folder: columns stem,group; a group is never cut in two"
     )
-    fold: str | None = setting(
-        None, "k/n: the k-th of n cross-validation folds of the training part is the validation"
-    )
+    fold: str | None = setting(None, "k/n: the k-th of n cross-validation folds of the training part is the validation")
     image_column: str = setting("image", "datasets: the column with images")
     mask_column: str = setting("mask", "datasets: the column with masks")
     images: dict[str, int] = setting({"train": 160, "val": 40, "test": 120}, "builtin: frames in each split")
@@ -74,9 +72,7 @@ class DataRecipe:
     memory_gb: float = setting(2.0, "decoded training images are kept in memory up to this size")
 
     def __post_init__(self) -> None:
-        require(
-            0 < self.validation < 1, f"data.validation is {self.validation}, but must lie between 0 and 1"
-        )
+        require(0 < self.validation < 1, f"data.validation is {self.validation}, but must lie between 0 and 1")
         require(
             len(self.fractions) == 3 and min(self.fractions) >= 0 and abs(sum(self.fractions) - 1) < 1e-6,
             f"data.fractions is {self.fractions}, but must be three shares (train, val, test) that sum to 1",
@@ -102,17 +98,13 @@ class TeacherRecipe:
     strides: list[int] = setting([], "timm: strides of the feature maps to keep; empty: 16")
     image_size: int | None = setting(None, "side of the square the teacher sees, in pixels; empty: its own")
     views: list[str] = setting(list(VIEWS), "views of each image that the teacher is shown")
-    cache: str | None = setting(
-        None, "folder of a finished cache: trains from it without the teacher's weights"
-    )
+    cache: str | None = setting(None, "folder of a finished cache: trains from it without the teacher's weights")
     batch_size: int = setting(8, "images in one forward pass")
 
     def __post_init__(self) -> None:
         _require_choices("teachers.NAME.views", self.views, VIEWS)
         require("identity" in self.views, "teachers.NAME.views must contain identity")
-        require(
-            self.batch_size >= 1, f"teachers.NAME.batch_size is {self.batch_size}, but must be at least 1"
-        )
+        require(self.batch_size >= 1, f"teachers.NAME.batch_size is {self.batch_size}, but must be at least 1")
         require(
             self.image_size is None or self.image_size >= 32,
             f"teachers.NAME.image_size is {self.image_size}, but must be at least 32",
@@ -123,9 +115,7 @@ class TeacherRecipe:
 class CacheRecipe:
     """How faithful the frequency code is."""
 
-    fidelity: float = setting(
-        0.95, "mean cosine of decoded and true features, centred and scaled, on held-out images"
-    )
+    fidelity: float = setting(0.95, "mean cosine of decoded and true features, centred and scaled, on held-out images")
     calibration: int = setting(256, "training images on which the code's statistics are fitted")
 
     def __post_init__(self) -> None:
@@ -162,7 +152,7 @@ class AugmentRecipe:
 
     views: list[str] = setting(list(VIEWS), "flips to draw from; each must be in the cache")
     scale: float = setting(0.6, "smallest side of a random crop as a share of the image's side; 1: no crop")
-    colour: float = setting(0.4, "strength of brightness, contrast, saturation and hue changes; 0: none")
+    colour: float = setting(0.1, "strength of brightness, contrast, saturation and hue changes; 0: none")
 
     def __post_init__(self) -> None:
         _require_choices("augment.views", self.views, VIEWS)
@@ -187,9 +177,7 @@ class OptimiserRecipe:
             0 < self.learning_rate < 1,
             f"optimiser.learning_rate is {self.learning_rate}, but must lie between 0 and 1",
         )
-        require(
-            self.weight_decay >= 0, f"optimiser.weight_decay is {self.weight_decay}, but must not be negative"
-        )
+        require(self.weight_decay >= 0, f"optimiser.weight_decay is {self.weight_decay}, but must not be negative")
         require(self.batch_size >= 1, f"optimiser.batch_size is {self.batch_size}, but must be at least 1")
         require(0 <= self.warmup < 1, f"optimiser.warmup is {self.warmup}, but must lie in [0, 1)")
         _require_choice("optimiser.schedule", self.schedule, ("cosine", "polynomial", "constant"))
@@ -223,9 +211,7 @@ class StageRecipe:
             + " and ".join(term for term in self.losses if term in IMITATION_TERMS and self.losses[term]),
         )
         require(len(self.freeze) < len(PARTS), "stages.NAME freezes the whole student; nothing would learn")
-        require(
-            self.learning_rate > 0, f"stages.NAME.learning_rate is {self.learning_rate}, but must be positive"
-        )
+        require(self.learning_rate > 0, f"stages.NAME.learning_rate is {self.learning_rate}, but must be positive")
 
     @property
     def imitates(self) -> bool:
@@ -264,7 +250,7 @@ class Recipe:
     seed: int = setting(0, "of weights, data order and augmentation")
     home: str = setting("artifacts", "where caches and runs are kept")
     do: list[str] = setting(list(VERBS), "verbs: extract, train, evaluate, publish")
-    precision: str = setting("no", "mixed precision: no, bf16, fp16")
+    precision: str = setting("fp32", "of the network's arithmetic: fp32, or mixed with bf16 or fp16")
     workers: int = setting(0, "processes that load training images; 0: the main process does")
     trackers: list[str] = setting([], "Accelerate's trackers: tensorboard, wandb, ...")
     data: DataRecipe = field(default_factory=DataRecipe)
@@ -286,7 +272,7 @@ class Recipe:
         )
         require(self.workers >= 0, f"workers is {self.workers}, but must not be negative")
         _require_choices("do", self.do, VERBS)
-        _require_choice("precision", self.precision, ("no", "bf16", "fp16"))
+        _require_choice("precision", self.precision, ("fp32", "bf16", "fp16"))
         require(
             sum(stage.epochs for stage in self.stages.values()) > 0,
             "stages has no stage with at least one epoch",

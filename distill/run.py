@@ -1,4 +1,4 @@
-"""The command line: `accelerate launch distill/run.py recipe=NAME [key=value ...]`, or `distill VERB recipe=NAME ...`."""
+"""The command line: `accelerate launch distill/run.py recipe=NAME [key=value ...]`, or `distill VERB ...`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distill.job import Job
+    from distill.recipe import Recipe
 
 if __package__ in (None, ""):
     # As a script, Python puts distill/ first on the path, where its modules would hide libraries.
@@ -75,21 +80,15 @@ def dispatch(command: str, words: list[str], *, dry: bool) -> int:
     return 0
 
 
-def run(recipe: object) -> dict[str, object]:
-    """Does the recipe's verbs in their order and returns `metrics.json`; each returns at once where it is complete.
-
-    Args:
-        recipe: a `distill.recipe.Recipe`.
-    """
+def run(recipe: Recipe) -> dict[str, Any]:
+    """Does the recipe's verbs in their order and returns `metrics.json`; each returns at once where it is complete."""
     from distill.evaluate import evaluate
     from distill.extract import extract
     from distill.introduction import conclusion, introduction
     from distill.job import open_job, update_metrics
     from distill.publish import publish
-    from distill.recipe import Recipe
     from distill.train import train
 
-    assert isinstance(recipe, Recipe)
     use_all_cores()
     job = open_job(recipe)
     lead = job.accelerator.is_main_process
@@ -98,15 +97,20 @@ def run(recipe: object) -> dict[str, object]:
         job.accelerator.init_trackers("bandpass", config={"run": job.folder.name})
     for line in introduction(job):
         logger.info(line)
-    metrics: dict[str, object] = {}
-    verbs = {"extract": extract, "train": train, "evaluate": evaluate, "publish": publish}
+    metrics: dict[str, Any] = {}
+    verbs: dict[str, Callable[[Job], Any]] = {
+        "extract": extract,
+        "train": train,
+        "evaluate": evaluate,
+        "publish": publish,
+    }
     for name, verb in verbs.items():
         if name not in recipe.do:
             continue
         began = time.monotonic()
         result = verb(job)
         if lead:
-            entries: dict[str, object] = {"seconds": {name: round(time.monotonic() - began, 1)}}
+            entries: dict[str, Any] = {"seconds": {name: round(time.monotonic() - began, 1)}}
             if name == "extract":
                 entries["teacher_forwards"] = sum(result.values())
             metrics = update_metrics(job, **entries)
@@ -133,16 +137,19 @@ def quieten(lead: bool) -> None:
     warnings.filterwarnings("ignore", module=r"(torch|transformers|timm|onnxscript|huggingface_hub)\b.*")
 
 
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 def use_all_cores() -> None:
-    """Undoes the one thread a process that `accelerate launch` sets where there is only one process."""
+    """Undoes the one thread a process that `accelerate launch` sets, where there is only one process."""
     import torch
 
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 and "BANDPASS_THREADS" not in os.environ:
-        torch.set_num_threads(
-            len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-        )
-    elif "BANDPASS_THREADS" in os.environ:
-        torch.set_num_threads(int(os.environ["BANDPASS_THREADS"]))
+    if threads := os.environ.get("BANDPASS_THREADS"):
+        torch.set_num_threads(int(threads))
+    elif int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        torch.set_num_threads(usable_cores())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,133 +19,51 @@ from distill import losses
 from distill.checkpoint import load_checkpoint, save_checkpoint, save_tensors
 from distill.data.loader import Batches, TrainingSet, loader
 from distill.distiller import Distiller, Target, plan_targets
-from distill.evaluate import validate
+from distill.evaluate import init_arguments, validate
 from distill.grammar import dump_recipe
 from distill.job import Job, as_job, write_json
+from distill.journal import Journal
 from distill.progress import Progress, clock
-from distill.recipe import OptimiserRecipe, Recipe, StageRecipe
+from distill.recipe import PARTS, Recipe
+from distill.schedule import Span, learning_rate_at, spans_of
 
 CHECKPOINT_EVERY_SECONDS = 60.0
 LOG_EVERY_STEPS = 25
+SEED_STRIDE = 1_000_003  # between the streams of two steps, so that those of two seeds do not meet
 
 logger = logging.getLogger("bandpass")
 
 
-@dataclass(frozen=True)
-class Span:
-    """A stage with the global steps [start, stop) that it covers."""
+@dataclass
+class State:
+    """Where training stands; saved with every checkpoint."""
 
-    name: str
-    stage: StageRecipe
-    start: int
-    stop: int
-
-
-def spans_of(recipe: Recipe, per_epoch: int) -> tuple[Span, ...]:
-    """The stages laid end to end, in steps."""
-    spans: list[Span] = []
-    for name, stage in recipe.stages.items():
-        start = spans[-1].stop if spans else 0
-        spans.append(Span(name, stage, start, start + stage.epochs * per_epoch))
-    return tuple(spans)
+    step: int = 0
+    best: float = -1.0  # validation Dice
+    best_step: int = 0
+    seconds: float = 0.0
 
 
-def learning_rate_at(step: int, total: int, optimiser: OptimiserRecipe) -> float:
-    """Learning rate of a global step: linear warm-up from zero, then cosine to zero, (1 - t)^0.9, or constant."""
-    warmup = round(optimiser.warmup * total)
-    if step < warmup:
-        return optimiser.learning_rate * (step + 1) / warmup
-    passed = (step - warmup) / max(1, total - warmup)
-    factor = {
-        "cosine": 0.5 * (1 + math.cos(math.pi * passed)),
-        "polynomial": (1 - passed) ** 0.9,
-        "constant": 1.0,
-    }[optimiser.schedule]
-    return optimiser.learning_rate * factor
+@dataclass
+class Course:
+    """What the loop works with."""
 
+    job: Job
+    targets: tuple[Target, ...]
+    student: students.Student
+    model: nn.Module  # the distiller as Accelerate wraps it
+    optimiser: Any  # Accelerate's wrapper of AdamW
+    dataset: TrainingSet
+    spans: tuple[Span, ...]
+    per_epoch: int  # steps
+    state: State
+    journal: Journal
+    bar: Progress
 
-def set_frozen(student: students.Student, parts: list[str]) -> None:
-    """Puts the student into training mode, the named parts at rest: no gradient, batch-norm statistics kept."""
-    student.train()
-    for name in ("encoder", "decoder", "head"):
-        part: nn.Module = getattr(student, name)
-        part.requires_grad_(name not in parts)
-        part.train(name not in parts)
-
-
-def terms_of(
-    stage: StageRecipe,
-    targets: tuple[Target, ...],
-    *,
-    logits: Tensor,
-    projected: dict[str, Tensor],
-    batch: dict[str, Tensor],
-) -> dict[str, Tensor]:
-    """Every term of a stage, unweighted; an imitation term is the mean over its targets."""
-    terms: dict[str, Tensor] = {}
-    for name in active_terms(stage):
-        if name == "segment":
-            terms[name] = losses.segment(logits, batch["mask"])
-        elif name == "boundary":
-            terms[name] = losses.boundary(logits, batch["mask"])
-        elif name == "imitate_low":
-            parts = [losses.imitate_low(projected[t.name], batch[t.name]) for t in targets if t.term == name]
-            terms[name] = torch.stack(parts).mean()
-        else:
-            parts = [
-                losses.imitate_high(projected[t.name], batch[t.name], deviation=t.deviation)
-                for t in targets
-                if t.term == name
-            ]
-            terms[name] = torch.stack(parts).mean()
-    return terms
-
-
-def active_terms(stage: StageRecipe) -> list[str]:
-    """The terms of positive weight."""
-    return [name for name, weight in stage.losses.items() if weight > 0]
-
-
-def create_student(recipe: Recipe) -> students.Student:
-    """The student to train: fresh from the seed, or from a published one (`student.init`).
-
-    Raises:
-        ValueError: the published student is of another shape than the recipe asks for.
-    """
-    torch.manual_seed(recipe.seed)
-    wanted = recipe.student
-    student = students.create(wanted.name, width=wanted.width, classes=wanted.classes, **wanted.options)
-    if wanted.init is None:
-        return student
-    weights = students.load(wanted.init).state_dict()
-    own = student.state_dict()
-    kept = {k: v for k, v in weights.items() if k in own and v.shape == own[k].shape}
-    rebuilt = sorted(set(own) - set(kept))
-    if any(not name.startswith("head.") for name in rebuilt):
-        raise ValueError(
-            f"student.init={wanted.init} does not fit student {wanted.name} of width {wanted.width}: "
-            f"{len(rebuilt)} tensors differ, first {rebuilt[0]}; give the name and width it was trained with"
-        )
-    student.load_state_dict(kept, strict=False)
-    return student
-
-
-class Log:
-    """log.jsonl: one JSON object a line; on resume, lines after the checkpoint are dropped first."""
-
-    def __init__(self, path: Path, *, step: int, write: bool) -> None:
-        self.path, self.write = path, write
-        if write:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-    def add(self, **entry: Any) -> None:  # noqa: ANN401
-        """Appends one line."""
-        if self.write:
-            with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(entry) + "\n")
+    @property
+    def total(self) -> int:
+        """Steps of all stages."""
+        return self.spans[-1].stop
 
 
 def train(work: Job | Recipe) -> dict[str, Any]:
@@ -159,135 +77,239 @@ def train(work: Job | Recipe) -> dict[str, Any]:
         ValueError: the batch size cannot be shared by the processes, or the loss is no longer finite.
     """
     job = as_job(work)
-    recipe, accelerator = job.recipe, job.accelerator
     done = job.folder / "train.json"
     if done.is_file():
+        logger.info("trained already: %s", job.folder)
         return json.loads(done.read_text(encoding="utf-8"))
+    course = begin(job)
+    began = time.monotonic() - course.state.seconds
+    with course.bar:
+        for span in course.spans:
+            run_stage(course, span, began=began)
+    course.state.seconds = time.monotonic() - began
+    summary = {
+        "steps": course.total,
+        "epochs": course.total / course.per_epoch,
+        "validation_dice": course.state.best,
+        "best_step": course.state.best_step,
+        "seconds": round(course.state.seconds, 1),
+        "targets": [target.name for target in course.targets],
+    }
+    if job.accelerator.is_main_process:
+        write_json(done, summary)
+        checkpoint_of(job).unlink(missing_ok=True)
+    job.accelerator.wait_for_everyone()
+    logger.info(
+        "trained %d steps in %s; best validation Dice %.3f at step %d",
+        course.total,
+        clock(course.state.seconds),
+        course.state.best,
+        course.state.best_step,
+    )
+    return summary
+
+
+def begin(job: Job) -> Course:
+    """Opens the caches, builds student and optimiser, and puts them where the last checkpoint left them."""
+    recipe, accelerator = job.recipe, job.accelerator
+    lead = accelerator.is_main_process
     if recipe.optimiser.batch_size % accelerator.num_processes:
         raise ValueError(
             f"optimiser.batch_size is {recipe.optimiser.batch_size}, but must be a multiple of the "
             f"{accelerator.num_processes} processes"
         )
-    lead = accelerator.is_main_process
     if lead:
         job.folder.mkdir(parents=True, exist_ok=True)
         (job.folder / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
-
     caches = open_caches(job)
     student = create_student(recipe)
     targets = plan_targets(recipe, caches, student)
-    distiller = Distiller(student, targets).to(accelerator.device, memory_format=torch.channels_last)
+    distiller = Distiller(student, targets).to(accelerator.device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(
         distiller.parameters(), lr=recipe.optimiser.learning_rate, weight_decay=recipe.optimiser.weight_decay
     )
-    checkpoint = job.folder / "checkpoints" / "last.safetensors"
-    state: dict[str, Any] = {"step": 0, "best": -1.0, "best_step": 0, "seconds": 0.0}
-    if checkpoint.is_file():
-        state = load_checkpoint(checkpoint, distiller, optimiser)
-        logger.info("continuing at step %d from %s", state["step"], checkpoint)
-    model, optimiser = accelerator.prepare(distiller, optimiser)
-
+    state = State()
+    if checkpoint_of(job).is_file():
+        state = State(**load_checkpoint(checkpoint_of(job), distiller, optimiser))
+        logger.info("continuing at step %d from %s", state.step, checkpoint_of(job))
+    model, wrapped = accelerator.prepare(distiller, optimiser)
     dataset = TrainingSet(job.splits.train, recipe, caches)
     dataset.keep_in_memory()
     per_epoch = Batches.per_epoch(len(dataset), recipe.optimiser.batch_size)
     spans = spans_of(recipe, per_epoch)
-    total = spans[-1].stop
-    log = Log(job.folder / "log.jsonl", step=state["step"], write=lead)
-    bar = Progress("train", total=total, unit="steps", shown=lead, done=state["step"])
-    began = saved = time.monotonic() - state["seconds"]
+    journal = Journal(job.folder / "log.jsonl", step=state.step, writes=lead)
+    bar = Progress("train", total=spans[-1].stop, unit="steps", shown=lead, done=state.step)
+    return Course(job, targets, student, model, wrapped, dataset, spans, per_epoch, state, journal, bar)
 
-    for span in spans:
-        start = max(span.start, state["step"])
-        if start >= span.stop:
-            continue
-        dataset.targets = tuple(t for t in targets if t.term in active_terms(span.stage))
-        names = tuple(t.name for t in dataset.targets)
-        batches = Batches(
-            images=len(dataset),
-            batch=recipe.optimiser.batch_size,
-            seed=recipe.seed,
-            start=start,
-            stop=span.stop,
-            rank=accelerator.process_index,
-            ranks=accelerator.num_processes,
-        )
-        sums: dict[str, Tensor] = {}
-        since = start
-        for step, batch in enumerate(loader(dataset, batches, workers=recipe.workers), start=start):
-            torch.manual_seed(
-                recipe.seed + 1_000_003 * (step + 1)
-            )  # what a layer draws hangs on the step alone
-            set_frozen(student, span.stage.freeze)
-            rate = learning_rate_at(step, total, recipe.optimiser) * span.stage.learning_rate
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
-            with accelerator.autocast():
-                logits, projected = model(batch["image"], names)
-            terms = terms_of(span.stage, dataset.targets, logits=logits, projected=projected, batch=batch)
-            loss = sum(
-                (span.stage.losses[name] * term for name, term in terms.items()), torch.zeros(()).to(logits)
-            )
-            accelerator.backward(loss)
-            if recipe.optimiser.gradient_clip:
-                accelerator.clip_grad_norm_(model.parameters(), recipe.optimiser.gradient_clip)
-            optimiser.step()
-            optimiser.zero_grad()
-            for name, term in {"loss": loss, **terms}.items():
-                sums[name] = sums.get(name, torch.zeros(())) + term.detach().float().cpu()
 
-            ends = step + 1
-            note = ""
-            if ends % LOG_EVERY_STEPS == 0 or ends == span.stop:
-                means = {name: float(value) / (ends - since) for name, value in sums.items()}
-                if not math.isfinite(means["loss"]):
-                    raise ValueError(
-                        f"the loss became {means['loss']} between steps {since} and {ends} of stage {span.name!r}; "
-                        "lower optimiser.learning_rate, or use precision=no"
-                    )
-                log.add(step=ends, stage=span.name, epoch=ends / per_epoch, learning_rate=rate, **means)
-                accelerator.log({f"{span.name}/{name}": value for name, value in means.items()}, step=ends)
-                note, sums, since = f"{span.name} loss {means['loss']:.3f}", {}, ends
-            if ends % max(1, round(recipe.evaluate.every * per_epoch)) == 0 or ends == total:
-                dice = validate(
-                    student, job.splits.val, image_size=recipe.image_size, device=accelerator.device
-                )
-                log.add(step=ends, stage=span.name, epoch=ends / per_epoch, validation_dice=dice)
-                accelerator.log({"validation/dice": dice}, step=ends)
-                note = f"{span.name} validation Dice {dice:.3f}"
-                if dice > state["best"]:
-                    state |= {"best": dice, "best_step": ends}
-                    if lead:
-                        save_tensors(student.state_dict(), job.weights)
-            bar.update(note=note)
-            now = time.monotonic()
-            due = ends % LOG_EVERY_STEPS == 0 and now - saved > CHECKPOINT_EVERY_SECONDS
-            if lead and (due or ends == span.stop):
-                state |= {"step": ends, "seconds": now - began}
-                save_checkpoint(checkpoint, accelerator.unwrap_model(model), optimiser.optimizer, state)
-                saved = now
-    bar.__exit__()
-
-    summary = {
-        "steps": total,
-        "epochs": total / per_epoch,
-        "validation_dice": state["best"],
-        "best_step": state["best_step"],
-        "seconds": round(time.monotonic() - began, 1),
-        "targets": [target.name for target in targets],
-    }
-    if lead:
-        write_json(done, summary)
-        checkpoint.unlink(missing_ok=True)
-    accelerator.wait_for_everyone()
-    logger.info(
-        "trained %d steps in %s; best validation Dice %.3f at step %d",
-        total,
-        clock(summary["seconds"]),
-        state["best"],
-        state["best_step"],
+def run_stage(course: Course, span: Span, *, began: float) -> None:
+    """The steps of one stage that are not done yet; logs, scores and saves on the way."""
+    job, state = course.job, course.state
+    start = max(span.start, state.step)
+    if start >= span.stop:
+        return
+    course.dataset.targets = tuple(target for target in course.targets if target.term in span.terms)
+    batches = Batches(
+        images=len(course.dataset),
+        batch=job.recipe.optimiser.batch_size,
+        seed=job.recipe.seed,
+        start=start,
+        stop=span.stop,
+        rank=job.accelerator.process_index,
+        ranks=job.accelerator.num_processes,
     )
-    return summary
+    score_every = max(1, round(job.recipe.evaluate.every * course.per_epoch))
+    set_frozen(course.student, span.stage.freeze)
+    sums: dict[str, Tensor] = {}
+    since, saved = start, time.monotonic()
+    for step, batch in enumerate(loader(course.dataset, batches, workers=job.recipe.workers), start=start):
+        for name, term in learn(course, span, step, batch).items():
+            sums[name] = sums.get(name, torch.zeros(())) + term.detach().float().cpu()
+        state.step = step + 1
+        note, pause = "", state.step % LOG_EVERY_STEPS == 0 or state.step == span.stop
+        if pause:
+            note = say_terms(course, span, {name: float(value) / (state.step - since) for name, value in sums.items()})
+            sums, since = {}, state.step
+        if state.step % score_every == 0 or state.step == course.total:
+            note = score(course, span)
+        course.bar.update(note=note)
+        due = pause and time.monotonic() - saved > CHECKPOINT_EVERY_SECONDS
+        if due or state.step == span.stop:
+            save(course, seconds=time.monotonic() - began)
+            saved = time.monotonic()
+
+
+def learn(course: Course, span: Span, step: int, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """One step of the optimiser; returns the terms and their weighted sum, `loss`."""
+    recipe, accelerator = course.job.recipe, course.job.accelerator
+    torch.manual_seed(recipe.seed + SEED_STRIDE * (step + 1))  # what a layer draws hangs on the step alone
+    for group in course.optimiser.param_groups:
+        group["lr"] = learning_rate_at(step, course.total, recipe.optimiser) * span.stage.learning_rate
+    batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
+    images = batch["image"].contiguous(memory_format=torch.channels_last)
+    targets = course.dataset.targets
+    with accelerator.autocast():
+        logits, projected = course.model(images, tuple(target.name for target in targets))
+    terms = terms_of(span, targets, logits=logits, projected=projected, batch=batch)
+    loss = torch.stack([span.stage.losses[name] * term for name, term in terms.items()]).sum()
+    accelerator.backward(loss)
+    if recipe.optimiser.gradient_clip:
+        accelerator.clip_grad_norm_(course.model.parameters(), recipe.optimiser.gradient_clip)
+    course.optimiser.step()
+    course.optimiser.zero_grad()
+    return {"loss": loss, **terms}
+
+
+def terms_of(
+    span: Span,
+    targets: tuple[Target, ...],
+    *,
+    logits: Tensor,
+    projected: dict[str, Tensor],
+    batch: dict[str, Tensor],
+) -> dict[str, Tensor]:
+    """Every term of a stage, unweighted; an imitation term is the mean over its targets."""
+    terms: dict[str, Tensor] = {}
+    for name in span.terms:
+        if name == "segment":
+            terms[name] = losses.segment(logits, batch["mask"])
+        elif name == "boundary":
+            terms[name] = losses.boundary(logits, batch["mask"])
+        else:
+            asked = [target for target in targets if target.term == name]
+            terms[name] = torch.stack([imitate(t, projected[t.name], batch[t.name]) for t in asked]).mean()
+    return terms
+
+
+def imitate(target: Target, projected: Tensor, wanted: Tensor) -> Tensor:
+    """The imitation term of one target."""
+    if target.band == "low":
+        return losses.imitate_low(projected, wanted)
+    return losses.imitate_high(projected, wanted, deviation=target.deviation)
+
+
+def say_terms(course: Course, span: Span, means: dict[str, float]) -> str:
+    """Logs the mean of every term since the last time; returns a note for the progress line.
+
+    Raises:
+        ValueError: the loss is no longer finite.
+    """
+    step = course.state.step
+    if not math.isfinite(means["loss"]):
+        raise ValueError(
+            f"the loss became {means['loss']} between steps {max(0, step - LOG_EVERY_STEPS)} and {step} of stage "
+            f"{span.name!r}; lower optimiser.learning_rate, or use precision=fp32"
+        )
+    rate = course.optimiser.param_groups[0]["lr"]
+    course.journal.add(step=step, stage=span.name, epoch=step / course.per_epoch, learning_rate=rate, **means)
+    course.job.accelerator.log({f"{span.name}/{name}": value for name, value in means.items()}, step=step)
+    return f"{span.name} loss {means['loss']:.3f}"
+
+
+def score(course: Course, span: Span) -> str:
+    """Scores the student on the validation images and keeps it where it is the best so far; returns a note."""
+    job, state = course.job, course.state
+    dice = validate(
+        course.student,
+        job.splits.val,
+        image_size=job.recipe.image_size,
+        device=job.accelerator.device,
+        accelerator=job.accelerator,
+    )
+    course.journal.add(step=state.step, stage=span.name, epoch=state.step / course.per_epoch, validation_dice=dice)
+    job.accelerator.log({"validation/dice": dice}, step=state.step)
+    if dice > state.best:
+        state.best, state.best_step = dice, state.step
+        if job.accelerator.is_main_process:
+            save_tensors(course.student.state_dict(), job.weights)
+    return f"{span.name} validation Dice {dice:.3f}"
+
+
+def save(course: Course, *, seconds: float) -> None:
+    """Writes the checkpoint on the first process."""
+    accelerator = course.job.accelerator
+    course.state.seconds = seconds
+    if accelerator.is_main_process:
+        model = accelerator.unwrap_model(course.model)
+        save_checkpoint(checkpoint_of(course.job), model, course.optimiser.optimizer, asdict(course.state))
+
+
+def checkpoint_of(job: Job) -> Path:
+    """The file that a killed run continues from; removed when training is complete."""
+    return job.folder / "checkpoints" / "last.safetensors"
+
+
+def set_frozen(student: students.Student, parts: list[str]) -> None:
+    """Puts the student into training mode, the named parts at rest: no gradient, batch-norm statistics kept."""
+    student.train()
+    for name in PARTS:
+        part: nn.Module = getattr(student, name)
+        part.requires_grad_(name not in parts)
+        part.train(name not in parts)
+
+
+def create_student(recipe: Recipe) -> students.Student:
+    """The student to train: fresh from the seed, or from a published one (`student.init`).
+
+    Raises:
+        ValueError: the published student is of another shape than the recipe asks for.
+    """
+    torch.manual_seed(recipe.seed)
+    student = students.create(recipe.student.name, **init_arguments(recipe))
+    if recipe.student.init is None:
+        return student
+    own = student.state_dict()
+    weights = students.load(recipe.student.init).state_dict()
+    kept = {name: tensor for name, tensor in weights.items() if name in own and tensor.shape == own[name].shape}
+    rebuilt = sorted(set(own) - set(kept))
+    if any(not name.startswith("head.") for name in rebuilt):
+        raise ValueError(
+            f"student.init={recipe.student.init} does not fit student {recipe.student.name} of width "
+            f"{recipe.student.width}: {len(rebuilt)} tensors differ, the first is {rebuilt[0]}; give the name and the "
+            "width it was trained with"
+        )
+    student.load_state_dict(kept, strict=False)
+    return student
 
 
 def open_caches(job: Job) -> dict[str, cache.Cache]:
@@ -301,7 +323,7 @@ def open_caches(job: Job) -> dict[str, cache.Cache]:
         if not (path / "manifest.json").is_file():
             raise FileNotFoundError(f"no features of teacher {name!r} at {path}; run do=extract first")
         opened[name] = cache.open(path)
-        wanted = [(s.key, view) for s in job.splits.train for view in job.recipe.augment.views]
+        wanted = [(sample.key, view) for sample in job.splits.train for view in job.recipe.augment.views]
         missing = sum(record not in opened[name] for record in wanted)
         if missing:
             raise FileNotFoundError(

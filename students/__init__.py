@@ -8,14 +8,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from students.base import Student
+from students.base import MEAN, STD, Student
 
 STUDENTS = {
     "unet": "students.unet:UNet",
     "sam_vit": "students.sam_vit:SamViT",
 }
 
-__all__ = ["STUDENTS", "Student", "create", "load", "resolve"]
+__all__ = ["MEAN", "STD", "STUDENTS", "Student", "create", "load", "resolve"]
 
 
 def resolve(name: str) -> type[Student]:
@@ -41,7 +41,7 @@ def resolve(name: str) -> type[Student]:
     return found
 
 
-def create(name: str, *, width: int, classes: int = 1, **options: Any) -> Student:
+def create(name: str, *, width: int, classes: int = 1, **options: Any) -> Student:  # noqa: ANN401
     """A fresh student with random weights; `options` are further arguments of its class."""
     return resolve(name)(width=width, classes=classes, **options)
 

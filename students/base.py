@@ -8,6 +8,9 @@ from pathlib import Path
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+MEAN = (0.485, 0.456, 0.406)  # ImageNet's statistics of RGB in [0, 1], by which every student's input is normalised
+STD = (0.229, 0.224, 0.225)
+
 
 class Student(nn.Module, PyTorchModelHubMixin, ABC):
     """A light segmentation network.
@@ -46,6 +49,4 @@ class Student(nn.Module, PyTorchModelHubMixin, ABC):
         Raises:
             ValueError: this student has no such format.
         """
-        raise ValueError(
-            f"student {type(self).__name__} has no encoder to publish alone; use publish.encoder=false"
-        )
+        raise ValueError(f"student {type(self).__name__} has no encoder to publish alone; use publish.encoder=false")

@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from students.base import Student
 
+if TYPE_CHECKING:
+    from transformers import SamVisionModel
 
+HEAD = 32  # channels of an attention head
+OFFSETS = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0), (0, 0))  # rows and columns that a head looks at to begin with
+SHARPNESS = 1.5  # of that look: the logit falls by this at a distance of one cell
+SQUARE_SCALE = 0.3  # of the squared distance in its channel, so that its share of the query stays small
+CONTENT_AT_FIRST = 0.5  # factor on the initial query and key weights
 GLOBAL_EVERY = 3  # blocks: the others attend within windows of half the grid's side, as SAM's do
+
+
+def start_as_convolution(model: SamVisionModel) -> None:
+    """Lets every head begin by looking at one neighbouring cell, so that a block begins as a convolution.
+
+    Cordonnier et al., "On the relationship between self-attention and convolutional layers", 2020: attention by
+    -a |d - o|^2 of the relative position d attends to the offset o. SAM's relative positions enter as q . r(d), so two
+    channels of r hold d^2 and d, and the bias of q holds -a and 2 a o. Content joins in as training finds a use for it.
+    From scratch this saves most of the steps.
+    """
+    with torch.no_grad():
+        for layer in model.vision_encoder.layers:
+            attention, width = layer.attn, layer.attn.qkv.in_features
+            attention.qkv.weight[: 2 * width] *= CONTENT_AT_FIRST
+            for axis, table in enumerate((attention.rel_pos_h, attention.rel_pos_w)):
+                distance = torch.arange(len(table)) - len(table) // 2  # from a key to its query: q - k
+                table[:, 2 * axis], table[:, 2 * axis + 1] = distance**2 * SQUARE_SCALE, distance * 1.0
+                for head in range(width // HEAD):
+                    offset = OFFSETS[head % len(OFFSETS)][axis]
+                    bias = attention.qkv.bias[head * HEAD + 2 * axis :][:2]
+                    bias[0], bias[1] = -SHARPNESS / SQUARE_SCALE, -2 * SHARPNESS * offset
 
 
 class Trunk(nn.Module):
     """SAM's ViT with its neck, by transformers: (N, 3, S, S) -> (N, neck, S / patch, S / patch)."""
+
+    model: SamVisionModel
 
     def __init__(self, *, width: int, depth: int, image_size: int, patch: int, neck: int) -> None:
         super().__init__()
@@ -24,15 +57,17 @@ class Trunk(nn.Module):
             SamVisionConfig(
                 hidden_size=width,
                 num_hidden_layers=depth,
-                num_attention_heads=width // 32,
+                num_attention_heads=width // HEAD,
                 mlp_dim=4 * width,
                 image_size=image_size,
                 patch_size=patch,
                 output_channels=neck,
                 window_size=image_size // patch // 2,
                 global_attn_indexes=list(range(GLOBAL_EVERY - 1, depth, GLOBAL_EVERY)),
+                initializer_range=0.05,  # its default, 1e-10, is for weights that are loaded over it
             )
         )
+        start_as_convolution(self.model)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """The neck's map alone."""
@@ -51,7 +86,7 @@ class Decoder(nn.Module):
                 nn.BatchNorm2d(outputs),
                 nn.ReLU(inplace=True),
             )
-            for inputs, outputs in zip(widths, widths[1:], strict=False)
+            for inputs, outputs in pairwise(widths)
         )
         self.channels = widths[-1]
 
@@ -69,6 +104,8 @@ class SamViT(Student):
     `patch` must be a power of two. The encoder alone can be published in the format of transformers
     (`SamVisionModel`), which is what the `sam` teacher loads.
     """
+
+    encoder: Trunk
 
     def __init__(
         self,
@@ -98,4 +135,5 @@ class SamViT(Student):
         """Writes trunk and neck in float16 as a transformers folder that `weights=FOLDER` of the sam teacher reads."""
         import copy
 
-        copy.deepcopy(self.encoder.model).half().save_pretrained(folder)
+        model = copy.deepcopy(self.encoder.model)
+        model.half().save_pretrained(folder)

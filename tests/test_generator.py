@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from distill.data.builtin import generator_identity, open_builtin, probe
-from distill.data.camera import field_of_view
-from distill.data.draw import draw
-from distill.data.generator import render
-from distill.data.scene import Scene
-from distill.data.surface import Wall, grid, place, view_polyps
+from distill.endoscopy.camera import field_of_view
+from distill.endoscopy.draw import draw
+from distill.endoscopy.generator import render
+from distill.endoscopy.scene import Scene
+from distill.endoscopy.surface import Wall, grid, place, view_polyps
 from distill.recipe import DataRecipe
 
 FRAMES = 120
@@ -68,10 +68,10 @@ def test_what_the_mask_does_not_cover_looks_the_same_without_the_polyp(monkeypat
     scene = _scene_with("flat")
     camera = replace(scene.camera, defocus=0.0, motion=(0.0, 0.0), noise=0.0, jpeg=0, interlace=0.0, fringe=0.0)
     scene = replace(scene, camera=camera, patches=())
-    monkeypatch.setattr("distill.data.generator.draw", lambda seed, index: scene)
+    monkeypatch.setattr("distill.endoscopy.generator.draw", lambda seed, index: scene)
     image, mask = render(0, 0, size=(128, 160))
     bare = replace(scene, polyps=())
-    monkeypatch.setattr("distill.data.generator.draw", lambda seed, index: bare)
+    monkeypatch.setattr("distill.endoscopy.generator.draw", lambda seed, index: bare)
     without, empty = render(0, 0, size=(128, 160))
     changed = np.abs(np.log1p(image.astype(float)) - np.log1p(without)).mean(2)
     assert mask.any() and not empty.any()

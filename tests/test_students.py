@@ -89,7 +89,11 @@ class OwnNet(students.Student):
     def __init__(self, *, width: int = 4, classes: int = 1) -> None:
         super().__init__()
         self.channels, self.strides, self.classes = (width,), (1,), classes
-        self.encoder, self.decoder, self.head = nn.Conv2d(3, width, 3, padding=1), nn.Identity(), nn.Conv2d(width, classes, 1)
+        self.encoder, self.decoder, self.head = (
+            nn.Conv2d(3, width, 3, padding=1),
+            nn.Identity(),
+            nn.Conv2d(width, classes, 1),
+        )
 
     def features(self, images):
         return (self.encoder(images),)

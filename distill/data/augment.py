@@ -1,7 +1,7 @@
 """What is done to a training image, drawn from (seed, epoch, sample) alone.
 
-A flip chooses a view that the teacher has seen; a crop is a box of that view, which the frequency code evaluates exactly;
-colour changes the student's input only. So the targets need no augmentation of their own.
+A flip chooses a view that the teacher has seen; a crop is a box of that view, which the frequency code evaluates
+exactly; colour changes the student's input only. So the targets need no augmentation of their own.
 """
 
 from __future__ import annotations

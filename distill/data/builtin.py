@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.data.generator import VERSION, render
 from distill.data.sample import Sample, Splits
+from distill.endoscopy.generator import VERSION, render
 from distill.recipe import DataRecipe
 
 NAME = "builtin"

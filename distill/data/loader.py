@@ -17,12 +17,11 @@ from distill.data.augment import FULL_BOX, Box, colour, draw, generator_for, to_
 from distill.data.sample import Sample
 from distill.recipe import Recipe
 from distill.resize import resize
+from students import MEAN, STD
 
 if TYPE_CHECKING:
     from distill.distiller import Target
 
-MEAN = (0.485, 0.456, 0.406)  # ImageNet's statistics of RGB in [0, 1]: the field's convention for students
-STD = (0.229, 0.224, 0.225)
 KEPT_AT_MOST = 2  # a decoded image kept in memory has at most this many times the student's pixels a side
 
 
@@ -35,8 +34,8 @@ def normalise(images: Tensor) -> Tensor:
 class Batches(Sampler):
     """Index batches of one rank: the order of epoch e is the permutation drawn from (seed, e).
 
-    A global batch is cut into equal consecutive parts, one a rank, so that the union over ranks is the same for any number
-    of processes. Starts at global step `start`; ends before `stop`.
+    A global batch is cut into equal consecutive parts, one a rank, so that the union over ranks is the same for any
+    number of processes. Starts at global step `start`; ends before `stop`.
     """
 
     def __init__(self, *, images: int, batch: int, seed: int, start: int, stop: int, rank: int, ranks: int) -> None:

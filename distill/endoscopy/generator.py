@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from distill.data.camera import blur, develop, field_of_view
-from distill.data.draw import draw
-from distill.data.light import shade
-from distill.data.surface import Wall, grid, view_patches, view_polyps
+from distill.endoscopy.camera import blur, develop, field_of_view
+from distill.endoscopy.draw import draw
+from distill.endoscopy.light import shade
+from distill.endoscopy.surface import Wall, grid, view_patches, view_polyps
 
 VERSION = 1  # raise it with any change of the pixels that is meant
 

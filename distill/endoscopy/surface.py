@@ -12,8 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from distill.data.scene import HALF_WIDTH, Blob, Fold, Patch, Polyp, Scene
-from distill.data.texture import Field, sample, skin_patterns
+from distill.endoscopy.scene import HALF_WIDTH, Blob, Fold, Patch, Polyp, Scene
+from distill.endoscopy.texture import Field, sample, skin_patterns
 
 Window = tuple[slice, slice]
 

@@ -8,9 +8,9 @@ import math
 import numpy as np
 from PIL import Image
 
-from distill.data.scene import HALF_WIDTH, Camera
-from distill.data.surface import grid
-from distill.data.texture import Field
+from distill.endoscopy.scene import HALF_WIDTH, Camera
+from distill.endoscopy.surface import grid
+from distill.endoscopy.texture import Field
 
 
 def field_of_view(camera: Camera, size: tuple[int, int]) -> np.ndarray | None:

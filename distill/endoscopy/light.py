@@ -7,10 +7,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from distill.data.camera import gaussian
-from distill.data.scene import Scene
-from distill.data.surface import PatchView, PolypView, Wall, grid, smooth
-from distill.data.texture import PERIOD, Field, sample, wall_patterns
+from distill.endoscopy.camera import gaussian
+from distill.endoscopy.scene import Scene
+from distill.endoscopy.surface import PatchView, PolypView, Wall, grid, smooth
+from distill.endoscopy.texture import PERIOD, Field, sample, wall_patterns
 
 BY_CHANNEL = (0.88, 1.06, 1.12)  # light that tissue scattered more often has lost more of its green and blue
 STEEPEST = 7.0

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from distill.data.scene import HALF_WIDTH, Blob, Camera, Fold, Patch, Polyp, Scene
+from distill.endoscopy.scene import HALF_WIDTH, Blob, Camera, Fold, Patch, Polyp, Scene
 
 POLYP_KINDS = ("flat", "sessile", "stalked")
 RELIEF = {"flat": (0.16, 0.32), "sessile": (0.45, 1.0), "stalked": (0.7, 1.0)}

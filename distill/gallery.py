@@ -1,0 +1,95 @@
+"""One picture of a run: input, the teacher's features as its code keeps them, the student's answer, the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import cache
+from distill.data.sample import Sample
+from distill.deploy import Deploy, predict
+from distill.extract import gallery
+from distill.job import Job
+from distill.pictures import BACKGROUND, PREDICTION, TEXT, TRUTH, draw_contour
+
+CELLS = 64  # a side of the grid on which the teacher's cosine series is drawn
+SHOWN = 4  # images
+PANEL, GAP, HEAD = 1.9, 0.05, 0.3  # inches
+SPREAD = 2.5  # deviations of a component between black and full colour
+
+
+def colours_of(features: np.ndarray) -> np.ndarray:
+    """Three principal components (3, h, w) as RGB in [0, 1], mid-grey at zero, each scaled by its own deviation."""
+    deviation = features.std(axis=(1, 2), keepdims=True).clip(1e-6)
+    return (0.5 + features / (2 * SPREAD * deviation)).clip(0, 1).transpose(1, 2, 0)
+
+
+def teacher_colours(store: cache.Cache, sample: Sample) -> np.ndarray | None:
+    """What a teacher saw in an image (CELLS, CELLS, 3), from its code; None where the cache does not hold it."""
+    if (sample.key, "identity") not in store:
+        return None
+    name = store.spec.names[-1]
+    return colours_of(store.decode(sample.key, "identity", map=name, grid=(CELLS, CELLS))[:3].numpy())
+
+
+def draw_gallery(job: Job, deploy: Deploy, path: Path) -> bool:
+    """Writes the picture, a row an image of the validation part; False where there is no cache to draw from."""
+    stores = [cache.open(folder) for folder in job.caches.values() if (folder / "manifest.json").is_file()]
+    if not stores or not job.recipe.imitates:
+        return False
+    shown = [sample for sample in gallery(job) if sample.read_mask().any()][:SHOWN]
+    columns = ["input", *(f"teacher {name}" for name in job.caches), "student", "truth"]
+    rows = []
+    for sample in shown:
+        image = sample.read_image()
+        rows.append(
+            (
+                image,
+                [teacher_colours(store, sample) for store in stores],
+                predict(deploy, image),
+                sample.read_mask(),
+            )
+        )
+    draw_rows(path, columns, rows)
+    return True
+
+
+def draw_rows(
+    path: Path,
+    columns: Sequence[str],
+    rows: Sequence[tuple[np.ndarray, list[np.ndarray | None], np.ndarray, np.ndarray]],
+) -> None:
+    """Lays out rows of (image, teachers' colours, probability, mask) under the columns' names."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    width = len(columns) * (PANEL + GAP) - GAP
+    heights = [PANEL * image.shape[0] / image.shape[1] for image, *_ in rows]
+    height = HEAD + sum(heights) + GAP * len(rows)
+    figure = Figure(figsize=(width, height), dpi=110, facecolor=BACKGROUND)
+    FigureCanvasAgg(figure)
+    for column, name in enumerate(columns):
+        colour = {"student": PREDICTION, "truth": TRUTH}.get(name, TEXT)
+        left = (column * (PANEL + GAP) + 0.06) / width
+        figure.text(left, 1 - HEAD / 2 / height, name, color=colour, size=9, va="center", parse_math=False)
+    top = height - HEAD
+    for (image, teachers, probability, mask), tall in zip(rows, heights, strict=True):
+        top -= tall
+        foreground = probability[0] if len(probability) == 1 else 1 - probability[0]
+        for column in range(len(columns)):
+            place = (column * (PANEL + GAP) / width, top / height, PANEL / width, tall / height)
+            axes = figure.add_axes(place)
+            axes.set_axis_off()
+            seen = teachers[column - 1] if 0 < column <= len(teachers) else None
+            if seen is not None:
+                axes.imshow(seen, interpolation="bicubic", extent=(0, image.shape[1], image.shape[0], 0))
+                continue
+            axes.imshow(image)
+            if column == len(columns) - 2:
+                draw_contour(axes, foreground, colour=PREDICTION)
+            elif column == len(columns) - 1:
+                draw_contour(axes, mask > 0, colour=TRUTH)
+        top -= GAP
+    figure.savefig(path, dpi=110, facecolor=BACKGROUND)

@@ -1,0 +1,29 @@
+"""log.jsonl: what training said, one JSON object a line; a resumed run writes on where its checkpoint stood."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class Journal:
+    """Appends lines on the process that writes; elsewhere it does nothing."""
+
+    def __init__(self, path: Path, *, step: int, writes: bool) -> None:
+        self.path, self.writes = path, writes
+        if writes:
+            kept = [line for line in self.lines() if json.loads(line)["step"] <= step]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def lines(self) -> list[str]:
+        """The whole lines there are; one that a kill cut short is left out."""
+        text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
+        return text[: text.rfind("\n") + 1].splitlines()
+
+    def add(self, **entry: Any) -> None:  # noqa: ANN401
+        """Appends one line."""
+        if self.writes:
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(entry) + "\n")

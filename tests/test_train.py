@@ -1,0 +1,319 @@
+"""Training: what hangs on what, and that a killed run ends where an uninterrupted one does, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from importlib import import_module
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from small_job import disc_splits
+
+import cache
+from cache.spec import FeatureSpec, MapSpec
+from distill import losses
+from distill.checkpoint import load_checkpoint, save_checkpoint
+from distill.data.augment import FULL_BOX, draw, generator_for
+from distill.data.loader import Batches, TrainingSet, loader
+from distill.distiller import plan_targets
+from distill.job import Job
+from distill.recipe import (
+    AugmentRecipe,
+    EvaluateRecipe,
+    OptimiserRecipe,
+    Recipe,
+    StageRecipe,
+    StudentRecipe,
+    TeacherRecipe,
+)
+from distill.schedule import learning_rate_at, spans_of
+from distill.train import create_student, open_caches, set_frozen, train
+from students import create
+
+training = import_module("distill.train")  # the module: the package has a function of that name
+
+VIEWS = ("identity", "hflip", "vflip", "rot180")
+CHANNELS, GRID = 6, (12, 12)
+
+
+@pytest.fixture(scope="session")
+def features(tmp_path_factory):
+    """A cache of smooth random maps for the eight training images, as a teacher would have left them."""
+    folder = tmp_path_factory.mktemp("features") / "drawn"
+    random = torch.Generator().manual_seed(0)
+    records = [(sample.key, view) for sample in disc_splits().train for view in VIEWS]
+    coarse = torch.randn(len(records), CHANNELS, 5, 5, generator=random)
+    maps = torch.nn.functional.interpolate(coarse, GRID, mode="bicubic")
+    maps = maps + 0.3 * torch.randn(maps.shape, generator=random)
+    codec = cache.fit(maps, fidelity=0.9)
+    spec = FeatureSpec((MapSpec("neck", CHANNELS, GRID, 8),))
+    keys = sorted({key for key, _ in records})
+    store = cache.create(
+        folder,
+        spec=spec,
+        codecs={"neck": codec},
+        identity={"teacher": "drawn"},
+        licence="Apache-2.0",
+        fidelity=0.9,
+        batch_size=4,
+        views=VIEWS,
+        calibration=keys,
+    )
+    codes = [(key, view, {"neck": codec.encode(maps[i])}) for i, (key, view) in enumerate(records)]
+    cache.write_shard(store, codes, fidelity={"neck": 0.9})
+    return folder
+
+
+def recipe_of(features=None, **changes) -> Recipe:
+    imitation = {"imitate_low": 1.0} if features else {}
+    recipe = Recipe(
+        name="discs",
+        image_size=64,
+        student=StudentRecipe(width=2),
+        teachers={"drawn": TeacherRecipe(weights="given", cache=str(features))} if features else {},
+        augment=AugmentRecipe(scale=0.5, colour=0.4),
+        optimiser=OptimiserRecipe(batch_size=4, learning_rate=1e-2, warmup=0.2),
+        stages={
+            "semantic": StageRecipe(epochs=3, losses={"segment": 1.0, **imitation}),
+            "boundary": StageRecipe(
+                epochs=2,
+                losses={"segment": 1.0, "boundary": 0.5, **({"imitate_high": 0.5} if features else {})},
+            ),
+        },
+        evaluate=EvaluateRecipe(every=1),
+    )
+    return replace(recipe, **changes)
+
+
+def job_of(recipe: Recipe, folder) -> Job:
+    caches = {name: Path(teacher.cache) for name, teacher in recipe.teachers.items()}
+    return Job(recipe, disc_splits(), caches, folder, Accelerator(cpu=True))
+
+
+def weights_of(job: Job) -> dict[str, torch.Tensor]:
+    return load_file(job.weights)
+
+
+class KilledError(RuntimeError):
+    pass
+
+
+@pytest.mark.parametrize("at", [3, 7])
+def test_a_killed_training_ends_bit_identical(features, tmp_path, monkeypatch, at):
+    whole = job_of(recipe_of(features), tmp_path / "whole")
+    expected = train(whole)
+    monkeypatch.setattr(training, "LOG_EVERY_STEPS", 1)
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY_SECONDS", 0.0)
+    killed = job_of(recipe_of(features), tmp_path / "killed")
+    learn = training.learn
+
+    def learn_until(course, span, step, batch):
+        if step == at:
+            raise KilledError
+        return learn(course, span, step, batch)
+
+    monkeypatch.setattr(training, "learn", learn_until)
+    with pytest.raises(KilledError):
+        train(killed)
+    monkeypatch.setattr(training, "learn", learn)
+    continued = train(killed)
+    assert continued["validation_dice"] == expected["validation_dice"]
+    assert continued["best_step"] == expected["best_step"]
+    found = weights_of(killed)
+    for name, tensor in weights_of(whole).items():
+        assert torch.equal(tensor, found[name]), name
+
+
+def test_a_trained_job_returns_at_once(features, tmp_path, monkeypatch):
+    job = job_of(recipe_of(features), tmp_path)
+    first = train(job)
+    monkeypatch.setattr(training, "begin", lambda job: pytest.fail("trained again"))
+    assert train(job) == first
+
+
+def test_the_published_student_knows_nothing_of_teachers(features, tmp_path):
+    job = job_of(recipe_of(features), tmp_path)
+    train(job)
+    assert set(weights_of(job)) == set(create("unet", width=2).state_dict())
+
+
+def test_the_log_has_every_term_of_every_stage(features, tmp_path):
+    job = job_of(recipe_of(features), tmp_path)
+    train(job)
+    lines = [json.loads(line) for line in (job.folder / "log.jsonl").read_text().splitlines()]
+    terms = {line["stage"]: set(line) for line in lines if "loss" in line}
+    assert {"segment", "imitate_low"} <= terms["semantic"]
+    assert {"segment", "boundary", "imitate_high"} <= terms["boundary"]
+    assert sum("validation_dice" in line for line in lines) == 5
+
+
+def test_the_control_sees_the_same_images_in_the_same_order(features, tmp_path):
+    taught, alone = recipe_of(features), recipe_of()
+    batches = [Batches(images=8, batch=4, seed=0, start=0, stop=4, rank=0, ranks=1) for _ in (taught, alone)]
+    sets = [TrainingSet(disc_splits().train, recipe, {}) for recipe in (taught, alone)]
+    for left, right in zip(*(loader(s, b, workers=0) for s, b in zip(sets, batches, strict=True)), strict=True):
+        assert torch.equal(left["image"], right["image"])
+        assert torch.equal(left["mask"], right["mask"])
+
+
+def test_both_arms_begin_with_equal_weights(features):
+    for name, tensor in create_student(recipe_of(features)).state_dict().items():
+        assert torch.equal(tensor, create_student(recipe_of()).state_dict()[name])
+
+
+def test_the_union_over_ranks_is_the_same_for_any_number_of_processes():
+    whole = list(Batches(images=50, batch=12, seed=3, start=2, stop=9, rank=0, ranks=1))
+    for ranks in (2, 3, 4):
+        parts = [list(Batches(images=50, batch=12, seed=3, start=2, stop=9, rank=r, ranks=ranks)) for r in range(ranks)]
+        assert [list(chain.from_iterable(step)) for step in zip(*parts, strict=True)] == whole
+
+
+def test_an_epoch_shows_every_image_once():
+    batches = list(Batches(images=24, batch=8, seed=0, start=0, stop=6, rank=0, ranks=1))
+    for epoch in (0, 1):
+        seen = [index for batch in batches[3 * epoch : 3 * epoch + 3] for e, index in batch if e == epoch]
+        assert sorted(seen) == list(range(24))
+    assert batches[:3] != batches[3:]
+
+
+def test_a_sample_is_augmented_by_its_name_and_nothing_else():
+    augment = AugmentRecipe()
+    draws = [draw(augment, generator_for(0, 4, "a" * 64)) for _ in range(2)]
+    assert draws[0] == draws[1]
+    others = [draw(augment, generator_for(*where)) for where in ((1, 4, "a" * 64), (0, 5, "a" * 64), (0, 4, "b" * 64))]
+    assert all(other != draws[0] for other in others)
+
+
+def test_boxes_stay_inside_and_some_images_are_seen_whole():
+    boxes = [draw(AugmentRecipe(scale=0.3), generator_for(0, e, "k")).box for e in range(400)]
+    assert all(0 <= b[0] < b[2] <= 1 + 1e-9 and 0 <= b[1] < b[3] <= 1 + 1e-9 for b in boxes)
+    whole = np.mean([box == FULL_BOX for box in boxes])
+    assert 0.12 < whole < 0.28
+    assert min(b[2] - b[0] for b in boxes) < 0.4
+
+
+def test_a_target_is_the_code_of_the_very_crop_and_view(features):
+    recipe = recipe_of(features)
+    store = cache.open(features)
+    targets = plan_targets(recipe, {"drawn": store}, create("unet", width=2))
+    dataset = TrainingSet(disc_splits().train, recipe, {"drawn": store})
+    dataset.targets = targets
+    item = dataset[1, 3]
+    key = dataset.samples[3].key
+    drawn = draw(recipe.augment, generator_for(0, 1, key))
+    for target in targets:
+        expected = store.decode(key, drawn.view, map="neck", box=drawn.box, grid=target.grid, band=target.band)
+        assert torch.equal(item[target.name], expected)
+        assert item[target.name].shape == (target.channels, *target.grid)
+
+
+def test_a_grid_too_coarse_for_the_high_band_is_refused(features):
+    recipe = replace(recipe_of(features), image_size=32)
+    with pytest.raises(ValueError, match=r"imitate\.high asks for stride 8, a grid of 4x4 cells"):
+        plan_targets(recipe, {"drawn": cache.open(features)}, create("unet", width=2))
+
+
+def test_a_stride_the_student_has_not_is_refused(features):
+    recipe = replace(recipe_of(features), imitate=replace(recipe_of().imitate, low=[32]))
+    with pytest.raises(
+        ValueError, match=r"imitate\.low asks for stride 32, but student unet has strides 1, 2, 4, 8, 16"
+    ):
+        plan_targets(recipe, {"drawn": cache.open(features)}, create("unet", width=2))
+
+
+def test_a_missing_or_incomplete_cache_says_what_to_run(features, tmp_path):
+    job = job_of(recipe_of(tmp_path / "nowhere"), tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no features of teacher 'drawn' at .*; run do=extract first"):
+        open_caches(job)
+    job = job_of(recipe_of(features), tmp_path)
+    more = replace(job.splits, train=(*job.splits.train, *job.splits.val))
+    with pytest.raises(FileNotFoundError, match=r"lacks 8 of 40 records .* run do=extract to add them"):
+        open_caches(replace(job, splits=more))
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder", "head"])
+def test_a_frozen_part_rests_with_its_statistics(tmp_path, part):
+    stages = {"semantic": StageRecipe(epochs=2, losses={"segment": 1.0}, freeze=[part])}
+    recipe = replace(recipe_of(), stages=stages)
+    before = create_student(recipe).state_dict()
+    job = job_of(recipe, tmp_path)
+    train(job)
+    for name, tensor in weights_of(job).items():
+        if name.startswith(part):
+            assert torch.equal(tensor, before[name]), name
+    assert any(not torch.equal(t, before[n]) for n, t in weights_of(job).items() if not n.startswith(part))
+
+
+def test_a_part_that_was_frozen_learns_again():
+    student = create("unet", width=2)
+    set_frozen(student, ["encoder"])
+    set_frozen(student, [])
+    assert all(p.requires_grad for p in student.parameters())
+    assert all(module.training for module in student.modules())
+
+
+def test_a_loss_that_is_no_number_stops_with_its_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(losses, "segment", lambda logits, mask: logits.sum() * float("nan"))
+    with pytest.raises(ValueError, match=r"the loss became nan between steps 0 and 6 of stage 'semantic'"):
+        train(job_of(recipe_of(), tmp_path))
+
+
+def test_a_student_starts_from_a_published_one_with_a_new_head(tmp_path):
+    torch.manual_seed(5)
+    first = create("unet", width=2)
+    config = {"width": 2, "classes": 1, "student": "unet"}
+    first.save_pretrained(tmp_path, config=config)
+    student = create_student(replace(recipe_of(), student=StudentRecipe(width=2, init=str(tmp_path), classes=3)))
+    for name, tensor in student.state_dict().items():
+        if not name.startswith("head."):
+            assert torch.equal(tensor, first.state_dict()[name])
+    with pytest.raises(ValueError, match=r"does not fit student unet of width 4"):
+        create_student(replace(recipe_of(), student=StudentRecipe(width=4, init=str(tmp_path))))
+
+
+def test_the_learning_rate_rises_then_falls_to_zero():
+    optimiser = OptimiserRecipe(learning_rate=0.1, warmup=0.1)
+    rates = [learning_rate_at(step, 100, optimiser) for step in range(100)]
+    assert rates[0] == pytest.approx(0.01)
+    assert max(rates) == rates[9] == rates[10] == pytest.approx(0.1)
+    assert rates[55] == pytest.approx(0.05)
+    assert rates[-1] < 1e-4
+    polynomial = replace(optimiser, schedule="polynomial")
+    assert learning_rate_at(55, 100, polynomial) == pytest.approx(0.1 * 0.5**0.9)
+
+
+def test_stages_are_laid_end_to_end():
+    spans = spans_of(recipe_of(), per_epoch=7)
+    assert [(s.name, s.start, s.stop) for s in spans] == [("semantic", 0, 21), ("boundary", 21, 35)]
+
+
+def test_a_checkpoint_that_is_damaged_says_what_to_do(tmp_path):
+    model = torch.nn.Linear(2, 2)
+    optimiser = torch.optim.AdamW(model.parameters())
+    save_checkpoint(tmp_path / "c", model, optimiser, {"step": 3})
+    assert load_checkpoint(tmp_path / "c", model, optimiser) == {"step": 3}
+    (tmp_path / "c").write_bytes((tmp_path / "c").read_bytes()[:40])
+    with pytest.raises(ValueError, match="delete it to train from the start"):
+        load_checkpoint(tmp_path / "c", model, optimiser)
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path, monkeypatch):
+    job = job_of(replace(recipe_of(), optimiser=OptimiserRecipe(batch_size=3)), tmp_path)
+    monkeypatch.setattr(type(job.accelerator), "num_processes", property(lambda self: 2))
+    with pytest.raises(ValueError, match=r"optimiser\.batch_size is 3, but must be a multiple of the 2 processes"):
+        train(job)
+
+
+def test_imitation_changes_the_encoder(features, tmp_path):
+    taught, alone = job_of(recipe_of(features), tmp_path / "t"), job_of(recipe_of(), tmp_path / "a")
+    train(taught), train(alone)
+    name = "encoder.levels.0.0.weight"
+    assert not torch.equal(weights_of(taught)[name], weights_of(alone)[name])
+    assert math.isfinite(float(weights_of(taught)[name].sum()))
