@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill.data import open_data
 from distill.data.sample import Splits
-from distill.digest import digest_features, digest_run
+from distill.digest import digest_features, digest_file, digest_run
 from distill.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def as_job(work: Job | Recipe) -> Job:
 
 def start_accelerator(recipe: Recipe) -> Accelerator:
     """Accelerate with the recipe's precision and trackers; projections that a stage does not use may rest."""
+    import torch
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
 
@@ -58,6 +59,7 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
         AcceleratorState._reset_state()  # Accelerate keeps the first precision of a process; a notebook may want two
     return Accelerator(
+        cpu=not torch.accelerator.is_available(),  # unless it is said, processes without a GPU do not find each other
         mixed_precision=precision,
         log_with=recipe.trackers or None,
         project_dir=str(Path(recipe.home).expanduser() / "trackers"),
@@ -72,20 +74,29 @@ def open_job(recipe: Recipe, *, accelerator: Accelerator | None = None) -> Job:
     with accelerator.main_process_first():
         splits = open_data(recipe.data, home=home)
     calibration = calibration_keys(splits, recipe.cache.calibration)
-    caches: dict[str, Path] = {}
-    for name, teacher in recipe.teachers.items():
-        digest = digest_features(teacher, fidelity=recipe.cache.fidelity, calibration=calibration)
-        caches[name] = Path(teacher.cache) if teacher.cache else home / "features" / f"{name}-{digest[:12]}"
-    digest = digest_run(
-        recipe, splits=splits.digest(), caches={name: identity_of(path) for name, path in caches.items()}
-    )
+    caches, contents = {}, {}
+    for name, teacher in recipe.teachers.items() if recipe.imitates else ():
+        if teacher.cache:
+            caches[name] = Path(teacher.cache).expanduser()
+            contents[name] = digest_given(caches[name], teacher=name)
+        else:
+            digest = digest_features(teacher, fidelity=recipe.cache.fidelity, calibration=calibration)
+            contents[name] = f"{name}-{digest[:12]}"
+            caches[name] = home / "features" / contents[name]
+    digest = digest_run(recipe, splits=splits.digest(), caches=contents)
     folder = home / "runs" / f"{recipe.name}-{recipe.student.name.replace(':', '.')}-{digest[:12]}"
     return Job(recipe, splits, caches, folder, accelerator)
 
 
-def identity_of(cache: Path) -> str:
-    """What a cache contributes to a run's digest: the digest its folder's name carries."""
-    return cache.name
+def digest_given(folder: Path, *, teacher: str) -> str:
+    """What a given cache contributes to a run's identity: its manifest, whatever its folder is called.
+
+    Raises:
+        FileNotFoundError: there is no cache.
+    """
+    if not (folder / "manifest.json").is_file():
+        raise FileNotFoundError(f"teachers.{teacher}.cache={folder} holds no cache (no manifest.json)")
+    return digest_file(folder / "manifest.json")
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -19,6 +19,8 @@ if __package__ in (None, ""):
     # As a script, Python puts distill/ first on the path, where its modules would hide libraries.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is imported, which is later
+
 logger = logging.getLogger("bandpass")
 
 FLAGS = ("--help", "-h", "--dry-run", "--debug")

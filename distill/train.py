@@ -317,17 +317,22 @@ def open_caches(job: Job) -> dict[str, cache.Cache]:
 
     Raises:
         FileNotFoundError: a cache is missing or incomplete.
+        ValueError: a cache was fitted on images that this job validates or tests on.
     """
     opened: dict[str, cache.Cache] = {}
+    held_out = {sample.key for part in (job.splits.val, *job.splits.test.values()) for sample in part}
     for name, path in job.caches.items() if job.recipe.imitates else ():
+        cure = "give another cache" if job.recipe.teachers[name].cache else "run do=extract first"
         if not (path / "manifest.json").is_file():
-            raise FileNotFoundError(f"no features of teacher {name!r} at {path}; run do=extract first")
+            raise FileNotFoundError(f"no features of teacher {name!r} at {path}; {cure}")
         opened[name] = cache.open(path)
         wanted = [(sample.key, view) for sample in job.splits.train for view in job.recipe.augment.views]
-        missing = sum(record not in opened[name] for record in wanted)
-        if missing:
+        if missing := sum(record not in opened[name] for record in wanted):
             raise FileNotFoundError(
-                f"{path} lacks {missing} of {len(wanted)} records (images times views) of teacher {name!r}; "
-                "run do=extract to add them"
+                f"{path} lacks {missing} of {len(wanted)} records (images times views) of teacher {name!r}; {cure}"
+            )
+        if leaked := len(held_out.intersection(opened[name].calibration)):
+            raise ValueError(
+                f"{path} was fitted on {leaked} images that are validation or test here; {cure}, or another split"
             )
     return opened

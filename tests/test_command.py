@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ import cache
 import students
 from distill.run import main
 
+RUN = Path(__file__).resolve().parents[1] / "distill" / "run.py"
 TINY = [
     "recipe=sam_to_unet",
     "precision=fp32",
@@ -60,8 +62,6 @@ def words(teacher, tmp_path_factory):
 
 
 def home_of(words):
-    from pathlib import Path
-
     return Path(next(word for word in words if word.startswith("home=")).removeprefix("home="))
 
 
@@ -175,10 +175,8 @@ def test_real_data_without_teacher_weights_stops_and_says_what_to_type(tmp_path,
 
 
 def test_the_script_runs_from_any_directory(tmp_path):
-    from test_house import ROOT
-
     finished = subprocess.run(
-        [sys.executable, str(ROOT / "distill" / "run.py"), "--help"],
+        [sys.executable, str(RUN), "--help"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": ""},
         capture_output=True,
@@ -186,6 +184,36 @@ def test_the_script_runs_from_any_directory(tmp_path):
     )
     assert finished.returncode == 0, finished.stderr
     assert "accelerate launch distill/run.py recipe=NAME" in finished.stdout
+
+
+def test_two_processes_share_the_work_and_leave_the_same_cache(words, finished, tmp_path):
+    mine = [word for word in words if not word.startswith("home=")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "BANDPASS_THREADS": "1"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    for name, launcher, verbs in (("one", [sys.executable], "extract"), ("two", launch, "extract,train,evaluate")):
+        done = subprocess.run(
+            [
+                *launcher,
+                str(RUN),
+                *mine,
+                f"home={tmp_path / name}",
+                f"do={verbs}",
+                "data.images={train: 70, val: 4, test: 5}",
+            ],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+    assert done.stderr.count("trained") == 1
+    one, two = (
+        {p.name: p.read_bytes() for p in (tmp_path / n).glob("features/*/*") if p.is_file()} for n in ("one", "two")
+    )
+    one.pop(".lock"), two.pop(".lock")
+    assert one == two
+    assert sum(name.startswith("shard-") for name in one) == 2
+    (run,) = (tmp_path / "two" / "runs").iterdir()
+    assert json.loads((run / "metrics.json").read_text())["datasets"]["builtin"]["images"] == 5
 
 
 def test_compare_says_what_the_teacher_was_worth(words, finished, tmp_path):

@@ -230,12 +230,19 @@ def test_a_stride_the_student_has_not_is_refused(features):
 
 def test_a_missing_or_incomplete_cache_says_what_to_run(features, tmp_path):
     job = job_of(recipe_of(tmp_path / "nowhere"), tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no features of teacher 'drawn' at .*; run do=extract first"):
+    with pytest.raises(FileNotFoundError, match=r"no features of teacher 'drawn' at .*; give another cache"):
         open_caches(job)
     job = job_of(recipe_of(features), tmp_path)
     more = replace(job.splits, train=(*job.splits.train, *job.splits.val))
-    with pytest.raises(FileNotFoundError, match=r"lacks 8 of 40 records .* run do=extract to add them"):
+    with pytest.raises(FileNotFoundError, match=r"lacks 8 of 40 records .* give another cache"):
         open_caches(replace(job, splits=more))
+
+
+def test_a_cache_fitted_on_held_out_images_is_refused(features, tmp_path):
+    job = job_of(recipe_of(features), tmp_path)
+    leaky = replace(job.splits, val=job.splits.train[:3])
+    with pytest.raises(ValueError, match="was fitted on 3 images that are validation or test here"):
+        open_caches(replace(job, splits=leaky))
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder", "head"])
