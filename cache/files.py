@@ -105,11 +105,9 @@ def lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
         except BlockingIOError as error:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
             if not wait:
-                sentence = (
-                    f"{folder} is being extracted by {holder}; wait for it to end, or extract into another folder"
-                )
+                sentence = f"{folder} is in use by {holder}; wait for it to end, or choose another folder"
                 raise BlockingIOError(error.errno, sentence) from None
-            logger.info("waiting: %s is being extracted by %s", folder, holder)
+            logger.info("waiting: %s is in use by %s", folder, holder)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)

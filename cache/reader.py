@@ -149,7 +149,8 @@ class Cache:
         except DamagedRecordError as error:
             raise ValueError(
                 f"image {key[:12]} under view {view!r} is damaged in {shard.path}; "
-                "cache.repair removes the shard, and do=extract writes it again"
+                f"python -c 'import cache; cache.repair({str(self.path)!r})' removes the shard, "
+                "do=extract writes it again"
             ) from error
         finally:
             os.close(descriptor)

@@ -17,10 +17,11 @@ from typing import Any
 
 from distill.comparison import Comparison, compare_scores, markdown, plot
 from distill.digest import digest_of
-from distill.evaluate import read_predictions
+from distill.evaluate import is_evaluated, read_predictions
 from distill.extract import extract
+from distill.files import write_json, write_text
 from distill.grammar import build_recipe, dump_recipe, parse_overrides, read_recipe
-from distill.job import Job, open_job, start_accelerator, write_json
+from distill.job import Job, open_job, start_accelerator
 from distill.progress import clock
 from distill.recipe import Recipe
 from distill.run import usable_cores
@@ -54,9 +55,11 @@ def trials_of(recipe: Recipe, *, students: Sequence[str], seeds: Sequence[int]) 
     if len(recipe.arms) < 2:
         raise ValueError("compare needs a recipe with at least two arms, as in arms: {alone: {...}, taught: {}}")
     accelerator = start_accelerator(recipe)
+    if accelerator.num_processes > 1:
+        raise ValueError("start compare without a launcher; jobs=N runs N of its trainings at once")
     base = {**dataclasses.asdict(recipe), "do": ["train", "evaluate"], "arms": {}}
     trials = []
-    for seed in seeds:
+    for seed in dict.fromkeys(seeds):
         for student in students:
             for arm, overrides in recipe.arms.items():
                 layer = {"seed": seed, "student": {"name": student}}
@@ -138,7 +141,7 @@ def run_missing(trials: Sequence[Trial], *, jobs: int) -> None:
     Raises:
         RuntimeError: some failed; each is named with the end of its output.
     """
-    missing = [trial for trial in trials if not (trial.job.folder / "predictions.csv").is_file()]
+    missing = [trial for trial in trials if not is_evaluated(trial.job)]
     if len(missing) < len(trials):
         logger.info("%d of %d runs are there already", len(trials) - len(missing), len(trials))
     began = time.monotonic()
@@ -165,8 +168,7 @@ def run_missing(trials: Sequence[Trial], *, jobs: int) -> None:
 def run_trial(trial: Trial, *, jobs: int) -> str:
     """Runs one trial in a process of its own; returns the end of its output if it failed, else nothing."""
     folder = trial.job.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.yaml").write_text(dump_recipe(trial.job.recipe), encoding="utf-8")
+    write_text(folder / "recipe.yaml", dump_recipe(trial.job.recipe))
     output = folder / "output.txt"
     threads = max(1, usable_cores() // jobs)
     with output.open("a", encoding="utf-8") as stream:
@@ -189,7 +191,7 @@ def write(comparison: Comparison, folder: Path, *, title: str, forwards: int) ->
     entry: dict[str, Any] = {"teacher_forwards": forwards, **dataclasses.asdict(comparison)}
     write_json(folder / "compare.json", entry)
     text = markdown(comparison, title=title)
-    (folder / "compare.md").write_text(text, encoding="utf-8")
+    write_text(folder / "compare.md", text)
     plot(comparison, folder / "compare.png", title=title)
     logger.info("%s\nwritten to %s", text, folder)
 

@@ -53,20 +53,22 @@ class Comparison:
     convention: str = CONVENTION
 
 
-def t_interval(differences: Sequence[float]) -> tuple[float, float]:
-    """Student's 95 % t-interval of a mean; infinitely wide for a single value."""
+def t_interval(differences: Sequence[float]) -> tuple[float, float] | None:
+    """Student's 95 % t-interval of a mean; None for a single value, which tells nothing of the spread."""
     from scipy.stats import t
 
     count = len(differences)
     if count < 2:
-        return (-float("inf"), float("inf"))
+        return None
     half = float(t.ppf(0.975, count - 1)) * float(np.std(differences, ddof=1)) / count**0.5
     mean = float(np.mean(differences))
     return (mean - half, mean + half)
 
 
-def verdict(image_interval: tuple[float, float], seed_interval: tuple[float, float]) -> str:
-    """`helps` needs both intervals above zero, `hurts` both below."""
+def verdict(image_interval: tuple[float, float], seed_interval: tuple[float, float] | None) -> str:
+    """`helps` needs both intervals above zero, `hurts` both below; one seed is never evidence."""
+    if seed_interval is None:
+        return UNDECIDED
     if min(image_interval[0], seed_interval[0]) > 0:
         return HELPS
     return HURTS if max(image_interval[1], seed_interval[1]) < 0 else UNDECIDED
@@ -75,15 +77,15 @@ def verdict(image_interval: tuple[float, float], seed_interval: tuple[float, flo
 def dice_matrix(scores: Mapping[Key, Sequence[Score]], dataset: str, arm: str, student: str) -> np.ndarray:
     """Dice (seeds, images) of one arm on one data set, images in the order of their keys."""
     seeds = sorted(seed for a, s, seed in scores if (a, s) == (arm, student))
-    rows = [
-        [
-            score.dice
-            for score in sorted(scores[arm, student, seed], key=lambda s: (s.key, s.stem))
-            if score.dataset == dataset
-        ]
+    parts = [
+        sorted((s for s in scores[arm, student, seed] if s.dataset == dataset), key=lambda s: (s.key, s.stem))
         for seed in seeds
     ]
-    return np.array(rows)
+    first = next(iter(scores.values()))
+    expected = sorted((score.key, score.stem) for score in first if score.dataset == dataset)
+    if any([(score.key, score.stem) for score in part] != expected for part in parts):
+        raise ValueError(f"arm {arm!r} was scored on other images of {dataset} than the first arm; compare equal data")
+    return np.array([[score.dice for score in part] for part in parts])
 
 
 def compare_scores(

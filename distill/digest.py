@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,16 @@ def digest_of(value: Any) -> str:  # noqa: ANN401
 
 
 def digest_file(path: Path) -> str:
-    """The sha256 (hex) of a file's bytes."""
+    """The sha256 (hex) of a file's bytes; read once a process while size and time of change stay the same."""
+    status = path.stat()
+    return _digest_bytes(str(path), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest_bytes(path: str, size: int, changed: int) -> str:
+    del size, changed  # they are the memo's key
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with Path(path).open("rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -31,12 +39,12 @@ def digest_file(path: Path) -> str:
 
 def fingerprint(weights: str | None) -> str:
     """What stands for weights in a digest: the content of a local file or folder, else the hub id itself."""
-    path = Path(str(files("teachers") / "builtin")) if weights == "builtin" else Path(weights or "")
+    path = Path(str(files("teachers") / "builtin")) if weights == "builtin" else Path(weights or "").expanduser()
     if weights and path.is_file():
         return digest_file(path)
     if weights and path.is_dir():
-        parts = [(f.name, digest_file(f)) for f in sorted(path.iterdir()) if f.suffix in (".json", ".safetensors")]
-        return digest_of(parts)
+        parts = [file for file in sorted(path.iterdir()) if file.name == "config.json" or file.suffix == ".safetensors"]
+        return digest_of([(file.name, digest_file(file)) for file in parts])
     return f"hub:{weights}"
 
 

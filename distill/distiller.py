@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from cache import Cache
+from cache import Cache, FeatureSpec, MapSpec
+from cache.series import cutoff
 from distill.recipe import Recipe
 from students import Student
 
@@ -35,52 +36,76 @@ class Target:
         return f"imitate_{self.band}"
 
 
-def nearest_map(cache: Cache, grid: tuple[int, int]) -> str:
+def check_strides(recipe: Recipe, student: Student) -> None:
+    """Raises ValueError for a stride that the student does not have, or that does not divide the image size."""
+    for band in bands_of(recipe):
+        for stride in getattr(recipe.imitate, band):
+            if stride not in student.strides:
+                raise ValueError(
+                    f"imitate.{band} asks for stride {stride}, but student {recipe.student.name} has strides "
+                    f"{', '.join(map(str, student.strides))}"
+                )
+            if recipe.image_size % stride:
+                raise ValueError(
+                    f"image_size is {recipe.image_size}, but must be a multiple of {stride} (imitate.{band})"
+                )
+
+
+def check_grids(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:
+    """Raises ValueError for a grid too coarse for the high band of the map that would be imitated there.
+
+    A grid that holds less than an octave above the low band would mostly imitate what is not there.
+    """
+    for stride in recipe.imitate.high if "high" in bands_of(recipe) else ():
+        cells = recipe.image_size // stride
+        chosen = nearest_map(spec, (cells, cells))
+        begins = cutoff(chosen.grid)
+        if cells < 2 * begins:
+            raise ValueError(
+                f"imitate.high asks for stride {stride}, a grid of {cells}x{cells} cells, but the high band of "
+                f"{teacher}/{chosen.name} begins at {begins} half-cycles and needs at least {2 * begins} cells; "
+                "choose a smaller stride or a larger image_size, or set stages.NAME.losses.imitate_high=0"
+            )
+
+
+def bands_of(recipe: Recipe) -> list[str]:
+    """The bands that any stage imitates."""
+    return [band for band in ("low", "high") if f"imitate_{band}" in recipe.terms]
+
+
+def nearest_map(spec: FeatureSpec, grid: tuple[int, int]) -> MapSpec:
     """The teacher's map whose number of cells is nearest to that of `grid`, by ratio."""
     cells = grid[0] * grid[1]
 
-    def distance(name: str) -> float:
-        rows, columns = cache.spec[name].grid
-        return max(rows * columns / cells, cells / (rows * columns))
+    def distance(entry: MapSpec) -> float:
+        own = entry.grid[0] * entry.grid[1]
+        return max(own / cells, cells / own)
 
-    return min(cache.spec.names, key=distance)
+    return min(spec.maps, key=distance)
 
 
 def plan_targets(recipe: Recipe, caches: Mapping[str, Cache], student: Student) -> tuple[Target, ...]:
     """What the recipe asks the student to imitate, from caches that are open.
 
     Raises:
-        ValueError: a stride that the student does not have, an image size it does not divide, or a grid too coarse for
-            the high band: one that holds less than an octave above the low band would mostly imitate what is not there.
+        ValueError: the student's levels or the teacher's maps do not allow it, or a band of the code is empty.
     """
+    check_strides(recipe, student)
     targets = []
-    for teacher, cache in caches.items():
-        for band, strides in (("low", recipe.imitate.low), ("high", recipe.imitate.high)):
-            for stride in strides:
-                if stride not in student.strides:
-                    raise ValueError(
-                        f"imitate.{band} asks for stride {stride}, but student {recipe.student.name} has strides "
-                        f"{', '.join(map(str, student.strides))}"
-                    )
-                if recipe.image_size % stride:
-                    raise ValueError(
-                        f"image_size is {recipe.image_size}, but must be a multiple of {stride} (imitate.{band})"
-                    )
+    for teacher, store in caches.items():
+        check_grids(recipe, store.spec, teacher=teacher)
+        for band in bands_of(recipe):
+            for stride in getattr(recipe.imitate, band):
                 grid = (recipe.image_size // stride,) * 2
-                name = nearest_map(cache, grid)
-                codec = cache.codecs[name]
-                if band == "high" and min(grid) < 2 * codec.cutoff:
+                name = nearest_map(store.spec, grid).name
+                codec = store.codecs[name]
+                deviation = codec.band_deviation[band]
+                if deviation == 0:
                     raise ValueError(
-                        f"imitate.high asks for stride {stride}, a grid of {grid[0]}x{grid[1]} cells, but the high "
-                        f"band of {teacher}/{name} begins at {codec.cutoff} half-cycles and needs at least "
-                        f"{2 * codec.cutoff} cells; choose a smaller stride or a larger image_size"
+                        f"the {band} band of {teacher}/{name} is empty at fidelity {store.fidelity}; set "
+                        f"stages.NAME.losses.imitate_{band}=0, or ask for a higher cache.fidelity"
                     )
-                if codec.band_deviation[band] == 0:
-                    raise ValueError(
-                        f"the {band} band of {teacher}/{name} is empty at fidelity {cache.fidelity}; set "
-                        f"imitate.{band}=[] or ask for a higher cache.fidelity"
-                    )
-                targets.append(Target(teacher, name, band, stride, grid, codec.components, codec.band_deviation[band]))
+                targets.append(Target(teacher, name, band, stride, grid, codec.components, deviation))
     return tuple(targets)
 
 

@@ -9,10 +9,13 @@ import torch
 
 from distill import losses
 from distill.data.loader import Batches
+from distill.distiller import check_grids
 from distill.extract import load_teacher, wanted_records
 from distill.job import Job, open_job
 from distill.progress import clock
 from distill.recipe import Recipe
+from distill.schedule import spans_of
+from distill.train import check, create_student
 
 PROBED = 4  # images that the teacher looks at
 STEPS = 3  # training steps that are timed
@@ -22,6 +25,7 @@ COMPRESSION = 6.0  # raw fp16 bytes over coded bytes at fidelity 0.95, the order
 def estimate(recipe: Recipe) -> str:
     """Images, views, GB and hours of a recipe, as text."""
     job = open_job(recipe)
+    check(job)
     splits = job.splits
     tests = sum(len(samples) for samples in splits.test.values())
     lines = [
@@ -47,6 +51,7 @@ def estimate_teacher(job: Job, name: str) -> Iterator[str]:
     if not missing or recipe.cache:
         return
     teacher = load_teacher(recipe).to(job.accelerator.device)
+    check_grids(job.recipe, teacher.spec, teacher=name)
     images = [sample.read_image() for sample in job.splits.train[:PROBED]]
     teacher(images[:1])
     began = time.monotonic()
@@ -61,9 +66,6 @@ def estimate_teacher(job: Job, name: str) -> Iterator[str]:
 
 def estimate_training(job: Job) -> Iterator[str]:
     """Steps, and the time they take without loading and imitation, which cost little beside them."""
-    from distill.schedule import spans_of
-    from distill.train import create_student
-
     recipe, accelerator = job.recipe, job.accelerator
     steps = spans_of(recipe, Batches.per_epoch(len(job.splits.train), recipe.optimiser.batch_size))[-1].stop
     student = create_student(recipe).to(accelerator.device).to(memory_format=torch.channels_last).train()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -17,6 +18,7 @@ import students
 from distill.data.sample import Sample
 from distill.deploy import Deploy, Predictor, predict
 from distill.digest import digest_file
+from distill.files import write_text
 from distill.job import Job, as_job, update_metrics
 from distill.metrics import CONVENTION, CONVENTION_SEVERAL, labels, overlap, summary
 from distill.progress import progress
@@ -59,7 +61,7 @@ def evaluate(work: Job | Recipe) -> dict[str, Any]:
     student = load_student(job).to(accelerator.device)
     of: dict[str, Any] = {"weights": digest_file(job.weights), "resamples": recipe.evaluate.bootstrap}
     metrics = read_metrics(job)
-    if metrics.get("evaluated") == of and (job.folder / "predictions.csv").is_file():
+    if job.agree(lambda: metrics.get("evaluated") == of and (job.folder / "predictions.csv").is_file()):
         return metrics
     predictor = partial(predict, Deploy(student, image_size=recipe.image_size).to(accelerator.device).eval())
     scores = {
@@ -143,6 +145,13 @@ def validate(
     return float(np.mean([figures.dice for figures in scores]))
 
 
+def is_evaluated(job: Job) -> bool:
+    """Whether training is complete and its weights have been scored."""
+    if not (job.trained.is_file() and job.weights.is_file() and (job.folder / "predictions.csv").is_file()):
+        return False
+    return read_metrics(job).get("evaluated", {}).get("weights") == digest_file(job.weights)
+
+
 def load_student(job: Job) -> Student:
     """The student that `train` kept, in eval mode on the CPU.
 
@@ -151,8 +160,7 @@ def load_student(job: Job) -> Student:
     """
     from safetensors.torch import load_file
 
-    if not job.weights.is_file():
-        raise FileNotFoundError(f"no trained student in {job.folder}; run do=train first")
+    job.require_trained()
     student = students.create(job.recipe.student.name, **init_arguments(job.recipe))
     student.load_state_dict(load_file(job.weights))
     return student.eval()
@@ -202,12 +210,11 @@ def read_metrics(job: Job) -> dict[str, Any]:
 
 def write_predictions(path: Path, scores: Mapping[str, Sequence[Score]]) -> None:
     """predictions.csv: one line a test image, with the full precision of its figures."""
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(field.name for field in fields(Score))
-        writer.writerows(astuple(figures) for part in scores.values() for figures in part)
-    temporary.replace(path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in fields(Score))
+    writer.writerows(astuple(figures) for part in scores.values() for figures in part)
+    write_text(path, text.getvalue())
 
 
 def read_predictions(path: Path) -> list[Score]:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 import cache
 from cache.spec import flip
 from distill.data.sample import Sample
+from distill.distiller import check_grids
 from distill.job import Job, as_job, calibration_keys
 from distill.progress import Progress, clock
 from distill.recipe import Recipe, TeacherRecipe
@@ -24,7 +26,6 @@ from distill.recipe import Recipe, TeacherRecipe
 GALLERY = 8  # validation images whose plain view is kept too: they are shown, never learned from
 DECODERS = 2  # threads that read and preprocess images while the teacher looks at the last batch
 ENCODERS = 1  # threads that encode what the teacher said of the last batch
-MANIFEST = "manifest.json"
 
 logger = logging.getLogger("bandpass")
 Record = tuple[str, str]  # key of an image, view
@@ -122,17 +123,20 @@ def extract_teacher(job: Job, name: str, recipe: TeacherRecipe) -> int:
     """
     folder, lead = job.caches[name], job.accelerator.is_main_process
     wanted = wanted_records(job, recipe)
-    if (folder / MANIFEST).is_file() and not cache.plan(folder, wanted):
+    if job.agree(lambda: is_complete(folder, wanted)):
         logger.info("%s: all %d records are in %s; the teacher is not needed", name, len(wanted), folder)
         return 0
     with cache.lock(folder) if lead else nullcontext():
-        if lead and (folder / MANIFEST).is_file():
+        if job.agree(lambda: is_complete(folder, wanted)):  # by the extraction that this one waited for
+            return 0
+        if lead and is_cache(folder):
             for problem in cache.repair(folder):
                 logger.info("removed %s (%s); its images are extracted again", problem.file, problem.reason)
         began = time.monotonic()
         teacher = load_teacher(recipe).to(job.accelerator.device)
+        check_grids(job.recipe, teacher.spec, teacher=name)
         calibrated = 0
-        if lead and not (folder / MANIFEST).is_file():
+        if lead and not is_cache(folder):
             calibrated = create_cache(job, name, teacher)
         job.accelerator.wait_for_everyone()
         runs = fill(job, name, teacher, wanted)
@@ -148,6 +152,16 @@ def extract_teacher(job: Job, name: str, recipe: TeacherRecipe) -> int:
             clock(time.monotonic() - began),
         )
     return sum(len(run) for run in runs) + calibrated
+
+
+def is_cache(folder: Path) -> bool:
+    """Whether a folder holds a cache, complete or not."""
+    return (folder / "manifest.json").is_file()
+
+
+def is_complete(folder: Path, wanted: Sequence[Record]) -> bool:
+    """Whether a folder holds a cache with all `wanted` records."""
+    return is_cache(folder) and not cache.plan(folder, wanted)
 
 
 def create_cache(job: Job, name: str, teacher: Any) -> int:  # noqa: ANN401

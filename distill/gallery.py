@@ -10,7 +10,7 @@ import numpy as np
 import cache
 from distill.data.sample import Sample
 from distill.deploy import Deploy, predict
-from distill.extract import gallery
+from distill.extract import gallery, is_complete
 from distill.job import Job
 from distill.pictures import BACKGROUND, PREDICTION, TEXT, TRUTH, draw_contour
 
@@ -26,40 +26,35 @@ def colours_of(features: np.ndarray) -> np.ndarray:
     return (0.5 + features / (2 * SPREAD * deviation)).clip(0, 1).transpose(1, 2, 0)
 
 
-def teacher_colours(store: cache.Cache, sample: Sample) -> np.ndarray | None:
-    """What a teacher saw in an image (CELLS, CELLS, 3), from its code; None where the cache does not hold it."""
-    if (sample.key, "identity") not in store:
-        return None
+def teacher_colours(store: cache.Cache, sample: Sample) -> np.ndarray:
+    """What a teacher saw in an image (CELLS, CELLS, 3), from its code."""
     name = store.spec.names[-1]
     return colours_of(store.decode(sample.key, "identity", map=name, grid=(CELLS, CELLS))[:3].numpy())
 
 
 def draw_gallery(job: Job, deploy: Deploy, path: Path) -> bool:
-    """Writes the picture, a row an image of the validation part; False where there is no cache to draw from."""
-    stores = [cache.open(folder) for folder in job.caches.values() if (folder / "manifest.json").is_file()]
-    if not stores or not job.recipe.imitates:
-        return False
+    """Writes the picture, a row an image of the validation part; False where no cache holds them."""
     shown = [sample for sample in gallery(job) if sample.read_mask().any()][:SHOWN]
-    columns = ["input", *(f"teacher {name}" for name in job.caches), "student", "truth"]
+    stores = {
+        name: cache.open(folder)
+        for name, folder in job.caches.items()
+        if job.recipe.imitates and is_complete(folder, [(sample.key, "identity") for sample in shown])
+    }
+    if not stores or not shown:
+        return False
     rows = []
     for sample in shown:
         image = sample.read_image()
-        rows.append(
-            (
-                image,
-                [teacher_colours(store, sample) for store in stores],
-                predict(deploy, image),
-                sample.read_mask(),
-            )
-        )
-    draw_rows(path, columns, rows)
+        seen = [teacher_colours(store, sample) for store in stores.values()]
+        rows.append((image, seen, predict(deploy, image), sample.read_mask()))
+    draw_rows(path, ["input", *(f"teacher {name}" for name in stores), "student", "truth"], rows)
     return True
 
 
 def draw_rows(
     path: Path,
     columns: Sequence[str],
-    rows: Sequence[tuple[np.ndarray, list[np.ndarray | None], np.ndarray, np.ndarray]],
+    rows: Sequence[tuple[np.ndarray, list[np.ndarray], np.ndarray, np.ndarray]],
 ) -> None:
     """Lays out rows of (image, teachers' colours, probability, mask) under the columns' names."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -82,9 +77,10 @@ def draw_rows(
             place = (column * (PANEL + GAP) / width, top / height, PANEL / width, tall / height)
             axes = figure.add_axes(place)
             axes.set_axis_off()
-            seen = teachers[column - 1] if 0 < column <= len(teachers) else None
-            if seen is not None:
-                axes.imshow(seen, interpolation="bicubic", extent=(0, image.shape[1], image.shape[0], 0))
+            if 0 < column <= len(teachers):
+                axes.imshow(
+                    teachers[column - 1], interpolation="bicubic", extent=(0, image.shape[1], image.shape[0], 0)
+                )
                 continue
             axes.imshow(image)
             if column == len(columns) - 2:

@@ -93,8 +93,8 @@ def find_recipe(name: str) -> Path:
         FileNotFoundError: neither exists; the message lists the names.
     """
     if Path(name).suffix in (".yaml", ".yml"):
-        if Path(name).is_file():
-            return Path(name)
+        if Path(name).expanduser().is_file():
+            return Path(name).expanduser()
         raise FileNotFoundError(f"no recipe file at {name}")
     path = recipes.FOLDER / f"{name}.yaml"
     if not path.is_file():
@@ -206,7 +206,29 @@ def read_recipe(words: Sequence[str]) -> Recipe:
     name = overrides.pop("recipe", None)
     if not isinstance(name, str):
         raise ValueError(f"name a recipe with recipe=NAME; choose from {', '.join(recipes.names())}")
-    return build_recipe(load_layer(find_recipe(name)), overrides)
+    layer = load_layer(find_recipe(name))
+    check_names(layer, overrides)
+    recipe = build_recipe(layer, overrides)
+    for arm, changes in recipe.arms.items():
+        try:
+            check_names(layer, changes or {})
+            build_recipe(layer, overrides, {"arms": {}}, changes or {})
+        except ValueError as error:  # noqa: PERF203 - a handful of arms
+            raise ValueError(f"arm {arm!r}: {error}") from error
+    return recipe
+
+
+def check_names(layer: dict[str, Any], overrides: dict[str, Any]) -> None:
+    """Refuses a name of a teacher, stage or arm that is new, but so near to one of the recipe that it is a slip.
+
+    Raises:
+        ValueError: such a name.
+    """
+    for part in ("teachers", "stages", "arms"):
+        known, given = (list(source.get(part) or {}) for source in (layer, overrides))
+        for name in (name for name in given if name not in known):
+            if near := get_close_matches(name, known, n=1, cutoff=0.75):
+                raise ValueError(f"the recipe has no {part}.{name}; did you mean '{part}.{near[0]}'?")
 
 
 def dump_recipe(recipe: Recipe) -> str:

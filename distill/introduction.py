@@ -18,13 +18,14 @@ labels on other frames of the same generator. It is not SAM. With your own image
 def introduction(job: Job) -> Iterator[str]:
     """What is run, on which images, with which teacher, and where it goes."""
     recipe, splits = job.recipe, job.splits
-    if any(teacher.weights == "builtin" for teacher in recipe.teachers.values()):
+    given = [teacher.cache or teacher.weights for teacher in recipe.teachers.values()]
+    if recipe.imitates and recipe.data.name == "builtin" and "builtin" in given:
         yield BUILT_IN.format(name=recipe.name)
     tests = ", ".join(f"{name} {len(samples)}" for name, samples in splits.test.items())
     yield f"data {recipe.data.name}: {len(splits.train)} images to train, {len(splits.val)} to validate; test: {tests}"
     yield from (f"  note: {note}" for note in splits.notes)
     for name, teacher in recipe.teachers.items() if recipe.imitates else ():
-        yield f"teacher {name}: {teacher.weights or teacher.cache}, features in {job.caches[name]}"
+        yield f"teacher {name}: {teacher.cache or teacher.weights}, features in {job.caches[name]}"
     yield f"student {recipe.student.name} of width {recipe.student.width} at {recipe.image_size} px"
     yield f"run in {job.folder}"
 

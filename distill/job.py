@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.data import open_data
 from distill.data.sample import Splits
 from distill.digest import digest_features, digest_file, digest_run
+from distill.files import write_json
 from distill.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -30,8 +31,26 @@ class Job:
 
     @property
     def weights(self) -> Path:
-        """The trained student's tensors (best on validation), which `train` writes last."""
+        """The student's tensors that scored best on validation; final once `trained` is there."""
         return self.folder / "checkpoints" / "best.safetensors"
+
+    @property
+    def trained(self) -> Path:
+        """The summary that `train` writes last."""
+        return self.folder / "train.json"
+
+    def require_trained(self) -> None:
+        """Raises FileNotFoundError, saying what to run, unless training is complete."""
+        if not (self.trained.is_file() and self.weights.is_file()):
+            state = "is not complete" if self.weights.is_file() else "has not begun"
+            raise FileNotFoundError(f"training in {self.folder} {state}; run do=train first")
+
+    def agree(self, decide: Callable[[], Any]) -> Any:  # noqa: ANN401
+        """What the first process decides, on all of them: files may change between one look and the next."""
+        from accelerate.utils import broadcast_object_list
+
+        decision = [decide() if self.accelerator.is_main_process else None]
+        return broadcast_object_list(decision)[0] if self.accelerator.num_processes > 1 else decision[0]
 
     @property
     def published(self) -> Path:
@@ -50,10 +69,22 @@ def as_job(work: Job | Recipe) -> Job:
 
 
 def start_accelerator(recipe: Recipe) -> Accelerator:
-    """Accelerate with the recipe's precision and trackers; projections that a stage does not use may rest."""
+    """Accelerate with the recipe's precision and trackers; projections that a stage does not use may rest.
+
+    Raises:
+        ValueError: a tracker that is not installed, or a precision that this machine does not have.
+    """
     import torch
-    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
     from accelerate.state import AcceleratorState
+    from accelerate.tracking import get_available_trackers
+
+    installed = [str(tracker) for tracker in get_available_trackers()]
+    for tracker in recipe.trackers:
+        if tracker not in installed:
+            raise ValueError(f"trackers names {tracker}, which is not installed; pip install {tracker}")
+    if recipe.precision == "fp16" and not torch.accelerator.is_available():
+        raise ValueError("precision is fp16, which needs a GPU; use bf16 or fp32")
 
     precision = "no" if recipe.precision == "fp32" else recipe.precision
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
@@ -63,7 +94,10 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
         mixed_precision=precision,
         log_with=recipe.trackers or None,
         project_dir=str(Path(recipe.home).expanduser() / "trackers"),
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=True),
+            InitProcessGroupKwargs(timeout=timedelta(days=1)),  # the others wait while one looks at files or publishes
+        ],
     )
 
 
@@ -97,14 +131,6 @@ def digest_given(folder: Path, *, teacher: str) -> str:
     if not (folder / "manifest.json").is_file():
         raise FileNotFoundError(f"teachers.{teacher}.cache={folder} holds no cache (no manifest.json)")
     return digest_file(folder / "manifest.json")
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes JSON so that a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 def update_metrics(job: Job, **entries: Any) -> dict[str, Any]:  # noqa: ANN401

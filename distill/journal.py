@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from distill.files import write_text
+
 
 class Journal:
     """Appends lines on the process that writes; elsewhere it does nothing."""
@@ -14,8 +16,7 @@ class Journal:
         self.path, self.writes = path, writes
         if writes:
             kept = [line for line in self.lines() if json.loads(line)["step"] <= step]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            write_text(path, "".join(f"{line}\n" for line in kept))
 
     def lines(self) -> list[str]:
         """The whole lines there are; one that a kill cut short is left out."""

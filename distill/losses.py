@@ -68,13 +68,15 @@ def boundary(logits: Tensor, mask: Tensor) -> Tensor:
     return 0.5 * (parts[0] + parts[1])
 
 
-def imitate_low(projected: Tensor, target: Tensor) -> Tensor:
+def imitate_low(projected: Tensor, target: Tensor, *, deviation: float = 1.0) -> Tensor:
     """0.9 (1 - cosine over channels) + 0.1 smooth L1 (Theia, Shang et al. 2024), on the low band.
 
     Args:
         projected: the student's projected features, (N, C, h, w).
         target: the teacher's low band on the same grid, in principal components of mean variance 1, (N, C, h, w).
+        deviation: not used: this band holds most of that variance.
     """
+    del deviation
     projected, target = projected.float(), target.float()
     cosine = functional.cosine_similarity(projected, target, dim=1, eps=1e-6).mean()
     return 0.9 * (1 - cosine) + 0.1 * functional.smooth_l1_loss(projected, target)

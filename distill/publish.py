@@ -17,9 +17,10 @@ from distill.card import Picture, render_card
 from distill.deploy import Deploy, predict
 from distill.digest import digest_file
 from distill.evaluate import Score, init_arguments, load_student, read_metrics, read_predictions
+from distill.files import write_json
 from distill.gallery import draw_gallery
 from distill.grammar import dump_recipe
-from distill.job import Job, as_job, write_json
+from distill.job import Job, as_job
 from distill.metrics import THRESHOLD
 from distill.onnx_file import export_onnx, open_onnx
 from distill.pictures import draw_example
@@ -62,8 +63,7 @@ def wanted_record(job: Job) -> dict[str, Any]:
         FileNotFoundError: nothing has been trained or evaluated yet.
         ValueError: the evaluation is of other weights.
     """
-    if not job.weights.is_file():
-        raise FileNotFoundError(f"no trained student in {job.folder}; run do=train first")
+    job.require_trained()
     metrics = read_metrics(job)
     if "datasets" not in metrics:
         raise FileNotFoundError(f"no evaluation in {job.folder / 'metrics.json'}; run do=evaluate first")

@@ -13,8 +13,9 @@ from typing import Any
 VERBS = ("extract", "train", "evaluate", "publish")
 PARTS = ("encoder", "decoder", "head")
 VIEWS = ("identity", "hflip", "vflip", "rot180")
-TASK_TERMS = ("segment", "boundary")
-IMITATION_TERMS = ("imitate_low", "imitate_high")
+TASK_LOSSES = {"segment": "distill.losses:segment", "boundary": "distill.losses:boundary"}
+IMITATION_LOSSES = {"imitate_low": "distill.losses:imitate_low", "imitate_high": "distill.losses:imitate_high"}
+LOSSES = {**TASK_LOSSES, **IMITATION_LOSSES}  # a new term is a function and a line here
 
 
 def setting(default: Any, meaning: str) -> Any:  # noqa: ANN401
@@ -85,6 +86,7 @@ class DataRecipe:
             set(self.images) == {"train", "val", "test"} and min(self.images.values()) >= 1,
             f"data.images is {self.images}, but must give train, val and test at least one frame each",
         )
+        require(self.seed >= 0, f"data.seed is {self.seed}, but must not be negative")
         require(self.memory_gb >= 0, f"data.memory_gb is {self.memory_gb}, but must not be negative")
 
 
@@ -193,7 +195,7 @@ class StageRecipe:
 
     epochs: int = setting(10, "passes over the training images")
     losses: dict[str, float] = setting(
-        {"segment": 1.0}, "weights of segment, boundary, imitate_low, imitate_high; 0 or absent: off"
+        {}, "weight of each term: segment, boundary, imitate_low, imitate_high; 0 is off"
     )
     freeze: list[str] = setting([], "encoder, decoder, head: parts that do not learn")
     learning_rate: float = setting(1.0, "factor on the schedule's learning rate")
@@ -201,14 +203,14 @@ class StageRecipe:
     def __post_init__(self) -> None:
         require(self.epochs >= 0, f"stages.NAME.epochs is {self.epochs}, but must not be negative")
         for term, weight in self.losses.items():
-            _require_choice("a term of stages.NAME.losses", term, TASK_TERMS + IMITATION_TERMS)
+            _require_choice("a term of stages.NAME.losses", term, tuple(LOSSES))
             require(weight >= 0, f"stages.NAME.losses.{term} is {weight}, but must not be negative")
         require(any(self.losses.values()), "stages.NAME.losses has no term of positive weight")
         _require_choices("stages.NAME.freeze", self.freeze, PARTS)
         require(
             not ("encoder" in self.freeze and self.imitates),
             "stages.NAME freezes the encoder, but its imitation terms reach nothing else; unfreeze it or drop "
-            + " and ".join(term for term in self.losses if term in IMITATION_TERMS and self.losses[term]),
+            + " and ".join(term for term in self.losses if term in IMITATION_LOSSES and self.losses[term]),
         )
         require(len(self.freeze) < len(PARTS), "stages.NAME freezes the whole student; nothing would learn")
         require(self.learning_rate > 0, f"stages.NAME.learning_rate is {self.learning_rate}, but must be positive")
@@ -216,7 +218,7 @@ class StageRecipe:
     @property
     def imitates(self) -> bool:
         """Whether any term of this stage needs a teacher."""
-        return any(self.losses.get(term, 0) > 0 for term in IMITATION_TERMS)
+        return any(self.losses.get(term, 0) > 0 for term in IMITATION_LOSSES)
 
 
 @dataclass(frozen=True)
@@ -239,6 +241,9 @@ class PublishRecipe:
     examples: int = setting(4, "example pictures in the folder")
     hub: str | None = setting(None, "hub id to push the published folder to")
     licence: str | None = setting(None, "licence of the student; empty: derived from teacher and data")
+
+    def __post_init__(self) -> None:
+        require(self.examples >= 0, f"publish.examples is {self.examples}, but must not be negative")
 
 
 @dataclass(frozen=True)
@@ -271,6 +276,7 @@ class Recipe:
             f"image_size is {self.image_size}, but must lie between 32 and 4096",
         )
         require(self.workers >= 0, f"workers is {self.workers}, but must not be negative")
+        require(self.seed >= 0, f"seed is {self.seed}, but must not be negative")
         _require_choices("do", self.do, VERBS)
         _require_choice("precision", self.precision, ("fp32", "bf16", "fp16"))
         require(
@@ -283,7 +289,7 @@ class Recipe:
         )
         for name, teacher in self.teachers.items() if self.imitates else ():
             require(
-                self.data.name == "builtin" or teacher.weights != "builtin",
+                self.data.name == "builtin" or teacher.weights != "builtin" or teacher.cache is not None,
                 f"teachers.{name}.weights=builtin knows generated frames only, but data.name is {self.data.name}; "
                 f"give real weights, for example teachers.{name}.weights=facebook/sam-vit-base",
             )
@@ -293,6 +299,19 @@ class Recipe:
                 f"augment.views draws {', '.join(missing)}, but teachers.{name}.views does not show it to the "
                 f"teacher; add it there, or take it from augment.views",
             )
+
+        for band in ("low", "high"):
+            require(
+                f"imitate_{band}" not in self.terms or bool(getattr(self.imitate, band)),
+                f"stages weigh imitate_{band}, but imitate.{band} names no stride; name one, or set "
+                f"stages.NAME.losses.imitate_{band}=0",
+            )
+
+    @property
+    def terms(self) -> set[str]:
+        """The loss terms that any stage that runs weighs."""
+        stages = [stage for stage in self.stages.values() if stage.epochs]
+        return {term for stage in stages for term, weight in stage.losses.items() if weight > 0}
 
     @property
     def imitates(self) -> bool:

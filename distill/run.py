@@ -76,6 +76,7 @@ def dispatch(command: str, words: list[str], *, dry: bool) -> int:
     if dry:
         from distill.estimate import estimate
 
+        use_all_cores()
         sys.stdout.write(estimate(recipe))
         return 0
     run(recipe)
@@ -87,9 +88,9 @@ def run(recipe: Recipe) -> dict[str, Any]:
     from distill.evaluate import evaluate
     from distill.extract import extract
     from distill.introduction import conclusion, introduction
-    from distill.job import open_job, update_metrics
+    from distill.job import open_job
     from distill.publish import publish
-    from distill.train import train
+    from distill.train import check, train
 
     use_all_cores()
     job = open_job(recipe)
@@ -99,6 +100,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
         job.accelerator.init_trackers("bandpass", config={"run": job.folder.name})
     for line in introduction(job):
         logger.info(line)
+    check(job)
     metrics: dict[str, Any] = {}
     verbs: dict[str, Callable[[Job], Any]] = {
         "extract": extract,
@@ -112,16 +114,26 @@ def run(recipe: Recipe) -> dict[str, Any]:
         began = time.monotonic()
         result = verb(job)
         if lead:
-            entries: dict[str, Any] = {"seconds": {name: round(time.monotonic() - began, 1)}}
-            if name == "extract":
-                entries["teacher_forwards"] = sum(result.values())
-            metrics = update_metrics(job, **entries)
+            metrics = add_cost(job, name, seconds=time.monotonic() - began, result=result)
         job.accelerator.wait_for_everyone()
     if recipe.trackers:
         job.accelerator.end_training()
     for line in conclusion(job, metrics):
         logger.info(line)
     return metrics
+
+
+def add_cost(job: Job, verb: str, *, seconds: float, result: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Adds what a verb took to metrics.json: a run that was killed, or is run again, keeps what it has cost."""
+    from distill.evaluate import read_metrics
+    from distill.job import update_metrics
+
+    metrics = read_metrics(job)
+    spent = round(metrics.get("seconds", {}).get(verb, 0.0) + seconds, 1)
+    entries: dict[str, Any] = {"seconds": {verb: spent}}
+    if verb == "extract":
+        entries["teacher_forwards"] = metrics.get("teacher_forwards", 0) + sum(result.values())
+    return update_metrics(job, **entries)
 
 
 def start_logging() -> None:
@@ -145,13 +157,16 @@ def usable_cores() -> int:
 
 
 def use_all_cores() -> None:
-    """Undoes the one thread a process that `accelerate launch` sets, where there is only one process."""
+    """Shares the cores among this machine's processes, unless the user has said how many threads there shall be.
+
+    Launchers set OMP_NUM_THREADS=1, which is no wish of the user's.
+    """
     import torch
 
-    if threads := os.environ.get("BANDPASS_THREADS"):
-        torch.set_num_threads(int(threads))
-    elif int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        torch.set_num_threads(usable_cores())
+    said = os.environ.get("BANDPASS_THREADS") or os.environ.get("OMP_NUM_THREADS", "1")
+    if said == "1" and "BANDPASS_THREADS" not in os.environ:
+        said = str(max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    torch.set_num_threads(int(said))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,10 @@ import json
 import logging
 import math
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +18,16 @@ from torch import Tensor, nn
 
 import cache
 import students
-from distill import losses
 from distill.checkpoint import load_checkpoint, save_checkpoint, save_tensors
 from distill.data.loader import Batches, TrainingSet, loader
-from distill.distiller import Distiller, Target, plan_targets
+from distill.distiller import Distiller, Target, check_strides, plan_targets
 from distill.evaluate import init_arguments, validate
+from distill.files import write_json, write_text
 from distill.grammar import dump_recipe
-from distill.job import Job, as_job, write_json
+from distill.job import Job, as_job
 from distill.journal import Journal
 from distill.progress import Progress, clock
-from distill.recipe import PARTS, Recipe
+from distill.recipe import LOSSES, PARTS, TASK_LOSSES, Recipe
 from distill.schedule import Span, learning_rate_at, spans_of
 
 CHECKPOINT_EVERY_SECONDS = 60.0
@@ -74,14 +77,20 @@ def train(work: Job | Recipe) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: a cache is missing or does not hold every training image in every view drawn.
-        ValueError: the batch size cannot be shared by the processes, or the loss is no longer finite.
+        ValueError: the student or the processes do not fit the recipe, or the loss is no longer finite.
     """
     job = as_job(work)
-    done = job.folder / "train.json"
-    if done.is_file():
-        logger.info("trained already: %s", job.folder)
-        return json.loads(done.read_text(encoding="utf-8"))
-    course = begin(job)
+    if not job.agree(job.trained.is_file):
+        with cache.lock(job.folder) if job.accelerator.is_main_process else nullcontext():
+            if not job.agree(job.trained.is_file):  # by the training that this one waited for
+                return run_course(begin(job))
+    logger.info("trained already: %s", job.folder)
+    return json.loads(job.trained.read_text(encoding="utf-8"))
+
+
+def run_course(course: Course) -> dict[str, Any]:
+    """Every stage in turn; writes and returns the summary."""
+    job = course.job
     began = time.monotonic() - course.state.seconds
     with course.bar:
         for span in course.spans:
@@ -96,7 +105,7 @@ def train(work: Job | Recipe) -> dict[str, Any]:
         "targets": [target.name for target in course.targets],
     }
     if job.accelerator.is_main_process:
-        write_json(done, summary)
+        write_json(job.trained, summary)
         checkpoint_of(job).unlink(missing_ok=True)
     job.accelerator.wait_for_everyone()
     logger.info(
@@ -113,14 +122,10 @@ def begin(job: Job) -> Course:
     """Opens the caches, builds student and optimiser, and puts them where the last checkpoint left them."""
     recipe, accelerator = job.recipe, job.accelerator
     lead = accelerator.is_main_process
-    if recipe.optimiser.batch_size % accelerator.num_processes:
-        raise ValueError(
-            f"optimiser.batch_size is {recipe.optimiser.batch_size}, but must be a multiple of the "
-            f"{accelerator.num_processes} processes"
-        )
+    check(job)
+    torch.backends.cudnn.deterministic = True  # a continued run must end where an uninterrupted one does
     if lead:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        (job.folder / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+        write_text(job.folder / "recipe.yaml", dump_recipe(recipe))
     caches = open_caches(job)
     student = create_student(recipe)
     targets = plan_targets(recipe, caches, student)
@@ -129,10 +134,14 @@ def begin(job: Job) -> Course:
         distiller.parameters(), lr=recipe.optimiser.learning_rate, weight_decay=recipe.optimiser.weight_decay
     )
     state = State()
-    if checkpoint_of(job).is_file():
-        state = State(**load_checkpoint(checkpoint_of(job), distiller, optimiser))
+    saved: dict[str, Any] = {}
+    if job.agree(checkpoint_of(job).is_file):
+        saved = load_checkpoint(checkpoint_of(job), distiller, optimiser)
+        state = State(**saved["state"])
         logger.info("continuing at step %d from %s", state.step, checkpoint_of(job))
     model, wrapped = accelerator.prepare(distiller, optimiser)
+    if accelerator.scaler is not None and saved.get("scaler"):
+        accelerator.scaler.load_state_dict(saved["scaler"])
     dataset = TrainingSet(job.splits.train, recipe, caches)
     dataset.keep_in_memory()
     per_epoch = Batches.per_epoch(len(dataset), recipe.optimiser.batch_size)
@@ -164,7 +173,7 @@ def run_stage(course: Course, span: Span, *, began: float) -> None:
     since, saved = start, time.monotonic()
     for step, batch in enumerate(loader(course.dataset, batches, workers=job.recipe.workers), start=start):
         for name, term in learn(course, span, step, batch).items():
-            sums[name] = sums.get(name, torch.zeros(())) + term.detach().float().cpu()
+            sums[name] = sums.get(name, 0) + term.detach().float()
         state.step = step + 1
         note, pause = "", state.step % LOG_EVERY_STEPS == 0 or state.step == span.stop
         if pause:
@@ -211,21 +220,20 @@ def terms_of(
     """Every term of a stage, unweighted; an imitation term is the mean over its targets."""
     terms: dict[str, Tensor] = {}
     for name in span.terms:
-        if name == "segment":
-            terms[name] = losses.segment(logits, batch["mask"])
-        elif name == "boundary":
-            terms[name] = losses.boundary(logits, batch["mask"])
+        term = loss_function(name)
+        if name in TASK_LOSSES:
+            terms[name] = term(logits, batch["mask"])
         else:
             asked = [target for target in targets if target.term == name]
-            terms[name] = torch.stack([imitate(t, projected[t.name], batch[t.name]) for t in asked]).mean()
+            parts = [term(projected[t.name], batch[t.name], deviation=t.deviation) for t in asked]
+            terms[name] = torch.stack(parts).mean()
     return terms
 
 
-def imitate(target: Target, projected: Tensor, wanted: Tensor) -> Tensor:
-    """The imitation term of one target."""
-    if target.band == "low":
-        return losses.imitate_low(projected, wanted)
-    return losses.imitate_high(projected, wanted, deviation=target.deviation)
+def loss_function(name: str) -> Callable[..., Tensor]:
+    """The function of a term, by the registry `distill.recipe.LOSSES`."""
+    module, _, attribute = LOSSES[name].partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def say_terms(course: Course, span: Span, means: dict[str, float]) -> str:
@@ -249,6 +257,9 @@ def say_terms(course: Course, span: Span, means: dict[str, float]) -> str:
 def score(course: Course, span: Span) -> str:
     """Scores the student on the validation images and keeps it where it is the best so far; returns a note."""
     job, state = course.job, course.state
+    if job.accelerator.num_processes > 1:
+        for buffer in course.student.buffers():  # each process has batch-norm statistics of its own; the first's count
+            torch.distributed.broadcast(buffer, 0)
     dice = validate(
         course.student,
         job.splits.val,
@@ -271,7 +282,9 @@ def save(course: Course, *, seconds: float) -> None:
     course.state.seconds = seconds
     if accelerator.is_main_process:
         model = accelerator.unwrap_model(course.model)
-        save_checkpoint(checkpoint_of(course.job), model, course.optimiser.optimizer, asdict(course.state))
+        scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
+        state = {"state": asdict(course.state), "scaler": scaler}
+        save_checkpoint(checkpoint_of(course.job), model, course.optimiser.optimizer, state)
 
 
 def checkpoint_of(job: Job) -> Path:
@@ -286,6 +299,24 @@ def set_frozen(student: students.Student, parts: list[str]) -> None:
         part: nn.Module = getattr(student, name)
         part.requires_grad_(name not in parts)
         part.train(name not in parts)
+
+
+def check(job: Job) -> None:
+    """What can be known of a job before any teacher looks at an image: cheap mistakes are told before costly work.
+
+    Raises:
+        ValueError: the student cannot be made, or does not fit what the recipe asks of it.
+    """
+    recipe, processes = job.recipe, job.accelerator.num_processes
+    if recipe.optimiser.batch_size % processes:
+        raise ValueError(
+            f"optimiser.batch_size is {recipe.optimiser.batch_size}, but must be a multiple of the {processes} "
+            "processes"
+        )
+    student = create_student(recipe)
+    check_strides(recipe, student)
+    if recipe.publish.encoder and type(student).export_encoder is students.Student.export_encoder:
+        raise ValueError(f"publish.encoder is true, but student {recipe.student.name} has no encoder to publish alone")
 
 
 def create_student(recipe: Recipe) -> students.Student:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from difflib import get_close_matches
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,17 @@ def resolve(name: str) -> type[Student]:
 
 
 def create(name: str, *, width: int, classes: int = 1, **options: Any) -> Student:  # noqa: ANN401
-    """A fresh student with random weights; `options` are further arguments of its class."""
-    return resolve(name)(width=width, classes=classes, **options)
+    """A fresh student with random weights; `options` are further arguments of its class.
+
+    Raises:
+        ValueError: the name is not known, or the class does not take these arguments.
+    """
+    kind = resolve(name)
+    try:
+        return kind(width=width, classes=classes, **options)
+    except TypeError as error:
+        known = ", ".join(signature(kind).parameters)
+        raise ValueError(f"student {name!r} does not take what is given ({error}); it takes {known}") from error
 
 
 def load(source: str | Path) -> Student:
@@ -53,7 +63,7 @@ def load(source: str | Path) -> Student:
         FileNotFoundError: a folder without `config.json`.
         ValueError: the student named there is not known.
     """
-    folder = Path(source)
+    folder = Path(source).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"expected a published student with config.json in {folder}, found none")
@@ -62,4 +72,7 @@ def load(source: str | Path) -> Student:
         from huggingface_hub import hf_hub_download
 
         config = json.loads(Path(hf_hub_download(str(source), "config.json")).read_text(encoding="utf-8"))
-    return resolve(config["student"]).from_pretrained(str(source)).eval()
+    if "student" not in config:
+        raise ValueError(f"{source} is no student that Bandpass published: its config.json names no student")
+    place = str(folder) if folder.is_dir() else str(source)
+    return resolve(config["student"]).from_pretrained(place).eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ CONTENT_AT_FIRST = 0.5  # factor on the initial query and key weights
 GLOBAL_EVERY = 3  # blocks: the others attend within windows of half the grid's side, as SAM's do
 
 
-def start_as_convolution(model: SamVisionModel) -> None:
+def start_as_convolution(model: Any) -> None:  # noqa: ANN401
     """Lets every head begin by looking at one neighbouring cell, so that a block begins as a convolution.
 
     Cordonnier et al., "On the relationship between self-attention and convolutional layers", 2020: attention by
@@ -118,6 +118,13 @@ class SamViT(Student):
         neck: int = 64,
     ) -> None:
         super().__init__()
+        if width % HEAD or width <= 0:
+            raise ValueError(f"sam_vit has a width of {width}, but it must be a multiple of {HEAD}")
+        if patch & (patch - 1) or image_size % (2 * patch):
+            raise ValueError(
+                f"sam_vit has patch {patch} and image_size {image_size}, but patch must be a power of two, and "
+                "image_size an even number of patches"
+            )
         self.channels, self.strides, self.classes = (neck,), (patch,), classes
         self.encoder = Trunk(width=width, depth=depth, image_size=image_size, patch=patch, neck=neck)
         self.decoder = Decoder(neck, patch.bit_length() - 1)

@@ -36,7 +36,9 @@ def test_no_gain_is_no_evidence():
 
 
 def test_one_seed_is_never_evidence():
-    assert compared(0.2, 0.01, seeds=1).rows[1].verdict == UNDECIDED
+    row = compared(0.2, 0.01, seeds=1).rows[1]
+    assert row.verdict == UNDECIDED
+    assert row.seed_interval is None
 
 
 def test_both_intervals_must_agree():
@@ -54,6 +56,13 @@ def test_images_are_paired_by_key_not_by_position():
     scores["taught", "unet", 1] = scores["taught", "unet", 1][::-1]
     comparison = compare_scores(scores, seconds=dict.fromkeys(scores, 1.0), steps={10}, resamples=200)
     assert comparison.rows[1].image_interval == pytest.approx((0.05, 0.05), abs=1e-9)
+
+
+def test_arms_that_were_scored_on_other_images_are_refused():
+    scores = scores_of(0.05, 0.0)
+    scores["taught", "unet", 1] = [Score("d", s.stem, f"x{s.key}", s.dice, s.iou) for s in scores["taught", "unet", 1]]
+    with pytest.raises(ValueError, match="arm 'taught' was scored on other images of d"):
+        compare_scores(scores, seconds=dict.fromkeys(scores, 1.0), steps={10}, resamples=200)
 
 
 def test_table_and_plot_show_every_arm(tmp_path):

@@ -292,7 +292,7 @@ def test_places_of_this_machine_are_not_published(tmp_path):
 
 
 def test_a_hub_id_is_public():
-    stages = {"semantic": {"epochs": 1}}
+    stages = {"semantic": {"epochs": 1, "losses": {"segment": 1.0}}}
     recipe = build_recipe({"stages": stages, "teachers": {"sam": {"weights": "facebook/sam-vit-base"}}})
     assert isinstance(recipe, Recipe)
     assert public_recipe(recipe).teachers["sam"].weights == "facebook/sam-vit-base"

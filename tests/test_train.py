@@ -218,6 +218,8 @@ def test_a_grid_too_coarse_for_the_high_band_is_refused(features):
     recipe = replace(recipe_of(features), image_size=32)
     with pytest.raises(ValueError, match=r"imitate\.high asks for stride 8, a grid of 4x4 cells"):
         plan_targets(recipe, {"drawn": cache.open(features)}, create("unet", width=2))
+    semantic = replace(recipe, stages={"semantic": recipe.stages["semantic"]})
+    assert {t.band for t in plan_targets(semantic, {"drawn": cache.open(features)}, create("unet", width=2))} == {"low"}
 
 
 def test_a_stride_the_student_has_not_is_refused(features):

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from distill.data.images import Source, as_levels, as_rgb, decode
+from distill.files import write_text
 
 logger = logging.getLogger("bandpass")
 
@@ -68,11 +69,8 @@ class Memo:
         """Writes the memo if this scan saw anything new."""
         if not self.changed:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         stored = {"version": VERSION, "files": self.files, "contents": self.contents}
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(stored, separators=(",", ":"), ensure_ascii=False), encoding="utf-8")
-        temporary.replace(self.path)
+        write_text(self.path, json.dumps(stored, separators=(",", ":"), ensure_ascii=False))
 
     def find(self, kind: Kind, source: Source, stamp: Stamp | None) -> Facts | None:
         """The facts of a file that has not changed since it was looked at."""
