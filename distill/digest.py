@@ -57,7 +57,7 @@ def digest_features(teacher: TeacherRecipe, *, fidelity: float, calibration: lis
         calibration: keys of the images on which the code's statistics are fitted.
     """
     asked = dataclasses.asdict(teacher)
-    for place in ("weights", "cache", "batch_size"):
+    for place in ("weights", "cache", "batch_size", "licence"):
         asked.pop(place)
     return digest_of([asked, fingerprint(teacher.weights), fidelity, sorted(calibration)])
 

@@ -173,7 +173,7 @@ def create_cache(job: Job, name: str, teacher: Any) -> int:  # noqa: ANN401
         spec=teacher.spec,
         codecs=calibrate(job, teacher, recipe),
         identity=teacher.identity,
-        licence=teacher.licence,
+        licence=recipe.licence or teacher.licence,
         fidelity=job.recipe.cache.fidelity,
         batch_size=recipe.batch_size,
         views=tuple(recipe.views),

@@ -100,6 +100,7 @@ class TeacherRecipe:
     strides: list[int] = setting([], "timm: strides of the feature maps to keep; empty: 16")
     image_size: int | None = setting(None, "side of the square the teacher sees, in pixels; empty: its own")
     views: list[str] = setting(list(VIEWS), "views of each image that the teacher is shown")
+    licence: str | None = setting(None, "licence of the weights, where they do not say it themselves")
     cache: str | None = setting(None, "folder of a finished cache: trains from it without the teacher's weights")
     batch_size: int = setting(8, "images in one forward pass")
 

@@ -98,9 +98,9 @@ def run(recipe: Recipe) -> dict[str, Any]:
     quieten(lead)
     if recipe.trackers:
         job.accelerator.init_trackers("bandpass", config={"run": job.folder.name})
+    check(job)
     for line in introduction(job):
         logger.info(line)
-    check(job)
     metrics: dict[str, Any] = {}
     verbs: dict[str, Callable[[Job], Any]] = {
         "extract": extract,
@@ -148,6 +148,7 @@ def start_logging() -> None:
 def quieten(lead: bool) -> None:
     """Only rank 0 speaks, and libraries keep their advice to themselves."""
     logger.setLevel(logging.INFO if lead else logging.ERROR)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(torch|transformers|timm|onnxscript|huggingface_hub)\b.*")
 
 

@@ -32,6 +32,7 @@ from distill.schedule import Span, learning_rate_at, spans_of
 
 CHECKPOINT_EVERY_SECONDS = 60.0
 LOG_EVERY_STEPS = 25
+EXAMPLE_WEIGHTS = {"sam": "facebook/sam-vit-base", "timm": "timm/tf_efficientnet_b0.in1k"}
 SEED_STRIDE = 1_000_003  # between the streams of two steps, so that those of two seeds do not meet
 
 logger = logging.getLogger("bandpass")
@@ -308,6 +309,12 @@ def check(job: Job) -> None:
         ValueError: the student cannot be made, or does not fit what the recipe asks of it.
     """
     recipe, processes = job.recipe, job.accelerator.num_processes
+    for name, teacher in recipe.teachers.items() if recipe.imitates else ():
+        if teacher.weights is None and teacher.cache is None:
+            raise ValueError(
+                f"teachers.{name}.weights is not given; give a file, a folder or a hub id, for example "
+                f"teachers.{name}.weights={EXAMPLE_WEIGHTS.get(teacher.adapter, 'FILE')}, or teachers.{name}.cache=DIR"
+            )
     if recipe.optimiser.batch_size % processes:
         raise ValueError(
             f"optimiser.batch_size is {recipe.optimiser.batch_size}, but must be a multiple of the {processes} "
