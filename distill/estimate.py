@@ -12,10 +12,10 @@ from distill.data.loader import Batches
 from distill.distiller import check_grids
 from distill.extract import load_teacher, wanted_records
 from distill.job import Job, open_job
+from distill.prepare import check, create_student
 from distill.progress import clock
 from distill.recipe import Recipe
 from distill.schedule import spans_of
-from distill.train import check, create_student
 
 PROBED = 4  # images that the teacher looks at
 STEPS = 3  # training steps that are timed

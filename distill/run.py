@@ -89,8 +89,9 @@ def run(recipe: Recipe) -> dict[str, Any]:
     from distill.extract import extract
     from distill.introduction import conclusion, introduction
     from distill.job import open_job
+    from distill.prepare import check
     from distill.publish import publish
-    from distill.train import check, train
+    from distill.train import train
 
     use_all_cores()
     job = open_job(recipe)

@@ -24,6 +24,7 @@ from distill.data.augment import FULL_BOX, draw, generator_for
 from distill.data.loader import Batches, TrainingSet, loader
 from distill.distiller import plan_targets
 from distill.job import Job
+from distill.prepare import create_student, open_caches
 from distill.recipe import (
     AugmentRecipe,
     EvaluateRecipe,
@@ -34,7 +35,7 @@ from distill.recipe import (
     TeacherRecipe,
 )
 from distill.schedule import learning_rate_at, spans_of
-from distill.train import create_student, open_caches, set_frozen, train
+from distill.train import set_frozen, train
 from students import create
 
 training = import_module("distill.train")  # the module: the package has a function of that name
