@@ -13,6 +13,10 @@ from students.base import MEAN, STD, Student
 
 STUDENTS = {
     "unet": "students.unet:UNet",
+    "unetpp": "students.unetpp:UNetPlusPlus",
+    "microaunet": "students.microaunet:MicroAUNet",
+    "malunet": "students.malunet:MALUNet",
+    "scrnet": "students.scrnet:SCRNet",
     "sam_vit": "students.sam_vit:SamViT",
 }
 

@@ -11,6 +11,7 @@ from students import STUDENTS, create
 
 OPTIONS = {"sam_vit": {"width": 32, "depth": 2, "image_size": 64, "patch": 8, "neck": 8}}
 FIXED_SIZE = {"sam_vit"}
+SIZES = {"microaunet": 128}  # the smallest it takes, where 64 is too small
 NAMES = tuple(STUDENTS)
 
 
@@ -19,11 +20,16 @@ def build(name: str, classes: int = 1) -> students.Student:
     return create(name, **{"width": 4, "classes": classes, **OPTIONS.get(name, {})}).eval()
 
 
+def pictures(name: str, batch: int) -> torch.Tensor:
+    side = SIZES.get(name, 64)
+    return torch.randn(batch, 3, side, side)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("classes", [1, 3])
 def test_logits_have_the_size_of_the_image(name, classes):
-    student = build(name, classes)
-    sizes = [(64, 64)] if name in FIXED_SIZE else [(64, 64), (45, 70), (33, 31)]
+    student, side = build(name, classes), SIZES.get(name, 64)
+    sizes = [(side, side)] if name in FIXED_SIZE else [(side, side), (side - 19, side + 6), (side - 31, side - 30)]
     for size in sizes:
         assert student(torch.randn(2, 3, *size)).shape == (2, classes, *size)
 
@@ -31,16 +37,17 @@ def test_logits_have_the_size_of_the_image(name, classes):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_declared_pyramid_is_true(name):
     student = build(name)
-    maps = student.features(torch.randn(1, 3, 64, 64))
+    images = pictures(name, 1)
+    maps = student.features(images)
     assert len(maps) == len(student.channels) == len(student.strides)
     for feature, channels, stride in zip(maps, student.channels, student.strides, strict=True):
-        assert feature.shape == (1, channels, 64 // stride, 64 // stride)
+        assert feature.shape == (1, channels, images.shape[-2] // stride, images.shape[-1] // stride)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_gets_a_gradient_and_belongs_to_a_part_that_can_be_frozen(name):
     student = build(name).train()
-    student(torch.randn(2, 3, 64, 64)).square().mean().backward()
+    student(pictures(name, 2)).square().mean().backward()
     assert all(p.grad is not None for p in student.parameters())
     parts = [p for part in (student.encoder, student.decoder, student.head) for p in part.parameters()]
     assert {id(p) for p in parts} == {id(p) for p in student.parameters()}
@@ -51,21 +58,22 @@ def test_a_saved_student_loads_in_one_line_with_equal_output(name, tmp_path):
     student = build(name)
     options = {"width": 4, "classes": 1, **OPTIONS.get(name, {})}
     student.save_pretrained(tmp_path, config={**options, "student": name})
-    images = torch.randn(1, 3, 64, 64)
+    images = pictures(name, 1)
     assert torch.equal(students.load(tmp_path)(images), student(images))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_channels_last_changes_nothing(name):
-    student, images = build(name), torch.randn(2, 3, 64, 64)
+    # in float64: a group norm over a map that is all but constant multiplies rounding by 300, whatever the layout
+    student, images = build(name).double(), pictures(name, 2).double()
     expected = student(images)
     found = student.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last))
-    assert (found - expected).abs().max() < 1e-4
+    assert (found - expected).abs().max() < 1e-7
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_of_one_equals_its_part_of_a_larger_batch(name):
-    student, images = build(name), torch.randn(3, 3, 64, 64)
+    student, images = build(name), pictures(name, 3)
     assert (student(images)[1:2] - student(images[1:2])).abs().max() < 1e-5
 
 
