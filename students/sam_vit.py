@@ -142,5 +142,8 @@ class SamViT(Student):
         """Writes trunk and neck in float16 as a transformers folder that `weights=FOLDER` of the sam teacher reads."""
         import copy
 
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
         model = copy.deepcopy(self.encoder.model)
         model.half().save_pretrained(folder)
