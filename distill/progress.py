@@ -38,7 +38,8 @@ class Progress:
         """Moves on by `count` units; `note` is shown beside the bar."""
         self.done += count
         if self.bar is not None:
-            self.bar.set_postfix_str(note, refresh=False)
+            if note:
+                self.bar.set_postfix_str(note, refresh=False)
             self.bar.update(count)
         elif self.shown and (self.done >= self.total or time.monotonic() - self.said > LINE_EVERY_SECONDS):
             self.said = time.monotonic()

@@ -98,7 +98,11 @@ def run(recipe: Recipe) -> dict[str, Any]:
     lead = job.accelerator.is_main_process
     quieten(lead)
     if recipe.trackers:
-        job.accelerator.init_trackers("bandpass", config={"run": job.folder.name})
+        # TensorBoard makes a folder of the project's name; the others keep many runs in one project.
+        project = job.folder.name if recipe.trackers == ["tensorboard"] else "bandpass"
+        job.accelerator.init_trackers(
+            project, config={"run": job.folder.name}, init_kwargs={"wandb": {"name": job.folder.name}}
+        )
     check(job)
     for line in introduction(job):
         logger.info(line)
