@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cache.codec import Codec as Codec
     from cache.files import lock as lock
     from cache.reader import Cache as Cache
+    from cache.reader import exists as exists
     from cache.reader import open as open
     from cache.store import create as create
     from cache.store import plan as plan
@@ -32,6 +33,7 @@ _PLACES = {
     "Cache": "cache.reader",
     "Codec": "cache.codec",
     "create": "cache.store",
+    "exists": "cache.reader",
     "fit": "cache.calibration",
     "lock": "cache.files",
     "open": "cache.reader",

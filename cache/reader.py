@@ -23,6 +23,11 @@ from cache.spec import FeatureSpec
 logger = logging.getLogger("bandpass")
 
 
+def exists(path: str | Path) -> bool:
+    """Whether a folder holds a cache, complete or not: its manifest is written before any shard."""
+    return (Path(path) / NAME).is_file()
+
+
 def open(path: str | Path, *, identity: Mapping[str, Any] | None = None) -> Cache:
     """Open a cache for reading. It sees the shards that are there now; open it again to see later ones.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
+import cache
 from distill import losses
 from distill.data.loader import Batches
 from distill.distiller import check_grids
@@ -40,12 +41,10 @@ def estimate(recipe: Recipe) -> str:
 
 def estimate_teacher(job: Job, name: str) -> Iterator[str]:
     """Records that are missing, what they will weigh and how long the teacher needs for them."""
-    import cache
-
     recipe, folder = job.recipe.teachers[name], job.caches[name]
     wanted = wanted_records(job, recipe)
     missing = len(wanted)
-    if (folder / "manifest.json").is_file():
+    if cache.exists(folder):
         missing = sum(len(run) for run in cache.plan(folder, wanted))
     yield f"teacher {name}: {len(wanted)} records ({', '.join(recipe.views)}), {missing} of them missing in {folder}"
     if not missing or recipe.cache:

@@ -129,14 +129,14 @@ def extract_teacher(job: Job, name: str, recipe: TeacherRecipe) -> int:
     with cache.lock(folder) if lead else nullcontext():
         if job.agree(lambda: is_complete(folder, wanted)):  # by the extraction that this one waited for
             return 0
-        if lead and is_cache(folder):
+        if lead and cache.exists(folder):
             for problem in cache.repair(folder):
                 logger.info("removed %s (%s); its images are extracted again", problem.file, problem.reason)
         began = time.monotonic()
         teacher = load_teacher(recipe).to(job.accelerator.device)
         check_grids(job.recipe, teacher.spec, teacher=name)
         calibrated = 0
-        if lead and not is_cache(folder):
+        if lead and not cache.exists(folder):
             calibrated = create_cache(job, name, teacher)
         job.accelerator.wait_for_everyone()
         runs = fill(job, name, teacher, wanted)
@@ -154,14 +154,9 @@ def extract_teacher(job: Job, name: str, recipe: TeacherRecipe) -> int:
     return sum(len(run) for run in runs) + calibrated
 
 
-def is_cache(folder: Path) -> bool:
-    """Whether a folder holds a cache, complete or not."""
-    return (folder / "manifest.json").is_file()
-
-
 def is_complete(folder: Path, wanted: Sequence[Record]) -> bool:
     """Whether a folder holds a cache with all `wanted` records."""
-    return is_cache(folder) and not cache.plan(folder, wanted)
+    return cache.exists(folder) and not cache.plan(folder, wanted)
 
 
 def create_cache(job: Job, name: str, teacher: Any) -> int:  # noqa: ANN401

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cache
 from distill.data import open_data
 from distill.data.sample import Splits
 from distill.digest import digest_features, digest_file, digest_run
@@ -128,7 +129,7 @@ def digest_given(folder: Path, *, teacher: str) -> str:
     Raises:
         FileNotFoundError: there is no cache.
     """
-    if not (folder / "manifest.json").is_file():
+    if not cache.exists(folder):
         raise FileNotFoundError(f"teachers.{teacher}.cache={folder} holds no cache (no manifest.json)")
     return digest_file(folder / "manifest.json")
 

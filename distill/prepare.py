@@ -73,7 +73,7 @@ def open_caches(job: Job) -> dict[str, cache.Cache]:
     held_out = {sample.key for part in (job.splits.val, *job.splits.test.values()) for sample in part}
     for name, path in job.caches.items() if job.recipe.imitates else ():
         cure = "give another cache" if job.recipe.teachers[name].cache else "run do=extract first"
-        if not (path / "manifest.json").is_file():
+        if not cache.exists(path):
             raise FileNotFoundError(f"no features of teacher {name!r} at {path}; {cure}")
         opened[name] = cache.open(path)
         wanted = [(sample.key, view) for sample in job.splits.train for view in job.recipe.augment.views]

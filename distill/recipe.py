@@ -10,9 +10,10 @@ import copy
 from dataclasses import dataclass, field
 from typing import Any
 
+from cache.spec import VIEWS
+
 VERBS = ("extract", "train", "evaluate", "publish")
 PARTS = ("encoder", "decoder", "head")
-VIEWS = ("identity", "hflip", "vflip", "rot180")
 TASK_LOSSES = {"segment": "distill.losses:segment", "boundary": "distill.losses:boundary"}
 IMITATION_LOSSES = {"imitate_low": "distill.losses:imitate_low", "imitate_high": "distill.losses:imitate_high"}
 LOSSES = {**TASK_LOSSES, **IMITATION_LOSSES}  # a new term is a function and a line here

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-WHOLE = (0.0, 0.0, 1.0, 1.0)
+from cache.series import WHOLE, Box
+
 ROUNDING = 1e-9  # a box drawn as corner plus side may pass 1 by a rounding error
 
 
-def resize(images: Tensor, size: tuple[int, int], *, box: tuple[float, float, float, float] = WHOLE) -> Tensor:
+def resize(images: Tensor, size: tuple[int, int], *, box: Box = WHOLE) -> Tensor:
     """Samples a box of the images on a grid of `size`.
 
     Fastest where channels lie innermost in memory: `torch.from_numpy(image).permute(2, 0, 1)[None]` of an

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cache
+
 if TYPE_CHECKING:
     from distill.job import Job
 
@@ -58,9 +60,7 @@ def terms_of_teachers(job: Job) -> dict[str, Terms]:
         return {}
     found: dict[str, Terms] = {}
     for name, path in job.caches.items():
-        if (path / "manifest.json").is_file():
-            import cache
-
+        if cache.exists(path):
             opened = cache.open(path)
             model = opened.identity.get("model")
             title = f"{opened.identity['teacher']} {model}" if isinstance(model, str) else opened.identity["teacher"]

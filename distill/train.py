@@ -6,10 +6,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +24,10 @@ from distill.files import write_json, write_text
 from distill.grammar import dump_recipe
 from distill.job import Job, as_job
 from distill.journal import Journal
+from distill.objective import terms_of
 from distill.prepare import check, create_student, open_caches
 from distill.progress import Progress, clock
-from distill.recipe import LOSSES, PARTS, TASK_LOSSES, Recipe
+from distill.recipe import PARTS, Recipe
 from distill.schedule import Span, learning_rate_at, spans_of
 
 CHECKPOINT_EVERY_SECONDS = 60.0
@@ -208,33 +207,6 @@ def learn(course: Course, span: Span, step: int, batch: dict[str, Tensor]) -> di
     course.optimiser.step()
     course.optimiser.zero_grad()
     return {"loss": loss, **terms}
-
-
-def terms_of(
-    span: Span,
-    targets: tuple[Target, ...],
-    *,
-    logits: Tensor,
-    projected: dict[str, Tensor],
-    batch: dict[str, Tensor],
-) -> dict[str, Tensor]:
-    """Every term of a stage, unweighted; an imitation term is the mean over its targets."""
-    terms: dict[str, Tensor] = {}
-    for name in span.terms:
-        term = loss_function(name)
-        if name in TASK_LOSSES:
-            terms[name] = term(logits, batch["mask"])
-        else:
-            asked = [target for target in targets if target.term == name]
-            parts = [term(projected[t.name], batch[t.name], deviation=t.deviation) for t in asked]
-            terms[name] = torch.stack(parts).mean()
-    return terms
-
-
-def loss_function(name: str) -> Callable[..., Tensor]:
-    """The function of a term, by the registry `distill.recipe.LOSSES`."""
-    module, _, attribute = LOSSES[name].partition(":")
-    return getattr(import_module(module), attribute)
 
 
 def say_terms(course: Course, span: Span, means: dict[str, float]) -> str:

@@ -17,10 +17,11 @@ from safetensors.torch import load_file
 from small_job import disc_splits
 
 import cache
+from cache.series import WHOLE
 from cache.spec import FeatureSpec, MapSpec
 from distill import losses
 from distill.checkpoint import load_checkpoint, save_checkpoint
-from distill.data.augment import FULL_BOX, draw, generator_for
+from distill.data.augment import draw, generator_for
 from distill.data.loader import Batches, TrainingSet, loader
 from distill.distiller import plan_targets
 from distill.job import Job
@@ -195,7 +196,7 @@ def test_a_sample_is_augmented_by_its_name_and_nothing_else():
 def test_boxes_stay_inside_and_some_images_are_seen_whole():
     boxes = [draw(AugmentRecipe(scale=0.3), generator_for(0, e, "k")).box for e in range(400)]
     assert all(0 <= b[0] < b[2] <= 1 + 1e-9 and 0 <= b[1] < b[3] <= 1 + 1e-9 for b in boxes)
-    whole = np.mean([box == FULL_BOX for box in boxes])
+    whole = np.mean([box == WHOLE for box in boxes])
     assert 0.12 < whole < 0.28
     assert min(b[2] - b[0] for b in boxes) < 0.4
 

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from cache.series import WHOLE, Box
 from distill.recipe import AugmentRecipe
 
-Box = tuple[float, float, float, float]  # y0, x0, y1, x1 as fractions of the image
-FULL_BOX: Box = (0.0, 0.0, 1.0, 1.0)
 LARGEST_ASPECT = 1.25  # of a crop's sides, relative to the image's own
 HUE_SHARE = 0.1  # of the colour strength: hue carries more than brightness
 FULL_IMAGE_CHANCE = 0.2  # so that training also sees images as they will be seen at test time
@@ -55,7 +54,7 @@ def draw_box(scale: float, random: np.random.Generator) -> Box:
     side, stretch = random.uniform(scale, 1), random.uniform(-0.5, 0.5)
     position = random.random(2)
     if whole or scale == 1:
-        return FULL_BOX
+        return WHOLE
     height = min(1.0, side * LARGEST_ASPECT**stretch)
     width = min(1.0, side / LARGEST_ASPECT**stretch)
     top, left = position * (1 - height, 1 - width)

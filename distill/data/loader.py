@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cache import Cache
+from cache.series import WHOLE, Box
 from cache.spec import flip
-from distill.data.augment import FULL_BOX, Box, colour, draw, generator_for, to_tensor
+from distill.data.augment import colour, draw, generator_for, to_tensor
 from distill.data.sample import Sample
 from distill.recipe import Recipe
 from distill.resize import resize
@@ -111,17 +112,17 @@ class TrainingSet(Dataset):
 
 def resize_image(image: np.ndarray, size: tuple[int, int], box: Box) -> Tensor:
     """A box of an image (H, W, 3) as float32 (3, *size), in its own units."""
-    if image.shape[:2] == size and box == FULL_BOX:
+    if image.shape[:2] == size and box == WHOLE:
         return to_tensor(image)[0].float()
     return resize(to_tensor(image), size, box=box)[0]
 
 
-def resize_mask(mask: np.ndarray, size: tuple[int, int], box: Box = FULL_BOX) -> np.ndarray:
+def resize_mask(mask: np.ndarray, size: tuple[int, int], box: Box = WHOLE) -> np.ndarray:
     """A mask (H, W) of class numbers at another size: each class is resized as an image, the largest share wins."""
     classes = np.unique(mask)
     if len(classes) == 1:
         return np.full(size, classes[0], dtype=np.uint8)
-    if mask.shape == size and box == FULL_BOX:
+    if mask.shape == size and box == WHOLE:
         return np.ascontiguousarray(mask)
     planes = torch.from_numpy(np.stack([mask == value for value in classes[1:]])).float()[None]
     shares = resize(planes, size, box=box)[0].numpy()

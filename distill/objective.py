@@ -1,0 +1,40 @@
+"""What a training step minimises: every term of a stage, found in the registry of losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+import torch
+from torch import Tensor
+
+from distill.distiller import Target
+from distill.recipe import LOSSES, TASK_LOSSES
+from distill.schedule import Span
+
+
+def terms_of(
+    span: Span,
+    targets: tuple[Target, ...],
+    *,
+    logits: Tensor,
+    projected: dict[str, Tensor],
+    batch: dict[str, Tensor],
+) -> dict[str, Tensor]:
+    """Every term of a stage, unweighted; an imitation term is the mean over its targets."""
+    terms: dict[str, Tensor] = {}
+    for name in span.terms:
+        term = loss_function(name)
+        if name in TASK_LOSSES:
+            terms[name] = term(logits, batch["mask"])
+        else:
+            asked = [target for target in targets if target.term == name]
+            parts = [term(projected[t.name], batch[t.name], deviation=t.deviation) for t in asked]
+            terms[name] = torch.stack(parts).mean()
+    return terms
+
+
+def loss_function(name: str) -> Callable[..., Tensor]:
+    """The function of a term, by the registry `distill.recipe.LOSSES`."""
+    module, _, attribute = LOSSES[name].partition(":")
+    return getattr(import_module(module), attribute)
