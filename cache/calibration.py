@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cache.codec import Codec
-from cache.quality import cell_cosine
+from cache.quality import fidelity as judged
 from cache.quantise import DEAD_ZONE, coded, quantise, shifts
 from cache.series import dct, series
 
@@ -127,7 +127,8 @@ class _HeldOut:
             integers = quantise(coefficients[used] / step, DEAD_ZONE) * kept[used]
             decoded = series((integers + integers.sign() * beyond) * step, (components.shape[1], components.shape[2]))
             products = (components[used] * decoded).sum(0)
-            cosines.append(cell_cosine(products, components.norm(dim=0), decoded.norm(dim=0)).item())
+            norms, channels = components.norm(dim=0), components.shape[0]
+            cosines.append(judged(products, norms, decoded.norm(dim=0), channels=channels).item())
         return np.array(cosines)
 
 

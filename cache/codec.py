@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cache.entropy import coder
-from cache.quality import cell_cosine
+from cache.quality import fidelity as judged
 from cache.quantise import Band, coded
 from cache.series import WHOLE, Box, Grid, cutoff, dct, held, series
 
@@ -191,7 +191,7 @@ class Codec:
         return series(self.coefficients(code, band), self.grid, box=box, grid=grid)
 
     def fidelity(self, features: Tensor, codes: Sequence[Mapping[str, bytes]]) -> float:
-        """The mean cosine of each cell of raw maps (N, C, h, w) against their decoded codes.
+        """The mean cosine of each cell of raw maps (N, C, h, w) against their decoded codes; of whole maps if C = 1.
 
         It is taken over all channels, centred and scaled: components that are not kept count as lost.
         """
@@ -200,7 +200,8 @@ class Codec:
             normal = self._normalise(feature).cpu()
             decoded = self.decode(code)
             products = (self._project(normal) * decoded).sum(0)
-            cosines.append(cell_cosine(products, normal.norm(dim=0) * self.gain, decoded.norm(dim=0)).item())
+            norms = normal.norm(dim=0) * self.gain
+            cosines.append(judged(products, norms, decoded.norm(dim=0), channels=len(self.mean)).item())
         return sum(cosines) / len(cosines)
 
     def to_bytes(self) -> bytes:

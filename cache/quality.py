@@ -16,6 +16,19 @@ def cosine(features: Tensor, decoded: Tensor) -> Tensor:
     return cell_cosine((features * decoded).sum(-3), features.norm(dim=-3), decoded.norm(dim=-3))
 
 
+def fidelity(products: Tensor, norms: Tensor, decoded_norms: Tensor, *, channels: int) -> Tensor:
+    """The cosine by which a code is judged: of each cell, averaged over cells (`cell_cosine`).
+
+    A map of one channel has no direction in a cell, only a sign; there it is the cosine of the whole map.
+    """
+    if channels > 1:
+        return cell_cosine(products, norms, decoded_norms)
+    scale = norms.square().sum((-2, -1)).sqrt() * decoded_norms.square().sum((-2, -1)).sqrt()
+    flat = (norms == 0).all() & (decoded_norms == 0).all()
+    whole = products.sum((-2, -1)) / scale.clamp_min(torch.finfo(scale.dtype).tiny)
+    return torch.where(flat, torch.ones_like(whole), whole)
+
+
 def cell_cosine(products: Tensor, norms: Tensor, decoded_norms: Tensor) -> Tensor:
     """The mean over cells (..., h, w) of products / (norms * decoded_norms), with the rule of `cosine` for zeros."""
     scale = norms * decoded_norms

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,20 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, *, metadata: dict[str, 
     write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata))
 
 
-def save_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Model, optimiser and `state` (JSON-able: step, best figure, scaler) in one file, which replaces the last."""
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+def save_checkpoint(
+    path: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer, state: dict[str, Any]
+) -> None:
+    """Modules by name, optimiser and `state` (JSON-able: step, best figure, scaler) in one file, replacing the last."""
+    tensors = {
+        f"{kind}.{name}": tensor for kind, module in modules.items() for name, tensor in module.state_dict().items()
+    }
     for index, slots in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
     save_tensors(tensors, path, metadata={STATE: json.dumps(state, sort_keys=True)})
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """Puts model and optimiser back where `save_checkpoint` saw them and returns the state.
+def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """Puts modules and optimiser back where `save_checkpoint` saw them and returns the state.
 
     Raises:
         ValueError: the file cannot be read, with what to do.
@@ -41,11 +46,15 @@ def load_checkpoint(path: Path, model: nn.Module, optimiser: torch.optim.Optimiz
         tensors = load_file(path)
     except Exception as error:
         raise ValueError(f"cannot read the checkpoint {path} ({error}); delete it to train from the start") from error
-    model.load_state_dict({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
-    slots: dict[int, dict[str, Tensor]] = {}
+    parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        if name.startswith("optimiser."):
-            _, index, slot = name.split(".")
-            slots.setdefault(int(index), {})[slot] = tensor
+        kind, _, rest = name.partition(".")
+        parts.setdefault(kind, {})[rest] = tensor
+    for kind, module in modules.items():
+        module.load_state_dict(parts.get(kind, {}))
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in parts.get("optimiser", {}).items():
+        index, _, slot = name.partition(".")
+        slots.setdefault(int(index), {})[slot] = tensor
     optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
     return state

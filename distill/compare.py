@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,11 @@ from distill.extract import extract
 from distill.files import write_json, write_text
 from distill.grammar import build_recipe, dump_recipe, parse_overrides, read_recipe
 from distill.job import Job, open_job, start_accelerator
+from distill.prepare import check
 from distill.progress import clock
 from distill.recipe import Recipe
 from distill.run import usable_cores
+from distill.schedule import spans_of
 
 TAIL_LINES = 5  # of a failed run's output, in the error
 
@@ -33,21 +35,51 @@ logger = logging.getLogger("bandpass")
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a comparison: an arm, a student, a seed."""
+    """One run of a comparison: an arm, a student, a seed, perhaps a setting that is tried."""
 
     arm: str
     student: str
     seed: int
     job: Job
+    setting: str = ""
 
     @property
     def title(self) -> str:
-        """`taught unet seed 0`."""
-        return f"{self.arm} {self.student} seed {self.seed}"
+        """`taught unet seed 0`, and the setting in brackets."""
+        return f"{self.arm} {self.student} seed {self.seed}" + (f" ({self.setting})" if self.setting else "")
+
+    @property
+    def steps(self) -> int:
+        """Steps of training."""
+        splits = self.job.splits
+        return spans_of(self.job.recipe, labelled=len(splits.train), unlabelled=len(splits.unlabelled))[-1].stop
 
 
-def trials_of(recipe: Recipe, *, students: Sequence[str], seeds: Sequence[int]) -> list[Trial]:
+Settings = dict[tuple[str, str], str]  # arm, student -> name of the setting that was chosen for it
+
+
+def choose_arms(recipe: Recipe, names: Sequence[str] | None) -> Recipe:
+    """The recipe with the named arms only, in the order given.
+
+    Raises:
+        ValueError: the recipe has no such arm.
+    """
+    for name in names or ():
+        if name not in recipe.arms:
+            raise ValueError(f"the recipe has no arm {name!r}; choose from {', '.join(recipe.arms)}")
+    return replace(recipe, arms={name: recipe.arms[name] for name in names}) if names else recipe
+
+
+def trials_of(
+    recipe: Recipe, *, students: Sequence[str], seeds: Sequence[int], settings: Settings | None = None
+) -> list[Trial]:
     """Every run of a comparison, seeds outermost so that what is finished first can be compared.
+
+    Args:
+        recipe: with its arms.
+        students: names of students.
+        seeds: of weights, data order and augmentation.
+        settings: those chosen of `recipe.trials`; where not given, every arm with every one of them.
 
     Raises:
         ValueError: the recipe has fewer than two arms, or an arm changes what must be equal.
@@ -57,21 +89,38 @@ def trials_of(recipe: Recipe, *, students: Sequence[str], seeds: Sequence[int]) 
     accelerator = start_accelerator(recipe)
     if accelerator.num_processes > 1:
         raise ValueError("start compare without a launcher; jobs=N runs N of its trainings at once")
-    base = {**dataclasses.asdict(recipe), "do": ["train", "evaluate"], "arms": {}}
-    trials = []
+    base = {**dataclasses.asdict(recipe), "do": ["train", "evaluate"], "arms": {}, "trials": {}}
+    trials: list[Trial] = []
     for seed in dict.fromkeys(seeds):
         for student in students:
             for arm, overrides in recipe.arms.items():
-                layer = {"seed": seed, "student": {"name": student}}
-                own = build_recipe(base, layer, overrides or {})
-                trials.append(Trial(arm, student, seed, open_job(own, accelerator=accelerator)))
-                epochs = [sum(s.epochs for s in r.stages.values()) for r in (recipe, own)]
-                if epochs[0] != epochs[1] or recipe.optimiser.batch_size != own.optimiser.batch_size:
-                    raise ValueError(
-                        f"arm {arm!r} trains {epochs[1]} epochs of batch {own.optimiser.batch_size}, but the recipe "
-                        f"{epochs[0]} of {recipe.optimiser.batch_size}; a fair comparison has equal steps"
-                    )
+                names = list(recipe.trials or [""]) if settings is None else [settings.get((arm, student), "")]
+                for name in names:
+                    layers = [
+                        {"seed": seed, "student": {"name": student}},
+                        overrides or {},
+                        recipe.trials.get(name, {}),
+                    ]
+                    own = build_recipe(base, *layers)
+                    if "encoder" in (overrides or {}).get("student", {}) and own.student.encoder is None:
+                        raise ValueError(f"arm {arm!r} has a pretrained encoder, but its student.encoder is empty")
+                    job = open_job(own, accelerator=accelerator)
+                    check(job)
+                    trials.append(Trial(arm, student, seed, job, name))
+                    require_fair(trials[0], trials[-1])
     return trials
+
+
+def require_fair(first: Trial, other: Trial) -> None:
+    """Raises ValueError unless two runs train for the same number of steps of the same size."""
+    batches = [trial.job.recipe.optimiser.batch_size for trial in (first, other)]
+    if first.steps != other.steps or batches[0] != batches[1]:
+        raise ValueError(
+            f"arm {other.arm!r} trains {other.steps} steps of {batches[1]} images, but arm {first.arm!r} {first.steps} "
+            f"of {batches[0]}; a fair comparison has equal steps"
+        )
+    if other.job.recipe.evaluate.patience:
+        raise ValueError("evaluate.patience ends a stage early, but a fair comparison has equal steps; set it to 0")
 
 
 def compare(
@@ -83,6 +132,9 @@ def compare(
     out: Path | None = None,
 ) -> Comparison:
     """Runs what is missing of a comparison, and says what it shows.
+
+    Where the recipe has `trials`, every arm first tries each of these settings with the first seed, and goes on with
+    the one of the best validation Dice; that run is also its run of the first seed.
 
     Args:
         recipe: with at least two `arms`; the first is the control.
@@ -96,29 +148,35 @@ def compare(
         RuntimeError: a run failed; the others are kept.
     """
     students = list(students or [recipe.student.name])
-    trials = trials_of(recipe, students=students, seeds=seeds)
+    tried = trials_of(recipe, students=students, seeds=seeds[:1])
     logger.info(
-        "comparing %d runs: arms %s; students %s; seeds %s",
-        len(trials),
+        "comparing arms %s; students %s; seeds %s%s",
         ", ".join(recipe.arms),
         ", ".join(students),
         ", ".join(map(str, seeds)),
+        f"; every arm tries {', '.join(recipe.trials)} with seed {seeds[0]}" if recipe.trials else "",
     )
-    forwards = sum(sum(extract(trial.job).values()) for trial in first_of_each_cache(trials))
+    forwards = sum(sum(extract(trial.job).values()) for trial in first_of_each_cache(tried))
+    tuning: dict[tuple[str, str], dict[str, float]] = {}
+    if recipe.trials:
+        run_missing(tried, jobs=jobs, verbs=("train",))
+        for trial in tried:
+            tuning.setdefault((trial.arm, trial.student), {})[trial.setting] = summary_of(trial)["validation_dice"]
+    chosen = {key: max(figures, key=figures.__getitem__) for key, figures in tuning.items()}
+    trials = trials_of(recipe, students=students, seeds=seeds, settings=chosen)
     run_missing(trials, jobs=jobs)
     scores = {
         (trial.arm, trial.student, trial.seed): read_predictions(trial.job.folder / "predictions.csv")
         for trial in trials
     }
-    summaries = {
-        (trial.arm, trial.student, trial.seed): json.loads((trial.job.folder / "train.json").read_text())
-        for trial in trials
-    }
+    summaries = {(trial.arm, trial.student, trial.seed): summary_of(trial) for trial in trials}
     comparison = compare_scores(
         scores,
         seconds={key: value["seconds"] for key, value in summaries.items()},
         steps={value["steps"] for value in summaries.values()},
         resamples=recipe.evaluate.bootstrap,
+        tuning=tuning,
+        networks={(trial.arm, trial.student): trial.job.recipe.student.name for trial in trials},
     )
     name = f"{recipe.name}-{digest_of([trial.job.folder.name for trial in trials])[:12]}"
     folder = out or Path(recipe.home).expanduser() / "compare" / name
@@ -126,28 +184,36 @@ def compare(
     return comparison
 
 
+def summary_of(trial: Trial) -> dict[str, Any]:
+    """The train.json of a finished run."""
+    return json.loads(trial.job.trained.read_text(encoding="utf-8"))
+
+
 def first_of_each_cache(trials: Sequence[Trial]) -> list[Trial]:
     """One trial for each set of caches that any trial learns from."""
     chosen: dict[tuple[Path, ...], Trial] = {}
     for trial in trials:
-        if trial.job.recipe.imitates:
+        if trial.job.caches:
             chosen.setdefault(tuple(trial.job.caches.values()), trial)
     return list(chosen.values())
 
 
-def run_missing(trials: Sequence[Trial], *, jobs: int) -> None:
-    """Runs the trials that have no predictions yet, `jobs` at a time, each in a process of its own.
+def run_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str] = ("train", "evaluate")) -> None:
+    """Runs the trials that `verbs` have not been done for yet, `jobs` at a time, each in a process of its own.
 
     Raises:
         RuntimeError: some failed; each is named with the end of its output.
     """
-    missing = [trial for trial in trials if not is_evaluated(trial.job)]
+    tested = "evaluate" in verbs
+    missing = [trial for trial in trials if not (is_evaluated(trial.job) if tested else trial.job.trained.is_file())]
     if len(missing) < len(trials):
         logger.info("%d of %d runs are there already", len(trials) - len(missing), len(trials))
     began = time.monotonic()
     failed: list[str] = []
     with ThreadPoolExecutor(jobs) as pool:
-        for done, (trial, error) in enumerate(pool.map(lambda t: (t, run_trial(t, jobs=jobs)), missing), start=1):
+        for done, (trial, error) in enumerate(
+            pool.map(lambda t: (t, run_trial(t, jobs=jobs, verbs=verbs)), missing), start=1
+        ):
             if error:
                 failed.append(f"{trial.title}: {error}")
             passed = time.monotonic() - began
@@ -165,7 +231,7 @@ def run_missing(trials: Sequence[Trial], *, jobs: int) -> None:
         )
 
 
-def run_trial(trial: Trial, *, jobs: int) -> str:
+def run_trial(trial: Trial, *, jobs: int, verbs: Sequence[str]) -> str:
     """Runs one trial in a process of its own; returns the end of its output if it failed, else nothing."""
     folder = trial.job.folder
     write_text(folder / "recipe.yaml", dump_recipe(trial.job.recipe))
@@ -173,7 +239,12 @@ def run_trial(trial: Trial, *, jobs: int) -> str:
     threads = max(1, usable_cores() // jobs)
     with output.open("a", encoding="utf-8") as stream:
         finished = subprocess.run(
-            [sys.executable, str(Path(__file__).with_name("run.py")), f"recipe={folder / 'recipe.yaml'}"],
+            [
+                sys.executable,
+                str(Path(__file__).with_name("run.py")),
+                f"recipe={folder / 'recipe.yaml'}",
+                f"do=[{','.join(verbs)}]",
+            ],
             env={**os.environ, "BANDPASS_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)},
             stdout=stream,
             stderr=stream,
@@ -197,17 +268,21 @@ def write(comparison: Comparison, folder: Path, *, title: str, forwards: int) ->
 
 
 def compare_command(words: Sequence[str], *, dry: bool) -> int:
-    """`distill compare recipe=NAME [students=X,Y] [seeds=0,1,2] [jobs=N] [out=DIR] [key=value ...]`."""
-    own = {"students", "seeds", "jobs", "out"}
+    """`distill compare recipe=NAME [arms=X,Y] [students=X,Y] [seeds=0,1,2] [jobs=N] [out=DIR] [key=value ...]`."""
+    own = {"arms", "students", "seeds", "jobs", "out"}
     mine = parse_overrides([word for word in words if word.partition("=")[0] in own])
     recipe = read_recipe([word for word in words if word.partition("=")[0] not in own])
+    arms = mine.get("arms")
+    recipe = choose_arms(recipe, [arms] if isinstance(arms, str) else arms)
     seeds = mine.get("seeds", [0, 1, 2])
     students = mine.get("students")
     chosen = [students] if isinstance(students, str) else students
     seeds = [seeds] if isinstance(seeds, int) else seeds
     if dry:
-        for trial in trials_of(recipe, students=chosen or [recipe.student.name], seeds=seeds):
-            logger.info("%s in %s", trial.title, trial.job.folder)
+        for trial in trials_of(recipe, students=chosen or [recipe.student.name], seeds=seeds[:1]):
+            logger.info("%s: %d steps in %s", trial.title, trial.steps, trial.job.folder)
+        for seed in seeds[1:]:
+            logger.info("then seed %d, an arm each%s", seed, " with its best setting" if recipe.trials else "")
         return 0
     out = mine.get("out")
     compare(recipe, students=chosen, seeds=seeds, jobs=int(mine.get("jobs", 1)), out=Path(out) if out else None)

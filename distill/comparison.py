@@ -31,6 +31,12 @@ class Row:
     image_interval: tuple[float, float] | None  # 95 %: seeds averaged per image, images bootstrapped
     seed_interval: tuple[float, float] | None  # 95 %: t-interval over the seeds' mean differences
     verdict: str
+    network: str = ""  # where an arm trains another one than the student compared
+
+    @property
+    def label(self) -> str:
+        """The arm, with its network in brackets where that is its own."""
+        return f"{self.arm} ({self.network})" if self.network not in ("", self.student) else self.arm
 
     @property
     def mean(self) -> float:
@@ -51,6 +57,7 @@ class Comparison:
     steps: tuple[int, ...]  # of training; more than one value would mean unequal arms
     rows: tuple[Row, ...]
     convention: str = CONVENTION
+    tuning: tuple[tuple[str, str, dict[str, float]], ...] = ()  # arm, student, setting -> validation Dice
 
 
 def t_interval(differences: Sequence[float]) -> tuple[float, float] | None:
@@ -89,7 +96,13 @@ def dice_matrix(scores: Mapping[Key, Sequence[Score]], dataset: str, arm: str, s
 
 
 def compare_scores(
-    scores: Mapping[Key, Sequence[Score]], *, seconds: Mapping[Key, float], steps: set[int], resamples: int
+    scores: Mapping[Key, Sequence[Score]],
+    *,
+    seconds: Mapping[Key, float],
+    steps: set[int],
+    resamples: int,
+    tuning: Mapping[tuple[str, str], dict[str, float]] | None = None,
+    networks: Mapping[tuple[str, str], str] | None = None,
 ) -> Comparison:
     """The rows of a comparison: each arm of each student on each data set against the first arm.
 
@@ -98,6 +111,8 @@ def compare_scores(
         seconds: of training.
         steps: that any run trained.
         resamples: of the bootstrap over images.
+        tuning: validation Dice of the settings that each arm and student tried.
+        networks: the network that each arm and student trained, where arms have their own.
     """
     arms = list(dict.fromkeys(arm for arm, _, _ in scores))
     students = list(dict.fromkeys(student for _, student, _ in scores))
@@ -116,9 +131,12 @@ def compare_scores(
                     "arm": arm,
                     "dice": tuple(dice.mean(axis=1).tolist()),
                     "seconds": spent,
+                    "network": (networks or {}).get((arm, student), ""),
                 }
                 rows.append(Row(**facts, **against(control, dice, resamples=resamples, first=arm == arms[0])))
-    return Comparison(tuple(sorted({seed for _, _, seed in scores})), tuple(sorted(steps)), tuple(rows))
+    tried = tuple((arm, student, figures) for (arm, student), figures in (tuning or {}).items())
+    seeds = tuple(sorted({seed for _, _, seed in scores}))
+    return Comparison(seeds, tuple(sorted(steps)), tuple(rows), tuning=tried)
 
 
 def against(control: np.ndarray, dice: np.ndarray, *, resamples: int, first: bool) -> dict[str, Any]:
@@ -153,11 +171,29 @@ def markdown(comparison: Comparison, *, title: str) -> str:
     for row in comparison.rows:
         difference = "" if row.difference is None else f"{100 * row.difference:+.1f}"
         lines.append(
-            f"| {row.dataset} ({row.images}) | {row.student} | {row.arm} | {row.mean:.3f} | {row.spread:.3f} "
+            f"| {row.dataset} ({row.images}) | {row.student} | {row.label} | {row.mean:.3f} | {row.spread:.3f} "
             f"| {difference} | {points(row.image_interval)} | {points(row.seed_interval)} | {row.verdict} "
             f"| {row.seconds:.0f} s |"
         )
-    return "\n".join([*lines, "", f"Dice {comparison.convention}.", ""])
+    return "\n".join([*lines, "", f"Dice {comparison.convention}.", "", *tuning_lines(comparison)])
+
+
+def tuning_lines(comparison: Comparison) -> list[str]:
+    """What every arm tried on validation and what was chosen, as lines; none where nothing was tried."""
+    if not comparison.tuning:
+        return []
+    settings = list(comparison.tuning[0][2])
+    lines = [
+        f"Validation Dice of what every arm tried with seed {comparison.seeds[0]}; the best, in bold, was taken:",
+        "",
+        f"| arm | student | {' | '.join(settings)} |",
+        f"| --- | --- |{' --- |' * len(settings)}",
+    ]
+    for arm, student, figures in comparison.tuning:
+        best = max(figures, key=figures.__getitem__)
+        cells = [f"**{figures[name]:.3f}**" if name == best else f"{figures[name]:.3f}" for name in settings]
+        lines.append(f"| {arm} | {student} | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def plot(comparison: Comparison, path: Path, *, title: str) -> None:
@@ -188,7 +224,7 @@ def plot(comparison: Comparison, path: Path, *, title: str) -> None:
                     textcoords="offset points",
                     ha="center",
                 )
-        axis.set_xticks(list(places), [row.arm for row in rows])
+        axis.set_xticks(list(places), [row.arm.replace("_", "\n") for row in rows])
         axis.set_xlim(-0.6, len(rows) - 0.4)
         axis.margins(y=0.2)
         axis.set_title(f"{panel[0]} ({rows[0].images}), {panel[1]}", fontsize=10)

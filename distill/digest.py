@@ -13,7 +13,26 @@ from typing import Any
 from distill.recipe import Recipe, TeacherRecipe
 
 # What does not change the trained weights, or is a place rather than a content, is no part of a run's identity.
-NOT_IDENTITY = ("home", "do", "workers", "trackers", "publish", "arms")
+NOT_IDENTITY = ("home", "do", "workers", "trackers", "publish", "arms", "trials")
+DEFAULTS = 1  # of the schema: to be raised when a default changes, so that old artefacts are not taken for new ones
+
+
+def essence(part: Any) -> Any:  # noqa: ANN401
+    """What a recipe (or a part of one) asks for beyond the defaults, as plain data, the order of names kept.
+
+    So a setting that a later version adds leaves the names of older artefacts as they are.
+    """
+    if isinstance(part, dict):
+        return [[name, essence(value)] for name, value in part.items()]
+    if not dataclasses.is_dataclass(part):
+        return part
+    asked = {}
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if value != default:
+            asked[field.name] = essence(value)
+    return asked
 
 
 def digest_of(value: Any) -> str:  # noqa: ANN401
@@ -48,37 +67,39 @@ def fingerprint(weights: str | None) -> str:
     return f"hub:{weights}"
 
 
-def digest_features(teacher: TeacherRecipe, *, fidelity: float, calibration: list[str]) -> str:
+def digest_features(teacher: TeacherRecipe, *, fidelity: float, calibration: list[str], source: str = "") -> str:
     """Names a teacher's cache: what looks, at how many pixels, in which views, coded how and fitted on what.
 
     Args:
         teacher: the teacher's part of the recipe.
         fidelity: the cosine the code was asked for.
         calibration: keys of the images on which the code's statistics are fitted.
+        source: the cache that a task teacher reads; nothing for one that looks at images.
     """
-    asked = dataclasses.asdict(teacher)
-    for place in ("weights", "cache", "batch_size", "licence"):
-        asked.pop(place)
-    return digest_of([asked, fingerprint(teacher.weights), fidelity, sorted(calibration)])
+    asked = essence(teacher)
+    for place in ("weights", "cache", "batch_size", "licence", "of"):
+        asked.pop(place, None)
+    content = [DEFAULTS, asked, fingerprint(teacher.weights), fidelity, sorted(calibration)]
+    return digest_of([*content, source] if source else content)
 
 
 def digest_run(recipe: Recipe, *, splits: str, caches: dict[str, str]) -> str:
-    """Names a run: the recipe without places, the images and masks of each split, the caches learned from.
+    """Names a run: what it asks for (not places, nor stages that do not run), the images and masks, the caches.
 
     Args:
         recipe: the resolved recipe.
         splits: `Splits.digest()`.
-        caches: digest of each teacher's cache; ignored where the recipe imitates nothing.
+        caches: what stands for each teacher's cache that the recipe consults.
     """
-    asked = dataclasses.asdict(recipe)
-    for place in NOT_IDENTITY:
-        asked.pop(place)
-    for place in ("root", "split", "memory_gb", "skip_bad"):
-        asked["data"].pop(place)
-    asked["evaluate"].pop("bootstrap")
-    asked.pop("teachers"), asked.pop("cache")
-    asked["student"]["init"] = fingerprint(recipe.student.init) if recipe.student.init else None
-    if not recipe.imitates:
-        asked.pop("imitate")
-        caches = {}
-    return digest_of([asked, splits, caches])
+    asked = essence(recipe)
+    for place in (*NOT_IDENTITY, "teachers", "cache", *(() if recipe.imitates else ("imitate",))):
+        asked.pop(place, None)
+    data = asked.get("data", {})
+    for place in ("root", "split", "memory_gb", "skip_bad", "unlabelled"):
+        data.pop(place, None)
+    asked.get("evaluate", {}).pop("bootstrap", None)
+    asked["stages"] = essence({name: stage for name, stage in recipe.stages.items() if stage.runs})
+    for place in ("init", "encoder"):
+        if weights := getattr(recipe.student, place):
+            asked["student"][place] = fingerprint(weights)
+    return digest_of([DEFAULTS, asked, splits, caches])

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 from cache import Cache, FeatureSpec, MapSpec
 from cache.series import cutoff
-from distill.recipe import Recipe
+from distill.recipe import BAND_OF, FEATURE_LOSSES, MASK_LOSSES, Recipe
 from students import Student
+
+MASK = "mask"  # the map that a task teacher's cache holds: its logits
 
 
 @dataclass(frozen=True)
 class Target:
-    """One thing to imitate: a band of a teacher's map, at one level of the student's pyramid."""
+    """One thing to imitate: a band of a teacher's map at one level of the student's pyramid, or its soft mask."""
 
     teacher: str
     map: str
-    band: str  # low or high
+    band: str  # low, high, or all of both; mask: a soft mask, imitated by the logits
     stride: int  # of the student's level
     grid: tuple[int, int]
     channels: int
@@ -29,11 +33,6 @@ class Target:
     def name(self) -> str:
         """Identifies the target in batches and logs: `sam/neck/low/16`."""
         return f"{self.teacher}/{self.map}/{self.band}/{self.stride}"
-
-    @property
-    def term(self) -> str:
-        """The loss term that asks for it."""
-        return f"imitate_{self.band}"
 
 
 def check_strides(recipe: Recipe, student: Student) -> None:
@@ -69,8 +68,8 @@ def check_grids(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:
 
 
 def bands_of(recipe: Recipe) -> list[str]:
-    """The bands that any stage imitates."""
-    return [band for band in ("low", "high") if f"imitate_{band}" in recipe.terms]
+    """The bands of features that any stage imitates."""
+    return list(dict.fromkeys(BAND_OF[term] for term in FEATURE_LOSSES if term in recipe.terms))
 
 
 def nearest_map(spec: FeatureSpec, grid: tuple[int, int]) -> MapSpec:
@@ -84,47 +83,84 @@ def nearest_map(spec: FeatureSpec, grid: tuple[int, int]) -> MapSpec:
     return min(spec.maps, key=distance)
 
 
-def plan_targets(recipe: Recipe, caches: Mapping[str, Cache], student: Student) -> tuple[Target, ...]:
+def plan_targets(recipe: Recipe, caches: Mapping[str, Cache], student: nn.Module) -> tuple[Target, ...]:
     """What the recipe asks the student to imitate, from caches that are open.
 
     Raises:
         ValueError: the student's levels or the teacher's maps do not allow it, or a band of the code is empty.
     """
-    check_strides(recipe, student)
-    targets = []
+    targets: list[Target] = []
     for teacher, store in caches.items():
-        check_grids(recipe, store.spec, teacher=teacher)
-        for band in bands_of(recipe):
-            for stride in getattr(recipe.imitate, band):
-                grid = (recipe.image_size // stride,) * 2
-                name = nearest_map(store.spec, grid).name
-                codec = store.codecs[name]
-                deviation = codec.band_deviation[band]
-                if deviation == 0:
-                    raise ValueError(
-                        f"the {band} band of {teacher}/{name} is empty at fidelity {store.fidelity}; set "
-                        f"stages.NAME.losses.imitate_{band}=0, or ask for a higher cache.fidelity"
-                    )
-                targets.append(Target(teacher, name, band, stride, grid, codec.components, deviation))
+        if MASK in store.spec.names:
+            if MASK_LOSSES.keys() & recipe.terms:
+                targets.append(Target(teacher, MASK, "mask", 1, (recipe.image_size,) * 2, 1, 1.0))
+        elif isinstance(student, Student):
+            targets += plan_features(recipe, teacher, store, student)
     return tuple(targets)
 
 
-class Distiller(nn.Module):
-    """A student with one linear projection (1x1 convolution) for each target, on the student's side."""
+def plan_features(recipe: Recipe, teacher: str, store: Cache, student: Student) -> Iterator[Target]:
+    """The targets that one teacher's features give, a band and a stride each; errors as in `plan_targets`."""
+    check_strides(recipe, student)
+    check_grids(recipe, store.spec, teacher=teacher)
+    for band in bands_of(recipe):
+        for stride in getattr(recipe.imitate, band):
+            grid = (recipe.image_size // stride,) * 2
+            name = nearest_map(store.spec, grid).name
+            codec = store.codecs[name]
+            deviations = codec.band_deviation
+            deviation = math.hypot(*deviations.values()) if band == "all" else deviations[band]
+            if deviation == 0:
+                raise ValueError(
+                    f"the {band} band of {teacher}/{name} is empty at fidelity {store.fidelity}; set "
+                    f"stages.NAME.losses.imitate_{band}=0, or ask for a higher cache.fidelity"
+                )
+            yield Target(teacher, name, band, stride, grid, codec.components, deviation)
 
-    def __init__(self, student: Student, targets: Iterable[Target]) -> None:
+
+def plan_inputs(recipe: Recipe, caches: Mapping[str, Cache]) -> tuple[Target, ...]:
+    """What a task decoder reads: every map of the one teacher at its native grid, finest first; a student, nothing."""
+    if not recipe.reads_features:
+        return ()
+    ((teacher, store),) = caches.items()
+    maps = sorted(store.spec, key=lambda entry: -entry.grid[0] * entry.grid[1])
+    codecs = store.codecs
+    return tuple(
+        Target(teacher, entry.name, "all", entry.stride, entry.grid, codecs[entry.name].components, 1.0)
+        for entry in maps
+    )
+
+
+class Distiller(nn.Module):
+    """A student with one linear projection (1x1 convolution) for each map imitated, on the student's side."""
+
+    def __init__(self, student: Any, targets: Iterable[Target]) -> None:  # noqa: ANN401
         super().__init__()
         self.student = student
-        self.levels = {target.name: student.strides.index(target.stride) for target in targets}
+        imitated = [target for target in targets if target.band != "mask"]
+        self.levels = {target.name: student.strides.index(target.stride) for target in imitated}
         self.projections = nn.ModuleDict(
             {
                 target.name: nn.Conv2d(student.channels[self.levels[target.name]], target.channels, 1)
-                for target in targets
+                for target in imitated
             }
         )
 
-    def forward(self, images: Tensor, names: tuple[str, ...] = ()) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits (N, K, H, W), and the projected features of the targets in `names`."""
-        pyramid = self.student.features(images)
-        logits = self.student.decode(pyramid, (int(images.shape[-2]), int(images.shape[-1])))
-        return logits, {name: self.projections[name](pyramid[self.levels[name]]) for name in names}
+    def forward(
+        self,
+        inputs: Any,  # noqa: ANN401
+        size: tuple[int, int],
+        names: tuple[str, ...] = (),
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits (N, K, *size), and the projected features of those targets in `names` that have a projection.
+
+        Args:
+            inputs: what the student reads: images (N, 3, *size), or the maps of a teacher (a task decoder).
+            size: height and width of the logits.
+            names: of targets.
+        """
+        pyramid = self.student.features(inputs)
+        logits = self.student.decode(pyramid, size)
+        return logits, {
+            name: self.projections[name](pyramid[self.levels[name]]) for name in names if name in self.levels
+        }

@@ -9,7 +9,6 @@ import torch
 
 import cache
 from distill import losses
-from distill.data.loader import Batches
 from distill.distiller import check_grids
 from distill.extract import load_teacher, wanted_records
 from distill.job import Job, open_job
@@ -29,11 +28,12 @@ def estimate(recipe: Recipe) -> str:
     check(job)
     splits = job.splits
     tests = sum(len(samples) for samples in splits.test.values())
+    unlabelled = f", {len(splits.unlabelled)} without masks" if splits.unlabelled else ""
     lines = [
         f"dry run of {recipe.name}: nothing is written but the memo of what the files hold",
-        f"images: {len(splits.train)} to train, {len(splits.val)} to validate, {tests} to test",
+        f"images: {len(splits.train)} to train{unlabelled}, {len(splits.val)} to validate, {tests} to test",
         *(f"  note: {note}" for note in splits.notes),
-        *(line for name in (recipe.teachers if recipe.imitates else ()) for line in estimate_teacher(job, name)),
+        *(line for name in recipe.consulted for line in estimate_teacher(job, name)),
         *estimate_training(job),
     ]
     return "\n".join(lines) + "\n"
@@ -47,7 +47,7 @@ def estimate_teacher(job: Job, name: str) -> Iterator[str]:
     if cache.exists(folder):
         missing = sum(len(run) for run in cache.plan(folder, wanted))
     yield f"teacher {name}: {len(wanted)} records ({', '.join(recipe.views)}), {missing} of them missing in {folder}"
-    if not missing or recipe.cache:
+    if not missing or recipe.cache or recipe.adapter == "task":
         return
     teacher = load_teacher(recipe).to(job.accelerator.device)
     check_grids(job.recipe, teacher.spec, teacher=name)
@@ -66,7 +66,11 @@ def estimate_teacher(job: Job, name: str) -> Iterator[str]:
 def estimate_training(job: Job) -> Iterator[str]:
     """Steps, and the time they take without loading and imitation, which cost little beside them."""
     recipe, accelerator = job.recipe, job.accelerator
-    steps = spans_of(recipe, Batches.per_epoch(len(job.splits.train), recipe.optimiser.batch_size))[-1].stop
+    splits = job.splits
+    steps = spans_of(recipe, labelled=len(splits.train), unlabelled=len(splits.unlabelled))[-1].stop
+    if recipe.reads_features:
+        yield f"task decoder of width {recipe.student.width} on cached features; {steps} steps"
+        return
     student = create_student(recipe).to(accelerator.device).to(memory_format=torch.channels_last).train()
     batch = max(2, recipe.optimiser.batch_size // accelerator.num_processes)
     size = (recipe.image_size, recipe.image_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
-import students
+import cache
+from distill import task
 from distill.data.sample import Sample
-from distill.deploy import Deploy, Predictor, predict
+from distill.deploy import Deploy, predict
 from distill.digest import digest_file
+from distill.distiller import plan_inputs
 from distill.files import write_text
 from distill.job import Job, as_job, update_metrics
 from distill.metrics import CONVENTION, CONVENTION_SEVERAL, labels, overlap, summary
+from distill.prepare import build_student, open_caches
 from distill.progress import progress
 from distill.recipe import Recipe
 from students import Student
@@ -58,14 +62,22 @@ def evaluate(work: Job | Recipe) -> dict[str, Any]:
             "there are no test images to evaluate on; give the split a test.csv or data.fractions a test share, "
             "or leave evaluate and publish out of do="
         )
-    student = load_student(job).to(accelerator.device)
+    caches = open_caches(job, learning=False) if recipe.reads_features else {}
+    student = load_student(job, caches).to(accelerator.device)
     of: dict[str, Any] = {"weights": digest_file(job.weights), "resamples": recipe.evaluate.bootstrap}
     metrics = read_metrics(job)
     if job.agree(lambda: metrics.get("evaluated") == of and (job.folder / "predictions.csv").is_file()):
         return metrics
-    predictor = partial(predict, Deploy(student, image_size=recipe.image_size).to(accelerator.device).eval())
+    who = examinee_of(student.eval(), job, caches)
     scores = {
-        name: score(predictor, samples, what=f"evaluate {name}", classes=student.classes, accelerator=accelerator)
+        name: score(
+            who.predictor,
+            samples,
+            read=who.read,
+            what=f"evaluate {name}",
+            classes=recipe.student.classes,
+            accelerator=accelerator,
+        )
         for name, samples in job.splits.test.items()
     }
     if accelerator.is_main_process:
@@ -73,18 +85,41 @@ def evaluate(work: Job | Recipe) -> dict[str, Any]:
         update_metrics(
             job,
             datasets={name: summarise(part, resamples=of["resamples"]) for name, part in scores.items()},
-            student=cost(student, image_size=recipe.image_size),
-            convention=CONVENTION if student.classes == 1 else CONVENTION_SEVERAL,
+            student=task.cost(student) if recipe.reads_features else cost(student, image_size=recipe.image_size),
+            convention=CONVENTION if recipe.student.classes == 1 else CONVENTION_SEVERAL,
             evaluated=of,
         )
     accelerator.wait_for_everyone()
     return read_metrics(job)
 
 
+@dataclass(frozen=True)
+class Examinee:
+    """Whoever is scored: what it is shown of a sample, and how it answers with a probability (K, H, W)."""
+
+    predictor: Callable[[Any], np.ndarray]
+    read: Callable[[Sample], Any]
+
+
+def examinee_of(network: Any, job: Job, caches: Mapping[str, cache.Cache]) -> Examinee:  # noqa: ANN401
+    """A student is shown images; a task decoder what its teacher's cache holds of them. `network` is not copied."""
+    if job.recipe.reads_features:
+        inputs = plan_inputs(job.recipe, caches)
+        return Examinee(partial(task.predict, network), partial(task.show, caches, inputs))
+    deploy = Deploy(network, image_size=job.recipe.image_size).to(job.accelerator.device).eval()
+    return Examinee(partial(predict, deploy), read_image)
+
+
+def read_image(sample: Sample) -> np.ndarray:
+    """The image of a sample, uint8 (H, W, 3)."""
+    return sample.read_image()
+
+
 def score(
-    predictor: Predictor,
+    predictor: Callable[[Any], np.ndarray],
     samples: Sequence[Sample],
     *,
+    read: Callable[[Sample], Any] = read_image,
     what: str = "score",
     classes: int = 1,
     shown: bool = True,
@@ -93,8 +128,9 @@ def score(
     """Dice and IoU of each sample, in the order of `samples`.
 
     Args:
-        predictor: image uint8 (H, W, 3) -> probability (K, H, W): a student, a teacher, an ONNX session.
+        predictor: what `read` gives -> probability (K, H, W): a student, a teacher, an ONNX session.
         samples: images with masks; each is read when its turn comes.
+        read: what the predictor is shown of a sample: its image, uint8 (H, W, 3).
         what: names the work in the progress shown.
         classes: K.
         shown: whether progress is shown at all.
@@ -103,7 +139,7 @@ def score(
     rank, ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     mine = list(enumerate(samples))[rank::ranks]
     scored = [
-        (index, score_one(predictor, sample, classes=classes))
+        (index, score_one(predictor(read(sample)), sample, classes=classes))
         for index, sample in progress(mine, what=what, total=len(mine), shown=shown and rank == 0)
     ]
     if accelerator is not None and ranks > 1:
@@ -113,33 +149,32 @@ def score(
     return [figures for _, figures in sorted(scored, key=lambda item: item[0])]
 
 
-def score_one(predictor: Predictor, sample: Sample, *, classes: int = 1) -> Score:
-    """The figures of one image."""
-    found = labels(predictor(sample.read_image()))
-    dice, iou = overlap(found, sample.read_mask(), classes=classes)
+def score_one(probability: np.ndarray, sample: Sample, *, classes: int = 1) -> Score:
+    """The figures of one image, of which a probability (K, H, W) was predicted."""
+    dice, iou = overlap(labels(probability), sample.read_mask(), classes=classes)
     return Score(sample.dataset, sample.stem, sample.key, dice, iou)
 
 
-def validate(
-    student: Student,
-    samples: Sequence[Sample],
-    *,
-    image_size: int,
-    device: torch.device | str = "cpu",
-    accelerator: Accelerator | None = None,
-) -> float:
-    """Mean Dice over `samples` in the same convention as the test; leaves the student in the mode it was in.
+def validate(network: nn.Module, job: Job, *, caches: Mapping[str, cache.Cache] | None = None) -> float:
+    """Mean Dice over a job's validation images in the convention of the test.
+
+    The processes of a job share the images.
 
     Args:
-        student: the student in training; neither copied nor moved.
-        samples: validation images.
-        image_size: side of the square the student sees, in pixels.
-        device: where the student lies.
-        accelerator: where given, the processes share the images.
+        network: the one in training; neither copied nor moved, and left in the mode it was in.
+        job: whose validation images, recipe and processes count.
+        caches: those that a task decoder reads.
     """
-    modes = {module: module.training for module in student.modules()}
-    deploy = Deploy(student, image_size=image_size).to(device).eval()
-    scores = score(partial(predict, deploy), samples, classes=student.classes, shown=False, accelerator=accelerator)
+    modes = {module: module.training for module in network.modules()}
+    who = examinee_of(network.eval(), job, caches or {})
+    scores = score(
+        who.predictor,
+        job.splits.val,
+        read=who.read,
+        classes=job.recipe.student.classes,
+        shown=False,
+        accelerator=job.accelerator,
+    )
     for module, training in modes.items():
         module.training = training
     return float(np.mean([figures.dice for figures in scores]))
@@ -152,8 +187,8 @@ def is_evaluated(job: Job) -> bool:
     return read_metrics(job).get("evaluated", {}).get("weights") == digest_file(job.weights)
 
 
-def load_student(job: Job) -> Student:
-    """The student that `train` kept, in eval mode on the CPU.
+def load_student(job: Job, caches: Mapping[str, cache.Cache] | None = None) -> Any:  # noqa: ANN401
+    """The student that `train` kept, in eval mode on the CPU; a task decoder's shape follows from its cache.
 
     Raises:
         FileNotFoundError: none has been trained.
@@ -161,14 +196,9 @@ def load_student(job: Job) -> Student:
     from safetensors.torch import load_file
 
     job.require_trained()
-    student = students.create(job.recipe.student.name, **init_arguments(job.recipe))
+    student = build_student(job.recipe, caches or {})
     student.load_state_dict(load_file(job.weights))
     return student.eval()
-
-
-def init_arguments(recipe: Recipe) -> dict[str, Any]:
-    """The arguments of the student's class that a recipe gives."""
-    return {"width": recipe.student.width, "classes": recipe.student.classes, **recipe.student.options}
 
 
 def cost(student: Student, *, image_size: int) -> dict[str, int]:

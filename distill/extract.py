@@ -18,8 +18,9 @@ from torch import Tensor
 import cache
 from cache.spec import flip
 from distill.data.sample import Sample
-from distill.distiller import check_grids
+from distill.distiller import MASK, check_grids
 from distill.job import Job, as_job, calibration_keys
+from distill.masks import TaskTeacher, code_masks, create_masks
 from distill.progress import Progress, clock
 from distill.recipe import Recipe, TeacherRecipe
 
@@ -38,9 +39,13 @@ def gallery(job: Job) -> tuple[Sample, ...]:
 
 
 def wanted_records(job: Job, teacher: TeacherRecipe) -> list[Record]:
-    """Training images in every view, and the gallery as it is."""
-    records = [(sample.key, view) for sample in job.splits.train for view in teacher.views]
-    return sorted(set(records) | {(sample.key, "identity") for sample in gallery(job)})
+    """Training images in every view, and as they are those of the gallery, or all that a task decoder is scored on."""
+    splits = job.splits
+    shown = gallery(job)
+    if job.recipe.reads_features:
+        shown = (*splits.val, *(sample for part in splits.test.values() for sample in part))
+    records = [(sample.key, view) for sample in (*splits.train, *splits.unlabelled) for view in teacher.views]
+    return sorted(set(records) | {(sample.key, "identity") for sample in shown})
 
 
 def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
@@ -88,7 +93,7 @@ def batches_of(
 def calibrate(job: Job, teacher: Any, recipe: TeacherRecipe) -> dict[str, cache.Codec]:  # noqa: ANN401
     """A codec for each map, fitted on calibration images of the training part in their plain view."""
     keys = calibration_keys(job.splits, job.recipe.cache.calibration)
-    samples = {sample.key: sample for sample in job.splits.train}
+    samples = {sample.key: sample for sample in (*job.splits.train, *job.splits.unlabelled)}
     features: dict[str, list[Tensor]] = {name: [] for name in teacher.spec.names}
     with Progress("calibrate", total=len(keys), unit="images") as bar:
         for part, pixels, valid in batches_of(
@@ -101,7 +106,7 @@ def calibrate(job: Job, teacher: Any, recipe: TeacherRecipe) -> dict[str, cache.
 
 
 def extract(work: Job | Recipe) -> dict[str, int]:
-    """Fills the cache of every teacher that the recipe imitates; returns the forward passes (images) each one ran.
+    """Fills the cache of every teacher that the recipe consults; returns the forward passes (images) each one ran.
 
     Work is shared by runs of 256 records: any process takes any run, and a kill loses at most the runs being written.
 
@@ -111,7 +116,7 @@ def extract(work: Job | Recipe) -> dict[str, int]:
     """
     job = as_job(work)
     forwards = {}
-    for name, recipe in job.recipe.teachers.items() if job.recipe.imitates else ():
+    for name, recipe in job.recipe.consulted.items():
         forwards[name] = 0 if recipe.cache else extract_teacher(job, name, recipe)
     return forwards
 
@@ -133,13 +138,7 @@ def extract_teacher(job: Job, name: str, recipe: TeacherRecipe) -> int:
             for problem in cache.repair(folder):
                 logger.info("removed %s (%s); its images are extracted again", problem.file, problem.reason)
         began = time.monotonic()
-        teacher = load_teacher(recipe).to(job.accelerator.device)
-        check_grids(job.recipe, teacher.spec, teacher=name)
-        calibrated = 0
-        if lead and not cache.exists(folder):
-            calibrated = create_cache(job, name, teacher)
-        job.accelerator.wait_for_everyone()
-        runs = fill(job, name, teacher, wanted)
+        seen = extract_masks(job, name, wanted) if recipe.adapter == "task" else extract_images(job, name, wanted)
         job.accelerator.wait_for_everyone()
     if lead:
         written = cache.open(folder)
@@ -151,7 +150,45 @@ def extract_teacher(job: Job, name: str, recipe: TeacherRecipe) -> int:
             folder,
             clock(time.monotonic() - began),
         )
-    return sum(len(run) for run in runs) + calibrated
+    return seen
+
+
+def extract_images(job: Job, name: str, wanted: Sequence[Record]) -> int:
+    """Shows a teacher the images of the missing records; returns how many images it saw over all processes."""
+    folder, lead = job.caches[name], job.accelerator.is_main_process
+    teacher = load_teacher(job.recipe.teachers[name]).to(job.accelerator.device)
+    check_grids(job.recipe, teacher.spec, teacher=name)
+    calibrated = 0
+    if lead and not cache.exists(folder):
+        calibrated = create_cache(job, name, teacher)
+    job.accelerator.wait_for_everyone()
+    return sum(len(run) for run in fill(job, name, teacher, wanted)) + calibrated
+
+
+def extract_masks(job: Job, name: str, wanted: Sequence[Record]) -> int:
+    """Writes a task teacher's masks of the missing records from the cache that it reads; no teacher sees an image."""
+    recipe, accelerator = job.recipe.teachers[name], job.accelerator
+    source = job.caches[str(recipe.of)]
+    teacher = TaskTeacher(Path(str(recipe.weights)).expanduser(), cache.open(source))
+    folder = job.caches[name]
+    if accelerator.is_main_process and not cache.exists(folder):
+        create_masks(folder, teacher, fidelity=job.recipe.cache.fidelity, batch_size=recipe.batch_size)
+    accelerator.wait_for_everyone()
+    store = cache.open(folder)
+    store.check_identity(teacher.identity)
+    runs = cache.plan(store, wanted)
+    accelerator.wait_for_everyone()
+    own = runs[accelerator.process_index :: accelerator.num_processes]
+    total = sum(len(run) for run in own)
+    with Progress(f"masks of {name}", total=total, unit="records", shown=accelerator.is_main_process) as bar:
+        for run in own:
+            coded = []
+            for one in code_masks(store, run, teacher):
+                coded.append(one)
+                bar.update(1)
+            reached = float(np.mean([fidelity for _, fidelity in coded]))
+            cache.write_shard(store, [code for code, _ in coded], fidelity={MASK: reached})
+    return 0
 
 
 def is_complete(folder: Path, wanted: Sequence[Record]) -> bool:
@@ -180,7 +217,9 @@ def create_cache(job: Job, name: str, teacher: Any) -> int:  # noqa: ANN401
 def fill(job: Job, name: str, teacher: Any, wanted: Sequence[Record]) -> list[tuple[Record, ...]]:  # noqa: ANN401
     """Writes this process's share of the missing runs; returns all of them."""
     accelerator = job.accelerator
-    samples = {sample.key: sample for sample in (*job.splits.train, *gallery(job))}
+    splits = job.splits
+    images = (*splits.train, *splits.unlabelled, *splits.val, *(s for part in splits.test.values() for s in part))
+    samples = {sample.key: sample for sample in images}
     store = cache.open(job.caches[name])
     store.check_identity(teacher.identity)
     runs = cache.plan(store, wanted)

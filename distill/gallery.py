@@ -10,6 +10,7 @@ import numpy as np
 import cache
 from distill.data.sample import Sample
 from distill.deploy import Deploy, predict
+from distill.distiller import MASK
 from distill.extract import gallery, is_complete
 from distill.job import Job
 from distill.pictures import BACKGROUND, PREDICTION, TEXT, TRUTH, draw_contour
@@ -29,7 +30,10 @@ def colours_of(features: np.ndarray) -> np.ndarray:
 def teacher_colours(store: cache.Cache, sample: Sample) -> np.ndarray:
     """What a teacher saw in an image (CELLS, CELLS, 3), from its code."""
     name = store.spec.names[-1]
-    return colours_of(store.decode(sample.key, "identity", map=name, grid=(CELLS, CELLS))[:3].numpy())
+    seen = store.decode(sample.key, "identity", map=name, grid=(CELLS, CELLS))
+    if name == MASK:
+        return store.codecs[name].inverse(seen).sigmoid().expand(3, -1, -1).permute(1, 2, 0).numpy()
+    return colours_of(seen[:3].numpy())
 
 
 def draw_gallery(job: Job, deploy: Deploy, path: Path) -> bool:
@@ -38,7 +42,7 @@ def draw_gallery(job: Job, deploy: Deploy, path: Path) -> bool:
     stores = {
         name: cache.open(folder)
         for name, folder in job.caches.items()
-        if job.recipe.imitates and is_complete(folder, [(sample.key, "identity") for sample in shown])
+        if is_complete(folder, [(sample.key, "identity") for sample in shown])
     }
     if not stores or not shown:
         return False

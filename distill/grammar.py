@@ -6,18 +6,18 @@ import dataclasses
 import typing
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import recipes
 from distill.recipe import Recipe
+from distill.recipe_file import find_recipe, load_layer
 
 # What people type out of habit, and the key it is here.
 HABITS = {
     "lr": "optimiser.learning_rate",
     "batch": "optimiser.batch_size",
     "epochs": "stages.NAME.epochs",
-    "backbone": "student.name",
+    "backbone": "student.options",
     "model": "student.name",
 }
 
@@ -84,25 +84,6 @@ def unknown_key(key: str, schema: type, prefix: str) -> str:
     near = elsewhere[0] if elsewhere else f"{prefix}{beside[0]}" if beside else None
     hint = f"did you mean {near!r}?" if near else f"keys there are {', '.join(fields_of(schema))}"
     return f"a recipe has no key {key!r}; {hint}"
-
-
-def find_recipe(name: str) -> Path:
-    """The file of a recipe by name in `recipes/` or by path.
-
-    Raises:
-        FileNotFoundError: neither exists; the message lists the names.
-    """
-    if Path(name).suffix in (".yaml", ".yml"):
-        if Path(name).expanduser().is_file():
-            return Path(name).expanduser()
-        raise FileNotFoundError(f"no recipe file at {name}")
-    path = recipes.FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        names = recipes.names()
-        near = get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise FileNotFoundError(f"unknown recipe {name!r}; choose from {', '.join(names)}, or give a YAML file{hint}")
-    return path
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
@@ -176,23 +157,6 @@ def wrong_type(error: Exception) -> str:
     key = getattr(error, "full_key", None)
     first = str(error).splitlines()[0]
     return f"{key}: {first}" if key else first
-
-
-def load_layer(path: Path) -> dict[str, Any]:
-    """A recipe file as nested plain data.
-
-    Raises:
-        ValueError: the file is no YAML mapping.
-    """
-    import yaml
-
-    try:
-        layer = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
-    if not isinstance(layer, dict):
-        raise ValueError(f"{path} holds {type(layer).__name__}, but a recipe is a mapping of keys")
-    return layer
 
 
 def read_recipe(words: Sequence[str]) -> Recipe:

@@ -22,11 +22,14 @@ def introduction(job: Job) -> Iterator[str]:
     if recipe.imitates and recipe.data.name == "builtin" and "builtin" in given:
         yield BUILT_IN.format(name=recipe.name)
     tests = ", ".join(f"{name} {len(samples)}" for name, samples in splits.test.items())
-    yield f"data {recipe.data.name}: {len(splits.train)} images to train, {len(splits.val)} to validate; test: {tests}"
+    unlabelled = f", {len(splits.unlabelled)} more without masks" if splits.unlabelled else ""
+    counts = f"{len(splits.train)} images to train{unlabelled}, {len(splits.val)} to validate"
+    yield f"data {recipe.data.name}: {counts}; test: {tests}"
     yield from (f"  note: {note}" for note in splits.notes)
-    for name, teacher in recipe.teachers.items() if recipe.imitates else ():
+    for name, teacher in recipe.consulted.items():
         yield f"teacher {name}: {teacher.cache or teacher.weights}, features in {job.caches[name]}"
-    yield f"student {recipe.student.name} of width {recipe.student.width} at {recipe.image_size} px"
+    network = "task decoder on cached features," if recipe.reads_features else f"student {recipe.student.name}"
+    yield f"{network} of width {recipe.student.width} at {recipe.image_size} px"
     yield f"run in {job.folder}"
 
 
@@ -39,5 +42,5 @@ def conclusion(job: Job, metrics: Mapping[str, Any]) -> Iterator[str]:
     seconds = metrics.get("seconds", {})
     if seconds:
         yield "seconds: " + ", ".join(f"{verb} {value:.0f}" for verb, value in seconds.items())
-    if (job.published / "model.onnx").is_file():
-        yield f"the student: {job.published}"
+    if (job.published / "model.safetensors").is_file():
+        yield f"the {job.published.name}: {job.published}"

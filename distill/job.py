@@ -56,12 +56,12 @@ class Job:
     @property
     def published(self) -> Path:
         """The folder that `publish` writes."""
-        return self.folder / "student"
+        return self.folder / ("teacher" if self.recipe.reads_features else "student")
 
 
 def calibration_keys(splits: Splits, count: int) -> list[str]:
     """The training images on which a code is fitted: the `count` smallest keys, a random choice fixed by content."""
-    return sorted({sample.key for sample in splits.train})[:count]
+    return sorted({sample.key for sample in (*splits.train, *splits.unlabelled)})[:count]
 
 
 def as_job(work: Job | Recipe) -> Job:
@@ -110,13 +110,14 @@ def open_job(recipe: Recipe, *, accelerator: Accelerator | None = None) -> Job:
         splits = open_data(recipe.data, home=home)
     calibration = calibration_keys(splits, recipe.cache.calibration)
     caches, contents = {}, {}
-    for name, teacher in recipe.teachers.items() if recipe.imitates else ():
+    for name, teacher in recipe.consulted.items():
         if teacher.cache:
             caches[name] = Path(teacher.cache).expanduser()
             contents[name] = digest_given(caches[name], teacher=name)
         else:
-            digest = digest_features(teacher, fidelity=recipe.cache.fidelity, calibration=calibration)
-            contents[name] = f"{name}-{digest[:12]}"
+            source = contents.get(teacher.of or "", "")
+            digest = digest_features(teacher, fidelity=recipe.cache.fidelity, calibration=calibration, source=source)
+            contents[name] = f"{teacher.model or teacher.adapter}-{digest[:12]}"  # recipes may call it what they like
             caches[name] = home / "features" / contents[name]
     digest = digest_run(recipe, splits=splits.digest(), caches=contents)
     folder = home / "runs" / f"{recipe.name}-{recipe.student.name.replace(':', '.')}-{digest[:12]}"

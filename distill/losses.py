@@ -34,7 +34,10 @@ def pixel_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def segment(logits: Tensor, mask: Tensor) -> Tensor:
-    """Cross-entropy + soft Dice loss (Milletari et al. 2016, smoothed by 1), Dice per image and class, averaged."""
+    """Cross-entropy + soft Dice loss (Milletari et al. 2016, smoothed by 1), Dice per image and class, averaged.
+
+    Images of which no pixel is known have no say in either part.
+    """
     logits = logits.float()
     truth, valid = class_targets(logits, mask)
     entropy = pixel_cross_entropy(logits, mask).sum() / valid.sum().clamp(min=1)
@@ -42,7 +45,8 @@ def segment(logits: Tensor, mask: Tensor) -> Tensor:
     truth = truth * valid
     overlap = (probability * truth).sum(dim=(2, 3))
     dice = (2 * overlap + 1) / (probability.sum(dim=(2, 3)) + truth.sum(dim=(2, 3)) + 1)
-    return entropy + 1 - dice.mean()
+    labelled = valid.amax(dim=(2, 3)).expand_as(dice)
+    return entropy + ((1 - dice) * labelled).sum() / labelled.sum().clamp(min=1)
 
 
 def contour_band(mask: Tensor, *, width: int) -> Tensor:
@@ -68,8 +72,37 @@ def boundary(logits: Tensor, mask: Tensor) -> Tensor:
     return 0.5 * (parts[0] + parts[1])
 
 
+def imitate_mask(logits: Tensor, mask: Tensor, soft: Tensor) -> Tensor:
+    """Bernoulli KL divergence from the teacher's soft mask to the student's, where the teacher is worth hearing.
+
+    On labelled pixels it counts where the teacher errs less than the student (as in HeteroAKD, which trusts the
+    teacher where it is better); elsewhere by the teacher's confidence |2 p - 1|. A mean over all pixels, so that the
+    term fades as the student overtakes its teacher.
+
+    Args:
+        logits: the student's, (N, 1, H, W).
+        mask: (N, H, W), 255 where nothing is known.
+        soft: the teacher's logits at the same pixels, (N, H, W).
+    """
+    logits, soft = logits.float()[:, 0], soft.float()
+    teacher, student = soft.sigmoid(), logits.detach().sigmoid()
+    truth = (mask > 0).float()
+    better = ((teacher - truth).abs() < (student - truth).abs()).float()
+    weight = torch.where(mask == IGNORE, (2 * teacher - 1).abs(), better)
+    divergence = functional.binary_cross_entropy_with_logits(logits, teacher, reduction="none")
+    divergence = divergence - functional.binary_cross_entropy_with_logits(soft, teacher, reduction="none")
+    return (weight * divergence).mean()
+
+
+def cosine_and_smooth_l1(projected: Tensor, target: Tensor) -> Tensor:
+    """0.9 (1 - cosine over channels) + 0.1 smooth L1 (Theia, Shang et al. 2024) of maps (N, C, h, w)."""
+    projected, target = projected.float(), target.float()
+    cosine = functional.cosine_similarity(projected, target, dim=1, eps=1e-6).mean()
+    return 0.9 * (1 - cosine) + 0.1 * functional.smooth_l1_loss(projected, target)
+
+
 def imitate_low(projected: Tensor, target: Tensor, *, deviation: float = 1.0) -> Tensor:
-    """0.9 (1 - cosine over channels) + 0.1 smooth L1 (Theia, Shang et al. 2024), on the low band.
+    """`cosine_and_smooth_l1` on the low band.
 
     Args:
         projected: the student's projected features, (N, C, h, w).
@@ -77,9 +110,18 @@ def imitate_low(projected: Tensor, target: Tensor, *, deviation: float = 1.0) ->
         deviation: not used: this band holds most of that variance.
     """
     del deviation
-    projected, target = projected.float(), target.float()
-    cosine = functional.cosine_similarity(projected, target, dim=1, eps=1e-6).mean()
-    return 0.9 * (1 - cosine) + 0.1 * functional.smooth_l1_loss(projected, target)
+    return cosine_and_smooth_l1(projected, target)
+
+
+def imitate_all(projected: Tensor, target: Tensor, *, deviation: float = 1.0) -> Tensor:
+    """`cosine_and_smooth_l1` on both bands at once, as far as the student's grid holds them; arguments as above."""
+    del deviation
+    return cosine_and_smooth_l1(projected, target)
+
+
+def imitate_mse(projected: Tensor, target: Tensor, *, deviation: float = 1.0) -> Tensor:
+    """Plain mean square error on both bands at once, in units of their variance; arguments as above."""
+    return functional.mse_loss(projected.float(), target.float() / deviation)
 
 
 def imitate_high(projected: Tensor, target: Tensor, *, deviation: float) -> Tensor:
@@ -91,3 +133,31 @@ def imitate_high(projected: Tensor, target: Tensor, *, deviation: float) -> Tens
         deviation: root mean square of that band over training images (`Codec.band_deviation["high"]`).
     """
     return functional.smooth_l1_loss(projected.float(), target.float() / deviation)
+
+
+def relate(projected: Tensor, target: Tensor, *, deviation: float = 1.0, temperature: float = 0.07) -> Tensor:
+    """KL divergence between the patch self-similarities of teacher and student (as LightlyTrain distils, tau 0.07).
+
+    Each cell's cosines with all other cells of its image become a distribution over them by a softmax; what is
+    imitated is which places are alike, not what stands there.
+
+    Args:
+        projected: the student's projected features, (N, C, h, w).
+        target: the teacher's features on the same grid, (N, C, h, w).
+        deviation: not used: cosines have no unit.
+        temperature: of the softmax.
+    """
+    del deviation
+    student, teacher = (_similarities(maps.float(), temperature) for maps in (projected, target))
+    cells = student.shape[1]
+    divergence = functional.kl_div(student, teacher, log_target=True, reduction="none")
+    itself = torch.eye(cells, dtype=torch.bool, device=student.device)
+    return divergence.masked_fill(itself, 0).sum(dim=2).mean()
+
+
+def _similarities(maps: Tensor, temperature: float) -> Tensor:
+    """Log-softmax (N, cells, cells) of each cell's cosines with the other cells of maps (N, C, h, w)."""
+    cells = functional.normalize(maps.flatten(2), dim=1, eps=1e-6)
+    cosines = cells.transpose(1, 2) @ cells / temperature
+    itself = torch.eye(cosines.shape[1], dtype=torch.bool, device=maps.device)
+    return cosines.masked_fill(itself, -1e4).log_softmax(dim=2)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distill.distiller import Target
-from distill.recipe import LOSSES, TASK_LOSSES
+from distill.recipe import BAND_OF, LOSSES, MASK_LOSSES, TASK_LOSSES
 from distill.schedule import Span
 
 
@@ -27,10 +27,13 @@ def terms_of(
         term = loss_function(name)
         if name in TASK_LOSSES:
             terms[name] = term(logits, batch["mask"])
+            continue
+        asked = [target for target in targets if target.band == BAND_OF[name]]
+        if name in MASK_LOSSES:
+            parts = [term(logits, batch["mask"], batch[t.name]) for t in asked]
         else:
-            asked = [target for target in targets if target.term == name]
             parts = [term(projected[t.name], batch[t.name], deviation=t.deviation) for t in asked]
-            terms[name] = torch.stack(parts).mean()
+        terms[name] = torch.stack(parts).mean()
     return terms
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 import cache
 import students
-from distill.distiller import check_strides
-from distill.evaluate import init_arguments
+from distill.distiller import MASK, check_strides, plan_inputs
 from distill.job import Job
 from distill.recipe import Recipe
+from students.task_decoder import TaskDecoder
 
 EXAMPLE_WEIGHTS = {"sam": "facebook/sam-vit-base", "timm": "timm/tf_efficientnet_b0.in1k"}
 
@@ -21,8 +24,13 @@ def check(job: Job) -> None:
         ValueError: the student cannot be made, or does not fit what the recipe asks of it.
     """
     recipe, processes = job.recipe, job.accelerator.num_processes
-    for name, teacher in recipe.teachers.items() if recipe.imitates else ():
+    for name, teacher in recipe.consulted.items():
         if teacher.weights is None and teacher.cache is None:
+            if teacher.adapter == "task":
+                raise ValueError(
+                    f"teachers.{name}.weights is not given; recipe=adapt_teacher trains a task teacher and publishes "
+                    f"it; then teachers.{name}.weights=DIR"
+                )
             raise ValueError(
                 f"teachers.{name}.weights is not given; give a file, a folder or a hub id, for example "
                 f"teachers.{name}.weights={EXAMPLE_WEIGHTS.get(teacher.adapter, 'FILE')}, or teachers.{name}.cache=DIR"
@@ -32,20 +40,46 @@ def check(job: Job) -> None:
             f"optimiser.batch_size is {recipe.optimiser.batch_size}, but must be a multiple of the {processes} "
             "processes"
         )
+    if recipe.reads_features:
+        return
     student = create_student(recipe)
     check_strides(recipe, student)
     if recipe.publish.encoder and type(student).export_encoder is students.Student.export_encoder:
         raise ValueError(f"publish.encoder is true, but student {recipe.student.name} has no encoder to publish alone")
 
 
-def create_student(recipe: Recipe) -> students.Student:
-    """The student to train: fresh from the seed, or from a published one (`student.init`).
+def init_arguments(recipe: Recipe) -> dict[str, Any]:
+    """The arguments of the student's class that a recipe gives."""
+    return {"width": recipe.student.width, "classes": recipe.student.classes, **recipe.student.options}
+
+
+def build_student(recipe: Recipe, caches: Mapping[str, cache.Cache]) -> Any:  # noqa: ANN401
+    """A network of the recipe's kind with random weights: a student, or a task decoder that fits its teacher's maps.
 
     Raises:
-        ValueError: the published student is of another shape than the recipe asks for.
+        ValueError: its class does not take what the recipe gives.
+    """
+    if recipe.reads_features:
+        inputs = plan_inputs(recipe, caches)
+        return TaskDecoder(
+            channels=tuple(target.channels for target in inputs),
+            grids=tuple(target.grid for target in inputs),
+            **init_arguments(recipe),
+        )
+    return students.create(recipe.student.name, **init_arguments(recipe))
+
+
+def create_student(recipe: Recipe, caches: Mapping[str, cache.Cache] | None = None) -> Any:  # noqa: ANN401
+    """The student to train: fresh from the seed, with a pretrained backbone, or from a published one.
+
+    Raises:
+        ValueError: the published student (`student.init`) is of another shape than the recipe asks for, or the
+            student has no backbone for `student.encoder`.
     """
     torch.manual_seed(recipe.seed)
-    student = students.create(recipe.student.name, **init_arguments(recipe))
+    student = build_student(recipe, caches or {})
+    if recipe.student.encoder is not None:
+        student.load_encoder(recipe.student.encoder)
     if recipe.student.init is None:
         return student
     own = student.state_dict()
@@ -62,21 +96,29 @@ def create_student(recipe: Recipe) -> students.Student:
     return student
 
 
-def open_caches(job: Job) -> dict[str, cache.Cache]:
-    """The caches that the recipe's stages learn from, each checked to hold every training image in every view drawn.
+def open_caches(job: Job, *, learning: bool = True) -> dict[str, cache.Cache]:
+    """The caches that a job reads, each checked to hold what is read of it.
+
+    Args:
+        job: whose caches are opened.
+        learning: every training image is wanted in every view drawn; else every validation and test image as it is.
 
     Raises:
         FileNotFoundError: a cache is missing or incomplete.
-        ValueError: a cache was fitted on images that this job validates or tests on.
+        ValueError: a cache was fitted on images that this job validates or tests on, or on masks it should not know.
     """
     opened: dict[str, cache.Cache] = {}
-    held_out = {sample.key for part in (job.splits.val, *job.splits.test.values()) for sample in part}
-    for name, path in job.caches.items() if job.recipe.imitates else ():
+    splits = job.splits
+    held_out = {sample.key for part in (splits.val, *splits.test.values()) for sample in part}
+    images = {sample.key for sample in (*splits.train, *splits.unlabelled)}
+    wanted = [(key, view) for key in sorted(images) for view in job.recipe.augment.views]
+    if not learning:
+        wanted = [(key, "identity") for key in sorted(held_out)]
+    for name, path in job.caches.items():
         cure = "give another cache" if job.recipe.teachers[name].cache else "run do=extract first"
         if not cache.exists(path):
             raise FileNotFoundError(f"no features of teacher {name!r} at {path}; {cure}")
         opened[name] = cache.open(path)
-        wanted = [(sample.key, view) for sample in job.splits.train for view in job.recipe.augment.views]
         if missing := sum(record not in opened[name] for record in wanted):
             raise FileNotFoundError(
                 f"{path} lacks {missing} of {len(wanted)} records (images times views) of teacher {name!r}; {cure}"
@@ -84,5 +126,11 @@ def open_caches(job: Job) -> dict[str, cache.Cache]:
         if leaked := len(held_out.intersection(opened[name].calibration)):
             raise ValueError(
                 f"{path} was fitted on {leaked} images that are validation or test here; {cure}, or another split"
+            )
+        labelled = {sample.key for sample in splits.train}
+        if MASK in opened[name].spec.names and (foreign := len(set(opened[name].calibration) - labelled)):
+            raise ValueError(
+                f"the task teacher behind {path} learned from the masks of {foreign} images that have no mask here; "
+                "train it with recipe=adapt_teacher and the same data.split, data.labels and data.seed"
             )
     return opened

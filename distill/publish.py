@@ -16,7 +16,7 @@ import numpy as np
 from distill.card import Picture, render_card
 from distill.deploy import Deploy, predict
 from distill.digest import digest_file
-from distill.evaluate import Score, init_arguments, load_student, read_metrics, read_predictions
+from distill.evaluate import Score, load_student, read_metrics, read_predictions
 from distill.files import write_json
 from distill.gallery import draw_gallery
 from distill.grammar import dump_recipe
@@ -24,7 +24,9 @@ from distill.job import Job, as_job
 from distill.metrics import THRESHOLD
 from distill.onnx_file import export_onnx, open_onnx
 from distill.pictures import draw_example
+from distill.prepare import init_arguments
 from distill.proof import prove
+from distill.publish_task import build_task
 from distill.recipe import Recipe
 from distill.reproduce import public_recipe
 from students import MEAN, STD, Student
@@ -89,19 +91,15 @@ def build_and_replace(job: Job, record: Mapping[str, Any]) -> None:
     temporary = job.folder / f".{job.published.name}.{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        proof = build(job, temporary)
-        write_json(temporary / RECORD, {**record, "onnx": proof})
+        proof = build_task(job, temporary) if job.recipe.reads_features else build(job, temporary)
+        write_json(temporary / RECORD, {**record, **proof})
         if job.published.exists():
             shutil.rmtree(job.published)
         temporary.replace(job.published)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    logger.info(
-        "published %s; model.onnx agrees with torch to %.0e on %d batches",
-        job.published,
-        proof["max_difference"],
-        proof["batches"],
-    )
+    remark = "; model.onnx agrees with torch to {max_difference:.0e} on {batches} batches"
+    logger.info("published %s%s", job.published, remark.format(**proof["onnx"]) if proof else "")
 
 
 def build(job: Job, folder: Path) -> dict[str, Any]:
@@ -120,7 +118,7 @@ def build(job: Job, folder: Path) -> dict[str, Any]:
     card = render_card(job, metrics, proof=proof, pictures=pictures)
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / "recipe.yaml").write_text(dump_recipe(public_recipe(recipe)), encoding="utf-8")
-    return proof
+    return {"onnx": proof}
 
 
 def save_student(job: Job, student: Student, folder: Path) -> None:

@@ -16,6 +16,8 @@ class Span:
     stage: StageRecipe
     start: int
     stop: int
+    per_epoch: int  # steps in a pass over the labelled images
+    unlabelled: int = 0  # images of every batch that carry no mask
 
     @property
     def terms(self) -> list[str]:
@@ -23,13 +25,27 @@ class Span:
         return [name for name, weight in self.stage.losses.items() if weight > 0]
 
 
-def spans_of(recipe: Recipe, per_epoch: int) -> tuple[Span, ...]:
-    """The stages laid end to end, in steps; `per_epoch` is the number of steps in an epoch."""
+def spans_of(recipe: Recipe, *, labelled: int, unlabelled: int = 0) -> tuple[Span, ...]:
+    """The stages laid end to end, in steps, for so many labelled and unlabelled training images."""
     spans: list[Span] = []
     for name, stage in recipe.stages.items():
         start = spans[-1].stop if spans else 0
-        spans.append(Span(name, stage, start, start + stage.epochs * per_epoch))
+        share = unlabelled_of(recipe, stage) if unlabelled else 0
+        per_epoch = steps_of_epoch(labelled, recipe.optimiser.batch_size - share)
+        length = stage.epochs * per_epoch if stage.steps is None else stage.steps
+        spans.append(Span(name, stage, start, start + length, per_epoch, share))
     return tuple(spans)
+
+
+def unlabelled_of(recipe: Recipe, stage: StageRecipe) -> int:
+    """Images of a batch that are unlabelled where there are such images: some in stages that imitate, none else."""
+    batch = recipe.optimiser.batch_size
+    return min(max(1, round(recipe.data.unlabelled_share * batch)), batch - 1) if stage.imitates else 0
+
+
+def steps_of_epoch(images: int, batch: int) -> int:
+    """Steps in a pass over the labelled images: full batches only, or one of all images where they are fewer."""
+    return max(1, images // batch)
 
 
 def learning_rate_at(step: int, total: int, optimiser: OptimiserRecipe) -> float:

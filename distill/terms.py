@@ -56,8 +56,6 @@ def terms_of_data(name: str, *, generated: bool) -> Terms:
 
 def terms_of_teachers(job: Job) -> dict[str, Terms]:
     """Teacher's name in the recipe -> its terms, as its cache records them; empty where none is imitated."""
-    if not job.recipe.imitates:
-        return {}
     found: dict[str, Terms] = {}
     for name, path in job.caches.items():
         if cache.exists(path):

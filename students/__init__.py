@@ -18,6 +18,7 @@ STUDENTS = {
     "malunet": "students.malunet:MALUNet",
     "scrnet": "students.scrnet:SCRNet",
     "sam_vit": "students.sam_vit:SamViT",
+    "timm_unet": "students.timm_unet:TimmUNet",
 }
 
 __all__ = ["MEAN", "STD", "STUDENTS", "Student", "create", "load", "resolve"]

@@ -43,6 +43,21 @@ class Student(nn.Module, PyTorchModelHubMixin, ABC):
         size = (int(images.shape[-2]), int(images.shape[-1]))
         return self.decode(self.features(images), size)
 
+    def load_encoder(self, weights: str | Path) -> None:
+        """Puts pretrained weights of the backbone into the encoder.
+
+        Args:
+            weights: a file, or "hub" for what the backbone's library publishes.
+
+        Raises:
+            FileNotFoundError: there are no such weights.
+            ValueError: they are not the encoder's, or this student has no backbone.
+        """
+        raise ValueError(
+            f"student {type(self).__name__} has no backbone that takes pretrained weights; leave student.encoder "
+            "empty, or use student.name=timm_unet"
+        )
+
     def export_encoder(self, folder: Path) -> None:
         """Writes the trained encoder alone into `folder`, in a format that others read.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_job import write_features
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -24,4 +25,12 @@ def shared() -> Path:
     folder = Path(os.environ.get("BANDPASS_SHARED", REPOSITORY.parent / "shared"))
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}; set BANDPASS_SHARED to the folder that holds data/ and weights/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def features(tmp_path_factory) -> Path:
+    """A cache of drawn maps for the eight training discs, as a teacher would have left them."""
+    folder = tmp_path_factory.mktemp("features") / "drawn"
+    write_features(folder)
     return folder

@@ -1,22 +1,38 @@
-"""A trained job small enough for tests: a U-Net of width 4 that has seen a few drawn discs."""
+"""Jobs small enough for tests: a trained U-Net of width 4, and one to be taught, on a few drawn discs."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+import cache
 import students
+from cache.spec import FeatureSpec, MapSpec, flip
 from distill.data.loader import normalise
 from distill.data.sample import Sample, Splits
 from distill.job import Job
-from distill.recipe import DataRecipe, PublishRecipe, Recipe, StageRecipe, StudentRecipe
+from distill.recipe import (
+    AugmentRecipe,
+    DataRecipe,
+    EvaluateRecipe,
+    OptimiserRecipe,
+    PublishRecipe,
+    Recipe,
+    StageRecipe,
+    StudentRecipe,
+    TeacherRecipe,
+)
 from distill.resize import resize
 
 IMAGE_SIZE = 32
+VIEWS = ("identity", "hflip", "vflip", "rot180")
+CHANNELS, GRID = 6, (12, 12)
 SIZES = {"left": ((40, 56), (40, 56), (75, 61)), "right": ((32, 90), (57, 43))}
 
 
@@ -79,3 +95,69 @@ def small_job(folder, *, data: str = "builtin", **publish) -> Job:
     save_file(taught_tensors(), job.weights)
     job.trained.write_text("{}")
     return job
+
+
+def write_features(folder) -> None:
+    """A cache as a teacher would have left it: smooth random maps with the disc in their first channel.
+
+    It holds training images in every view, validation and test images as they are.
+    """
+    random = torch.Generator().manual_seed(0)
+    splits = disc_splits()
+    records = [(sample, view) for sample in splits.train for view in VIEWS]
+    trained = len(records)
+    records += [(sample, "identity") for part in (splits.val, *splits.test.values()) for sample in part]
+    coarse = torch.randn(len(records), CHANNELS, 5, 5, generator=random)
+    maps = torch.nn.functional.interpolate(coarse, GRID, mode="bicubic")
+    maps = maps + 0.3 * torch.randn(maps.shape, generator=random)
+    for drawn, (sample, view) in zip(maps, records, strict=True):
+        mask = torch.from_numpy(flip(sample.read_mask(), view, axes=(0, 1)))
+        drawn[0] += 3 * resize(mask[None, None].float(), GRID)[0, 0]
+    codec = cache.fit(maps[:trained], fidelity=0.9)
+    spec = FeatureSpec((MapSpec("neck", CHANNELS, GRID, 8),))
+    keys = sorted(sample.key for sample in splits.train)
+    store = cache.create(
+        folder,
+        spec=spec,
+        codecs={"neck": codec},
+        identity={"teacher": "drawn", "weights": "0" * 64},
+        licence="Apache-2.0",
+        fidelity=0.9,
+        batch_size=4,
+        views=VIEWS,
+        calibration=keys,
+    )
+    codes = [(sample.key, view, {"neck": codec.encode(maps[i])}) for i, (sample, view) in enumerate(records)]
+    codes.sort(key=lambda record: record[:2])
+    cache.write_shard(store, codes, fidelity={"neck": 0.9})
+
+
+def recipe_of(features=None, **changes) -> Recipe:
+    imitation = {"imitate_low": 1.0} if features else {}
+    recipe = Recipe(
+        name="discs",
+        image_size=64,
+        student=StudentRecipe(width=2),
+        teachers={"drawn": TeacherRecipe(weights="given", cache=str(features))} if features else {},
+        augment=AugmentRecipe(scale=0.5, colour=0.4),
+        optimiser=OptimiserRecipe(batch_size=4, learning_rate=1e-2, warmup=0.2),
+        stages={
+            "semantic": StageRecipe(epochs=3, losses={"segment": 1.0, **imitation}),
+            "boundary": StageRecipe(
+                epochs=2,
+                losses={"segment": 1.0, "boundary": 0.5, **({"imitate_high": 0.5} if features else {})},
+            ),
+        },
+        evaluate=EvaluateRecipe(every=1),
+    )
+    return replace(recipe, **changes)
+
+
+def job_of(recipe: Recipe, folder) -> Job:
+    """A job on the discs; caches that are not given lie beside its folder."""
+    caches = {name: Path(entry.cache or folder.parent / name) for name, entry in recipe.consulted.items()}
+    return Job(recipe, disc_splits(), caches, folder, Accelerator(cpu=True))
+
+
+def weights_of(job: Job) -> dict[str, torch.Tensor]:
+    return load_file(job.weights)

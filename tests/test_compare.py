@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import json
+from importlib import import_module
+
 import numpy as np
 import pytest
 
+from distill.compare import choose_arms, compare, trials_of
 from distill.comparison import HELPS, HURTS, UNDECIDED, compare_scores, markdown, plot, t_interval, verdict
-from distill.evaluate import Score
+from distill.evaluate import Score, write_predictions
+from distill.grammar import read_recipe
 
 
 def scores_of(gain: float, noise: float, *, seeds: int = 3, images: int = 60) -> dict:
@@ -65,6 +70,15 @@ def test_arms_that_were_scored_on_other_images_are_refused():
         compare_scores(scores, seconds=dict.fromkeys(scores, 1.0), steps={10}, resamples=200)
 
 
+def test_an_arm_with_a_network_of_its_own_says_so():
+    scores = scores_of(0.05, 0.02)
+    networks = {("alone", "unet"): "unet", ("taught", "unet"): "timm_unet"}
+    seconds = dict.fromkeys(scores, 1.0)
+    comparison = compare_scores(scores, seconds=seconds, steps={10}, resamples=200, networks=networks)
+    assert [row.label for row in comparison.rows] == ["alone", "taught (timm_unet)"]
+    assert "| d (60) | unet | taught (timm_unet) |" in markdown(comparison, title="t")
+
+
 def test_table_and_plot_show_every_arm(tmp_path):
     comparison = compared(0.05, 0.02)
     text = markdown(comparison, title="t")
@@ -72,3 +86,67 @@ def test_table_and_plot_show_every_arm(tmp_path):
     assert "helps" in text
     plot(comparison, tmp_path / "p.png", title="t")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+WORDS = [
+    "recipe=sam_to_unet",
+    "arms.alone.stages.semantic.losses={segment: 2.0}",
+    "data.images={train: 8, val: 2, test: 3}",
+]
+VALIDATED = {"fast": {"alone": 0.5, "taught": 0.6}, "slow": {"alone": 0.7, "taught": 0.4}}
+
+
+def tuned_recipe(home, *words):
+    trials = "trials={fast: {optimiser: {learning_rate: 0.01}}, slow: {optimiser: {learning_rate: 0.001}}}"
+    return read_recipe([*WORDS, trials, f"home={home}", *words])
+
+
+def pretend_to_train(monkeypatch, ran: list[str]) -> None:
+    """Runs leave what a training and an evaluation would."""
+
+    def run(trials, *, jobs, verbs=("train", "evaluate")):
+        for trial in trials:
+            ran.append(f"{trial.arm} {trial.seed} {trial.setting} {'+'.join(verbs)}")
+            trial.job.folder.mkdir(parents=True, exist_ok=True)
+            dice = VALIDATED[trial.setting][trial.arm]
+            trial.job.trained.write_text(json.dumps({"validation_dice": dice, "seconds": 1.0, "steps": 60}))
+            scores = [Score("builtin", f"{i}", f"{i}", dice, dice) for i in range(3)]
+            write_predictions(trial.job.folder / "predictions.csv", {"builtin": scores})
+
+    module = import_module("distill.compare")
+    monkeypatch.setattr(module, "run_missing", run)
+    monkeypatch.setattr(module, "extract", lambda job: {"sam": 0})
+
+
+def test_every_arm_tries_the_same_settings_with_the_first_seed_and_keeps_its_best(tmp_path, monkeypatch):
+    ran: list[str] = []
+    pretend_to_train(monkeypatch, ran)
+    comparison = compare(tuned_recipe(tmp_path), seeds=(3, 4), out=tmp_path / "out")
+    assert ran[:4] == ["alone 3 fast train", "alone 3 slow train", "taught 3 fast train", "taught 3 slow train"]
+    chosen = ["alone 3 slow", "taught 3 fast", "alone 4 slow", "taught 4 fast"]
+    assert ran[4:] == [f"{title} train+evaluate" for title in chosen]
+    assert comparison.tuning == (
+        ("alone", "unet", {"fast": 0.5, "slow": 0.7}),
+        ("taught", "unet", {"fast": 0.6, "slow": 0.4}),
+    )
+    text = (tmp_path / "out" / "compare.md").read_text()
+    assert "| alone | unet | 0.500 | **0.700** |" in text
+    assert "| taught | unet | **0.600** | 0.400 |" in text
+
+
+def test_arms_are_chosen_by_name_and_the_first_is_the_control(tmp_path):
+    recipe = tuned_recipe(tmp_path)
+    assert list(choose_arms(recipe, ["taught", "alone"]).arms) == ["taught", "alone"]
+    assert choose_arms(recipe, None) == recipe
+    with pytest.raises(ValueError, match="the recipe has no arm 'tought'; choose from alone, taught"):
+        choose_arms(recipe, ["tought"])
+
+
+def test_what_cannot_be_compared_fairly_is_refused(tmp_path):
+    options = {"students": ["unet"], "seeds": [0]}
+    with pytest.raises(ValueError, match="arm 'taught' trains 50 steps of 16 images, but arm 'alone' 60 of 16"):
+        trials_of(tuned_recipe(tmp_path, "arms.taught.stages.semantic.epochs=30"), **options)
+    with pytest.raises(ValueError, match=r"evaluate\.patience ends a stage early"):
+        trials_of(tuned_recipe(tmp_path, "evaluate.patience=2"), **options)
+    with pytest.raises(ValueError, match=r"arm 'taught' has a pretrained encoder, but its student\.encoder is empty"):
+        trials_of(tuned_recipe(tmp_path, "arms.taught.student={name: timm_unet, encoder: null}"), **options)

@@ -7,6 +7,8 @@ import torch
 
 from distill import losses
 from distill.distiller import Distiller, Target
+from distill.objective import loss_function
+from distill.recipe import BAND_OF, FEATURE_LOSSES
 from students import create
 
 
@@ -68,7 +70,7 @@ def test_imitation_reaches_the_encoder_and_neither_the_decoder_nor_the_target(ba
     target = Target("t", "m", band, 8, (4, 4), 5, 0.5)
     distiller = Distiller(student, [target])
     wanted = torch.randn(2, 5, 4, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    _, projected = distiller(torch.randn(2, 3, 32, 32), (target.name,))
+    _, projected = distiller(torch.randn(2, 3, 32, 32), (32, 32), (target.name,))
     term = losses.imitate_low if band == "low" else lambda p, t: losses.imitate_high(p, t, deviation=0.5)
     term(projected[target.name], wanted.detach()).backward()
     reached = {name for name, p in distiller.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
@@ -85,3 +87,90 @@ def test_task_terms_reach_every_parameter_of_the_student(term):
     assert all(p.grad is not None for p in student.parameters())
     weights = [p for name, p in student.named_parameters() if name.endswith("weight")]
     assert all(p.grad.abs().sum() > 0 for p in weights)
+
+
+def test_an_image_of_which_nothing_is_known_has_no_say():
+    logits = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(2))
+    mask = torch.cat([disc(), torch.full_like(disc(), losses.IGNORE)])
+    for term in (losses.segment, losses.boundary):
+        assert term(logits, mask).item() == pytest.approx(term(logits[:1], mask[:1]).item(), abs=1e-6)
+
+
+def test_plain_mse_is_one_for_a_student_that_says_nothing():
+    target = 0.3 * torch.randn(2, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+    deviation = float(target.square().mean().sqrt())
+    assert losses.imitate_mse(torch.zeros_like(target), target, deviation=deviation).item() == pytest.approx(
+        1, abs=1e-5
+    )
+    assert losses.imitate_mse(target / deviation, target, deviation=deviation).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_both_bands_at_once_are_judged_as_the_low_one_is():
+    student, target = torch.randn(2, 2, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(losses.imitate_all(student, target, deviation=3.0), losses.imitate_low(student, target))
+
+
+def test_relations_do_not_depend_on_scale_or_rotation_of_the_channels():
+    target = torch.randn(2, 6, 3, 3, generator=torch.Generator().manual_seed(0))
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(1))).Q
+    turned = 7 * torch.einsum("ij,njhw->nihw", turn, target)
+    assert losses.relate(turned, target).item() == pytest.approx(0, abs=1e-4)
+    assert losses.relate(target.flip(-1), target).item() > 0.1
+
+
+def test_relations_are_the_divergence_of_two_softmaxes_over_the_other_cells():
+    student = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])[None, :, None]  # cosines 0, 0.707, 0.707
+    target = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])[None, :, None]  # cosines 1, 0, 0
+    half = 0.5**0.5 / 0.07
+
+    def divergence(teacher: list[float], pupil: list[float]) -> float:
+        p, q = torch.tensor(teacher).softmax(0), torch.tensor(pupil).softmax(0)
+        return float((p * (p / q).log()).sum())
+
+    one = 1 / 0.07
+    expected = divergence([one, 0.0], [0.0, half]) + divergence([one, 0.0], [0.0, half]) + 0.0
+    assert losses.relate(student, target).item() == pytest.approx(expected / 3, rel=1e-4)
+
+
+def test_a_soft_mask_counts_where_the_teacher_is_better_than_the_student():
+    mask = torch.tensor([[[1, 1, 0]]])
+    soft = torch.tensor([[[2.0, -2.0, -1.0]]])  # right, wrong, right
+    logits = torch.zeros(1, 1, 1, 3, requires_grad=True)
+    value = losses.imitate_mask(logits, mask, soft)
+
+    def divergence(p: float) -> float:
+        return p * math.log(p / 0.5) + (1 - p) * math.log((1 - p) / 0.5)
+
+    right = divergence(1 / (1 + math.exp(-2))) + divergence(1 / (1 + math.exp(1)))
+    assert value.item() == pytest.approx(right / 3, abs=1e-6)
+    value.backward()
+    assert (logits.grad[0, 0, 0] != 0).tolist() == [True, False, True]
+
+
+def test_without_a_mask_the_teacher_counts_by_its_confidence():
+    mask = torch.full((1, 1, 2), losses.IGNORE)
+    soft = torch.tensor([[[0.0, 3.0]]])
+    logits = torch.tensor([[[[1.0, 1.0]]]])
+    p, q = 1 / (1 + math.exp(-3)), 1 / (1 + math.exp(-1))
+    divergence = p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+    assert losses.imitate_mask(logits, mask, soft).item() == pytest.approx((2 * p - 1) * divergence / 2, abs=1e-6)
+    assert losses.imitate_mask(soft[:, None], mask, soft).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(FEATURE_LOSSES))
+def test_every_feature_term_reaches_the_encoder_is_not_constant_and_leaves_the_target_alone(name):
+    term = loss_function(name)
+    student = create("unet", width=2)
+    random = torch.Generator().manual_seed(1)
+    target = Target("t", "m", BAND_OF[name], 8, (4, 4), 5, 0.5)
+    distiller = Distiller(student, [target])
+    values = []
+    for _ in range(2):
+        wanted = torch.randn(2, 5, 4, 4, generator=random)
+        _, projected = distiller(torch.randn(2, 3, 32, 32, generator=random), (32, 32), (target.name,))
+        values.append(term(projected[target.name], wanted, deviation=0.5))
+    assert values[0].item() != values[1].item()
+    values[0].backward()
+    assert student.encoder.levels[0][0].weight.grad.abs().sum() > 0
+    assert wanted.grad is None
+    assert not wanted.requires_grad

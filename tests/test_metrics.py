@@ -157,7 +157,7 @@ def test_validation_is_the_mean_dice_and_leaves_the_student_as_it_was(tmp_path):
     student.train()
     student.encoder.eval()
     before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-    found = validate(student, job.splits.val, image_size=job.recipe.image_size)
+    found = validate(student, job)
     assert student.training
     assert not student.encoder.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())

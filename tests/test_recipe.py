@@ -6,9 +6,11 @@ import pytest
 import yaml
 
 import recipes
-from distill.grammar import build_recipe, dump_recipe, load_layer, parse_overrides, read_recipe
+from distill.grammar import build_recipe, dump_recipe, parse_overrides, read_recipe
 from distill.help import describe_keys, help_text
 from distill.recipe import Recipe
+from distill.recipe_file import load_layer
+from distill.schedule import spans_of
 
 NAMES = recipes.names()
 
@@ -37,7 +39,7 @@ def test_every_arm_of_every_recipe_is_a_valid_recipe_of_equal_steps():
         recipe = read_recipe([f"recipe={name}"])
         for overrides in recipe.arms.values():
             arm = build_recipe({**dataclasses.asdict(recipe), "arms": {}}, overrides or {})
-            assert [s.epochs for s in arm.stages.values()] == [s.epochs for s in recipe.stages.values()]
+            assert spans_of(arm, labelled=810)[-1].stop == spans_of(recipe, labelled=810)[-1].stop
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,7 @@ def test_every_arm_of_every_recipe_is_a_valid_recipe_of_equal_steps():
         (["student=unet"], r"student is 'unet', but must be a mapping"),
         (["cache.fidelity=2"], r"cache\.fidelity is 2\.0, but must lie in \[0\.5, 1\)"),
         (["do=tran"], r"do is 'tran', but must be one of extract, train, evaluate, publish"),
-        (["stages.semantic.losses.imitate=1"], r"but must be one of segment, boundary, imitate_low, imitate_high"),
+        (["stages.semantic.losses.imitate=1"], r"but must be one of segment, boundary, imitate_mask, imitate_low"),
         (["stages.semantic.freeze=encoder"], r"freezes the encoder, but its imitation terms reach nothing else"),
         (["stages.semantic.freeze=encoder,decoder,head"], r"freezes"),
         (["teachers.sam.views=identity"], r"draws hflip, vflip, rot180, but teachers\.sam\.views does not show it"),
@@ -60,6 +62,17 @@ def test_every_arm_of_every_recipe_is_a_valid_recipe_of_equal_steps():
         (["stages.semantics.epochs=3"], r"no stages\.semantics; did you mean 'stages\.semantic'"),
         (["arms.alone.stages.semantc.epochs=3"], r"arm 'alone': the recipe has no stages\.semantc"),
         (["imitate.high=[]"], r"stages weigh imitate_high, but imitate\.high names no stride"),
+        (["stages.semantic.steps=-1"], r"steps is -1, but must not be negative"),
+        (["stages.semantic.rates={encodr: 0.1}"], r"a part of stages\.NAME\.rates is 'encodr', but must be one of"),
+        (["stages.semantic.rates={encoder: 0}"], r"rates\.encoder is 0\.0, but must be positive; stages\.NAME\.freeze"),
+        (
+            ["stages.semantic.losses.relate=1", "imitate.all=[]"],
+            r"stages weigh relate, but imitate\.all names no stride",
+        ),
+        (["optimiser.ema=1"], r"optimiser\.ema is 1\.0, but must lie in \[0, 1\)"),
+        (["evaluate.patience=-2"], r"evaluate\.patience is -2, but must not be negative"),
+        (["data.labels=some"], r"data\.labels is 'some', but must be a share as 10% or a number of images"),
+        (["data.unlabelled_share=1"], r"data\.unlabelled_share is 1\.0, but must lie between 0 and 1"),
         (["seed=-1"], r"seed is -1, but must not be negative"),
         (["image_size"], r"expected key=value, got 'image_size'"),
         (["image_size=8"], r"image_size is 8, but must lie between 32 and 4096"),
@@ -92,6 +105,19 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path):
     (tmp_path / "broken.yaml").write_text("a: [1\n")
     with pytest.raises(ValueError, match="is not YAML"):
         load_layer(tmp_path / "broken.yaml")
+
+
+def test_a_recipe_lies_over_the_one_it_extends(tmp_path):
+    (tmp_path / "own.yaml").write_text("extends: sam_to_unet\nname: own\nstages: {boundary: {epochs: 3}}\n")
+    base, own = (read_recipe([f"recipe={name}"]) for name in ("sam_to_unet", tmp_path / "own.yaml"))
+    assert own.stages["boundary"] == dataclasses.replace(base.stages["boundary"], epochs=3)
+    assert (own.stages["semantic"], own.arms, own.name) == (base.stages["semantic"], base.arms, "own")
+    (tmp_path / "ring.yaml").write_text(f"extends: {tmp_path / 'ring.yaml'}\n")
+    with pytest.raises(ValueError, match="extends itself, by way of"):
+        load_layer(tmp_path / "ring.yaml")
+    (tmp_path / "lost.yaml").write_text("extends: sam_to_unett\n")
+    with pytest.raises(FileNotFoundError, match=r"did you mean 'sam_to_unet'"):
+        load_layer(tmp_path / "lost.yaml")
 
 
 def test_help_explains_every_key():

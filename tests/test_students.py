@@ -9,7 +9,10 @@ from torch import nn
 import students
 from students import STUDENTS, create
 
-OPTIONS = {"sam_vit": {"width": 32, "depth": 2, "image_size": 64, "patch": 8, "neck": 8}}
+OPTIONS = {
+    "sam_vit": {"width": 32, "depth": 2, "image_size": 64, "patch": 8, "neck": 8},
+    "timm_unet": {"backbone": "test_efficientnet"},
+}
 FIXED_SIZE = {"sam_vit"}
 SIZES = {"microaunet": 128}  # the smallest it takes, where 64 is too small
 NAMES = tuple(STUDENTS)

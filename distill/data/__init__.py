@@ -8,6 +8,7 @@ from pathlib import Path
 from distill.data.problems import nearest
 from distill.data.sample import Sample, Splits
 from distill.data.splits import parse_fold
+from distill.data.unlabelled import join_pictures, list_pictures, parse_labels, withhold_labels
 from distill.recipe import DataRecipe
 
 __all__ = ["DATASETS", "Sample", "Splits", "open_data"]
@@ -20,7 +21,7 @@ DATASETS = {
 
 
 def open_data(data: DataRecipe, *, home: Path) -> Splits:
-    """Opens the data a recipe asks for and splits it.
+    """Opens the data a recipe asks for and splits it; then masks are put away and further images join, if asked.
 
     Every file is read and decoded once, so that a bad one is named now and not after an hour of training; what was
     seen is remembered in `home/memo.json`.
@@ -36,8 +37,13 @@ def open_data(data: DataRecipe, *, home: Path) -> Splits:
     if data.name not in DATASETS:
         choices = ", ".join(sorted(DATASETS))
         raise ValueError(f"unknown data.name {data.name!r}; choose from {choices}{nearest(data.name, DATASETS)}")
+    if data.whole and data.name != "folder":
+        raise ValueError(f"data.whole is for data.name=folder, but data.name is {data.name}; take data.whole out")
     if data.fold is not None:
         parse_fold(data.fold)  # before an hour of looking at files
+    parse_labels(data.labels)
+    pictures = list_pictures(data.unlabelled) if data.unlabelled else None
     module, _, function = DATASETS[data.name].partition(":")
     splits: Splits = getattr(import_module(module), function)(data, home=home)
-    return splits
+    splits = withhold_labels(splits, data)
+    return splits if pictures is None else join_pictures(splits, pictures, data, home=home)

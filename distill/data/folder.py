@@ -41,7 +41,8 @@ def open_folder(data: DataRecipe, *, home: Path) -> Splits:
     """Opens the data sets under `data.root` and splits them.
 
     With `data.split` its files decide, and a data set that they do not mention and that is tested is tested as a
-    whole; without, `data.fractions` of each data set, at random by content.
+    whole; without, `data.fractions` of each data set, at random by content. One that `data.whole` names is tested as a
+    whole whatever the split says, and never trained on.
 
     Args:
         data: the data part of a recipe with `name: folder`.
@@ -52,8 +53,7 @@ def open_folder(data: DataRecipe, *, home: Path) -> Splits:
         ValueError: files that cannot be used (unless `data.skip_bad`), or choices that do not fit together.
     """
     root, folders = find_data_sets(data.root)
-    trained = _chosen(data.train, folders, option="data.train")
-    tested = _chosen(data.test, folders, option="data.test")
+    trained, tested = choose_data_sets(data, folders)
     problems = Problems(str(root))
     listings = {n: list_files(folders[n], name=n, problems=problems) for n in dict.fromkeys([*trained, *tested])}
     roles = None
@@ -89,6 +89,30 @@ def find_data_sets(given: str | None) -> tuple[Path, dict[str, Path]]:
         content = ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "nothing"
         raise FileNotFoundError(f"no data set in data.root={given}: {LAYOUT}, found {content}")
     return root, found
+
+
+def choose_data_sets(data: DataRecipe, folders: Mapping[str, Path]) -> tuple[list[str], list[str]]:
+    """The names of the data sets to train on, and of those to test on.
+
+    Raises:
+        ValueError: one that is not there, or one that is both trained on and in `data.whole`.
+    """
+    trained = _chosen(data.train, folders, option="data.train")
+    tested = _chosen(data.test, folders, option="data.test")
+    whole = _chosen(data.whole, folders, option="data.whole") if data.whole else []
+    for name in whole:
+        if name in data.train:
+            raise ValueError(
+                f"data.train and data.whole both name {name!r}, but a data set of which every image is tested must not "
+                f"be trained on; take it out of one of them"
+            )
+    trained = [name for name in trained if name not in whole]
+    if not trained:
+        raise ValueError(
+            f"data.whole names every data set under data.root ({', '.join(whole)}), so that none is left to train on; "
+            f"take one out"
+        )
+    return trained, list(dict.fromkeys([*tested, *whole]))
 
 
 def list_files(folder: Path, *, name: str, problems: Problems) -> Listing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cache import Cache
+from cache.codec import BANDS
 from cache.series import WHOLE, Box
 from cache.spec import flip
 from distill.data.augment import colour, draw, generator_for, to_tensor
 from distill.data.sample import Sample
 from distill.recipe import Recipe
 from distill.resize import resize
+from distill.schedule import steps_of_epoch
 from students import MEAN, STD
 
 if TYPE_CHECKING:
@@ -36,36 +39,69 @@ class Batches(Sampler):
     """Index batches of one rank: the order of epoch e is the permutation drawn from (seed, e).
 
     A global batch is cut into equal consecutive parts, one a rank, so that the union over ranks is the same for any
-    number of processes. Starts at global step `start`; ends before `stop`.
+    number of processes. Starts at global step `start`; ends before `stop`. Of every batch, `share` images come from
+    the `unlabelled` ones, whose indices follow those of the labelled `images` and which have epochs of their own.
     """
 
-    def __init__(self, *, images: int, batch: int, seed: int, start: int, stop: int, rank: int, ranks: int) -> None:
-        self.images, self.batch, self.seed = images, min(batch, images), seed
-        self.start, self.stop = start, stop
-        self.part = slice(rank * self.batch // ranks, (rank + 1) * self.batch // ranks)
-
-    @staticmethod
-    def per_epoch(images: int, batch: int) -> int:
-        """Steps in an epoch: full batches only, or one of all images where they are fewer."""
-        return max(1, images // batch)
+    def __init__(
+        self,
+        *,
+        images: int,
+        batch: int,
+        seed: int,
+        start: int,
+        stop: int,
+        rank: int,
+        ranks: int,
+        unlabelled: int = 0,
+        share: int = 0,
+    ) -> None:
+        self.images, self.unlabelled, self.seed = images, unlabelled, seed
+        self.labelled, self.share = min(batch - share, images), min(share, unlabelled)
+        self.start, self.stop, self.rank, self.ranks = start, stop, rank, ranks
 
     def __len__(self) -> int:
         return max(0, self.stop - self.start)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        steps = self.per_epoch(self.images, self.batch)
+        steps = steps_of_epoch(self.images, self.labelled)
         for step in range(self.start, self.stop):
             epoch, position = divmod(step, steps)
             order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
-            chosen = order[position * self.batch : (position + 1) * self.batch][self.part]
-            yield [(epoch, int(index)) for index in chosen]
+            chosen = self.part(order[position * self.labelled : (position + 1) * self.labelled])
+            others = self.part(np.arange(step * self.share, (step + 1) * self.share))
+            yield [*((epoch, int(index)) for index in chosen), *(self.unlabelled_at(int(place)) for place in others)]
+
+    def part(self, indices: np.ndarray) -> np.ndarray:
+        """This rank's share of a global batch."""
+        return indices[self.rank * len(indices) // self.ranks : (self.rank + 1) * len(indices) // self.ranks]
+
+    def unlabelled_at(self, place: int) -> tuple[int, int]:
+        """The image at a place of the endless row of unlabelled images, permuted anew each time round."""
+        epoch, position = divmod(place, self.unlabelled)
+        return epoch, self.images + int(self.permutation(epoch)[position])
+
+    @lru_cache(maxsize=2)  # noqa: B019 - a sampler lives as long as its stage
+    def permutation(self, epoch: int) -> np.ndarray:
+        """The order of the unlabelled images in one of their epochs."""
+        return np.random.default_rng([self.seed, epoch, 1]).permutation(self.unlabelled)
 
 
 class TrainingSet(Dataset):
-    """Samples of the training part with the targets that a stage imitates; indexed by (epoch, index)."""
+    """Samples of the training part with the targets that a stage imitates; indexed by (epoch, index).
 
-    def __init__(self, samples: Sequence[Sample], recipe: Recipe, caches: Mapping[str, Cache]) -> None:
-        self.samples, self.recipe, self.caches = samples, recipe, caches
+    A student that reads a teacher's maps gets those named in `inputs` instead of the image.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        recipe: Recipe,
+        caches: Mapping[str, Cache],
+        *,
+        inputs: tuple[Target, ...] = (),
+    ) -> None:
+        self.samples, self.recipe, self.caches, self.inputs = samples, recipe, caches, inputs
         self.targets: tuple[Target, ...] = ()
         self.kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -96,18 +132,23 @@ class TrainingSet(Dataset):
         image, mask = self.kept.get(number) or self.decode(number)
         drawn = draw(recipe.augment, generator_for(recipe.seed, epoch, sample.key))
         size = (recipe.image_size, recipe.image_size)
-        pixels = resize_image(flip(image, drawn.view, axes=(0, 1)), size, drawn.box)
-        pixels = normalise(colour((pixels / 255).clamp(0, 1), drawn))
-        item = {
-            "image": pixels,
-            "mask": torch.from_numpy(resize_mask(flip(mask, drawn.view, axes=(0, 1)), size, drawn.box)),
-        }
-        for target in self.targets:
-            cache = self.caches[target.teacher]
-            code = cache.read(sample.key, drawn.view, map=target.map, bands=(target.band,))
-            codec = cache.codecs[target.map]
-            item[target.name] = codec.decode(code, box=drawn.box, grid=target.grid, band=target.band)
+        item = {"mask": torch.from_numpy(resize_mask(flip(mask, drawn.view, axes=(0, 1)), size, drawn.box))}
+        if not self.inputs:
+            pixels = resize_image(flip(image, drawn.view, axes=(0, 1)), size, drawn.box)
+            item["image"] = normalise(colour((pixels / 255).clamp(0, 1), drawn))
+        for target in (*self.inputs, *self.targets):
+            item[target.name] = read_target(self.caches[target.teacher], target, sample.key, drawn.view, drawn.box)
         return item
+
+
+def read_target(cache: Cache, target: Target, key: str, view: str, box: Box = WHOLE) -> Tensor:
+    """What a cache holds for a target: features (K, *grid) in the coded space, or the logits (*grid) of a soft mask."""
+    bands = (target.band,) if target.band in BANDS else BANDS
+    code = cache.read(key, view, map=target.map, bands=bands)
+    codec = cache.codecs[target.map]
+    if target.band == "mask":
+        return codec.inverse(codec.decode(code, box=box, grid=target.grid))[0]
+    return codec.decode(code, box=box, grid=target.grid, band=target.band)
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int], box: Box) -> Tensor:

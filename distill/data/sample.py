@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,8 @@ import numpy as np
 class Sample:
     """One image with its mask, known by content; the pixels stay where they are until asked for.
 
-    The two readers are `functools.partial` of module functions, so that a sample can be sent to another process.
+    Of an unlabelled image only the pixels are known: its `mask_key` is empty, and its mask is 255 everywhere. The two
+    readers are `functools.partial` of module functions, so that a sample can be sent to another process.
     """
 
     dataset: str
@@ -29,19 +31,28 @@ class Sample:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of the data. No image key of `val` or `test` is in `train`, none of `test` in `val`."""
+    """The parts of the data. No image key is in two of them: test beats val, val beats train, train beats unlabelled.
+
+    Unlabelled images join the imitation terms only.
+    """
 
     train: tuple[Sample, ...]
     val: tuple[Sample, ...]
     test: dict[str, tuple[Sample, ...]] = field(hash=False)  # data set -> samples
     dropped: int = 0  # images taken out of a part because a part that ranks above it holds the same image
     notes: tuple[str, ...] = ()  # sentences about the data that the user should read once
+    unlabelled: tuple[Sample, ...] = ()
 
     def digest(self) -> str:
-        """The sha256 (hex) over the keys of images and masks of each split; names and places do not count."""
+        """The sha256 (hex) over the keys of images and masks of each part; names and places do not count.
+
+        Without unlabelled images there is nothing of them in it, so that older runs keep their names.
+        """
 
         def keys(samples: Iterable[Sample]) -> list[list[str]]:
             return sorted([sample.key, sample.mask_key] for sample in samples)
 
-        content = [keys(self.train), keys(self.val), {name: keys(part) for name, part in self.test.items()}]
+        content: list[Any] = [keys(self.train), keys(self.val), {name: keys(part) for name, part in self.test.items()}]
+        if self.unlabelled:
+            content.append(keys(self.unlabelled))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -40,7 +40,7 @@ def read_roles(
     """Reads train.csv, test.csv and perhaps val.csv of `data.split`.
 
     Args:
-        data: the data part of the recipe.
+        data: the data part of the recipe. Rows of data sets in `data.whole` are passed over.
         stems: the stems that each data set under the root has; None where the data set was not chosen.
         trained: data sets to train on; rows of others in train.csv and val.csv are passed over.
         tested: data sets to test on; rows of others in test.csv are passed over.
@@ -48,9 +48,10 @@ def read_roles(
 
     Raises:
         FileNotFoundError: a file is not there.
-        ValueError: a file lacks its columns.
+        ValueError: a file lacks its columns, or trains on what `data.whole` names.
     """
     tables = _read_tables(Path(data.split or "").expanduser(), sets=list(stems))
+    tables = _pass_over_whole(tables, data, trained=trained)
     _forbid_repetition(tables, problems)
     parts: dict[Name, str] = {}
     for part, rows in tables.items():
@@ -64,7 +65,7 @@ def read_roles(
                 hint = "" if problems.many else _hint(stem, stems[name] or ())
                 sentence = f"{part}.csv names {name},{stem}, but {name}/images has no such file{hint}"
                 problems.add("unknown stem", sentence)
-    notes = _test_whole(parts, tables["test"], stems, tested=tested)
+    notes = _test_whole(parts, tables["test"], stems, tested=tested, asked=data.whole)
     _require_rows(data, parts, problems)
     mentioned = {row for rows in tables.values() for row in rows} | set(parts)
     for name in dict.fromkeys([*trained, *tested]):
@@ -107,20 +108,41 @@ def read_groups(folder: Path, name: str | None, stems: Iterable[str], *, problem
     return {stem: group for stem, group in groups.items() if group}
 
 
+def _pass_over_whole(
+    tables: Mapping[str, list[Name]], data: DataRecipe, *, trained: Sequence[str]
+) -> dict[str, list[Name]]:
+    """The tables without the rows of data sets in `data.whole`.
+
+    With `data.train` these are passed over knowingly; without, the split would train or validate on what is tested.
+    """
+    for part in ("train", "val") if not data.train else ():
+        for name, count in Counter(name for name, _ in tables.get(part, []) if name in data.whole).items():
+            raise ValueError(
+                f"data.whole names {name!r}, of which {part}.csv has {several(count, 'row')}; every image of it is "
+                f"tested, so say what to train on instead by data.train=[{','.join(trained)}]"
+            )
+    return {part: [row for row in rows if row[0] not in data.whole] for part, rows in tables.items()}
+
+
 def _test_whole(
     parts: dict[Name, str],
     rows: list[Name],
     stems: Mapping[str, set[str] | None],
     *,
     tested: Sequence[str],
+    asked: Collection[str],
 ) -> list[str]:
-    """Gives the test every image of a tested data set that test.csv does not mention and that is not trained on."""
+    """Gives the test every image of a tested data set that no file mentions and that is not trained on.
+
+    Of data sets that were `asked` for as a whole no row is left that could mention them.
+    """
     mentioned = {name for name, _ in rows} | {name for name, _ in parts}
     whole = [name for name in tested if name not in mentioned]
     for name in whole:
         parts.update({(name, stem): "test" for stem in stems[name] or ()})
     return [
-        f"test.csv does not mention {name} and it is not trained on: all its {len(stems[name] or ())} images are tested"
+        (f"data.whole names {name}" if name in asked else f"test.csv does not mention {name} and it is not trained on")
+        + f": all its {len(stems[name] or ())} images are tested"
         for name in whole
     ]
 

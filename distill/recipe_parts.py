@@ -1,0 +1,300 @@
+"""The parts of a recipe, each checked for itself; what a setting says of itself is what `--help` prints."""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from cache.spec import VIEWS
+
+PARTS = ("encoder", "decoder", "head")
+TASK_LOSSES = {"segment": "distill.losses:segment", "boundary": "distill.losses:boundary"}
+MASK_LOSSES = {"imitate_mask": "distill.losses:imitate_mask"}
+FEATURE_LOSSES = {
+    "imitate_low": "distill.losses:imitate_low",
+    "imitate_high": "distill.losses:imitate_high",
+    "imitate_all": "distill.losses:imitate_all",
+    "imitate_mse": "distill.losses:imitate_mse",
+    "relate": "distill.losses:relate",
+}
+TASK_DECODER = "task_decoder"  # the student's name where it is a task teacher's decoder
+LOSSES = {**TASK_LOSSES, **MASK_LOSSES, **FEATURE_LOSSES}  # a new term is a function and a line here
+BAND_OF = {  # what a term imitates: a band of a teacher's features, both at once, or its soft mask
+    "imitate_mask": "mask",
+    "imitate_low": "low",
+    "imitate_high": "high",
+    "imitate_all": "all",
+    "imitate_mse": "all",
+    "relate": "all",
+}
+
+
+def setting(default: Any, meaning: str) -> Any:  # noqa: ANN401
+    """A dataclass field with its default and what `--help` says of it."""
+    metadata = {"meaning": meaning}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def require(condition: bool, sentence: str) -> None:
+    """Raises ValueError with `sentence` unless `condition` holds: how every range in a recipe is stated."""
+    if not condition:
+        raise ValueError(sentence)
+
+
+def require_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises ValueError unless `value` is one of `choices`."""
+    require(value in choices, f"{what} is {value!r}, but must be one of {', '.join(choices)}")
+
+
+def require_choices(what: str, values: list[str], choices: tuple[str, ...]) -> None:
+    """Raises ValueError unless each of `values` is one of `choices`, none of them twice."""
+    for value in values:
+        require_choice(what, value, choices)
+    require(len(set(values)) == len(values), f"{what} names something twice: {', '.join(values)}")
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Where images and masks come from, and how they are split."""
+
+    name: str = setting(
+        "builtin",
+        "builtin (generated), folder (images/ and masks/), datasets (what the datasets library loads)",
+    )
+    root: str | None = setting(None, "folder: one data set, or a folder of several; datasets: path or hub id")
+    train: list[str] = setting([], "data sets under root to train on; empty: all")
+    test: list[str] = setting([], "data sets under root to test on; empty: all")
+    split: str | None = setting(
+        None, "folder with train.csv, test.csv and perhaps val.csv (columns dataset,stem or stem)"
+    )
+    fractions: list[float] = setting([0.8, 0.1, 0.1], "train, val, test where no split is given")
+    whole: list[str] = setting(
+        [], "folder: data sets of which every image is tested, whatever the split says; none of them may be trained on"
+    )
+    labels: str = setting(
+        "100%", "training images that keep their masks, as 10% or as a number; the others are unlabelled"
+    )
+    unlabelled: str | None = setting(None, "folder of images without masks, which join the imitation terms only")
+    unlabelled_share: float = setting(0.5, "share of every batch that is unlabelled, where there are such images")
+    validation: float = setting(
+        0.1, "share of the training part held out for validation where the split has no val.csv"
+    )
+    groups: str | None = setting(
+        "sequences.csv", "in a data set's folder: columns stem,group; a group is never cut in two"
+    )
+    fold: str | None = setting(None, "k/n: the k-th of n cross-validation folds of the training part is the validation")
+    image_column: str = setting("image", "datasets: the column with images")
+    mask_column: str = setting("mask", "datasets: the column with masks")
+    images: dict[str, int] = setting({"train": 160, "val": 40, "test": 120}, "builtin: frames in each split")
+    size: list[int] = setting([128, 128], "builtin: height and width of a frame, in pixels")
+    seed: int = setting(0, "of the generated frames and of random splits; not of the training")
+    skip_bad: bool = setting(False, "go on without the images that cannot be used, instead of stopping")
+    memory_gb: float = setting(2.0, "decoded training images are kept in memory up to this size")
+
+    def __post_init__(self) -> None:
+        require(0 < self.validation < 1, f"data.validation is {self.validation}, but must lie between 0 and 1")
+        require(
+            len(self.fractions) == 3 and min(self.fractions) >= 0 and abs(sum(self.fractions) - 1) < 1e-6,
+            f"data.fractions is {self.fractions}, but must be three shares (train, val, test) that sum to 1",
+        )
+        require(
+            len(self.size) == 2 and min(self.size) >= 32,
+            f"data.size is {self.size}, but must be [height, width], each at least 32",
+        )
+        require(
+            set(self.images) == {"train", "val", "test"} and min(self.images.values()) >= 1,
+            f"data.images is {self.images}, but must give train, val and test at least one frame each",
+        )
+        require(self.seed >= 0, f"data.seed is {self.seed}, but must not be negative")
+        require(
+            0 < self.unlabelled_share < 1,
+            f"data.unlabelled_share is {self.unlabelled_share}, but must lie between 0 and 1",
+        )
+        require(
+            re.fullmatch(r"\d+(\.\d+)?%|\d+", self.labels) is not None,
+            f"data.labels is {self.labels!r}, but must be a share as 10% or a number of images",
+        )
+        require(self.memory_gb >= 0, f"data.memory_gb is {self.memory_gb}, but must not be negative")
+
+
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """A foundation model to imitate."""
+
+    adapter: str = setting(
+        "sam", "sam, timm: which adapter loads it (teachers.TEACHERS); task: what recipe=adapt_teacher published"
+    )
+    weights: str | None = setting(None, "builtin, a hub id, a folder or a file; task: the published folder")
+    of: str | None = setting(None, "task: the teacher of this recipe whose cached features it reads")
+    model: str | None = setting(None, "timm: name of the backbone")
+    strides: list[int] = setting([], "timm: strides of the feature maps to keep; empty: 16")
+    image_size: int | None = setting(None, "side of the square the teacher sees, in pixels; empty: its own")
+    views: list[str] = setting(list(VIEWS), "views of each image that the teacher is shown")
+    licence: str | None = setting(None, "licence of the weights, where they do not say it themselves")
+    cache: str | None = setting(None, "folder of a finished cache: trains from it without the teacher's weights")
+    batch_size: int = setting(8, "images in one forward pass")
+
+    def __post_init__(self) -> None:
+        require_choices("teachers.NAME.views", self.views, VIEWS)
+        require("identity" in self.views, "teachers.NAME.views must contain identity")
+        require(self.batch_size >= 1, f"teachers.NAME.batch_size is {self.batch_size}, but must be at least 1")
+        require(
+            self.image_size is None or self.image_size >= 32,
+            f"teachers.NAME.image_size is {self.image_size}, but must be at least 32",
+        )
+
+
+@dataclass(frozen=True)
+class CacheRecipe:
+    """How faithful the frequency code is."""
+
+    fidelity: float = setting(0.95, "mean cosine of decoded and true features, centred and scaled, on held-out images")
+    calibration: int = setting(256, "training images on which the code's statistics are fitted")
+
+    def __post_init__(self) -> None:
+        require(0.5 <= self.fidelity < 1, f"cache.fidelity is {self.fidelity}, but must lie in [0.5, 1)")
+        require(self.calibration >= 8, f"cache.calibration is {self.calibration}, but must be at least 8")
+
+
+@dataclass(frozen=True)
+class StudentRecipe:
+    """The network that learns."""
+
+    name: str = setting("unet", "a student (students.STUDENTS) or importable class, my_package.nets:MyNet")
+    width: int = setting(8, "channels of the first level")
+    classes: int = setting(1, "1: one foreground class (sigmoid); more: softmax with background")
+    init: str | None = setting(None, "start from a published student: folder or hub id")
+    encoder: str | None = setting(None, "pretrained weights of the backbone, for students that have one: a file")
+    options: dict[str, Any] = setting({}, "further arguments of the student's class")
+
+    def __post_init__(self) -> None:
+        require(self.width >= 1, f"student.width is {self.width}, but must be at least 1")
+        require(self.classes >= 1, f"student.classes is {self.classes}, but must be at least 1")
+
+
+@dataclass(frozen=True)
+class ImitateRecipe:
+    """Where in the student the teacher is imitated."""
+
+    low: list[int] = setting([16, 8], "strides of the encoder maps that imitate the low band")
+    high: list[int] = setting([8], "strides that imitate the high band")
+    all: list[int] = setting([16, 8], "strides that imitate both bands at once: imitate_all, imitate_mse, relate")
+
+
+@dataclass(frozen=True)
+class AugmentRecipe:
+    """What is done to a training image; every draw depends on (seed, epoch, sample) alone."""
+
+    views: list[str] = setting(list(VIEWS), "flips to draw from; each must be in the cache")
+    scale: float = setting(0.6, "smallest side of a random crop as a share of the image's side; 1: no crop")
+    colour: float = setting(0.1, "strength of brightness, contrast, saturation and hue changes; 0: none")
+
+    def __post_init__(self) -> None:
+        require_choices("augment.views", self.views, VIEWS)
+        require(len(self.views) >= 1, "augment.views is empty, but must name at least identity")
+        require(0.1 <= self.scale <= 1, f"augment.scale is {self.scale}, but must lie in [0.1, 1]")
+        require(0 <= self.colour <= 1, f"augment.colour is {self.colour}, but must lie in [0, 1]")
+
+
+@dataclass(frozen=True)
+class OptimiserRecipe:
+    """AdamW and its schedule over all stages together."""
+
+    learning_rate: float = setting(2e-3, "largest step size, after the warm-up")
+    weight_decay: float = setting(1e-2, "AdamW's decoupled decay")
+    batch_size: int = setting(16, "images a step over all processes")
+    warmup: float = setting(0.05, "share of all steps in which the learning rate rises from zero")
+    schedule: str = setting("cosine", "cosine, polynomial (power 0.9) or constant, after the warm-up")
+    gradient_clip: float = setting(1.0, "largest norm of the gradient; 0: not clipped")
+    ema: float = setting(
+        0.0, "decay a step of the averaged weights that are scored and published, as 0.99; 0: the weights themselves"
+    )
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.learning_rate < 1,
+            f"optimiser.learning_rate is {self.learning_rate}, but must lie between 0 and 1",
+        )
+        require(self.weight_decay >= 0, f"optimiser.weight_decay is {self.weight_decay}, but must not be negative")
+        require(self.batch_size >= 1, f"optimiser.batch_size is {self.batch_size}, but must be at least 1")
+        require(0 <= self.warmup < 1, f"optimiser.warmup is {self.warmup}, but must lie in [0, 1)")
+        require_choice("optimiser.schedule", self.schedule, ("cosine", "polynomial", "constant"))
+        require(
+            self.gradient_clip >= 0,
+            f"optimiser.gradient_clip is {self.gradient_clip}, but must not be negative",
+        )
+        require(0 <= self.ema < 1, f"optimiser.ema is {self.ema}, but must lie in [0, 1)")
+
+
+@dataclass(frozen=True)
+class StageRecipe:
+    """One stage of training: how long, which terms with which weight, what rests."""
+
+    epochs: int = setting(10, "passes over the labelled training images")
+    steps: int | None = setting(None, "length in steps of the optimiser instead of epochs")
+    losses: dict[str, float] = setting({}, f"weight of each term, 0 is off: {', '.join(LOSSES)}")
+    freeze: list[str] = setting([], "encoder, decoder, head: parts that do not learn")
+    learning_rate: float = setting(1.0, "factor on the schedule's learning rate")
+    rates: dict[str, float] = setting({}, "further factors for encoder, decoder or head, as {encoder: 0.1}")
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 0, f"stages.NAME.epochs is {self.epochs}, but must not be negative")
+        require((self.steps or 0) >= 0, f"stages.NAME.steps is {self.steps}, but must not be negative")
+        for term, weight in self.losses.items():
+            require_choice("a term of stages.NAME.losses", term, tuple(LOSSES))
+            require(weight >= 0, f"stages.NAME.losses.{term} is {weight}, but must not be negative")
+        require(any(self.losses.values()), "stages.NAME.losses has no term of positive weight")
+        require_choices("stages.NAME.freeze", self.freeze, PARTS)
+        require(
+            not ("encoder" in self.freeze and any(self.losses.get(term) for term in FEATURE_LOSSES)),
+            "stages.NAME freezes the encoder, but its imitation terms reach nothing else; unfreeze it or drop "
+            + " and ".join(term for term in self.losses if term in FEATURE_LOSSES and self.losses[term]),
+        )
+        require(len(self.freeze) < len(PARTS), "stages.NAME freezes the whole student; nothing would learn")
+        require(self.learning_rate > 0, f"stages.NAME.learning_rate is {self.learning_rate}, but must be positive")
+        for part, rate in self.rates.items():
+            require_choice("a part of stages.NAME.rates", part, PARTS)
+            require(rate > 0, f"stages.NAME.rates.{part} is {rate}, but must be positive; stages.NAME.freeze stops it")
+
+    @property
+    def runs(self) -> bool:
+        """Whether the stage has any step."""
+        return (self.epochs if self.steps is None else self.steps) > 0
+
+    @property
+    def imitates(self) -> bool:
+        """Whether any term of this stage needs a teacher."""
+        return any(self.losses.get(term, 0) > 0 for term in {**FEATURE_LOSSES, **MASK_LOSSES})
+
+
+@dataclass(frozen=True)
+class EvaluateRecipe:
+    """How the student is scored."""
+
+    bootstrap: int = setting(2000, "resamples for the 95 % intervals")
+    every: float = setting(5.0, "epochs between two scores on the validation images; a fraction is allowed")
+    patience: int = setting(
+        0, "a stage ends after so many scores on validation without a better one; 0: it runs to its end"
+    )
+
+    def __post_init__(self) -> None:
+        require(self.bootstrap >= 100, f"evaluate.bootstrap is {self.bootstrap}, but must be at least 100")
+        require(self.every > 0, f"evaluate.every is {self.every}, but must be positive")
+        require(self.patience >= 0, f"evaluate.patience is {self.patience}, but must not be negative")
+
+
+@dataclass(frozen=True)
+class PublishRecipe:
+    """What is written for others to use."""
+
+    encoder: bool = setting(False, "also write the trained encoder alone, where the student can")
+    examples: int = setting(4, "example pictures in the folder")
+    hub: str | None = setting(None, "hub id to push the published folder to")
+    licence: str | None = setting(None, "licence of the student; empty: derived from teacher and data")
+
+    def __post_init__(self) -> None:
+        require(self.examples >= 0, f"publish.examples is {self.examples}, but must not be negative")

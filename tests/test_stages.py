@@ -1,0 +1,196 @@
+"""Stages beyond the plain: steps instead of epochs, averaged weights, early ends, unlabelled images, collapse."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from small_job import VIEWS, disc_splits, job_of, recipe_of, weights_of
+
+from distill.collapse import spread
+from distill.course import averaged
+from distill.data.loader import Batches, TrainingSet, loader
+from distill.data.unlabelled import unlabel
+from distill.digest import digest_run, essence
+from distill.recipe import EvaluateRecipe, OptimiserRecipe, Recipe, StageRecipe
+from distill.schedule import spans_of
+from distill.train import train
+from students import create
+
+training = import_module("distill.train")  # the module: the package has a function of that name
+
+
+def half_unlabelled(job):
+    splits = job.splits
+    return replace(splits, train=splits.train[:4], unlabelled=tuple(map(unlabel, splits.train[4:])))
+
+
+def lines_of(job) -> list[dict]:
+    return [json.loads(line) for line in (job.folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_stage_is_as_long_as_its_steps_say():
+    stages = {
+        "one": StageRecipe(steps=5, losses={"segment": 1.0}),
+        "two": StageRecipe(epochs=2, losses={"segment": 1.0}),
+    }
+    spans = spans_of(replace(recipe_of(), stages=stages), labelled=28)
+    assert [(s.start, s.stop, s.per_epoch) for s in spans] == [(0, 5, 7), (5, 19, 7)]
+    nothing = replace(stages["two"], steps=0)
+    assert not nothing.runs
+    with pytest.raises(ValueError, match="no stage with at least one epoch or step"):
+        replace(recipe_of(), stages={"one": nothing})
+
+
+def test_averaged_weights_follow_the_weights_and_their_statistics():
+    student = create("unet", width=2)
+    average = averaged(student, decay=0.75)
+    average.update_parameters(student)
+    before = student.state_dict()["head.bias"].clone()
+    with torch.no_grad():
+        student.head.bias += 1
+    student.encoder.levels[0][1].running_mean += 2
+    average.update_parameters(student)
+    assert torch.allclose(average.module.head.bias, before + 0.25)
+    assert torch.allclose(average.module.encoder.levels[0][1].running_mean, torch.full((2,), 0.5))
+
+
+def test_averaged_weights_are_what_is_kept_and_a_killed_run_keeps_the_same(tmp_path, monkeypatch):
+    recipe = replace(recipe_of(), optimiser=OptimiserRecipe(batch_size=4, learning_rate=1e-2, ema=0.9))
+    whole, killed = job_of(recipe, tmp_path / "whole"), job_of(recipe, tmp_path / "killed")
+    train(whole)
+    monkeypatch.setattr(training, "LOG_EVERY_STEPS", 1)
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY_SECONDS", 0.0)
+    learn = training.learn
+
+    def fail_late(course, span, step, batch, *, watch):
+        if step == 7:
+            raise KeyboardInterrupt
+        return learn(course, span, step, batch, watch=watch)
+
+    monkeypatch.setattr(training, "learn", fail_late)
+    with pytest.raises(KeyboardInterrupt):
+        train(killed)
+    monkeypatch.setattr(training, "learn", learn)
+    train(killed)
+    for name, tensor in weights_of(whole).items():
+        assert torch.equal(tensor, weights_of(killed)[name]), name
+    plain = job_of(replace(recipe, optimiser=replace(recipe.optimiser, ema=0.0)), tmp_path / "plain")
+    train(plain)
+    assert any(not torch.equal(tensor, weights_of(plain)[name]) for name, tensor in weights_of(whole).items())
+
+
+def test_a_stage_without_progress_ends_early_and_the_next_one_begins(tmp_path, monkeypatch, caplog):
+    figures = iter([0.5, 0.4, 0.3, 0.9, 0.8, 0.95, 0.7])
+    monkeypatch.setattr(training, "validate", lambda *args, **named: next(figures))
+    stages = {name: StageRecipe(epochs=4, losses={"segment": 1.0}) for name in ("first", "second")}
+    recipe = replace(recipe_of(), stages=stages, evaluate=EvaluateRecipe(every=1, patience=2))
+    job = job_of(recipe, tmp_path / "run")
+    with caplog.at_level(logging.INFO, logger="bandpass"):
+        summary = train(job)
+    assert "stage 'first' ends at step 6: no better score for 2 scores" in caplog.text
+    scored = [(line["stage"], line["step"]) for line in lines_of(job) if "validation_dice" in line]
+    assert scored == [("first", s) for s in (2, 4, 6)] + [("second", s) for s in (10, 12, 14, 16)]
+    assert (summary["steps"], summary["best_step"], summary["validation_dice"]) == (6 + 8, 14, 0.95)
+
+
+def test_unlabelled_images_are_a_fixed_share_of_every_batch_and_come_round_evenly():
+    options = {"images": 20, "batch": 8, "seed": 1, "start": 0, "stop": 14, "unlabelled": 7, "share": 4}
+    batches = list(Batches(**options, rank=0, ranks=1))
+    assert all([index >= 20 for _, index in batch] == [False] * 4 + [True] * 4 for batch in batches)
+    counts = np.bincount([index - 20 for batch in batches for _, index in batch if index >= 20])
+    assert counts.tolist() == [8] * 7
+    labelled = [index for batch in batches[:5] for _, index in batch if index < 20]
+    assert sorted(labelled) == list(range(20))
+    parts = [list(Batches(**options, rank=rank, ranks=2)) for rank in (0, 1)]
+    for whole, halves in zip(batches, zip(*parts, strict=True), strict=True):
+        assert sorted(whole) == sorted([*halves[0], *halves[1]])
+        assert [sum(index >= 20 for _, index in half) for half in halves] == [2, 2]
+
+
+def test_only_stages_that_imitate_mix_unlabelled_images_in(features):
+    recipe = recipe_of(features, stages={
+        "distil": StageRecipe(epochs=1, losses={"imitate_low": 1.0}),
+        "task": StageRecipe(epochs=1, losses={"segment": 1.0}),
+    })  # fmt: skip
+    spans = spans_of(recipe, labelled=8, unlabelled=5)
+    assert [(s.unlabelled, s.stop - s.start) for s in spans] == [(2, 4), (0, 2)]
+
+
+def test_unlabelled_images_are_taught_and_never_asked_for_a_mask(features, tmp_path):
+    job = job_of(recipe_of(features), tmp_path / "run")
+    splits = half_unlabelled(job)
+    dataset = TrainingSet((*splits.train, *splits.unlabelled), job.recipe, {})
+    batches = Batches(images=4, batch=4, seed=0, start=0, stop=2, rank=0, ranks=1, unlabelled=4, share=2)
+    for batch in loader(dataset, batches, workers=0):
+        assert (batch["mask"] == 255).flatten(1).all(1).tolist() == [False, False, True, True]
+    train(replace(job, splits=splits))
+    steps = [line["step"] for line in lines_of(job) if "imitate_low" in line]
+    assert steps, "the imitation terms were there"
+
+
+def test_the_spread_of_a_map_is_its_variance_and_effective_rank():
+    random = torch.Generator().manual_seed(0)
+    target = torch.randn(8, 6, 20, 20, generator=random)
+    alike = spread(target, target)
+    assert alike.target_variance == pytest.approx(1, abs=0.05)
+    assert alike.target_rank == pytest.approx(6, abs=0.05)
+    assert not alike.collapsed
+    line = torch.randn(8, 1, 20, 20, generator=random) * torch.ones(1, 6, 1, 1)
+    assert spread(line, target).rank == pytest.approx(1, abs=1e-3)
+    assert spread(0.05 * target, target).collapsed
+    assert spread(torch.zeros_like(target), target).collapsed
+    wide = torch.randn(8, 40, 20, 20, generator=random)
+    narrow = torch.randn(8, 2, 20, 20, generator=random)[:, :1] * torch.ones(1, 40, 1, 1)
+    assert spread(narrow, wide).collapsed
+
+
+def test_a_collapsed_projection_is_named(features, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(training, "spread", lambda projected, target: spread(torch.zeros_like(projected), target))
+    job = job_of(recipe_of(features), tmp_path / "run")
+    with caplog.at_level(logging.WARNING, logger="bandpass"):
+        summary = train(job)
+    assert summary["collapsed"][0] == "semantic: drawn/neck/low/16"
+    assert "the projection of drawn/neck/low/16 has collapsed" in caplog.text
+    spreads = [line["spread"] for line in lines_of(job) if "spread" in line]
+    assert spreads[0]["drawn/neck/low/8"]["variance"] == 0
+
+
+# Where a default changes, digest.DEFAULTS must be raised, so that no old run is taken for a new one.
+KNOWN = {
+    "image_size": 128, "seed": 0, "precision": "fp32",
+    "optimiser": {"learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 16, "warmup": 0.05, "schedule": "cosine",
+                  "gradient_clip": 1.0, "ema": 0.0},
+    "augment": {"views": list(VIEWS), "scale": 0.6, "colour": 0.1},
+    "imitate": {"low": [16, 8], "high": [8], "all": [16, 8]},
+    "evaluate": {"bootstrap": 2000, "every": 5.0, "patience": 0},
+    "cache": {"fidelity": 0.95, "calibration": 256},
+}  # fmt: skip
+
+
+def test_a_default_of_the_schema_is_not_changed_unnoticed():
+    for name, expected in KNOWN.items():
+        found = getattr(recipe_of(), name) if name in ("seed", "precision") else None
+        fields = {field.name: field for field in Recipe.__dataclass_fields__.values()}
+        default = fields[name].default_factory() if isinstance(expected, dict) else fields[name].default
+        found = default.__dict__ if isinstance(expected, dict) else default
+        assert found == expected, f"{name}: raise digest.DEFAULTS, then change this test"
+
+
+def test_a_run_is_named_by_what_differs_from_the_defaults_in_the_order_of_stages():
+    recipe = recipe_of()
+    assert essence(OptimiserRecipe(ema=0.5, batch_size=16)) == {"ema": 0.5}
+    names = [digest_run(one, splits="s", caches={}) for one in (
+        recipe,
+        replace(recipe, stages=dict(reversed(recipe.stages.items()))),
+        replace(recipe, optimiser=replace(recipe.optimiser, ema=0.5)),
+    )]  # fmt: skip
+    assert len(set(names)) == 3
+    assert digest_run(replace(recipe, home="elsewhere", workers=3), splits="s", caches={}) == names[0]
+    assert digest_run(recipe, splits="other", caches={}) != names[0]
+    assert disc_splits().digest() == disc_splits().digest()

@@ -1,0 +1,135 @@
+"""A task teacher: trained on a cache, published, and heard through a cache of soft masks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from small_job import VIEWS, job_of, recipe_of
+
+import cache
+from cache.spec import flip
+from distill.distiller import MASK, plan_targets
+from distill.evaluate import evaluate
+from distill.extract import extract
+from distill.masks import FIDELITY, TaskTeacher
+from distill.prepare import create_student, open_caches
+from distill.publish import publish
+from distill.recipe import OptimiserRecipe, StageRecipe, StudentRecipe, TeacherRecipe
+from distill.train import train
+
+
+@pytest.fixture(scope="module")
+def task_job(features, tmp_path_factory):
+    """A decoder trained on the drawn features, evaluated and published."""
+    recipe = replace(
+        recipe_of(features),
+        image_size=48,
+        student=StudentRecipe(name="task_decoder", width=8),
+        optimiser=OptimiserRecipe(batch_size=4, learning_rate=1e-2, ema=0.5),
+        stages={"semantic": StageRecipe(steps=30, losses={"segment": 1.0})},
+    )
+    job = job_of(recipe, tmp_path_factory.mktemp("task") / "run")
+    train(job), evaluate(job), publish(job)
+    return job
+
+
+def taught_recipe(features, task_job, **changes):
+    recipe = recipe_of(features)
+    masks = TeacherRecipe(adapter="task", of="drawn", weights=str(task_job.published))
+    stages = {"semantic": StageRecipe(epochs=2, losses={"segment": 1.0, "imitate_mask": 1.0})}
+    return replace(recipe, teachers={**recipe.teachers, "masks": masks}, stages=stages, **changes)
+
+
+@pytest.fixture(scope="module")
+def taught_job(features, task_job, tmp_path_factory):
+    """A student's job with the masks extracted."""
+    job = job_of(taught_recipe(features, task_job), tmp_path_factory.mktemp("taught") / "run")
+    assert extract(job) == {"drawn": 0, "masks": 0}, "no image goes through a teacher"
+    return job
+
+
+def test_a_decoder_learns_the_task_from_the_cache_alone(task_job):
+    scores = json.loads((task_job.folder / "metrics.json").read_text())["datasets"]
+    assert all(figures["dice"]["mean"] > 0.6 for figures in scores.values()), scores
+    assert (task_job.published / "README.md").read_text().startswith("# Task teacher")
+
+
+def test_a_published_decoder_says_what_it_reads_and_whose_masks_it_saw(task_job, features):
+    facts = json.loads((task_job.published / "task.json").read_text())
+    assert facts["reads"] == cache.open(features).manifest.digest
+    assert facts["maps"] == ["neck"]
+    assert facts["labelled"] == sorted(sample.key for sample in task_job.splits.train)
+
+
+def test_its_masks_become_a_cache_that_holds_what_it_says(task_job, taught_job, features):
+    store, teacher = cache.open(taught_job.caches["masks"]), TaskTeacher(task_job.published, cache.open(features))
+    assert store.spec.names == (MASK,)
+    for sample in taught_job.splits.train[:3]:
+        said = teacher.logits(sample.key)
+        for view in VIEWS:
+            kept = store.codecs[MASK].inverse(store.decode(sample.key, view, map=MASK))
+            assert torch.nn.functional.cosine_similarity(kept.flatten(), flip(said, view).flatten(), dim=0) > 0.97
+    assert store.codecs[MASK].reached >= FIDELITY
+
+
+def test_the_masks_are_averaged_over_the_views(task_job, features):
+    teacher = TaskTeacher(task_job.published, cache.open(features))
+    key = task_job.splits.train[0].key
+    assert teacher.logits(key).shape == (1, 24, 24)
+    alone = replace(teacher, source=cache.open(features))
+    alone.source.__dict__["_find"] = lambda wanted, find=alone.source._find: (
+        find(wanted) if wanted[1] == "identity" else None
+    )
+    assert not torch.allclose(alone.logits(key), teacher.logits(key))
+
+
+def test_a_student_hears_the_soft_mask_of_the_very_crop_and_view(taught_job, tmp_path):
+    job = replace(taught_job, folder=tmp_path / "run")
+    summary = train(job)
+    assert summary["targets"] == ["masks/mask/mask/1"]
+    lines = [json.loads(line) for line in (job.folder / "log.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(line["imitate_mask"]) for line in lines if "loss" in line)
+
+
+def test_masks_and_features_teach_together(taught_job, features):
+    stages = {"semantic": StageRecipe(epochs=1, losses={"imitate_mask": 1.0, "imitate_all": 1.0, "segment": 1.0})}
+    recipe = replace(taught_job.recipe, stages=stages, imitate=replace(taught_job.recipe.imitate, all=[8]))
+    student = create_student(recipe)
+    targets = plan_targets(recipe, open_caches(replace(taught_job, recipe=recipe)), student)
+    assert {target.name for target in targets} == {"drawn/neck/all/8", "masks/mask/mask/1"}
+
+
+def test_masks_of_images_without_labels_here_are_refused(taught_job):
+    train_part = taught_job.splits.train
+    fewer = replace(taught_job.splits, train=train_part[:4], unlabelled=train_part[4:])
+    with pytest.raises(ValueError, match="learned from the masks of 4 images that have no mask here"):
+        open_caches(replace(taught_job, splits=fewer))
+
+
+def test_a_decoder_of_another_cache_is_refused(task_job, features, tmp_path):
+    folder = tmp_path / "teacher"
+    folder.mkdir()
+    for path in task_job.published.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    facts = json.loads((folder / "task.json").read_text())
+    (folder / "task.json").write_text(json.dumps({**facts, "reads": "0" * 64}))
+    with pytest.raises(ValueError, match="was trained on another cache than"):
+        _ = TaskTeacher(folder, cache.open(features)).facts
+    with pytest.raises(FileNotFoundError, match=r"expected a task teacher in .*; recipe=adapt_teacher publishes one"):
+        _ = TaskTeacher(tmp_path, cache.open(features)).facts
+
+
+def test_a_recipe_that_cannot_have_masks_is_refused(features, task_job):
+    recipe = taught_recipe(features, task_job)
+    with pytest.raises(ValueError, match=r"teachers\.masks\.of is 'sam', but must name the teacher .*: drawn"):
+        replace(recipe, teachers={**recipe.teachers, "masks": replace(recipe.teachers["masks"], of="sam")})
+    with pytest.raises(ValueError, match="stages weigh imitate_mask, but no teacher has adapter: task"):
+        replace(recipe, teachers={"drawn": recipe.teachers["drawn"]})
+    with pytest.raises(ValueError, match=r"imitate_mask knows one foreground class, but student\.classes is 3"):
+        replace(recipe, student=StudentRecipe(width=2, classes=3))
+    with pytest.raises(ValueError, match="reads the features of one teacher and imitates none"):
+        replace(recipe, student=StudentRecipe(name="task_decoder"))
