@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from distill.data.sample import Sample
+from distill.digest import digest_file
 from distill.job import Job
 from distill.metrics import THRESHOLD
 from distill.recipe import DataRecipe, Recipe
@@ -39,6 +41,7 @@ def render_card(job: Job, metrics: Mapping[str, Any], *, proof: Mapping[str, Any
     generated = data.name == "builtin"
     parts = {
         "training": count(job.splits.train),
+        **({"unlabelled": count(job.splits.unlabelled)} if job.splits.unlabelled else {}),
         "validation": count(job.splits.val),
         "test": count(sample for samples in job.splits.test.values() for sample in samples),
     }
@@ -68,6 +71,7 @@ def render_card(job: Job, metrics: Mapping[str, Any], *, proof: Mapping[str, Any
         notes=job.splits.notes,
         teachers=teachers,
         weights={name: place_of_weights(recipe, name) for name in teachers},
+        encoder=encoder_of(recipe),
         builtin_teacher=any(teacher.weights == "builtin" for teacher in recipe.teachers.values()),
         asked_licence=recipe.publish.licence,
         licence=licence,
@@ -123,6 +127,15 @@ def place_of_weights(recipe: Recipe, teacher: str) -> str:
     return (public_name(asked.weights) if asked else None) or "given as a cache"
 
 
+def encoder_of(recipe: Recipe) -> str:
+    """Which pretrained weights the student's backbone began with, in words; empty where there were none."""
+    place = recipe.student.encoder
+    if place is None:
+        return ""
+    digest = f" (sha256 {digest_file(Path(place))[:12]})" if Path(place).is_file() else ""
+    return f"{public_name(place)}{digest}"
+
+
 def title_of(recipe: Recipe) -> str:
     """The student's name in words: recipe, class and width."""
     return f"{recipe.name}: {recipe.student.name} of width {recipe.student.width}"
@@ -138,8 +151,10 @@ def describe_split(data: DataRecipe) -> str:
     if data.name == "builtin":
         return f"The parts were generated apart from one another (data.seed={data.seed})."
     if data.split:
+        whole = f"; {', '.join(data.whole)} as a whole" if data.whole else ""
         test = (
-            f"Tested is what the split {public_name(data.split)} says, a data set that it does not mention as a whole."
+            f"Tested is what the split {public_name(data.split)} says, a data set that it does not mention as a whole"
+            f"{whole}."
         )
         share = f"{data.validation:.0%} of the training part where the split names none"
     else:

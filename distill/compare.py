@@ -261,7 +261,7 @@ def write(comparison: Comparison, folder: Path, *, title: str, forwards: int) ->
     folder.mkdir(parents=True, exist_ok=True)
     entry: dict[str, Any] = {"teacher_forwards": forwards, **dataclasses.asdict(comparison)}
     write_json(folder / "compare.json", entry)
-    text = markdown(comparison, title=title)
+    text = markdown(comparison, title=title) + f"In the last call {forwards} images went through a teacher.\n"
     write_text(folder / "compare.md", text)
     plot(comparison, folder / "compare.png", title=title)
     logger.info("%s\nwritten to %s", text, folder)

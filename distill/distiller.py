@@ -151,8 +151,8 @@ class Distiller(nn.Module):
         inputs: Any,  # noqa: ANN401
         size: tuple[int, int],
         names: tuple[str, ...] = (),
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits (N, K, *size), and the projected features of those targets in `names` that have a projection.
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Logits (N, K, *size) of every supervised head, and the projected features of those targets in `names` that have a projection.
 
         Args:
             inputs: what the student reads: images (N, 3, *size), or the maps of a teacher (a task decoder).
@@ -160,7 +160,7 @@ class Distiller(nn.Module):
             names: of targets.
         """
         pyramid = self.student.features(inputs)
-        logits = self.student.decode(pyramid, size)
+        logits = self.student.heads(pyramid, size)
         return logits, {
             name: self.projections[name](pyramid[self.levels[name]]) for name in names if name in self.levels
         }

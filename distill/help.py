@@ -24,7 +24,9 @@ EXAMPLES = (
     "accelerate launch distill/run.py recipe=sam_to_unet",
     "distill run recipe=sam_to_unet student.width=16          # a second student: the teacher is not needed again",
     "distill train recipe=timm_to_unet data.root=DIR stages.boundary.epochs=30",
+    "distill run recipe=adapt_teacher                         # a teacher that knows the task, from cached features",
     "distill compare recipe=sam_to_unet seeds=0,1,2",
+    "distill compare recipe=study_small arms=alone,both ...   # two arms of a study",
     "distill run recipe=sam_to_unet --dry-run                 # images, views, GB and hours, before anything is done",
     "distill run recipe=artifacts/runs/RUN/recipe.yaml        # the same run again",
 )
@@ -84,5 +86,5 @@ def help_text(command: str = "run") -> str:
     lines += ["", "Keys, with defaults (a recipe sets its own); lists take commas: do=extract,train", ""]
     lines += [f"  {key + '=' + default:<44} {meaning}".rstrip() for key, default, meaning in describe_keys()]
     if command == "compare":
-        lines += ["", "  seeds=0,1,2  students=NAME,...  jobs=1  (compare's own keys)"]
+        lines += ["", "  seeds=0,1,2  arms=NAME,...  students=NAME,...  jobs=1  out=DIR  (compare's own keys)"]
     return "\n".join(lines) + "\n"

@@ -12,15 +12,16 @@ BUILT_IN = """\
 This run uses only what is built in: generated frames, and a small teacher of SAM's architecture that was trained with
 labels on other frames of the same generator. It is not SAM. With your own images (images/ and masks/) and the real one:
     accelerate launch distill/run.py recipe={name} data.name=folder data.root=DIR \\
-        teachers.sam.weights=facebook/sam-vit-base image_size=352 student.width=32"""
+        teachers.{teacher}.weights=facebook/sam-vit-base{student}"""
 
 
 def introduction(job: Job) -> Iterator[str]:
     """What is run, on which images, with which teacher, and where it goes."""
     recipe, splits = job.recipe, job.splits
-    given = [teacher.cache or teacher.weights for teacher in recipe.teachers.values()]
-    if recipe.imitates and recipe.data.name == "builtin" and "builtin" in given:
-        yield BUILT_IN.format(name=recipe.name)
+    given = [name for name, teacher in recipe.consulted.items() if (teacher.cache or teacher.weights) == "builtin"]
+    if recipe.data.name == "builtin" and given:
+        larger = "" if recipe.reads_features else " image_size=352 student.width=32"
+        yield BUILT_IN.format(name=recipe.name, teacher=given[0], student=larger)
     tests = ", ".join(f"{name} {len(samples)}" for name, samples in splits.test.items())
     unlabelled = f", {len(splits.unlabelled)} more without masks" if splits.unlabelled else ""
     counts = f"{len(splits.train)} images to train{unlabelled}, {len(splits.val)} to validate"

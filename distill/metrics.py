@@ -69,6 +69,13 @@ def sensitivity(prediction: Flags, truth: Flags) -> NDArray:
     return _share(both, both + missed)
 
 
+def specificity(prediction: Flags, truth: Flags) -> NDArray:
+    """TN / (TN + FP): the share of the background that was left alone; 1 where there is no background."""
+    _, extra, _ = confusion(prediction, truth)
+    background = np.count_nonzero(~truth, axis=(-2, -1))
+    return _share(background - extra, np.asarray(background))
+
+
 def precision(prediction: Flags, truth: Flags) -> NDArray:
     """TP / (TP + FP): the share of the predicted pixels that are true; 1 where there are none."""
     both, extra, _ = confusion(prediction, truth)
@@ -133,6 +140,36 @@ def bootstrap(values: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> tup
     ]
     low, high = np.percentile(np.concatenate(means), (2.5, 97.5))
     return float(low), float(high)
+
+
+def resampled_means(table: ArrayLike, *, resamples: int = 2000, seed: int = 0) -> NDArray[np.float64]:
+    """The means of a bootstrap's sets of images, for many figures at once; the sets are those of `bootstrap`.
+
+    Args:
+        table: a row of figures for each image, (n, k).
+        resamples: how many sets of n images are drawn with replacement.
+        seed: of these draws.
+
+    Returns:
+        float64 (resamples, k).
+
+    Raises:
+        ValueError: no images, or less than one resample.
+    """
+    rows = np.asarray(table, dtype=np.float64)
+    if rows.ndim != 2 or len(rows) == 0 or resamples < 1:
+        raise ValueError(
+            f"expected a row of figures for at least one image, and at least one resample, got shape {rows.shape} and "
+            f"{resamples}"
+        )
+    random = np.random.default_rng(seed)
+    count, means = len(rows), []
+    for done in range(0, resamples, RESAMPLES_AT_ONCE):
+        some = min(RESAMPLES_AT_ONCE, resamples - done)
+        drawn = random.integers(count, size=(some, count)) + count * np.arange(some)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=some * count).reshape(some, count)
+        means.append(times @ rows / count)
+    return np.concatenate(means)
 
 
 def summary(values: ArrayLike, *, resamples: int, seed: int = 0) -> dict[str, float]:

@@ -17,20 +17,20 @@ def terms_of(
     span: Span,
     targets: tuple[Target, ...],
     *,
-    logits: Tensor,
+    logits: tuple[Tensor, ...],
     projected: dict[str, Tensor],
     batch: dict[str, Tensor],
 ) -> dict[str, Tensor]:
-    """Every term of a stage, unweighted; an imitation term is the mean over its targets."""
+    """Every term of a stage, unweighted; one on logits is the mean over heads, a feature's the mean over its targets."""
     terms: dict[str, Tensor] = {}
     for name in span.terms:
         term = loss_function(name)
         if name in TASK_LOSSES:
-            terms[name] = term(logits, batch["mask"])
+            terms[name] = torch.stack([term(head, batch["mask"]) for head in logits]).mean()
             continue
         asked = [target for target in targets if target.band == BAND_OF[name]]
         if name in MASK_LOSSES:
-            parts = [term(logits, batch["mask"], batch[t.name]) for t in asked]
+            parts = [term(head, batch["mask"], batch[t.name]) for t in asked for head in logits]
         else:
             parts = [term(projected[t.name], batch[t.name], deviation=t.deviation) for t in asked]
         terms[name] = torch.stack(parts).mean()

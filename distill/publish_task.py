@@ -21,7 +21,9 @@ A decoder of {parameters:,} parameters with full-scale skip connections and chan
 frequency-coded features of `{teacher}` ({maps}), not images: `task.json` names the cache by its digest. Its soft masks
 teach a student:
 
-    teachers.masks={{adapter: task, of: {name}, weights: THIS_FOLDER}} stages.NAME.losses.imitate_mask=1
+    teachers.masks={{adapter: task, of: TEACHER, weights: THIS_FOLDER}} stages.NAME.losses.imitate_mask=1
+
+where TEACHER is the recipe's name for that teacher, with the same settings and data.
 
 Trained with the masks of {labelled} images. Features were under the licence {licence}.
 
@@ -56,7 +58,6 @@ def build_task(job: Job, folder: Path) -> dict[str, Any]:
     card = CARD.format(
         parameters=metrics["student"]["parameters"],
         teacher=caches[name].identity["teacher"],
-        name=name,
         maps=", ".join(f"{t.map}: {t.channels} x {t.grid[0]} x {t.grid[1]}" for t in inputs),
         labelled=len(labelled),
         licence=caches[name].licence,

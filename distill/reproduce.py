@@ -10,7 +10,15 @@ from distill.recipe import VERBS, Recipe
 
 def public_recipe(recipe: Recipe) -> Recipe:
     """The recipe without the places of this machine: `command` asks for those."""
-    data = replace(recipe.data, root=public_name(recipe.data.root), split=public_name(recipe.data.split))
+    data = replace(
+        recipe.data,
+        root=public_name(recipe.data.root),
+        split=public_name(recipe.data.split),
+        unlabelled=public_name(recipe.data.unlabelled),
+    )
+    student = replace(
+        recipe.student, init=public_name(recipe.student.init), encoder=public_name(recipe.student.encoder)
+    )
     teachers = {
         name: replace(teacher, cache=None, weights=public_name(teacher.weights))
         for name, teacher in recipe.teachers.items()
@@ -20,9 +28,11 @@ def public_recipe(recipe: Recipe) -> Recipe:
         home="artifacts",
         do=list(VERBS),
         data=data,
-        student=replace(recipe.student, init=public_name(recipe.student.init)),
+        student=student,
         teachers=teachers,
         publish=replace(recipe.publish, hub=None),
+        arms={},
+        trials={},
     )
 
 
@@ -33,7 +43,9 @@ def public_name(place: str | None) -> str | None:
 
 def command(recipe: Recipe) -> str:
     """The command that runs the public recipe again; what only its user can know is in capitals."""
-    places = {"data.root": recipe.data.root, "data.split": recipe.data.split, "student.init": recipe.student.init}
+    data, student = recipe.data, recipe.student
+    places = {"data.root": data.root, "data.split": data.split, "data.unlabelled": data.unlabelled}
+    places |= {"student.init": student.init, "student.encoder": student.encoder}
     places |= {f"teachers.{name}.weights": teacher.weights for name, teacher in recipe.teachers.items()}
     words = [
         f"{key}={'FILE' if Path(place).is_file() else 'DIR'}"

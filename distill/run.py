@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is impo
 logger = logging.getLogger("bandpass")
 
 FLAGS = ("--help", "-h", "--dry-run", "--debug")
+COMMANDS = {"compare": "distill.compare:compare_command"}  # beside `run` and the verbs: (words, *, dry) -> exit status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,10 +66,9 @@ def dispatch(command: str, words: list[str], *, dry: bool) -> int:
     from distill.grammar import read_recipe
     from distill.recipe import VERBS
 
-    if command == "compare":
-        from distill.compare import compare_command
-
-        return compare_command(words, dry=dry)
+    if command in COMMANDS:
+        module, _, function = COMMANDS[command].partition(":")
+        return getattr(import_module(module), function)(words, dry=dry)
     if command not in ("run", *VERBS):
         from distill.help import unknown_command
 

@@ -17,6 +17,7 @@ STUDENTS = {
     "microaunet": "students.microaunet:MicroAUNet",
     "malunet": "students.malunet:MALUNet",
     "scrnet": "students.scrnet:SCRNet",
+    "pranet": "students.pranet:PraNet",
     "sam_vit": "students.sam_vit:SamViT",
     "timm_unet": "students.timm_unet:TimmUNet",
 }

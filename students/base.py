@@ -38,6 +38,13 @@ class Student(nn.Module, PyTorchModelHubMixin, ABC):
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
         """Logits (N, classes, *size) from the pyramid that `features` returned for images of `size`."""
 
+    def heads(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> tuple[Tensor, ...]:
+        """Logits (N, classes, *size) of every head that training supervises; of most students just those of `decode`.
+
+        The task terms of a stage are averaged over them (deep supervision).
+        """
+        return (self.decode(features, size),)
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes, H, W) for images (N, 3, H, W)."""
         size = (int(images.shape[-2]), int(images.shape[-1]))

@@ -169,6 +169,10 @@ class TaskDecoder(nn.Module, PyTorchModelHubMixin):
         logits = self.head(self.decoder(features))
         return functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
+    def heads(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> tuple[Tensor, ...]:
+        """What training supervises, as a student says it: the logits of `decode`."""
+        return (self.decode(features, size),)
+
     def forward(self, maps: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
         """Logits (N, classes, *size) from the teacher's maps (N, channels[i], *grids[i])."""
         return self.decode(self.features(maps), size)

@@ -2,78 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from students.base import MEAN, STD, Student
+from students.backbone import Backbone
+from students.base import Student
 from students.unet import double_conv
 
 WIDEST = 8  # of the decoder's levels, in multiples of `width`
-EXAMPLES = "tf_efficientnet_b0, resnet18 or convnext_atto"
-
-
-class Encoder(nn.Module):
-    """The pyramid of a timm backbone with random weights: a map at each of its strides, channels first.
-
-    Args:
-        backbone: a name in timm, with or without the tag of its weights (which may say other pixel statistics).
-
-    Raises:
-        ValueError: timm does not know the backbone, it has no pyramid, or it does not take images of any size.
-    """
-
-    scale: Tensor | None
-    shift: Tensor | None
-
-    def __init__(self, backbone: str) -> None:
-        super().__init__()
-        self.backbone, self.network = backbone, _create(backbone)
-        deepest = {int(stride): level for level, stride in enumerate(self.network.feature_info.reduction())}
-        self.strides = tuple(sorted(deepest))
-        self.levels = tuple(deepest[stride] for stride in self.strides)
-        if len(self.strides) < 2 or any(stride.bit_count() > 1 for stride in self.strides):
-            raise ValueError(
-                f"backbone {backbone!r} has maps at stride {', '.join(map(str, self.strides))}, but timm_unet needs a "
-                f"pyramid of several strides that are powers of two; choose a convolutional one such as {EXAMPLES}"
-            )
-        scale, shift = _change_of_statistics(backbone)
-        self.register_buffer("scale", scale, persistent=False)
-        self.register_buffer("shift", shift, persistent=False)
-        self.channels = self._probe()
-
-    def _probe(self) -> tuple[int, ...]:
-        """The channels of every map as a run shows them, on an oblong of few cells, so that no size is special."""
-        sides = (2 * self.strides[-1], 3 * self.strides[-1])
-        expected = [(sides[0] // stride, sides[1] // stride) for stride in self.strides]
-        self.eval()
-        try:
-            with torch.no_grad():
-                maps = self(torch.zeros(1, 3, *sides))
-            found: Any = [tuple(value.shape[-2:]) for value in maps]
-        except (RuntimeError, AssertionError) as error:  # what timm's networks say of a size that they do not take
-            maps, found = (), str(error) or type(error).__name__
-        if found != expected:
-            raise ValueError(
-                f"backbone {self.backbone!r} does not take images of any size: expected maps of {expected} cells for "
-                f"{sides[0]} x {sides[1]} pixels, got {found}; choose another one, such as {EXAMPLES}"
-            )
-        self.train()
-        return tuple(value.shape[1] for value in maps)
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Maps (N, channels[i], H / strides[i], W / strides[i]) of (N, 3, H, W), multiples of the coarsest stride."""
-        if self.scale is not None and self.shift is not None:
-            images = images * self.scale + self.shift
-        maps = self.network(images)
-        if str(getattr(self.network, "output_fmt", "NCHW")).endswith("NHWC"):
-            maps = [value.permute(0, 3, 1, 2) for value in maps]
-        return tuple(maps[level] for level in self.levels)
 
 
 class Decoder(nn.Module):
@@ -109,11 +48,11 @@ class TimmUNet(Student):
     back. Weights are random until `load_encoder`: they are no argument, so that a published student loads anywhere.
     """
 
-    encoder: Encoder
+    encoder: Backbone
 
     def __init__(self, *, width: int = 16, classes: int = 1, backbone: str = "tf_efficientnet_b0") -> None:
         super().__init__()
-        self.encoder = Encoder(backbone)
+        self.encoder = Backbone(backbone)
         self.channels, self.strides, self.classes = self.encoder.channels, self.encoder.strides, classes
         self.decoder = Decoder(self.strides, self.channels, width)
         self.head = nn.Conv2d(width, classes, 1)
@@ -129,99 +68,5 @@ class TimmUNet(Student):
         return self.head(self.decoder(features))[..., : size[0], : size[1]]
 
     def load_encoder(self, weights: str | Path) -> None:
-        """Puts pretrained weights of the backbone into the encoder.
-
-        Args:
-            weights: a safetensors file or a pickle of tensors alone, with timm's names of the whole network or of its
-                pyramid, of which what the pyramid does not have is left out; or "hub", what timm publishes.
-
-        Raises:
-            FileNotFoundError: there is no such file, or nothing on the hub, saying how to get it.
-            ValueError: the file holds no tensors, or not all of the encoder's; nothing is loaded then.
-        """
-        backbone = self.encoder.backbone
-        found = _published(backbone) if str(weights) == "hub" else _read(Path(weights).expanduser())
-        found = {alias: value for name, value in found.items() for alias in _aliases(name)} | dict(found)
-        own = self.encoder.network.state_dict()
-        # Old files lack the count of batches, which nothing reads where batch norm has a momentum.
-        needed = [name for name in own if not name.endswith(".num_batches_tracked")]
-        wrong = [name for name in needed if name not in found or found[name].shape != own[name].shape]
-        if wrong:
-            first = wrong[0]
-            got = f"got {tuple(found[first].shape)}" if first in found else "got none"
-            raise ValueError(
-                f"{weights} is not the weights of backbone {backbone!r}: {len(wrong)} of {len(needed)} tensors are "
-                f"missing or of another shape, the first is {first}, expected {tuple(own[first].shape)}, {got}; give "
-                "the matching file, or name the backbone that it belongs to as student.options.backbone"
-            )
-        self.encoder.network.load_state_dict({name: found.get(name, value) for name, value in own.items()})
-
-
-def _create(backbone: str) -> Any:  # noqa: ANN401
-    """The backbone as a pyramid of features, with random weights."""
-    import timm
-
-    architecture, _, tag = backbone.partition(".")
-    of_tags = bool(tag) and timm.is_model(architecture)
-    names = timm.list_pretrained(f"{architecture}.*") if of_tags else timm.list_models()
-    if backbone not in names and (tag or not timm.is_model(backbone)):
-        near = get_close_matches(backbone, names, n=3)
-        remedy = f"did you mean {' or '.join(near)}?" if near else f"timm.list_models() lists them, such as {EXAMPLES}"
-        raise ValueError(f"timm has no backbone {backbone!r}; {remedy}")
-    settings = timm.get_pretrained_cfg(backbone)
-    if settings is not None and settings.fixed_input_size:
-        try:  # Swin takes any size when it is told to
-            return timm.create_model(backbone, features_only=True, strict_img_size=False)
-        except TypeError:  # others have no such argument
-            pass
-    return timm.create_model(backbone, features_only=True)
-
-
-def _change_of_statistics(backbone: str) -> tuple[Tensor | None, Tensor | None]:
-    """Factor and summand (1, 3, 1, 1) from ImageNet's statistics to the backbone's; None where they are the same."""
-    import timm
-
-    settings = timm.get_pretrained_cfg(backbone)
-    if settings is None or (tuple(settings.mean), tuple(settings.std)) == (MEAN, STD):
-        return None, None
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (settings.mean, settings.std))
-    return torch.tensor(STD).view(1, 3, 1, 1) / std, (torch.tensor(MEAN).view(1, 3, 1, 1) - mean) / std
-
-
-def _aliases(name: str) -> tuple[str, ...]:
-    """What timm's three kinds of pyramid call a tensor of the whole network."""
-    return name.replace(".", "_", 1), f"model.{name}", f"body.{name}"
-
-
-def _read(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a file."""
-    from timm.models import load_state_dict
-
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path.resolve()}; give a safetensors or .pth file, or hub for timm's")
-    try:
-        found = load_state_dict(str(path), weights_only=True)
-        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
-    except Exception as error:  # a pickle that is none, cut short, or not of tensors fails in as many ways
-        raise ValueError(
-            f"{path} cannot be read as weights: expected a safetensors file or a pickle of tensors alone, got "
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason'}; download it again"
-        ) from error
-
-
-def _published(backbone: str) -> Mapping[str, Tensor]:
-    """The whole network's weights as timm publishes them, from the hub or its cache."""
-    import timm
-
-    settings = timm.get_pretrained_cfg(backbone)
-    if settings is None or not (settings.hf_hub_id or settings.url):
-        raise ValueError(f"timm publishes no weights for {backbone!r}; give a safetensors or .pth file")
-    try:
-        with torch.random.fork_rng(devices=[]):  # so that what is drawn later is the same as with a file
-            return timm.create_model(backbone, pretrained=True).state_dict()
-    except Exception as error:  # the hub's client raises a different family of errors in each version
-        remedy = f"`hf download {settings.hf_hub_id}`" if settings.hf_hub_id else f"a browser at {settings.url}"
-        raise FileNotFoundError(
-            f"no weights of {backbone!r} from the hub: {' '.join(str(error).split())[:200]}; get them where there is a "
-            f"network with {remedy}, or give a safetensors or .pth file"
-        ) from error
+        """Puts pretrained weights into the backbone; arguments and errors as in `Backbone.load`."""
+        self.encoder.load(weights)

@@ -71,9 +71,13 @@ class UNetPlusPlus(Student):
 
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
         """Logits (N, classes, *size): of the last node, or under deep supervision the mean over all nodes."""
+        logits = self.heads(features, size)
+        return sum(logits[1:], logits[0]) / len(logits)
+
+    def heads(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> tuple[Tensor, ...]:
+        """Logits (N, classes, *size) of every node with a head, the shallowest first; as the paper supervises them."""
         nodes = self.decoder(features)[-len(self.head) :]
-        logits = [head(node) for head, node in zip(self.head, nodes, strict=True)]
-        return (sum(logits[1:], logits[0]) / len(logits))[..., : size[0], : size[1]]
+        return tuple(head(node)[..., : size[0], : size[1]] for head, node in zip(self.head, nodes, strict=True))
 
     def pruned(self, depth: int) -> UNetPlusPlus:
         """A smaller network of copied weights whose logits are those of the head on node X(0, depth), in eval mode.

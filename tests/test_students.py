@@ -12,6 +12,7 @@ from students import STUDENTS, create
 OPTIONS = {
     "sam_vit": {"width": 32, "depth": 2, "image_size": 64, "patch": 8, "neck": 8},
     "timm_unet": {"backbone": "test_efficientnet"},
+    "pranet": {"backbone": "test_efficientnet"},
 }
 FIXED_SIZE = {"sam_vit"}
 SIZES = {"microaunet": 128}  # the smallest it takes, where 64 is too small
@@ -82,6 +83,42 @@ def test_a_batch_of_one_equals_its_part_of_a_larger_batch(name):
 
 def test_unet_has_the_published_number_of_parameters():
     assert sum(p.numel() for p in create("unet", width=64).parameters()) == 31_043_521
+
+
+def test_pranet_is_its_parts(monkeypatch):
+    assert sum(p.numel() for p in create("pranet", width=32).parameters()) == 30_500_364
+    shallow = type("Shallow", (nn.Identity,), {"strides": (2, 4, 8), "channels": (4, 4, 4)})
+    monkeypatch.setattr("students.pranet.Backbone", shallow)
+    with pytest.raises(ValueError, match="ends with strides 2, 4, 8, but pranet needs 8, 16 and 32"):
+        create("pranet", width=4, backbone="shallow")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_heads_that_training_supervises_are_logits_of_the_image(name):
+    student, images = build(name, classes=3), pictures(name, 1)
+    size = tuple(images.shape[-2:])
+    heads = student.heads(student.features(images), size)
+    assert all(head.shape == (1, 3, *size) for head in heads)
+    assert len(heads) == {"pranet": 4}.get(name, 1)
+
+
+def test_deep_supervision_asks_every_head_of_unetpp():
+    student = create("unetpp", width=2, deep_supervision=True).eval()
+    images = torch.randn(1, 3, 32, 32)
+    heads = student.heads(student.features(images), (32, 32))
+    assert len(heads) == 4
+    assert torch.allclose(torch.stack(heads).mean(0), student(images), atol=1e-6)
+
+
+def test_pranet_corrects_its_global_mask_where_it_says_nothing_is():
+    decoder = build("pranet").decoder
+    features = torch.randn(1, decoder.reverse[0].correct[0][0].in_channels, 8, 8)
+    sure = torch.full((1, 1, 8, 8), 40.0)
+    unsure = torch.full((1, 1, 8, 8), -40.0)
+    attention = decoder.reverse[0].eval()
+    constant = attention(torch.zeros_like(features), sure) - sure
+    assert torch.allclose(attention(features, sure) - sure, constant, atol=1e-5), "what is found is left alone"
+    assert not torch.allclose(attention(features, unsure) - unsure, constant, atol=1e-3)
 
 
 def test_an_unknown_student_names_the_nearest():

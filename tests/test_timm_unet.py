@@ -142,7 +142,7 @@ def test_a_student_without_a_backbone_takes_no_weights():
         ("tf_efficientnet_b00", r"timm has no backbone 'tf_efficientnet_b00'; did you mean tf_efficientnet_b0"),
         (f"{SMALL}.r161", rf"timm has no backbone '{SMALL}\.r161'; did you mean {SMALL}\.r160_in1k\?"),
         ("/", r"timm has no backbone '/'; timm\.list_models\(\) lists them, such as tf_efficientnet_b0"),
-        ("test_vit", r"has maps at stride 16, but timm_unet needs a pyramid .* convolutional one such as"),
+        ("test_vit", r"has maps at stride 16, but a student needs a pyramid .* convolutional one such as"),
         ("test_coatnet", r"'test_coatnet' does not take images of any size: expected maps of .* for 64 x 96 pixels"),
     ],
 )

@@ -1,0 +1,112 @@
+"""The names of the figures, what to call them, and the convention of each: literal, so that a table can be read."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Figure(NamedTuple):
+    """What a figure is called and how it is taken; `{threshold}`, `{tolerance}` stand for what was chosen."""
+
+    title: str
+    convention: str
+
+
+STRETCHED = "prediction stretched to 0..1 by its own minimum and maximum"
+DICE = {
+    "dice": Figure(
+        "each image at {threshold}, mean over images",
+        "2 TP / (2 TP + FP + FN) of each image at threshold {threshold}, averaged over images; an empty prediction of "
+        "an empty mask scores 1",
+    ),
+    "dice_mean_over_thresholds": Figure(
+        "PraNet: each image at 256 thresholds, mean of all",
+        f"PraNet's meanDic: {STRETCHED}, averaged over 256 thresholds and over images; an empty mask scores 0",
+    ),
+    "dice_max_of_set": Figure(
+        "best of 256 thresholds for the set",
+        f"{STRETCHED}; the largest value of Dice averaged over images as a function of the threshold; an empty mask "
+        "scores 0",
+    ),
+    "dice_max_over_thresholds": Figure(
+        "best of 256 thresholds for each image",
+        f"{STRETCHED}; the largest Dice of each image over 256 thresholds, averaged over images; an empty mask "
+        "scores 0",
+    ),
+    "dice_pooled": Figure(
+        "pooled: all pixels as one image at {threshold}",
+        "micro: TP, FP and FN at threshold {threshold} summed over images before the division; 1 where all are 0",
+    ),
+}
+OVERLAP = {
+    "iou": Figure("IoU", "TP / (TP + FP + FN) at threshold {threshold}; 1 where both masks are empty"),
+    "iou_mean_over_thresholds": Figure(
+        "IoU, PraNet's", f"PraNet's meanIoU: {STRETCHED}, averaged over 256 thresholds; an empty mask scores 0"
+    ),
+    "iou_pooled": Figure("IoU, pooled", "micro: TP, FP and FN at threshold {threshold} summed over images"),
+    "sensitivity": Figure("sensitivity", "TP / (TP + FN) at threshold {threshold}; 1 where the mask is empty"),
+    "specificity": Figure(
+        "specificity", "TN / (TN + FP) at threshold {threshold}; 1 where the mask is the whole image"
+    ),
+    "precision": Figure("precision", "TP / (TP + FP) at threshold {threshold}; 1 where the prediction is empty"),
+}
+SALIENCY = {
+    "weighted_fmeasure": Figure(
+        "weighted F-measure", f"Margolin 2014, beta 1, as PySODMetrics; {STRETCHED}; an empty mask scores 0"
+    ),
+    "s_measure": Figure(
+        "S-measure",
+        f"Fan 2017, alpha 0.5, as PySODMetrics; {STRETCHED}; of an empty mask 1 less the prediction's mean",
+    ),
+    "e_measure_mean": Figure(
+        "E-measure, mean",
+        f"Fan 2018, averaged over 256 thresholds, as PySODMetrics (divided by pixels less 1, so that it may pass 1 by "
+        f"1 / pixels); {STRETCHED}; of an empty mask the share predicted as background",
+    ),
+    "e_measure_max_of_set": Figure(
+        "E-measure, max", "the largest value of the E-measure averaged over images as a function of the threshold"
+    ),
+    "e_measure_max": Figure("E-measure, max of each", "the largest of each image, averaged over images"),
+    "mae": Figure("mean absolute error", f"over pixels, as PySODMetrics; {STRETCHED}"),
+}
+CONTOUR = {
+    "hd95": Figure(
+        "HD95, pixels",
+        "larger of both directions' 95th percentiles of the distances between contours at threshold {threshold}, as "
+        "MONAI; 0 where both masks are empty, the image's diagonal where one is",
+    ),
+    "average_surface_distance": Figure(
+        "average surface distance, pixels",
+        "symmetric: mean over the contour pixels of both masks; 0 where both are empty, the image's diagonal where one "
+        "is",
+    ),
+    "surface_dice": Figure(
+        "surface Dice",
+        "Nikolov 2018: share of both contours' pixels within {tolerance} pixels of the other, pixels counted as MONAI "
+        "does; 1 where both masks are empty, 0 where one is",
+    ),
+    "boundary_iou": Figure(
+        "boundary IoU",
+        "Cheng 2021: IoU of the inner bands of 2 % of the image's diagonal; 1 where both masks are empty, 0 where one "
+        "is",
+    ),
+}
+FIGURES = {**DICE, **OVERLAP, **SALIENCY, **CONTOUR}
+FRAMES = {
+    "false_positives_per_frame": Figure(
+        "false positives a frame",
+        "on frames whose mask is empty: patches of connected pixels (eight neighbours) at threshold {threshold}",
+    ),
+    "frames_with_false_positives": Figure(
+        "frames with any",
+        "share of the frames whose mask is empty with at least one predicted pixel at threshold {threshold}",
+    ),
+}
+
+
+def conventions(*, threshold: float, tolerance: float) -> dict[str, str]:
+    """Figure -> the sentence that says how it is taken."""
+    return {
+        name: figure.convention.format(threshold=f"{threshold:g}", tolerance=f"{tolerance:g}")
+        for name, figure in {**FIGURES, **FRAMES}.items()
+    }
