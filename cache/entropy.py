@@ -11,7 +11,7 @@ from typing import final
 import numpy as np
 import zstandard
 
-CODERS = {"zstd": "cache.entropy:Zstd"}
+CODERS = {"laplace": "cache.laplace:Laplace", "zstd": "cache.entropy:Zstd"}
 
 ESCAPE = -128
 """The int8 that stands for a value outside [-127, 127]; the values themselves follow as little-endian int32."""

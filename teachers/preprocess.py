@@ -13,6 +13,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+# Mean and deviation of ImageNet's pixels on the scale of 0 to 255; SAM, SAM 2 and DINOv2 all expect them.
+IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
 
 @dataclass(frozen=True)
 class Prepared:

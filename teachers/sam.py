@@ -1,8 +1,11 @@
-"""SAM: the image embedding of Segment Anything (Kirillov et al. 2023), from `transformers` folders and hub ids."""
+"""SAM: the image embedding of Segment Anything (Kirillov et al. 2023).
+
+From `transformers` folders and hub ids, and from the checkpoints of `segment_anything` and MedSAM (Ma et al. 2024).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +14,9 @@ from torch import Tensor
 
 from cache.spec import FeatureSpec, MapSpec
 from teachers.base import Teacher
-from teachers.preprocess import Letterbox
+from teachers.checkpoint import SUFFIXES
+from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Letterbox
+from teachers.sam_original import PREFIX, config_of_original, original_name
 from teachers.weights import (
     MODEL,
     WeightFiles,
@@ -30,8 +35,6 @@ BUILTIN = Path(__file__).parent / "builtin"
 _EXAMPLE = "facebook/sam-vit-base"
 _PREFIX = "vision_encoder."
 _REST_OF_SAM = ("prompt_encoder.", "mask_decoder.", "shared_image_embedding.")
-# segment_anything/build_sam.py: pixel_mean, pixel_std, on the scale of 0 to 255.
-_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 _ARCHITECTURE = (
     "hidden_size",
     "num_hidden_layers",
@@ -67,14 +70,19 @@ class SamTeacher(Teacher):
         strides: Sequence[int] | None,
         image_size: int | None,
     ) -> SamTeacher:
-        """Loads a folder of `SamModel` or `SamVisionModel`; arguments and errors as in `teachers.load`."""
+        """Loads a folder of `SamModel` or `SamVisionModel`, or an original checkpoint, of any size.
+
+        Arguments and errors as in `teachers.load`.
+        """
         if model is not None or levels or strides:
             raise ValueError(
                 "teacher 'sam' has one map, its neck, and its weights say which model it is: leave out model, levels "
                 f"and strides; got model={model}, levels={levels}, strides={strides}"
             )
         files = _locate(weights)
-        config = _vision_config(files)
+        found = read_shapes(files.model)
+        original = any(name.startswith(PREFIX) for name in found)
+        config = config_of_original(found, files.model) if original else _vision_config(files)
         size, patch = _sizes(config)
         if image_size not in (None, size):
             raise ValueError(
@@ -83,9 +91,9 @@ class SamTeacher(Teacher):
         grid = (size // patch, size // patch)
         return cls(
             "sam",
-            _encoder(files.model, config),
+            _encoder(files.model, found, config, original=original),
             spec=FeatureSpec((MapSpec("neck", config.output_channels, grid, patch),)),
-            preprocessing=Letterbox(size, _MEAN, _STD),
+            preprocessing=Letterbox(size, IMAGENET_MEAN, IMAGENET_STD),
             facts={
                 "model": {key: getattr(config, key) for key in _ARCHITECTURE},
                 "weights": sha256(files.model),
@@ -105,13 +113,18 @@ def _locate(weights: str | Path) -> WeightFiles:
                 "train one with `distill run recipe=builtin_teacher`"
             )
         return locate(BUILTIN, example=_EXAMPLE)
-    return locate(weights, example=_EXAMPLE)
+    return locate(weights, example=_EXAMPLE, originals=True)
 
 
 def _vision_config(files: WeightFiles) -> SamVisionConfig:
     """The configuration of the encoder, checked to be one."""
     from transformers import SamVisionConfig
 
+    if files.model.suffix in SUFFIXES:
+        raise ValueError(
+            f"{files.model} is no checkpoint of segment_anything or MedSAM: it holds no tensor {PREFIX}*; give "
+            f"sam_vit_b_01ec64.pth or medsam_vit_b.pth, say, or weights={_EXAMPLE}"
+        )
     if files.config is None:
         raise FileNotFoundError(
             f"no config.json beside {files.model}: looked for {files.model.with_name('config.json')}; "
@@ -140,14 +153,22 @@ def _sizes(config: SamVisionConfig) -> tuple[int, int]:
     return image, patch
 
 
-def _encoder(path: Path, config: SamVisionConfig) -> torch.nn.Module:
-    """The encoder with its weights in float32; only its own tensors are read from the file."""
+def _encoder(
+    path: Path, found: Mapping[str, tuple[int, ...]], config: SamVisionConfig, *, original: bool
+) -> torch.nn.Module:
+    """The encoder with its weights in float32; of a safetensors file only its own tensors are read."""
     from transformers.models.sam.modeling_sam import SamVisionEncoder
 
     with torch.device("meta"):  # nothing is initialised only to be overwritten
         encoder = SamVisionEncoder(config)
-    found = {name: shape for name, shape in read_shapes(path).items() if not name.startswith(_REST_OF_SAM)}
-    expected = {_PREFIX + name: tuple(value.shape) for name, value in encoder.state_dict().items()}
-    require_shapes(found, expected, path=path, network="SAM's vision encoder as config.json describes it")
-    encoder.load_state_dict(read_tensors(path, prefix=_PREFIX), strict=True, assign=True)
+    prefix = PREFIX if original else _PREFIX
+    in_file = {name: original_name(name) if original else name for name in encoder.state_dict()}
+    require_shapes(
+        {name: shape for name, shape in found.items() if not name.startswith(_REST_OF_SAM)},
+        {prefix + in_file[name]: tuple(value.shape) for name, value in encoder.state_dict().items()},
+        path=path,
+        network=f"SAM's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it",
+    )
+    tensors = read_tensors(path, prefix=prefix)
+    encoder.load_state_dict({name: tensors[place] for name, place in in_file.items()}, strict=True, assign=True)
     return encoder

@@ -1,6 +1,7 @@
 """Where a teacher's weights are looked for, what is in them, and the sentence when they are not what is needed.
 
-Only safetensors files are read: a pickle can run code when it is opened, so none is.
+Safetensors files are read, and for teachers that were published so, original checkpoints (`teachers.checkpoint`); any
+other pickle can run code when it is opened, so none is.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 
 from torch import Tensor
 
+from teachers.checkpoint import SUFFIXES, read_checkpoint
+
 MODEL, CONFIG = "model.safetensors", "config.json"
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -23,33 +26,37 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """A safetensors file and the config.json beside it, if there is one."""
+    """A safetensors file and the config.json beside it, if there is one; or an original checkpoint without any."""
 
     model: Path
     config: Path | None
 
 
-def locate(weights: str | Path, *, example: str) -> WeightFiles:
-    """Finds weights in a local folder, a local safetensors file, the hub's cache, or on the hub, in this order.
+def locate(weights: str | Path, *, example: str, originals: bool = False) -> WeightFiles:
+    """Finds weights in a local folder, a local file, the hub's cache, or on the hub, in this order.
 
     Offline (`HF_HUB_OFFLINE=1`) no socket is opened; neither is one for weights that are already here.
 
     Args:
         weights: a folder with model.safetensors, the path of a safetensors file, or a hub id `owner/name`.
         example: a hub id that a message may recommend.
+        originals: whether the path of an original checkpoint, `.pth` or `.pt`, will do too. It must be named itself:
+            nothing is opened only because it lies in a folder.
 
     Raises:
         FileNotFoundError: if there are none, saying where they were looked for and which command gets them.
         ValueError: if a pickle is offered.
     """
     path = Path(weights).expanduser()
-    if path.suffix in _PICKLES:
+    if originals and path.suffix in SUFFIXES and path.is_file():
+        return WeightFiles(path, None)
+    if path.suffix in _PICKLES and not (originals and path.suffix in SUFFIXES):
         raise ValueError(_pickle_sentence(path, example))
     if path.is_file():
         return _with_config(path)
     if path.is_dir():
-        return _in_folder(path, example)
-    if _HUB_ID.fullmatch(str(weights)) and path.suffix != ".safetensors":
+        return _in_folder(path, example, originals)
+    if _HUB_ID.fullmatch(str(weights)) and path.suffix not in (".safetensors", *SUFFIXES):
         return _on_the_hub(str(weights), path)
     raise FileNotFoundError(
         f"no weights at '{weights}': looked for a file or folder at {path.resolve()}; give a folder with {CONFIG} and "
@@ -62,12 +69,13 @@ def _with_config(path: Path) -> WeightFiles:
     return WeightFiles(path, config if config.is_file() else None)
 
 
-def _in_folder(folder: Path, example: str) -> WeightFiles:
+def _in_folder(folder: Path, example: str, originals: bool) -> WeightFiles:
     if (folder / MODEL).is_file():
         return _with_config(folder / MODEL)
     pickles = sorted(entry for entry in folder.iterdir() if entry.suffix in _PICKLES)
     if pickles:
-        raise ValueError(_pickle_sentence(pickles[0], example))
+        itself = f"; or name an original checkpoint itself, weights={pickles[0]}" if originals else ""
+        raise ValueError(_pickle_sentence(pickles[0], example) + itself)
     raise FileNotFoundError(
         f"no weights in {folder.resolve()}: looked for {MODEL} there; "
         f"`hf download {example} --local-dir {folder}` gets one"
@@ -129,11 +137,13 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor in a safetensors file; nothing but its header is read.
+    """Name and shape of every tensor in a safetensors file, of which only the header is read, or in a checkpoint.
 
     Raises:
-        ValueError: if it is no safetensors file, or is cut short.
+        ValueError: if it is neither, or is cut short.
     """
+    if path.suffix in SUFFIXES:
+        return {name: tuple(value.shape) for name, value in read_checkpoint(path).items()}
     return _read(path, lambda file, name: tuple(file.get_slice(name).get_shape()))
 
 
@@ -141,9 +151,13 @@ def read_tensors(path: Path, *, prefix: str = "") -> dict[str, Tensor]:
     """The tensors whose names begin with `prefix`, which is cut off; floating ones as float32. Others are not read.
 
     Raises:
-        ValueError: if it is no safetensors file, or is cut short.
+        ValueError: if it is neither a safetensors file nor a checkpoint, or is cut short.
     """
-    tensors = _read(path, lambda file, name: file.get_tensor(name), prefix)
+    if path.suffix in SUFFIXES:
+        # Copied out of the mapped file, which may be changed while the network lives.
+        tensors = {name: value.clone() for name, value in read_checkpoint(path).items() if name.startswith(prefix)}
+    else:
+        tensors = _read(path, lambda file, name: file.get_tensor(name), prefix)
     return {
         name.removeprefix(prefix): value.float() if value.is_floating_point() else value
         for name, value in tensors.items()

@@ -260,3 +260,14 @@ def test_a_view_is_its_own_inverse_for_images_and_maps(view):
 def test_importing_the_cache_does_not_import_torch():
     code = "import sys, cache; cache.FeatureSpec; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_map_of_one_channel_is_judged_as_a_whole():
+    masks = natural_maps(40, 3, channels=1)
+    codec = cache.fit(masks, fidelity=0.97)
+    codes = codec.encode_batch(masks)
+    decoded = torch.stack([codec.inverse(codec.decode(code)) for code in codes])
+    whole = torch.nn.functional.cosine_similarity((masks - codec.mean).flatten(1), (decoded - codec.mean).flatten(1))
+    assert codec.fidelity(masks, codes) == pytest.approx(float(whole.mean()), abs=1e-5)
+    assert 0.97 <= codec.reached < 0.975
+    assert codec.encode(codec.mean[:, None, None].expand(1, *GRID).contiguous())["low"] is not None
