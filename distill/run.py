@@ -25,7 +25,10 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is impo
 logger = logging.getLogger("bandpass")
 
 FLAGS = ("--help", "-h", "--dry-run", "--debug")
-COMMANDS = {"compare": "distill.compare:compare_command"}  # beside `run` and the verbs: (words, *, dry) -> exit status
+COMMANDS = {  # beside `run` and the verbs, each called with (words, *, dry) and returning the exit status
+    "compare": "distill.compare:compare_command",
+    "score": "distill.score_command:score_command",  # as which `evaluate predictions=DIR masks=DIR` is understood
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +69,8 @@ def dispatch(command: str, words: list[str], *, dry: bool) -> int:
     from distill.grammar import read_recipe
     from distill.recipe import VERBS
 
+    if command == "evaluate" and any(word.startswith(("predictions=", "masks=")) for word in words):
+        command = "score"
     if command in COMMANDS:
         module, _, function = COMMANDS[command].partition(":")
         return getattr(import_module(module), function)(words, dry=dry)

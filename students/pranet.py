@@ -124,7 +124,7 @@ class Decoder(nn.Module):
 class PraNet(Student):
     """PraNet with `width` channels in its partial decoder (32 in the paper), on any timm backbone with strides 8 to 32.
 
-    The paper's backbone is Res2Net-50 (26w x 4s, with a deep stem: timm's res2net50d); 30,500,364 parameters. Its logits
+    The paper's backbone is Res2Net-50 (26w x 4s, deep stem: timm's res2net50d); 30,500,364 parameters. Its logits
     are the finest correction; `heads` gives all four for deep supervision. Sizes that are no multiple of 32 are padded
     with zeros at the bottom and right, and the logits cut back.
     """

@@ -12,6 +12,7 @@ from distill.metrics import IGNORED, THRESHOLD, Flags, dice, iou, precision, sen
 from distill.scoring import contours, structure, thresholds
 
 TOLERANCE = 2.0  # pixels, of surface Dice
+ROUNDING = 1e-4  # how far a resize may carry a probability beyond 0 and 1
 EIGHT = np.ones((3, 3), dtype=bool)  # neighbours that make one patch
 
 
@@ -54,11 +55,12 @@ def score_everything(
             "resize the probability to the mask, never the mask to the prediction"
         )
     low, high = float(probability.min()), float(probability.max())
-    if not (low >= 0 and high <= 1):
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
         raise ValueError(
             f"expected probabilities in [0, 1], got {low:g} to {high:g}; give grey values divided by 255, or the "
             "sigmoid of logits"
         )
+    probability = probability.clip(0, 1)
     stretched, found = thresholds.stretch(probability), probability >= threshold
     curves = thresholds.curves(stretched, truth)
     return ImageScore(
