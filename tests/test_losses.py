@@ -7,8 +7,9 @@ import torch
 
 from distill import losses
 from distill.distiller import Distiller, Target
-from distill.objective import loss_function
-from distill.recipe import BAND_OF, FEATURE_LOSSES
+from distill.objective import loss_function, terms_of
+from distill.recipe import BAND_OF, FEATURE_LOSSES, StageRecipe
+from distill.schedule import Span
 from students import create
 
 
@@ -174,3 +175,16 @@ def test_every_feature_term_reaches_the_encoder_is_not_constant_and_leaves_the_t
     assert student.encoder.levels[0][0].weight.grad.abs().sum() > 0
     assert wanted.grad is None
     assert not wanted.requires_grad
+
+
+def test_terms_on_logits_are_averaged_over_the_supervised_heads():
+    stage = StageRecipe(epochs=1, losses={"segment": 1.0, "imitate_mask": 1.0})
+    span = Span("stage", stage, 0, 1, per_epoch=1)
+    random = torch.Generator().manual_seed(0)
+    heads = tuple(torch.randn(1, 1, 32, 32, generator=random) for _ in range(2))
+    soft = torch.randn(1, 32, 32, generator=random)
+    target = Target("t", "mask", "mask", 1, (32, 32), 1, 1.0)
+    terms = terms_of(span, (target,), logits=heads, projected={}, batch={"mask": disc(), target.name: soft})
+    assert terms["segment"].item() == pytest.approx(sum(losses.segment(h, disc()).item() for h in heads) / 2)
+    expected = sum(losses.imitate_mask(h, disc(), soft).item() for h in heads) / 2
+    assert terms["imitate_mask"].item() == pytest.approx(expected)
