@@ -17,11 +17,12 @@ from typing import Any
 
 from distill.comparison import Comparison, compare_scores, markdown, plot
 from distill.digest import digest_of
-from distill.evaluate import is_evaluated, read_predictions
+from distill.evaluate import is_evaluated
 from distill.extract import extract
 from distill.files import write_json, write_text
 from distill.grammar import build_recipe, dump_recipe, parse_overrides, read_recipe
 from distill.job import Job, open_job, start_accelerator
+from distill.predictions import read_predictions
 from distill.prepare import check
 from distill.progress import clock
 from distill.recipe import Recipe

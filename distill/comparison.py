@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from distill.evaluate import Score
 from distill.metrics import CONVENTION, bootstrap
+from distill.predictions import Score
 
 HELPS, HURTS, UNDECIDED = "helps", "hurts", "no evidence of a difference"
 

@@ -152,7 +152,9 @@ class Distiller(nn.Module):
         size: tuple[int, int],
         names: tuple[str, ...] = (),
     ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        """Logits (N, K, *size) of every supervised head, and the projected features of those targets in `names` that have a projection.
+        """Logits (N, K, *size) of every supervised head, and the projected features of the targets in `names`.
+
+        A soft mask has no projection: the logits imitate it.
 
         Args:
             inputs: what the student reads: images (N, 3, *size), or the maps of a teacher (a task decoder).

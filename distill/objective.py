@@ -21,7 +21,7 @@ def terms_of(
     projected: dict[str, Tensor],
     batch: dict[str, Tensor],
 ) -> dict[str, Tensor]:
-    """Every term of a stage, unweighted; one on logits is the mean over heads, a feature's the mean over its targets."""
+    """Every term of a stage, unweighted: on logits the mean over heads, on features the mean over targets."""
     terms: dict[str, Tensor] = {}
     for name in span.terms:
         term = loss_function(name)

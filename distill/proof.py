@@ -11,9 +11,9 @@ import torch
 
 from distill.data.sample import Sample
 from distill.deploy import Deploy
-from distill.evaluate import Score
 from distill.metrics import labels, overlap
 from distill.onnx_file import Runner
+from distill.predictions import Score
 from distill.progress import progress
 
 LARGEST_DIFFERENCE = 1e-4  # of any probability, between torch and ONNX Runtime

@@ -16,7 +16,7 @@ import numpy as np
 from distill.card import Picture, render_card
 from distill.deploy import Deploy, predict
 from distill.digest import digest_file
-from distill.evaluate import Score, load_student, read_metrics, read_predictions
+from distill.evaluate import load_student, read_metrics
 from distill.files import write_json
 from distill.gallery import draw_gallery
 from distill.grammar import dump_recipe
@@ -24,6 +24,7 @@ from distill.job import Job, as_job
 from distill.metrics import THRESHOLD
 from distill.onnx_file import export_onnx, open_onnx
 from distill.pictures import draw_example
+from distill.predictions import Score, read_predictions
 from distill.prepare import init_arguments
 from distill.proof import prove
 from distill.publish_task import build_task

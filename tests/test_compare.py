@@ -8,8 +8,8 @@ import pytest
 
 from distill.compare import choose_arms, compare, trials_of
 from distill.comparison import HELPS, HURTS, UNDECIDED, compare_scores, markdown, plot, t_interval, verdict
-from distill.evaluate import Score, write_predictions
 from distill.grammar import read_recipe
+from distill.predictions import Score, write_predictions
 
 
 def scores_of(gain: float, noise: float, *, seeds: int = 3, images: int = 60) -> dict:

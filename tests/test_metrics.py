@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from small_job import small_job
 
 from distill.deploy import Deploy, predict
-from distill.evaluate import cost, evaluate, load_student, read_predictions, score, validate
+from distill.evaluate import cost, evaluate, load_student, score, validate
 from distill.metrics import bootstrap, dice, iou, labels, overlap, precision, sensitivity, summary
+from distill.predictions import read_predictions
 
 evaluation = import_module("distill.evaluate")  # the module: the package has a function of that name
 FULL, EMPTY = np.ones((3, 4), dtype=bool), np.zeros((3, 4), dtype=bool)

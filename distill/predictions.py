@@ -1,0 +1,55 @@
+"""predictions.csv: what every test image scored."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from distill.files import write_text
+from distill.scoring.image import ImageScore
+
+COLUMNS = ("dataset", "stem", "key", "dice", "iou")  # of predictions.csv, before any other figure
+
+
+@dataclass(frozen=True)
+class Score:
+    """One image's figures, in the convention of `distill.metrics`."""
+
+    dataset: str
+    stem: str
+    key: str
+    dice: float
+    iou: float
+    whole: ImageScore | None = field(default=None, repr=False, compare=False)  # every figure, where asked for
+
+
+def write_predictions(path: Path, scores: Mapping[str, Sequence[Score]]) -> None:
+    """predictions.csv: one line a test image, with the full precision of its figures."""
+    text = io.StringIO()
+    rows = [
+        {**{name: getattr(one, name) for name in COLUMNS}, **(one.whole.figures if one.whole else {})}
+        for part in scores.values()
+        for one in part
+    ]
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_predictions(path: Path) -> list[Score]:
+    """The lines of a predictions.csv.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no predictions at {path}; run do=evaluate first")
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [
+            Score(row["dataset"], row["stem"], row["key"], float(row["dice"]), float(row["iou"]))
+            for row in csv.DictReader(stream)
+        ]

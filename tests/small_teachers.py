@@ -1,0 +1,117 @@
+"""Small random teachers on disk, as users have them: what the tests of every adapter load."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+SMALL_SAM = {
+    "hidden_size": 32,
+    "output_channels": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 80,
+    "patch_size": 8,
+    "window_size": 4,
+    "global_attn_indexes": [1],
+    "mlp_ratio": 2.0,
+}
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(60, 120, (height, width, 3), dtype=np.uint8)
+
+
+def randomise(network, seed, *, attention=0.1):
+    """Weights under which every part counts; the libraries' own initial values make most of SAM a constant.
+
+    As in trained encoders, a token says more of its own place than `attention` adds from others.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            noise = torch.randn(value.shape, generator=generator)
+            if "norm" in name and name.endswith("weight"):
+                value.copy_(1 + 0.1 * noise)
+            elif "token" in name or "position" in name:
+                value.copy_(0.2 * noise)
+            else:
+                last = "attn.proj" in name or "attention.o_proj" in name or "attention.output" in name
+                value.copy_(noise * (attention if last else 0.5) / value[0].numel() ** 0.5)
+    return network
+
+
+def write_sam(folder, seed=0):
+    from transformers import SamVisionConfig, SamVisionModel
+
+    randomise(SamVisionModel(SamVisionConfig(**SMALL_SAM)), seed).save_pretrained(folder)
+    return {"weights": folder}
+
+
+def small_segment_anything():
+    """`segment_anything`'s own encoder of the same size, with random weights."""
+    from segment_anything.modeling import ImageEncoderViT
+
+    official = ImageEncoderViT(
+        img_size=80,
+        patch_size=8,
+        embed_dim=32,
+        depth=2,
+        num_heads=2,
+        mlp_ratio=2.0,
+        out_chans=32,
+        norm_layer=lambda width: torch.nn.LayerNorm(width, eps=1e-6),  # as in build_sam.py
+        use_rel_pos=True,
+        window_size=4,
+        global_attn_indexes=(1,),
+    )
+    return randomise(official, seed=3, attention=1).eval()
+
+
+def write_timm(folder, seed=0):
+    import timm
+
+    torch.manual_seed(seed)
+    network = timm.create_model("test_efficientnet", features_only=True)
+    folder.mkdir(exist_ok=True)
+    save_file(network.state_dict(), folder / "model.safetensors")
+    file = folder / "model.safetensors"
+    return {"weights": file, "model": "test_efficientnet", "strides": (8, 16), "image_size": 160}
+
+
+def write_dinov2(folder, seed=0, *, registers=0):
+    from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 140, "patch_size": 14}
+    if registers:
+        network = Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**sizes, num_register_tokens=registers))
+    else:
+        network = Dinov2Model(Dinov2Config(**sizes))
+    randomise(network, seed).save_pretrained(folder)
+    return {"weights": folder, "levels": (0, 1)}
+
+
+SMALL_TRUNK = {
+    "model_type": "sam2_hiera_det_model",
+    "hidden_size": 16,
+    "num_attention_heads": 1,
+    "image_size": [128, 128],
+    "blocks_per_stage": [1, 1, 2, 1],
+    "embed_dim_per_stage": [16, 32, 64, 128],
+    "num_attention_heads_per_stage": [1, 2, 4, 8],
+    "window_size_per_stage": [8, 4, 4, 2],
+    "global_attention_blocks": [3],
+    "window_positional_embedding_background_size": [4, 4],
+}
+SMALL_SAM2 = {"backbone_config": SMALL_TRUNK, "backbone_channel_list": [128, 64, 32, 16], "fpn_hidden_size": 32}
+
+
+def write_sam2(folder, seed=0):
+    from transformers import Sam2VisionConfig, Sam2VisionModel
+
+    randomise(Sam2VisionModel(Sam2VisionConfig(**SMALL_SAM2)), seed).save_pretrained(folder)
+    return {"weights": folder, "strides": (4, 8, 16), "levels": (0, 1, 2, 3)}
+
+
+WRITERS = {"dinov2": write_dinov2, "sam": write_sam, "sam2": write_sam2, "timm": write_timm}
