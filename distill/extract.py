@@ -62,6 +62,7 @@ def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
         weights=recipe.weights,
         model=recipe.model,
         strides=tuple(recipe.strides) or None,
+        levels=tuple(recipe.levels) or None,
         image_size=recipe.image_size,
     )
 

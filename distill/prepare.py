@@ -14,7 +14,12 @@ from distill.job import Job
 from distill.recipe import Recipe
 from students.task_decoder import TaskDecoder
 
-EXAMPLE_WEIGHTS = {"sam": "facebook/sam-vit-base", "timm": "timm/tf_efficientnet_b0.in1k"}
+EXAMPLE_WEIGHTS = {
+    "sam": "facebook/sam-vit-base",
+    "sam2": "facebook/sam2.1-hiera-tiny",
+    "dinov2": "facebook/dinov2-base",
+    "timm": "timm/tf_efficientnet_b0.in1k",
+}
 
 
 def check(job: Job) -> None:

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 import teachers
 from teachers.dinov2 import resize_positions
+from teachers.dinov2_names import architecture_of, timm_shapes
 
 WIDTH, HEADS, DEPTH, PATCH, GRID = 192, 3, 2, 14, 5
-BLOCK = {"norm1": 1, "attn.qkv": 3, "attn.proj": 1, "norm2": 1}
 
 
 def official_state(*, registers=0, gated=False):
@@ -154,6 +154,24 @@ def test_files_of_transformers_and_of_timm_hold_the_same_network(tmp_path, regis
     assert difference(teachers.load("dinov2", weights=tmp_path / "timm", levels=(0, 1)).embed(PIXELS), expected) <= 1e-5
 
 
+@pytest.mark.parametrize("registers", ["", "reg4_"])
+@pytest.mark.parametrize(
+    ("size", "width", "depth", "heads"),
+    [("small", 384, 12, 6), ("base", 768, 12, 12), ("large", 1024, 24, 16), ("giant", 1536, 40, 24)],
+)
+def test_every_published_size_is_told_from_its_shapes(size, width, depth, heads, registers):
+    import timm
+
+    with torch.device("meta"):
+        network = timm.create_model(f"vit_{size}_patch14_{registers}dinov2", num_classes=0)
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = architecture_of(shapes, "model.safetensors")
+    assert (found.hidden_size, found.num_hidden_layers, found.num_attention_heads) == (width, depth, heads)
+    assert (found.image_size, found.patch_size, found.registers) == (518, 14, 4 if registers else 0)
+    assert found.use_swiglu_ffn == (size == "giant")
+    assert timm_shapes(found) == shapes
+
+
 @pytest.mark.parametrize("cells", [3, 4, 7])
 def test_positions_at_another_size_are_sampled_where_the_original_samples_them(tmp_path, cells):
     state, size = official_state(), 14 * cells
@@ -238,6 +256,10 @@ def test_what_an_original_checkpoint_lacks_or_has_too_much_is_named(tmp_path):
         lambda state: state.pop("blocks.1.ls2.gamma"), r"lacks 1 tensor \(blocks\.1\.ls2\.gamma\); give the matching"
     )
     refused(lambda state: state.pop("cls_token"), r"expected cls_token of 3 dimensions, from which .*, got none; give")
+    refused(
+        lambda state: [state.pop(name) for name in list(state) if name.startswith("blocks.")],
+        r"expected blocks\.0\.norm1\.weight of 1 dimensions, from which .*, got none",
+    )
     refused(lambda state: state.update({"head.weight": torch.zeros(2)}), r"holds unknown 1 tensor \(head\.weight\)")
     refused(
         lambda state: state.update({"blocks.0.attn.qkv.weight": torch.zeros(WIDTH, WIDTH)}),

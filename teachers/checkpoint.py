@@ -1,0 +1,66 @@
+"""Original checkpoints, `.pth` and `.pt`: files of `torch.save`, read as tensors by name and as nothing else.
+
+Such a file is a pickle, and a pickle can name any function to be called. `torch.load(weights_only=True)` knows tensors
+and plain containers only and stops at everything else; it is trusted from torch 2.6 on, the oldest that this project
+installs with (in 2.5 it could be got round: CVE-2025-32434).
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SUFFIXES = (".pth", ".pt")
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, on the CPU; mapped into memory, so that only those that are used are read.
+
+    A state dict that lies under the key `model`, beside an optimiser perhaps, is taken out (SAM 2, MedSAM's training).
+
+    Raises:
+        ValueError: if it holds anything that could run code, is damaged, or is no state dict; nothing was executed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about foreign pickles; the sentences below say it
+            # The format before torch 1.6 is no zip file, and cannot be mapped.
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than tensors{_culprit(error)} or is damaged; a pickle can run code when it is opened, "
+            "so nothing in it was executed: expected a state dict; download the published file again"
+        ) from error
+    except Exception as error:  # a damaged file fails in a dozen ways
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ValueError(f"{path} is not a whole file of torch.save ({reason}); download it again") from error
+    return _state_dict(path, loaded)
+
+
+def _state_dict(path: Path, loaded: Any) -> dict[str, Tensor]:  # noqa: ANN401
+    if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict):
+        loaded = loaded["model"]
+    if not isinstance(loaded, dict) or not loaded:
+        raise ValueError(
+            f"expected a state dict in {path}, tensors by name, got {type(loaded).__name__}; give the published file"
+        )
+    for name, value in loaded.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(
+                f"expected a state dict in {path}, tensors by name, got {type(value).__name__} under {name!r}; "
+                "give the published file"
+            )
+    return {name: value.detach() for name, value in loaded.items()}
+
+
+def _culprit(error: Exception) -> str:
+    """The function or class that a pickle wanted, if torch's message names it."""
+    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f" ({named[1]})" if named else ""

@@ -1,0 +1,218 @@
+"""DINOv2 (Oquab et al. 2023; with registers: Darcet et al. 2023): normed patch tokens of chosen blocks.
+
+Positions at another size than the weights' own follow the original code (dinov2/models/vision_transformer.py with the
+settings of dinov2/hub/backbones.py), resized once while loading: bicubic, without registers at a scale of (n + 0.1) / m
+for n cells out of m, a historical trick that shifts what is sampled, and without antialiasing; with registers to the
+plain size, antialiased. `transformers` does the second but not the first: it leaves out the 0.1. At the weights' own
+518 pixels nothing is resized, and both agree.
+
+The processor of these weights cuts the centre out of an image, so that its features do not cover the image. Here the
+whole image is stretched to a square instead, and the maps cover it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cache.spec import FeatureSpec, MapSpec
+from teachers.base import Teacher
+from teachers.dinov2_names import (
+    MASK,
+    POSITIONS,
+    Architecture,
+    architecture_of,
+    hub_names,
+    hub_shapes,
+    hub_tensors,
+    is_timm,
+    original_shapes,
+    original_tensors,
+    timm_shapes,
+)
+from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Stretch
+from teachers.weights import WeightFiles, locate, read_config, read_shapes, read_tensors, require_shapes, sha256
+
+_EXAMPLE = "facebook/dinov2-base"
+
+
+class Dinov2Teacher(Teacher):
+    """Maps `block0`, `block1`, ...: the tokens after that block, under the final norm, laid out on the image.
+
+    Each has hidden_size channels (base: 768) on image_size / 14 (37 x 37) cells. Class and register tokens are dropped.
+    """
+
+    example = _EXAMPLE
+
+    @classmethod
+    def load(
+        cls,
+        weights: str | Path,
+        *,
+        model: str | None,
+        levels: Sequence[int] | None,
+        strides: Sequence[int] | None,
+        image_size: int | None,
+    ) -> Dinov2Teacher:
+        """Loads a folder of `Dinov2Model` or `Dinov2WithRegistersModel`, one of timm's, or an original checkpoint.
+
+        Arguments and errors as in `teachers.load`; `levels` are blocks, counted from 0, the last one if None.
+        """
+        if model is not None or strides:
+            raise ValueError(
+                "the maps of teacher 'dinov2' are blocks, all of stride 14, and its weights say which model it is: "
+                f"leave out model and strides, and choose blocks with levels; got model={model}, strides={strides}"
+            )
+        files = locate(weights, example=_EXAMPLE, originals=True)
+        found = read_shapes(files.model)
+        architecture = _architecture(files, found)
+        size, patch = image_size or architecture.image_size, architecture.patch_size
+        if size % patch or size < patch:
+            near = sorted({max(1, size // patch) * patch, max(1, size // patch + 1) * patch})
+            raise ValueError(
+                f"expected image_size to be a multiple of DINOv2's patches of {patch} pixels, got {size}; choose "
+                f"{' or '.join(map(str, near))}"
+            )
+        blocks = _choose(levels, architecture.num_hidden_layers)
+        width, grid = architecture.hidden_size, (size // patch, size // patch)
+        return cls(
+            "dinov2",
+            _network(files.model, found, architecture, size=size, depth=blocks[-1] + 1),
+            spec=FeatureSpec(tuple(MapSpec(f"block{block}", width, grid, patch) for block in blocks)),
+            preprocessing=Stretch(size, IMAGENET_MEAN, IMAGENET_STD),
+            facts={"model": asdict(architecture), "levels": blocks, "weights": sha256(files.model)},
+            licence="Apache-2.0",
+        )
+
+    def _maps(self, pixels: Tensor) -> dict[str, Tensor]:
+        blocks, (rows, columns) = self._facts["levels"], self.spec.maps[0].grid
+        if len(blocks) == 1:  # the network ends with it
+            tokens = [self.network(pixels).last_hidden_state]
+        else:
+            norm = self.network.get_submodule("layernorm")
+            states = self.network(pixels, output_hidden_states=True).hidden_states  # the first is the embedding
+            tokens = [norm(states[block + 1]) for block in blocks]
+        return {
+            name: value[:, -rows * columns :].unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
+            for name, value in zip(self.spec.names, tokens, strict=True)
+        }
+
+
+def _architecture(files: WeightFiles, found: Mapping[str, tuple[int, ...]]) -> Architecture:
+    """The network that the config.json of `transformers` describes, or else the shapes of the tensors."""
+    raw = read_config(files.config) if files.config else {}
+    kind = raw.get("model_type")
+    if files.config and kind in ("dinov2", "dinov2_with_registers"):
+        return _from_config(files.config, raw)
+    if raw and "dinov2" not in str(raw.get("architecture")):
+        raise ValueError(
+            f"{files.config} describes a model of type '{kind}', but teacher 'dinov2' needs 'dinov2' or "
+            f"'dinov2_with_registers', or a DINOv2 of timm; `hf download {_EXAMPLE}` gets one"
+        )
+    if POSITIONS in found:
+        raise FileNotFoundError(
+            f"no config.json beside {files.model}: looked for {files.model.with_name('config.json')}; "
+            f"`hf download {_EXAMPLE}` gets a whole folder"
+        )
+    return architecture_of(found, files.model)
+
+
+def _from_config(path: Path, raw: Mapping[str, Any]) -> Architecture:
+    from transformers import Dinov2Config, Dinov2WithRegistersConfig
+
+    registers = raw["model_type"] == "dinov2_with_registers"
+    config: Any = (Dinov2WithRegistersConfig if registers else Dinov2Config).from_dict(dict(raw))
+    image, patch = config.image_size, config.patch_size
+    if not isinstance(image, int) or not isinstance(patch, int) or image % patch:
+        raise ValueError(
+            f"expected image_size in {path} to be a whole multiple of patch_size {patch}, got {image}; correct the file"
+        )
+    shared = {field.name: getattr(config, field.name) for field in fields(Architecture) if field.name != "registers"}
+    return Architecture(**shared, registers=config.num_register_tokens if registers else 0)
+
+
+def _choose(levels: Sequence[int] | None, depth: int) -> list[int]:
+    """The blocks asked for, from shallow to deep."""
+    chosen = sorted(set(levels or (depth - 1,)))
+    if not 0 <= chosen[0] <= chosen[-1] < depth:
+        raise ValueError(f"these DINOv2 weights have blocks 0 to {depth - 1}, got levels={list(levels or ())}")
+    return chosen
+
+
+def _network(
+    path: Path, found: Mapping[str, tuple[int, ...]], architecture: Architecture, *, size: int, depth: int
+) -> nn.Module:
+    """The first `depth` blocks with their weights in float32 and positions for images of `size` pixels."""
+    from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+
+    state = _state(path, found, architecture)
+    part = replace(architecture, num_hidden_layers=depth, image_size=size)
+    settings = asdict(part)
+    registers = settings.pop("registers")
+    config: Any = (
+        Dinov2WithRegistersConfig(**settings, num_register_tokens=registers) if registers else Dinov2Config(**settings)
+    )
+    loader: Any = Dinov2WithRegistersModel if registers else Dinov2Model
+    positions = resize_positions(state[POSITIONS], size // part.patch_size, antialias=registers > 0)
+    wanted = {name: state[name] for name in hub_shapes(part)} | {POSITIONS: positions}
+    with _without_progress_bar():
+        network, report = loader.from_pretrained(None, config=config, state_dict=wanted, output_loading_info=True)
+    assert not any(report.values()), report
+    return network
+
+
+def _state(path: Path, found: Mapping[str, tuple[int, ...]], architecture: Architecture) -> dict[str, Tensor]:
+    """The tensors of a file of any kind under the names of `transformers`' files, after a strict comparison."""
+    timm, hub, mask = is_timm(found), POSITIONS in found, hub_names(MASK)[0]
+    shapes = hub_shapes if hub else timm_shapes if timm else original_shapes
+    expected = {
+        name: shape for name, shape in shapes(architecture).items() if name in found or name not in (MASK, mask)
+    }
+    require_shapes(found, expected, path=path, network="DINOv2 as its config.json or its own shapes describe it")
+    state = read_tensors(path)
+    if not hub:
+        state = hub_tensors(original_tensors(state, architecture) if timm else state)
+    return {mask: state["embeddings.cls_token"].new_zeros(1, architecture.hidden_size)} | state
+
+
+def resize_positions(positions: Tensor, cells: int, *, antialias: bool) -> Tensor:
+    """Position embeddings for another grid, as the original code resizes them.
+
+    Args:
+        positions: float tensor (1, 1 + m * m, C), the class token's first.
+        cells: n, the side of the grid that is wanted.
+        antialias: True as for the networks with registers; False shifts the scale by the 0.1 of those without.
+
+    Returns:
+        float tensor (1, 1 + n * n, C); the same where n = m.
+    """
+    side = round((positions.shape[1] - 1) ** 0.5)
+    if cells == side:
+        return positions
+    patches = positions[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    if antialias:
+        patches = F.interpolate(patches, size=(cells, cells), mode="bicubic", antialias=True)
+    else:
+        patches = F.interpolate(patches, scale_factor=(cells + 0.1) / side, mode="bicubic")
+    return torch.cat([positions[:, :1], patches.permute(0, 2, 3, 1).flatten(1, 2)], 1)
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Keeps `transformers` from drawing a bar for what takes no time."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,104 @@
+"""The checkpoints of SAM 2 and 2.1 (`sam2.1_hiera_tiny.pt`): which trunk they hold, and what they call its tensors.
+
+They hold a whole video model under the key `model`; everything here speaks of `image_encoder.`, its vision encoder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PREFIX = "image_encoder."
+REST = (
+    "memory_attention.",
+    "memory_encoder.",
+    "sam_mask_decoder.",
+    "sam_prompt_encoder.",
+    "mask_downsample.",
+    "maskmem_tpos_enc",
+    "no_mem_embed",
+    "no_mem_pos_enc",
+    "no_obj_embed_spatial",
+    "no_obj_ptr",
+    "obj_ptr_proj.",
+    "obj_ptr_tpos_proj.",
+)
+
+
+class Trunk(NamedTuple):
+    """What no shape says of a trunk: heads of the first stage, windows of each, blocks that attend everywhere."""
+
+    heads: int
+    windows: tuple[int, ...]
+    everywhere: tuple[int, ...]
+
+
+# By the blocks of the four stages, which differ in all sizes: sam2/configs/sam2.1/*.yaml, and the defaults of Hiera.
+TRUNKS = {
+    (1, 2, 7, 2): Trunk(1, (8, 4, 14, 7), (5, 7, 9)),  # tiny
+    (1, 2, 11, 2): Trunk(1, (8, 4, 14, 7), (7, 10, 13)),  # small
+    (2, 3, 16, 3): Trunk(2, (8, 4, 14, 7), (12, 16, 20)),  # base plus
+    (2, 6, 36, 4): Trunk(2, (8, 4, 16, 8), (23, 33, 43)),  # large
+}
+# `transformers` name -> original name.
+_RENAMED = (
+    ("backbone.", "trunk."),
+    ("patch_embed.projection.", "patch_embed.proj."),
+    ("layer_norm1.", "norm1."),
+    ("layer_norm2.", "norm2."),
+    ("mlp.proj_in.", "mlp.layers.0."),
+    ("mlp.proj_out.", "mlp.layers.1."),
+)
+
+
+def original_name(name: str) -> str:
+    """What an original checkpoint calls a tensor of `transformers`' Sam2VisionModel, without `PREFIX`."""
+    for library, original in _RENAMED:
+        name = name.replace(library, original)
+    return re.sub(r"^neck\.convs\.(\d+)\.", r"neck.convs.\1.conv.", name)
+
+
+def settings_of_original(found: Mapping[str, tuple[int, ...]], path: Path) -> dict[str, Any]:
+    """The vision_config of `transformers` that a checkpoint's shapes describe.
+
+    Raises:
+        ValueError: if a tensor that says the size is missing, or the trunk is none of SAM 2's.
+    """
+
+    def shape(name: str, dimensions: int) -> tuple[int, ...]:
+        got = found.get(PREFIX + name, ())
+        if len(got) != dimensions or min(got) < 1:
+            raise ValueError(
+                f"{path} is not the weights of SAM 2's vision encoder: expected {PREFIX}{name} of {dimensions} "
+                f"dimensions, from which the size of the network follows, got {got or 'none'}; give the published file"
+            )
+        return got
+
+    places = {match[1] for name in found if (match := re.match(r"image_encoder\.trunk\.blocks\.(\d+)\.", name))}
+    widths = [shape(f"trunk.blocks.{index}.norm2.weight", 1)[0] for index in range(max(1, len(places)))]
+    stages = [(width, len(list(group))) for width, group in groupby(widths)]
+    blocks = tuple(count for _, count in stages)
+    if blocks not in TRUNKS:
+        raise ValueError(
+            f"{path} holds a trunk of {list(blocks)} blocks, but SAM 2 has one of {[list(known) for known in TRUNKS]}; "
+            "give the published file"
+        )
+    trunk = TRUNKS[blocks]
+    return {
+        "backbone_config": {
+            "model_type": "sam2_hiera_det_model",
+            "hidden_size": widths[0],
+            "num_attention_heads": trunk.heads,
+            "blocks_per_stage": list(blocks),
+            "embed_dim_per_stage": [width for width, _ in stages],
+            "num_attention_heads_per_stage": [trunk.heads * 2**stage for stage in range(len(stages))],
+            "window_size_per_stage": list(trunk.windows),
+            "global_attention_blocks": list(trunk.everywhere),
+            "window_positional_embedding_background_size": list(shape("trunk.pos_embed", 4)[2:]),
+        },
+        "backbone_channel_list": [width for width, _ in reversed(stages)],
+        "fpn_hidden_size": shape("neck.convs.0.conv.weight", 4)[0],
+    }
