@@ -5,8 +5,8 @@
     code = features.read(key, "identity", map="neck", bands=("low",))
     target = features.codecs["neck"].decode(code, box=(0.1, 0.2, 0.9, 1.0), grid=(16, 16), band="low")
 
-The package stands alone: it needs numpy, torch, safetensors and zstandard, and nothing else of this repository. The
-files are described in FORMAT.md.
+The package stands alone: it needs numpy, torch, safetensors, constriction and zstandard, and nothing else of this
+repository. The files are described in FORMAT.md.
 """
 
 from __future__ import annotations

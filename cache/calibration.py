@@ -21,7 +21,7 @@ HELD_OUT = 64
 """At most so many maps are held out (a quarter of the 256 that are recommended)."""
 
 
-def fit(features: Tensor | Sequence[Tensor], *, fidelity: float, entropy: str = "zstd") -> Codec:
+def fit(features: Tensor | Sequence[Tensor], *, fidelity: float, entropy: str = "laplace") -> Codec:
     """Fit a codec to calibration maps.
 
     Every fourth map is held out of the statistics; the step is the largest for which the held-out maps keep the

@@ -13,9 +13,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from cache.entropy import coder
+from cache.entropy import Coder, coder
 from cache.quality import fidelity as judged
-from cache.quantise import Band, coded
+from cache.quantise import Band, coded, expected_errors
 from cache.series import WHOLE, Box, Grid, cutoff, dct, held, series
 
 Code = dict[str, bytes]
@@ -60,7 +60,10 @@ class Codec:
     spread: float
     held_out: int
     images: int
-    entropy: str = "zstd"
+    entropy: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Codec.from_bytes, (self.to_bytes(),)  # without what is derived, and coders cannot be pickled
 
     @property
     def components(self) -> int:
@@ -93,12 +96,38 @@ class Codec:
         }
 
     @cached_property
+    def coders(self) -> dict[str, Coder]:
+        """The entropy coder of each band."""
+        return {name: coder(self.entropy, band.deviations) for name, band in self.bands.items()}
+
+    @cached_property
     def band_deviation(self) -> dict[str, float]:
         """The expected root mean square over components and cells of each band on the native grid, in the coded space.
 
         Of coded coefficients only: what a decoded target has. 0.0 for a band in which nothing is coded.
         """
         return {band: float(np.sqrt(self._energy(band, self.grid) / self.variances.numel())) for band in BANDS}
+
+    @cached_property
+    def expected_error(self) -> float:
+        """The expected squared error of a decoded map, summed over the K kept components and all cells (coded space).
+
+        Under Laplace's law of each coefficient; components that are not kept, `lost`, are not counted.
+        """
+        coded_error, coded_energy = 0.0, 0.0
+        for band in self.bands.values():
+            coded_error += float(expected_errors(band.deviations, self.dead_zone).sum()) * self.step**2
+            coded_energy += float((band.deviations.astype(np.float64) ** 2).sum()) * self.step**2
+        return coded_error + float(self.variances.double().sum()) - coded_energy
+
+    def energies(self) -> dict[str, float]:
+        """The expected squares, summed over all coefficients, of each band's coded ones, and of all that are not coded.
+
+        The bands' names, and "not coded", which includes the components that are not kept.
+        """
+        energies = {band: self._energy(band, self.grid) for band in BANDS}
+        whole = float(self.variances.double().sum()) + self.lost
+        return {**energies, "not coded": whole - sum(energies.values())}
 
     def expected_share(self, grid: Grid, *, band: str = "high", box: Box = WHOLE) -> float:
         """The share of a band's coded energy that `grid` can hold over `box`, in [0, 1]; 0.0 for an empty band."""
@@ -142,9 +171,7 @@ class Codec:
         with torch.no_grad():
             coefficients = dct(self.project(feature)).cpu().numpy()
         return {
-            name: coder(self.entropy).encode(
-                band.integers(coefficients, step=self.step, dead_zone=self.dead_zone), band.deviations
-            )
+            name: self.coders[name].encode(band.integers(coefficients, step=self.step, dead_zone=self.dead_zone))
             for name, band in self.bands.items()
         }
 
@@ -173,9 +200,8 @@ class Codec:
             raise ValueError(
                 f"the {name} band was not read, only {sorted(code)}; read the record with bands=('low', 'high')"
             )
-        band = self.bands[name]
-        integers = coder(self.entropy).decode(code[name], band.deviations)
-        return band.coefficients(integers, step=self.step, components=self.components)
+        integers = self.coders[name].decode(code[name])
+        return self.bands[name].coefficients(integers, step=self.step, components=self.components)
 
     def decode(
         self, code: Mapping[str, bytes], *, box: Box = WHOLE, grid: Grid | None = None, band: str = "all"

@@ -1,10 +1,9 @@
-"""Entropy coders: integers to bytes and back. A codec names its coder, so that a better one can join this table."""
+"""Entropy coders: integers to bytes and back. A codec names its coder: "laplace" of new caches, "zstd" of the first."""
 
 from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from functools import lru_cache
 from importlib import import_module
 from typing import final
 
@@ -21,41 +20,49 @@ LEVEL = 15
 
 
 class Coder(ABC):
-    """Turns quantised coefficients into bytes."""
+    """Turns the quantised coefficients of one band into bytes."""
 
     @abstractmethod
-    def encode(self, values: np.ndarray, deviations: np.ndarray) -> bytes:
-        """Bytes of the int32 `values` (n,), whose expected deviations in steps (n,) fall monotonically."""
+    def __init__(self, deviations: np.ndarray) -> None:
+        """A coder of n coefficients of the expected `deviations` (n,), in steps, which fall monotonically."""
 
     @abstractmethod
-    def decode(self, code: bytes, deviations: np.ndarray) -> np.ndarray:
-        """The integers (n,), int8 or int32, of `encode` under the same deviations; ValueError for damaged bytes."""
+    def encode(self, values: np.ndarray) -> bytes:
+        """Bytes of the int32 `values` (n,)."""
+
+    @abstractmethod
+    def decode(self, code: bytes) -> np.ndarray:
+        """The integers (n,), int8 or int32, of `encode`; ValueError for damaged bytes."""
 
 
 @final
 class Zstd(Coder):
     """int8 with an escape, compressed by zstandard: large values first and long runs of zeros behind them."""
 
-    def encode(self, values: np.ndarray, deviations: np.ndarray) -> bytes:
+    def __init__(self, deviations: np.ndarray) -> None:
+        """See `Coder`."""
+        self.count = len(deviations)
+
+    def encode(self, values: np.ndarray) -> bytes:
         """See `Coder.encode`."""
         far = np.abs(values) > 127
         small = np.where(far, ESCAPE, values).astype(np.int8)
         return _compressor().compress(small.tobytes() + values[far].astype("<i4").tobytes())
 
-    def decode(self, code: bytes, deviations: np.ndarray) -> np.ndarray:
+    def decode(self, code: bytes) -> np.ndarray:
         """See `Coder.decode`."""
         try:
             plain = _decompressor().decompress(code)
         except zstandard.ZstdError as error:
             raise ValueError(f"a code of {len(code)} bytes is damaged ({error}); verify the cache") from error
-        small = np.frombuffer(plain, np.int8, min(len(plain), len(deviations)))
-        if len(plain) == len(deviations):
+        small = np.frombuffer(plain, np.int8, min(len(plain), self.count))
+        if len(plain) == self.count:
             return small
         far = np.flatnonzero(small == ESCAPE)
-        if len(plain) != len(deviations) + 4 * len(far):
-            raise ValueError(f"a code of {len(plain)} bytes does not hold {len(deviations)} values; verify the cache")
+        if len(plain) != self.count + 4 * len(far):
+            raise ValueError(f"a code of {len(plain)} bytes does not hold {self.count} values; verify the cache")
         values = small.astype(np.int32)
-        values[far] = np.frombuffer(plain, "<i4", offset=len(deviations))
+        values[far] = np.frombuffer(plain, "<i4", offset=self.count)
         return values
 
 
@@ -74,10 +81,9 @@ def _decompressor() -> zstandard.ZstdDecompressor:
     return _local.decompressor
 
 
-@lru_cache
-def coder(name: str) -> Coder:
-    """The coder of that name in `CODERS`; ValueError names the known ones."""
+def coder(name: str, deviations: np.ndarray) -> Coder:
+    """The coder of that name in `CODERS` for coefficients of these deviations; ValueError names the known ones."""
     if name not in CODERS:
         raise ValueError(f"unknown entropy coder {name!r}; this version knows {', '.join(sorted(CODERS))}")
     module, _, attribute = CODERS[name].partition(":")
-    return getattr(import_module(module), attribute)()
+    return getattr(import_module(module), attribute)(deviations)

@@ -19,7 +19,7 @@ logger = logging.getLogger("bandpass")
 NAME = "manifest.json"
 FORMAT = "bandpass-cache"
 VERSION = 1
-LIBRARIES = ("numpy", "safetensors", "torch", "zstandard")
+LIBRARIES = ("constriction", "numpy", "safetensors", "torch", "zstandard")
 
 
 @dataclass(frozen=True, eq=False)

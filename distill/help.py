@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "the student learns from the cache, stage by stage; continues bit-exactly after a kill",
     "evaluate": "Dice and IoU on every test data set; with predictions=DIR masks=DIR, any folder in every convention",
     "publish": "model.safetensors, model.onnx (proved equal), model card and example pictures",
+    "cache": "do=report|verify|export|import cache=DIR: what a cache costs, how faithful and how whole it is; share it",
     "compare": "the recipe's arms over several seeds, with paired differences and intervals",
 }
 EXAMPLES = (
@@ -27,6 +28,7 @@ EXAMPLES = (
     "distill run recipe=adapt_teacher                         # a teacher that knows the task, from cached features",
     "distill compare recipe=sam_to_unet seeds=0,1,2",
     "distill compare recipe=study_small arms=alone,both ...   # two arms of a study",
+    "distill cache do=report cache=DIR recipe=NAME ...        # bytes and fidelity, against the live teacher",
     "distill evaluate predictions=DIR masks=DIR out=FILE.json # other people's results, scored the same way",
     "distill run recipe=sam_to_unet --dry-run                 # images, views, GB and hours, before anything is done",
     "distill run recipe=artifacts/runs/RUN/recipe.yaml        # the same run again",
