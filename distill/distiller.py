@@ -14,7 +14,7 @@ from cache.series import cutoff
 from distill.recipe import BAND_OF, FEATURE_LOSSES, MASK_LOSSES, Recipe
 from students import Student
 
-MASK = "mask"  # the map that a task teacher's cache holds: its logits
+MASK = "mask"  # the map of a task teacher or a network: the logits of its soft mask
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,20 @@ def bands_of(recipe: Recipe) -> list[str]:
     return list(dict.fromkeys(BAND_OF[term] for term in FEATURE_LOSSES if term in recipe.terms))
 
 
+def features_of(spec: FeatureSpec) -> list[MapSpec]:
+    """A teacher's maps but its soft mask."""
+    return [entry for entry in spec if entry.name != MASK]
+
+
 def nearest_map(spec: FeatureSpec, grid: tuple[int, int]) -> MapSpec:
-    """The teacher's map whose number of cells is nearest to that of `grid`, by ratio."""
+    """The teacher's map of features whose number of cells is nearest to that of `grid`, by ratio."""
     cells = grid[0] * grid[1]
 
     def distance(entry: MapSpec) -> float:
         own = entry.grid[0] * entry.grid[1]
         return max(own / cells, cells / own)
 
-    return min(spec.maps, key=distance)
+    return min(features_of(spec), key=distance)
 
 
 def plan_targets(recipe: Recipe, caches: Mapping[str, Cache], student: nn.Module) -> tuple[Target, ...]:
@@ -91,10 +96,9 @@ def plan_targets(recipe: Recipe, caches: Mapping[str, Cache], student: nn.Module
     """
     targets: list[Target] = []
     for teacher, store in caches.items():
-        if MASK in store.spec.names:
-            if MASK_LOSSES.keys() & recipe.terms:
-                targets.append(Target(teacher, MASK, "mask", 1, (recipe.image_size,) * 2, 1, 1.0))
-        elif isinstance(student, Student):
+        if MASK in store.spec.names and MASK_LOSSES.keys() & recipe.terms:
+            targets.append(Target(teacher, MASK, "mask", 1, (recipe.image_size,) * 2, 1, 1.0))
+        if features_of(store.spec) and isinstance(student, Student):
             targets += plan_features(recipe, teacher, store, student)
     return tuple(targets)
 
@@ -123,7 +127,7 @@ def plan_inputs(recipe: Recipe, caches: Mapping[str, Cache]) -> tuple[Target, ..
     if not recipe.reads_features:
         return ()
     ((teacher, store),) = caches.items()
-    maps = sorted(store.spec, key=lambda entry: -entry.grid[0] * entry.grid[1])
+    maps = sorted(features_of(store.spec), key=lambda entry: -entry.grid[0] * entry.grid[1])
     codecs = store.codecs
     return tuple(
         Target(teacher, entry.name, "all", entry.stride, entry.grid, codecs[entry.name].components, 1.0)

@@ -20,7 +20,7 @@ from cache.spec import flip
 from distill.data.sample import Sample
 from distill.distiller import MASK, check_grids
 from distill.job import Job, as_job, calibration_keys
-from distill.masks import TaskTeacher, code_masks, create_masks
+from distill.masks import FIDELITY, TaskTeacher, code_masks, create_masks
 from distill.progress import Progress, clock
 from distill.recipe import Recipe, TeacherRecipe
 
@@ -103,7 +103,11 @@ def calibrate(job: Job, teacher: Any, recipe: TeacherRecipe) -> dict[str, cache.
             for name, maps in teacher.forward(pixels, valid).items():
                 features[name].append(maps.half().cpu())
             bar.update(len(part))
-    return {name: cache.fit(maps, fidelity=job.recipe.cache.fidelity) for name, maps in features.items()}
+    asked = job.recipe.cache.fidelity
+    return {
+        name: cache.fit(maps, fidelity=max(FIDELITY, asked) if name == MASK else asked)
+        for name, maps in features.items()
+    }
 
 
 def extract(work: Job | Recipe) -> dict[str, int]:

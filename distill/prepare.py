@@ -9,7 +9,7 @@ import torch
 
 import cache
 import students
-from distill.distiller import MASK, check_strides, plan_inputs
+from distill.distiller import check_strides, plan_inputs
 from distill.job import Job
 from distill.recipe import Recipe
 from students.task_decoder import TaskDecoder
@@ -133,7 +133,7 @@ def open_caches(job: Job, *, learning: bool = True) -> dict[str, cache.Cache]:
                 f"{path} was fitted on {leaked} images that are validation or test here; {cure}, or another split"
             )
         labelled = {sample.key for sample in splits.train}
-        if MASK in opened[name].spec.names and (foreign := len(set(opened[name].calibration) - labelled)):
+        if opened[name].identity["teacher"] == "task" and (foreign := len(set(opened[name].calibration) - labelled)):
             raise ValueError(
                 f"the task teacher behind {path} learned from the masks of {foreign} images that have no mask here; "
                 "train it with recipe=adapt_teacher and the same data.split, data.labels and data.seed"

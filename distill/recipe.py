@@ -14,6 +14,7 @@ from distill.recipe_parts import (
     FEATURE_LOSSES,
     LOSSES,
     MASK_LOSSES,
+    MASK_TEACHERS,
     PARTS,
     TASK_DECODER,
     TASK_LOSSES,
@@ -142,9 +143,9 @@ class Recipe:
             )
         if MASK_LOSSES.keys() & self.terms:
             require(
-                any(teacher.adapter == "task" for teacher in self.teachers.values()),
-                "stages weigh imitate_mask, but no teacher has adapter: task; train one with recipe=adapt_teacher and "
-                "add it as teachers.NAME={adapter: task, of: ..., weights: DIR}",
+                any(teacher.adapter in MASK_TEACHERS for teacher in self.teachers.values()),
+                "stages weigh imitate_mask, but no teacher has adapter: task (or network); train one with "
+                "recipe=adapt_teacher and add it as teachers.NAME={adapter: task, of: ..., weights: DIR}",
             )
             require(
                 self.student.classes == 1,
@@ -180,5 +181,5 @@ class Recipe:
         return {
             name: entry
             for name, entry in self.teachers.items()
-            if entry.adapter != "task" and (features or name in read)
+            if entry.adapter != "task" and (features or name in read or (masks and entry.adapter in MASK_TEACHERS))
         } | tasks

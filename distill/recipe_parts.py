@@ -11,6 +11,7 @@ from cache.spec import VIEWS
 
 PARTS = ("encoder", "decoder", "head")
 TASK_LOSSES = {"segment": "distill.losses:segment", "boundary": "distill.losses:boundary"}
+MASK_TEACHERS = ("task", "network")  # the adapters whose caches hold soft masks
 MASK_LOSSES = {"imitate_mask": "distill.losses:imitate_mask"}
 FEATURE_LOSSES = {
     "imitate_low": "distill.losses:imitate_low",
@@ -126,12 +127,14 @@ class TeacherRecipe:
     """A foundation model to imitate."""
 
     adapter: str = setting(
-        "sam", "sam, sam2, dinov2, timm: what loads it (teachers.TEACHERS); task: what recipe=adapt_teacher published"
+        "sam",
+        "sam, sam2, dinov2, timm, network (a published student): what loads it (teachers.TEACHERS); task: what "
+        "recipe=adapt_teacher published",
     )
     weights: str | None = setting(None, "builtin, a hub id, a folder or a file; task: the published folder")
     of: str | None = setting(None, "task: the teacher of this recipe whose cached features it reads")
     model: str | None = setting(None, "timm: name of the backbone")
-    strides: list[int] = setting([], "timm, sam2: strides of the feature maps to keep; empty: 16 (timm), all (sam2)")
+    strides: list[int] = setting([], "timm, sam2, network: strides of the maps to keep; empty: 16 (timm), all (sam2)")
     levels: list[int] = setting([], "timm: levels instead of strides; dinov2: blocks; sam2: stages of the trunk")
     image_size: int | None = setting(None, "side of the square the teacher sees, in pixels; empty: its own")
     views: list[str] = setting(list(VIEWS), "views of each image that the teacher is shown")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 TEACHERS = {
     "dinov2": "teachers.dinov2:Dinov2Teacher",
+    "network": "teachers.network:NetworkTeacher",
     "sam": "teachers.sam:SamTeacher",
     "sam2": "teachers.sam2:Sam2Teacher",
     "timm": "teachers.timm:TimmTeacher",
@@ -33,12 +34,13 @@ def load(
         name: a key of `TEACHERS`.
         weights: a local folder or safetensors file, or a hub id. For `sam` also "builtin", the small teacher that ships
             with this package; for `timm` also "hub", the weights that timm publishes for `model`; for `sam`,
-            `sam2` and `dinov2` also the path of an original checkpoint, `.pth` or `.pt`.
+            `sam2` and `dinov2` also the path of an original checkpoint, `.pth` or `.pt`; for `network` the folder of a
+            published student.
         model: `timm` only: name of the backbone, e.g. "tf_efficientnet_b0"; may be left out where the weights say it.
         levels: `timm`: feature levels, as in timm's `out_indices`; `dinov2`: blocks, counted from 0, the last if None;
             `sam2`: stages of the trunk, counted from 0.
         strides: strides of the maps, in pixels. `timm`: instead of levels, (16,) if neither is given; `sam2`: maps of
-            the pyramid, all three if neither is given.
+            the pyramid, all three if neither is given; `network`: levels of the student, (16, 8) if not given.
         image_size: side of the square the teacher sees, in pixels; its own if None. `sam`: fixed by the weights;
             `dinov2`: a multiple of 14; `sam2`: of 32.
 

@@ -114,4 +114,16 @@ def write_sam2(folder, seed=0):
     return {"weights": folder, "strides": (4, 8, 16), "levels": (0, 1, 2, 3)}
 
 
-WRITERS = {"dinov2": write_dinov2, "sam": write_sam, "sam2": write_sam2, "timm": write_timm}
+def write_network(folder, seed=0):
+    """A published student, as far as a teacher reads it."""
+    import students
+
+    torch.manual_seed(seed)
+    student = students.create("unet", width=4).eval()
+    torch.nn.init.normal_(student.head.weight, std=20)  # of a fresh network the mask is all but constant
+    config = {"width": 4, "classes": 1, "student": "unet", "image_size": 96}
+    student.save_pretrained(folder, config={**config, "mean": students.MEAN, "std": students.STD})
+    return {"weights": folder}
+
+
+WRITERS = {"network": write_network, "dinov2": write_dinov2, "sam": write_sam, "sam2": write_sam2, "timm": write_timm}

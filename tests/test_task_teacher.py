@@ -19,6 +19,7 @@ from distill.masks import FIDELITY, TaskTeacher
 from distill.prepare import create_student, open_caches
 from distill.publish import publish
 from distill.recipe import OptimiserRecipe, StageRecipe, StudentRecipe, TeacherRecipe
+from distill.run import main
 from distill.train import train
 
 
@@ -133,3 +134,20 @@ def test_a_recipe_that_cannot_have_masks_is_refused(features, task_job):
         replace(recipe, student=StudentRecipe(width=2, classes=3))
     with pytest.raises(ValueError, match="reads the features of one teacher and imitates none"):
         replace(recipe, student=StudentRecipe(name="task_decoder"))
+
+
+def test_a_published_student_teaches_another_one_from_its_cache(tmp_path):
+    """The whole path of recipe=malunet_to_microaunet on drawn discs, with small networks."""
+    small = ["data.name=builtin", "data.size=[64,64]", "data.images={train: 12, val: 4, test: 4}", "image_size=64"]
+    small += ["student.name=unet", "student.width=2", "optimiser.batch_size=4", "precision=fp32", f"home={tmp_path}"]
+    small += ["stages.semantic.epochs=2", "stages.boundary.epochs=1", "publish.examples=1", "cache.fidelity=0.8"]
+    alone = [f"stages.{stage}.losses={{imitate_all: 0, imitate_mask: 0}}" for stage in ("semantic", "boundary")]
+    assert main(["recipe=malunet_to_microaunet", *small, *alone, "name=first"]) == 0
+    (first,) = (tmp_path / "runs").iterdir()
+    assert main(["recipe=malunet_to_microaunet", *small, f"teachers.malunet.weights={first / 'student'}"]) == 0
+    (second,) = [run for run in (tmp_path / "runs").iterdir() if run != first]
+    summary = json.loads((second / "train.json").read_text())
+    assert summary["targets"] == ["malunet/mask/mask/1", "malunet/stride16/all/16", "malunet/stride8/all/8"]
+    store = cache.open(next((tmp_path / "features").iterdir()))
+    assert store.codecs[MASK].reached >= FIDELITY
+    assert "network" in (second / "student" / "README.md").read_text()

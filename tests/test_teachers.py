@@ -437,3 +437,38 @@ def test_the_real_efficientnet_runs_as_timm_runs_it_and_no_deeper_than_asked(sha
     torch.testing.assert_close(maps["stride16"], sixteenth, atol=1e-4, rtol=1e-4)
     assert [(entry.channels, entry.grid) for entry in teacher.spec.maps] == [(40, (16, 16)), (112, (8, 8))]
     assert len(teacher.network.blocks) < len(official.blocks)
+
+
+# Network
+
+
+def test_a_published_student_teaches_what_it_sees_and_says(tmp_path):
+    import students
+    from teachers.network import LOGIT_CLIP
+
+    arguments = WRITERS["network"](tmp_path / "student")
+    teacher = teachers.load("network", **arguments, strides=(8,))
+    student, image = students.load(tmp_path / "student"), noise(70, 90)
+    assert [(entry.name, entry.channels, entry.grid) for entry in teacher.spec] == [
+        ("stride8", 32, (12, 12)),
+        ("mask", 1, (24, 24)),
+    ]
+    pixels = teacher.prepare(image).pixels[None]
+    maps = teacher([image])
+    with torch.no_grad():
+        torch.testing.assert_close(maps["stride8"], student.features(pixels)[3], atol=1e-5, rtol=1e-5)
+        coarse = F.avg_pool2d(student(pixels), 4).clamp(-LOGIT_CLIP, LOGIT_CLIP)
+        torch.testing.assert_close(maps["mask"], coarse, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="the student has no map of stride 32; choose from 1, 2, 4, 8, 16"):
+        teachers.load("network", **arguments, strides=(32,))
+    with pytest.raises(ValueError, match="expected image_size to be a multiple of 16, so that cells cover the image"):
+        teachers.load("network", **arguments, image_size=88)
+
+
+def test_a_student_of_several_classes_has_no_soft_mask(tmp_path):
+    import students
+
+    student = students.create("unet", width=4, classes=3)
+    config = {"width": 4, "classes": 3, "student": "unet", "image_size": 96}
+    student.save_pretrained(tmp_path, config={**config, "mean": students.MEAN, "std": students.STD})
+    assert teachers.load("network", weights=tmp_path).spec.names == ("stride16", "stride8")

@@ -1,0 +1,142 @@
+"""A published student as a teacher: its feature pyramid and its soft mask (MicroAUNet's scheme, with MALUNet)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+import students
+from cache.spec import FeatureSpec, MapSpec
+from students import Student
+from teachers.base import Teacher
+from teachers.preprocess import Stretch
+from teachers.weights import WeightFiles, locate, read_config, read_shapes, read_tensors, require_shapes, sha256
+
+EXAMPLE = "your_name/your_student"
+DEFAULT_STRIDES = (16, 8)
+MASK = "mask"
+MASK_STRIDE = 4  # pixels of the network's input that a cell of the soft mask spans
+LOGIT_CLIP = 6.0  # beyond it a sigmoid is within 0.25 % of 0 or 1, and a cosine series would spend its bytes there
+
+
+class NetworkTeacher(Teacher):
+    """Maps `stride8`, `stride16`, ...: levels of the network's pyramid; and `mask`, the logit of its one class."""
+
+    example = EXAMPLE
+
+    @classmethod
+    def load(
+        cls,
+        weights: str | Path,
+        *,
+        model: str | None,
+        levels: Sequence[int] | None,
+        strides: Sequence[int] | None,
+        image_size: int | None,
+    ) -> NetworkTeacher:
+        """Loads what `do=publish` wrote or pushed; arguments and errors as in `teachers.load`."""
+        if model is not None or levels:
+            raise ValueError(
+                "the published student says which model it is, and its maps are chosen by strides: leave out model and "
+                f"levels, got model={model}, levels={levels}"
+            )
+        files = locate(weights, example=EXAMPLE)
+        config = read_config(files.config) if files.config else {}
+        student = build(files, config)
+        size = image_size or int(config["image_size"])
+        chosen = choose_strides(student, strides)
+        if size % max(*chosen, MASK_STRIDE):
+            raise ValueError(
+                f"expected image_size to be a multiple of {max(*chosen, MASK_STRIDE)}, so that cells cover the image; "
+                f"got {size}"
+            )
+        return cls(
+            "network",
+            Pyramid(student, chosen),
+            spec=spec_of(student, chosen, size),
+            preprocessing=Stretch(size, on_bytes(config["mean"]), on_bytes(config["std"])),
+            facts={
+                "model": config["student"],
+                "strides": list(chosen),
+                "weights": sha256(files.model),
+            },
+            licence="see the student's card",
+        )
+
+    def _maps(self, pixels: Tensor) -> dict[str, Tensor]:
+        return dict(zip(self.spec.names, self.network(pixels), strict=True))
+
+
+def build(files: WeightFiles, config: Mapping[str, Any]) -> Student:
+    """The student that a published folder describes, with its weights.
+
+    Raises:
+        ValueError: it describes none, or the weights are not its own.
+    """
+    if "student" not in config:
+        raise ValueError(
+            f"{files.config or files.model} describes a model of type '{config.get('model_type')}', but teacher "
+            f"'network' needs a student that Bandpass published; do=publish or `hf download {EXAMPLE}` gets one"
+        )
+    kind = students.resolve(config["student"])
+    student = kind(**{name: config[name] for name in signature(kind).parameters if name in config})
+    expected = {name: tuple(value.shape) for name, value in student.state_dict().items()}
+    require_shapes(read_shapes(files.model), expected, path=files.model, network=f"student '{config['student']}'")
+    student.load_state_dict(read_tensors(files.model))
+    return student
+
+
+class Pyramid(nn.Module):
+    """A student's chosen levels and, if it has one class, its logits on a coarser grid."""
+
+    def __init__(self, student: Student, strides: Sequence[int]) -> None:
+        super().__init__()
+        self.student = student
+        self.levels = [student.strides.index(stride) for stride in strides]
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        """Maps of (N, 3, S, S)."""
+        size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
+        pyramid = self.student.features(pixels)
+        maps = [pyramid[level] for level in self.levels]
+        if self.student.classes == 1:
+            logits = self.student.decode(pyramid, size)
+            maps.append(functional.avg_pool2d(logits, MASK_STRIDE).clamp(-LOGIT_CLIP, LOGIT_CLIP))
+        return maps
+
+
+def choose_strides(student: Student, asked: Sequence[int] | None) -> tuple[int, ...]:
+    """The strides asked for, or the default ones that the student has, finest last.
+
+    Raises:
+        ValueError: the student has no such level.
+    """
+    strides = tuple(
+        asked or [stride for stride in DEFAULT_STRIDES if stride in student.strides] or student.strides[-1:]
+    )
+    for stride in strides:
+        if stride not in student.strides:
+            raise ValueError(
+                f"the student has no map of stride {stride}; choose from {', '.join(map(str, student.strides))}"
+            )
+    return tuple(sorted(set(strides), reverse=True))
+
+
+def spec_of(student: Student, strides: Sequence[int], size: int) -> FeatureSpec:
+    """Names, channels and grids of the chosen levels and the mask, for an input of `size` pixels a side."""
+    channels = dict(zip(student.strides, student.channels, strict=True))
+    maps = [MapSpec(f"stride{stride}", channels[stride], (size // stride,) * 2, stride) for stride in strides]
+    if student.classes == 1:
+        maps.append(MapSpec(MASK, 1, (size // MASK_STRIDE,) * 2, MASK_STRIDE))
+    return FeatureSpec(tuple(maps))
+
+
+def on_bytes(values: Sequence[float]) -> tuple[float, float, float]:
+    """Statistics of [0, 1] on the scale of 0 to 255."""
+    red, green, blue = (round(value * 255, 6) for value in values)
+    return red, green, blue
