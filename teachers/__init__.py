@@ -50,6 +50,8 @@ def load(
     """
     if name not in TEACHERS:
         raise ValueError(f"unknown teacher '{name}'; choose from {', '.join(sorted(TEACHERS))}")
+    from teachers.base import Choice
+
     module, _, attribute = TEACHERS[name].partition(":")
     teacher: type[Teacher] = getattr(import_module(module), attribute)
     if not weights:
@@ -57,4 +59,4 @@ def load(
             f"teacher '{name}' needs weights: a local folder or file, or a hub id; got {weights!r}; "
             f"`hf download {teacher.example}` gets some, then weights={teacher.example}"
         )
-    return teacher.load(weights, model=model, levels=levels, strides=strides, image_size=image_size)
+    return teacher.load(weights, Choice(model, levels, strides, image_size))

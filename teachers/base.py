@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,15 @@ from teachers.frame import resample
 from teachers.preprocess import Letterbox, Prepared, Stretch
 
 Self = TypeVar("Self", bound="Teacher")
+
+
+class Choice(NamedTuple):
+    """What may be chosen of a teacher beside its weights, each None where it was not; see `teachers.load`."""
+
+    model: str | None
+    levels: Sequence[int] | None
+    strides: Sequence[int] | None
+    image_size: int | None
 
 
 class Teacher(ABC):
@@ -68,16 +77,8 @@ class Teacher(ABC):
 
     @classmethod
     @abstractmethod
-    def load(
-        cls,
-        weights: str | Path,
-        *,
-        model: str | None,
-        levels: Sequence[int] | None,
-        strides: Sequence[int] | None,
-        image_size: int | None,
-    ) -> Teacher:
-        """Loads the teacher; arguments and errors as in `teachers.load`."""
+    def load(cls, weights: str | Path, choice: Choice) -> Teacher:
+        """Loads the teacher; what may be chosen, and errors, as in `teachers.load`."""
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cache.spec import FeatureSpec, MapSpec
-from teachers.base import Teacher
+from teachers.base import Choice, Teacher
 from teachers.dinov2_names import (
     MASK,
     POSITIONS,
@@ -52,19 +52,12 @@ class Dinov2Teacher(Teacher):
     example = _EXAMPLE
 
     @classmethod
-    def load(
-        cls,
-        weights: str | Path,
-        *,
-        model: str | None,
-        levels: Sequence[int] | None,
-        strides: Sequence[int] | None,
-        image_size: int | None,
-    ) -> Dinov2Teacher:
+    def load(cls, weights: str | Path, choice: Choice) -> Dinov2Teacher:
         """Loads a folder of `Dinov2Model` or `Dinov2WithRegistersModel`, one of timm's, or an original checkpoint.
 
         Arguments and errors as in `teachers.load`; `levels` are blocks, counted from 0, the last one if None.
         """
+        model, levels, strides, image_size = choice
         if model is not None or strides:
             raise ValueError(
                 "the maps of teacher 'dinov2' are blocks, all of stride 14, and its weights say which model it is: "

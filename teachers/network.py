@@ -13,7 +13,7 @@ from torch.nn import functional
 import students
 from cache.spec import FeatureSpec, MapSpec
 from students import Student
-from teachers.base import Teacher
+from teachers.base import Choice, Teacher
 from teachers.preprocess import Stretch
 from teachers.weights import WeightFiles, locate, read_config, read_shapes, read_tensors, require_shapes, sha256
 
@@ -30,16 +30,9 @@ class NetworkTeacher(Teacher):
     example = EXAMPLE
 
     @classmethod
-    def load(
-        cls,
-        weights: str | Path,
-        *,
-        model: str | None,
-        levels: Sequence[int] | None,
-        strides: Sequence[int] | None,
-        image_size: int | None,
-    ) -> NetworkTeacher:
+    def load(cls, weights: str | Path, choice: Choice) -> NetworkTeacher:
         """Loads what `do=publish` wrote or pushed; arguments and errors as in `teachers.load`."""
+        model, levels, strides, image_size = choice
         if model is not None or levels:
             raise ValueError(
                 "the published student says which model it is, and its maps are chosen by strides: leave out model and "

@@ -5,7 +5,7 @@ From `transformers` folders and hub ids, and from the checkpoints of `segment_an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cache.spec import FeatureSpec, MapSpec
-from teachers.base import Teacher
+from teachers.base import Choice, Teacher
 from teachers.checkpoint import SUFFIXES
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Letterbox
 from teachers.sam_original import PREFIX, config_of_original, original_name
@@ -61,19 +61,12 @@ class SamTeacher(Teacher):
     example = _EXAMPLE
 
     @classmethod
-    def load(
-        cls,
-        weights: str | Path,
-        *,
-        model: str | None,
-        levels: Sequence[int] | None,
-        strides: Sequence[int] | None,
-        image_size: int | None,
-    ) -> SamTeacher:
+    def load(cls, weights: str | Path, choice: Choice) -> SamTeacher:
         """Loads a folder of `SamModel` or `SamVisionModel`, or an original checkpoint, of any size.
 
         Arguments and errors as in `teachers.load`.
         """
+        model, levels, strides, image_size = choice
         if model is not None or levels or strides:
             raise ValueError(
                 "teacher 'sam' has one map, its neck, and its weights say which model it is: leave out model, levels "

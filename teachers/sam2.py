@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from cache.spec import FeatureSpec, MapSpec
-from teachers.base import Teacher
+from teachers.base import Choice, Teacher
 from teachers.checkpoint import SUFFIXES
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Stretch
 from teachers.sam2_original import PREFIX, REST, original_name, settings_of_original
@@ -63,19 +63,12 @@ class Sam2Teacher(Teacher):
     example = _EXAMPLE
 
     @classmethod
-    def load(
-        cls,
-        weights: str | Path,
-        *,
-        model: str | None,
-        levels: Sequence[int] | None,
-        strides: Sequence[int] | None,
-        image_size: int | None,
-    ) -> Sam2Teacher:
+    def load(cls, weights: str | Path, choice: Choice) -> Sam2Teacher:
         """Loads a folder of `Sam2Model`, `Sam2VideoModel` or `Sam2VisionModel`, or an original checkpoint.
 
         Arguments and errors as in `teachers.load`; `strides` choose maps of the pyramid, `levels` stages of the trunk.
         """
+        model, levels, strides, image_size = choice
         if model is not None:
             raise ValueError(f"the weights of teacher 'sam2' say which model it is: leave out model; got model={model}")
         files = locate(weights, example=_EXAMPLE, originals=True)

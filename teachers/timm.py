@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from cache.spec import FeatureSpec, MapSpec
 from teachers.backbone import EXAMPLE, Backbone, find_backbone
-from teachers.base import Teacher
+from teachers.base import Choice, Teacher
 from teachers.preprocess import Stretch
 from teachers.weights import read_shapes, read_tensors, require_shapes, sha256
 
@@ -35,16 +35,9 @@ class TimmTeacher(Teacher):
     example = EXAMPLE
 
     @classmethod
-    def load(
-        cls,
-        weights: str | Path,
-        *,
-        model: str | None,
-        levels: Sequence[int] | None,
-        strides: Sequence[int] | None,
-        image_size: int | None,
-    ) -> TimmTeacher:
+    def load(cls, weights: str | Path, choice: Choice) -> TimmTeacher:
         """Loads a backbone; arguments and errors as in `teachers.load`."""
+        model, levels, strides, image_size = choice
         backbone = find_backbone(weights, model)
         settings = backbone.settings
         size = image_size or settings["input_size"][-1]
