@@ -20,8 +20,8 @@ from distill.job import Job
 from distill.journal import Journal
 from distill.prepare import check, create_student, open_caches
 from distill.progress import Progress
-from distill.recipe import PARTS
 from distill.schedule import Span, spans_of
+from distill.vocabulary import PARTS
 
 logger = logging.getLogger("bandpass")
 

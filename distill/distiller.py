@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from cache import Cache, FeatureSpec, MapSpec
 from cache.series import cutoff
-from distill.recipe import BAND_OF, FEATURE_LOSSES, MASK_LOSSES, Recipe
+from distill.recipe import Recipe
+from distill.vocabulary import BAND_OF, FEATURE_LOSSES, MASK_LOSSES
 from students import Student
 
 MASK = "mask"  # the map of a task teacher or a network: the logits of its soft mask

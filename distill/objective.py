@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from distill.distiller import Target
-from distill.recipe import BAND_OF, LOSSES, MASK_LOSSES, TASK_LOSSES
 from distill.schedule import Span
+from distill.vocabulary import BAND_OF, LOSSES, MASK_LOSSES, TASK_LOSSES
 
 
 def terms_of(

@@ -10,14 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distill.recipe_parts import (
-    BAND_OF,
-    FEATURE_LOSSES,
-    LOSSES,
-    MASK_LOSSES,
-    MASK_TEACHERS,
-    PARTS,
-    TASK_DECODER,
-    TASK_LOSSES,
     AugmentRecipe,
     CacheRecipe,
     DataRecipe,
@@ -33,15 +25,9 @@ from distill.recipe_parts import (
     require_choices,
     setting,
 )
+from distill.vocabulary import BAND_OF, FEATURE_LOSSES, MASK_LOSSES, MASK_TEACHERS, TASK_DECODER
 
 __all__ = [
-    "BAND_OF",
-    "FEATURE_LOSSES",
-    "LOSSES",
-    "MASK_LOSSES",
-    "PARTS",
-    "TASK_DECODER",
-    "TASK_LOSSES",
     "VERBS",
     "AugmentRecipe",
     "CacheRecipe",

@@ -8,28 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cache.spec import VIEWS
-
-PARTS = ("encoder", "decoder", "head")
-TASK_LOSSES = {"segment": "distill.losses:segment", "boundary": "distill.losses:boundary"}
-MASK_TEACHERS = ("task", "network")  # the adapters whose caches hold soft masks
-MASK_LOSSES = {"imitate_mask": "distill.losses:imitate_mask"}
-FEATURE_LOSSES = {
-    "imitate_low": "distill.losses:imitate_low",
-    "imitate_high": "distill.losses:imitate_high",
-    "imitate_all": "distill.losses:imitate_all",
-    "imitate_mse": "distill.losses:imitate_mse",
-    "relate": "distill.losses:relate",
-}
-TASK_DECODER = "task_decoder"  # the student's name where it is a task teacher's decoder
-LOSSES = {**TASK_LOSSES, **MASK_LOSSES, **FEATURE_LOSSES}  # a new term is a function and a line here
-BAND_OF = {  # what a term imitates: a band of a teacher's features, both at once, or its soft mask
-    "imitate_mask": "mask",
-    "imitate_low": "low",
-    "imitate_high": "high",
-    "imitate_all": "all",
-    "imitate_mse": "all",
-    "relate": "all",
-}
+from distill.vocabulary import FEATURE_LOSSES, LOSSES, MASK_LOSSES, PARTS
 
 
 def setting(default: Any, meaning: str) -> Any:  # noqa: ANN401

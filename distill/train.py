@@ -23,8 +23,9 @@ from distill.files import write_json
 from distill.job import Job, as_job
 from distill.objective import terms_of
 from distill.progress import clock
-from distill.recipe import BAND_OF, PARTS, Recipe
+from distill.recipe import Recipe
 from distill.schedule import Span, learning_rate_at
+from distill.vocabulary import BAND_OF, PARTS
 
 CHECKPOINT_EVERY_SECONDS = 60.0
 LOG_EVERY_STEPS = 25

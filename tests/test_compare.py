@@ -6,10 +6,11 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from distill.compare import choose_arms, compare, trials_of
+from distill.compare import compare
 from distill.comparison import HELPS, HURTS, UNDECIDED, compare_scores, markdown, plot, t_interval, verdict
 from distill.grammar import read_recipe
 from distill.predictions import Score, write_predictions
+from distill.trials import choose_arms, trials_of
 
 
 def scores_of(gain: float, noise: float, *, seeds: int = 3, images: int = 60) -> dict:

@@ -8,8 +8,9 @@ import torch
 from distill import losses
 from distill.distiller import Distiller, Target
 from distill.objective import loss_function, terms_of
-from distill.recipe import BAND_OF, FEATURE_LOSSES, StageRecipe
+from distill.recipe import StageRecipe
 from distill.schedule import Span
+from distill.vocabulary import BAND_OF, FEATURE_LOSSES
 from students import create
 
 
