@@ -19,17 +19,19 @@ class Spread:
     target_rank: float
     variance: float
     rank: float
+    scaled: bool = True  # whether the terms that compare them know a scale; one on cosines alone does not
 
     @property
     def collapsed(self) -> bool:
         """Whether the projection says (nearly) the same everywhere although its target does not."""
-        return self.variance < FLAT * self.target_variance or self.rank < NARROW * self.target_rank
+        flat = self.scaled and self.variance < FLAT * self.target_variance
+        return flat or self.rank < NARROW * self.target_rank
 
 
-def spread(projected: Tensor, target: Tensor) -> Spread:
-    """The spread of a batch of targets (N, C, h, w) and of what the student says of them."""
+def spread(projected: Tensor, target: Tensor, *, scaled: bool = True) -> Spread:
+    """The spread of a batch of targets (N, C, h, w) and of what the student says of them, in the same units."""
     (target_variance, target_rank), (variance, rank) = _spread(target), _spread(projected)
-    return Spread(target_variance, target_rank, variance, rank)
+    return Spread(target_variance, target_rank, variance, rank, scaled)
 
 
 def _spread(maps: Tensor) -> tuple[float, float]:

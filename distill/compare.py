@@ -75,6 +75,8 @@ def compare(
         tuning=tuning,
         networks={(trial.arm, trial.student): trial.job.recipe.student.name for trial in trials},
     )
+    collapsed = tuple(f"{trial.title}, {one}" for trial in trials for one in summary_of(trial).get("collapsed", ()))
+    comparison = dataclasses.replace(comparison, collapsed=collapsed)
     name = f"{recipe.name}-{digest_of([trial.job.folder.name for trial in trials])[:12]}"
     folder = out or Path(recipe.home).expanduser() / "compare" / name
     write(comparison, folder, title=recipe.name, forwards=forwards)

@@ -58,6 +58,7 @@ class Comparison:
     rows: tuple[Row, ...]
     convention: str = CONVENTION
     tuning: tuple[tuple[str, str, dict[str, float]], ...] = ()  # arm, student, setting -> validation Dice
+    collapsed: tuple[str, ...] = ()  # runs and targets whose projections had collapsed
 
 
 def t_interval(differences: Sequence[float]) -> tuple[float, float] | None:
@@ -175,7 +176,8 @@ def markdown(comparison: Comparison, *, title: str) -> str:
             f"| {difference} | {points(row.image_interval)} | {points(row.seed_interval)} | {row.verdict} "
             f"| {row.seconds:.0f} s |"
         )
-    return "\n".join([*lines, "", f"Dice {comparison.convention}.", "", *tuning_lines(comparison)])
+    collapsed = [f"The projection collapsed: {one}." for one in comparison.collapsed]
+    return "\n".join([*lines, "", f"Dice {comparison.convention}.", "", *collapsed, *tuning_lines(comparison)])
 
 
 def tuning_lines(comparison: Comparison) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cache import Cache, FeatureSpec, MapSpec
 from cache.series import cutoff
 from distill.recipe import Recipe
-from distill.vocabulary import BAND_OF, FEATURE_LOSSES, MASK_LOSSES
+from distill.vocabulary import BAND_OF, FEATURE_LOSSES, MASK_LOSSES, MASK_TEACHERS
 from students import Student
 
 MASK = "mask"  # the map of a task teacher or a network: the logits of its soft mask
@@ -68,6 +68,15 @@ def check_grids(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:
             )
 
 
+def check_mask(recipe: Recipe, maps: Collection[str], *, teacher: str) -> None:
+    """Raises ValueError for a teacher that should say masks but has none: a network of several classes."""
+    if MASK_LOSSES.keys() & recipe.terms and recipe.teachers[teacher].adapter in MASK_TEACHERS and MASK not in maps:
+        raise ValueError(
+            f"stages weigh imitate_mask, but teacher {teacher!r} has no soft mask of one class, only "
+            f"{', '.join(maps)}; set stages.NAME.losses.imitate_mask=0"
+        )
+
+
 def bands_of(recipe: Recipe) -> list[str]:
     """The bands of features that any stage imitates."""
     return list(dict.fromkeys(BAND_OF[term] for term in FEATURE_LOSSES if term in recipe.terms))
@@ -97,6 +106,7 @@ def plan_targets(recipe: Recipe, caches: Mapping[str, Cache], student: nn.Module
     """
     targets: list[Target] = []
     for teacher, store in caches.items():
+        check_mask(recipe, store.spec.names, teacher=teacher)
         if MASK in store.spec.names and MASK_LOSSES.keys() & recipe.terms:
             targets.append(Target(teacher, MASK, "mask", 1, (recipe.image_size,) * 2, 1, 1.0))
         if features_of(store.spec) and isinstance(student, Student):

@@ -42,7 +42,7 @@ def estimate(recipe: Recipe) -> str:
 def estimate_teacher(job: Job, name: str) -> Iterator[str]:
     """Records that are missing, what they will weigh and how long the teacher needs for them."""
     recipe, folder = job.recipe.teachers[name], job.caches[name]
-    wanted = wanted_records(job, recipe)
+    wanted = wanted_records(job, name)
     missing = len(wanted)
     if cache.exists(folder):
         missing = sum(len(run) for run in cache.plan(folder, wanted))

@@ -18,7 +18,7 @@ from torch import Tensor
 import cache
 from cache.spec import flip
 from distill.data.sample import Sample
-from distill.distiller import MASK, check_grids
+from distill.distiller import MASK, check_grids, check_mask
 from distill.job import Job, as_job, calibration_keys
 from distill.masks import FIDELITY, TaskTeacher, code_masks, create_masks
 from distill.progress import Progress, clock
@@ -38,13 +38,13 @@ def gallery(job: Job) -> tuple[Sample, ...]:
     return tuple(sorted(job.splits.val, key=lambda sample: sample.key)[:GALLERY])
 
 
-def wanted_records(job: Job, teacher: TeacherRecipe) -> list[Record]:
+def wanted_records(job: Job, name: str) -> list[Record]:
     """Training images in every view, and as they are those of the gallery, or all that a task decoder is scored on."""
-    splits = job.splits
+    splits, views = job.splits, job.recipe.views_of(name)
     shown = gallery(job)
     if job.recipe.reads_features:
         shown = (*splits.val, *(sample for part in splits.test.values() for sample in part))
-    records = [(sample.key, view) for sample in (*splits.train, *splits.unlabelled) for view in teacher.views]
+    records = [(sample.key, view) for sample in (*splits.train, *splits.unlabelled) for view in views]
     return sorted(set(records) | {(sample.key, "identity") for sample in shown})
 
 
@@ -132,7 +132,7 @@ def extract_teacher(job: Job, name: str, recipe: TeacherRecipe) -> int:
     The first process holds the folder's lock all the while, so that a second extraction waits, in a sentence.
     """
     folder, lead = job.caches[name], job.accelerator.is_main_process
-    wanted = wanted_records(job, recipe)
+    wanted = wanted_records(job, name)
     if job.agree(lambda: is_complete(folder, wanted)):
         logger.info("%s: all %d records are in %s; the teacher is not needed", name, len(wanted), folder)
         return 0
@@ -163,6 +163,7 @@ def extract_images(job: Job, name: str, wanted: Sequence[Record]) -> int:
     folder, lead = job.caches[name], job.accelerator.is_main_process
     teacher = load_teacher(job.recipe.teachers[name]).to(job.accelerator.device)
     check_grids(job.recipe, teacher.spec, teacher=name)
+    check_mask(job.recipe, teacher.spec.names, teacher=name)
     calibrated = 0
     if lead and not cache.exists(folder):
         calibrated = create_cache(job, name, teacher)

@@ -59,6 +59,11 @@ class TaskTeacher:
     def decoder(self) -> TaskDecoder:
         """The network, frozen, in eval mode."""
         decoder = TaskDecoder(**json.loads((self.folder / "config.json").read_text(encoding="utf-8")))
+        if decoder.classes != 1:
+            raise ValueError(
+                f"the task teacher in {self.folder} tells {decoder.classes} classes apart, but a soft mask is of one; "
+                "train it with student.classes=1"
+            )
         decoder.load_state_dict(load_file(self.folder / "model.safetensors"))
         return decoder.eval().requires_grad_(False)
 

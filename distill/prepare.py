@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 import cache
 import students
-from distill.distiller import check_strides, plan_inputs
+from distill.distiller import MASK, check_strides, plan_inputs
 from distill.job import Job
 from distill.recipe import Recipe
+from distill.schedule import spans_of
 from students.task_decoder import TaskDecoder
+
+logger = logging.getLogger("bandpass")
 
 EXAMPLE_WEIGHTS = {
     "sam": "facebook/sam-vit-base",
@@ -45,12 +50,26 @@ def check(job: Job) -> None:
             f"optimiser.batch_size is {recipe.optimiser.batch_size}, but must be a multiple of the {processes} "
             "processes"
         )
+    check_shares(job)
     if recipe.reads_features:
         return
     student = create_student(recipe)
     check_strides(recipe, student)
     if recipe.publish.encoder and type(student).export_encoder is students.Student.export_encoder:
         raise ValueError(f"publish.encoder is true, but student {recipe.student.name} has no encoder to publish alone")
+
+
+def check_shares(job: Job) -> None:
+    """Raises ValueError where the processes cannot have equal shares of a batch's labelled and unlabelled images."""
+    processes, splits = job.accelerator.num_processes, job.splits
+    for span in spans_of(job.recipe, labelled=len(splits.train), unlabelled=len(splits.unlabelled)):
+        labelled = min(job.recipe.optimiser.batch_size - span.unlabelled, len(splits.train))
+        if labelled % processes or span.unlabelled % processes:
+            raise ValueError(
+                f"a batch of stage {span.name!r} has {labelled} labelled and {span.unlabelled} unlabelled images, but "
+                f"each must be a multiple of the {processes} processes; change optimiser.batch_size or "
+                "data.unlabelled_share"
+            )
 
 
 def init_arguments(recipe: Recipe) -> dict[str, Any]:
@@ -119,6 +138,8 @@ def open_caches(job: Job, *, learning: bool = True) -> dict[str, cache.Cache]:
     wanted = [(key, view) for key in sorted(images) for view in job.recipe.augment.views]
     if not learning:
         wanted = [(key, "identity") for key in sorted(held_out)]
+    elif job.recipe.reads_features:  # which is validated from the cache while it learns
+        wanted += [(sample.key, "identity") for sample in splits.val]
     for name, path in job.caches.items():
         cure = "give another cache" if job.recipe.teachers[name].cache else "run do=extract first"
         if not cache.exists(path):
@@ -132,10 +153,26 @@ def open_caches(job: Job, *, learning: bool = True) -> dict[str, cache.Cache]:
             raise ValueError(
                 f"{path} was fitted on {leaked} images that are validation or test here; {cure}, or another split"
             )
-        labelled = {sample.key for sample in splits.train}
-        if opened[name].identity["teacher"] == "task" and (foreign := len(set(opened[name].calibration) - labelled)):
-            raise ValueError(
-                f"the task teacher behind {path} learned from the masks of {foreign} images that have no mask here; "
-                "train it with recipe=adapt_teacher and the same data.split, data.labels and data.seed"
-            )
+        check_labels(job, path, opened[name])
     return opened
+
+
+def check_labels(job: Job, path: Path, store: cache.Cache) -> None:
+    """Refuses a teacher that learned from masks which this job must not know, as far as its cache says what it saw.
+
+    Raises:
+        ValueError: it learned from masks of images that are held out, or that have no mask here.
+    """
+    if MASK not in store.spec.names:
+        return
+    seen = store.calibration if store.identity["teacher"] == "task" else store.identity.get("labelled")
+    if seen is None:
+        logger.warning(
+            "%s does not say which masks its teacher learned from; see that none of them is tested here", path
+        )
+        return
+    if foreign := len(set(seen) - {sample.key for sample in job.splits.train}):
+        raise ValueError(
+            f"the teacher behind {path} learned from the masks of {foreign} images that have no mask here, or are held "
+            "out; train it with the same data.split, data.labels and data.seed"
+        )

@@ -33,6 +33,7 @@ from distill.reproduce import public_recipe
 from students import MEAN, STD, Student
 
 RECORD = "published.json"
+LEARNED = "learned.json"  # keys of the images whose masks were learned from, for those whom this student may teach
 
 logger = logging.getLogger("bandpass")
 
@@ -117,6 +118,7 @@ def build(job: Job, folder: Path) -> dict[str, Any]:
     proof = prove(deploy, open_onnx(folder / "model.onnx"), test=job.splits.test, scores=scores)
     pictures = draw_examples(job, deploy, scores, folder=folder)
     card = render_card(job, metrics, proof=proof, pictures=pictures)
+    write_json(folder / LEARNED, {"labelled": sorted(sample.key for sample in job.splits.train)})
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / "recipe.yaml").write_text(dump_recipe(public_recipe(recipe)), encoding="utf-8")
     return {"onnx": proof}

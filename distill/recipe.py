@@ -89,13 +89,13 @@ class Recipe:
             bool(self.teachers) or not self.imitates,
             "stages imitate a teacher, but teachers is empty; name one, or drop the imitate terms",
         )
-        for name, teacher in self.teachers.items() if self.imitates else ():
+        for name, teacher in self.consulted.items():
             require(
                 self.data.name == "builtin" or teacher.weights != "builtin" or teacher.cache is not None,
                 f"teachers.{name}.weights=builtin knows generated frames only, but data.name is {self.data.name}; "
                 f"give real weights, for example teachers.{name}.weights=facebook/sam-vit-base",
             )
-            missing = [view for view in self.augment.views if view not in teacher.views]
+            missing = [view for view in self.augment.views if view not in self.views_of(name)]
             require(
                 not missing,
                 f"augment.views draws {', '.join(missing)}, but teachers.{name}.views does not show it to the "
@@ -114,7 +114,7 @@ class Recipe:
     def _check_task_teachers(self) -> None:
         """A task teacher reads another teacher's cache; soft masks come from a task teacher and are of one class."""
         for name, teacher in self.teachers.items():
-            if teacher.adapter == "task":
+            if teacher.adapter == "task" and teacher.cache is None:
                 sources = [other for other, entry in self.teachers.items() if entry.adapter != "task"]
                 require(
                     teacher.of in sources,
@@ -127,6 +127,12 @@ class Recipe:
                 f"student.name={TASK_DECODER} reads the features of one teacher and imitates none, but teachers "
                 f"names {', '.join(self.consulted) or 'none'}",
             )
+            own: dict[str, Any] = {"student.init": self.student.init, "student.encoder": self.student.encoder}
+            own["publish.encoder"] = self.publish.encoder or None
+            for key, value in own.items():
+                require(
+                    value is None, f"{key} is {value}, but student.name={TASK_DECODER} has no such thing; leave it out"
+                )
         if MASK_LOSSES.keys() & self.terms:
             require(
                 any(teacher.adapter in MASK_TEACHERS for teacher in self.teachers.values()),
@@ -154,6 +160,11 @@ class Recipe:
         """Whether the student reads a teacher's cached maps instead of images: a task teacher's decoder."""
         return self.student.name == TASK_DECODER
 
+    def views_of(self, name: str) -> list[str]:
+        """The views that a teacher's cache holds; a task teacher's are those of the cache that it reads."""
+        source = self.teachers.get(self.teachers[name].of or "")
+        return (source or self.teachers[name]).views
+
     @property
     def consulted(self) -> dict[str, TeacherRecipe]:
         """The teachers whose caches are needed: those that a term imitates, or that a task decoder reads.
@@ -163,7 +174,7 @@ class Recipe:
         features = self.reads_features or bool(FEATURE_LOSSES.keys() & self.terms)
         masks = bool(MASK_LOSSES.keys() & self.terms)
         tasks = {name: entry for name, entry in self.teachers.items() if entry.adapter == "task" and masks}
-        read = {entry.of for entry in tasks.values()}
+        read = {entry.of for entry in tasks.values() if entry.cache is None}
         return {
             name: entry
             for name, entry in self.teachers.items()

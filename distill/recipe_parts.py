@@ -91,6 +91,10 @@ class DataRecipe:
         )
         require(self.seed >= 0, f"data.seed is {self.seed}, but must not be negative")
         require(
+            self.name != "builtin" or self.root is None,
+            f"data.root is {self.root}, but data.name is builtin, which is generated; add data.name=folder",
+        )
+        require(
             0 < self.unlabelled_share < 1,
             f"data.unlabelled_share is {self.unlabelled_share}, but must lie between 0 and 1",
         )
@@ -217,7 +221,7 @@ class OptimiserRecipe:
 class StageRecipe:
     """One stage of training: how long, which terms with which weight, what rests."""
 
-    epochs: int = setting(10, "passes over the labelled training images")
+    epochs: int = setting(10, "length in passes over the labelled images, in batches of these alone")
     steps: int | None = setting(None, "length in steps of the optimiser instead of epochs")
     losses: dict[str, float] = setting({}, f"weight of each term, 0 is off: {', '.join(LOSSES)}")
     freeze: list[str] = setting([], "encoder, decoder, head: parts that do not learn")

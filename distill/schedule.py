@@ -16,7 +16,7 @@ class Span:
     stage: StageRecipe
     start: int
     stop: int
-    per_epoch: int  # steps in a pass over the labelled images
+    per_epoch: int  # steps in a pass over the labelled images, in batches of these alone
     unlabelled: int = 0  # images of every batch that carry no mask
 
     @property
@@ -26,12 +26,16 @@ class Span:
 
 
 def spans_of(recipe: Recipe, *, labelled: int, unlabelled: int = 0) -> tuple[Span, ...]:
-    """The stages laid end to end, in steps, for so many labelled and unlabelled training images."""
+    """The stages laid end to end, in steps, for so many labelled and unlabelled training images.
+
+    An epoch is as many steps whether or not unlabelled images are mixed in, so that arms with and without them are
+    equally long and are scored equally often.
+    """
     spans: list[Span] = []
+    per_epoch = steps_of_epoch(labelled, recipe.optimiser.batch_size)
     for name, stage in recipe.stages.items():
         start = spans[-1].stop if spans else 0
-        share = unlabelled_of(recipe, stage) if unlabelled else 0
-        per_epoch = steps_of_epoch(labelled, recipe.optimiser.batch_size - share)
+        share = min(unlabelled_of(recipe, stage), unlabelled)
         length = stage.epochs * per_epoch if stage.steps is None else stage.steps
         spans.append(Span(name, stage, start, start + length, per_epoch, share))
     return tuple(spans)

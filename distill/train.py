@@ -18,6 +18,7 @@ from distill.checkpoint import save_tensors
 from distill.collapse import Spread, spread
 from distill.course import Course, begin, checkpoint_of, save
 from distill.data.loader import Batches, loader
+from distill.distiller import Target
 from distill.evaluate import validate
 from distill.files import write_json
 from distill.job import Job, as_job
@@ -25,7 +26,7 @@ from distill.objective import terms_of
 from distill.progress import clock
 from distill.recipe import Recipe
 from distill.schedule import Span, learning_rate_at
-from distill.vocabulary import BAND_OF, PARTS
+from distill.vocabulary import BAND_OF, MASK_LOSSES, PARTS, TASK_LOSSES
 
 CHECKPOINT_EVERY_SECONDS = 60.0
 LOG_EVERY_STEPS = 25
@@ -63,7 +64,7 @@ def run_course(course: Course) -> dict[str, Any]:
     course.state.seconds = time.monotonic() - began
     summary = {
         "steps": course.state.taken,
-        "epochs": sum((span.stop - span.start) / span.per_epoch for span in course.spans),
+        "epochs": course.state.taken / course.spans[0].per_epoch,
         "validation_dice": course.state.best,
         "best_step": course.state.best_step,
         "seconds": round(course.state.seconds, 1),
@@ -100,7 +101,8 @@ def run_stage(course: Course, span: Span, *, began: float) -> None:
     since, saved = start, time.monotonic()
     batches = batches_of(course, span, start=start)
     for step, batch in enumerate(loader(course.dataset, batches, workers=job.recipe.workers), start=start):
-        pause = (step + 1) % LOG_EVERY_STEPS == 0 or step + 1 == span.stop
+        scores = (step + 1) % score_every == 0 or step + 1 == course.total
+        pause = (step + 1) % LOG_EVERY_STEPS == 0 or step + 1 == span.stop or (scores and judges(course, span))
         terms, spreads = learn(course, span, step, batch, watch=pause)
         for name, term in terms.items():
             sums[name] = sums.get(name, 0) + term.detach().float()
@@ -110,7 +112,7 @@ def run_stage(course: Course, span: Span, *, began: float) -> None:
             means = {name: float(value) / (state.step - since) for name, value in sums.items()}
             note = say_terms(course, span, means, spreads)
             sums, since = {}, state.step
-        if state.step % score_every == 0 or state.step == course.total:
+        if scores:
             note = score(course, span)
         course.bar.update(note=note)
         ends = state.step == span.stop or is_stale(course, span)
@@ -139,10 +141,16 @@ def batches_of(course: Course, span: Span, *, start: int) -> Batches:
     )
 
 
+def judges(course: Course, span: Span) -> bool:
+    """Whether validation may end the stage: of a stage that trains no logits, Dice says nothing."""
+    trained = {*TASK_LOSSES, *MASK_LOSSES}.intersection(span.terms)
+    return bool(course.job.recipe.evaluate.patience and trained)
+
+
 def is_stale(course: Course, span: Span) -> bool:
     """Whether the stage should end early; says so."""
     patience, state = course.job.recipe.evaluate.patience, course.state
-    if not patience or state.stale < patience or state.step >= span.stop:
+    if not judges(course, span) or state.stale < patience or state.step >= span.stop:
         return False
     logger.info("stage %r ends at step %d: no better score for %d scores", span.name, state.step, state.stale)
     return True
@@ -193,8 +201,17 @@ def learn(
     course.optimiser.zero_grad()
     if course.average is not None:
         course.average.update_parameters(course.student)
-    spreads = {name: spread(maps, batch[name]) for name, maps in projected.items()} if watch else {}
+    watched = [target for target in targets if watch and target.name in projected]
+    spreads = {t.name: spread_of(span, t, projected[t.name], batch[t.name]) for t in watched}
     return {"loss": loss, **terms}, spreads
+
+
+def spread_of(span: Span, target: Target, projected: Tensor, wanted: Tensor) -> Spread:
+    """How much a projection and its target vary, in the units of the terms that compare them."""
+    if target.band == "high":
+        wanted = wanted / target.deviation
+    scaled = any(BAND_OF.get(name) == target.band and name != "relate" for name in span.terms)
+    return spread(projected, wanted, scaled=scaled)
 
 
 def say_terms(course: Course, span: Span, means: dict[str, float], spreads: dict[str, Spread]) -> str:

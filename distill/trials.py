@@ -114,8 +114,10 @@ def require_fair(first: Trial, other: Trial) -> None:
     if first.steps != other.steps or batches[0] != batches[1]:
         raise ValueError(
             f"arm {other.arm!r} trains {other.steps} steps of {batches[1]} images, but arm {first.arm!r} {first.steps} "
-            f"of {batches[0]}; a fair comparison has equal steps"
+            f"of {batches[0]}; a fair comparison has equal steps (stages.NAME.steps sets them)"
         )
+    if first.job.recipe.evaluate.every != other.job.recipe.evaluate.every:
+        raise ValueError(f"arm {other.arm!r} has an evaluate.every of its own, but the best of more scores is better")
     if other.job.recipe.evaluate.patience:
         raise ValueError("evaluate.patience ends a stage early, but a fair comparison has equal steps; set it to 0")
 

@@ -18,6 +18,7 @@ from teachers.preprocess import Stretch
 from teachers.weights import WeightFiles, locate, read_config, read_shapes, read_tensors, require_shapes, sha256
 
 EXAMPLE = "your_name/your_student"
+LEARNED = "learned.json"  # what `distill.publish` writes of the images whose masks were learned from
 DEFAULT_STRIDES = (16, 8)
 MASK = "mask"
 MASK_STRIDE = 4  # pixels of the network's input that a cell of the soft mask spans
@@ -57,6 +58,7 @@ class NetworkTeacher(Teacher):
                 "model": config["student"],
                 "strides": list(chosen),
                 "weights": sha256(files.model),
+                **learned(files),
             },
             licence="see the student's card",
         )
@@ -82,6 +84,12 @@ def build(files: WeightFiles, config: Mapping[str, Any]) -> Student:
     require_shapes(read_shapes(files.model), expected, path=files.model, network=f"student '{config['student']}'")
     student.load_state_dict(read_tensors(files.model))
     return student
+
+
+def learned(files: WeightFiles) -> dict[str, list[str]]:
+    """The keys of the images whose masks the student learned from, where its folder says so."""
+    path = files.model.with_name(LEARNED)
+    return {"labelled": read_config(path)["labelled"]} if path.is_file() else {}
 
 
 class Pyramid(nn.Module):

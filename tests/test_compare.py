@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import import_module
 
 import numpy as np
@@ -135,6 +136,11 @@ def test_every_arm_tries_the_same_settings_with_the_first_seed_and_keeps_its_bes
     assert "| taught | unet | **0.600** | 0.400 |" in text
 
 
+def test_a_run_whose_projection_collapsed_is_named_in_the_table():
+    comparison = replace(compared(0.05, 0.02), collapsed=("taught unet seed 1, semantic: sam/neck/low/16",))
+    assert "The projection collapsed: taught unet seed 1, semantic: sam/neck/low/16." in markdown(comparison, title="t")
+
+
 def test_arms_are_chosen_by_name_and_the_first_is_the_control(tmp_path):
     recipe = tuned_recipe(tmp_path)
     assert list(choose_arms(recipe, ["taught", "alone"]).arms) == ["taught", "alone"]
@@ -147,6 +153,8 @@ def test_what_cannot_be_compared_fairly_is_refused(tmp_path):
     options = {"students": ["unet"], "seeds": [0]}
     with pytest.raises(ValueError, match="arm 'taught' trains 50 steps of 16 images, but arm 'alone' 60 of 16"):
         trials_of(tuned_recipe(tmp_path, "arms.taught.stages.semantic.epochs=30"), **options)
+    with pytest.raises(ValueError, match=r"arm 'taught' has an evaluate\.every of its own"):
+        trials_of(tuned_recipe(tmp_path, "arms.taught.evaluate.every=1"), **options)
     with pytest.raises(ValueError, match=r"evaluate\.patience ends a stage early"):
         trials_of(tuned_recipe(tmp_path, "evaluate.patience=2"), **options)
     with pytest.raises(ValueError, match=r"arm 'taught' has a pretrained encoder, but its student\.encoder is empty"):

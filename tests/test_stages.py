@@ -17,6 +17,7 @@ from distill.course import averaged
 from distill.data.loader import Batches, TrainingSet, loader
 from distill.data.unlabelled import unlabel
 from distill.digest import digest_run, essence
+from distill.prepare import check
 from distill.recipe import EvaluateRecipe, OptimiserRecipe, Recipe, StageRecipe
 from distill.schedule import spans_of
 from distill.train import train
@@ -99,6 +100,26 @@ def test_a_stage_without_progress_ends_early_and_the_next_one_begins(tmp_path, m
     assert (summary["steps"], summary["best_step"], summary["validation_dice"]) == (6 + 8, 14, 0.95)
 
 
+def test_validation_does_not_end_a_stage_that_trains_no_logits(features, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "validate", lambda *args, **named: 0.1)
+    stages = {"distil": StageRecipe(epochs=4, losses={"imitate_low": 1.0})}
+    recipe = recipe_of(features, stages=stages, evaluate=EvaluateRecipe(every=1, patience=1))
+    assert train(job_of(recipe, tmp_path / "run"))["steps"] == 8
+    task = {"task": StageRecipe(epochs=4, losses={"segment": 1.0})}
+    assert train(job_of(replace(recipe, stages=task), tmp_path / "other"))["steps"] == 4
+
+
+def test_processes_that_cannot_share_a_batch_are_told(features, tmp_path, monkeypatch):
+    job = job_of(recipe_of(features), tmp_path / "run")
+    monkeypatch.setattr(type(job.accelerator), "num_processes", property(lambda self: 2))
+    splits = half_unlabelled(job)
+    with pytest.raises(
+        ValueError, match="has 3 labelled and 1 unlabelled images, but each must be a multiple of the 2"
+    ):
+        check(replace(job, splits=replace(splits, unlabelled=splits.unlabelled[:1])))
+    check(replace(job, splits=splits))
+
+
 def test_unlabelled_images_are_a_fixed_share_of_every_batch_and_come_round_evenly():
     options = {"images": 20, "batch": 8, "seed": 1, "start": 0, "stop": 14, "unlabelled": 7, "share": 4}
     batches = list(Batches(**options, rank=0, ranks=1))
@@ -119,7 +140,8 @@ def test_only_stages_that_imitate_mix_unlabelled_images_in(features):
         "task": StageRecipe(epochs=1, losses={"segment": 1.0}),
     })  # fmt: skip
     spans = spans_of(recipe, labelled=8, unlabelled=5)
-    assert [(s.unlabelled, s.stop - s.start) for s in spans] == [(2, 4), (0, 2)]
+    assert [(s.unlabelled, s.stop - s.start) for s in spans] == [(2, 2), (0, 2)], "equally long with and without"
+    assert spans_of(recipe, labelled=8, unlabelled=1)[0].unlabelled == 1, "a batch keeps its size"
 
 
 def test_unlabelled_images_are_taught_and_never_asked_for_a_mask(features, tmp_path):
@@ -145,13 +167,16 @@ def test_the_spread_of_a_map_is_its_variance_and_effective_rank():
     assert spread(line, target).rank == pytest.approx(1, abs=1e-3)
     assert spread(0.05 * target, target).collapsed
     assert spread(torch.zeros_like(target), target).collapsed
+    assert not spread(0.05 * target, target, scaled=False).collapsed, "a term on cosines knows no scale"
     wide = torch.randn(8, 40, 20, 20, generator=random)
     narrow = torch.randn(8, 2, 20, 20, generator=random)[:, :1] * torch.ones(1, 40, 1, 1)
     assert spread(narrow, wide).collapsed
 
 
 def test_a_collapsed_projection_is_named(features, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(training, "spread", lambda projected, target: spread(torch.zeros_like(projected), target))
+    monkeypatch.setattr(
+        training, "spread", lambda projected, target, scaled: spread(torch.zeros_like(projected), target)
+    )
     job = job_of(recipe_of(features), tmp_path / "run")
     with caplog.at_level(logging.WARNING, logger="bandpass"):
         summary = train(job)

@@ -12,9 +12,10 @@ from small_job import VIEWS, job_of, recipe_of
 
 import cache
 from cache.spec import flip
-from distill.distiller import MASK, plan_targets
+from distill.distiller import MASK, check_mask, plan_targets
 from distill.evaluate import evaluate
-from distill.extract import extract
+from distill.extract import extract, wanted_records
+from distill.grammar import read_recipe
 from distill.masks import FIDELITY, TaskTeacher
 from distill.prepare import create_student, open_caches
 from distill.publish import publish
@@ -104,6 +105,39 @@ def test_masks_and_features_teach_together(taught_job, features):
     assert {target.name for target in targets} == {"drawn/neck/all/8", "masks/mask/mask/1"}
 
 
+def test_a_decoder_needs_the_validation_images_in_its_cache(task_job):
+    other = replace(task_job.splits, val=(replace(task_job.splits.val[0], key="f" * 64),))
+    with pytest.raises(FileNotFoundError, match="lacks 1 of 33 records"):
+        open_caches(replace(task_job, splits=other))
+
+
+def test_a_task_teacher_has_the_views_of_the_cache_it_reads(taught_job):
+    recipe = taught_job.recipe
+    two = replace(recipe.teachers["drawn"], views=["identity", "hflip"])
+    augment = replace(recipe.augment, views=["identity", "hflip"])
+    changed = replace(recipe, teachers={**recipe.teachers, "drawn": two}, augment=augment)
+    assert {view for _, view in wanted_records(replace(taught_job, recipe=changed), "masks")} == {"identity", "hflip"}
+    given = {"masks": replace(recipe.teachers["masks"], cache="somewhere", of=None)}
+    assert list(replace(recipe, teachers=given).consulted) == ["masks"], "a finished mask cache needs no source"
+
+
+def test_what_a_decoder_cannot_have_is_refused():
+    for word in ("student.encoder=x.safetensors", "student.init=somewhere", "publish.encoder=true"):
+        with pytest.raises(ValueError, match="=task_decoder has no such thing; leave it out"):
+            read_recipe(["recipe=adapt_teacher", word])
+    with pytest.raises(ValueError, match=r"weights=builtin knows generated frames only, but data\.name is folder"):
+        read_recipe(["recipe=adapt_teacher", "data.name=folder", "data.root=x"])
+    with pytest.raises(ValueError, match=r"data\.root is x, but data\.name is builtin, which is generated"):
+        read_recipe(["recipe=adapt_teacher", "data.root=x"])
+
+
+def test_a_network_without_a_soft_mask_cannot_say_one(taught_job):
+    teachers = {"several": TeacherRecipe(adapter="network", weights="x")}
+    recipe = replace(taught_job.recipe, teachers=teachers)
+    with pytest.raises(ValueError, match="teacher 'several' has no soft mask of one class, only stride16"):
+        check_mask(recipe, ["stride16"], teacher="several")
+
+
 def test_masks_of_images_without_labels_here_are_refused(taught_job):
     train_part = taught_job.splits.train
     fewer = replace(taught_job.splits, train=train_part[:4], unlabelled=train_part[4:])
@@ -136,7 +170,7 @@ def test_a_recipe_that_cannot_have_masks_is_refused(features, task_job):
         replace(recipe, student=StudentRecipe(name="task_decoder"))
 
 
-def test_a_published_student_teaches_another_one_from_its_cache(tmp_path):
+def test_a_published_student_teaches_another_one_from_its_cache(tmp_path, capfd):
     """The whole path of recipe=malunet_to_microaunet on drawn discs, with small networks."""
     small = ["data.name=builtin", "data.size=[64,64]", "data.images={train: 12, val: 4, test: 4}", "image_size=64"]
     small += ["student.name=unet", "student.width=2", "optimiser.batch_size=4", "precision=fp32", f"home={tmp_path}"]
@@ -151,3 +185,8 @@ def test_a_published_student_teaches_another_one_from_its_cache(tmp_path):
     store = cache.open(next((tmp_path / "features").iterdir()))
     assert store.codecs[MASK].reached >= FIDELITY
     assert "network" in (second / "student" / "README.md").read_text()
+    learned = json.loads((first / "student" / "learned.json").read_text())["labelled"]
+    assert store.identity["labelled"] == learned
+    few = ["data.labels=6", "do=extract,train", f"teachers.malunet.weights={first / 'student'}"]
+    assert main(["recipe=malunet_to_microaunet", *small, *few]) == 1
+    assert "learned from the masks of 6 images that have no mask here" in capfd.readouterr().err

@@ -196,7 +196,7 @@ def expected(request: Request) -> list[tuple[str, str]]:
     from distill.job import open_job
 
     job = open_job(read_recipe(request.recipe))
-    return wanted_records(job, job.recipe.teachers[teacher_of(job, cache.open(request.cache))])
+    return wanted_records(job, teacher_of(job, cache.open(request.cache)))
 
 
 def share(request: Request, verb: str) -> None:
