@@ -161,7 +161,7 @@ def draw_examples(job: Job, deploy: Deploy, scores: Sequence[Score], *, folder: 
     pictures: list[Picture] = []
     (folder / "examples").mkdir()
     if draw_gallery(job, deploy, folder / "examples" / "teacher.png"):
-        title = "validation images: input, the teacher's principal components as colours, student, truth"
+        title = "validation images: input, what the caches hold (features as colours, soft masks), student, truth"
         pictures.append(Picture("examples/teacher.png", title))
     for number, rank in enumerate(ranks, start=1):
         figures = ranked[rank]
