@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import MISSING
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any
 
 import recipes
@@ -21,6 +22,7 @@ COMMANDS = {
     "cache": "do=report|verify|export|import cache=DIR: what a cache costs, how faithful and how whole it is; share it",
     "compare": "the recipe's arms over several seeds, with paired differences and intervals",
 }
+USAGES = {"cache": "distill.caches.command", "evaluate": "distill.score_command"}  # where their own keys stand
 EXAMPLES = (
     "accelerate launch distill/run.py recipe=sam_to_unet",
     "distill run recipe=sam_to_unet student.width=16          # a second student: the teacher is not needed again",
@@ -74,18 +76,26 @@ def story(name: str) -> str:
     return first.removeprefix("#").strip() if first.startswith("#") else ""
 
 
+def usage(command: str) -> list[str]:
+    """The line of a command that has keys of its own; none of the others, whose keys are the recipe's."""
+    if command not in USAGES:
+        return []
+    return [import_module(USAGES[command]).USAGE]
+
+
 def help_text(command: str = "run") -> str:
     """What `--help` prints."""
     lines = ["Bandpass: distil vision foundation models into real-time segmentation networks.", ""]
     if command in COMMANDS and command != "run":
-        lines += [f"distill {command}: {COMMANDS[command]}", ""]
+        lines += [f"distill {command}: {COMMANDS[command]}", *usage(command), ""]
     else:
         lines += ["accelerate launch distill/run.py recipe=NAME [key=value ...] [--dry-run] [--debug]"]
         lines += ["distill COMMAND recipe=NAME [key=value ...]            (the same without a launcher)", ""]
         lines += ["Commands", *(f"  {name:<10}{meaning}" for name, meaning in COMMANDS.items()), ""]
     lines += ["Examples", *(f"  {line}" for line in EXAMPLES if command in ("run", *line.split()))]
     lines += ["", "Recipes (recipe= takes a name or a YAML file)"]
-    lines += [f"  {name:<18}{story(name)}" for name in recipes.names()]
+    width = 2 + max(map(len, recipes.names()))
+    lines += [f"  {name:<{width}}{story(name)}" for name in recipes.names()]
     lines += ["", "Keys, with defaults (a recipe sets its own); lists take commas: do=extract,train", ""]
     lines += [f"  {key + '=' + default:<44} {meaning}".rstrip() for key, default, meaning in describe_keys()]
     if command == "compare":
