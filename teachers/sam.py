@@ -17,16 +17,7 @@ from teachers.base import Choice, Teacher
 from teachers.checkpoint import SUFFIXES
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Letterbox
 from teachers.sam_original import PREFIX, config_of_original, original_name
-from teachers.weights import (
-    MODEL,
-    WeightFiles,
-    locate,
-    read_config,
-    read_shapes,
-    read_tensors,
-    require_shapes,
-    sha256,
-)
+from teachers.weights import MODEL, WeightFiles, locate, put_tensors, read_config, read_shapes, require_config, sha256
 
 if TYPE_CHECKING:
     from transformers import SamVisionConfig
@@ -118,12 +109,7 @@ def _vision_config(files: WeightFiles) -> SamVisionConfig:
             f"{files.model} is no checkpoint of segment_anything or MedSAM: it holds no tensor {PREFIX}*; give "
             f"sam_vit_b_01ec64.pth or medsam_vit_b.pth, say, or weights={_EXAMPLE}"
         )
-    if files.config is None:
-        raise FileNotFoundError(
-            f"no config.json beside {files.model}: looked for {files.model.with_name('config.json')}; "
-            f"`hf download {_EXAMPLE}` gets a whole folder"
-        )
-    raw = read_config(files.config)
+    raw = read_config(require_config(files, example=_EXAMPLE))
     kind = raw.get("model_type")
     if kind == "sam":
         return SamVisionConfig.from_dict(raw.get("vision_config") or {})
@@ -155,13 +141,7 @@ def _encoder(
     with torch.device("meta"):  # nothing is initialised only to be overwritten
         encoder = SamVisionEncoder(config)
     prefix = PREFIX if original else _PREFIX
-    in_file = {name: original_name(name) if original else name for name in encoder.state_dict()}
-    require_shapes(
-        {name: shape for name, shape in found.items() if not name.startswith(_REST_OF_SAM)},
-        {prefix + in_file[name]: tuple(value.shape) for name, value in encoder.state_dict().items()},
-        path=path,
-        network=f"SAM's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it",
-    )
-    tensors = read_tensors(path, prefix=prefix)
-    encoder.load_state_dict({name: tensors[place] for name, place in in_file.items()}, strict=True, assign=True)
+    names = {name: original_name(name) if original else name for name in encoder.state_dict()}
+    called = f"SAM's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it"
+    put_tensors(encoder, path, found, names=names, prefix=prefix, rest=_REST_OF_SAM, called=called)
     return encoder

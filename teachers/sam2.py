@@ -22,7 +22,7 @@ from teachers.base import Choice, Teacher
 from teachers.checkpoint import SUFFIXES
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Stretch
 from teachers.sam2_original import PREFIX, REST, original_name, settings_of_original
-from teachers.weights import WeightFiles, locate, read_config, read_shapes, read_tensors, require_shapes, sha256
+from teachers.weights import WeightFiles, locate, put_tensors, read_config, read_shapes, require_config, sha256
 
 _EXAMPLE = "facebook/sam2.1-hiera-tiny"
 _PREFIX = "vision_encoder."
@@ -106,12 +106,7 @@ def _vision_settings(files: WeightFiles) -> dict[str, Any]:
             f"{files.model} is no checkpoint of SAM 2: it holds no tensor {PREFIX}*; give sam2.1_hiera_tiny.pt, say, "
             f"or weights={_EXAMPLE}"
         )
-    if files.config is None:
-        raise FileNotFoundError(
-            f"no config.json beside {files.model}: looked for {files.model.with_name('config.json')}; "
-            f"`hf download {_EXAMPLE}` gets a whole folder"
-        )
-    raw = read_config(files.config)
+    raw = read_config(require_config(files, example=_EXAMPLE))
     kind = raw.get("model_type")
     if kind in ("sam2", "sam2_video"):
         return dict(raw.get("vision_config") or {})
@@ -192,13 +187,7 @@ def _network(
     whole = any(name.startswith(_PREFIX) for name in found)
     prefix = PREFIX if original else _PREFIX if whole else ""
     rest = REST if original else _REST_OF_SAM2 if whole else ()
-    in_file = {name: original_name(name) if original else name for name in network.state_dict()}
-    require_shapes(
-        {name: shape for name, shape in found.items() if not name.startswith(rest)},
-        {prefix + in_file[name]: tuple(value.shape) for name, value in network.state_dict().items()},
-        path=path,
-        network=f"SAM 2's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it",
-    )
-    tensors = read_tensors(path, prefix=prefix)
-    network.load_state_dict({name: tensors[place] for name, place in in_file.items()}, strict=True, assign=True)
+    names = {name: original_name(name) if original else name for name in network.state_dict()}
+    called = f"SAM 2's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it"
+    put_tensors(network, path, found, names=names, prefix=prefix, rest=rest, called=called)
     return network

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from teachers.checkpoint import SUFFIXES, read_checkpoint
 
@@ -194,6 +194,54 @@ def require_shapes(
                 f"{path} is not the weights of {network}: expected {name} of shape {shape}, got {found[name]}; "
                 "give the matching file"
             )
+
+
+def put_tensors(
+    network: nn.Module,
+    path: Path,
+    found: Mapping[str, tuple[int, ...]],
+    *,
+    names: Mapping[str, str],
+    prefix: str,
+    rest: tuple[str, ...],
+    called: str,
+) -> None:
+    """Puts a file's tensors into a network on the meta device, strictly; of a safetensors file only these are read.
+
+    Args:
+        network: whose tensors they become.
+        path: the file.
+        found: name and shape of every tensor in it.
+        names: name in the network -> name in the file, without `prefix`.
+        prefix: what the names of the network's tensors in the file begin with.
+        rest: beginnings of names in the file that are another part's.
+        called: the network's name in messages.
+
+    Raises:
+        ValueError: as `require_shapes`.
+    """
+    require_shapes(
+        {name: shape for name, shape in found.items() if not name.startswith(rest)},
+        {prefix + names[name]: tuple(value.shape) for name, value in network.state_dict().items()},
+        path=path,
+        network=called,
+    )
+    tensors = read_tensors(path, prefix=prefix)
+    network.load_state_dict({name: tensors[place] for name, place in names.items()}, strict=True, assign=True)
+
+
+def require_config(files: WeightFiles, *, example: str) -> Path:
+    """The config.json beside the weights.
+
+    Raises:
+        FileNotFoundError: there is none; the message says which command gets a whole folder.
+    """
+    if files.config is None:
+        raise FileNotFoundError(
+            f"no {CONFIG} beside {files.model}: looked for {files.model.with_name(CONFIG)}; "
+            f"`hf download {example}` gets a whole folder"
+        )
+    return files.config
 
 
 def _list(verb: str, names: list[str]) -> str:
