@@ -20,11 +20,8 @@ from distill.recipe_parts import (
     StageRecipe,
     StudentRecipe,
     TeacherRecipe,
-    require,
-    require_choice,
-    require_choices,
-    setting,
 )
+from distill.setting import require, require_choice, require_choices, setting
 from distill.vocabulary import BAND_OF, FEATURE_LOSSES, MASK_LOSSES, MASK_TEACHERS, TASK_DECODER
 
 __all__ = [

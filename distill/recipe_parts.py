@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from cache.spec import VIEWS
+from distill.setting import require, require_choice, require_choices, setting
 from distill.vocabulary import FEATURE_LOSSES, LOSSES, MASK_LOSSES, PARTS
-
-
-def setting(default: Any, meaning: str) -> Any:  # noqa: ANN401
-    """A dataclass field with its default and what `--help` says of it."""
-    metadata = {"meaning": meaning}
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-def require(condition: bool, sentence: str) -> None:
-    """Raises ValueError with `sentence` unless `condition` holds: how every range in a recipe is stated."""
-    if not condition:
-        raise ValueError(sentence)
-
-
-def require_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raises ValueError unless `value` is one of `choices`."""
-    require(value in choices, f"{what} is {value!r}, but must be one of {', '.join(choices)}")
-
-
-def require_choices(what: str, values: list[str], choices: tuple[str, ...]) -> None:
-    """Raises ValueError unless each of `values` is one of `choices`, none of them twice."""
-    for value in values:
-        require_choice(what, value, choices)
-    require(len(set(values)) == len(values), f"{what} names something twice: {', '.join(values)}")
 
 
 @dataclass(frozen=True)

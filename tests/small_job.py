@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache, partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
@@ -161,3 +163,26 @@ def job_of(recipe: Recipe, folder) -> Job:
 
 def weights_of(job: Job) -> dict[str, torch.Tensor]:
     return load_file(job.weights)
+
+
+class KilledError(RuntimeError):
+    pass
+
+
+def train_killed_at(step: int, job: Job, monkeypatch) -> dict:
+    """Trains a job that saves at every step, is killed before `step`, and continues; returns the summary."""
+    training = import_module("distill.train")  # the module: the package has a function of that name
+    monkeypatch.setattr(training, "LOG_EVERY_STEPS", 1)
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY_SECONDS", 0.0)
+    learn = training.learn
+
+    def learn_until(course, span, at, batch, *, watch):
+        if at == step:
+            raise KilledError
+        return learn(course, span, at, batch, watch=watch)
+
+    monkeypatch.setattr(training, "learn", learn_until)
+    with pytest.raises(KilledError):
+        training.train(job)
+    monkeypatch.setattr(training, "learn", learn)
+    return training.train(job)

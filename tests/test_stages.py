@@ -10,7 +10,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
-from small_job import VIEWS, disc_splits, job_of, recipe_of, weights_of
+from small_job import VIEWS, disc_splits, job_of, recipe_of, train_killed_at, weights_of
 
 from distill.collapse import spread
 from distill.course import averaged
@@ -65,20 +65,7 @@ def test_averaged_weights_are_what_is_kept_and_a_killed_run_keeps_the_same(tmp_p
     recipe = replace(recipe_of(), optimiser=OptimiserRecipe(batch_size=4, learning_rate=1e-2, ema=0.9))
     whole, killed = job_of(recipe, tmp_path / "whole"), job_of(recipe, tmp_path / "killed")
     train(whole)
-    monkeypatch.setattr(training, "LOG_EVERY_STEPS", 1)
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY_SECONDS", 0.0)
-    learn = training.learn
-
-    def fail_late(course, span, step, batch, *, watch):
-        if step == 7:
-            raise KeyboardInterrupt
-        return learn(course, span, step, batch, watch=watch)
-
-    monkeypatch.setattr(training, "learn", fail_late)
-    with pytest.raises(KeyboardInterrupt):
-        train(killed)
-    monkeypatch.setattr(training, "learn", learn)
-    train(killed)
+    train_killed_at(7, killed, monkeypatch)
     for name, tensor in weights_of(whole).items():
         assert torch.equal(tensor, weights_of(killed)[name]), name
     plain = job_of(replace(recipe, optimiser=replace(recipe.optimiser, ema=0.0)), tmp_path / "plain")

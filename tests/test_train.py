@@ -11,7 +11,7 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
-from small_job import disc_splits, job_of, recipe_of, weights_of
+from small_job import disc_splits, job_of, recipe_of, train_killed_at, weights_of
 
 import cache
 from cache.series import WHOLE
@@ -34,29 +34,12 @@ from students import create
 training = import_module("distill.train")  # the module: the package has a function of that name
 
 
-class KilledError(RuntimeError):
-    pass
-
-
 @pytest.mark.parametrize("at", [3, 7])
 def test_a_killed_training_ends_bit_identical(features, tmp_path, monkeypatch, at):
     whole = job_of(recipe_of(features), tmp_path / "whole")
     expected = train(whole)
-    monkeypatch.setattr(training, "LOG_EVERY_STEPS", 1)
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY_SECONDS", 0.0)
     killed = job_of(recipe_of(features), tmp_path / "killed")
-    learn = training.learn
-
-    def learn_until(course, span, step, batch, *, watch):
-        if step == at:
-            raise KilledError
-        return learn(course, span, step, batch, watch=watch)
-
-    monkeypatch.setattr(training, "learn", learn_until)
-    with pytest.raises(KilledError):
-        train(killed)
-    monkeypatch.setattr(training, "learn", learn)
-    continued = train(killed)
+    continued = train_killed_at(at, killed, monkeypatch)
     assert continued["validation_dice"] == expected["validation_dice"]
     assert continued["best_step"] == expected["best_step"]
     found = weights_of(killed)
