@@ -48,11 +48,15 @@ def load_layer(path: Path) -> dict[str, Any]:
 
 
 def overlaid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Two nested mappings as one; where both have a value that is no mapping, the upper one counts."""
+    """Two nested mappings as one; where both have a value, the upper one counts, and its null takes a mapping away."""
     merged = dict(below)
     for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = overlaid(merged[key], value) if both else value
+        if not isinstance(merged.get(key), dict):
+            merged[key] = value
+        elif value is None:
+            del merged[key]
+        else:
+            merged[key] = overlaid(merged[key], value) if isinstance(value, dict) else value
     return merged
 
 

@@ -112,6 +112,8 @@ def test_a_recipe_lies_over_the_one_it_extends(tmp_path):
     base, own = (read_recipe([f"recipe={name}"]) for name in ("sam_to_unet", tmp_path / "own.yaml"))
     assert own.stages["boundary"] == dataclasses.replace(base.stages["boundary"], epochs=3)
     assert (own.stages["semantic"], own.arms, own.name) == (base.stages["semantic"], base.arms, "own")
+    (tmp_path / "less.yaml").write_text("extends: sam_to_unet\nstages: {boundary: null}\narms: null\n")
+    assert list(read_recipe([f"recipe={tmp_path / 'less.yaml'}"]).stages) == ["semantic"]
     (tmp_path / "ring.yaml").write_text(f"extends: {tmp_path / 'ring.yaml'}\n")
     with pytest.raises(ValueError, match="extends itself, by way of"):
         load_layer(tmp_path / "ring.yaml")
