@@ -109,6 +109,29 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     return typing.cast(dict[str, Any], OmegaConf.to_container(merged))
 
 
+def number(key: str, value: str) -> float:
+    """The value of a command's own key as a number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return float(value)
+    except ValueError as error:
+        raise ValueError(f"{key} is {value!r}, but must be a number") from error
+
+
+def truth(key: str, value: str) -> bool:
+    """The value of a command's own key as true or false.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value.lower() not in ("true", "false"):
+        raise ValueError(f"{key} is {value!r}, but must be true or false")
+    return value.lower() == "true"
+
+
 def build_recipe(*layers: dict[str, Any]) -> Recipe:
     """A checked recipe from layers of nested plain data, later ones winning.
 

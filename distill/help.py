@@ -21,13 +21,18 @@ COMMANDS = {
     "publish": "model.safetensors, model.onnx (proved equal), model card and example pictures",
     "cache": "do=report|verify|export|import cache=DIR: what a cache costs, how faithful and how whole it is; share it",
     "bench": "what=NAME,...: sizes, rates and latencies, measured side by side in one run",
+    "predict": "masks, overlays and a table for a picture, a folder or a video, by a published student",
+    "demo": "a local page on which to drop an image and see the mask",
     "compare": "the recipe's arms over several seeds, with paired differences and intervals",
 }
 USAGES = {
     "cache": "distill.caches.command",
     "evaluate": "distill.score_command",
     "bench": "distill.bench.command",
+    "predict": "distill.predict_command",
+    "demo": "distill.demo.command",
 }  # where their own keys stand
+WITHOUT_RECIPE = ("predict", "demo")  # commands that take a published student and no recipe
 EXAMPLES = (
     "accelerate launch distill/run.py recipe=sam_to_unet",
     "distill run recipe=sam_to_unet student.width=16          # a second student: the teacher is not needed again",
@@ -37,6 +42,10 @@ EXAMPLES = (
     "distill compare recipe=study_small arms=alone,both ...   # two arms of a study",
     "distill cache do=report cache=DIR recipe=NAME ...        # bytes and fidelity, against the live teacher",
     "distill evaluate predictions=DIR masks=DIR out=FILE.json # other people's results, scored the same way",
+    "distill predict student=artifacts/runs/RUN/student images=DIR out=masks",
+    "distill predict student=model.onnx images='DIR/**/*.png' out=masks flips=true probabilities=true",
+    "distill predict student=OWNER/NAME images=film.mp4 out=film threshold=0.4",
+    "distill demo student=artifacts/runs/RUN/student           # opens a page at http://127.0.0.1:7860",
     "distill bench what=cache,train out=FILE.json             # ratios measured side by side in one run",
     "distill run recipe=sam_to_unet --dry-run                 # images, views, GB and hours, before anything is done",
     "distill run recipe=artifacts/runs/RUN/recipe.yaml        # the same run again",
@@ -99,6 +108,8 @@ def help_text(command: str = "run") -> str:
         lines += ["distill COMMAND recipe=NAME [key=value ...]            (the same without a launcher)", ""]
         lines += ["Commands", *(f"  {name:<10}{meaning}" for name, meaning in COMMANDS.items()), ""]
     lines += ["Examples", *(f"  {line}" for line in EXAMPLES if command in ("run", *line.split()))]
+    if command in WITHOUT_RECIPE:
+        return "\n".join(lines) + "\n"
     lines += ["", "Recipes (recipe= takes a name or a YAML file)"]
     width = 2 + max(map(len, recipes.names()))
     lines += [f"  {name:<{width}}{story(name)}" for name in recipes.names()]

@@ -29,6 +29,8 @@ COMMANDS = {  # beside `run` and the verbs, each called with (words, *, dry) and
     "compare": "distill.compare:compare_command",
     "cache": "distill.caches.command:cache_command",
     "bench": "distill.bench.command:bench_command",
+    "predict": "distill.predict_command:predict_command",
+    "demo": "distill.demo.command:demo_command",
     "score": "distill.score_command:score_command",  # as which `evaluate predictions=DIR masks=DIR` is understood
 }
 
