@@ -45,7 +45,7 @@ EXAMPLES = (
     "distill predict student=artifacts/runs/RUN/student images=DIR out=masks",
     "distill predict student=model.onnx images='DIR/**/*.png' out=masks flips=true probabilities=true",
     "distill predict student=OWNER/NAME images=film.mp4 out=film threshold=0.4",
-    "distill demo student=artifacts/runs/RUN/student           # opens a page at http://127.0.0.1:7860",
+    "distill demo student=artifacts/runs/RUN/student           # a page at http://127.0.0.1:7860",
     "distill bench what=cache,train out=FILE.json             # ratios measured side by side in one run",
     "distill run recipe=sam_to_unet --dry-run                 # images, views, GB and hours, before anything is done",
     "distill run recipe=artifacts/runs/RUN/recipe.yaml        # the same run again",

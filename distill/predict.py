@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from distill.inference.film import Film, is_done, make_film, percentiles
 from distill.inference.inputs import Input, find_inputs
 from distill.inference.overlay import palette
 from distill.inference.pictures import Options, Outcome, Painter, paint_all
-from distill.inference.results import Table, prepare
+from distill.inference.results import Table, prepare, require_own
 from distill.inference.segmenter import Segmenter, open_segmenter
 from distill.inference.video import require_library
 from distill.progress import progress
@@ -102,6 +103,7 @@ def predict(
         BlockingIOError: another process works in `out`.
     """
     out = Path(out).expanduser()
+    require_own(out)
     inputs, passed = find_inputs(str(images), out=out)
     if any(one.video for one in inputs):
         require_library()
@@ -169,11 +171,12 @@ def add_pictures(summary: Summary, painter: Painter, pictures: Sequence[Input]) 
     began = time.monotonic()
     outcomes: list[Outcome] = []
     work = paint_all(painter, pictures, threads=usable_cores() + 1)
-    for outcome in progress(work, what="predict", total=len(pictures)):
-        if outcome.failure:
-            summary.failures.append(outcome.failure)
-        else:
-            outcomes.append(outcome)
+    with closing(work):  # so that the table is saved wherever this is interrupted
+        for outcome in progress(work, what="predict", total=len(pictures)):
+            if outcome.failure:
+                summary.failures.append(outcome.failure)
+            else:
+                outcomes.append(outcome)
     spent = [outcome.seconds for outcome in outcomes if outcome.seconds is not None]
     summary.pictures, summary.kept = len(outcomes), len(outcomes) - len(spent)
     summary.found = sum(outcome.found for outcome in outcomes)
@@ -193,5 +196,5 @@ def add_films(summary: Summary, segmenter: Segmenter, options: Options, videos: 
             done = is_done(one, table, out=summary.out)
             film = None if done else make_film(segmenter, options, one, out=summary.out, table=table)
             summary.films[one.name] = film
-        except OSError as error:  # noqa: PERF203 - a video takes minutes
+        except ValueError as error:  # noqa: PERF203 - a video takes minutes
             summary.failures.append(f"{one.path} cannot be read ({error})")

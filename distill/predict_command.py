@@ -20,10 +20,10 @@ USAGE = """distill predict student=DIR|hub-id|model.onnx images=FILE|FOLDER|'GLO
   images=         a picture, a folder of pictures and videos, a pattern in quotes ('DIR/**/*.png'), or a video
   out=            a folder for the results; a second call leaves alone what is complete in it
   threshold=      from which probability on a pixel is foreground (what the student was published with)
-  flips=true      the mean over four mirror images: steadier, four times slower
+  flips=true      the mean over four mirror images, in four times the time
   probabilities=true  grey pictures of the probability, too
 
-  BANDPASS_THREADS=1 in the environment is often faster where other work keeps the cores busy
+  BANDPASS_THREADS=N in the environment sets the network's threads: 1 where other work keeps the cores busy
 
   out/masks/NAME.png      0 and 255 at the picture's own size; numbers of classes with a palette where there are several
   out/overlays/NAME.jpg   the picture with fill and contour

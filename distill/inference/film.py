@@ -76,7 +76,7 @@ def make_film(segmenter: Segmenter, options: Options, one: Input, *, out: Path, 
     """Writes `videos/NAME.mp4` and `videos/NAME.csv`, which appear when they are complete, and the row of the video.
 
     Raises:
-        OSError: the file is no video, or damaged; then nothing of it is left.
+        ValueError: the file is no video, or damaged; then nothing of it is left.
     """
     film_file, frame_file = (place(out, VIDEOS, one.stem, suffix) for suffix in (".mp4", ".csv"))
     temporary = {path: unfinished(path) for path in (film_file, frame_file)}
@@ -114,6 +114,6 @@ def _run(segmenter: Segmenter, options: Options, one: Input, *, film_file: Path,
             rows.writerows({**said, **finding.row()} for finding in find(mask, probability))
             bar.update(note=f"{found} with a finding")
     if not number:
-        raise OSError("it holds no frame")
+        raise ValueError("it holds no frame")
     p50, p95 = percentiles(latencies)
     return Film(number, found, float(facts.rate), number / (time.monotonic() - began), p50, p95)

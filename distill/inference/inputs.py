@@ -88,12 +88,12 @@ def _root(pattern: Path) -> Path:
 
 def _nothing(images: str, path: Path, count: int) -> str:
     found = f"{several(count, 'other file')}" if count else "no file"
+    said = f"images={images} means {found}, but no picture ({' '.join(SUFFIXES)}) and no video ({' '.join(VIDEO_SUFFIXES)})"
+    if not path.is_dir():
+        return said
     inner = path / "images"
-    hint = f"images={inner}" if inner.is_dir() else f"images='{path if path.is_dir() else '.'}/**/*.jpg'"
-    return (
-        f"images={images} means {found}, but no picture ({' '.join(SUFFIXES)}) and no video "
-        f"({' '.join(VIDEO_SUFFIXES)}); folders inside it are not searched unless you ask for it, as by {hint}"
-    )
+    hint = f"images={inner}" if inner.is_dir() else f"images='{path}/**/*.jpg'"
+    return f"{said}; folders inside it are not searched unless you ask for it, as by {hint}"
 
 
 def _require_own_names(inputs: Iterable[Input]) -> None:

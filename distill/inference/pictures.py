@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +111,7 @@ def encode(picture: Image.Image, form: str) -> bytes:
     return stream.getvalue()
 
 
-def paint_all(painter: Painter, pictures: Sequence[Input], *, threads: int) -> Iterator[Outcome]:
+def paint_all(painter: Painter, pictures: Sequence[Input], *, threads: int) -> Generator[Outcome, None, None]:
     """The outcome of each picture in turn, read and written while another one is in the network.
 
     The table is saved at the end, also of an interrupted run.

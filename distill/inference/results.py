@@ -57,6 +57,23 @@ class Table:
         self.saved = time.monotonic()
 
 
+def require_own(out: Path) -> None:
+    """Refuses a folder that holds files which no prediction wrote; one that is empty or not there may be used.
+
+    Raises:
+        ValueError: such a folder, or a file.
+    """
+    if out.is_file():
+        raise ValueError(f"out={out} is a file; name a folder")
+    if not out.is_dir() or (out / RECORD).is_file():
+        return
+    if others := sorted(path.name for path in out.iterdir() if not path.name.startswith(".")):
+        raise ValueError(
+            f"out={out} holds {others[0]!r} but no {RECORD}, so that distill predict did not make it and will not write "
+            "into it; choose an empty or a new folder"
+        )
+
+
 def prepare(out: Path, settings: Mapping[str, Any], *, about: Mapping[str, Any]) -> str:
     """Makes `out` a folder of results by these settings: results by other settings are removed.
 
@@ -67,18 +84,9 @@ def prepare(out: Path, settings: Mapping[str, Any], *, about: Mapping[str, Any])
 
     Returns:
         a sentence where older results were removed, else nothing.
-
-    Raises:
-        ValueError: the folder holds files that no prediction wrote.
     """
     path = out / RECORD
     if not path.is_file():
-        others = sorted(file.name for file in out.iterdir() if not file.name.startswith("."))
-        if others:
-            raise ValueError(
-                f"out={out} holds {others[0]!r} and no {RECORD}, so that it is not of `distill predict`, which would "
-                "write into it; choose an empty or a new folder"
-            )
         write_json(path, {**settings, **about})
         return ""
     _sweep(out)

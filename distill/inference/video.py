@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +20,7 @@ ENCODERS = {  # the first that the installed PyAV has; options for a contour tha
     "mpeg4": {"qscale": "3"},
 }
 TICKS = 60_000  # a second: whole for 24, 25, 30, 50 and 60 frames a second, and for 30 * 1000 / 1001
+BT601, LIMITED = 6, 1  # FFmpeg's numbers of the matrix and the range by which RGB becomes yuv420p
 DEFAULT_RATE = Fraction(25)  # where a file states none
 
 
@@ -53,19 +55,20 @@ def open_video(path: Path) -> Iterator[tuple[Facts, Iterator[tuple[float, np.nda
     for, so that memory does not depend on the length.
 
     Raises:
-        OSError: the file is no video, or damaged; also while frames are read.
+        ValueError: the file is no video, or damaged; also while frames are read.
     """
     import av
 
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise OSError("it holds no video")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            yield _facts(container, stream), _frames(container, stream)
+        container = av.open(str(path))
     except av.FFmpegError as error:
-        raise OSError(error.strerror or str(error)) from error
+        raise ValueError(error.strerror) from error
+    with container:
+        if not container.streams.video:
+            raise ValueError("it holds no video")
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        yield _facts(container, stream), _frames(container, stream)
 
 
 def _facts(container: Any, stream: Any) -> Facts:  # noqa: ANN401
@@ -75,8 +78,17 @@ def _facts(container: Any, stream: Any) -> Facts:  # noqa: ANN401
 
 
 def _frames(container: Any, stream: Any) -> Iterator[tuple[float, np.ndarray]]:  # noqa: ANN401
+    import av
+
     rate = _facts(container, stream).rate
-    for number, frame in enumerate(container.decode(stream)):
+    decoded = container.decode(stream)
+    for number in itertools.count():
+        try:
+            frame = next(decoded, None)
+        except av.FFmpegError as error:
+            raise ValueError(f"after {number} frames: {error.strerror}") from error
+        if frame is None:
+            return
         image = frame.to_ndarray(format="rgb24")
         seconds = float(number / rate) if frame.time is None else frame.time
         yield seconds, np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
@@ -99,6 +111,8 @@ class VideoWriter:
         self.stream = stream
         self.stream.codec_context.time_base = Fraction(1, TICKS)
         self.stream.pix_fmt = "yuv420p"
+        # said, since players take large films without a word for BT.709
+        self.stream.codec_context.colorspace, self.stream.codec_context.color_range = BT601, LIMITED
         self.tick = -1
 
     def write(self, image: np.ndarray, seconds: float) -> None:
