@@ -88,7 +88,8 @@ def _root(pattern: Path) -> Path:
 
 def _nothing(images: str, path: Path, count: int) -> str:
     found = f"{several(count, 'other file')}" if count else "no file"
-    said = f"images={images} means {found}, but no picture ({' '.join(SUFFIXES)}) and no video ({' '.join(VIDEO_SUFFIXES)})"
+    kinds = f"no picture ({' '.join(SUFFIXES)}) and no video ({' '.join(VIDEO_SUFFIXES)})"
+    said = f"images={images} means {found}, but {kinds}"
     if not path.is_dir():
         return said
     inner = path / "images"

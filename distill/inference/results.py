@@ -69,8 +69,8 @@ def require_own(out: Path) -> None:
         return
     if others := sorted(path.name for path in out.iterdir() if not path.name.startswith(".")):
         raise ValueError(
-            f"out={out} holds {others[0]!r} but no {RECORD}, so that distill predict did not make it and will not write "
-            "into it; choose an empty or a new folder"
+            f"out={out} holds {others[0]!r} but no {RECORD}, so that distill predict did not make it and will not "
+            "write into it; choose an empty or a new folder"
         )
 
 
