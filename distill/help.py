@@ -20,9 +20,14 @@ COMMANDS = {
     "evaluate": "Dice and IoU on every test data set; with predictions=DIR masks=DIR, any folder in every convention",
     "publish": "model.safetensors, model.onnx (proved equal), model card and example pictures",
     "cache": "do=report|verify|export|import cache=DIR: what a cache costs, how faithful and how whole it is; share it",
+    "doctor": "examines a data set before anyone trains on it: bad files, odd masks, copies, leaks of a split",
     "compare": "the recipe's arms over several seeds, with paired differences and intervals",
 }
-USAGES = {"cache": "distill.caches.command", "evaluate": "distill.score_command"}  # where their own keys stand
+USAGES = {
+    "cache": "distill.caches.command",
+    "doctor": "distill.doctor.command",
+    "evaluate": "distill.score_command",
+}  # where their own keys stand
 EXAMPLES = (
     "accelerate launch distill/run.py recipe=sam_to_unet",
     "distill run recipe=sam_to_unet student.width=16          # a second student: the teacher is not needed again",
@@ -32,6 +37,8 @@ EXAMPLES = (
     "distill compare recipe=study_small arms=alone,both ...   # two arms of a study",
     "distill cache do=report cache=DIR recipe=NAME ...        # bytes and fidelity, against the live teacher",
     "distill evaluate predictions=DIR masks=DIR out=FILE.json # other people's results, scored the same way",
+    "distill doctor data.root=DIR data.split=DIR              # table, page, JSON; exit status 1 where data is wrong",
+    "distill doctor data.name=pranet data.root=DIR            # a data set of the field, wherever it was unpacked",
     "distill run recipe=sam_to_unet --dry-run                 # images, views, GB and hours, before anything is done",
     "distill run recipe=artifacts/runs/RUN/recipe.yaml        # the same run again",
 )
