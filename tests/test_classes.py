@@ -88,6 +88,8 @@ def test_what_holds_no_class_numbers_says_why():
         as_classes(picture, colours=("000000", "0000ff"))
     with pytest.raises(ValueError, match="from 0 to 700, but class numbers lie between 0 and 255"):
         as_classes(Image.fromarray(np.array([[0, 700]], np.uint16)))
+    with pytest.raises(ValueError, match=r"student.classes is 3, but generated frames have one class; take your own"):
+        open_data(DataRecipe(), home=Path("unused"), classes=3)
     with pytest.raises(ValueError, match=r"data.colours names 3 colours, but student.classes is 2"):
         Reading(2, COLOURS)
     with pytest.raises(ValueError, match=r"data.colours holds 'reddish', but must hold colours as ff0000"):

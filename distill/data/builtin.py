@@ -29,8 +29,16 @@ def open_builtin(data: DataRecipe, *, home: Path, reading: Reading = FOREGROUND)
     Args:
         data: `images` says how many frames each split has, `size` their height and width, `seed` the streams.
         home: Unused; every data set is opened alike.
-        reading: Unused; frames have one class.
+        reading: of one class.
+
+    Raises:
+        ValueError: several classes are asked for.
     """
+    if reading.several:
+        raise ValueError(
+            f"student.classes is {reading.classes}, but generated frames have one class; take your own images by "
+            f"data.name=folder data.root=DIR"
+        )
     identity = generator_identity()
     train, val, test = (_split(data, split, identity) for split in SPLITS)
     return Splits(train=train, val=val, test={NAME: test})

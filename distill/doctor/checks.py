@@ -18,7 +18,7 @@ from distill.doctor.look import Look
 
 TINY, HUGE = 0.001, 0.7  # shares of the image that the foreground rarely leaves
 SOFT = (16, 239)  # levels that JPEG noise does not reach
-NUMBERED = 0.005  # share of a mask's pixels from which one low level is no noise
+NUMBERED = 0.005  # share of a mask's pixels from which low levels are no noise
 FLAT = 2.0  # deviation of grey levels under which an image has no content
 RANK = {"train": 0, "val": 1, "test": 2}  # a leak is told of the part that ranks higher
 MIRRORED = {"identity": "", "hflip": ", mirrored", "vflip": ", upside down", "rot180": ", turned by half"}
@@ -90,14 +90,18 @@ def _between(dataset: str, cases: Sequence[Case]) -> Iterator[Finding]:
 
 
 def _numbers(dataset: str, cases: Sequence[Case]) -> Iterator[Finding]:
-    """One finding for masks of which a single low level covers a part: noise would spread over several."""
-    low = [(case, case.look.levels[1 : SOFT[0]]) for case in cases if case.look.share(1, SOFT[0] - 1) > NUMBERED]
-    numbered = [case for case, levels in low if levels.max() > 0.9 * levels.sum()]
+    """One finding for masks that look like class numbers, with 255 for what is not known."""
+    numbered = [case for case in cases if _is_numbered(case.look)]
     if numbered:
-        sentence = (
-            f"{len(numbered)} of {several(len(cases), 'mask')} of {dataset} hold one level from 1 to {SOFT[0] - 1}"
-        )
-        yield _of("class numbers", f"{sentence} on more than {NUMBERED:.1%} of their pixels", *numbered[:1])
+        count = f"{len(numbered)} of {several(len(cases), 'mask')} of {dataset}"
+        yield _of("class numbers", f"{count} hold 255 and else only the lowest levels, 1, 2, ...", *numbered[:1])
+
+
+def _is_numbered(look: Look) -> bool:
+    """Whether a mask holds 0, 255, and 1 to a few with no gap, on more pixels than noise would."""
+    inner = np.flatnonzero(look.levels[1:255]) + 1
+    consecutive = bool(len(inner)) and len(inner) == inner[-1] < SOFT[0]
+    return consecutive and look.levels[255] > 0 and look.share(1, SOFT[0] - 1) > NUMBERED
 
 
 def check_images(cases: Iterable[Case]) -> list[Finding]:

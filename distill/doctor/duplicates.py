@@ -25,7 +25,8 @@ WHOLE = 0.9895  # least correlation of two thumbnails
 DETAIL = 0.4  # least correlation of what is finer than `BLUR` in their middle
 BLUR = 2.0  # standard deviation in cells of a thumbnail
 MARGIN = 6  # cells at each border that hold no detail but the edge of the field of view
-AT_ONCE = 1024  # thumbnails compared with all others in one product
+AT_ONCE = 1024  # thumbnails whose hashes are compared with all others in one product
+PAIRS_AT_ONCE = 8192  # pairs that are correlated at once: 64 MB
 
 Values = NDArray[np.float32]
 
@@ -56,22 +57,28 @@ def find_near(thumbnails: NDArray[np.uint8]) -> list[Near]:
         turned = np.ascontiguousarray(flip(grey, view, axes=(1, 2)))
         other, other_detail = normalise(turned), details(turned)
         for first, second in candidates(signs, hash_signs(turned)):
-            likeness = float(whole[first] @ other[second])
-            if likeness >= WHOLE and float(detail[first] @ other_detail[second]) >= DETAIL:
-                near = Near(int(first), int(second), view, likeness)
-                if (first, second) not in best or best[first, second].correlation < likeness:
-                    best[first, second] = near
+            likeness = np.einsum("ij,ij->i", whole[first], other[second])
+            fits = likeness >= WHOLE
+            fits[fits] = np.einsum("ij,ij->i", detail[first[fits]], other_detail[second[fits]]) >= DETAIL
+            for pair in zip(first[fits].tolist(), second[fits].tolist(), likeness[fits].tolist(), strict=True):
+                known = best.get(pair[:2])
+                if known is None or known.correlation < pair[2]:
+                    best[pair[:2]] = Near(pair[0], pair[1], view, pair[2])
     return sorted(best.values(), key=lambda near: (-near.correlation, near.first, near.second))
 
 
-def candidates(signs: Values, others: Values) -> Iterator[tuple[int, int]]:
-    """Pairs (i, j), i < j, whose hashes differ in at most `NEAR_BITS`: the product of signs counts agreeing bits."""
+def candidates(signs: Values, others: Values) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Pairs (i, j), i < j, whose hashes differ in at most `NEAR_BITS`, some at once: all i, all j.
+
+    The product of two hashes of signs is the number of bits that agree less the number of those that differ.
+    """
     bits = signs.shape[1]
     for start in range(0, len(signs), AT_ONCE):
         agreement = signs[start : start + AT_ONCE] @ others[start:].T
         rows, columns = np.nonzero(agreement >= bits - 2 * NEAR_BITS)
-        for row, column in zip(rows[columns > rows], columns[columns > rows], strict=True):
-            yield start + int(row), start + int(column)
+        rows, columns = start + rows[columns > rows], start + columns[columns > rows]
+        for some in range(0, len(rows), PAIRS_AT_ONCE):
+            yield rows[some : some + PAIRS_AT_ONCE], columns[some : some + PAIRS_AT_ONCE]
 
 
 def hash_signs(grey: Values) -> Values:

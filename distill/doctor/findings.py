@@ -40,8 +40,8 @@ KINDS = {
     ),
     "class numbers": (
         NOTE,
-        "A low level covers part of masks that also go to 255: class numbers with 255 for what is not known? With "
-        "student.classes=1 only 255 would be foreground; set student.classes to what the masks hold.",
+        "Are these class numbers, with 255 for what is not known? With student.classes=1 only 255 would be foreground; "
+        "set student.classes to what the masks hold.",
     ),
     "empty mask": (NOTE, "No foreground. Right for frames that show nothing; else the annotation is missing."),
     "full mask": (NOTE, "Foreground everywhere. Rarely meant; look at it."),
