@@ -25,10 +25,19 @@ from distill.grammar import build, parse_overrides
 from distill.recipe import DataRecipe
 from distill.setting import setting
 
-USAGE = (
-    "distill doctor data.root=DIR [data.name=folder] [data.split=DIR] [data.groups=FILE] [student.classes=N] "
-    "[home=artifacts] [out=HOME/doctor]"
-)
+USAGE = """\
+distill doctor data.root=DIR [data.name=folder] [data.split=DIR] [student.classes=N] [home=artifacts] [out=HOME/doctor]
+
+  data.root=DIR         a data set, a folder of several, or where one of the field was unpacked
+  data.name=NAME        folder, kvasir-seg, cvc-clinicdb, cvc-colondb, etis, cvc-300, polypgen or pranet
+  data.split=DIR        train.csv, test.csv and perhaps val.csv: with these, what the parts share is an error
+  data.groups=FILE      sequences or patients, beside images/ (sequences.csv)
+  data.train, data.test, data.whole, data.colours, student.classes     as for a run
+  home=DIR              remembers what files were looked at, as a run does
+  out=DIR               doctor.html, with pictures, and doctor.json
+
+The exit status is 1 if there is an error: files that a run would stop at, or images, near copies and sequences on both
+sides of a split. Everything else is a note."""
 
 logger = logging.getLogger("bandpass")
 
@@ -72,7 +81,7 @@ def read_request(words: Sequence[str]) -> Request:
     """
     request: Request = build(Request, {"data": {"name": "folder"}}, parse_overrides(words))
     if request.data.root is None:
-        raise ValueError(f"the doctor needs data.root=DIR, as in {USAGE}")
+        raise ValueError(f"the doctor needs data.root=DIR, as in {USAGE.splitlines()[0]}")
     if request.data.name not in ("folder", *FIELD):
         raise ValueError(
             f"the doctor examines folders, but data.name is {request.data.name}; choose from folder, {', '.join(FIELD)}"
