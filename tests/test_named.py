@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from distill.card import describe_split
 from distill.data import open_data
 from distill.data.field import FIELD, known_sequences, named
 from distill.data.layouts import find_place, find_places, named_after
@@ -148,7 +149,9 @@ def test_what_is_absent_says_where_it_is_had_and_on_which_terms(tmp_path):
         opened(tmp_path / "d", "pranet")
     with pytest.raises(ValueError, match=r"data.name=etis needs data.root=DIR, where it was unpacked; ETIS-Larib"):
         open_data(DataRecipe(name="etis"), home=tmp_path)
-    with pytest.raises(ValueError, match=r"data.name=pranet is a split itself; take data.split out"):
+    with pytest.raises(
+        ValueError, match=r"data.name=pranet is a split itself, but data.split is somewhere; set data.split=null"
+    ):
         opened(tmp_path / "d", "pranet", split="somewhere")
 
 
@@ -225,3 +228,9 @@ def test_the_sequences_of_clinicdb_are_those_of_its_table(shared):
     assert known_sequences("cvc-clinicdb", told) == told
     assert known_sequences("cvc-clinicdb", ["0", "613", "a"]) == {}
     assert known_sequences("kvasir-seg", ["1"]) == {}
+
+
+def test_the_card_says_how_a_data_set_of_the_field_was_cut():
+    told = describe_split(DataRecipe(name="pranet", root="d", whole=["etis"]))
+    assert told.startswith("Training and test images are those of PraNet's folders; etis as a whole. Validation is 10%")
+    assert "a random 10% of each data set" in describe_split(DataRecipe(name="polypgen", root="d"))

@@ -50,7 +50,7 @@ def find_named(data: DataRecipe) -> Found:
     require_folder(root, data.root)
     if data.name == "pranet":
         if data.split is not None:
-            raise ValueError("data.name=pranet is a split itself; take data.split out, or use data.name=folder")
+            raise ValueError(f"data.name=pranet is a split itself, but data.split is {data.split}; set data.split=null")
         return find_pranet(root, given=data.root)
     if data.name == "polypgen":
         return find_polypgen(root, given=data.root)

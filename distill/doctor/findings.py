@@ -55,7 +55,9 @@ KINDS = {
     ),
     "remark": (NOTE, "What else was noted when the data was opened."),
 }
-UNUSABLE = "These stop a run, or are left out by data.skip_bad=true."
+UNUSABLE = (
+    "This stops a run; data.skip_bad=true goes on without single images, but not where a whole data set is wrong."
+)
 
 
 @dataclass(frozen=True)
