@@ -17,9 +17,13 @@ class DataRecipe:
 
     name: str = setting(
         "builtin",
-        "builtin (generated), folder (images/ and masks/), datasets (what the datasets library loads)",
+        "builtin (generated), folder (images/ and masks/), datasets (the datasets library loads it), or of the field: "
+        "kvasir-seg, cvc-clinicdb, cvc-colondb, etis, cvc-300, polypgen, pranet (five of these, cut as PraNet does)",
     )
-    root: str | None = setting(None, "folder: one data set, or a folder of several; datasets: path or hub id")
+    root: str | None = setting(
+        None,
+        "folder: one data set, or a folder of several; datasets: path or hub id; of the field: where it was unpacked",
+    )
     train: list[str] = setting([], "data sets under root to train on; empty: all")
     test: list[str] = setting([], "data sets under root to test on; empty: all")
     split: str | None = setting(
@@ -43,6 +47,11 @@ class DataRecipe:
     fold: str | None = setting(None, "k/n: the k-th of n cross-validation folds of the training part is the validation")
     image_column: str = setting("image", "datasets: the column with images")
     mask_column: str = setting("mask", "datasets: the column with masks")
+    colours: list[str] = setting(
+        [],
+        "several classes: the colour of each in the masks, background first, as [000000,ff0000,00ff00]; empty: levels "
+        "or palette indices are class numbers",
+    )
     images: dict[str, int] = setting({"train": 160, "val": 40, "test": 120}, "builtin: frames in each split")
     size: list[int] = setting([128, 128], "builtin: height and width of a frame, in pixels")
     seed: int = setting(0, "of the generated frames and of random splits; not of the training")
@@ -127,7 +136,9 @@ class StudentRecipe:
 
     name: str = setting("unet", "a student (students.STUDENTS) or importable class, my_package.nets:MyNet")
     width: int = setting(8, "channels of the first level")
-    classes: int = setting(1, "1: one foreground class (sigmoid); more: softmax with background")
+    classes: int = setting(
+        1, "1: one foreground class (sigmoid); more: softmax over class numbers, 0 is background, 255 ignored"
+    )
     init: str | None = setting(None, "start from a published student: folder or hub id")
     encoder: str | None = setting(None, "pretrained weights of the backbone, for students that have one: a file")
     options: dict[str, Any] = setting({}, "further arguments of the student's class")
