@@ -73,7 +73,7 @@ def check_mask(recipe: Recipe, maps: Collection[str], *, teacher: str) -> None:
     if MASK_LOSSES.keys() & recipe.terms and recipe.teachers[teacher].adapter in MASK_TEACHERS and MASK not in maps:
         raise ValueError(
             f"stages weigh imitate_mask, but teacher {teacher!r} has no soft mask of one class, only "
-            f"{', '.join(maps)}; set stages.NAME.losses.imitate_mask=0"
+            f"{', '.join(maps)}; name its classes (oneformer, mask2former: teachers.{teacher}.classes), or set stages.NAME.losses.imitate_mask=0"
         )
 
 
