@@ -16,9 +16,9 @@ from teachers.semantic import MASK, Family, assemble, named_states, soft_mask
 
 
 def _strides(config: Any) -> dict[int, int]:  # noqa: ANN401
-    return {config.common_stride: config.mask_feature_size} | {
-        stride: config.feature_size for stride in config.feature_strides[-3:]
-    }
+    return {config.common_stride: config.mask_feature_size} | dict.fromkeys(
+        config.feature_strides[-3:], config.feature_size
+    )
 
 
 def _library() -> tuple[Any, Any]:

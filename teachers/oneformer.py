@@ -21,7 +21,7 @@ TASK = (49406, 518, 10549, 533, 29119, 1550, 49407)
 
 
 def _strides(config: Any) -> dict[int, int]:  # noqa: ANN401
-    return {config.common_stride: config.mask_dim} | {stride: config.conv_dim for stride in config.strides[-3:]}
+    return {config.common_stride: config.mask_dim} | dict.fromkeys(config.strides[-3:], config.conv_dim)
 
 
 def _library() -> tuple[Any, Any]:

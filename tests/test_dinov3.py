@@ -127,7 +127,12 @@ def test_the_published_file_of_the_hub_keeps_its_names(tmp_path):
     """Files on the hub say layer.0, whatever the modules are called in the version at hand."""
     write_vit(tmp_path, num_register_tokens=4)
     names = set(load_file(tmp_path / "model.safetensors"))
-    assert {"embeddings.cls_token", "layer.0.attention.q_proj.weight", "layer.2.mlp.up_proj.weight", "norm.bias"} <= names
+    assert {
+        "embeddings.cls_token",
+        "layer.0.attention.q_proj.weight",
+        "layer.2.mlp.up_proj.weight",
+        "norm.bias",
+    } <= names
     halved = {name: value.half() for name, value in load_file(tmp_path / "model.safetensors").items()}
     save_file(halved, tmp_path / "model.safetensors")
     teacher = teachers.load("dinov3", weights=tmp_path)

@@ -157,7 +157,11 @@ def test_what_is_no_trunk_or_another_one_is_refused(weights, tmp_path, monkeypat
     (tmp_path / "cut.safetensors").write_bytes((weights / "model.safetensors").read_bytes()[:-9])
     for place, error, message in [
         (weights, ValueError, r"the first is pos_embed, expected \(1, 8, 4, 4\), got \(1, 16, 4, 4\); say which trunk"),
-        (tmp_path / "other.safetensors", ValueError, r"holds no trunk of SAM 2: expected tensors .*, got layer\.weight"),
+        (
+            tmp_path / "other.safetensors",
+            ValueError,
+            r"holds no trunk of SAM 2: expected .*, got layer\.weight",
+        ),
         (tmp_path / "cut.safetensors", ValueError, r"is not a whole safetensors file .*; download it again"),
         ("sam2.1_hiera_large.pt", ValueError, r"is an original checkpoint, but .*student\.encoder=facebook/sam2\.1"),
         (tmp_path, FileNotFoundError, r"looked for a file at .*model\.safetensors; get them .*`hf download facebook"),

@@ -129,7 +129,7 @@ def test_what_is_not_an_rgb_image_is_refused(teacher):
 
 
 def test_an_unknown_teacher_is_refused():
-    with pytest.raises(ValueError, match=r"unknown teacher 'sam_vit_x'; choose from dinov2, dinov3, mask2former, network"):
+    with pytest.raises(ValueError, match=r"unknown teacher 'sam_vit_x'; choose from dinov2, dinov3, mask2former"):
         teachers.load("sam_vit_x", weights="somewhere")
 
 
