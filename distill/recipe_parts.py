@@ -136,7 +136,10 @@ class StudentRecipe:
     width: int = setting(8, "channels of the first level")
     classes: int = setting(1, "1: one foreground class (sigmoid); more: softmax with background")
     init: str | None = setting(None, "start from a published student: folder or hub id")
-    encoder: str | None = setting(None, "pretrained weights of the backbone, for students that have one: a file")
+    encoder: str | None = setting(
+        None,
+        "pretrained weights of the backbone, for students that have one: a file; sam2_adapted: a folder or hub id too",
+    )
     options: dict[str, Any] = setting({}, "further arguments of the student's class")
 
     def __post_init__(self) -> None:

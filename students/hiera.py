@@ -81,8 +81,9 @@ class AdaptedHiera(nn.Module):
         from transformers import Sam2HieraDetModel
 
         self.trunk: Any = Sam2HieraDetModel(configuration(trunk))
-        self.adapters = nn.ModuleList(Adapter(block.dim, bottleneck) for block in self.trunk.blocks)
-        config = self.trunk.config
+        blocks: Any = self.trunk.blocks
+        config: Any = self.trunk.config
+        self.adapters = nn.ModuleList(Adapter(block.dim, bottleneck) for block in blocks)
         self.channels = tuple(config.embed_dim_per_stage)
         self.strides = tuple(config.patch_stride[0] * 2**stage for stage in range(len(self.channels)))
         self.multiple = config.patch_stride[0] * config.window_size_per_stage[0]  # whole windows of positions

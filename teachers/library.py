@@ -34,7 +34,7 @@ def require_kind(files: WeightFiles, kinds: Sequence[str], *, teacher: str, exam
     return raw
 
 
-def file_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+def file_shapes(network: Any) -> dict[str, tuple[int, ...]]:  # noqa: ANN401
     """Name and shape of every tensor as `transformers` writes the network into a file."""
     own = network.state_dict()
     try:

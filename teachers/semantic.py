@@ -96,12 +96,12 @@ def choose_classes(labels: Mapping[int, str], asked: Sequence[str] | None, *, ca
     chosen: set[int] = set()
     for name in map(str, asked or ()):
         number = int(name) if name.isdecimal() else numbers.get(name.lower())
-        if number not in labels:
+        if number is None or number not in labels:
             near = get_close_matches(name.lower(), numbers, n=1)
             few = ", ".join(list(labels.values())[:_SHOWN])
             remedy = f"did you mean '{labels[numbers[near[0]]]}'?" if near else f"its {len(labels)} begin with {few}"
             raise ValueError(f"these {called} weights know no class '{name}'; {remedy}")
-        chosen.add(int(number))
+        chosen.add(number)
     if len(chosen) == len(labels):
         raise ValueError(
             f"classes names all {len(labels)} classes of these {called} weights, so that the mask would be the whole "

@@ -15,11 +15,12 @@ from distill.grammar import read_recipe
 from distill.run import main
 
 NAMES = recipes.names()
+EXTEND_STUDY_SMALL = ("study_full", "study_long")  # the same at other sizes; their fifteen arms take long to read
 HIERA = "{width: 16, blocks: [1, 1, 2, 1], everywhere: [3], windows: [8, 4, 4, 2], background: 4}"
 SMALL = [
     "data={name: builtin, root: null, train: [], test: [], whole: [], size: [64, 64]}",
     "data.images={train: 8, val: 1, test: 1}",
-    "precision=fp32",
+    "precision=fp32",  # MicroAUNet in bf16 became nan on some CPUs, in some runs
     "image_size=64",
     "workers=0",
     "augment.views=[identity,hflip]",
@@ -117,14 +118,19 @@ def require_whole(name, folder):
     assert {target.split("/")[0] for target in summary["targets"]} == set(recipe.consulted if recipe.imitates else ())
     assert metrics["datasets"]["builtin"]["images"] == 1
     assert set(metrics["seconds"]) == set(recipe.do)
-    assert bool(recipe.consulted) <= (metrics.get("teacher_forwards", 1) >= 0)
     published = folder / ("teacher" if recipe.reads_features else "student")
     assert (published / "README.md").is_file()
     if not recipe.reads_features:
         assert students.load(published).classes == 1
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch):
+    """Two would wait for one another on a busy machine for longer than these networks take."""
+    monkeypatch.setenv("BANDPASS_THREADS", "1")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in EXTEND_STUDY_SMALL])
 def test_it_runs_through_all_its_verbs(name, ran, monkeypatch):
     without_onnx_and_pictures(monkeypatch)
     require_whole(name, ran(name))

@@ -12,6 +12,7 @@ from small_teachers import WRITERS, noise
 from torch.nn import functional as F
 
 import teachers
+from distill.run import main
 from teachers.oneformer import TASK, task_tokens
 from teachers.semantic import LOGIT_CLIP, class_scores, soft_mask
 
@@ -129,6 +130,21 @@ def test_a_file_may_hold_what_only_training_or_older_versions_read(tmp_path, nam
     (tmp_path / "config.json").write_text(json.dumps({**config, "is_training": True}))
     for key, value in teachers.load(name, **arguments)([image]).items():
         assert torch.equal(value, before[key])
+
+
+def test_a_class_of_mask2former_teaches_through_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("BANDPASS_THREADS", "1")
+    weights = WRITERS["mask2former"](tmp_path / "weights")["weights"]
+    teacher = f"{{adapter: mask2former, weights: {weights}, image_size: 64, strides: [8], classes: [polyp]}}"
+    words = ["recipe=sam_to_unet", f"home={tmp_path}", "do=extract,train", "image_size=64", f"teachers.sam={teacher}"]
+    words += ["data.size=[64,64]", "data.images={train: 8, val: 1, test: 1}", "student.width=2", "precision=fp32"]
+    words += ["cache={fidelity: 0.8, calibration: 8}", "optimiser.batch_size=4", "stages.boundary.epochs=0"]
+    words += ["stages.semantic={steps: 2, losses: {imitate_mask: 1}}"]
+    assert main(words) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    targets = json.loads((run / "train.json").read_text())["targets"]
+    assert targets == ["sam/mask/mask/1", "sam/pixel8/low/16", "sam/pixel8/low/8"]
+    assert main([*words, "teachers.sam.classes=[]"]) == 1
 
 
 @BOTH
