@@ -160,7 +160,9 @@ def _locate(weights: str | Path) -> Path:
         try:
             return Path(hf_hub_download(str(weights), "model.safetensors", local_files_only=offline))
         except Exception as error:  # the hub's client raises a different family of errors in each version
-            said += f" and on the hub, which said: {' '.join(str(error).split())[:200].rstrip('.') or type(error).__name__}"
+            said += (
+                f" and on the hub, which said: {' '.join(str(error).split())[:200].rstrip('.') or type(error).__name__}"
+            )
     raise FileNotFoundError(
         f"no weights of SAM 2 at student.encoder={weights}: {said}; get them where there is a network with "
         f"`hf download {EXAMPLE}`, or give a folder with model.safetensors"
