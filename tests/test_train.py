@@ -245,8 +245,8 @@ def test_imitation_changes_the_encoder(features, tmp_path):
 
 
 def test_every_batch_has_one_of_the_sizes_and_its_targets_their_grid(features):
-    recipe = recipe_of(features, augment=AugmentRecipe(sizes=[0.5, 1, 1.5]))
-    assert recipe.sides == (32, 64, 96)
+    recipe = recipe_of(features, augment=AugmentRecipe(sizes=[1, 1.5, 2]))
+    assert recipe.sides == (64, 96, 128)
     store = cache.open(features)
     dataset = TrainingSet(disc_splits().train, recipe, {"drawn": store})
     dataset.targets = plan_targets(recipe, {"drawn": store}, create("unet", width=2))
@@ -266,7 +266,7 @@ def test_every_batch_has_one_of_the_sizes_and_its_targets_their_grid(features):
 
 
 def test_a_run_of_several_sizes_that_was_killed_ends_where_an_uninterrupted_one_does(features, tmp_path, monkeypatch):
-    recipe = recipe_of(features, augment=AugmentRecipe(sizes=[0.5, 1], colour=0.4))
+    recipe = recipe_of(features, augment=AugmentRecipe(sizes=[1, 1.5], colour=0.4))
     whole, killed = (job_of(recipe, tmp_path / name) for name in ("whole", "killed"))
     train(whole)
     train_killed_at(4, killed, monkeypatch)
