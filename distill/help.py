@@ -20,9 +20,14 @@ COMMANDS = {
     "evaluate": "Dice and IoU on every test data set; with predictions=DIR masks=DIR, any folder in every convention",
     "publish": "model.safetensors, model.onnx (proved equal), model card and example pictures",
     "cache": "do=report|verify|export|import cache=DIR: what a cache costs, how faithful and how whole it is; share it",
+    "report": "report.html of a run that has been evaluated: run=DIR, or the recipe; every run writes its own",
     "compare": "the recipe's arms over several seeds, with paired differences and intervals",
 }
-USAGES = {"cache": "distill.caches.command", "evaluate": "distill.score_command"}  # where their own keys stand
+USAGES = {
+    "cache": "distill.caches.command",
+    "evaluate": "distill.score_command",
+    "report": "distill.report.write",
+}  # where their own keys stand
 EXAMPLES = (
     "accelerate launch distill/run.py recipe=sam_to_unet",
     "distill run recipe=sam_to_unet student.width=16          # a second student: the teacher is not needed again",
@@ -30,6 +35,7 @@ EXAMPLES = (
     "distill run recipe=adapt_teacher                         # a teacher that knows the task, from cached features",
     "distill compare recipe=sam_to_unet seeds=0,1,2",
     "distill compare recipe=study_small arms=alone,both ...   # two arms of a study",
+    "distill report run=artifacts/runs/RUN                    # its page again, as after an update of Bandpass",
     "distill cache do=report cache=DIR recipe=NAME ...        # bytes and fidelity, against the live teacher",
     "distill evaluate predictions=DIR masks=DIR out=FILE.json # other people's results, scored the same way",
     "distill run recipe=sam_to_unet --dry-run                 # images, views, GB and hours, before anything is done",

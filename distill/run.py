@@ -28,6 +28,7 @@ FLAGS = ("--help", "-h", "--dry-run", "--debug")
 COMMANDS = {  # beside `run` and the verbs, each called with (words, *, dry) and returning the exit status
     "compare": "distill.compare:compare_command",
     "cache": "distill.caches.command:cache_command",
+    "report": "distill.report.write:report_command",
     "score": "distill.score_command:score_command",  # as which `evaluate predictions=DIR masks=DIR` is understood
 }
 
@@ -98,6 +99,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     from distill.job import open_job
     from distill.prepare import check
     from distill.publish import publish
+    from distill.report.write import refresh
     from distill.train import train
 
     use_all_cores()
@@ -128,6 +130,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
         if lead:
             metrics = add_cost(job, name, seconds=time.monotonic() - began, result=result)
         job.accelerator.wait_for_everyone()
+    if lead and {"evaluate", "publish"}.intersection(recipe.do):
+        refresh(job)
     if recipe.trackers:
         job.accelerator.end_training()
     for line in conclusion(job, metrics):
