@@ -22,7 +22,7 @@ VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--rule", PAPER: "--paper"} |
     colour: f"--series-{number}" for number, colour in enumerate(SERIES, start=1)
 }
 PANEL = (2.9, 1.9)  # inches; shown about half as large again
-STYLE: dict[str, Any] = {
+STYLE: Any = {  # of matplotlib, whose names of settings are a type of their own
     "svg.fonttype": "none",
     "font.size": 8,
     "font.family": "sans-serif",

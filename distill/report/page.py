@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from importlib.resources import files
 from typing import Any, TypeVar
 
@@ -36,15 +35,15 @@ class Sections:
     def __init__(self) -> None:
         self.left_out: list[str] = []
 
-    def make(self, what: str, build: Callable[[], Result], instead: Result) -> Result:
-        """What `build` returns; `instead`, and a sentence, where it fails."""
+    def make(self, what: str, build: Callable[[], Result]) -> Result | None:
+        """What `build` returns; None, and a sentence, where it fails."""
         try:
             return build()
         except Exception as error:  # whatever a picture fails at, the figures of the page are worth having without it
             sentence = f"{what} {'are' if what.endswith('s') else 'is'} left out: {str(error) or type(error).__name__}"
             self.left_out.append(sentence)
             logger.warning("report: %s", sentence, exc_info=logger.isEnabledFor(logging.DEBUG))
-            return instead
+            return None
 
 
 def render(job: Job) -> str:
@@ -97,26 +96,21 @@ def render(job: Job) -> str:
 def drawn(material: Material, sections: Sections) -> dict[str, Any]:
     """The parts of the page that look at images, caches and the network."""
     job = material.job
-    caches = sections.make("What the caches hold", lambda: stores_of(job), {})
-    network = sections.make("The student's pictures", lambda: load_student(job, caches), None)
-    who: Examinee | None = None
-    if network is not None:
-        who = sections.make("The student's answers", partial(examinee_of, network, job, caches), None)
-    charts = {
-        "size_chart": sections.make("Dice against size", lambda: plots.size_chart(material), None),
-        "spread_chart": sections.make("The distribution of Dice", lambda: plots.spread_chart(material), None),
-        "calibration_chart": sections.make("Calibration", lambda: plots.calibration_chart(material), None),
-        "curves": sections.make("The curves", lambda: curves(material), []),
-    }
-    masks = sections.make("The soft masks", lambda: soft_masks_of(job), {})
-    found = {} if who is None else sections.make("The cases", lambda: cases(material, asked(who), masks), {})
+    caches = sections.make("What the caches hold", lambda: stores_of(job)) or {}
+    masks = sections.make("The soft masks", lambda: soft_masks_of(job)) or {}
+    network = sections.make("The student's pictures", lambda: load_student(job, caches))
+    who = None if network is None else sections.make("The student's answers", lambda: examinee_of(network, job, caches))
+    shown = who and sections.make("The cases", lambda: cases(material, asked(who), masks))
     return {
-        **charts,
-        "cases": found,
-        "soft_masks": has_soft_masks(found),
-        "seen": [] if network is None else sections.make("The teacher's features", lambda: seen(material, network), []),
-        "caches": sections.make("The caches", lambda: [examine_cache(store) for store in caches.values()], []),
-        "latency": sections.make("The latency", lambda: measured(material), None),
+        "size_chart": sections.make("Dice against size", lambda: plots.size_chart(material)),
+        "spread_chart": sections.make("The distribution of Dice", lambda: plots.spread_chart(material)),
+        "calibration_chart": sections.make("Calibration", lambda: plots.calibration_chart(material)),
+        "curves": sections.make("The curves", lambda: curves(material)) or [],
+        "cases": shown or {},
+        "soft_masks": has_soft_masks(shown or {}),
+        "seen": sections.make("The teacher's features", lambda: seen(material, network)) or [],
+        "caches": sections.make("The caches", lambda: [examine_cache(store) for store in caches.values()]) or [],
+        "latency": sections.make("The latency", lambda: measured(material)),
     }
 
 

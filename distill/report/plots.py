@@ -35,7 +35,7 @@ def size_chart(material: Material) -> str:
         axes = drawn.axes
         axes.set_xscale("log")
         for (name, pairs), colour in zip(points.items(), SERIES * len(points), strict=False):
-            axes.scatter(*pairs.T, s=9, color=colour, alpha=0.45, linewidth=0, label=name)
+            axes.scatter(pairs[:, 0], pairs[:, 1], s=9, color=colour, alpha=0.45, linewidth=0, label=name)
         limits = axes.get_xlim()
         for (name, _), colour in zip(points.items(), SERIES * len(points), strict=False):
             draw_means(drawn.axes, material.metrics["datasets"].get(name, {}), limits, colour)

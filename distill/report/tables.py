@@ -118,13 +118,16 @@ def teachers(metrics: Mapping[str, Any]) -> dict[str, list[Beside]]:
                 part,
                 entry["images"],
                 entry["of"],
-                *(
-                    tuple(cell(entry[who].get(key), digits=digits_of(key)) for key in SIDE_BY_SIDE)
-                    for who in ("teacher", "student")
-                ),
+                side(entry["teacher"]),
+                side(entry["student"]),
                 cell(entry["agreement"]["dice"]),
             )
             for part, entry in parts.items()
         ]
         for name, parts in metrics.get("teachers", {}).items()
     }
+
+
+def side(entry: Mapping[str, Any]) -> tuple[Cell, ...]:
+    """The figures of one of the two, in the order of `SIDE_BY_SIDE`."""
+    return tuple(cell(entry.get(name), digits=digits_of(name)) for name in SIDE_BY_SIDE)

@@ -21,7 +21,7 @@ SIDE = 240  # the longer side of a picture, in pixels
 LARGE = 320  # of the one with contours
 QUALITY = 82
 DIM, OPAQUE = 0.55, 0.8  # an error map: the grey image's brightness under the colours, and their opacity
-LINES = (2.0, 1.0)  # half the width of the truth's contour and of the prediction's, in pixels
+LINES = (2.3, 1.2)  # half the width of the truth's contour and of the prediction's, in pixels
 RIM, RIM_OPACITY = 0.9, 0.6  # of the dark rim
 
 Colours = NDArray[np.uint8]
@@ -109,7 +109,7 @@ def contours_tile(image: Colours, truth: Flags, found: Flags) -> str:
     layers += [(lines[0], LINES[0], TRUTH), (lines[1], LINES[1], PREDICTION)]
     for away, width, colour in layers:
         opacity = (RIM_OPACITY if colour == (0, 0, 0) else 1.0) * (width + 0.5 - away).clip(0, 1)[..., None]
-        pixels = (1 - opacity) * pixels + opacity * np.array(colour, dtype=np.float32)
+        pixels += (opacity * (np.array(colour) - pixels)).astype(np.float32)
     return uri(pixels.astype(np.uint8))
 
 
