@@ -29,6 +29,7 @@ COMMANDS = {  # beside `run` and the verbs, each called with (words, *, dry) and
     "compare": "distill.compare:compare_command",
     "cache": "distill.caches.command:cache_command",
     "report": "distill.report.write:report_command",
+    "bench": "distill.bench.command:bench_command",
     "score": "distill.score_command:score_command",  # as which `evaluate predictions=DIR masks=DIR` is understood
 }
 
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = {word for word in words if word.startswith("-")}
     words = [word for word in words if not word.startswith("-")]
     start_logging()
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # last, so that a user's own classes are found and hide nothing
     if unknown := sorted(flags - set(FLAGS)):
         logger.error("unknown option %s; there are %s, and key=value", unknown[0], ", ".join(FLAGS))
         return 2

@@ -1,0 +1,96 @@
+"""Medians of interleaved runs, and rows of a table that say whether a figure is what was wanted."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from distill.progress import Progress
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of the runs of one action, in the order they were made."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Median seconds."""
+        return statistics.median(self.seconds)
+
+    def percentile(self, share: float) -> float:
+        """Seconds that `share` (0 to 1) of the runs did not exceed; the nearest rank."""
+        ranked = sorted(self.seconds)
+        return ranked[min(len(ranked) - 1, int(share * len(ranked)))]
+
+
+def interleaved(
+    actions: Mapping[str, Callable[[], object]], *, rounds: int, warm: int = 2, what: str = "bench"
+) -> dict[str, Timing]:
+    """Runs every action once a round, in an order that rotates, and returns the seconds of each.
+
+    Args:
+        actions: name -> what is timed; on an accelerator it must wait for the device itself.
+        rounds: measured runs of each.
+        warm: runs of each before anything is measured.
+        what: named by the progress bar.
+    """
+    names = list(actions)
+    for _ in range(warm):
+        for name in names:
+            actions[name]()
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    with Progress(what, total=rounds, unit="rounds") as bar:
+        for index in range(rounds):
+            turn = index % len(names)
+            for name in names[turn:] + names[:turn]:
+                began = time.perf_counter()
+                actions[name]()
+                taken[name].append(time.perf_counter() - began)
+            bar.update()
+    return {name: Timing(tuple(seconds)) for name, seconds in taken.items()}
+
+
+def ratio(timings: Mapping[str, Timing], above: str, below: str) -> float:
+    """Median over the rounds of one action's seconds by another's: what both met in a round cancels."""
+    pairs = zip(timings[above].seconds, timings[below].seconds, strict=True)
+    return statistics.median(a / b for a, b in pairs)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured figure.
+
+    Attributes:
+        figure: what was measured, in words.
+        value: the figure.
+        unit: `x` for a ratio, `ms`, `bytes`, `images/s`.
+        at_most: it should not be above this.
+        at_least: it should not be below this.
+        note: conditions: sizes, batch, what it was measured against.
+    """
+
+    figure: str
+    value: float
+    unit: str
+    at_most: float | None = None
+    at_least: float | None = None
+    note: str = ""
+
+    @property
+    def wanted(self) -> str:
+        """`<= 1.5`, `>= 3`, or nothing."""
+        upper = f"<= {self.at_most:g}" if self.at_most is not None else ""
+        lower = f">= {self.at_least:g}" if self.at_least is not None else ""
+        return " and ".join(part for part in (lower, upper) if part)
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the figure is what was wanted; None where nothing was."""
+        if not self.wanted:
+            return None
+        low = self.at_least is None or self.value >= self.at_least
+        return low and (self.at_most is None or self.value <= self.at_most)
