@@ -185,6 +185,18 @@ def test_a_part_that_cannot_be_drawn_leaves_a_sentence_and_the_rest(tmp_path, mo
     assert any("report.html was not written (RuntimeError: the pencil broke)" in r.getMessage() for r in caplog.records)
 
 
+def test_a_cache_that_is_gone_is_named(taught, tmp_path):
+    job = replace(taught, caches={"drawn": tmp_path / "drawn-0123"}, folder=tmp_path)
+    for path in taught.folder.rglob("*.*"):
+        (tmp_path / path.relative_to(taught.folder)).parent.mkdir(exist_ok=True)
+        (tmp_path / path.relative_to(taught.folder)).write_bytes(path.read_bytes())
+    report(job)
+    page = page_of(job)
+    assert "What teacher drawn saw is left out: its cache drawn-0123 is not there." in page.text
+    assert "seen" not in {section["id"] for section in page.of("section")}
+    assert page.of("img"), "the student's cases need no cache"
+
+
 def test_a_page_is_written_again_only_for_other_figures(tmp_path, monkeypatch):
     job = small_job(tmp_path)
     evaluate(job)

@@ -96,6 +96,7 @@ def render(job: Job) -> str:
 def drawn(material: Material, sections: Sections) -> dict[str, Any]:
     """The parts of the page that look at images, caches and the network."""
     job = material.job
+    sections.left_out += absent(job)
     caches = sections.make("What the caches hold", lambda: stores_of(job)) or {}
     masks = sections.make("The soft masks", lambda: soft_masks_of(job)) or {}
     network = sections.make("The student's pictures", lambda: load_student(job, caches))
@@ -117,6 +118,12 @@ def drawn(material: Material, sections: Sections) -> dict[str, Any]:
 def stores_of(job: Job) -> dict[str, cache.Cache]:
     """The caches of a job that are there."""
     return {name: cache.open(path) for name, path in job.caches.items() if cache.exists(path)}
+
+
+def absent(job: Job) -> list[str]:
+    """A sentence for each cache that is not there (any more)."""
+    gone = {name: path for name, path in job.caches.items() if not cache.exists(path)}
+    return [f"What teacher {name} saw is left out: its cache {path.name} is not there" for name, path in gone.items()]
 
 
 def asked(who: Examinee) -> Ask:

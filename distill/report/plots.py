@@ -49,7 +49,7 @@ def size_chart(material: Material) -> str:
         axes.set_xlabel("share of the image that the mask covers")
         axes.set_ylabel("Dice")
         if len(points) > 1:
-            axes.legend(loc="lower right", markerscale=2)
+            axes.legend(loc="lower right", bbox_to_anchor=(1.01, 1), ncols=len(points), markerscale=2, columnspacing=1)
     return drawn.svg
 
 
