@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from distill.distiller import MASK
 from distill.job import Job
 from distill.masks import TaskTeacher
 from distill.metrics import THRESHOLD
+from distill.vocabulary import MASK_TEACHERS
 
 VIEW = "identity"
 
@@ -63,21 +64,23 @@ class SoftMasks:
 
 
 def soft_masks_of(job: Job) -> dict[str, SoftMasks]:
-    """The mask teachers of a job whose caches are there, by name."""
-    stores = {name: cache.open(path) for name, path in job.caches.items() if cache.exists(path)}
-    return {
-        name: SoftMasks(store, decoder_of(job, name, stores))
-        for name, store in stores.items()
-        if MASK in store.spec.names
-    }
+    """The mask teachers of a job whose caches are there, by name; caches of features alone are not opened."""
+    found: dict[str, SoftMasks] = {}
+    for name, entry in job.recipe.consulted.items():
+        if entry.adapter in MASK_TEACHERS and cache.exists(job.caches[name]):
+            store = cache.open(job.caches[name])
+            if MASK in store.spec.names:
+                found[name] = SoftMasks(store, decoder_of(job, name))
+    return found
 
 
-def decoder_of(job: Job, name: str, stores: Mapping[str, cache.Cache]) -> TaskTeacher | None:
+def decoder_of(job: Job, name: str) -> TaskTeacher | None:
     """A task teacher's published decoder with the cache that it reads; None where either is not at hand."""
     recipe = job.recipe.teachers[name]
-    source = stores.get(recipe.of or "")
-    if recipe.adapter != "task" or recipe.weights is None or source is None:
+    path = job.caches.get(recipe.of or "")
+    if recipe.adapter != "task" or recipe.weights is None or path is None or not cache.exists(path):
         return None
+    source = cache.open(path)
     teacher = TaskTeacher(Path(recipe.weights).expanduser(), source)
     try:
         _ = teacher.facts, teacher.decoder

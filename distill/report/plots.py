@@ -11,6 +11,7 @@ from distill.report.charts import GRID, MUTED, PANEL, SERIES, chart
 from distill.report.material import Material, share_of, spread
 from distill.scoring.sets import SIZES
 
+BESIDE_TITLE = 3  # data sets whose names have room in the line of the title
 SHOWN = 1200  # points of a chart at most, over all data sets
 WIDE = (3.6, 2.08)  # inches
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)  # per cent
@@ -48,8 +49,10 @@ def size_chart(material: Material) -> str:
         axes.xaxis.set_minor_formatter(lambda *_: "")
         axes.set_xlabel("share of the image that the mask covers")
         axes.set_ylabel("Dice")
-        if len(points) > 1:
+        if 1 < len(points) <= BESIDE_TITLE:
             axes.legend(loc="lower right", bbox_to_anchor=(1.01, 1), ncols=len(points), markerscale=2, columnspacing=1)
+        elif len(points) > 1:
+            axes.legend(loc="lower right", markerscale=2)
     return drawn.svg
 
 
