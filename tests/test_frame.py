@@ -41,7 +41,7 @@ def test_padding_never_enters_and_a_little_more_image_changes_little(covered, ce
     weights = sampling_weights(torch.tensor([covered], dtype=torch.float64), cells, targets)[0]
     torch.testing.assert_close(weights.sum(-1), torch.ones(targets, dtype=torch.float64))
     assert (weights >= 0).all()
-    outside = torch.arange(cells) >= covered * cells
+    outside = torch.arange(cells, dtype=torch.float64) >= covered * cells
     assert (weights[:, outside] == 0).all()
     nearby = torch.tensor([min(1.0, covered + move)], dtype=torch.float64)
     torch.testing.assert_close(sampling_weights(nearby, cells, targets)[0], weights, atol=1e-6, rtol=0)
