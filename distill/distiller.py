@@ -29,6 +29,7 @@ class Target:
     grid: tuple[int, int]
     channels: int
     deviation: float  # rms of the band in the cache's coded space
+    weight: float = 1.0  # of its teacher
 
     @property
     def name(self) -> str:
@@ -106,9 +107,12 @@ def plan_targets(recipe: Recipe, caches: Mapping[str, Cache], student: nn.Module
     """
     targets: list[Target] = []
     for teacher, store in caches.items():
+        weight = recipe.teachers[teacher].weight
+        if weight == 0:  # another teacher reads its cache
+            continue
         check_mask(recipe, store.spec.names, teacher=teacher)
         if MASK in store.spec.names and MASK_LOSSES.keys() & recipe.terms:
-            targets.append(Target(teacher, MASK, "mask", 1, (recipe.image_size,) * 2, 1, 1.0))
+            targets.append(Target(teacher, MASK, "mask", 1, (recipe.image_size,) * 2, 1, 1.0, weight))
         if features_of(store.spec) and isinstance(student, Student):
             targets += plan_features(recipe, teacher, store, student)
     return tuple(targets)
@@ -130,7 +134,8 @@ def plan_features(recipe: Recipe, teacher: str, store: Cache, student: Student) 
                     f"the {band} band of {teacher}/{name} is empty at fidelity {store.fidelity}; set "
                     f"stages.NAME.losses.imitate_{band}=0, or ask for a higher cache.fidelity"
                 )
-            yield Target(teacher, name, band, stride, grid, codec.components, deviation)
+            weight = recipe.teachers[teacher].weight
+            yield Target(teacher, name, band, stride, grid, codec.components, deviation, weight)
 
 
 def plan_inputs(recipe: Recipe, caches: Mapping[str, Cache]) -> tuple[Target, ...]:

@@ -98,6 +98,10 @@ class TeacherRecipe:
     licence: str | None = setting(None, "licence of the weights, where they do not say it themselves")
     cache: str | None = setting(None, "folder of a finished cache: trains from it without the teacher's weights")
     batch_size: int = setting(8, "images in one forward pass")
+    weight: float = setting(1.0, "factor on what its maps have to say in every imitation term; 0: it is not heard")
+    drop: float = setting(
+        0.0, "share of the samples, drawn anew every epoch, that do not hear it; of several teachers at least one stays"
+    )
 
     def __post_init__(self) -> None:
         require_choices("teachers.NAME.views", self.views, VIEWS)
@@ -107,6 +111,8 @@ class TeacherRecipe:
             self.image_size is None or self.image_size >= 32,
             f"teachers.NAME.image_size is {self.image_size}, but must be at least 32",
         )
+        require(self.weight >= 0, f"teachers.NAME.weight is {self.weight}, but must not be negative")
+        require(0 <= self.drop < 1, f"teachers.NAME.drop is {self.drop}, but must lie in [0, 1)")
 
 
 @dataclass(frozen=True)

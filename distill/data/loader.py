@@ -17,6 +17,7 @@ from cache.codec import BANDS
 from cache.series import WHOLE, Box
 from cache.spec import flip
 from distill.data.augment import colour, draw, generator_for, to_tensor
+from distill.data.dropping import draw_heard
 from distill.data.sample import Sample
 from distill.recipe import Recipe
 from distill.resize import resize
@@ -138,7 +139,8 @@ class TrainingSet(Dataset):
             item["image"] = normalise(colour((pixels / 255).clamp(0, 1), drawn))
         for target in (*self.inputs, *self.targets):
             item[target.name] = read_target(self.caches[target.teacher], target, sample.key, drawn.view, drawn.box)
-        return item
+        drop = {target.teacher: recipe.teachers[target.teacher].drop for target in self.targets}
+        return item | draw_heard(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
 
 
 def read_target(cache: Cache, target: Target, key: str, view: str, box: Box = WHOLE) -> Tensor:
