@@ -21,12 +21,14 @@ COMMANDS = {
     "publish": "model.safetensors, model.onnx (proved equal), model card and example pictures",
     "cache": "do=report|verify|export|import cache=DIR: what a cache costs, how faithful and how whole it is; share it",
     "bench": "what=NAME,...: sizes, rates and latencies, measured side by side in one run",
+    "weights": "do=list|fetch: known weights of every teacher with size, licence and checksum; download them",
     "compare": "the recipe's arms over several seeds, with paired differences and intervals",
 }
 USAGES = {
     "cache": "distill.caches.command",
     "evaluate": "distill.score_command",
     "bench": "distill.bench.command",
+    "weights": "distill.weights_command",
 }  # where their own keys stand
 EXAMPLES = (
     "accelerate launch distill/run.py recipe=sam_to_unet",
@@ -37,6 +39,7 @@ EXAMPLES = (
     "distill compare recipe=study_small arms=alone,both ...   # two arms of a study",
     "distill cache do=report cache=DIR recipe=NAME ...        # bytes and fidelity, against the live teacher",
     "distill evaluate predictions=DIR masks=DIR out=FILE.json # other people's results, scored the same way",
+    "distill weights do=fetch name=sam-vit-base               # what real teacher weights there are: do=list",
     "distill bench what=cache,train out=FILE.json             # ratios measured side by side in one run",
     "distill run recipe=sam_to_unet --dry-run                 # images, views, GB and hours, before anything is done",
     "distill run recipe=artifacts/runs/RUN/recipe.yaml        # the same run again",

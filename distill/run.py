@@ -29,6 +29,7 @@ COMMANDS = {  # beside `run` and the verbs, each called with (words, *, dry) and
     "compare": "distill.compare:compare_command",
     "cache": "distill.caches.command:cache_command",
     "bench": "distill.bench.command:bench_command",
+    "weights": "distill.weights_command:weights_command",
     "score": "distill.score_command:score_command",  # as which `evaluate predictions=DIR masks=DIR` is understood
 }
 
