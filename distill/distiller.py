@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cache import Cache, FeatureSpec, MapSpec
 from cache.series import cutoff
 from distill.recipe import Recipe
-from distill.vocabulary import BAND_OF, FEATURE_LOSSES, MASK_LOSSES, MASK_TEACHERS
+from distill.vocabulary import BAND_OF, FEATURE_LOSSES, MASK_LOSSES
 from students import Student
 
 MASK = "mask"  # the map of a task teacher or a network: the logits of its soft mask
@@ -71,7 +71,7 @@ def check_grids(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:
 
 def check_mask(recipe: Recipe, maps: Collection[str], *, teacher: str) -> None:
     """Raises ValueError for a teacher that should say masks but has none: a network of several classes."""
-    if MASK_LOSSES.keys() & recipe.terms and recipe.teachers[teacher].adapter in MASK_TEACHERS and MASK not in maps:
+    if MASK_LOSSES.keys() & recipe.terms and recipe.teachers[teacher].says_masks and MASK not in maps:
         raise ValueError(
             f"stages weigh imitate_mask, but teacher {teacher!r} has no soft mask of one class, only "
             f"{', '.join(maps)}; set stages.NAME.losses.imitate_mask=0"

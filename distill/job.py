@@ -14,6 +14,7 @@ from distill.data import open_data
 from distill.data.sample import Splits
 from distill.digest import digest_features, digest_file, digest_run
 from distill.files import write_json
+from distill.prompting import record_key
 from distill.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def open_job(recipe: Recipe, *, accelerator: Accelerator | None = None) -> Job:
     with accelerator.main_process_first():
         splits = open_data(recipe.data, home=home)
     calibration = calibration_keys(splits, recipe.cache.calibration)
+    training = {sample.key: sample for sample in (*splits.train, *splits.unlabelled)}
     caches, contents = {}, {}
     for name, teacher in recipe.consulted.items():
         if teacher.cache:
@@ -116,7 +118,8 @@ def open_job(recipe: Recipe, *, accelerator: Accelerator | None = None) -> Job:
             contents[name] = digest_given(caches[name], teacher=name)
         else:
             source = contents.get(teacher.of or "", "")
-            digest = digest_features(teacher, fidelity=recipe.cache.fidelity, calibration=calibration, source=source)
+            fitted = [record_key(teacher, training[key]) for key in calibration]
+            digest = digest_features(teacher, fidelity=recipe.cache.fidelity, calibration=fitted, source=source)
             contents[name] = f"{teacher.model or teacher.adapter}-{digest[:12]}"  # recipes may call it what they like
             caches[name] = home / "features" / contents[name]
     digest = digest_run(recipe, splits=splits.digest(), caches=contents)

@@ -22,7 +22,7 @@ from distill.recipe_parts import (
     TeacherRecipe,
 )
 from distill.setting import require, require_choice, require_choices, setting
-from distill.vocabulary import BAND_OF, FEATURE_LOSSES, MASK_LOSSES, MASK_TEACHERS, TASK_DECODER
+from distill.vocabulary import BAND_OF, FEATURE_LOSSES, MASK_LOSSES, TASK_DECODER
 
 __all__ = [
     "VERBS",
@@ -137,6 +137,12 @@ class Recipe:
                     f"teachers.{name}.of is {teacher.of!r}, but must name the teacher of this recipe whose features it "
                     f"reads: {', '.join(sources) or 'there is none'}",
                 )
+        read = [t.of for t in self.teachers.values() if t.of] + (list(self.consulted) if self.reads_features else [])
+        for name in read:
+            require(
+                name not in self.teachers or self.teachers[name].prompts is None,
+                f"teachers.{name}.prompts is set, but a task decoder reads features and no masks; leave it out",
+            )
         if self.reads_features:
             require(
                 len(self.consulted) == 1 and not self.imitates,
@@ -151,9 +157,10 @@ class Recipe:
                 )
         if MASK_LOSSES.keys() & self.terms:
             require(
-                any(teacher.adapter in MASK_TEACHERS and teacher.weight > 0 for teacher in self.teachers.values()),
-                "stages weigh imitate_mask, but no teacher has adapter: task (or network); train one with "
-                "recipe=adapt_teacher and add it as teachers.NAME={adapter: task, of: ..., weights: DIR}",
+                any(teacher.says_masks and teacher.weight > 0 for teacher in self.teachers.values()),
+                "stages weigh imitate_mask, but no teacher has adapter: task (or network), nor prompts; train one with "
+                "recipe=adapt_teacher and add it as teachers.NAME={adapter: task, of: ..., weights: DIR}, or ask SAM with "
+                "teachers.NAME.prompts=boxes",
             )
             require(
                 self.student.classes == 1,
@@ -197,5 +204,5 @@ class Recipe:
             name: entry
             for name, entry in self.teachers.items()
             if entry.adapter != "task"
-            and (name in read or (name in given and (features or (masks and entry.adapter in MASK_TEACHERS))))
+            and (name in read or (name in given and (features or (masks and entry.says_masks))))
         } | tasks

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 PARTS = ("encoder", "decoder", "head")
 TASK_LOSSES = {"segment": "distill.losses:segment", "boundary": "distill.losses:boundary"}
-MASK_TEACHERS = ("task", "network")  # the adapters whose caches hold soft masks
+MASK_TEACHERS = ("task", "network")  # the adapters whose caches hold soft masks in any case
+PROMPTED = ("sam",)  # the adapters that can be asked for soft masks
 MASK_LOSSES = {"imitate_mask": "distill.losses:imitate_mask"}
 FEATURE_LOSSES = {
     "imitate_low": "distill.losses:imitate_low",

@@ -19,6 +19,7 @@ from cache.spec import flip
 from distill.data.augment import colour, draw, generator_for, to_tensor
 from distill.data.dropping import draw_heard
 from distill.data.sample import Sample
+from distill.prompting import record_key
 from distill.recipe import Recipe
 from distill.resize import resize
 from distill.schedule import steps_of_epoch
@@ -138,7 +139,8 @@ class TrainingSet(Dataset):
             pixels = resize_image(flip(image, drawn.view, axes=(0, 1)), size, drawn.box)
             item["image"] = normalise(colour((pixels / 255).clamp(0, 1), drawn))
         for target in (*self.inputs, *self.targets):
-            item[target.name] = read_target(self.caches[target.teacher], target, sample.key, drawn.view, drawn.box)
+            key = record_key(recipe.teachers[target.teacher], sample)
+            item[target.name] = read_target(self.caches[target.teacher], target, key, drawn.view, drawn.box)
         drop = {target.teacher: recipe.teachers[target.teacher].drop for target in self.targets}
         return item | draw_heard(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
 
