@@ -22,7 +22,7 @@ def cost_of(
     samples: Mapping[str, Sample],
     missing: Sequence[Record],
 ) -> Iterator[str]:
-    """Images and views that are missing in a teacher's cache, their weight, and the time that the teacher needs for them.
+    """Images and views that are missing in a teacher's cache, their weight, and the time that the teacher needs.
 
     Args:
         job: whose cache it is.

@@ -24,7 +24,7 @@ from distill.looking import Batch, Looker, Record, batches_of, load_teacher
 from distill.masks import FIDELITY, TaskTeacher, code_masks, create_masks
 from distill.progress import Progress, clock
 from distill.prompting import record_key
-from distill.recipe import Recipe
+from distill.recipe import Recipe, TeacherRecipe
 
 GALLERY = 8  # validation images whose plain view is kept too: they are shown, never learned from
 ENCODERS = 1  # threads that encode what the teacher said of the last batch
@@ -135,8 +135,8 @@ def extract_images(job: Job, name: str, wanted: Sequence[Record]) -> int:
             logger.info(line)
         if recipe.prompts == "boxes" and job.splits.unlabelled:
             logger.warning(
-                "%s: %d training images without a mask are asked with a grid of points, which finds things but does not "
-                "know which of them are meant",
+                "%s: %d training images without a mask are asked with a grid of points, which finds things but does "
+                "not know which of them are meant",
                 name,
                 len(job.splits.unlabelled),
             )

@@ -32,7 +32,9 @@ def terms_of(
             continue
         asked = [target for target in targets if target.band == BAND_OF[name]]
         if name in MASK_LOSSES:
-            parts = [said_by(t, term, head, batch["mask"], batch[t.name], batch=batch) for t in asked for head in logits]
+            parts = [
+                said_by(t, term, head, batch["mask"], batch[t.name], batch=batch) for t in asked for head in logits
+            ]
         else:
             parts = [
                 said_by(t, partial(term, deviation=t.deviation), projected[t.name], batch[t.name], batch=batch)

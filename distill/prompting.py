@@ -1,9 +1,9 @@
 """What a prompted teacher is asked of each image, and the keys of the records that hang on it.
 
-Labelled training images are asked with the boxes of their mask's components, moved at random as a person's would be; all
-others, and these too where the recipe says so, with a grid of points. Validation and test images are never asked with
-their own mask, which their answer would give away. The prompt is part of a record's key, so that an image whose mask is
-put away (`data.labels`) does not find what its mask once asked for.
+Labelled training images are asked with the boxes of their mask's components, moved at random as a person's would be;
+all others, and these too where the recipe says so, with a grid of points. Validation and test images are never asked
+with their own mask, which their answer would give away. The prompt is part of a record's key, so that an image whose
+mask is put away (`data.labels`) does not find what its mask once asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import numpy as np
 from scipy import ndimage
 
-from cache.spec import flip
 from distill.data.sample import Sample
 from distill.recipe import TeacherRecipe
 
@@ -31,11 +30,12 @@ def policy_of(recipe: TeacherRecipe) -> str:
     grid = f"grid 1: {recipe.points} x {recipe.points} points"
     if recipe.prompts == "grid":
         return grid
-    return f"boxes 1: of the mask's components, each edge moved by up to {recipe.jitter:g} of its side; without a mask {grid}"
+    boxes = f"boxes 1: of the mask's components, each edge moved by up to {recipe.jitter:g} of its side"
+    return f"{boxes}; without a mask {grid}"
 
 
 def record_key(recipe: TeacherRecipe, sample: Sample) -> str:
-    """The key (sha256, hex) under which a teacher's cache holds a sample: the image's own, and the prompt's where asked.
+    """The key (sha256, hex) under which a teacher's cache holds a sample: of the image, and of the prompt if any.
 
     Args:
         recipe: of the teacher.
@@ -55,8 +55,7 @@ def prompt_of(recipe: TeacherRecipe, sample: Sample, view: str) -> np.ndarray:
     """
     if not asks_boxes(recipe, sample):
         return grid_of(recipe.points)
-    mask = flip(sample.read_mask(), "identity", axes=(0, 1))
-    return flip_boxes(jittered(boxes_of(mask), recipe.jitter, key=sample.key), view)
+    return flip_boxes(jittered(boxes_of(sample.read_mask()), recipe.jitter, key=sample.key), view)
 
 
 def grid_of(points: int) -> np.ndarray:

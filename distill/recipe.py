@@ -159,8 +159,8 @@ class Recipe:
             require(
                 any(teacher.says_masks and teacher.weight > 0 for teacher in self.teachers.values()),
                 "stages weigh imitate_mask, but no teacher has adapter: task (or network), nor prompts; train one with "
-                "recipe=adapt_teacher and add it as teachers.NAME={adapter: task, of: ..., weights: DIR}, or ask SAM with "
-                "teachers.NAME.prompts=boxes",
+                "recipe=adapt_teacher and add it as teachers.NAME={adapter: task, of: ..., weights: DIR}, or ask SAM "
+                "with teachers.NAME.prompts=boxes",
             )
             require(
                 self.student.classes == 1,

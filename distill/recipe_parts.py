@@ -100,8 +100,8 @@ class TeacherRecipe:
     batch_size: int = setting(8, "images in one forward pass; halved where memory runs out")
     prompts: str | None = setting(
         None,
-        "sam: how its soft mask is asked for: boxes (of the training masks; a grid where there is none) or grid; empty: "
-        "it has none",
+        "sam: how its soft mask is asked for: boxes (of the training masks; a grid where there is none) or grid; "
+        "empty: it has none",
     )
     jitter: float = setting(0.1, "prompts=boxes: each edge of a box is moved by up to this share of the box's side")
     points: int = setting(16, "points along each side of the grid of points")

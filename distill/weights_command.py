@@ -99,8 +99,8 @@ def find(name: str, known: Sequence[Published], *, alone: bool) -> list[Publishe
     if not found:
         names = [entry.name for entry in known]
         raise ValueError(
-            f"no known weights {name!r}{nearest(name, names)}; do=list shows those that are; any other hub id can be given "
-            "to teachers.NAME.weights itself"
+            f"no known weights {name!r}{nearest(name, names)}; do=list shows those that are; any other hub id can be "
+            "given to teachers.NAME.weights itself"
         )
     return found
 
@@ -111,7 +111,10 @@ def table(entries: Sequence[Published]) -> str:
     cells += [(e.name, e.teacher, e.hub_id, e.size, terms_of(e), e.sha256[:12]) for e in entries]
     widths = [max(len(line[column]) for line in cells) for column in range(6)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
-    lines += ["", "size and sha256 are of model.safetensors, where its page gives them; do=list name=NAME shows all of one"]
+    lines += [
+        "",
+        "size and sha256 are of model.safetensors, where its page gives them; do=list name=NAME shows all of one",
+    ]
     lines += ["do=fetch name=NAME downloads one; timm has hundreds more: teachers.NAME.adapter=timm, weights=timm/..."]
     return "\n".join(lines)
 
@@ -130,7 +133,9 @@ def describe(entry: Published) -> str:
         "size": entry.size,
         "licence": entry.licence,
         "sha256": entry.sha256,
-        "gated": f"accept its terms at https://huggingface.co/{entry.hub_id}, then `hf auth login`" if entry.gated else "",
+        "gated": f"accept its terms at https://huggingface.co/{entry.hub_id}, then `hf auth login`"
+        if entry.gated
+        else "",
         "remark": entry.remark,
         "here": str(local(entry) or "no"),
         "type": words_for(entry, local(entry)),
@@ -179,8 +184,8 @@ def fetch(entry: Published) -> Path:
     if entry.sha256 and digest != entry.sha256:
         raise ValueError(
             f"{model} has sha256 {digest}, but {entry.sha256} was published; if its owner has changed it, "
-            f"https://huggingface.co/{entry.hub_id}/commits/main says so, and teachers.NAME.weights takes it all the same; "
-            "else delete the file and fetch it again"
+            f"https://huggingface.co/{entry.hub_id}/commits/main says so, and teachers.NAME.weights takes it all the "
+            "same; else delete the file and fetch it again"
         )
     logger.info("sha256 %s%s", digest, ", as published" if entry.sha256 else "")
     return model.parent

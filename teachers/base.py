@@ -125,9 +125,7 @@ class Teacher(ABC):
             maps = self._maps(pixels) if prompts is None else self._answers(pixels, prompts)
             return {name: value.float().contiguous() for name, value in maps.items()}
 
-    def forward(
-        self, pixels: Tensor, valid: Tensor, prompts: Sequence[np.ndarray] | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, pixels: Tensor, valid: Tensor, prompts: Sequence[np.ndarray] | None = None) -> dict[str, Tensor]:
         """The maps of `spec`, each covering exactly the image.
 
         Args:
@@ -151,9 +149,7 @@ class Teacher(ABC):
         self.spec.check(maps)
         return maps
 
-    def __call__(
-        self, images: Sequence[np.ndarray], prompts: Sequence[np.ndarray] | None = None
-    ) -> dict[str, Tensor]:
+    def __call__(self, images: Sequence[np.ndarray], prompts: Sequence[np.ndarray] | None = None) -> dict[str, Tensor]:
         """The maps of uint8 images (H, W, 3) of any sizes, which need not be equal; prompts as in `forward`."""
         prepared = [self.prepare(image) for image in images]
         valid = torch.tensor([entry.valid for entry in prepared], dtype=torch.float64)

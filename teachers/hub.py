@@ -1,4 +1,4 @@
-"""Files of the Hugging Face Hub: from its local cache where they are there, else by network; a sentence where neither."""
+"""Files of the Hugging Face Hub: from its local cache, else by network; and the sentence where there are neither."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def download(hub_id: str, filenames: Sequence[str], *, revision: str | None = No
 
     try:
         return [Path(hf_hub_download(hub_id, filename, revision=revision)) for filename in filenames]
-    except Exception as failure:  # no network, unknown id, gated, no such file: another family of errors in each version
+    except (
+        Exception
+    ) as failure:  # no network, unknown id, gated, no such file: another family of errors in each version
         raise NotOnHubError(_said(hub_id, failure)) from failure
 
 

@@ -1,7 +1,7 @@
 """Known checkpoints of every teacher: where they are, how large, under which licence.
 
-Facts of the hub's own pages and of timm's configurations, as stored on 2026-11-20; what could not be found there is left
-empty. Sizes and digests are of model.safetensors.
+Facts of the hub's own pages and of timm's configurations, as looked up on 2026-11-20; what could not be found there is
+left empty. Sizes and digests are of model.safetensors.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Published:
         licence: SPDX identifier, or its own name.
         sha256: of model.safetensors, where its page gives it.
         gated: whether terms must be accepted, and a token given, before a download.
-        revision: the commit with model.safetensors where the main branch has none; such weights are named by their folder.
+        revision: the commit with model.safetensors where the main branch has none; such weights go by their folder.
         remark: what one should know.
     """
 

@@ -56,10 +56,10 @@ class Source(NamedTuple):
 class SamTeacher(Teacher):
     """The vision encoder of SAM with its neck, and if asked for its soft answers to prompts.
 
-    Maps: `neck`, output_channels (256) on a grid of image_size / patch_size (64 x 64) cells that cover the image; `block0`,
-    `block1`, ...: what that block of the trunk says (base: 768 channels), on the same grid. The neck unless chosen.
-    Of a teacher that is `prompted` also `mask`: the logit of a soft foreground, on four times as many cells a side.
-    Without it the prompt encoder and the mask decoder are never read.
+    Maps: `neck`, output_channels (256) on a grid of image_size / patch_size (64 x 64) cells that cover the image;
+    `block0`, `block1`, ...: what that block of the trunk says (base: 768 channels), on the same grid. The neck unless
+    chosen. Of a teacher that is `prompted` also `mask`: the logit of a soft foreground, on four times as many cells a
+    side. Without it the prompt encoder and the mask decoder are never read.
     """
 
     example = _EXAMPLE
@@ -69,7 +69,7 @@ class SamTeacher(Teacher):
     def load(cls, weights: str | Path, choice: Choice) -> SamTeacher:
         """Loads a folder of `SamModel` or `SamVisionModel`, or an original checkpoint, of any size.
 
-        Arguments and errors as in `teachers.load`; `levels` choose blocks, `strides` (16, that of the patches) the neck.
+        Arguments and errors as in `teachers.load`; `levels` choose blocks, `strides` (16, of the patches) the neck.
         """
         if choice.model is not None:
             raise ValueError(f"the weights of teacher 'sam' say which model it is: leave out model; got {choice.model}")
@@ -77,7 +77,7 @@ class SamTeacher(Teacher):
         found = read_shapes(files.model)
         original = any(name.startswith(PREFIX) for name in found)
         config = config_of_original(found, files.model) if original else _vision_config(files)
-        size, patch = _sizes(config)
+        size, _ = _sizes(config)
         if choice.image_size not in (None, size):
             raise ValueError(
                 f"these SAM weights see images of {size} pixels, got image_size={choice.image_size}; leave it out"

@@ -33,7 +33,10 @@ _POSITIONS = "prompt_encoder.shared_embedding.positional_embedding"
 _SHARED = "shared_image_embedding.positional_embedding"  # the same tensor, under which transformers may keep it once
 # `transformers` name -> original name
 _RENAMED = (
-    ("prompt_encoder.shared_embedding.positional_embedding", "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"),
+    (
+        "prompt_encoder.shared_embedding.positional_embedding",
+        "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
+    ),
     (".point_embed.", ".point_embeddings."),
     ("mask_embed.conv1.", "mask_downscaling.0."),
     ("mask_embed.layer_norm1.", "mask_downscaling.1."),
@@ -104,7 +107,8 @@ class SoftMask(nn.Module):
         """The positional embedding of every cell, (1, C, rows, columns)."""
         rows, columns = embedding.shape[-2:]
         y, x = (
-            (torch.arange(count, device=embedding.device, dtype=embedding.dtype) + 0.5) / count for count in (rows, columns)
+            (torch.arange(count, device=embedding.device, dtype=embedding.dtype) + 0.5) / count
+            for count in (rows, columns)
         )
         centres = torch.stack([x.expand(rows, columns), y[:, None].expand(rows, columns)], dim=-1)
         return self.prompt_encoder.shared_embedding(centres[None]).permute(0, 3, 1, 2)

@@ -5,22 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from small_teachers import SMALL_SAM, noise, randomise, small_segment_anything, write_sam, write_timm
+from small_teachers import noise, randomise, small_sam, small_segment_anything, write_sam, write_timm
 
 import teachers
 from teachers.sam_masks import LOGIT_CLIP, MASK, SoftMask, original_name, worth
 
-HEADS = {"hidden_size": 32, "mlp_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 8, "iou_head_hidden_dim": 32}
 BOXES = torch.tensor([[10.0, 12.0, 50.0, 44.0], [30.0, 5.0, 79.0, 60.0], [2.0, 2.0, 20.0, 70.0]])
 POINTS = torch.tensor([[20.0, 30.0], [55.5, 41.0]])
-
-
-def transformers_sam():
-    from transformers import SamConfig, SamModel
-
-    prompts = {"hidden_size": 32, "image_size": 80, "patch_size": 8, "mask_input_channels": 16}
-    config = SamConfig(vision_config={**SMALL_SAM, "num_pos_feats": 16}, prompt_encoder_config=prompts, mask_decoder_config=HEADS)
-    return randomise(SamModel(config), seed=5).eval()
 
 
 def original_sam():
@@ -39,7 +30,7 @@ def original_sam():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("sam") / "weights"
-    transformers_sam().save_pretrained(path)
+    small_sam().save_pretrained(path)
     return path
 
 
@@ -146,7 +137,8 @@ def test_of_points_the_sure_the_stable_and_the_small_are_kept():
 
 
 def test_more_prompts_than_fit_in_one_pass_are_one_foreground(teacher, monkeypatch):
-    image, boxes = noise(60, 60), np.random.default_rng(0).uniform(0, 0.5, (7, 4)) + [0, 0, 0.5, 0.5]
+    image, corners = noise(60, 60), np.random.default_rng(0).uniform(0, 0.5, (7, 4))
+    boxes = corners + np.array([0, 0, 0.5, 0.5])
     at_once = teacher([image], [boxes])[MASK]
     monkeypatch.setattr("teachers.sam_masks.TOGETHER", 3)
     torch.testing.assert_close(teacher([image], [boxes])[MASK], at_once, atol=1e-5, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Several teachers at once: what each one's weight and its random absence do to value and gradient, and the whole job."""
+"""Several teachers at once: what a weight and a random absence do to value and gradient, and the whole job."""
 
 from __future__ import annotations
 

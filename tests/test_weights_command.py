@@ -106,7 +106,9 @@ def test_gated_weights_say_how_to_get_in(hub, monkeypatch):
 
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr("huggingface_hub.hf_hub_download", gated)
-    way = r"it is gated: accept its terms at https://huggingface\.co/facebook/dinov3-x, then log in with `hf auth login`"
+    way = (
+        r"it is gated: accept its terms at https://huggingface\.co/facebook/dinov3-x, then log in with `hf auth login`"
+    )
     with pytest.raises(FileNotFoundError, match=way):
         teachers.load("dinov2", weights="facebook/dinov3-x")
     with pytest.raises(FileNotFoundError, match=way):
