@@ -25,18 +25,15 @@ LARGEST = 0.5  # share of the square
 TOGETHER = 32  # prompts in one pass of the decoder
 SCALE = 4  # cells of the decoder's masks for one of the embedding, along each side
 RULE = (
-    f"soft mask 1: best of three, maximum over prompts, logits within {LOGIT_CLIP}; of points those of quality {QUALITY} "
-    f"and stability {STABILITY} that cover at most {LARGEST}"
+    f"soft mask 1: best of three, maximum over prompts, logits within {LOGIT_CLIP}; of points those of quality "
+    f"{QUALITY} and stability {STABILITY} that cover at most {LARGEST}"
 )
 _PARTS = ("prompt_encoder.", "mask_decoder.")
 _POSITIONS = "prompt_encoder.shared_embedding.positional_embedding"
 _SHARED = "shared_image_embedding.positional_embedding"  # the same tensor, under which transformers may keep it once
 # `transformers` name -> original name
 _RENAMED = (
-    (
-        "prompt_encoder.shared_embedding.positional_embedding",
-        "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
-    ),
+    ("shared_embedding.positional_embedding", "pe_layer.positional_encoding_gaussian_matrix"),
     (".point_embed.", ".point_embeddings."),
     ("mask_embed.conv1.", "mask_downscaling.0."),
     ("mask_embed.layer_norm1.", "mask_downscaling.1."),
@@ -186,7 +183,7 @@ def _config(files: WeightFiles) -> Any:  # noqa: ANN401
 
 
 def _config_of_original(found: Mapping[str, tuple[int, ...]], vision: Any) -> Any:  # noqa: ANN401
-    """The configuration that a checkpoint's shapes describe; eight heads and these epsilons are segment_anything's own."""
+    """The configuration that a checkpoint's shapes describe; eight heads and the epsilon are segment_anything's own."""
     from transformers import SamConfig
 
     width = vision.output_channels

@@ -89,9 +89,9 @@ def _on_the_hub(hub_id: str, path: Path) -> WeightFiles:
         return WeightFiles(*download(hub_id, (MODEL, CONFIG)))
     except NotOnHubError as failure:
         raise FileNotFoundError(
-            f"no weights for '{hub_id}': looked for a file or folder at {path.resolve()} and {hub_id} in the hub's cache "
-            f"{constants.HF_HUB_CACHE}; {failure}; get them where there is a network with `hf download {hub_id}`, or "
-            f"give a local folder with {CONFIG} and {MODEL}"
+            f"no weights for '{hub_id}': looked for a file or folder at {path.resolve()} and {hub_id} in the hub's "
+            f"cache {constants.HF_HUB_CACHE}; {failure}; get them where there is a network with `hf download {hub_id}`, "
+            f"or give a local folder with {CONFIG} and {MODEL}"
         ) from failure
 
 
