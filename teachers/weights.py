@@ -90,8 +90,8 @@ def _on_the_hub(hub_id: str, path: Path) -> WeightFiles:
     except NotOnHubError as failure:
         raise FileNotFoundError(
             f"no weights for '{hub_id}': looked for a file or folder at {path.resolve()} and {hub_id} in the hub's "
-            f"cache {constants.HF_HUB_CACHE}; {failure}; get them where there is a network with `hf download {hub_id}`, "
-            f"or give a local folder with {CONFIG} and {MODEL}"
+            f"cache {constants.HF_HUB_CACHE}; {failure}; get them where there is a network with `hf download "
+            f"{hub_id}`, or give a local folder with {CONFIG} and {MODEL}"
         ) from failure
 
 
