@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -120,7 +121,8 @@ def open_job(recipe: Recipe, *, accelerator: Accelerator | None = None) -> Job:
             source = contents.get(teacher.of or "", "")
             fitted = [record_key(teacher, training[key]) for key in calibration]
             digest = digest_features(teacher, fidelity=recipe.cache.fidelity, calibration=fitted, source=source)
-            contents[name] = f"{teacher.model or teacher.adapter}-{digest[:12]}"  # recipes may call it what they like
+            title = re.sub(r"[^\w.-]", ".", teacher.model or teacher.adapter)  # recipes may call it what they like
+            contents[name] = f"{title}-{digest[:12]}"
             caches[name] = home / "features" / contents[name]
     digest = digest_run(recipe, splits=splits.digest(), caches=contents)
     folder = home / "runs" / f"{recipe.name}-{recipe.student.name.replace(':', '.')}-{digest[:12]}"

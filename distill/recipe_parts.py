@@ -85,8 +85,8 @@ class TeacherRecipe:
 
     adapter: str = setting(
         "sam",
-        "sam, sam2, dinov2, timm, network (a published student): what loads it (teachers.TEACHERS); task: what "
-        "recipe=adapt_teacher published",
+        "sam, sam2, dinov2, timm, network (a published student), or importable class, my_module:MyTeacher: what loads "
+        "it (teachers.TEACHERS); task: what recipe=adapt_teacher published",
     )
     weights: str | None = setting(None, "builtin, a hub id, a folder or a file; task: the published folder")
     of: str | None = setting(None, "task: the teacher of this recipe whose cached features it reads")
@@ -121,7 +121,7 @@ class TeacherRecipe:
         if self.prompts is not None:
             require_choice("teachers.NAME.prompts", self.prompts, ("boxes", "grid"))
             require(
-                self.adapter in PROMPTED,
+                self.adapter in PROMPTED or ":" in self.adapter,
                 f"teachers.NAME.prompts is {self.prompts}, but teacher {self.adapter} takes no prompts, only "
                 f"{', '.join(PROMPTED)} does; leave it out",
             )
