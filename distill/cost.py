@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill.data.sample import Sample
@@ -21,21 +21,17 @@ def cost_of(
     teacher: Any,  # noqa: ANN401
     samples: Mapping[str, Sample],
     missing: Sequence[Record],
-) -> Iterator[str]:
-    """Images and views that are missing in a teacher's cache, their weight, and the time that the teacher needs.
+) -> str:
+    """What the records that are missing in a teacher's cache will weigh, and the time that the teacher needs for them.
 
     Args:
         job: whose cache it is.
         name: of the teacher.
         teacher: itself, where it will look.
         samples: by the keys of the records.
-        missing: the records; those that are there already cost nothing.
+        missing: the records, at least one.
     """
     recipe = job.recipe.teachers[name]
-    images = len({key for key, _ in missing})
-    yield f"{name}: {images} images in up to {len(recipe.views)} views, {len(missing)} records to extract"
-    if not missing:
-        return
     looker = Looker(teacher, size=recipe.batch_size)
     probed = list(missing[:: max(1, len(missing) // PROBED)][:PROBED])
     for batch in batches_of(probed[:1], samples, teacher, recipe, size=1):
@@ -44,8 +40,10 @@ def cost_of(
     for batch in batches_of(probed, samples, teacher, recipe, size=recipe.batch_size):
         looker(batch)
     seconds = (time.monotonic() - began) / len(probed) * len(missing) / job.accelerator.num_processes
-    raw = sum(2 * entry.channels * entry.grid[0] * entry.grid[1] for entry in teacher.spec.maps)
-    yield (
-        f"  about {clock(seconds)} on this machine, {len(missing) * raw / COMPRESSION / 1e9:.2f} GB "
-        f"(raw fp16: {len(missing) * raw / 1e9:.2f} GB)"
-    )
+    raw = len(missing) * sum(2 * entry.channels * entry.grid[0] * entry.grid[1] for entry in teacher.spec.maps)
+    return f"  about {clock(seconds)} on this machine, {weight(raw / COMPRESSION)} (raw fp16: {weight(raw)})"
+
+
+def weight(size: float) -> str:
+    """Bytes as one says them: `3.20 GB`, or `41.5 MB` under a tenth of one."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

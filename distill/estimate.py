@@ -50,7 +50,7 @@ def estimate_teacher(job: Job, name: str) -> Iterator[str]:
         return
     teacher = load_teacher(recipe).to(job.accelerator.device)
     check_grids(job.recipe, teacher.spec, teacher=name)
-    yield from cost_of(job, name, teacher, samples_of(job, name), missing)
+    yield cost_of(job, name, teacher, samples_of(job, name), missing)
 
 
 def estimate_training(job: Job) -> Iterator[str]:

@@ -25,6 +25,7 @@ from distill.masks import FIDELITY, TaskTeacher, code_masks, create_masks
 from distill.progress import Progress, clock
 from distill.prompting import record_key
 from distill.recipe import Recipe, TeacherRecipe
+from distill.terms import terms_of_images
 
 GALLERY = 8  # validation images whose plain view is kept too: they are shown, never learned from
 ENCODERS = 1  # threads that encode what the teacher said of the last batch
@@ -131,8 +132,10 @@ def extract_images(job: Job, name: str, wanted: Sequence[Record]) -> int:
     check_mask(job.recipe, teacher.spec.names, teacher=name)
     if lead:
         missing = cache.plan(folder, wanted) if cache.exists(folder) else [tuple(wanted)]
-        for line in cost_of(job, name, teacher, samples_of(job, name), [record for run in missing for record in run]):
-            logger.info(line)
+        records = [record for run in missing for record in run]
+        images, views = len({key for key, _ in records}), len(recipe.views)
+        logger.info("%s: %d images in up to %d views, %d records to extract", name, images, views, len(records))
+        logger.info(cost_of(job, name, teacher, samples_of(job, name), records))
         if recipe.prompts == "boxes" and job.splits.unlabelled:
             logger.warning(
                 "%s: %d training images without a mask are asked with a grid of points, which finds things but does "
@@ -194,6 +197,7 @@ def create_cache(job: Job, name: str, teacher: Any) -> int:  # noqa: ANN401
         batch_size=looker.size,  # as memory allowed
         views=tuple(recipe.views),
         calibration=keys,
+        terms=terms_of_images(job),
     )
     return len(keys)
 

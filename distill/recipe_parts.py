@@ -91,8 +91,10 @@ class TeacherRecipe:
     weights: str | None = setting(None, "builtin, a hub id, a folder or a file; task: the published folder")
     of: str | None = setting(None, "task: the teacher of this recipe whose cached features it reads")
     model: str | None = setting(None, "timm: name of the backbone")
-    strides: list[int] = setting([], "timm, sam2, network: strides of the maps to keep; empty: 16 (timm), all (sam2)")
-    levels: list[int] = setting([], "timm: levels instead of strides; dinov2: blocks; sam2: stages of the trunk")
+    strides: list[int] = setting(
+        [], "timm, sam, sam2, network: strides of the maps to keep; empty: 16 (timm), all (sam2)"
+    )
+    levels: list[int] = setting([], "timm: levels instead of strides; sam, dinov2: blocks; sam2: stages of the trunk")
     image_size: int | None = setting(None, "side of the square the teacher sees, in pixels; empty: its own")
     views: list[str] = setting(list(VIEWS), "views of each image that the teacher is shown")
     licence: str | None = setting(None, "licence of the weights, where they do not say it themselves")

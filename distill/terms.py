@@ -55,6 +55,13 @@ def terms_of_data(name: str, *, generated: bool) -> Terms:
     return DATA_TERMS.get(re.sub("[^a-z0-9]", "", name.lower()), Terms(name, UNKNOWN))
 
 
+def terms_of_images(job: Job) -> dict[str, str]:
+    """Data set -> its terms, of the images that a teacher is shown for training."""
+    generated = job.recipe.data.name == "builtin"
+    names = sorted({sample.dataset for sample in (*job.splits.train, *job.splits.unlabelled)})
+    return {name: terms_of_data(name, generated=generated).licence for name in names}
+
+
 def terms_of_teachers(job: Job) -> dict[str, Terms]:
     """Teacher's name in the recipe -> its terms, as its cache records them; empty where none is imitated."""
     found: dict[str, Terms] = {}

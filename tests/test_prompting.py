@@ -120,6 +120,7 @@ def test_sam_s_soft_masks_are_kept_and_teach_a_student(weights, tmp_path, caplog
     assert "4 training images without a mask are asked with a grid of points" in caplog.text
     store = cache.open(job.caches["sam"])
     assert store.spec.names == ("neck", MASK)
+    assert store.manifest.terms == {"left": "Apache-2.0"}
     assert store.identity["prompts"].startswith(policy_of(job.recipe.teachers["sam"]))
     labelled = job.splits.train[0]
     assert (labelled.key, "identity") not in store

@@ -8,7 +8,7 @@ import socket
 from dataclasses import replace
 
 import pytest
-from small_teachers import write_sam
+from small_teachers import write_network, write_sam
 
 import teachers
 from distill import weights_command
@@ -125,3 +125,15 @@ def test_what_cannot_be_meant_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             weights_command.read_request(words)
+
+
+def test_a_published_student_teaches_under_the_licence_on_its_card(tmp_path):
+    arguments = write_network(tmp_path / "student")
+    card = tmp_path / "student" / "README.md"
+    for front, licence in (
+        ("---\nlicense: other\nlicense_name: terms-of-kvasir-seg\n---\n# Card", "terms-of-kvasir-seg"),
+        ("---\nlicense: apache-2.0\n---\n", "apache-2.0"),
+        ("# A card without a front", "see the student's card"),
+    ):
+        card.write_text(front)
+        assert teachers.load("network", **arguments).licence == licence
