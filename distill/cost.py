@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from distill.data.sample import Sample
 from distill.job import Job
@@ -18,7 +17,7 @@ COMPRESSION = 6.0  # raw fp16 bytes over coded bytes at fidelity 0.95, the order
 def cost_of(
     job: Job,
     name: str,
-    teacher: Any,  # noqa: ANN401
+    looker: Looker,
     samples: Mapping[str, Sample],
     missing: Sequence[Record],
 ) -> str:
@@ -27,20 +26,19 @@ def cost_of(
     Args:
         job: whose cache it is.
         name: of the teacher.
-        teacher: itself, where it will look.
+        looker: the teacher itself, where it will look.
         samples: by the keys of the records.
         missing: the records, at least one.
     """
     recipe = job.recipe.teachers[name]
-    looker = Looker(teacher, size=recipe.batch_size)
     probed = list(missing[:: max(1, len(missing) // PROBED)][:PROBED])
-    for batch in batches_of(probed[:1], samples, teacher, recipe, size=1):
+    for batch in batches_of(probed[:1], samples, looker.teacher, recipe, size=1):
         looker(batch)  # the first pass of a network is slow
     began = time.monotonic()
-    for batch in batches_of(probed, samples, teacher, recipe, size=recipe.batch_size):
+    for batch in batches_of(probed, samples, looker.teacher, recipe, size=looker.size):
         looker(batch)
     seconds = (time.monotonic() - began) / len(probed) * len(missing) / job.accelerator.num_processes
-    raw = len(missing) * sum(2 * entry.channels * entry.grid[0] * entry.grid[1] for entry in teacher.spec.maps)
+    raw = len(missing) * sum(2 * entry.channels * entry.grid[0] * entry.grid[1] for entry in looker.teacher.spec.maps)
     return f"  about {clock(seconds)} on this machine, {weight(raw / COMPRESSION)} (raw fp16: {weight(raw)})"
 
 

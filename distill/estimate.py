@@ -13,7 +13,7 @@ from distill.cost import cost_of
 from distill.distiller import check_grids
 from distill.extract import samples_of, wanted_records
 from distill.job import Job, open_job
-from distill.looking import load_teacher
+from distill.looking import Looker, load_teacher
 from distill.prepare import check, create_student
 from distill.progress import clock
 from distill.recipe import Recipe
@@ -50,7 +50,7 @@ def estimate_teacher(job: Job, name: str) -> Iterator[str]:
         return
     teacher = load_teacher(recipe).to(job.accelerator.device)
     check_grids(job.recipe, teacher.spec, teacher=name)
-    yield cost_of(job, name, teacher, samples_of(job, name), missing)
+    yield cost_of(job, name, Looker(teacher, size=recipe.batch_size), samples_of(job, name), missing)
 
 
 def estimate_training(job: Job) -> Iterator[str]:

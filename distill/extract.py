@@ -64,7 +64,7 @@ def calibrate(job: Job, name: str, looker: Looker) -> dict[str, cache.Codec]:
     records = [(own[key], "identity") for key in keys]
     features: dict[str, list[Tensor]] = {name: [] for name in looker.teacher.spec.names}
     with Progress("calibrate", total=len(keys), unit="images") as bar:
-        for batch in batches_of(records, samples_of(job, name), looker.teacher, recipe, size=recipe.batch_size):
+        for batch in batches_of(records, samples_of(job, name), looker.teacher, recipe, size=looker.size):
             for map_, maps in looker(batch).items():
                 features[map_].append(maps.half())
             bar.update(len(batch.records))
@@ -130,24 +130,31 @@ def extract_images(job: Job, name: str, wanted: Sequence[Record]) -> int:
     teacher = load_teacher(recipe).to(job.accelerator.device)
     check_grids(job.recipe, teacher.spec, teacher=name)
     check_mask(job.recipe, teacher.spec.names, teacher=name)
+    looker = Looker(teacher, size=recipe.batch_size)
     if lead:
-        missing = cache.plan(folder, wanted) if cache.exists(folder) else [tuple(wanted)]
-        records = [record for run in missing for record in run]
-        images, views = len({key for key, _ in records}), len(recipe.views)
-        logger.info("%s: %d images in up to %d views, %d records to extract", name, images, views, len(records))
-        logger.info(cost_of(job, name, teacher, samples_of(job, name), records))
-        if recipe.prompts == "boxes" and job.splits.unlabelled:
-            logger.warning(
-                "%s: %d training images without a mask are asked with a grid of points, which finds things but does "
-                "not know which of them are meant",
-                name,
-                len(job.splits.unlabelled),
-            )
+        tell_cost(job, name, looker, wanted)
     calibrated = 0
     if lead and not cache.exists(folder):
-        calibrated = create_cache(job, name, teacher)
+        calibrated = create_cache(job, name, looker)
     job.accelerator.wait_for_everyone()
     return sum(len(run) for run in fill(job, name, teacher, wanted)) + calibrated
+
+
+def tell_cost(job: Job, name: str, looker: Looker, wanted: Sequence[Record]) -> None:
+    """Says what is to be extracted, what it will take, and what its prompts cannot know."""
+    folder, recipe = job.caches[name], job.recipe.teachers[name]
+    missing = cache.plan(folder, wanted) if cache.exists(folder) else [tuple(wanted)]
+    records = [record for run in missing for record in run]
+    images, views = len({key for key, _ in records}), len(recipe.views)
+    logger.info("%s: %d images in up to %d views, %d records to extract", name, images, views, len(records))
+    logger.info(cost_of(job, name, looker, samples_of(job, name), records))
+    if recipe.prompts == "boxes" and job.splits.unlabelled:
+        logger.warning(
+            "%s: %d training images without a mask are asked with a grid of points, which finds things but does not know "
+            "which of them are meant",
+            name,
+            len(job.splits.unlabelled),
+        )
 
 
 def extract_masks(job: Job, name: str, wanted: Sequence[Record]) -> int:
@@ -181,12 +188,11 @@ def is_complete(folder: Path, wanted: Sequence[Record]) -> bool:
     return cache.exists(folder) and not cache.plan(folder, wanted)
 
 
-def create_cache(job: Job, name: str, teacher: Any) -> int:  # noqa: ANN401
+def create_cache(job: Job, name: str, looker: Looker) -> int:
     """Fits the codecs and writes the manifest; returns how many images the teacher saw for it."""
     recipe = job.recipe.teachers[name]
     keys = calibration_keys(job.splits, job.recipe.cache.calibration)
-    looker = Looker(teacher, size=recipe.batch_size)
-    codecs = calibrate(job, name, looker)
+    teacher, codecs = looker.teacher, calibrate(job, name, looker)
     cache.create(
         job.caches[name],
         spec=teacher.spec,

@@ -12,7 +12,6 @@ import hashlib
 import json
 
 import numpy as np
-from scipy import ndimage
 
 from distill.data.sample import Sample
 from distill.recipe import TeacherRecipe
@@ -70,6 +69,8 @@ def boxes_of(mask: np.ndarray) -> np.ndarray:
     Args:
         mask: (H, W), foreground above 0.
     """
+    from scipy import ndimage
+
     height, width = mask.shape
     labels, count = ndimage.label(mask > 0, structure=np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
