@@ -150,8 +150,8 @@ def tell_cost(job: Job, name: str, looker: Looker, wanted: Sequence[Record]) -> 
     logger.info(cost_of(job, name, looker, samples_of(job, name), records))
     if recipe.prompts == "boxes" and job.splits.unlabelled:
         logger.warning(
-            "%s: %d training images without a mask are asked with a grid of points, which finds things but does not know "
-            "which of them are meant",
+            "%s: %d training images without a mask are asked with a grid of points, which finds things but does not "
+            "know which of them are meant",
             name,
             len(job.splits.unlabelled),
         )
