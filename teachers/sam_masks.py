@@ -58,6 +58,7 @@ class SoftMask(nn.Module):
 
         super().__init__()
         self.prompt_encoder = SamPromptEncoder(config)
+        config.mask_decoder_config._attn_implementation = "sdpa"  # which a whole SamModel would say to its decoder
         self.mask_decoder = SamMaskDecoder(config.mask_decoder_config)
 
     def forward(self, embedding: Tensor, prompt: Tensor) -> Tensor:
