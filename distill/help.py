@@ -20,17 +20,23 @@ COMMANDS = {
     "evaluate": "Dice and IoU on every test data set; with predictions=DIR masks=DIR, any folder in every convention",
     "publish": "model.safetensors, model.onnx (proved equal), model card and example pictures",
     "cache": "do=report|verify|export|import cache=DIR: what a cache costs, how faithful and how whole it is; share it",
+    "doctor": "examines a data set before anyone trains on it: bad files, odd masks, copies, leaks of a split",
     "bench": "what=NAME,...: sizes, rates and latencies, measured side by side in one run",
     "weights": "do=list|fetch: known weights of every teacher with size, licence and checksum; download them",
+    "predict": "masks, overlays and a table for a picture, a folder or a video, by a published student",
+    "demo": "a local page on which to drop an image and see the mask",
     "compare": "the recipe's arms over several seeds, with paired differences and intervals",
 }
 USAGES = {
     "cache": "distill.caches.command",
+    "doctor": "distill.doctor.command",
     "evaluate": "distill.score_command",
     "bench": "distill.bench.command",
     "weights": "distill.weights_command",
+    "predict": "distill.predict_command",
+    "demo": "distill.demo.command",
 }  # where their own keys stand
-OWN_KEYS = ("bench", "weights")  # commands that take no recipe
+OWN_KEYS = ("bench", "weights", "predict", "demo", "doctor")  # commands that take no recipe
 EXAMPLES = (
     "accelerate launch distill/run.py recipe=sam_to_unet",
     "distill run recipe=sam_to_unet student.width=16          # a second student: the teacher is not needed again",
@@ -41,6 +47,12 @@ EXAMPLES = (
     "distill cache do=report cache=DIR recipe=NAME ...        # bytes and fidelity, against the live teacher",
     "distill evaluate predictions=DIR masks=DIR out=FILE.json # other people's results, scored the same way",
     "distill weights do=fetch name=sam-vit-base               # what real teacher weights there are: do=list",
+    "distill predict student=artifacts/runs/RUN/student images=DIR out=masks",
+    "distill predict student=model.onnx images='DIR/**/*.png' out=masks flips=true probabilities=true",
+    "distill predict student=OWNER/NAME images=film.mp4 out=film threshold=0.4",
+    "distill demo student=artifacts/runs/RUN/student           # a page at http://127.0.0.1:7860",
+    "distill doctor data.root=DIR data.split=DIR              # table, page, JSON; exit status 1 where data is wrong",
+    "distill doctor data.name=pranet data.root=DIR            # a data set of the field, wherever it was unpacked",
     "distill bench what=cache,train out=FILE.json             # ratios measured side by side in one run",
     "distill run recipe=sam_to_unet --dry-run                 # images, views, GB and hours, before anything is done",
     "distill run recipe=artifacts/runs/RUN/recipe.yaml        # the same run again",

@@ -109,7 +109,7 @@ def open_job(recipe: Recipe, *, accelerator: Accelerator | None = None) -> Job:
     accelerator = accelerator or start_accelerator(recipe)
     home = Path(recipe.home).expanduser()
     with accelerator.main_process_first():
-        splits = open_data(recipe.data, home=home)
+        splits = open_data(recipe.data, home=home, classes=recipe.student.classes)
     calibration = calibration_keys(splits, recipe.cache.calibration)
     training = {sample.key: sample for sample in (*splits.train, *splits.unlabelled)}
     caches, contents = {}, {}

@@ -47,6 +47,7 @@ def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
         strides=tuple(recipe.strides) or None,
         levels=tuple(recipe.levels) or None,
         image_size=recipe.image_size,
+        classes=tuple(recipe.classes) or None,
     )
     return teacher if recipe.prompts is None else teacher.prompted(policy_of(recipe))
 

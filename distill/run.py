@@ -28,8 +28,11 @@ FLAGS = ("--help", "-h", "--dry-run", "--debug")
 COMMANDS = {  # beside `run` and the verbs, each called with (words, *, dry) and returning the exit status
     "compare": "distill.compare:compare_command",
     "cache": "distill.caches.command:cache_command",
+    "doctor": "distill.doctor.command:doctor_command",
     "bench": "distill.bench.command:bench_command",
     "weights": "distill.weights_command:weights_command",
+    "predict": "distill.predict_command:predict_command",
+    "demo": "distill.demo.command:demo_command",
     "score": "distill.score_command:score_command",  # as which `evaluate predictions=DIR masks=DIR` is understood
 }
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 PARTS = ("encoder", "decoder", "head")
-TASK_LOSSES = {"segment": "distill.losses:segment", "boundary": "distill.losses:boundary"}
-MASK_TEACHERS = ("task", "network")  # the adapters whose caches hold soft masks in any case
+TASK_LOSSES = {
+    "segment": "distill.losses:segment",
+    "boundary": "distill.losses:boundary",
+    "structure": "distill.losses:structure",
+}
+MASK_TEACHERS = ("task", "network", "mask2former", "oneformer")  # the adapters whose caches can hold soft masks
 PROMPTED = ("sam",)  # the adapters that can be asked for soft masks
 MASK_LOSSES = {"imitate_mask": "distill.losses:imitate_mask"}
 FEATURE_LOSSES = {
