@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -36,6 +36,7 @@ class Manifest:
         calibration: keys of the images on which the codecs were fitted.
         batch_size: images a forward pass of the teacher; the bytes of a shard depend on it.
         licence: the licence of the teacher's weights.
+        terms: the terms of the images, by data set; empty where nothing was said.
         versions: the libraries that wrote the cache.
     """
 
@@ -48,13 +49,13 @@ class Manifest:
     batch_size: int
     licence: str
     versions: dict[str, str]
+    terms: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
         """The sha256 of all that decides what a code means; every shard carries it."""
-        part = {
-            name: value for name, value in self._data().items() if name not in ("batch_size", "licence", "versions")
-        }
+        unessential = ("batch_size", "licence", "terms", "versions")
+        part = {name: value for name, value in self._data().items() if name not in unessential}
         return _sha256(canonical(part))
 
     def _data(self) -> dict[str, Any]:
@@ -70,6 +71,7 @@ class Manifest:
             "batch_size": self.batch_size,
             "licence": self.licence,
             "versions": self.versions,
+            **({"terms": self.terms} if self.terms else {}),
         }
 
     def to_bytes(self) -> bytes:
@@ -114,6 +116,7 @@ class Manifest:
             spec=FeatureSpec.from_json(data["spec"]),
             views=tuple(data["views"]),
             calibration=tuple(data["calibration"]),
+            terms=data.get("terms", {}),
             **fields,
         )
 

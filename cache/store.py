@@ -36,6 +36,7 @@ def create(
     batch_size: int,
     views: Sequence[str],
     calibration: Sequence[str],
+    terms: Mapping[str, str] | None = None,
 ) -> Cache:
     """Write the manifest and statistics of a new cache, or open the one that is there if it is the same.
 
@@ -51,6 +52,7 @@ def create(
         batch_size: images a forward pass of the teacher.
         views: the views that records may have.
         calibration: the keys of the images on which the codecs were fitted.
+        terms: the terms of the images, by data set.
 
     Raises:
         ValueError: the folder holds a cache of another identity (the difference is named) or a damaged one, or the
@@ -90,6 +92,7 @@ def create(
         batch_size=batch_size,
         licence=licence,
         versions=versions(),
+        terms=dict(terms or {}),
     )
     write_whole(folder, NAME, manifest.to_bytes())
     return open(folder)

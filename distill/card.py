@@ -15,7 +15,7 @@ from distill.job import Job
 from distill.metrics import THRESHOLD
 from distill.recipe import DataRecipe, Recipe
 from distill.reproduce import command, public_name
-from distill.terms import licence_of, slug, terms_of_data, terms_of_teachers
+from distill.terms import Terms, contradictions, licence_of, slug, terms_of_data, terms_of_teachers
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,10 @@ def render_card(job: Job, metrics: Mapping[str, Any], *, proof: Mapping[str, Any
 
     data, recipe = job.recipe.data, job.recipe
     generated = data.name == "builtin"
-    parts = {
-        "training": count(job.splits.train),
-        **({"unlabelled": count(job.splits.unlabelled)} if job.splits.unlabelled else {}),
-        "validation": count(job.splits.val),
-        "test": count(sample for samples in job.splits.test.values() for sample in samples),
-    }
+    parts = parts_of_data(job)
     names = list(dict.fromkeys(name for counts in parts.values() for name in counts))
     teachers = terms_of_teachers(job)
-    terms = list(dict.fromkeys([*(terms_of_data(name, generated=generated) for name in names), *teachers.values()]))
+    terms = terms_of_job(job, tested=True)
     licence = licence_of(terms, asked=recipe.publish.licence)
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(files("distill").joinpath("card.md.jinja").read_text(encoding="utf-8"))
@@ -75,11 +70,30 @@ def render_card(job: Job, metrics: Mapping[str, Any], *, proof: Mapping[str, Any
         builtin_teacher=any(teacher.weights == "builtin" for teacher in recipe.teachers.values()),
         asked_licence=recipe.publish.licence,
         licence=licence,
+        contradictions=contradictions(terms_of_job(job, tested=False), asked=recipe.publish.licence),
         terms=terms,
         citations=[part.citation for part in terms if part.citation],
         run=job.folder.name,
         command=command(recipe),
     )
+
+
+def parts_of_data(job: Job) -> dict[str, dict[str, int]]:
+    """Part of the data -> images of each data set in it."""
+    return {
+        "training": count(job.splits.train),
+        **({"unlabelled": count(job.splits.unlabelled)} if job.splits.unlabelled else {}),
+        "validation": count(job.splits.val),
+        "test": count(sample for samples in job.splits.test.values() for sample in samples),
+    }
+
+
+def terms_of_job(job: Job, *, tested: bool) -> list[Terms]:
+    """The terms of everything that a student was made from, and where asked of what it was `tested` on, each once."""
+    parts = {name: counts for name, counts in parts_of_data(job).items() if tested or name != "test"}
+    names = dict.fromkeys(name for counts in parts.values() for name in counts)
+    data = [terms_of_data(name, generated=job.recipe.data.name == "builtin") for name in names]
+    return list(dict.fromkeys([*data, *terms_of_teachers(job).values()]))
 
 
 def front_matter(job: Job, metrics: Mapping[str, Any], *, licence: Mapping[str, str], names: Sequence[str]) -> str:

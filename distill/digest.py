@@ -77,7 +77,7 @@ def digest_features(teacher: TeacherRecipe, *, fidelity: float, calibration: lis
         source: the cache that a task teacher reads; nothing for one that looks at images.
     """
     asked = essence(teacher)
-    for place in ("weights", "cache", "batch_size", "licence", "of"):
+    for place in ("weights", "cache", "batch_size", "licence", "of", "weight", "drop"):
         asked.pop(place, None)
     content = [DEFAULTS, asked, fingerprint(teacher.weights), fidelity, sorted(calibration)]
     return digest_of([*content, source] if source else content)
@@ -98,8 +98,15 @@ def digest_run(recipe: Recipe, *, splits: str, caches: dict[str, str]) -> str:
     for place in ("root", "split", "memory_gb", "skip_bad", "unlabelled"):
         data.pop(place, None)
     asked.get("evaluate", {}).pop("bootstrap", None)
+    if heard := {name: list(said) for name, said in heard_of(recipe).items() if said != (1.0, 0.0)}:
+        asked["heard"] = heard
     asked["stages"] = essence({name: stage for name, stage in recipe.stages.items() if stage.runs})
     for place in ("init", "encoder"):
         if weights := getattr(recipe.student, place):
             asked["student"][place] = fingerprint(weights)
     return digest_of([DEFAULTS, asked, splits, caches])
+
+
+def heard_of(recipe: Recipe) -> dict[str, tuple[float, float]]:
+    """Weight and drop of every teacher that the recipe consults, where anything is imitated."""
+    return {name: (entry.weight, entry.drop) for name, entry in recipe.consulted.items() if recipe.imitates}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cache import Cache, FeatureSpec, MapSpec
 from cache.series import cutoff
 from distill.recipe import Recipe
-from distill.vocabulary import BAND_OF, FEATURE_LOSSES, MASK_LOSSES, MASK_TEACHERS
+from distill.vocabulary import BAND_OF, FEATURE_LOSSES, MASK_LOSSES
 from students import Student
 
 MASK = "mask"  # the map of a task teacher or a network: the logits of its soft mask
@@ -29,6 +29,7 @@ class Target:
     grid: tuple[int, int]
     channels: int
     deviation: float  # rms of the band in the cache's coded space
+    weight: float = 1.0  # of its teacher
 
     def at(self, side: int) -> Target:
         """The same target for images of another side: on the grid that the student's level then has."""
@@ -74,7 +75,7 @@ def check_grids(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:
 
 def check_mask(recipe: Recipe, maps: Collection[str], *, teacher: str) -> None:
     """Raises ValueError for a teacher that should say masks but has none: a network of several classes."""
-    if MASK_LOSSES.keys() & recipe.terms and recipe.teachers[teacher].adapter in MASK_TEACHERS and MASK not in maps:
+    if MASK_LOSSES.keys() & recipe.terms and recipe.teachers[teacher].says_masks and MASK not in maps:
         raise ValueError(
             f"stages weigh imitate_mask, but teacher {teacher!r} has no soft mask of one class, only "
             f"{', '.join(maps)}; name its classes with teachers.{teacher}.classes (oneformer, mask2former), or set "
@@ -111,9 +112,12 @@ def plan_targets(recipe: Recipe, caches: Mapping[str, Cache], student: nn.Module
     """
     targets: list[Target] = []
     for teacher, store in caches.items():
+        weight = recipe.teachers[teacher].weight
+        if weight == 0:  # another teacher reads its cache
+            continue
         check_mask(recipe, store.spec.names, teacher=teacher)
         if MASK in store.spec.names and MASK_LOSSES.keys() & recipe.terms:
-            targets.append(Target(teacher, MASK, "mask", 1, (recipe.image_size,) * 2, 1, 1.0))
+            targets.append(Target(teacher, MASK, "mask", 1, (recipe.image_size,) * 2, 1, 1.0, weight))
         if features_of(store.spec) and isinstance(student, Student):
             targets += plan_features(recipe, teacher, store, student)
     return tuple(targets)
@@ -135,7 +139,8 @@ def plan_features(recipe: Recipe, teacher: str, store: Cache, student: Student) 
                     f"the {band} band of {teacher}/{name} is empty at fidelity {store.fidelity}; set "
                     f"stages.NAME.losses.imitate_{band}=0, or ask for a higher cache.fidelity"
                 )
-            yield Target(teacher, name, band, stride, grid, codec.components, deviation)
+            weight = recipe.teachers[teacher].weight
+            yield Target(teacher, name, band, stride, grid, codec.components, deviation, weight)
 
 
 def plan_inputs(recipe: Recipe, caches: Mapping[str, Cache]) -> tuple[Target, ...]:

@@ -9,17 +9,17 @@ import torch
 
 import cache
 from distill import losses
+from distill.cost import cost_of
 from distill.distiller import check_grids
-from distill.extract import load_teacher, wanted_records
+from distill.extract import samples_of, wanted_records
 from distill.job import Job, open_job
+from distill.looking import Looker, load_teacher
 from distill.prepare import check, create_student
 from distill.progress import clock
 from distill.recipe import Recipe
 from distill.schedule import spans_of
 
-PROBED = 4  # images that the teacher looks at
 STEPS = 3  # training steps that are timed
-COMPRESSION = 6.0  # raw fp16 bytes over coded bytes at fidelity 0.95, the order of magnitude; measured ones in LOG.md
 
 
 def estimate(recipe: Recipe) -> str:
@@ -43,24 +43,14 @@ def estimate_teacher(job: Job, name: str) -> Iterator[str]:
     """Records that are missing, what they will weigh and how long the teacher needs for them."""
     recipe, folder = job.recipe.teachers[name], job.caches[name]
     wanted = wanted_records(job, name)
-    missing = len(wanted)
-    if cache.exists(folder):
-        missing = sum(len(run) for run in cache.plan(folder, wanted))
-    yield f"teacher {name}: {len(wanted)} records ({', '.join(recipe.views)}), {missing} of them missing in {folder}"
+    missing = [record for run in cache.plan(folder, wanted) for record in run] if cache.exists(folder) else wanted
+    views = ", ".join(recipe.views)
+    yield f"teacher {name}: {len(wanted)} records ({views}), {len(missing)} of them missing in {folder}"
     if not missing or recipe.cache or recipe.adapter == "task":
         return
     teacher = load_teacher(recipe).to(job.accelerator.device)
     check_grids(job.recipe, teacher.spec, teacher=name)
-    images = [sample.read_image() for sample in job.splits.train[:PROBED]]
-    teacher(images[:1])
-    began = time.monotonic()
-    teacher(images)
-    seconds = (time.monotonic() - began) / len(images) * missing / job.accelerator.num_processes
-    raw = sum(2 * entry.channels * entry.grid[0] * entry.grid[1] for entry in teacher.spec.maps)
-    yield (
-        f"  about {clock(seconds)} on this machine, {missing * raw / COMPRESSION / 1e9:.2f} GB "
-        f"(raw fp16: {missing * raw / 1e9:.2f} GB)"
-    )
+    yield cost_of(job, name, Looker(teacher, size=recipe.batch_size), samples_of(job, name), missing)
 
 
 def estimate_training(job: Job) -> Iterator[str]:

@@ -5,31 +5,32 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 import cache
-from cache.spec import flip
+from distill.cost import cost_of
 from distill.data.sample import Sample
+from distill.data.unlabelled import unlabel
 from distill.distiller import MASK, check_grids, check_mask
 from distill.job import Job, as_job, calibration_keys
+from distill.looking import Batch, Looker, Record, batches_of, load_teacher
 from distill.masks import FIDELITY, TaskTeacher, code_masks, create_masks
 from distill.progress import Progress, clock
+from distill.prompting import record_key
 from distill.recipe import Recipe, TeacherRecipe
+from distill.terms import terms_of_images
 
 GALLERY = 8  # validation images whose plain view is kept too: they are shown, never learned from
-DECODERS = 2  # threads that read and preprocess images while the teacher looks at the last batch
 ENCODERS = 1  # threads that encode what the teacher said of the last batch
 
 logger = logging.getLogger("bandpass")
-Record = tuple[str, str]  # key of an image, view
 Coded = tuple[tuple[str, str, dict[str, dict[str, bytes]]], dict[str, float]]  # a coded record, fidelity of each map
 
 
@@ -40,74 +41,37 @@ def gallery(job: Job) -> tuple[Sample, ...]:
 
 def wanted_records(job: Job, name: str) -> list[Record]:
     """Training images in every view, and as they are those of the gallery, or all that a task decoder is scored on."""
-    splits, views = job.splits, job.recipe.views_of(name)
+    splits, views, recipe = job.splits, job.recipe.views_of(name), job.recipe.teachers[name]
     shown = gallery(job)
     if job.recipe.reads_features:
         shown = (*splits.val, *(sample for part in splits.test.values() for sample in part))
-    records = [(sample.key, view) for sample in (*splits.train, *splits.unlabelled) for view in views]
-    return sorted(set(records) | {(sample.key, "identity") for sample in shown})
+    records = [(record_key(recipe, sample), view) for sample in (*splits.train, *splits.unlabelled) for view in views]
+    return sorted(set(records) | {(record_key(recipe, unlabel(sample)), "identity") for sample in shown})
 
 
-def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
-    """The teacher of a recipe; its library is imported here and nowhere else.
-
-    Raises:
-        ValueError: no weights are named.
-        FileNotFoundError: they are not to be had.
-    """
-    import teachers
-
-    return teachers.load(
-        recipe.adapter,
-        weights=recipe.weights,
-        model=recipe.model,
-        strides=tuple(recipe.strides) or None,
-        levels=tuple(recipe.levels) or None,
-        image_size=recipe.image_size,
-        classes=tuple(recipe.classes) or None,
-    )
+def samples_of(job: Job, name: str) -> dict[str, Sample]:
+    """The samples behind a teacher's records, by the record's key; held-out ones without their masks."""
+    splits, recipe = job.splits, job.recipe.teachers[name]
+    held_out = map(unlabel, (*splits.val, *(sample for part in splits.test.values() for sample in part)))
+    return {record_key(recipe, sample): sample for sample in (*held_out, *splits.train, *splits.unlabelled)}
 
 
-def batches_of(
-    records: Sequence[Record],
-    samples: dict[str, Sample],
-    teacher: Any,  # noqa: ANN401
-    *,
-    size: int,
-) -> Iterator[tuple[list[Record], Tensor, Tensor]]:
-    """Preprocessed batches (records, pixels, valid), read by threads one batch ahead."""
-
-    def prepare(record: Record) -> Any:  # noqa: ANN401
-        key, view = record
-        return teacher.prepare(np.ascontiguousarray(flip(samples[key].read_image(), view, axes=(0, 1))))
-
-    parts = [list(records[first : first + size]) for first in range(0, len(records), size)]
-    with ThreadPoolExecutor(DECODERS) as pool:
-        ahead = [pool.submit(prepare, record) for record in parts[0]] if parts else []
-        for number, part in enumerate(parts):
-            ready = [future.result() for future in ahead]
-            following = parts[number + 1] if number + 1 < len(parts) else []
-            ahead = [pool.submit(prepare, record) for record in following]
-            pixels = torch.stack([one.pixels for one in ready])
-            yield part, pixels, torch.tensor([one.valid for one in ready])
-
-
-def calibrate(job: Job, teacher: Any, recipe: TeacherRecipe) -> dict[str, cache.Codec]:  # noqa: ANN401
+def calibrate(job: Job, name: str, looker: Looker) -> dict[str, cache.Codec]:
     """A codec for each map, fitted on calibration images of the training part in their plain view."""
-    keys = calibration_keys(job.splits, job.recipe.cache.calibration)
-    samples = {sample.key: sample for sample in (*job.splits.train, *job.splits.unlabelled)}
-    features: dict[str, list[Tensor]] = {name: [] for name in teacher.spec.names}
+    recipe, splits = job.recipe.teachers[name], job.splits
+    keys = calibration_keys(splits, job.recipe.cache.calibration)
+    own = {sample.key: record_key(recipe, sample) for sample in (*splits.train, *splits.unlabelled)}
+    records = [(own[key], "identity") for key in keys]
+    features: dict[str, list[Tensor]] = {name: [] for name in looker.teacher.spec.names}
     with Progress("calibrate", total=len(keys), unit="images") as bar:
-        for part, pixels, valid in batches_of(
-            [(key, "identity") for key in keys], samples, teacher, size=recipe.batch_size
-        ):
-            for name, maps in teacher.forward(pixels, valid).items():
-                features[name].append(maps.half().cpu())
-            bar.update(len(part))
+        for batch in batches_of(records, samples_of(job, name), looker.teacher, recipe, size=looker.size):
+            for map_, maps in looker(batch).items():
+                features[map_].append(maps.half())
+            bar.update(len(batch.records))
     asked = job.recipe.cache.fidelity
     return {
-        name: cache.fit(maps, fidelity=max(FIDELITY, asked) if name == MASK else asked)
-        for name, maps in features.items()
+        map_: cache.fit(maps, fidelity=max(FIDELITY, asked) if map_ == MASK else asked)
+        for map_, maps in features.items()
     }
 
 
@@ -162,14 +126,35 @@ def extract_teacher(job: Job, name: str, recipe: TeacherRecipe) -> int:
 def extract_images(job: Job, name: str, wanted: Sequence[Record]) -> int:
     """Shows a teacher the images of the missing records; returns how many images it saw over all processes."""
     folder, lead = job.caches[name], job.accelerator.is_main_process
-    teacher = load_teacher(job.recipe.teachers[name]).to(job.accelerator.device)
+    recipe = job.recipe.teachers[name]
+    teacher = load_teacher(recipe).to(job.accelerator.device)
     check_grids(job.recipe, teacher.spec, teacher=name)
     check_mask(job.recipe, teacher.spec.names, teacher=name)
+    looker = Looker(teacher, size=recipe.batch_size)
+    if lead:
+        tell_cost(job, name, looker, wanted)
     calibrated = 0
     if lead and not cache.exists(folder):
-        calibrated = create_cache(job, name, teacher)
+        calibrated = create_cache(job, name, looker)
     job.accelerator.wait_for_everyone()
     return sum(len(run) for run in fill(job, name, teacher, wanted)) + calibrated
+
+
+def tell_cost(job: Job, name: str, looker: Looker, wanted: Sequence[Record]) -> None:
+    """Says what is to be extracted, what it will take, and what its prompts cannot know."""
+    folder, recipe = job.caches[name], job.recipe.teachers[name]
+    missing = cache.plan(folder, wanted) if cache.exists(folder) else [tuple(wanted)]
+    records = [record for run in missing for record in run]
+    images, views = len({key for key, _ in records}), len(recipe.views)
+    logger.info("%s: %d images in up to %d views, %d records to extract", name, images, views, len(records))
+    logger.info(cost_of(job, name, looker, samples_of(job, name), records))
+    if recipe.prompts == "boxes" and job.splits.unlabelled:
+        logger.warning(
+            "%s: %d training images without a mask are asked with a grid of points, which finds things but does not "
+            "know which of them are meant",
+            name,
+            len(job.splits.unlabelled),
+        )
 
 
 def extract_masks(job: Job, name: str, wanted: Sequence[Record]) -> int:
@@ -203,62 +188,57 @@ def is_complete(folder: Path, wanted: Sequence[Record]) -> bool:
     return cache.exists(folder) and not cache.plan(folder, wanted)
 
 
-def create_cache(job: Job, name: str, teacher: Any) -> int:  # noqa: ANN401
+def create_cache(job: Job, name: str, looker: Looker) -> int:
     """Fits the codecs and writes the manifest; returns how many images the teacher saw for it."""
     recipe = job.recipe.teachers[name]
     keys = calibration_keys(job.splits, job.recipe.cache.calibration)
+    teacher, codecs = looker.teacher, calibrate(job, name, looker)
     cache.create(
         job.caches[name],
         spec=teacher.spec,
-        codecs=calibrate(job, teacher, recipe),
+        codecs=codecs,
         identity=teacher.identity,
         licence=recipe.licence or teacher.licence,
         fidelity=job.recipe.cache.fidelity,
-        batch_size=recipe.batch_size,
+        batch_size=looker.size,  # as memory allowed
         views=tuple(recipe.views),
         calibration=keys,
+        terms=terms_of_images(job),
     )
     return len(keys)
 
 
 def fill(job: Job, name: str, teacher: Any, wanted: Sequence[Record]) -> list[tuple[Record, ...]]:  # noqa: ANN401
     """Writes this process's share of the missing runs; returns all of them."""
-    accelerator = job.accelerator
-    splits = job.splits
-    images = (*splits.train, *splits.unlabelled, *splits.val, *(s for part in splits.test.values() for s in part))
-    samples = {sample.key: sample for sample in images}
+    accelerator, recipe, samples = job.accelerator, job.recipe.teachers[name], samples_of(job, name)
     store = cache.open(job.caches[name])
     store.check_identity(teacher.identity)
     runs = cache.plan(store, wanted)
     accelerator.wait_for_everyone()
     own = runs[accelerator.process_index :: accelerator.num_processes]
     total = sum(len(run) for run in own)
+    looker = Looker(teacher, size=store.batch_size)
     with (
         Progress(f"extract {name}", total=total, unit="images", shown=accelerator.is_main_process) as bar,
         ThreadPoolExecutor(ENCODERS) as encoders,
     ):
         for run in own:
-            write_run(store, run, samples, teacher, encoders, bar)
+            batches = batches_of(run, samples, teacher, recipe, size=store.batch_size)
+            write_run(store, batches, looker, encoders, bar)
     return runs
 
 
 def write_run(
-    store: cache.Cache,
-    run: Sequence[Record],
-    samples: dict[str, Sample],
-    teacher: Any,  # noqa: ANN401
-    encoders: ThreadPoolExecutor,
-    bar: Progress,
+    store: cache.Cache, batches: Iterable[Batch], looker: Looker, encoders: ThreadPoolExecutor, bar: Progress
 ) -> None:
     """Sends one run of records through the teacher and writes their shard; encoding overlaps the next batch."""
     pending: deque[Future[list[Coded]]] = deque()
     coded: list[Coded] = []
-    for part, pixels, valid in batches_of(run, samples, teacher, size=store.batch_size):
-        maps = {name: features.cpu() for name, features in teacher.forward(pixels, valid).items()}
-        pending.append(encoders.submit(encode, store, part, maps))
+    for batch in batches:
+        pending.append(encoders.submit(encode, store, batch.records, looker(batch)))
         if len(pending) > ENCODERS:
             coded += pending.popleft().result()
-        bar.update(len(part))
+        bar.update(len(batch.records))
     for future in pending:
         coded += future.result()
     fidelity = {name: float(np.mean([reached[name] for *_, reached in coded])) for name in store.codecs}

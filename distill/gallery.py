@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 import cache
 from distill.data.sample import Sample
+from distill.data.unlabelled import unlabel
 from distill.deploy import Deploy, predict
 from distill.distiller import MASK
 from distill.extract import gallery, is_complete
 from distill.job import Job
 from distill.pictures import BACKGROUND, PREDICTION, TEXT, TRUTH, draw_contour
+from distill.prompting import record_key
+from distill.recipe import TeacherRecipe
 
 CELLS = 64  # a side of the grid on which the teacher's cosine series is drawn
 SHOWN = 4  # images
@@ -27,10 +31,15 @@ def colours_of(features: np.ndarray) -> np.ndarray:
     return (0.5 + features / (2 * SPREAD * deviation)).clip(0, 1).transpose(1, 2, 0)
 
 
-def teacher_colours(store: cache.Cache, sample: Sample) -> np.ndarray:
-    """What a teacher saw in an image (CELLS, CELLS, 3), from its code."""
+def shown_key(recipe: TeacherRecipe, sample: Sample) -> str:
+    """The key under which a teacher's cache holds a validation image, whose own mask asks for nothing."""
+    return record_key(recipe, unlabel(sample))
+
+
+def teacher_colours(store: cache.Cache, key: str) -> np.ndarray:
+    """What a teacher saw in an image (CELLS, CELLS, 3), from its code; `key` of the record."""
     name = store.spec.names[-1]
-    seen = store.decode(sample.key, "identity", map=name, grid=(CELLS, CELLS))
+    seen = store.decode(key, "identity", map=name, grid=(CELLS, CELLS))
     if name == MASK:
         return store.codecs[name].inverse(seen).sigmoid().expand(3, -1, -1).permute(1, 2, 0).numpy()
     return colours_of(seen[:3].numpy())
@@ -39,17 +48,18 @@ def teacher_colours(store: cache.Cache, sample: Sample) -> np.ndarray:
 def draw_gallery(job: Job, deploy: Deploy, path: Path) -> bool:
     """Writes the picture, a row an image of the validation part; False where no cache holds them."""
     shown = [sample for sample in gallery(job) if sample.read_mask().any()][:SHOWN]
+    keys = {name: partial(shown_key, job.recipe.teachers[name]) for name in job.caches}
     stores = {
         name: cache.open(folder)
         for name, folder in job.caches.items()
-        if is_complete(folder, [(sample.key, "identity") for sample in shown])
+        if is_complete(folder, [(keys[name](sample), "identity") for sample in shown])
     }
     if not stores or not shown:
         return False
     rows = []
     for sample in shown:
         image = sample.read_image()
-        seen = [teacher_colours(store, sample) for store in stores.values()]
+        seen = [teacher_colours(store, keys[name](sample)) for name, store in stores.items()]
         rows.append((image, seen, predict(deploy, image), sample.read_mask()))
     draw_rows(path, ["input", *(f"teacher {name}" for name in stores), "student", "truth"], rows)
     return True

@@ -23,6 +23,7 @@ COMMANDS = {
     "doctor": "examines a data set before anyone trains on it: bad files, odd masks, copies, leaks of a split",
     "report": "report.html of a run that has been evaluated: run=DIR, or the recipe; every run writes its own",
     "bench": "what=NAME,...: sizes, rates and latencies, measured side by side in one run",
+    "weights": "do=list|fetch: known weights of every teacher with size, licence and checksum; download them",
     "predict": "masks, overlays and a table for a picture, a folder or a video, by a published student",
     "demo": "a local page on which to drop an image and see the mask",
     "compare": "the recipe's arms over several seeds, with paired differences and intervals",
@@ -33,10 +34,11 @@ USAGES = {
     "evaluate": "distill.score_command",
     "report": "distill.report.write",
     "bench": "distill.bench.command",
+    "weights": "distill.weights_command",
     "predict": "distill.predict_command",
     "demo": "distill.demo.command",
 }  # where their own keys stand
-OWN_KEYS = ("bench", "predict", "demo", "doctor")  # commands that take no recipe
+OWN_KEYS = ("bench", "weights", "predict", "demo", "doctor")  # commands that take no recipe
 EXAMPLES = (
     "accelerate launch distill/run.py recipe=sam_to_unet",
     "distill run recipe=sam_to_unet student.width=16          # a second student: the teacher is not needed again",
@@ -47,6 +49,7 @@ EXAMPLES = (
     "distill report run=artifacts/runs/RUN                    # its page again, as after an update of Bandpass",
     "distill cache do=report cache=DIR recipe=NAME ...        # bytes and fidelity, against the live teacher",
     "distill evaluate predictions=DIR masks=DIR out=FILE.json # other people's results, scored the same way",
+    "distill weights do=fetch name=sam-vit-base               # what real teacher weights there are: do=list",
     "distill predict student=artifacts/runs/RUN/student images=DIR out=masks",
     "distill predict student=model.onnx images='DIR/**/*.png' out=masks flips=true probabilities=true",
     "distill predict student=OWNER/NAME images=film.mp4 out=film threshold=0.4",

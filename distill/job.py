@@ -15,6 +15,7 @@ from distill.data import open_data
 from distill.data.sample import Splits
 from distill.digest import digest_features, digest_file, digest_run
 from distill.files import write_json
+from distill.prompting import record_key
 from distill.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def open_job(recipe: Recipe, *, accelerator: Accelerator | None = None) -> Job:
     with accelerator.main_process_first():
         splits = open_data(recipe.data, home=home, classes=recipe.student.classes)
     calibration = calibration_keys(splits, recipe.cache.calibration)
+    training = {sample.key: sample for sample in (*splits.train, *splits.unlabelled)}
     caches, contents = {}, {}
     for name, teacher in recipe.consulted.items():
         if teacher.cache:
@@ -117,7 +119,8 @@ def open_job(recipe: Recipe, *, accelerator: Accelerator | None = None) -> Job:
             contents[name] = digest_given(caches[name], teacher=name)
         else:
             source = contents.get(teacher.of or "", "")
-            digest = digest_features(teacher, fidelity=recipe.cache.fidelity, calibration=calibration, source=source)
+            fitted = [record_key(teacher, training[key]) for key in calibration]
+            digest = digest_features(teacher, fidelity=recipe.cache.fidelity, calibration=fitted, source=source)
             title = re.sub(r"[^\w.-]", ".", teacher.model or teacher.adapter)  # recipes may call it what they like
             contents[name] = f"{title}-{digest[:12]}"
             caches[name] = home / "features" / contents[name]

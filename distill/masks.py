@@ -110,6 +110,7 @@ def create_masks(folder: Path, teacher: TaskTeacher, *, fidelity: float, batch_s
         batch_size=batch_size,
         views=teacher.source.views,
         calibration=labelled,
+        terms=teacher.source.manifest.terms,
     )
 
 

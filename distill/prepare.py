@@ -13,7 +13,8 @@ import cache
 import students
 from distill.distiller import MASK, check_strides, plan_inputs
 from distill.job import Job
-from distill.recipe import Recipe
+from distill.prompting import policy_of, record_key
+from distill.recipe import Recipe, TeacherRecipe
 from distill.schedule import spans_of
 from students.task_decoder import TaskDecoder
 
@@ -137,17 +138,13 @@ def open_caches(job: Job, *, learning: bool = True) -> dict[str, cache.Cache]:
     opened: dict[str, cache.Cache] = {}
     splits = job.splits
     held_out = {sample.key for part in (splits.val, *splits.test.values()) for sample in part}
-    images = {sample.key for sample in (*splits.train, *splits.unlabelled)}
-    wanted = [(key, view) for key in sorted(images) for view in job.recipe.augment.views]
-    if not learning:
-        wanted = [(key, "identity") for key in sorted(held_out)]
-    elif job.recipe.reads_features:  # which is validated from the cache while it learns
-        wanted += [(sample.key, "identity") for sample in splits.val]
     for name, path in job.caches.items():
+        wanted = read_records(job, name, learning=learning)
         cure = "give another cache" if job.recipe.teachers[name].cache else "run do=extract first"
         if not cache.exists(path):
             raise FileNotFoundError(f"no features of teacher {name!r} at {path}; {cure}")
         opened[name] = cache.open(path)
+        check_prompts(path, opened[name], job.recipe.teachers[name])
         if missing := sum(record not in opened[name] for record in wanted):
             raise FileNotFoundError(
                 f"{path} lacks {missing} of {len(wanted)} records (images times views) of teacher {name!r}; {cure}"
@@ -160,13 +157,35 @@ def open_caches(job: Job, *, learning: bool = True) -> dict[str, cache.Cache]:
     return opened
 
 
+def read_records(job: Job, name: str, *, learning: bool) -> list[tuple[str, str]]:
+    """The records that are read of a teacher's cache; see `open_caches`."""
+    splits, teacher = job.splits, job.recipe.teachers[name]
+    if not learning:
+        return [(sample.key, "identity") for part in (splits.val, *splits.test.values()) for sample in part]
+    keys = sorted({record_key(teacher, sample) for sample in (*splits.train, *splits.unlabelled)})
+    wanted = [(key, view) for key in keys for view in job.recipe.augment.views]
+    if job.recipe.reads_features:  # which is validated from the cache while it learns
+        wanted += [(sample.key, "identity") for sample in splits.val]
+    return wanted
+
+
+def check_prompts(path: Path, store: cache.Cache, teacher: TeacherRecipe) -> None:
+    """Raises ValueError where a given cache was asked in another way than the recipe says: it holds other records."""
+    said = store.identity.get("prompts", "").split("; soft mask")[0]
+    if said != ("" if teacher.prompts is None else policy_of(teacher)):
+        raise ValueError(
+            f"{path} was asked with prompts {said or 'none'!r}, but the recipe says teachers.NAME.prompts="
+            f"{teacher.prompts}, jitter={teacher.jitter:g}, points={teacher.points}; say it as it was, or extract anew"
+        )
+
+
 def check_labels(job: Job, path: Path, store: cache.Cache) -> None:
     """Refuses a teacher that learned from masks which this job must not know, as far as its cache says what it saw.
 
     Raises:
         ValueError: it learned from masks of images that are held out, or that have no mask here.
     """
-    if MASK not in store.spec.names:
+    if MASK not in store.spec.names or "prompts" in store.identity:  # a record's key says which mask asked for it
         return
     seen = store.calibration if store.identity["teacher"] == "task" else store.identity.get("labelled")
     if seen is None:

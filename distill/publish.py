@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.card import Picture, render_card
+from distill.card import Picture, render_card, terms_of_job
 from distill.deploy import Deploy, predict
 from distill.digest import digest_file
 from distill.evaluate import load_student, read_metrics
@@ -30,6 +30,7 @@ from distill.proof import prove
 from distill.publish_task import build_task
 from distill.recipe import Recipe
 from distill.reproduce import public_recipe
+from distill.terms import contradictions
 from students import MEAN, STD, Student
 
 RECORD = "published.json"
@@ -118,6 +119,8 @@ def build(job: Job, folder: Path) -> dict[str, Any]:
     proof = prove(deploy, open_onnx(folder / "model.onnx"), test=job.splits.test, scores=scores)
     pictures = draw_examples(job, deploy, scores, folder=folder)
     card = render_card(job, metrics, proof=proof, pictures=pictures)
+    for sentence in contradictions(terms_of_job(job, tested=False), asked=recipe.publish.licence):
+        logger.warning(sentence)
     write_json(folder / LEARNED, {"labelled": sorted(sample.key for sample in job.splits.train)})
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / "recipe.yaml").write_text(dump_recipe(public_recipe(recipe)), encoding="utf-8")

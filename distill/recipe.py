@@ -22,7 +22,7 @@ from distill.recipe_parts import (
     TeacherRecipe,
 )
 from distill.setting import require, require_choice, require_choices, setting
-from distill.vocabulary import BAND_OF, FEATURE_LOSSES, MASK_LOSSES, MASK_TEACHERS, TASK_DECODER
+from distill.vocabulary import BAND_OF, FEATURE_LOSSES, MASK_LOSSES, TASK_DECODER
 
 __all__ = [
     "VERBS",
@@ -108,6 +108,25 @@ class Recipe:
                 f"stages.NAME.losses.{term}=0",
             )
         self._check_task_teachers()
+        self._check_heard()
+
+    def _check_heard(self) -> None:
+        """Somebody must be heard: a teacher of positive weight, and another one where teachers are dropped."""
+        if not self.imitates:
+            return
+        heard = {name: teacher for name, teacher in self.consulted.items() if teacher.weight > 0}
+        terms = [term for term in FEATURE_LOSSES if term in self.terms]
+        require(
+            any(teacher.adapter != "task" for teacher in heard.values()) or not terms,
+            f"stages weigh {', '.join(terms)}, but no teacher with features has a positive weight; "
+            "give one teachers.NAME.weight=1, or drop the terms",
+        )
+        dropped = [name for name, teacher in heard.items() if teacher.drop > 0]
+        require(
+            len(heard) > 1 or not dropped,
+            f"teachers.{''.join(dropped)}.drop is above 0, but no other teacher is heard, and one of them always is; "
+            "name another one, or set it to 0",
+        )
 
     def _check_task_teachers(self) -> None:
         """A task teacher reads another teacher's cache; soft masks come from a task teacher and are of one class."""
@@ -119,6 +138,12 @@ class Recipe:
                     f"teachers.{name}.of is {teacher.of!r}, but must name the teacher of this recipe whose features it "
                     f"reads: {', '.join(sources) or 'there is none'}",
                 )
+        read = [t.of for t in self.teachers.values() if t.of] + (list(self.consulted) if self.reads_features else [])
+        for name in read:
+            require(
+                name not in self.teachers or self.teachers[name].prompts is None,
+                f"teachers.{name}.prompts is set, but a task decoder reads features and no masks; leave it out",
+            )
         if self.reads_features:
             require(
                 len(self.consulted) == 1 and not self.imitates,
@@ -133,9 +158,10 @@ class Recipe:
                 )
         if MASK_LOSSES.keys() & self.terms:
             require(
-                any(teacher.adapter in MASK_TEACHERS for teacher in self.teachers.values()),
-                "stages weigh imitate_mask, but no teacher has adapter: task (or network); train one with "
-                "recipe=adapt_teacher and add it as teachers.NAME={adapter: task, of: ..., weights: DIR}",
+                any(teacher.says_masks and teacher.weight > 0 for teacher in self.teachers.values()),
+                "stages weigh imitate_mask, but no teacher has adapter: task (or network), nor prompts; train one with "
+                "recipe=adapt_teacher and add it as teachers.NAME={adapter: task, of: ..., weights: DIR}, or ask SAM "
+                "with teachers.NAME.prompts=boxes",
             )
             require(
                 self.student.classes == 1,
@@ -175,14 +201,17 @@ class Recipe:
     def consulted(self) -> dict[str, TeacherRecipe]:
         """The teachers whose caches are needed: those that a term imitates, or that a task decoder reads.
 
+        One of weight 0 is not imitated; it may still be read.
         A task teacher's masks are made from the cache of the teacher that it is `of`, which therefore comes first.
         """
         features = self.reads_features or bool(FEATURE_LOSSES.keys() & self.terms)
         masks = bool(MASK_LOSSES.keys() & self.terms)
-        tasks = {name: entry for name, entry in self.teachers.items() if entry.adapter == "task" and masks}
+        given = {name: entry for name, entry in self.teachers.items() if entry.weight > 0 or self.reads_features}
+        tasks = {name: entry for name, entry in given.items() if entry.adapter == "task" and masks}
         read = {entry.of for entry in tasks.values() if entry.cache is None}
         return {
             name: entry
             for name, entry in self.teachers.items()
-            if entry.adapter != "task" and (features or name in read or (masks and entry.adapter in MASK_TEACHERS))
+            if entry.adapter != "task"
+            and (name in read or (name in given and (features or (masks and entry.says_masks))))
         } | tasks

@@ -8,7 +8,7 @@ from typing import Any
 
 from cache.spec import VIEWS
 from distill.setting import require, require_choice, require_choices, setting
-from distill.vocabulary import FEATURE_LOSSES, LOSSES, MASK_LOSSES, PARTS
+from distill.vocabulary import FEATURE_LOSSES, LOSSES, MASK_LOSSES, MASK_TEACHERS, PARTS, PROMPTED
 
 
 @dataclass(frozen=True)
@@ -102,18 +102,29 @@ class TeacherRecipe:
     model: str | None = setting(None, "timm: name of the backbone")
     strides: list[int] = setting(
         [],
-        "timm, sam2, network, oneformer, mask2former: strides of the maps to keep; empty: 16 (timm), all (sam2), "
+        "timm, sam, sam2, network, oneformer, mask2former: strides of the maps to keep; empty: 16 (timm), all (sam2), "
         "4 (oneformer, mask2former)",
     )
     levels: list[int] = setting(
-        [], "timm: levels instead of strides; dinov2, dinov3: blocks or stages; sam2: stages of the trunk"
+        [], "timm: levels instead of strides; sam, dinov2, dinov3: blocks or stages; sam2: stages of the trunk"
     )
     classes: list[str] = setting([], "oneformer, mask2former: labels whose soft mask is kept too, by name or number")
     image_size: int | None = setting(None, "side of the square the teacher sees, in pixels; empty: its own")
     views: list[str] = setting(list(VIEWS), "views of each image that the teacher is shown")
     licence: str | None = setting(None, "licence of the weights, where they do not say it themselves")
     cache: str | None = setting(None, "folder of a finished cache: trains from it without the teacher's weights")
-    batch_size: int = setting(8, "images in one forward pass")
+    batch_size: int = setting(8, "images in one forward pass; halved where memory runs out")
+    prompts: str | None = setting(
+        None,
+        "sam: how its soft mask is asked for: boxes (of the training masks; a grid where there is none) or grid; "
+        "empty: it has none",
+    )
+    jitter: float = setting(0.1, "prompts=boxes: each edge of a box is moved by up to this share of the box's side")
+    points: int = setting(16, "points along each side of the grid of points")
+    weight: float = setting(1.0, "factor on what its maps have to say in every imitation term; 0: it is not heard")
+    drop: float = setting(
+        0.0, "share of the samples, drawn anew every epoch, that do not hear it; of several teachers at least one stays"
+    )
 
     def __post_init__(self) -> None:
         require_choices("teachers.NAME.views", self.views, VIEWS)
@@ -123,6 +134,22 @@ class TeacherRecipe:
             self.image_size is None or self.image_size >= 32,
             f"teachers.NAME.image_size is {self.image_size}, but must be at least 32",
         )
+        if self.prompts is not None:
+            require_choice("teachers.NAME.prompts", self.prompts, ("boxes", "grid"))
+            require(
+                self.adapter in PROMPTED or ":" in self.adapter,
+                f"teachers.NAME.prompts is {self.prompts}, but teacher {self.adapter} takes no prompts, only "
+                f"{', '.join(PROMPTED)} does; leave it out",
+            )
+        require(0 <= self.jitter <= 0.5, f"teachers.NAME.jitter is {self.jitter}, but must lie in [0, 0.5]")
+        require(1 <= self.points <= 64, f"teachers.NAME.points is {self.points}, but must lie between 1 and 64")
+        require(self.weight >= 0, f"teachers.NAME.weight is {self.weight}, but must not be negative")
+        require(0 <= self.drop < 1, f"teachers.NAME.drop is {self.drop}, but must lie in [0, 1)")
+
+    @property
+    def says_masks(self) -> bool:
+        """Whether its cache holds soft masks beside features, or nothing else."""
+        return self.adapter in MASK_TEACHERS or self.prompts is not None
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ COMMANDS = {  # beside `run` and the verbs, each called with (words, *, dry) and
     "doctor": "distill.doctor.command:doctor_command",
     "report": "distill.report.write:report_command",
     "bench": "distill.bench.command:bench_command",
+    "weights": "distill.weights_command:weights_command",
     "predict": "distill.predict_command:predict_command",
     "demo": "distill.demo.command:demo_command",
     "score": "distill.score_command:score_command",  # as which `evaluate predictions=DIR masks=DIR` is understood

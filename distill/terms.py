@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from distill.job import Job
 
 OWN_LICENCE = "Apache-2.0"
+PERMISSIVE = ("apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "isc", "mit", "unlicense")
 UNKNOWN = "not known to Bandpass; ask its owner"
 
 
@@ -43,6 +44,13 @@ def terms_of_data(name: str, *, generated: bool) -> Terms:
     if known is None:
         return Terms(name, UNKNOWN)
     return Terms(known.title, known.licence or f"see {known.page}", known.citation)
+
+
+def terms_of_images(job: Job) -> dict[str, str]:
+    """Data set -> its terms, of the images that a teacher is shown for training."""
+    generated = job.recipe.data.name == "builtin"
+    names = sorted({sample.dataset for sample in (*job.splits.train, *job.splits.unlabelled)})
+    return {name: terms_of_data(name, generated=generated).licence for name in names}
 
 
 def terms_of_teachers(job: Job) -> dict[str, Terms]:
@@ -79,6 +87,24 @@ def licence_of(parts: Iterable[Terms], *, asked: str | None) -> dict[str, str]:
         "license": "other",
         "license_name": "-".join(dict.fromkeys(["terms-of", *(slug(part.title) for part in foreign)])),
     }
+
+
+def contradictions(parts: Iterable[Terms], *, asked: str | None) -> list[str]:
+    """What stands against the licence that was asked for, a sentence each; nothing where none was, or `other`.
+
+    Args:
+        parts: what the student was made from.
+        asked: `publish.licence`.
+    """
+    if not asked or asked.lower() == "other":
+        return []
+    silent = (*PERMISSIVE, asked.lower())
+    return [
+        f"publish.licence={asked} was asked for, but {part.title}, which this student was made from, is under: "
+        f"{part.licence}; see that you may"
+        for part in parts
+        if part.licence.lower() not in silent
+    ]
 
 
 def slug(text: str) -> str:

@@ -9,6 +9,7 @@ TASK_LOSSES = {
     "structure": "distill.losses:structure",
 }
 MASK_TEACHERS = ("task", "network", "mask2former", "oneformer")  # the adapters whose caches can hold soft masks
+PROMPTED = ("sam",)  # the adapters that can be asked for soft masks
 MASK_LOSSES = {"imitate_mask": "distill.losses:imitate_mask"}
 FEATURE_LOSSES = {
     "imitate_low": "distill.losses:imitate_low",

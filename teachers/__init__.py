@@ -66,10 +66,11 @@ def load(
             published student.
         model: `timm` only: name of the backbone, e.g. "tf_efficientnet_b0"; may be left out where the weights say it.
         levels: `timm`: feature levels, as in timm's `out_indices`; `dinov2`, `dinov3`: blocks (of a ConvNeXt stages),
-            counted from 0, the last if None; `sam2`: stages of the trunk, counted from 0.
+            counted from 0, the last if None; `sam2`: stages of the trunk, `sam`: blocks of it, counted from 0.
         strides: strides of the maps, in pixels. `timm`: instead of levels, (16,) if neither is given; `sam2`: maps of
             the pyramid, all three if neither is given; `network`: levels of the student, (16, 8) if not given;
-            `mask2former`, `oneformer`: states of the pixel decoder, the finest if not given.
+            `mask2former`, `oneformer`: states of the pixel decoder, the finest if not given; `sam`: that of the
+            patches, for the neck, which there is anyway if no levels are given.
         image_size: side of the square the teacher sees, in pixels; its own if None. `sam`: fixed by the weights;
             `dinov2`: a multiple of 14; `dinov3`: of 16; `mask2former`, `oneformer`, `sam2`: of 32.
         classes: `mask2former`, `oneformer`: labels (or numbers) of config.json, of which `mask` is the soft mask; there

@@ -109,43 +109,69 @@ class Teacher(ABC):
         """Prepares a uint8 image (H, W, 3), RGB, of any size; safe in threads and workers."""
         return self.preprocessing(image)
 
-    def embed(self, pixels: Tensor) -> dict[str, Tensor]:
+    def embed(self, pixels: Tensor, prompts: Sequence[Tensor] | None = None) -> dict[str, Tensor]:
         """The network's own maps, padding included: what the official implementation returns for the same pixels.
 
         Args:
             pixels: float tensor (N, 3, S, S), as `prepare` gives them, on any device.
+            prompts: for a teacher that is prompted, of each image boxes (B, 4) as x0, y0, x1, y1 or points (P, 2) as
+                x, y, in pixels of S.
 
         Returns:
             one float32 tensor (N, C, H, W) a map, without gradient, on the teacher's device.
         """
         # Channels last is what convolutions on the CPU want: EfficientNet-B0 takes half the time.
         with torch.inference_mode():
-            maps = self._maps(pixels.to(self.device, self.dtype, memory_format=torch.channels_last))
+            pixels = pixels.to(self.device, self.dtype, memory_format=torch.channels_last)
+            maps = self._maps(pixels) if prompts is None else self._answers(pixels, prompts)
             return {name: value.float().contiguous() for name, value in maps.items()}
 
-    def forward(self, pixels: Tensor, valid: Tensor) -> dict[str, Tensor]:
+    def forward(self, pixels: Tensor, valid: Tensor, prompts: Sequence[np.ndarray] | None = None) -> dict[str, Tensor]:
         """The maps of `spec`, each covering exactly the image.
 
         Args:
             pixels: float tensor (N, 3, S, S), as `prepare` gives them, on any device.
             valid: float tensor (N, 2), the fractions (rows, columns) of S that each image covers.
+            prompts: as in `embed`, but in fractions of the image.
 
         Returns:
             one float32 tensor (N, channels, *grid) a map, without gradient, on the teacher's device.
 
         Raises:
-            ValueError: if `valid` is not in (0, 1] or does not fit `pixels`.
+            ValueError: if `valid` is not in (0, 1] or does not fit `pixels`, or prompts are missing or of no use.
         """
+        if prompts is not None:
+            covered = valid.to("cpu", torch.float64) * pixels.shape[-1]  # rows, columns of S that each image covers
+            asked = [torch.from_numpy(prompt) for prompt in prompts]
+            asked = [one * size.flip(0).repeat(one.shape[-1] // 2) for one, size in zip(asked, covered, strict=True)]
         with torch.inference_mode():
-            maps = {name: resample(value, valid, self.spec[name].grid) for name, value in self.embed(pixels).items()}
+            seen = self.embed(pixels, None if prompts is None else asked)
+            maps = {name: resample(value, valid, self.spec[name].grid) for name, value in seen.items()}
         self.spec.check(maps)
         return maps
 
-    def __call__(self, images: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """The maps of uint8 images (H, W, 3) of any sizes, which need not be equal."""
+    def __call__(self, images: Sequence[np.ndarray], prompts: Sequence[np.ndarray] | None = None) -> dict[str, Tensor]:
+        """The maps of uint8 images (H, W, 3) of any sizes, which need not be equal; prompts as in `forward`."""
         prepared = [self.prepare(image) for image in images]
         valid = torch.tensor([entry.valid for entry in prepared], dtype=torch.float64)
-        return self.forward(torch.stack([entry.pixels for entry in prepared]), valid)
+        return self.forward(torch.stack([entry.pixels for entry in prepared]), valid, prompts)
+
+    def prompted(self, policy: str) -> Teacher:
+        """The teacher with a map `mask`: its soft answer to prompts, which `forward` is then given for each image.
+
+        Args:
+            policy: how prompts come about; a part of the identity.
+
+        Raises:
+            ValueError: it takes none.
+        """
+        del policy
+        raise ValueError(f"teacher '{self.name}' takes no prompts; leave prompts out, or use adapter=sam")
+
+    def _answers(self, pixels: Tensor, prompts: Sequence[Tensor]) -> dict[str, Tensor]:
+        """As `_maps`, of a teacher that is prompted."""
+        del pixels, prompts
+        raise ValueError(f"teacher '{self.name}' takes no prompts; leave them out")
 
     @abstractmethod
     def _maps(self, pixels: Tensor) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import yaml
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -60,7 +61,7 @@ class NetworkTeacher(Teacher):
                 "weights": sha256(files.model),
                 **learned(files),
             },
-            licence="see the student's card",
+            licence=licence_of(files),
         )
 
     def _maps(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -90,6 +91,15 @@ def learned(files: WeightFiles) -> dict[str, list[str]]:
     """The keys of the images whose masks the student learned from, where its folder says so."""
     path = files.model.with_name(LEARNED)
     return {"labelled": read_config(path)["labelled"]} if path.is_file() else {}
+
+
+def licence_of(files: WeightFiles) -> str:
+    """What the front matter of the student's card says of its licence, where the card lies beside the weights."""
+    path = files.model.with_name("README.md")
+    card = path.read_text(encoding="utf-8") if path.is_file() else ""
+    front = yaml.safe_load(card.split("\n---", 1)[0].removeprefix("---")) if card.startswith("---\n") else {}
+    said = front.get("license_name") or front.get("license")
+    return str(said) if said else "see the student's card"
 
 
 class Pyramid(nn.Module):

@@ -1,13 +1,13 @@
-"""SAM: the image embedding of Segment Anything (Kirillov et al. 2023).
+"""SAM: the image embedding of Segment Anything (Kirillov et al. 2023), blocks of its trunk, and its soft masks.
 
 From `transformers` folders and hub ids, and from the checkpoints of `segment_anything` and MedSAM (Ma et al. 2024).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from cache.spec import FeatureSpec, MapSpec
 from teachers.base import Choice, Teacher
 from teachers.checkpoint import SUFFIXES
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Letterbox
+from teachers.sam_masks import MASK, RULE, SCALE, Prompted, load_soft_mask
 from teachers.sam_original import PREFIX, config_of_original, original_name
 from teachers.weights import MODEL, WeightFiles, locate, put_tensors, read_config, read_shapes, require_config, sha256
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 BUILTIN = Path(__file__).parent / "builtin"
 _EXAMPLE = "facebook/sam-vit-base"
 _PREFIX = "vision_encoder."
+NECK, BLOCK = "neck", "block"
 _REST_OF_SAM = ("prompt_encoder.", "mask_decoder.", "shared_image_embedding.")
 _ARCHITECTURE = (
     "hidden_size",
@@ -43,40 +45,47 @@ _ARCHITECTURE = (
 )
 
 
-class SamTeacher(Teacher):
-    """The vision encoder of SAM with its neck; the prompt encoder and the mask decoder are never read.
+class Source(NamedTuple):
+    """Where a teacher's weights came from: prompts ask for more of them."""
 
-    One map, `neck`: output_channels (256) on a grid of image_size / patch_size (64 x 64) cells that cover the image.
+    files: WeightFiles
+    found: Mapping[str, tuple[int, ...]]
+    config: SamVisionConfig
+
+
+class SamTeacher(Teacher):
+    """The vision encoder of SAM with its neck, and if asked for its soft answers to prompts.
+
+    Maps: `neck`, output_channels (256) on a grid of image_size / patch_size (64 x 64) cells that cover the image;
+    `block0`, `block1`, ...: what that block of the trunk says (base: 768 channels), on the same grid. The neck unless
+    chosen. Of a teacher that is `prompted` also `mask`: the logit of a soft foreground, on four times as many cells a
+    side. Without it the prompt encoder and the mask decoder are never read.
     """
 
     example = _EXAMPLE
+    _source: Source
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> SamTeacher:
         """Loads a folder of `SamModel` or `SamVisionModel`, or an original checkpoint, of any size.
 
-        Arguments and errors as in `teachers.load`.
+        Arguments and errors as in `teachers.load`; `levels` choose blocks, `strides` (16, of the patches) the neck.
         """
-        model, levels, strides, image_size, _ = choice
-        if model is not None or levels or strides:
-            raise ValueError(
-                "teacher 'sam' has one map, its neck, and its weights say which model it is: leave out model, levels "
-                f"and strides; got model={model}, levels={levels}, strides={strides}"
-            )
+        if choice.model is not None:
+            raise ValueError(f"the weights of teacher 'sam' say which model it is: leave out model; got {choice.model}")
         files = _locate(weights)
         found = read_shapes(files.model)
         original = any(name.startswith(PREFIX) for name in found)
         config = config_of_original(found, files.model) if original else _vision_config(files)
-        size, patch = _sizes(config)
-        if image_size not in (None, size):
+        size, _ = _sizes(config)
+        if choice.image_size not in (None, size):
             raise ValueError(
-                f"these SAM weights see images of {size} pixels, got image_size={image_size}; leave it out"
+                f"these SAM weights see images of {size} pixels, got image_size={choice.image_size}; leave it out"
             )
-        grid = (size // patch, size // patch)
-        return cls(
+        teacher = cls(
             "sam",
             _encoder(files.model, found, config, original=original),
-            spec=FeatureSpec((MapSpec("neck", config.output_channels, grid, patch),)),
+            spec=FeatureSpec(_choose(config, choice.levels, choice.strides)),
             preprocessing=Letterbox(size, IMAGENET_MEAN, IMAGENET_STD),
             facts={
                 "model": {key: getattr(config, key) for key in _ARCHITECTURE},
@@ -84,9 +93,65 @@ class SamTeacher(Teacher):
             },
             licence="Apache-2.0",
         )
+        teacher._source = Source(files, found, config)
+        return teacher
+
+    def prompted(self, policy: str) -> SamTeacher:
+        """This teacher with a map `mask`; see `Teacher.prompted` and `teachers.sam_masks`.
+
+        Raises:
+            ValueError: the weights are of the vision encoder alone.
+        """
+        files, found, config = self._source
+        size, patch = _sizes(config)
+        mask = MapSpec(MASK, 1, (SCALE * (size // patch),) * 2, max(1, patch // SCALE))
+        return SamTeacher(
+            self.name,
+            Prompted(self.network, load_soft_mask(files, found, config)),
+            spec=FeatureSpec((*self.spec.maps, mask)),
+            preprocessing=self.preprocessing,
+            facts={**self._facts, "prompts": f"{policy}; {RULE}"},
+            licence=self.licence,
+        ).to(self.device, self.dtype)
 
     def _maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        return {"neck": self.network(pixels).last_hidden_state}
+        if isinstance(self.network, Prompted):
+            raise ValueError("a teacher 'sam' that is prompted needs a prompt for each image, got none; give prompts")
+        seen = _see(self.network, pixels, self.spec.names)
+        return {name: seen[name] for name in self.spec.names}
+
+    def _answers(self, pixels: Tensor, prompts: Sequence[Tensor]) -> dict[str, Tensor]:
+        if not isinstance(self.network, Prompted):
+            return super()._answers(pixels, prompts)
+        seen = _see(self.network.encoder, pixels, (*self.spec.names, NECK))
+        masks = [self.network.masks(one[None], prompt) for one, prompt in zip(seen[NECK], prompts, strict=True)]
+        return {name: seen[name] for name in self.spec.names if name != MASK} | {MASK: torch.cat(masks)}
+
+
+def _see(encoder: torch.nn.Module, pixels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """The neck, and blocks where any is named."""
+    blocks = [name for name in names if name.startswith(BLOCK)]
+    if not blocks:
+        return {NECK: encoder(pixels).last_hidden_state}
+    said = encoder(pixels, output_hidden_states=True)
+    states = {name: said.hidden_states[int(name.removeprefix(BLOCK)) + 1] for name in blocks}  # the first: embedding
+    return {name: value.permute(0, 3, 1, 2) for name, value in states.items()} | {NECK: said.last_hidden_state}
+
+
+def _choose(
+    config: SamVisionConfig, levels: Sequence[int] | None, strides: Sequence[int] | None
+) -> tuple[MapSpec, ...]:
+    """The blocks asked for, from shallow to deep, and the neck if it is asked for or nothing is."""
+    size, patch = _sizes(config)
+    grid, chosen, depth = (size // patch,) * 2, sorted(set(levels or ())), config.num_hidden_layers
+    if chosen and not 0 <= chosen[0] <= chosen[-1] < depth:
+        raise ValueError(f"these SAM weights have blocks 0 to {depth - 1}, got levels={chosen}")
+    if any(stride != patch for stride in strides or ()):
+        raise ValueError(f"the neck of these SAM weights has stride {patch}, got strides={list(strides or ())}")
+    maps = [MapSpec(f"{BLOCK}{block}", config.hidden_size, grid, patch) for block in chosen]
+    if strides or not chosen:
+        maps.append(MapSpec(NECK, config.output_channels, grid, patch))
+    return tuple(maps)
 
 
 def _locate(weights: str | Path) -> WeightFiles:

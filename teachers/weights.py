@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from teachers.checkpoint import SUFFIXES, read_checkpoint
+from teachers.hub import NotOnHubError, download
 
 MODEL, CONFIG = "model.safetensors", "config.json"
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar")
@@ -83,33 +83,16 @@ def _in_folder(folder: Path, example: str, originals: bool) -> WeightFiles:
 
 
 def _on_the_hub(hub_id: str, path: Path) -> WeightFiles:
-    from huggingface_hub import constants, hf_hub_download
-
-    def fetch(filename: str, offline: bool) -> Path:
-        return Path(hf_hub_download(hub_id, filename, local_files_only=offline))
+    from huggingface_hub import constants
 
     try:
-        return WeightFiles(fetch(MODEL, True), fetch(CONFIG, True))
-    except Exception as not_cached:  # the hub's client raises a different family of errors in each version
-        reason = not_cached
-    where = f"a file or folder at {path.resolve()} and {hub_id} in the hub's cache {constants.HF_HUB_CACHE}"
-    if _is_offline():
-        said = "the hub was not asked, because HF_HUB_OFFLINE is set"
-    else:
-        try:
-            return WeightFiles(fetch(MODEL, False), fetch(CONFIG, False))
-        except Exception as failure:  # no network, unknown id, gated, no safetensors: one remedy for all
-            reason = failure
-            said = f"the hub said: {' '.join(str(failure).split())[:200] or type(failure).__name__}"
-    raise FileNotFoundError(
-        f"no weights for '{hub_id}': looked for {where}; {said}; get them where there is a network with "
-        f"`hf download {hub_id}`, or give a local folder with {CONFIG} and {MODEL}"
-    ) from reason
-
-
-def _is_offline() -> bool:
-    # Read now and not when huggingface_hub was imported, so that setting it later still counts.
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+        return WeightFiles(*download(hub_id, (MODEL, CONFIG)))
+    except NotOnHubError as failure:
+        raise FileNotFoundError(
+            f"no weights for '{hub_id}': looked for a file or folder at {path.resolve()} and {hub_id} in the hub's "
+            f"cache {constants.HF_HUB_CACHE}; {failure}; get them where there is a network with `hf download "
+            f"{hub_id}`, or give a local folder with {CONFIG} and {MODEL}"
+        ) from failure
 
 
 def _pickle_sentence(path: Path, example: str) -> str:

@@ -50,6 +50,24 @@ def write_sam(folder, seed=0):
     return {"weights": folder}
 
 
+def small_sam():
+    """A whole SAM of `transformers`, with what answers prompts."""
+    from transformers import SamConfig, SamModel
+
+    config = SamConfig(
+        vision_config={**SMALL_SAM, "num_pos_feats": 16},
+        prompt_encoder_config={"hidden_size": 32, "image_size": 80, "patch_size": 8, "mask_input_channels": 16},
+        mask_decoder_config={
+            "hidden_size": 32,
+            "mlp_dim": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 8,
+            "iou_head_hidden_dim": 32,
+        },
+    )
+    return randomise(SamModel(config), seed=5).eval()
+
+
 def small_segment_anything():
     """`segment_anything`'s own encoder of the same size, with random weights."""
     from segment_anything.modeling import ImageEncoderViT

@@ -28,6 +28,7 @@ from distill.onnx_file import open_onnx
 from distill.publish import publish, push
 from distill.recipe import Recipe, StageRecipe, TeacherRecipe
 from distill.reproduce import command, public_recipe
+from distill.terms import Terms, contradictions
 
 publishing = import_module("distill.publish")  # the module: the package has a function of that name
 
@@ -272,6 +273,20 @@ def test_a_licence_that_was_asked_for_is_the_one_on_the_card(tmp_path):
     assert "license_name" not in front
     assert "CC-BY-NC-4.0, as chosen by whoever published" in body
     assert "No licence is granted" not in body
+
+
+def test_a_licence_that_contradicts_what_the_student_was_made_from_is_granted_with_a_warning(tmp_path):
+    job = research_job(tmp_path, licence="apache-2.0")
+    sentence = (
+        "publish.licence=apache-2.0 was asked for, but our-own, which this student was made from, is under: not known"
+    )
+    front, body = render(job)
+    assert front["license"] == "apache-2.0"
+    assert f"**{sentence}" in body
+    assert "Kvasir-SEG, which" not in body, "it was only tested on"
+    terms = [Terms("a teacher", "CC-BY-NC-4.0"), Terms("another", "MIT"), Terms("ours", "Apache-2.0")]
+    assert [s.split(", ")[1] for s in contradictions(terms, asked="apache-2.0")] == ["but a teacher"]
+    assert contradictions(terms, asked="cc-by-nc-4.0") == contradictions(terms, asked=None) == []
 
 
 def test_a_teacher_is_named_with_its_weights_and_its_licence_binds_the_student(tmp_path, monkeypatch):

@@ -135,6 +135,11 @@ def with_teacher(request: Request, folder: Path) -> tuple[list[str], dict[str, A
     store = cache.open(request.cache)
     job = open_job(read_recipe(request.recipe))
     name = teacher_of(job, store)
+    if job.recipe.teachers[name].prompts is not None:
+        raise ValueError(
+            f"teachers.{name}.prompts is set, but held-out images have no prompts to compare the live teacher by; "
+            "leave recipe out, and the report tells what can be told from the cache alone"
+        )
     teacher = load_teacher(job.recipe.teachers[name]).to(job.accelerator.device)
     size = store.batch_size
     samples = held_out(job, store, request.images)

@@ -69,6 +69,7 @@ def readme(store: cache.Cache) -> str:
             "What a vision foundation model saw in a set of images, as a frequency code of Bandpass. It holds no",
             "images, and names them by the sha256 of their files: to learn from it, one needs the same images. Whether",
             "features may be shared is a matter of the licence of the teacher's weights, and of the images.",
+            *(f"* {name}: {terms}" for name, terms in sorted(store.manifest.terms.items())),
             "",
             "## Use",
             "",

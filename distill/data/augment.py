@@ -34,9 +34,9 @@ class Draw:
     hue: float
 
 
-def generator_for(seed: int, epoch: int, sample: str) -> np.random.Generator:
-    """The stream of a sample: independent of workers, ranks, restarts and of what else is in the data set."""
-    return np.random.default_rng([seed, epoch, zlib.crc32(sample.encode())])
+def generator_for(seed: int, epoch: int, sample: str, *, stream: int = 0) -> np.random.Generator:
+    """A stream of a sample: independent of workers, ranks, restarts and of what else is in the data set."""
+    return np.random.default_rng([seed, epoch, zlib.crc32(sample.encode()), *([stream] if stream else [])])
 
 
 def draw(augment: AugmentRecipe, random: np.random.Generator) -> Draw:

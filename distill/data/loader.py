@@ -17,7 +17,9 @@ from cache.codec import BANDS
 from cache.series import WHOLE, Box
 from cache.spec import flip
 from distill.data.augment import colour, draw, generator_for, to_tensor
+from distill.data.dropping import draw_heard
 from distill.data.sample import Sample
+from distill.prompting import record_key
 from distill.recipe import Recipe
 from distill.resize import resize
 from distill.schedule import steps_of_epoch
@@ -149,8 +151,10 @@ class TrainingSet(Dataset):
             item["image"] = normalise(colour((pixels / 255).clamp(0, 1), drawn))
         targets = self.targets if side == recipe.image_size else tuple(target.at(side) for target in self.targets)
         for target in (*self.inputs, *targets):
-            item[target.name] = read_target(self.caches[target.teacher], target, sample.key, drawn.view, drawn.box)
-        return item
+            key = record_key(recipe.teachers[target.teacher], sample)
+            item[target.name] = read_target(self.caches[target.teacher], target, key, drawn.view, drawn.box)
+        drop = {target.teacher: recipe.teachers[target.teacher].drop for target in targets}
+        return item | draw_heard(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
 
 
 def read_target(cache: Cache, target: Target, key: str, view: str, box: Box = WHOLE) -> Tensor:

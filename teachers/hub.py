@@ -1,0 +1,73 @@
+"""Files of the Hugging Face Hub: from its local cache, else by network; and the sentence where there are neither."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class NotOnHubError(FileNotFoundError):
+    """The hub's cache has not got the files, and the hub was not asked or did not give them."""
+
+
+def is_offline() -> bool:
+    """Whether the user forbids the network."""
+    # Read now and not when huggingface_hub was imported, so that setting it later still counts.
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def cached(hub_id: str, filenames: Sequence[str], *, revision: str | None = None) -> list[Path]:
+    """The files in the hub's local cache; no socket is opened.
+
+    Raises:
+        NotOnHubError: one of them is not there.
+    """
+    # Not hf_hub_download(local_files_only=True): huggingface_hub 2.4 asks the hub for a list of its own even then.
+    from huggingface_hub import try_to_load_from_cache
+
+    found = [try_to_load_from_cache(hub_id, filename, revision=revision) for filename in filenames]
+    paths = [Path(path) for path in found if isinstance(path, str)]
+    if len(paths) < len(found):
+        raise NotOnHubError("the hub was not asked")
+    return paths
+
+
+def download(hub_id: str, filenames: Sequence[str], *, revision: str | None = None) -> list[Path]:
+    """The files from the hub's local cache, or downloaded into it.
+
+    Offline (`HF_HUB_OFFLINE=1`) no socket is opened; neither is one for files that are already here.
+
+    Args:
+        hub_id: owner/name.
+        filenames: within the repository.
+        revision: a commit or a branch, the main branch if None.
+
+    Raises:
+        NotOnHubError: they are neither here nor to be had; the message is the hub's part of a sentence.
+    """
+    try:
+        return cached(hub_id, filenames, revision=revision)
+    except NotOnHubError as failure:
+        if is_offline():
+            raise NotOnHubError(f"{failure}, because HF_HUB_OFFLINE is set") from failure
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return [Path(hf_hub_download(hub_id, filename, revision=revision)) for filename in filenames]
+    except (
+        Exception
+    ) as failure:  # no network, unknown id, gated, no such file: another family of errors in each version
+        raise NotOnHubError(_said(hub_id, failure)) from failure
+
+
+def _said(hub_id: str, failure: Exception) -> str:
+    """What the hub said, with the way in where a licence must be accepted first."""
+    from huggingface_hub.errors import GatedRepoError
+
+    if isinstance(failure, GatedRepoError):
+        return (
+            f"the hub said that it is gated: accept its terms at https://huggingface.co/{hub_id}, then log in with "
+            "`hf auth login` (or set HF_TOKEN)"
+        )
+    return f"the hub said: {' '.join(str(failure).split())[:200] or type(failure).__name__}"

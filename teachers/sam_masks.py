@@ -1,0 +1,207 @@
+"""SAM's soft foreground: its mask decoder asked with boxes or points, and the answers made into one map.
+
+To each prompt SAM gives three masks and says how good it takes each to be; the best of the three is kept, and of all
+prompts' masks the maximum is taken. A grid of points asks without knowing what is wanted: of its answers those are kept
+that segment_anything's automatic generator would keep (quality and stability), unless they cover more than half of the
+square, which is a background and no thing. What a grid finds are things, not the class that a student learns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from teachers.weights import WeightFiles, read_config, read_tensors, require_shapes
+
+MASK = "mask"
+LOGIT_CLIP = 6.0  # beyond it a sigmoid is within 0.25 % of 0 or 1, and a cosine series would spend its bytes there
+QUALITY, STABILITY, OFFSET = 0.88, 0.95, 1.0  # of segment_anything's SamAutomaticMaskGenerator
+LARGEST = 0.5  # share of the square
+TOGETHER = 32  # prompts in one pass of the decoder
+SCALE = 4  # cells of the decoder's masks for one of the embedding, along each side
+RULE = (
+    f"soft mask 1: best of three, maximum over prompts, logits within {LOGIT_CLIP}; of points those of quality "
+    f"{QUALITY} and stability {STABILITY} that cover at most {LARGEST}"
+)
+_PARTS = ("prompt_encoder.", "mask_decoder.")
+_POSITIONS = "prompt_encoder.shared_embedding.positional_embedding"
+_SHARED = "shared_image_embedding.positional_embedding"  # the same tensor, under which transformers may keep it once
+# `transformers` name -> original name
+_RENAMED = (
+    ("shared_embedding.positional_embedding", "pe_layer.positional_encoding_gaussian_matrix"),
+    (".point_embed.", ".point_embeddings."),
+    ("mask_embed.conv1.", "mask_downscaling.0."),
+    ("mask_embed.layer_norm1.", "mask_downscaling.1."),
+    ("mask_embed.conv2.", "mask_downscaling.3."),
+    ("mask_embed.layer_norm2.", "mask_downscaling.4."),
+    ("mask_embed.conv3.", "mask_downscaling.6."),
+    ("upscale_conv1.", "output_upscaling.0."),
+    ("upscale_layer_norm.", "output_upscaling.1."),
+    ("upscale_conv2.", "output_upscaling.3."),
+    ("layer_norm_final_attn.", "norm_final_attn."),
+    (".layer_norm", ".norm"),
+    (".proj_in.", ".layers.0."),
+    (".proj_out.", ".layers.2."),
+)
+
+
+class SoftMask(nn.Module):
+    """SAM's prompt encoder and mask decoder."""
+
+    def __init__(self, config: Any) -> None:  # noqa: ANN401 - a SamConfig
+        from transformers.models.sam.modeling_sam import SamMaskDecoder, SamPromptEncoder
+
+        super().__init__()
+        self.prompt_encoder = SamPromptEncoder(config)
+        config.mask_decoder_config._attn_implementation = "sdpa"  # which a whole SamModel would say to its decoder
+        self.mask_decoder = SamMaskDecoder(config.mask_decoder_config)
+
+    def forward(self, embedding: Tensor, prompt: Tensor) -> Tensor:
+        """The logits (1, 1, 4 rows, 4 columns) of the soft foreground of one image, within `LOGIT_CLIP`.
+
+        Args:
+            embedding: SAM's embedding of the image, (1, C, rows, columns).
+            prompt: boxes (B, 4) as x0, y0, x1, y1, or points (P, 2) as x, y, in pixels of the input square. No box says
+                that there is no foreground. Where none of the points finds anything, nothing is known: 0 everywhere.
+        """
+        size = (1, 1, SCALE * embedding.shape[-2], SCALE * embedding.shape[-1])
+        boxes = prompt.shape[-1] == 4
+        found = embedding.new_full(size[-2:], -torch.inf)
+        for part in prompt.split(TOGETHER) if len(prompt) else ():
+            masks, quality = self.masks(embedding, part)
+            kept = masks if boxes else masks[worth(masks, quality)]
+            if len(kept):
+                found = torch.maximum(found, kept.amax(dim=0))
+        nothing = -LOGIT_CLIP if boxes else 0.0
+        found = torch.where(torch.isfinite(found), found, nothing)
+        return found.clamp(-LOGIT_CLIP, LOGIT_CLIP).view(size)
+
+    def masks(self, embedding: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor]:
+        """The best mask for each prompt: logits (N, 4 rows, 4 columns), and the IoU (N,) that SAM predicts for it."""
+        prompt = prompt.to(embedding.device, torch.float32)[None]
+        if prompt.shape[-1] == 4:
+            given = {"input_points": None, "input_labels": None, "input_boxes": prompt}
+        else:
+            labels = torch.ones(prompt.shape[:2], device=embedding.device)[..., None]
+            given = {"input_points": prompt[:, :, None], "input_labels": labels, "input_boxes": None}
+        sparse, dense = self.prompt_encoder(**given, input_masks=None)
+        masks, quality = self.mask_decoder(
+            image_embeddings=embedding,
+            image_positional_embeddings=self.positions(embedding),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=True,
+        )
+        best = quality[0].argmax(dim=1)
+        index = torch.arange(len(best), device=best.device)
+        return masks[0, index, best].float(), quality[0, index, best].float()
+
+    def positions(self, embedding: Tensor) -> Tensor:
+        """The positional embedding of every cell, (1, C, rows, columns)."""
+        rows, columns = embedding.shape[-2:]
+        y, x = (
+            (torch.arange(count, device=embedding.device, dtype=embedding.dtype) + 0.5) / count
+            for count in (rows, columns)
+        )
+        centres = torch.stack([x.expand(rows, columns), y[:, None].expand(rows, columns)], dim=-1)
+        return self.prompt_encoder.shared_embedding(centres[None]).permute(0, 3, 1, 2)
+
+
+def worth(masks: Tensor, quality: Tensor) -> Tensor:
+    """Which masks (N, H, W) of points are kept, bool (N,); quality (N,) is the IoU that SAM predicts for each."""
+    inner, outer = ((masks > offset).sum(dim=(1, 2)) for offset in (OFFSET, -OFFSET))
+    stability = inner / outer.clamp(min=1)
+    area = (masks > 0).float().mean(dim=(1, 2))
+    return (quality >= QUALITY) & (stability >= STABILITY) & (area <= LARGEST)
+
+
+class Prompted(nn.Module):
+    """SAM's vision encoder with what answers prompts."""
+
+    def __init__(self, encoder: nn.Module, masks: SoftMask) -> None:
+        super().__init__()
+        self.encoder, self.masks = encoder, masks
+
+
+def original_name(name: str) -> str:
+    """What an original checkpoint calls a tensor of `SoftMask`."""
+    name = re.sub(r"(iou_prediction_head|mlps\.\d+)\.layers\.0\.", r"\1.layers.1.", name)
+    for library, original in _RENAMED:
+        name = name.replace(library, original)
+    return name
+
+
+def load_soft_mask(files: WeightFiles, found: Mapping[str, tuple[int, ...]], vision: Any) -> SoftMask:  # noqa: ANN401
+    """Prompt encoder and mask decoder with their weights in float32; only these tensors are read.
+
+    Args:
+        files: of a whole SAM: a folder of `SamModel`, or an original checkpoint.
+        found: name and shape of every tensor in it.
+        vision: the configuration of its vision encoder.
+
+    Raises:
+        ValueError: the file holds no prompt encoder and mask decoder, or other ones than are described.
+    """
+    if not any(name.startswith(_PARTS[1]) for name in found):
+        raise ValueError(
+            f"{files.model} holds SAM's vision encoder alone, but prompts need its prompt encoder and mask decoder; "
+            "give a whole SAM, weights=facebook/sam-vit-base say, or leave prompts out"
+        )
+    original = original_name(_POSITIONS) in found
+    config = _config_of_original(found, vision) if original else _config(files)
+    with torch.device("meta"):  # nothing is initialised only to be overwritten
+        network = SoftMask(config)
+    names = {name: original_name(name) if original else name for name in network.state_dict()}
+    if names[_POSITIONS] not in found:
+        names[_POSITIONS] = _SHARED
+    places = set(names.values())
+    require_shapes(
+        {name: shape for name, shape in found.items() if name.startswith(_PARTS) or name in places},
+        {names[name]: tuple(value.shape) for name, value in network.state_dict().items()},
+        path=files.model,
+        network="SAM's prompt encoder and mask decoder",
+    )
+    tensors = _tensors(files.model, places)
+    network.load_state_dict({name: tensors[place] for name, place in names.items()}, strict=True, assign=True)
+    return network
+
+
+def _tensors(path: Path, places: set[str]) -> dict[str, Tensor]:
+    prefixes = {place.split(".")[0] + "." for place in places}
+    return {prefix + name: value for prefix in prefixes for name, value in read_tensors(path, prefix=prefix).items()}
+
+
+def _config(files: WeightFiles) -> Any:  # noqa: ANN401
+    from transformers import SamConfig
+
+    assert files.config is not None  # the vision encoder was described by it
+    return SamConfig.from_dict(read_config(files.config))
+
+
+def _config_of_original(found: Mapping[str, tuple[int, ...]], vision: Any) -> Any:  # noqa: ANN401
+    """The configuration that a checkpoint's shapes describe; eight heads and the epsilon are segment_anything's own."""
+    from transformers import SamConfig
+
+    width = vision.output_channels
+    layers = {name.split(".")[3] for name in found if name.startswith("mask_decoder.transformer.layers.")}
+    return SamConfig(
+        vision_config=vision.to_dict() | {"num_pos_feats": found[original_name(_POSITIONS)][-1]},
+        prompt_encoder_config={
+            "hidden_size": width,
+            "image_size": vision.image_size,
+            "patch_size": vision.patch_size,
+            "mask_input_channels": found.get("prompt_encoder.mask_downscaling.3.weight", (16,))[0],
+        },
+        mask_decoder_config={
+            "hidden_size": width,
+            "mlp_dim": found.get("mask_decoder.transformer.layers.0.mlp.lin1.weight", (2048,))[0],
+            "num_hidden_layers": len(layers),
+            "iou_head_hidden_dim": found.get("mask_decoder.iou_prediction_head.layers.0.weight", (256,))[0],
+            "layer_norm_eps": 1e-5,  # torch's own, where transformers has 1e-6
+        },
+    )
