@@ -18,6 +18,7 @@ from distill.files import write_text
 from distill.grammar import dump_recipe
 from distill.job import Job
 from distill.journal import Journal
+from distill.memory_format import memory_format_of
 from distill.prepare import check, create_student, open_caches
 from distill.progress import Progress
 from distill.schedule import Span, spans_of
@@ -55,6 +56,7 @@ class Course:
     state: State
     journal: Journal
     bar: Progress
+    memory_format: torch.memory_format
 
     @property
     def total(self) -> int:
@@ -70,7 +72,7 @@ class Course:
         """What the student reads of a batch: images, or a teacher's maps."""
         if self.dataset.inputs:
             return tuple(batch[target.name] for target in self.dataset.inputs)
-        return batch["image"].contiguous(memory_format=torch.channels_last)
+        return batch["image"].contiguous(memory_format=self.memory_format)
 
 
 def begin(job: Job) -> Course:
@@ -84,7 +86,8 @@ def begin(job: Job) -> Course:
     caches = open_caches(job)
     student = create_student(recipe, caches)
     targets = plan_targets(recipe, caches, student)
-    distiller = Distiller(student, targets).to(accelerator.device).to(memory_format=torch.channels_last)
+    layout = memory_format_of(student, device=accelerator.device, precision=recipe.precision)
+    distiller = Distiller(student, targets).to(accelerator.device).to(memory_format=layout)
     optimiser = torch.optim.AdamW(
         parts_of(distiller), lr=recipe.optimiser.learning_rate, weight_decay=recipe.optimiser.weight_decay
     )
@@ -104,7 +107,7 @@ def begin(job: Job) -> Course:
     spans = spans_of(recipe, labelled=len(job.splits.train), unlabelled=len(job.splits.unlabelled))
     journal = Journal(job.folder / "log.jsonl", step=state.step, writes=lead)
     bar = Progress("train", total=spans[-1].stop, unit="steps", shown=lead, done=state.step)
-    return Course(job, targets, student, average, model, wrapped, dataset, spans, state, journal, bar)
+    return Course(job, targets, student, average, model, wrapped, dataset, spans, state, journal, bar, layout)
 
 
 def parts_of(distiller: Distiller) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from distill.distiller import check_grids
 from distill.extract import samples_of, wanted_records
 from distill.job import Job, open_job
 from distill.looking import Looker, load_teacher
+from distill.memory_format import memory_format_of
 from distill.prepare import check, create_student
 from distill.progress import clock
 from distill.recipe import Recipe
@@ -61,7 +62,9 @@ def estimate_training(job: Job) -> Iterator[str]:
     if recipe.reads_features:
         yield f"task decoder of width {recipe.student.width} on cached features; {steps} steps"
         return
-    student = create_student(recipe).to(accelerator.device).to(memory_format=torch.channels_last).train()
+    student = create_student(recipe).to(accelerator.device).train()
+    layout = memory_format_of(student, device=accelerator.device, precision=recipe.precision)
+    student = student.to(memory_format=layout)
     batch = max(2, recipe.optimiser.batch_size // accelerator.num_processes)
     size = (recipe.image_size, recipe.image_size)
     images = torch.zeros(batch, 3, *size, device=accelerator.device)

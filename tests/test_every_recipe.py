@@ -20,7 +20,6 @@ HIERA = "{width: 16, blocks: [1, 1, 2, 1], everywhere: [3], windows: [8, 4, 4, 2
 SMALL = [
     "data={name: builtin, root: null, train: [], test: [], whole: [], size: [64, 64]}",
     "data.images={train: 8, val: 1, test: 1}",
-    "precision=fp32",  # MicroAUNet in bf16 became nan on some CPUs, in some runs
     "image_size=64",
     "workers=0",
     "augment.views=[identity,hflip]",
