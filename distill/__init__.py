@@ -17,7 +17,8 @@ from distill.grammar import read_recipe
 from distill.predict import predict
 from distill.publish import publish
 from distill.recipe import Recipe
+from distill.report.write import report
 from distill.run import run
 from distill.train import train
 
-__all__ = ["Recipe", "compare", "evaluate", "extract", "predict", "publish", "read_recipe", "run", "train"]
+__all__ = ["Recipe", "compare", "evaluate", "extract", "predict", "publish", "read_recipe", "report", "run", "train"]

@@ -24,6 +24,7 @@ from distill.predictions import Score, write_predictions
 from distill.prepare import build_student, open_caches
 from distill.progress import progress
 from distill.recipe import Recipe
+from distill.scoring.confidence import summarise_confidence
 from distill.scoring.figures import conventions
 from distill.scoring.image import TOLERANCE, score_classes, score_everything
 from distill.scoring.sets import summarise_classes, summarise_empty, summarise_set, summarise_sizes
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
 def evaluate(work: Job | Recipe) -> dict[str, Any]:
     """Scores a job's student on each test data set and returns the run's metrics.
 
-    Writes `datasets`, `student` and `convention` into metrics.json and one line an image into predictions.csv. The
-    images are shared by the processes, and the result is the same for any number of them. Returns at once where
-    both files are there for the same weights.
+    Writes `datasets`, `student`, `teachers` and `convention` into metrics.json and one line an image into
+    predictions.csv. The images are shared by the processes, and the result is the same for any number of them. Returns
+    at once where both files are there for the same weights.
 
     Raises:
         FileNotFoundError: no student has been trained.
@@ -57,6 +58,8 @@ def evaluate(work: Job | Recipe) -> dict[str, Any]:
     metrics = read_metrics(job)
     if job.agree(lambda: metrics.get("evaluated") == of and (job.folder / "predictions.csv").is_file()):
         return metrics
+    from distill.agreement import score_teachers  # which scores by the functions of this module
+
     who = examinee_of(student.eval(), job, caches)
     scores = {
         name: score(
@@ -70,6 +73,7 @@ def evaluate(work: Job | Recipe) -> dict[str, Any]:
         )
         for name, samples in job.splits.test.items()
     }
+    teachers = score_teachers(job, who, scores)
     if accelerator.is_main_process:
         write_predictions(job.folder / "predictions.csv", scores)
         update_metrics(
@@ -79,6 +83,7 @@ def evaluate(work: Job | Recipe) -> dict[str, Any]:
             convention=CONVENTION if recipe.student.classes == 1 else CONVENTION_SEVERAL,
             conventions=conventions(threshold=THRESHOLD, tolerance=TOLERANCE),
             evaluated=of,
+            teachers=teachers,
         )
     accelerator.wait_for_everyone()
     return read_metrics(job)
@@ -220,6 +225,7 @@ def summarise(scores: Sequence[Score], *, resamples: int) -> dict[str, Any]:
             **summarise_set(every, resamples=resamples),
             "by_size": summarise_sizes(every, resamples=resamples),
             "empty_masks": summarise_empty(every, resamples=resamples),
+            "confidence": summarise_confidence(every, resamples=resamples),
         }
     apart = [figures.classes for figures in scores if figures.classes is not None]
     return {

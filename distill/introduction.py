@@ -43,5 +43,7 @@ def conclusion(job: Job, metrics: Mapping[str, Any]) -> Iterator[str]:
     seconds = metrics.get("seconds", {})
     if seconds:
         yield "seconds: " + ", ".join(f"{verb} {value:.0f}" for verb, value in seconds.items())
+    if (job.folder / "report.html").is_file():
+        yield f"the report: {job.folder / 'report.html'}"
     if (job.published / "model.safetensors").is_file():
         yield f"the {job.published.name}: {job.published}"

@@ -12,6 +12,7 @@ from distill.files import write_text
 from distill.scoring.image import ImageScore
 
 COLUMNS = ("dataset", "stem", "key", "dice", "iou")  # of predictions.csv, before any other figure
+SHARE = "share"  # of the image's area that its mask covers; a column where every figure was taken
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,17 @@ def write_predictions(path: Path, scores: Mapping[str, Sequence[Score]]) -> None
     """predictions.csv: one line a test image, with the full precision of its figures."""
     text = io.StringIO()
     rows = [
-        {**{name: getattr(one, name) for name in COLUMNS}, **(one.whole.figures if one.whole else {})}
-        for part in scores.values()
-        for one in part
+        {**{name: getattr(one, name) for name in COLUMNS}, **further(one)} for part in scores.values() for one in part
     ]
     writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def further(score: Score) -> dict[str, float]:
+    """The columns beyond `COLUMNS`: every other figure of an image, and the share of it that its mask covers."""
+    return {**score.whole.figures, SHARE: score.whole.share} if score.whole else {}
 
 
 def read_predictions(path: Path) -> list[Score]:

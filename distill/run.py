@@ -29,6 +29,7 @@ COMMANDS = {  # beside `run` and the verbs, each called with (words, *, dry) and
     "compare": "distill.compare:compare_command",
     "cache": "distill.caches.command:cache_command",
     "doctor": "distill.doctor.command:doctor_command",
+    "report": "distill.report.write:report_command",
     "bench": "distill.bench.command:bench_command",
     "weights": "distill.weights_command:weights_command",
     "predict": "distill.predict_command:predict_command",
@@ -105,6 +106,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     from distill.job import open_job
     from distill.prepare import check
     from distill.publish import publish
+    from distill.report.write import refresh
     from distill.train import train
 
     use_all_cores()
@@ -135,6 +137,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
         if lead:
             metrics = add_cost(job, name, seconds=time.monotonic() - began, result=result)
         job.accelerator.wait_for_everyone()
+    if lead and {"evaluate", "publish"}.intersection(recipe.do):
+        refresh(job)
     if recipe.trackers:
         job.accelerator.end_training()
     for line in conclusion(job, metrics):

@@ -102,11 +102,18 @@ FRAMES = {
         "share of the frames whose mask is empty with at least one predicted pixel at threshold {threshold}",
     ),
 }
+CONFIDENCE = {
+    "expected_calibration_error": Figure(
+        "expected calibration error",
+        "over the pixels of all images together, in 10 bins of equal width: mean distance between the mean probability "
+        "of a pixel's bin and the share of foreground in it; most pixels are easy background, which makes it small",
+    ),
+}
 
 
 def conventions(*, threshold: float, tolerance: float) -> dict[str, str]:
     """Figure -> the sentence that says how it is taken."""
     return {
         name: figure.convention.format(threshold=f"{threshold:g}", tolerance=f"{tolerance:g}")
-        for name, figure in {**FIGURES, **FRAMES}.items()
+        for name, figure in {**FIGURES, **FRAMES, **CONFIDENCE}.items()
     }

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from distill.metrics import IGNORED, THRESHOLD, Flags, dice, iou, precision, sensitivity, specificity
 from distill.scoring import contours, structure, thresholds
+from distill.scoring.confidence import reliability
 
 TOLERANCE = 2.0  # pixels, of surface Dice
 ROUNDING = 1e-4  # how far a resize may carry a probability beyond 0 and 1
@@ -24,6 +25,7 @@ class ImageScore:
     curves: thresholds.Curves
     counts: tuple[int, int, int, int]  # pixels: true positive, false positive, false negative, true negative
     patches: int  # connected patches of prediction on an empty mask, each a false positive; 0 for another mask
+    reliability: thresholds.Values  # (3, bins), see `distill.scoring.confidence`
 
     @property
     def share(self) -> float:
@@ -78,6 +80,7 @@ def score_everything(
         curves=curves,
         counts=_counts(found, truth),
         patches=0 if truth.any() else count_patches(found),
+        reliability=reliability(probability, truth),
     )
 
 

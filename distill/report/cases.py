@@ -1,0 +1,119 @@
+"""The best, the median and the worst test images of every data set, chosen by rank of Dice and by nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distill.data.sample import Sample
+from distill.metrics import IGNORED, labels
+from distill.report import tiles
+from distill.report.material import Material, Row, share_of
+from distill.soft_masks import SoftMasks
+
+SHOWN = 24  # images of all data sets together, at most where there are up to eight data sets
+EACH = 3  # of each kind
+ALARMS = 1  # frames without foreground of a data set in which something was found
+
+Ask = Callable[[Sample], np.ndarray]  # a sample -> the student's probability (K, H, W)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a case: what it shows in a word, its data URI, and what a reader who does not see it is told."""
+
+    title: str
+    uri: str
+    alt: str
+    size: tuple[int, int]  # of the image: height, width
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test image with its rank, its figures and its pictures."""
+
+    kind: str  # best, median, worst, false alarm
+    row: Row
+    rank: int  # among the images with foreground, from 1 on; 0 for a false alarm
+    images: int  # with foreground
+    share: float
+    tiles: tuple[Tile, ...]
+
+
+def cases(material: Material, ask: Ask, masks: Mapping[str, SoftMasks]) -> dict[str, list[Case]]:
+    """Data set -> its cases, best first.
+
+    Args:
+        material: the run.
+        ask: what the student says of a sample.
+        masks: mask teachers, whose soft masks are shown where they are known.
+    """
+    each = max(1, min(EACH, SHOWN // (3 * max(1, len(material.rows)))))
+    found: dict[str, list[Case]] = {}
+    for name, rows in material.rows.items():
+        shares = {row.sample.key: share_of(row) for row in rows}
+        ranked = sorted((row for row in rows if shares[row.sample.key]), key=lambda row: (-row.dice, row.sample.stem))
+        chosen = [(kind, ranked[place], place + 1) for kind, place in places(len(ranked), each)]
+        alarms = [row for row in rows if not shares[row.sample.key] and row.dice < 1]
+        chosen += [("false alarm", row, 0) for row in sorted(alarms, key=lambda row: row.sample.key)[:ALARMS]]
+        found[name] = [
+            Case(kind, row, rank, len(ranked), shares[row.sample.key], pictures(row, ask, masks))
+            for kind, row, rank in chosen
+        ]
+    return found
+
+
+def places(images: int, each: int) -> list[tuple[str, int]]:
+    """Kind and place of the cases among `images` ranked ones, each place once."""
+    middle = max(0, (images - each) // 2)
+    wanted = {
+        "best": range(min(each, images)),
+        "median": range(middle, min(middle + each, images)),
+        "worst": range(max(0, images - each), images),
+    }
+    taken: set[int] = set()
+    chosen: list[tuple[str, int]] = []
+    for kind in ("best", "worst", "median"):
+        mine = [place for place in wanted[kind] if place not in taken]
+        taken.update(mine)
+        chosen += [(kind, place) for place in mine]
+    return sorted(chosen, key=lambda item: item[1])
+
+
+def pictures(row: Row, ask: Ask, masks: Mapping[str, SoftMasks]) -> tuple[Tile, ...]:
+    """The pictures of one image."""
+    sample = row.sample
+    image, truth, probability = sample.read_image(), sample.read_mask(), ask(sample)
+    found = labels(probability)
+    name = f"{sample.dataset} {sample.stem}"
+    foreground = probability[0] if len(probability) == 1 else 1 - probability[0]
+    true, counted = (truth > 0) & (truth != IGNORED), truth != IGNORED
+
+    def tile(title: str, uri: str, alt: str) -> Tile:
+        return Tile(title, uri, alt, (image.shape[0], image.shape[1]))
+
+    wrong = (
+        f"{np.mean((found > 0) & ~true & counted):.1%} of the image too much, {np.mean(true & (found == 0)):.1%} missed"
+    )
+    shown = [
+        tile("contours", tiles.contours_tile(image, true, found > 0), f"{name}: true and predicted contour"),
+        tile("image", tiles.image_tile(image), f"{name}: the image alone"),
+        tile("truth", tiles.mask_tile(truth), f"{name}: the true mask, {np.mean(true):.1%} of the image"),
+        tile("student", tiles.probability_tile(foreground), f"{name}: the student's probability of foreground"),
+    ]
+    if len(probability) > 1:
+        shown[-1] = tile("student", tiles.mask_tile(found), f"{name}: the class that the student finds most probable")
+    for teacher, known in masks.items():
+        if known.knows(sample):
+            said = known.probability(sample)[0]
+            shown.append(
+                tile(f"teacher ({teacher})", tiles.probability_tile(said), f"{name}: the soft mask of {teacher}")
+            )
+    return (*shown, tile("errors", tiles.errors_tile(image, truth, found), f"{name}: {wrong}"))
+
+
+def has_soft_masks(found: Mapping[str, Sequence[Case]]) -> bool:
+    """Whether any case shows what a teacher says."""
+    return any(tile.title.startswith("teacher") for part in found.values() for case in part for tile in case.tiles)

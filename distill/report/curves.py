@@ -1,0 +1,97 @@
+"""Training as charts: validation, every term of the loss, what the projections vary, the learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from distill.report.charts import lines_chart
+from distill.report.material import Material
+from distill.vocabulary import LOSSES
+
+MEANINGS = {
+    "segment": "the student's mask against the truth",
+    "boundary": "the same on the contour against the rest",
+    "imitate_mask": "the student's mask against the teacher's soft mask",
+    "imitate_low": "projected features against the teacher's low band",
+    "imitate_high": "projected features against the teacher's high band",
+    "imitate_all": "projected features against the teacher's, both bands",
+    "imitate_mse": "projected features against the teacher's, mean square error",
+    "relate": "how alike places look to the student, against how alike they look to the teacher",
+}
+
+Points = list[tuple[float, float]]
+
+
+class Panel(NamedTuple):
+    """A chart and the words under it."""
+
+    svg: str
+    caption: str
+
+
+def curves(material: Material) -> list[Panel]:
+    """The panels of a training; none where nothing was logged."""
+    spans = stages_of(material)
+    panels = []
+    if points := list(series_of(material, "validation_dice")):
+        best = max(points, key=lambda point: point[1])
+        told = f"best {best[1]:.3f} at step {best[0]:.0f}"
+        alt = f"Validation Dice from {points[0][1]:.3f} to {points[-1][1]:.3f}, {told}"
+        images = len(material.job.splits.val)
+        svg = lines_chart(f"validation Dice, {told}", {"validation": points}, alt=alt, spans=spans, mark=best)
+        panels.append(Panel(svg, f"mean over {images} validation images; the marked step is the one kept"))
+    for name in ("loss", *LOSSES):
+        if points := list(series_of(material, name)):
+            alt = f"{name} from {points[0][1]:.3g} to {points[-1][1]:.3g} over {len(points)} entries"
+            svg = lines_chart(name, {name: points}, alt=alt, spans=spans)
+            panels.append(Panel(svg, "all terms, weighted" if name == "loss" else describe(material, name)))
+    if spreads := list(ratios_of(material)):
+        ends = ", ".join(f"{name} {points[-1][1]:.2f}" for name, points in spreads)
+        svg = lines_chart("variance of projections", dict(spreads), alt=f"At the end: {ends}", spans=spans)
+        panels.append(Panel(svg, "as a share of the target's; near 0 the student says the same everywhere"))
+    if points := list(series_of(material, "learning_rate")):
+        alt = f"Learning rate, at most {max(value for _, value in points):.2g}"
+        panels.append(Panel(lines_chart("learning rate", {"rate": points}, alt=alt, spans=spans), "of the schedule"))
+    return panels
+
+
+def series_of(material: Material, name: str) -> Iterator[tuple[float, float]]:
+    """(step, value) of one figure of the log."""
+    return ((line["step"], line[name]) for line in material.log if name in line)
+
+
+def stages_of(material: Material) -> list[tuple[str, float, float]]:
+    """Name, first and last step of each stage, as logged."""
+    found: dict[str, tuple[float, float]] = {}
+    before = 0.0
+    for line in material.log:
+        if line["stage"] not in found:
+            found[line["stage"]] = (before, line["step"])
+        found[line["stage"]] = (found[line["stage"]][0], line["step"])
+        before = line["step"]
+    return [(name, start, stop) for name, (start, stop) in found.items()]
+
+
+def ratios_of(material: Material) -> Iterator[tuple[str, Points]]:
+    """Target -> (step, variance of the projection over that of the target)."""
+    lines = [line for line in material.log if "spread" in line]
+    for target in dict.fromkeys(name for line in lines for name in line["spread"]):
+        pairs = [(line["step"], line["spread"][target]) for line in lines if target in line["spread"]]
+        points = [(step, one["variance"] / one["target_variance"]) for step, one in pairs if one["target_variance"]]
+        if points:
+            yield short(target), points
+
+
+def short(target: str) -> str:
+    """`sam/neck/low/16` as `neck low, 1/16`."""
+    _, name, band, stride = target.rsplit("/", 3)
+    return f"{name} {band}, 1/{stride}"
+
+
+def describe(material: Material, term: str) -> str:
+    """What a term asks for, and how much it weighs in each stage."""
+    stages: dict[str, Any] = {name: stage for name, stage in material.job.recipe.stages.items() if stage.runs}
+    weights = {name: stage.losses.get(term, 0) for name, stage in stages.items()}
+    told = ", ".join(f"{weight:g} in {name}" for name, weight in weights.items() if weight)
+    return f"{MEANINGS.get(term, 'a term of the loss')}; weight {told}" if told else MEANINGS.get(term, "")

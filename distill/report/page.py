@@ -1,0 +1,146 @@
+"""The page put together: each section for itself, so that one that cannot be drawn leaves the others standing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any, TypeVar
+
+import cache
+from distill.caches.plot import short
+from distill.caches.report import report as examine_cache
+from distill.card import title_of
+from distill.data.sample import Sample
+from distill.evaluate import Examinee, examinee_of, load_student
+from distill.grammar import dump_recipe
+from distill.job import Job
+from distill.report import facts, plots, tables
+from distill.report.cases import Ask, cases, has_soft_masks
+from distill.report.curves import curves
+from distill.report.latency import Latency, latency
+from distill.report.material import Material
+from distill.report.seen import seen
+from distill.reproduce import command, public_recipe
+from distill.soft_masks import soft_masks_of
+
+Result = TypeVar("Result")
+
+logger = logging.getLogger("bandpass")
+
+
+class Sections:
+    """Makes sections and keeps what could not be made, as sentences for the page and the log."""
+
+    def __init__(self) -> None:
+        self.left_out: list[str] = []
+
+    def make(self, what: str, build: Callable[[], Result]) -> Result | None:
+        """What `build` returns; None, and a sentence, where it fails."""
+        try:
+            return build()
+        except Exception as error:  # whatever a picture fails at, the figures of the page are worth having without it
+            sentence = f"{what} {'are' if what.endswith('s') else 'is'} left out: {str(error) or type(error).__name__}"
+            self.left_out.append(sentence)
+            logger.warning("report: %s", sentence, exc_info=logger.isEnabledFor(logging.DEBUG))
+            return None
+
+
+def render(job: Job) -> str:
+    """The page of an evaluated job as HTML.
+
+    Raises:
+        FileNotFoundError: the job has not been evaluated.
+    """
+    import jinja2
+
+    material, sections = Material(job), Sections()
+    metrics = material.metrics
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=True
+    )
+    folder = files("distill.report")
+    template = environment.from_string(folder.joinpath("page.html.jinja").read_text(encoding="utf-8"))
+    terms, licence = facts.terms(material)
+    content: dict[str, Any] = {
+        "title": title_of(job.recipe),
+        "run": job.folder.name,
+        "metrics": metrics,
+        "warnings": list(facts.warnings(material)),
+        "notes": job.splits.notes,
+        "setting": facts.setting(material),
+        "stages": facts.stages(material),
+        "parts": facts.parts(material),
+        "split": facts.split_words(material),
+        "resamples": metrics.get("evaluated", {}).get("resamples", job.recipe.evaluate.bootstrap),
+        "results": tables.results(metrics),
+        "by_size": tables.by_size(metrics),
+        "size_titles": tables.titles(tables.BY_SIZE),
+        "teachers": tables.teachers(metrics),
+        "side_titles": tables.titles(tables.SIDE_BY_SIDE),
+        "cost": facts.cost(material),
+        "terms": terms,
+        "licence": licence,
+        "versions": facts.versions(),
+        "command": command(job.recipe),
+        "recipe": dump_recipe(public_recipe(job.recipe)),
+        "proof": material.published.get("onnx"),
+        "several": job.recipe.student.classes > 1,
+        "short": short,
+    }
+    content |= drawn(material, sections)
+    style = folder.joinpath("style.css").read_text(encoding="utf-8")
+    return template.render(**content, left_out=sections.left_out, style=style)
+
+
+def drawn(material: Material, sections: Sections) -> dict[str, Any]:
+    """The parts of the page that look at images, caches and the network."""
+    job = material.job
+    sections.left_out += absent(job)
+    caches = sections.make("What the caches hold", lambda: stores_of(job)) or {}
+    masks = sections.make("The soft masks", lambda: soft_masks_of(job)) or {}
+    network = sections.make("The student's pictures", lambda: load_student(job, caches))
+    who = None if network is None else sections.make("The student's answers", lambda: examinee_of(network, job, caches))
+    shown = who and sections.make("The cases", lambda: cases(material, asked(who), masks))
+    return {
+        "size_chart": sections.make("Dice against size", lambda: plots.size_chart(material)),
+        "spread_chart": sections.make("The distribution of Dice", lambda: plots.spread_chart(material)),
+        "calibration_chart": sections.make("Calibration", lambda: plots.calibration_chart(material)),
+        "curves": sections.make("The curves", lambda: curves(material)) or [],
+        "cases": shown or {},
+        "soft_masks": has_soft_masks(shown or {}),
+        "seen": sections.make("The teacher's features", lambda: seen(material, network)) or [],
+        "caches": sections.make("The caches", lambda: [examine_cache(store) for store in caches.values()]) or [],
+        "latency": sections.make("The latency", lambda: measured(material)),
+    }
+
+
+def stores_of(job: Job) -> dict[str, cache.Cache]:
+    """The caches of a job that are there."""
+    return {name: cache.open(path) for name, path in job.caches.items() if cache.exists(path)}
+
+
+def absent(job: Job) -> list[str]:
+    """A sentence for each cache that is not there (any more)."""
+    gone = {name: path for name, path in job.caches.items() if not cache.exists(path)}
+    return [f"What teacher {name} saw is left out: its cache {path.name} is not there" for name, path in gone.items()]
+
+
+def asked(who: Examinee) -> Ask:
+    """Sample -> probability (K, H, W)."""
+
+    def ask(sample: Sample) -> Any:  # noqa: ANN401
+        return who.predictor(who.read(sample))
+
+    return ask
+
+
+def measured(material: Material) -> Latency | None:
+    """The latency of the published ONNX file on the first test image; None where none is published."""
+    import torch
+
+    path = material.job.published / "model.onnx"
+    if not path.is_file():
+        return None
+    first = next(iter(material.job.splits.test.values()))[0]
+    return latency(path, first.read_image(), threads=torch.get_num_threads())

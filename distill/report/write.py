@@ -1,0 +1,103 @@
+"""report.html: written where a run is evaluated or published, and by `distill report` for a run of before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+from distill.digest import digest_of
+from distill.files import write_text
+from distill.grammar import read_recipe
+from distill.job import Job, as_job, open_job
+from distill.recipe import Recipe
+from distill.report.material import Material
+
+USAGE = "distill report run=DIR | recipe=NAME [key=value ...]"
+NAME = "report.html"
+MARK = '<meta name="bandpass-content" content="{}">'  # what a page was made from, near its beginning
+HEAD = 2000  # characters in which it stands
+
+logger = logging.getLogger("bandpass")
+
+
+def report(work: Job | Recipe) -> Path:
+    """Writes an evaluated job's report.html and returns its path.
+
+    Raises:
+        FileNotFoundError: the job has not been evaluated.
+    """
+    from distill.report.page import render
+
+    job = as_job(work)
+    path = job.folder / NAME
+    mark = MARK.format(content_of(job))
+    write_text(path, render(job).replace("</title>", f"</title>\n{mark}", 1))
+    return path
+
+
+def refresh(job: Job) -> None:
+    """Writes report.html unless it is there and of this content; what fails is a sentence, and the run goes on."""
+    try:
+        path = job.folder / NAME
+        if not (path.is_file() and MARK.format(content_of(job)) in path.read_text(encoding="utf-8")[:HEAD]):
+            report(job)
+    except Exception as error:  # nothing that a page fails at is worth a run
+        logger.warning("report.html was not written (%s: %s); distill report run=%s tries again, --debug shows where",
+                       type(error).__name__, error, job.folder)  # fmt: skip
+
+
+def content_of(job: Job) -> str:
+    """A digest of what a page says: figures, training, what was published, and how the page is laid out."""
+    material = Material(job)
+    figures = {name: value for name, value in material.metrics.items() if name != "seconds"}
+    folder = files("distill.report")
+    layout = [folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.html.jinja", "style.css")]
+    return digest_of([figures, material.training, material.published, layout])[:16]
+
+
+def report_command(words: Sequence[str], *, dry: bool) -> int:
+    """Runs `distill report ...`, see `USAGE`.
+
+    Args:
+        words: `run=DIR`, or a recipe's words; further ones say where this machine keeps the data.
+        dry: only says what would be written.
+
+    Returns:
+        the exit status, 0.
+
+    Raises:
+        ValueError: neither a run nor a recipe is given.
+        FileNotFoundError: there is no such run, or it has not been evaluated.
+    """
+    given = [word.partition("=")[2] for word in words if word.startswith("run=")]
+    rest = [word for word in words if not word.startswith("run=")]
+    if given:
+        job = job_of(Path(given[-1]).expanduser(), rest)
+    elif any(word.startswith("recipe=") for word in rest):
+        job = open_job(read_recipe(rest))
+    else:
+        raise ValueError(f"distill report needs run=DIR or recipe=NAME, as in {USAGE}")
+    if dry:
+        logger.info("would write %s", job.folder / NAME)
+        return 0
+    logger.info("written to %s", report(job))
+    return 0
+
+
+def job_of(folder: Path, words: Sequence[str]) -> Job:
+    """The job of a run's folder, wherever that lies now.
+
+    Its caches are looked for beside it, in `home/features`, where it lies in `home/runs`; else where its recipe says.
+
+    Raises:
+        FileNotFoundError: the folder holds no run.
+    """
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(f"expected a run in {folder} (recipe.yaml, metrics.json), found none")
+    home = folder.resolve().parent.parent
+    beside = [f"home={home}"] if (home / "features").is_dir() and folder.resolve().parent.name == "runs" else []
+    return replace(open_job(read_recipe([f"recipe={path}", *beside, *words])), folder=folder)
