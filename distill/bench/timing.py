@@ -54,6 +54,15 @@ def interleaved(
     return {name: Timing(tuple(seconds)) for name, seconds in taken.items()}
 
 
+def settle(result: object = None) -> object:
+    """Waits for the accelerator, if there is one, and hands `result` on: without it only the launch would be timed."""
+    import torch
+
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return result
+
+
 def ratio(timings: Mapping[str, Timing], above: str, below: str) -> float:
     """Median over the rounds of one action's seconds by another's: what both met in a round cancels."""
     pairs = zip(timings[above].seconds, timings[below].seconds, strict=True)

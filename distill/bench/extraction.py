@@ -1,0 +1,93 @@
+"""Extraction against the bare teacher's forward pass over the same decoded images."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.bench.command import Request
+from distill.bench.material import efficientnet, given, images_of, sam_vit_base, write_cache
+from distill.bench.timing import Row, interleaved, ratio, settle
+from distill.extract import ENCODERS, write_run
+from distill.progress import Progress
+
+BATCH = 8
+IMAGES = 64  # through EfficientNet a round
+SAM_ROUNDS = 3  # at most: an image takes a core ten seconds
+
+
+def extract_rows(request: Request) -> Iterator[Row]:
+    """EfficientNet-B0 at strides 8 and 16; the architecture of SAM ViT-B on `sam` images."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        teacher = efficientnet(request, folder)
+        images = images_of(request, IMAGES)
+        yield from rows_of("EfficientNet-B0", teacher, images, folder=folder / "small", size=BATCH,
+                           at_least=0.85, rounds=request.rounds)  # fmt: skip
+        if count := int(request.options.get("sam", "2")):
+            rounds = min(SAM_ROUNDS, request.rounds)
+            yield from rows_of("SAM ViT-B, random weights", sam_vit_base(folder), images_of(request, count),
+                               folder=folder / "large", size=1, at_least=0.95, rounds=rounds)  # fmt: skip
+
+
+def rows_of(
+    name: str,
+    teacher: Any,  # noqa: ANN401
+    images: Sequence[np.ndarray],
+    *,
+    folder: Path,
+    size: int,
+    at_least: float,
+    rounds: int,
+) -> Iterator[Row]:
+    """Images a second of an extraction (preparing, forward pass, coding, fidelity, shard) over those of the network.
+
+    Args:
+        name: of the teacher, for the table.
+        teacher: on the device where it is to run.
+        images: uint8 (H, W, 3), decoded.
+        folder: for the cache.
+        size: images a forward pass.
+        at_least: the share of the bare rate that is wanted.
+        rounds: of both sides.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    teacher = teacher.to(device)
+    samples = {sample.key: sample for sample in given(images)}
+    pixels = batches_of(teacher, images, size=size)
+    seen = [teacher.forward(part, torch.ones(len(part), 2)) for part in pixels]  # fitted on what is extracted
+    maps = {entry: torch.cat([part[entry.name].cpu() for part in seen]) for entry in teacher.spec}
+    if len(images) < 4:  # the statistics need more than one or two
+        maps = {entry: torch.cat([part, part.flip(-1)]) for entry, part in maps.items()}
+    keys = [*samples, *(f"{number:064x}" for number in range(len(next(iter(maps.values()))) - len(samples)))]
+    store = write_cache(folder, maps, keys=keys, identity=teacher.identity, batch_size=size)
+    run = sorted((key, "identity") for key in samples)
+
+    def extract() -> None:
+        bar = Progress(name, total=len(run), unit="images", shown=False)
+        with ThreadPoolExecutor(ENCODERS) as encoders:
+            write_run(store, run, samples, teacher, encoders, bar)
+
+    actions: dict[str, Callable[[], object]] = {
+        "extract": extract,
+        "bare": lambda: settle([teacher.embed(part) for part in pixels]),
+    }
+    taken = interleaved(actions, rounds=rounds, warm=1, what=f"extract {name}")
+    rates = {action: len(run) / timing.median for action, timing in taken.items()}
+    yield Row(f"extraction over the bare forward pass, {name}", ratio(taken, "bare", "extract"), "x",
+              at_least=at_least,
+              note=f"{len(run)} images, {size} a pass, {device}: {rates['extract']:.3g} against {rates['bare']:.3g} "
+              "images/s (channels last, prepared)")  # fmt: skip
+
+
+def batches_of(teacher: Any, images: Sequence[np.ndarray], *, size: int) -> list[Tensor]:  # noqa: ANN401
+    """The images as the network takes them, (size, 3, S, S) each, channels last where it computes."""
+    pixels = torch.stack([teacher.prepare(image).pixels for image in images])
+    return [part.to(teacher.device, memory_format=torch.channels_last) for part in pixels.split(size)]
