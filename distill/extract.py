@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 import cache
-from cache.spec import flip
+from distill.calibrate import create_cache, is_founded
 from distill.data.sample import Sample
 from distill.distiller import MASK, check_grids, check_mask
-from distill.job import Job, as_job, calibration_keys
-from distill.masks import FIDELITY, TaskTeacher, code_masks, create_masks
+from distill.encoding import ENCODERS, Record, write_run
+from distill.job import Job, as_job
+from distill.masks import TaskTeacher, code_masks, create_masks
 from distill.progress import Progress, clock
 from distill.recipe import Recipe, TeacherRecipe
 
 GALLERY = 8  # validation images whose plain view is kept too: they are shown, never learned from
-DECODERS = 2  # threads that read and preprocess images while the teacher looks at the last batch
-ENCODERS = 1  # threads that encode what the teacher said of the last batch
 
 logger = logging.getLogger("bandpass")
-Record = tuple[str, str]  # key of an image, view
-Coded = tuple[tuple[str, str, dict[str, dict[str, bytes]]], dict[str, float]]  # a coded record, fidelity of each map
 
 
 def gallery(job: Job) -> tuple[Sample, ...]:
@@ -67,49 +61,6 @@ def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
     )
 
 
-def batches_of(
-    records: Sequence[Record],
-    samples: dict[str, Sample],
-    teacher: Any,  # noqa: ANN401
-    *,
-    size: int,
-) -> Iterator[tuple[list[Record], Tensor, Tensor]]:
-    """Preprocessed batches (records, pixels, valid), read by threads one batch ahead."""
-
-    def prepare(record: Record) -> Any:  # noqa: ANN401
-        key, view = record
-        return teacher.prepare(np.ascontiguousarray(flip(samples[key].read_image(), view, axes=(0, 1))))
-
-    parts = [list(records[first : first + size]) for first in range(0, len(records), size)]
-    with ThreadPoolExecutor(DECODERS) as pool:
-        ahead = [pool.submit(prepare, record) for record in parts[0]] if parts else []
-        for number, part in enumerate(parts):
-            ready = [future.result() for future in ahead]
-            following = parts[number + 1] if number + 1 < len(parts) else []
-            ahead = [pool.submit(prepare, record) for record in following]
-            pixels = torch.stack([one.pixels for one in ready])
-            yield part, pixels, torch.tensor([one.valid for one in ready])
-
-
-def calibrate(job: Job, teacher: Any, recipe: TeacherRecipe) -> dict[str, cache.Codec]:  # noqa: ANN401
-    """A codec for each map, fitted on calibration images of the training part in their plain view."""
-    keys = calibration_keys(job.splits, job.recipe.cache.calibration)
-    samples = {sample.key: sample for sample in (*job.splits.train, *job.splits.unlabelled)}
-    features: dict[str, list[Tensor]] = {name: [] for name in teacher.spec.names}
-    with Progress("calibrate", total=len(keys), unit="images") as bar:
-        for part, pixels, valid in batches_of(
-            [(key, "identity") for key in keys], samples, teacher, size=recipe.batch_size
-        ):
-            for name, maps in teacher.forward(pixels, valid).items():
-                features[name].append(maps.half().cpu())
-            bar.update(len(part))
-    asked = job.recipe.cache.fidelity
-    return {
-        name: cache.fit(maps, fidelity=max(FIDELITY, asked) if name == MASK else asked)
-        for name, maps in features.items()
-    }
-
-
 def extract(work: Job | Recipe) -> dict[str, int]:
     """Fills the cache of every teacher that the recipe consults; returns the forward passes (images) each one ran.
 
@@ -133,15 +84,14 @@ def extract_teacher(job: Job, name: str, recipe: TeacherRecipe) -> int:
     """
     folder, lead = job.caches[name], job.accelerator.is_main_process
     wanted = wanted_records(job, name)
-    if job.agree(lambda: is_complete(folder, wanted)):
+    if job.agree(lambda: is_whole(folder, wanted)):
         logger.info("%s: all %d records are in %s; the teacher is not needed", name, len(wanted), folder)
         return 0
     with cache.lock(folder) if lead else nullcontext():
-        if job.agree(lambda: is_complete(folder, wanted)):  # by the extraction that this one waited for
+        if job.agree(lambda: is_whole(folder, wanted)):  # by the extraction that this one waited for
             return 0
         if lead and cache.exists(folder):
-            for problem in cache.repair(folder):
-                logger.info("removed %s (%s); its images are extracted again", problem.file, problem.reason)
+            cache.repair(folder)
         began = time.monotonic()
         seen = extract_masks(job, name, wanted) if recipe.adapter == "task" else extract_images(job, name, wanted)
         job.accelerator.wait_for_everyone()
@@ -165,7 +115,7 @@ def extract_images(job: Job, name: str, wanted: Sequence[Record]) -> int:
     check_grids(job.recipe, teacher.spec, teacher=name)
     check_mask(job.recipe, teacher.spec.names, teacher=name)
     calibrated = 0
-    if lead and not cache.exists(folder):
+    if lead and not is_founded(folder):
         calibrated = create_cache(job, name, teacher)
     job.accelerator.wait_for_everyone()
     return sum(len(run) for run in fill(job, name, teacher, wanted)) + calibrated
@@ -177,7 +127,7 @@ def extract_masks(job: Job, name: str, wanted: Sequence[Record]) -> int:
     source = job.caches[str(recipe.of)]
     teacher = TaskTeacher(Path(str(recipe.weights)).expanduser(), cache.open(source))
     folder = job.caches[name]
-    if accelerator.is_main_process and not cache.exists(folder):
+    if accelerator.is_main_process and not is_founded(folder):
         create_masks(folder, teacher, fidelity=job.recipe.cache.fidelity, batch_size=recipe.batch_size)
     accelerator.wait_for_everyone()
     store = cache.open(folder)
@@ -199,36 +149,28 @@ def extract_masks(job: Job, name: str, wanted: Sequence[Record]) -> int:
 
 def is_complete(folder: Path, wanted: Sequence[Record]) -> bool:
     """Whether a folder holds a cache with all `wanted` records."""
-    return cache.exists(folder) and not cache.plan(folder, wanted)
+    return is_founded(folder) and not cache.plan(folder, wanted)
 
 
-def create_cache(job: Job, name: str, teacher: Any) -> int:  # noqa: ANN401
-    """Fits the codecs and writes the manifest; returns how many images the teacher saw for it."""
-    recipe = job.recipe.teachers[name]
-    keys = calibration_keys(job.splits, job.recipe.cache.calibration)
-    cache.create(
-        job.caches[name],
-        spec=teacher.spec,
-        codecs=calibrate(job, teacher, recipe),
-        identity=teacher.identity,
-        licence=recipe.licence or teacher.licence,
-        fidelity=job.recipe.cache.fidelity,
-        batch_size=recipe.batch_size,
-        views=tuple(recipe.views),
-        calibration=keys,
-    )
-    return len(keys)
+def is_whole(folder: Path, wanted: Sequence[Record]) -> bool:
+    """Whether it holds them, and every byte of it is as it was written: a second or two a GB."""
+    return is_complete(folder, wanted) and not cache.verify(folder)
 
 
 def fill(job: Job, name: str, teacher: Any, wanted: Sequence[Record]) -> list[tuple[Record, ...]]:  # noqa: ANN401
-    """Writes this process's share of the missing runs; returns all of them."""
+    """Writes this process's share of the missing runs; returns all of them.
+
+    The calibration images have runs of their own: as a rule `create_cache` has written them, from the maps that the
+    codecs were fitted on; if it was killed before it could, they are looked at again, and the bytes are the same.
+    """
     accelerator = job.accelerator
     splits = job.splits
     images = (*splits.train, *splits.unlabelled, *splits.val, *(s for part in splits.test.values() for s in part))
     samples = {sample.key: sample for sample in images}
     store = cache.open(job.caches[name])
     store.check_identity(teacher.identity)
-    runs = cache.plan(store, wanted)
+    fitted = {(key, "identity") for key in store.calibration}
+    runs = [*cache.plan(store, fitted.intersection(wanted)), *cache.plan(store, set(wanted) - fitted)]
     accelerator.wait_for_everyone()
     own = runs[accelerator.process_index :: accelerator.num_processes]
     total = sum(len(run) for run in own)
@@ -237,41 +179,5 @@ def fill(job: Job, name: str, teacher: Any, wanted: Sequence[Record]) -> list[tu
         ThreadPoolExecutor(ENCODERS) as encoders,
     ):
         for run in own:
-            write_run(store, run, samples, teacher, encoders, bar)
+            write_run(store, run, samples, teacher, encoders, bar, rounded=run[0] in fitted)
     return runs
-
-
-def write_run(
-    store: cache.Cache,
-    run: Sequence[Record],
-    samples: dict[str, Sample],
-    teacher: Any,  # noqa: ANN401
-    encoders: ThreadPoolExecutor,
-    bar: Progress,
-) -> None:
-    """Sends one run of records through the teacher and writes their shard; encoding overlaps the next batch."""
-    pending: deque[Future[list[Coded]]] = deque()
-    coded: list[Coded] = []
-    for part, pixels, valid in batches_of(run, samples, teacher, size=store.batch_size):
-        maps = {name: features.cpu() for name, features in teacher.forward(pixels, valid).items()}
-        pending.append(encoders.submit(encode, store, part, maps))
-        if len(pending) > ENCODERS:
-            coded += pending.popleft().result()
-        bar.update(len(part))
-    for future in pending:
-        coded += future.result()
-    fidelity = {name: float(np.mean([reached[name] for *_, reached in coded])) for name in store.codecs}
-    cache.write_shard(store, [code for code, _ in coded], fidelity=fidelity)
-
-
-def encode(store: cache.Cache, part: Sequence[Record], maps: dict[str, Tensor]) -> list[Coded]:
-    """Codes a batch of maps (N, C, h, w) and measures the fidelity that each record reached."""
-    coded = []
-    for index, (key, view) in enumerate(part):
-        codes = {name: store.codecs[name].encode(features[index]) for name, features in maps.items()}
-        reached = {
-            name: store.codecs[name].fidelity(features[index : index + 1], [codes[name]])
-            for name, features in maps.items()
-        }
-        coded.append(((key, view, codes), reached))
-    return coded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,9 @@ def decode_rows(request: Request) -> Iterator[Row]:
             mapped = write_mapped(folder, maps)
             for grid in GRIDS:
                 actions: dict[str, Callable[[], object]] = {
-                    "code": lambda store=store, entry=entry, grid=grid: decode(store, entry, keys, boxes, grid=grid),
-                    "pickle": lambda pickled=pickled: load_pickles(pickled),
-                    "mapped": lambda mapped=mapped, grid=grid: crop_mapped(mapped, boxes, grid=grid),
+                    "code": partial(decode, store, entry, keys, boxes, grid=grid),
+                    "pickle": partial(load_pickles, pickled),
+                    "mapped": partial(crop_mapped, mapped, boxes, grid=grid),
                 }
                 yield from compare(request, actions, store, entry, grid)
 

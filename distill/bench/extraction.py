@@ -15,7 +15,7 @@ from torch import Tensor
 from distill.bench.command import Request
 from distill.bench.material import efficientnet, given, images_of, sam_vit_base, write_cache
 from distill.bench.timing import Row, interleaved, ratio, settle
-from distill.extract import ENCODERS, write_run
+from distill.encoding import ENCODERS, write_run
 from distill.progress import Progress
 
 BATCH = 8
@@ -64,9 +64,9 @@ def rows_of(
     pixels = batches_of(teacher, images, size=size)
     seen = [teacher.forward(part, torch.ones(len(part), 2)) for part in pixels]  # fitted on what is extracted
     maps = {entry: torch.cat([part[entry.name].cpu() for part in seen]) for entry in teacher.spec}
-    if len(images) < 4:  # the statistics need more than one or two
-        maps = {entry: torch.cat([part, part.flip(-1)]) for entry, part in maps.items()}
-    keys = [*samples, *(f"{number:064x}" for number in range(len(next(iter(maps.values()))) - len(samples)))]
+    copies = max(1, -(-4 // len(images)))  # a code is fitted on four maps or more
+    maps = {entry: torch.cat([part] * copies) for entry, part in maps.items()}
+    keys = [*samples, *(f"{number:064x}" for number in range((copies - 1) * len(samples)))]
     store = write_cache(folder, maps, keys=keys, identity=teacher.identity, batch_size=size)
     run = sorted((key, "identity") for key in samples)
 

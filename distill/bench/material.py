@@ -90,7 +90,7 @@ def sam_vit_base(folder: Path, **sizes: int) -> Any:  # noqa: ANN401
     import teachers
 
     torch.manual_seed(0)
-    SamVisionModel(SamVisionConfig(initializer_range=0.02, **sizes)).save_pretrained(folder / "sam")
+    SamVisionModel(SamVisionConfig.from_dict({"initializer_range": 0.02, **sizes})).save_pretrained(folder / "sam")
     return teachers.load("sam", weights=folder / "sam")
 
 

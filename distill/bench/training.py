@@ -1,4 +1,4 @@
-"""`distill bench what=train`: a training step with cached targets against the same step without, and with a live teacher."""
+"""`distill bench what=train`: a training step with cached targets against one without, and against a live teacher."""
 
 from __future__ import annotations
 
@@ -77,10 +77,9 @@ def case_rows(request: Request, case: Case) -> Iterator[Row]:
         steps = {name: stepper(course_of(request, case, Path(folder), taught=name == "taught"), request)
                  for name in ("alone", "taught")}  # fmt: skip
         taken = interleaved(steps, rounds=request.rounds, what=f"train {case.student}")
-    milliseconds = {name: 1e3 * timing.median for name, timing in taken.items()}
+    spent = {name: 1e3 * timing.median for name, timing in taken.items()}
     yield Row(f"step with cached targets, {case.title}", ratio(taken, "taught", "alone"), "x", at_most=case.at_most,
-              note=f"{conditions(request, case)}: {milliseconds['taught']:,.0f} against {milliseconds['alone']:,.0f} ms",
-              )  # fmt: skip
+              note=f"{conditions(request, case)}: {spent['taught']:,.0f} against {spent['alone']:,.0f} ms")  # fmt: skip
 
 
 def live_rows(request: Request, case: Case) -> Iterator[Row]:

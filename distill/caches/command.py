@@ -181,10 +181,7 @@ def verify(request: Request) -> int:
     if not problems:
         sys.stdout.write(f"{folder}: every byte is as it was written\n")
         return 0
-    if all(problem.removable for problem in problems):
-        remedy = "do=extract with the recipe that made it removes what is damaged and extracts what is missing"
-    else:
-        remedy = "manifest or statistics cannot be made again: restore them from a copy, or extract into another folder"
+    remedy = "do=extract with the recipe that made it puts it right: it extracts again what was damaged or is missing"
     logger.error("%s: %s; %s", folder, several(len(problems), "problem"), remedy)
     return 1
 
