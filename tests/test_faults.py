@@ -251,8 +251,8 @@ def test_a_hundred_kills_of_an_extraction_of_ten_seconds(teacher, tmp_path, caps
     shards, unfinished = zip(*left, strict=True)
     with capsys.disabled():
         sys.stdout.write(
-            f"\n{len(left)} extractions of {seconds:.1f} s killed at random instants, with {min(shards)} to {max(shards)} "
-            f"shards and {sum(unfinished)} unfinished files left; every continuation ended bit-identical\n"
+            f"\n{len(left)} extractions of {seconds:.1f} s killed at random instants, with {min(shards)} to "
+            f"{max(shards)} shards and {sum(unfinished)} unfinished files left; every continuation is bit-identical\n"
         )
     assert max(shards) > min(shards)
 
