@@ -120,6 +120,18 @@ class Codec:
             coded_energy += float((band.deviations.astype(np.float64) ** 2).sum()) * self.step**2
         return coded_error + float(self.variances.double().sum()) - coded_energy
 
+    def deviation(self, shares: Tensor) -> float:
+        """As `band_deviation`, of what is left where each coded coefficient [u, v] keeps a share (h, w) of its energy.
+
+        Coefficients are taken to be uncorrelated.
+        """
+        energy = 0.0
+        for band in self.bands.values():
+            _, u, v = np.unravel_index(band.places, (self.components, *band.extent))
+            squares = (band.deviations.astype(np.float64) * self.step) ** 2
+            energy += float((squares * shares.numpy()[u, v]).sum())
+        return float(np.sqrt(energy / self.variances.numel()))
+
     def energies(self) -> dict[str, float]:
         """The expected squares, summed over all coefficients, of each band's coded ones, and of all that are not coded.
 

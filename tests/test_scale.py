@@ -118,7 +118,7 @@ def test_a_million_records_open_in_less_than_a_second(tmp_path, capsys):
     with capsys.disabled():
         sys.stdout.write(
             f"\n{len(keys):,} records in {len(store.shards):,} shards open in {min(seconds):.2f} to "
-            f"{max(seconds):.2f} s and take {kept:.0f} bytes a record; reading one by its key takes {1e3 * each:.2f} ms\n"
+            f"{max(seconds):.2f} s and take {kept:.0f} bytes each; reading one by its key takes {1e3 * each:.2f} ms\n"
         )
     assert min(seconds) < 1
     assert kept < 100

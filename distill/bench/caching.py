@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from distill.bench.command import Request
 from distill.bench.decoding import decode_rows
 from distill.bench.extraction import extract_rows
 from distill.bench.sizes import size_rows
-from distill.bench.timing import Row
+from distill.bench.timing import Row, told
 
 KEYS = {
     "images": "folder of pictures; generated frames otherwise",
@@ -17,4 +19,4 @@ KEYS = {
 
 def measure(request: Request) -> list[Row]:
     """Sizes, decoding, extraction."""
-    return [*size_rows(request), *decode_rows(request), *extract_rows(request)]
+    return told(chain(size_rows(request), decode_rows(request), extract_rows(request)))

@@ -64,9 +64,9 @@ def rows_of(
     pixels = batches_of(teacher, images, size=size)
     seen = [teacher.forward(part, torch.ones(len(part), 2)) for part in pixels]  # fitted on what is extracted
     maps = {entry: torch.cat([part[entry.name].cpu() for part in seen]) for entry in teacher.spec}
-    copies = max(1, -(-4 // len(images)))  # a code is fitted on four maps or more
-    maps = {entry: torch.cat([part] * copies) for entry, part in maps.items()}
-    keys = [*samples, *(f"{number:064x}" for number in range((copies - 1) * len(samples)))]
+    copies = 4 if len(images) < 2 * BATCH else 1  # of a few, every fourth would be one of them, and hardly the average
+    maps = {entry: part.repeat_interleave(copies, 0) for entry, part in maps.items()}
+    keys = [f"{number:064x}" for number in range(copies * len(samples))]
     store = write_cache(folder, maps, keys=keys, identity=teacher.identity, batch_size=size)
     run = sorted((key, "identity") for key in samples)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from distill.progress import Progress
+
+logger = logging.getLogger("bandpass")
 
 
 @dataclass(frozen=True)
@@ -103,3 +106,12 @@ class Row:
             return None
         low = self.at_least is None or self.value >= self.at_least
         return low and (self.at_most is None or self.value <= self.at_most)
+
+
+def told(rows: Iterable[Row]) -> list[Row]:
+    """The rows, each of them said as soon as it is measured: a benchmark may take an hour."""
+    kept = []
+    for row in rows:
+        logger.info("%s: %.4g %s%s", row.figure, row.value, row.unit, f" (wanted {row.wanted})" if row.wanted else "")
+        kept.append(row)
+    return kept

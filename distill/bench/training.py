@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from cache.series import dct, series
 from cache.spec import MapSpec
 from distill.bench.command import Request
 from distill.bench.material import LARGE, SMALL, drawn_maps, given, images_of, sam_vit_base, write_cache
-from distill.bench.timing import Row, interleaved, ratio, settle
+from distill.bench.timing import Row, interleaved, ratio, settle, told
 from distill.course import Course, begin
 from distill.data.loader import loader
 from distill.data.sample import Splits
@@ -65,9 +65,9 @@ CASES = (
 
 def measure(request: Request) -> list[Row]:
     """Every case, then the live teacher."""
-    rows = [row for case in CASES for row in case_rows(request, case)]
     images = int(request.options.get("live", "1"))
-    return [*rows, *(live_rows(request, replace(CASES[1], batch=images)) if images else [])]
+    live = live_rows(request, replace(CASES[1], batch=images)) if images else ()
+    return told(chain(*(case_rows(request, case) for case in CASES), live))
 
 
 def case_rows(request: Request, case: Case) -> Iterator[Row]:
