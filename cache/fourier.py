@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from cache.codec import Codec
 from cache.series import Grid, cutoff, series
 
 
@@ -48,6 +50,18 @@ def fourier_shares(grid: Grid, band: str) -> Tensor:
         waves[:, u] = torch.eye(columns)
         shares[u] = fourier_band(series(waves, grid), band).square().sum((1, 2))
     return shares
+
+
+def fourier_deviation(codec: Codec, band: str) -> float:
+    """The expected root mean square over components and cells of a band of decoded maps, as `Codec.band_deviation`.
+
+    Coefficients are taken to be uncorrelated.
+    """
+    shares, energy = fourier_shares(codec.grid, band).numpy(), 0.0
+    for part in codec.bands.values():
+        _, u, v = np.unravel_index(part.places, (codec.components, *part.extent))
+        energy += float(((part.deviations.astype(np.float64) * codec.step) ** 2 * shares[u, v]).sum())
+    return float(np.sqrt(energy / codec.variances.numel()))
 
 
 @lru_cache(maxsize=16)

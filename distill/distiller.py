@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cache import Cache, Codec, FeatureSpec, MapSpec
-from cache.fourier import fourier_shares
+from cache.fourier import fourier_deviation
 from cache.series import cutoff
 from distill.recipe import Recipe
 from distill.vocabulary import BAND_OF, FEATURE_LOSSES, MASK_LOSSES, MASK_TEACHERS
@@ -138,7 +138,7 @@ def deviation_of(codec: Codec, band: str, *, split: str) -> float:
     """The expected root mean square of a band of a map, or of both, over components and cells in the coded space."""
     if band == "all":
         return math.hypot(*codec.band_deviation.values())
-    return codec.band_deviation[band] if split == "cosine" else codec.deviation(fourier_shares(codec.grid, band))
+    return codec.band_deviation[band] if split == "cosine" else fourier_deviation(codec, band)
 
 
 def plan_inputs(recipe: Recipe, caches: Mapping[str, Cache]) -> tuple[Target, ...]:

@@ -85,10 +85,7 @@ def encode(store: cache.Cache, part: Sequence[Record], maps: dict[str, Tensor]) 
     """Codes a batch of maps (N, C, h, w) and measures the fidelity that each record reached."""
     coded = []
     for index, (key, view) in enumerate(part):
-        codes = {name: store.codecs[name].encode(features[index]) for name, features in maps.items()}
-        reached = {
-            name: store.codecs[name].fidelity(features[index : index + 1], [codes[name]])
-            for name, features in maps.items()
-        }
-        coded.append(((key, view, codes), reached))
+        judged = {name: store.codecs[name].encode_judged(features[index]) for name, features in maps.items()}
+        codes = {name: code for name, (code, _) in judged.items()}
+        coded.append(((key, view, codes), {name: reached for name, (_, reached) in judged.items()}))
     return coded
