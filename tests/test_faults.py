@@ -214,6 +214,13 @@ def killed_after(seconds, job):
     return False
 
 
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Shards of 32 records, so that a short extraction writes many."""
+    monkeypatch.setattr("cache.store.SIZE", 32)
+    monkeypatch.setattr(calibrate, "SIZE", 32)
+
+
 def kill_at_random(folder, kills, *, images, seed):
     """Kills extractions, each at a random instant, and continues each to its end: all must be as one undisturbed.
 
@@ -238,14 +245,14 @@ def kill_at_random(folder, kills, *, images, seed):
     return None
 
 
-def test_extractions_killed_at_random_instants_end_bit_identical(teacher, tmp_path):
-    _, left = kill_at_random(tmp_path, 3, images=150, seed=0)
+def test_extractions_killed_at_random_instants_end_bit_identical(teacher, small_shards, tmp_path):
+    _, left = kill_at_random(tmp_path, 3, images=60, seed=0)
     assert len(left) == 3
 
 
 @pytest.mark.study
 @pytest.mark.timeout(7200)
-def test_a_hundred_kills_of_an_extraction_of_ten_seconds(teacher, tmp_path, capsys):
+def test_a_hundred_kills_of_an_extraction_of_ten_seconds(teacher, small_shards, tmp_path, capsys):
     images = int(os.environ.get("KILLED_IMAGES", "2000"))  # how many take ten seconds depends on the machine
     seconds, left = kill_at_random(tmp_path, 100, images=images, seed=1)
     shards, unfinished = zip(*left, strict=True)
