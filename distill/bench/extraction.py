@@ -14,7 +14,7 @@ from torch import Tensor
 
 from distill.bench.command import Request
 from distill.bench.material import efficientnet, given, images_of, sam_vit_base, write_cache
-from distill.bench.timing import Row, interleaved, ratio, settle
+from distill.bench.timing import Row, interleaved, ratio, settle, work_ratio
 from distill.encoding import ENCODERS, write_run
 from distill.progress import Progress
 
@@ -80,11 +80,12 @@ def rows_of(
         "bare": lambda: settle([teacher.embed(part) for part in pixels]),
     }
     taken = interleaved(actions, rounds=rounds, warm=1, what=f"extract {name}")
+    work = f"{work_ratio(taken, 'bare', 'extract'):.3f} x in processor time"
     rates = {action: len(run) / timing.median for action, timing in taken.items()}
     yield Row(f"extraction over the bare forward pass, {name}", ratio(taken, "bare", "extract"), "x",
               at_least=at_least,
               note=f"{len(run)} images, {size} a pass, {device}: {rates['extract']:.3g} against {rates['bare']:.3g} "
-              "images/s (channels last, prepared)")  # fmt: skip
+              f"images/s (channels last, prepared), {work}")  # fmt: skip
 
 
 def batches_of(teacher: Any, images: Sequence[np.ndarray], *, size: int) -> list[Tensor]:  # noqa: ANN401

@@ -17,7 +17,7 @@ from cache.series import dct, series
 from cache.spec import MapSpec
 from distill.bench.command import Request
 from distill.bench.material import LARGE, SMALL, drawn_maps, given, images_of, sam_vit_base, write_cache
-from distill.bench.timing import Row, interleaved, ratio, settle, told
+from distill.bench.timing import Row, interleaved, ratio, settle, told, work_ratio
 from distill.course import Course, begin
 from distill.data.loader import loader
 from distill.data.sample import Splits
@@ -79,7 +79,8 @@ def case_rows(request: Request, case: Case) -> Iterator[Row]:
         taken = interleaved(steps, rounds=request.rounds, what=f"train {case.student}")
     spent = {name: 1e3 * timing.median for name, timing in taken.items()}
     yield Row(f"step with cached targets, {case.title}", ratio(taken, "taught", "alone"), "x", at_most=case.at_most,
-              note=f"{conditions(request, case)}: {spent['taught']:,.0f} against {spent['alone']:,.0f} ms")  # fmt: skip
+              note=f"{conditions(request, case)}: {spent['taught']:,.0f} against {spent['alone']:,.0f} ms, "
+              f"{work_ratio(taken, 'taught', 'alone'):.3f} x in processor time")  # fmt: skip
 
 
 def live_rows(request: Request, case: Case) -> Iterator[Row]:
