@@ -150,8 +150,11 @@ def describe_split(data: DataRecipe) -> str:
     """How training, validation and test parts came about, in a sentence."""
     if data.name == "builtin":
         return f"The parts were generated apart from one another (data.seed={data.seed})."
-    if data.split:
-        whole = f"; {', '.join(data.whole)} as a whole" if data.whole else ""
+    whole = f"; {', '.join(data.whole)} as a whole" if data.whole else ""
+    if data.name == "pranet":
+        test = f"Training and test images are those of PraNet's folders{whole}."
+        share = f"{data.validation:.0%} of the training part"
+    elif data.split:
         test = (
             f"Tested is what the split {public_name(data.split)} says, a data set that it does not mention as a whole"
             f"{whole}."

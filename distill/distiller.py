@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -31,6 +31,10 @@ class Target:
     channels: int
     deviation: float  # rms of the band in the cache's coded space
     split: str = "cosine"  # or fourier: what parts low from high
+
+    def at(self, side: int) -> Target:
+        """The same target for images of another side: on the grid that the student's level then has."""
+        return replace(self, grid=(side // self.stride,) * 2)
 
     @property
     def name(self) -> str:
@@ -59,7 +63,7 @@ def check_grids(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:
     A grid that holds less than an octave above the low band would mostly imitate what is not there.
     """
     for stride in recipe.imitate.high if "high" in bands_of(recipe) else ():
-        cells = recipe.image_size // stride
+        cells = min(recipe.sides) // stride
         chosen = nearest_map(spec, (cells, cells))
         begins = cutoff(chosen.grid)
         if cells < 2 * begins:
@@ -75,7 +79,8 @@ def check_mask(recipe: Recipe, maps: Collection[str], *, teacher: str) -> None:
     if MASK_LOSSES.keys() & recipe.terms and recipe.teachers[teacher].adapter in MASK_TEACHERS and MASK not in maps:
         raise ValueError(
             f"stages weigh imitate_mask, but teacher {teacher!r} has no soft mask of one class, only "
-            f"{', '.join(maps)}; set stages.NAME.losses.imitate_mask=0"
+            f"{', '.join(maps)}; name its classes with teachers.{teacher}.classes (oneformer, mask2former), or set "
+            "stages.NAME.losses.imitate_mask=0"
         )
 
 

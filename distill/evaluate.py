@@ -25,8 +25,8 @@ from distill.prepare import build_student, open_caches
 from distill.progress import progress
 from distill.recipe import Recipe
 from distill.scoring.figures import conventions
-from distill.scoring.image import TOLERANCE, score_everything
-from distill.scoring.sets import summarise_empty, summarise_set, summarise_sizes
+from distill.scoring.image import TOLERANCE, score_classes, score_everything
+from distill.scoring.sets import summarise_classes, summarise_empty, summarise_set, summarise_sizes
 from students import Student
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def evaluate(work: Job | Recipe) -> dict[str, Any]:
             read=who.read,
             what=f"evaluate {name}",
             classes=recipe.student.classes,
-            whole=recipe.student.classes == 1,
+            whole=True,
             accelerator=accelerator,
         )
         for name, samples in job.splits.test.items()
@@ -77,7 +77,7 @@ def evaluate(work: Job | Recipe) -> dict[str, Any]:
             datasets={name: summarise(part, resamples=of["resamples"]) for name, part in scores.items()},
             student=task.cost(student) if recipe.reads_features else cost(student, image_size=recipe.image_size),
             convention=CONVENTION if recipe.student.classes == 1 else CONVENTION_SEVERAL,
-            conventions=conventions(threshold=THRESHOLD, tolerance=TOLERANCE) if recipe.student.classes == 1 else {},
+            conventions=conventions(threshold=THRESHOLD, tolerance=TOLERANCE),
             evaluated=of,
         )
     accelerator.wait_for_everyone()
@@ -125,7 +125,8 @@ def score(
         read: what the predictor is shown of a sample: its image, uint8 (H, W, 3).
         what: names the work in the progress shown.
         classes: K.
-        whole: whether every figure of `distill.scoring` is taken, for K = 1; 8 ms an image of 288 x 384 pixels.
+        whole: whether every figure of `distill.scoring` is taken, for K > 1 those of each class against the rest; 8 ms
+            an image of 288 x 384 pixels.
         shown: whether progress is shown at all.
         accelerator: where given, every process scores its share and all get the whole list.
     """
@@ -146,8 +147,9 @@ def score_one(probability: np.ndarray, sample: Sample, *, classes: int = 1, whol
     """The figures of one image, of which a probability (K, H, W) was predicted."""
     mask = sample.read_mask()
     dice, iou = overlap(labels(probability), mask, classes=classes)
-    every = score_everything(probability[0], mask) if whole else None
-    return Score(sample.dataset, sample.stem, sample.key, dice, iou, every)
+    every = score_everything(probability[0], mask) if whole and classes == 1 else None
+    apart = score_classes(labels(probability), mask, classes=classes) if whole and classes > 1 else None
+    return Score(sample.dataset, sample.stem, sample.key, dice, iou, every, apart)
 
 
 def validate(network: nn.Module, job: Job, *, caches: Mapping[str, cache.Cache] | None = None) -> float:
@@ -219,10 +221,12 @@ def summarise(scores: Sequence[Score], *, resamples: int) -> dict[str, Any]:
             "by_size": summarise_sizes(every, resamples=resamples),
             "empty_masks": summarise_empty(every, resamples=resamples),
         }
+    apart = [figures.classes for figures in scores if figures.classes is not None]
     return {
         "images": len(scores),
         "dice": summary([figures.dice for figures in scores], resamples=resamples),
         "iou": summary([figures.iou for figures in scores], resamples=resamples),
+        **({"by_class": summarise_classes(apart, resamples=resamples)} if apart else {}),
     }
 
 

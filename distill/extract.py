@@ -58,6 +58,7 @@ def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
         strides=tuple(recipe.strides) or None,
         levels=tuple(recipe.levels) or None,
         image_size=recipe.image_size,
+        classes=tuple(recipe.classes) or None,
     )
 
 

@@ -109,24 +109,52 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     return typing.cast(dict[str, Any], OmegaConf.to_container(merged))
 
 
+def number(key: str, value: str) -> float:
+    """The value of a command's own key as a number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return float(value)
+    except ValueError as error:
+        raise ValueError(f"{key} is {value!r}, but must be a number") from error
+
+
+def truth(key: str, value: str) -> bool:
+    """The value of a command's own key as true or false.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value.lower() not in ("true", "false"):
+        raise ValueError(f"{key} is {value!r}, but must be true or false")
+    return value.lower() == "true"
+
+
 def build_recipe(*layers: dict[str, Any]) -> Recipe:
     """A checked recipe from layers of nested plain data, later ones winning.
 
     Raises:
         ValueError: an unknown key, a wrong type or a value out of range.
     """
+    return typing.cast(Recipe, build(Recipe, *layers))
+
+
+def build(schema: type, *layers: dict[str, Any]) -> Any:  # noqa: ANN401
+    """An instance of a schema of settings from layers of nested plain data; errors as above."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    config = OmegaConf.structured(Recipe)
+    config = OmegaConf.structured(schema)
     OmegaConf.set_readonly(config, False)
     for layer in layers:
-        check_keys(layer)
+        check_keys(layer, schema)
         try:
-            config = OmegaConf.merge(config, writable(OmegaConf.create(one_to_list(layer))))
+            config = OmegaConf.merge(config, writable(OmegaConf.create(one_to_list(layer, schema))))
         except OmegaConfBaseException as error:
             raise ValueError(wrong_type(error)) from error
-    return typing.cast(Recipe, OmegaConf.to_object(config))
+    return OmegaConf.to_object(config)
 
 
 def writable(config: Any) -> Any:  # noqa: ANN401

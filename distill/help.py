@@ -20,14 +20,21 @@ COMMANDS = {
     "evaluate": "Dice and IoU on every test data set; with predictions=DIR masks=DIR, any folder in every convention",
     "publish": "model.safetensors, model.onnx (proved equal), model card and example pictures",
     "cache": "do=report|verify|export|import cache=DIR: what a cache costs, how faithful and how whole it is; share it",
+    "doctor": "examines a data set before anyone trains on it: bad files, odd masks, copies, leaks of a split",
     "bench": "what=NAME,...: sizes, rates and latencies, measured side by side in one run",
+    "predict": "masks, overlays and a table for a picture, a folder or a video, by a published student",
+    "demo": "a local page on which to drop an image and see the mask",
     "compare": "the recipe's arms over several seeds, with paired differences and intervals",
 }
 USAGES = {
     "cache": "distill.caches.command",
+    "doctor": "distill.doctor.command",
     "evaluate": "distill.score_command",
     "bench": "distill.bench.command",
+    "predict": "distill.predict_command",
+    "demo": "distill.demo.command",
 }  # where their own keys stand
+OWN_KEYS = ("bench", "predict", "demo", "doctor")  # commands that take no recipe
 EXAMPLES = (
     "accelerate launch distill/run.py recipe=sam_to_unet",
     "distill run recipe=sam_to_unet student.width=16          # a second student: the teacher is not needed again",
@@ -37,6 +44,12 @@ EXAMPLES = (
     "distill compare recipe=study_small arms=alone,both ...   # two arms of a study",
     "distill cache do=report cache=DIR recipe=NAME ...        # bytes and fidelity, against the live teacher",
     "distill evaluate predictions=DIR masks=DIR out=FILE.json # other people's results, scored the same way",
+    "distill predict student=artifacts/runs/RUN/student images=DIR out=masks",
+    "distill predict student=model.onnx images='DIR/**/*.png' out=masks flips=true probabilities=true",
+    "distill predict student=OWNER/NAME images=film.mp4 out=film threshold=0.4",
+    "distill demo student=artifacts/runs/RUN/student           # a page at http://127.0.0.1:7860",
+    "distill doctor data.root=DIR data.split=DIR              # table, page, JSON; exit status 1 where data is wrong",
+    "distill doctor data.name=pranet data.root=DIR            # a data set of the field, wherever it was unpacked",
     "distill bench what=cache,train out=FILE.json             # ratios measured side by side in one run",
     "distill run recipe=sam_to_unet --dry-run                 # images, views, GB and hours, before anything is done",
     "distill run recipe=artifacts/runs/RUN/recipe.yaml        # the same run again",
@@ -86,11 +99,11 @@ def usage(command: str) -> list[str]:
     """The line of a command that has keys of its own; none of the others, whose keys are the recipe's."""
     if command not in USAGES:
         return []
-    return [import_module(USAGES[command]).USAGE]
+    return import_module(USAGES[command]).USAGE.splitlines()
 
 
 def help_text(command: str = "run") -> str:
-    """What `--help` prints."""
+    """What `--help` prints; of a command that takes no recipe, its own keys alone."""
     lines = ["Bandpass: distil vision foundation models into real-time segmentation networks.", ""]
     if command in COMMANDS and command != "run":
         lines += [f"distill {command}: {COMMANDS[command]}", *usage(command), ""]
@@ -99,11 +112,17 @@ def help_text(command: str = "run") -> str:
         lines += ["distill COMMAND recipe=NAME [key=value ...]            (the same without a launcher)", ""]
         lines += ["Commands", *(f"  {name:<10}{meaning}" for name, meaning in COMMANDS.items()), ""]
     lines += ["Examples", *(f"  {line}" for line in EXAMPLES if command in ("run", *line.split()))]
-    lines += ["", "Recipes (recipe= takes a name or a YAML file)"]
-    width = 2 + max(map(len, recipes.names()))
-    lines += [f"  {name:<{width}}{story(name)}" for name in recipes.names()]
-    lines += ["", "Keys, with defaults (a recipe sets its own); lists take commas: do=extract,train", ""]
-    lines += [f"  {key + '=' + default:<44} {meaning}".rstrip() for key, default, meaning in describe_keys()]
+    if command not in OWN_KEYS:
+        lines += ["", *recipe_lines()]
     if command == "compare":
         lines += ["", "  seeds=0,1,2  arms=NAME,...  students=NAME,...  jobs=1  out=DIR  (compare's own keys)"]
     return "\n".join(lines) + "\n"
+
+
+def recipe_lines() -> list[str]:
+    """The recipes with their stories, and every key."""
+    width = 2 + max(map(len, recipes.names()))
+    lines = ["Recipes (recipe= takes a name or a YAML file)"]
+    lines += [f"  {name:<{width}}{story(name)}" for name in recipes.names()]
+    lines += ["", "Keys, with defaults (a recipe sets its own); lists take commas: do=extract,train", ""]
+    return lines + [f"  {key + '=' + default:<44} {meaning}".rstrip() for key, default, meaning in describe_keys()]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 IGNORE = 255
+CONTOUR_REACH = 15 / 352  # of the image's side: how far the structure loss looks for a contour
 
 
 def class_targets(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,6 +71,32 @@ def boundary(logits: Tensor, mask: Tensor) -> Tensor:
     body = ~band & valid
     parts = [(entropy * part).sum() / part.sum().clamp(min=1) for part in (band, body)]
     return 0.5 * (parts[0] + parts[1])
+
+
+def structure(logits: Tensor, mask: Tensor) -> Tensor:
+    """The structure loss of F3Net and PraNet: cross-entropy and soft IoU, both weighted towards contours.
+
+    A pixel weighs 1 + 5 |mean of the truth around it - the truth|, the mean over 31 x 31 pixels at 352 px a side and as
+    much of the image at other sizes. Each part is taken per image (and class) and averaged. PraNet's published code
+    loses the weight of its cross-entropy (`reduce='none'` makes it a plain mean); here it has it.
+
+    Wei et al. 2020 (F3Net), Fan et al. 2020 (PraNet).
+    """
+    logits = logits.float()
+    truth, valid = class_targets(logits, mask)
+    truth = truth * valid
+    reach = max(1, round(mask.shape[-1] * CONTOUR_REACH))
+    around = functional.avg_pool2d(truth, 2 * reach + 1, stride=1, padding=reach)
+    weight = (1 + 5 * (around - truth).abs()) * valid
+    entropy = pixel_cross_entropy(logits, mask)[:, None]
+    total = weight.sum(dim=(2, 3)).clamp(min=1)
+    weighted = (weight * entropy).sum(dim=(2, 3)) / total
+    probability = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
+    overlap = (probability * truth * weight).sum(dim=(2, 3))
+    union = ((probability + truth) * weight).sum(dim=(2, 3)) - overlap
+    labelled = valid.amax(dim=(2, 3)).expand_as(union)
+    parts = weighted + 1 - (overlap + 1) / (union + 1)
+    return (parts * labelled).sum() / labelled.sum().clamp(min=1)
 
 
 def imitate_mask(logits: Tensor, mask: Tensor, soft: Tensor) -> Tensor:

@@ -87,10 +87,10 @@ def _share(part: NDArray, whole: NDArray) -> NDArray:
     return np.divide(part, whole, out=np.ones(np.shape(whole)), where=whole > 0)
 
 
-def labels(probability: NDArray) -> NDArray[np.uint8]:
-    """Class numbers (H, W) of a probability (K, H, W): for K = 1 1 from 0.5 on, else the most probable."""
+def labels(probability: NDArray, *, threshold: float = THRESHOLD) -> NDArray[np.uint8]:
+    """Class numbers (H, W) of a probability (K, H, W): for K = 1 1 from `threshold` on, else the most probable."""
     if len(probability) == 1:
-        return (probability[0] >= THRESHOLD).astype(np.uint8)
+        return (probability[0] >= threshold).astype(np.uint8)
     return probability.argmax(axis=0).astype(np.uint8)
 
 

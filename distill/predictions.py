@@ -24,6 +24,7 @@ class Score:
     dice: float
     iou: float
     whole: ImageScore | None = field(default=None, repr=False, compare=False)  # every figure, where asked for
+    classes: dict[int, dict[str, float]] | None = field(default=None, repr=False, compare=False)  # the same of several
 
 
 def write_predictions(path: Path, scores: Mapping[str, Sequence[Score]]) -> None:

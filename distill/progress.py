@@ -41,7 +41,9 @@ class Progress:
             if note:
                 self.bar.set_postfix_str(note, refresh=False)
             self.bar.update(count)
-        elif self.shown and (self.done >= self.total or time.monotonic() - self.said > LINE_EVERY_SECONDS):
+        elif self.shown and (
+            self.done - count < self.total <= self.done or time.monotonic() - self.said > LINE_EVERY_SECONDS
+        ):
             self.said = time.monotonic()
             logger.info(self.line(note))
 

@@ -21,7 +21,7 @@ from distill.files import write_json
 from distill.gallery import draw_gallery
 from distill.grammar import dump_recipe
 from distill.job import Job, as_job
-from distill.metrics import THRESHOLD
+from distill.metrics import IGNORED, THRESHOLD
 from distill.onnx_file import export_onnx, open_onnx
 from distill.pictures import draw_example
 from distill.predictions import Score, read_predictions
@@ -174,7 +174,7 @@ def draw_examples(job: Job, deploy: Deploy, scores: Sequence[Score], *, folder: 
         draw_example(
             folder / picture.file,
             image,
-            mask=sample.read_mask(),
+            mask=sample.read_mask() % IGNORED,  # 255: nothing is known there
             probability=predict(deploy, image),
             title=picture.title,
         )

@@ -39,6 +39,7 @@ __all__ = [
     "TeacherRecipe",
 ]
 
+SIDE_STEP = 32  # pixels: the coarsest stride of any student
 VERBS = ("extract", "train", "evaluate", "publish")
 
 
@@ -146,6 +147,14 @@ class Recipe:
         """The loss terms that any stage that runs weighs."""
         stages = [stage for stage in self.stages.values() if stage.runs]
         return {term for stage in stages for term, weight in stage.losses.items() if weight > 0}
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """The sides of the squares that training sees, in pixels: whole cells of 32, as PraNet rounds them."""
+        return tuple(
+            self.image_size if factor == 1 else max(1, round(self.image_size * factor / SIDE_STEP)) * SIDE_STEP
+            for factor in self.augment.sizes
+        )
 
     @property
     def imitates(self) -> bool:

@@ -17,9 +17,13 @@ class DataRecipe:
 
     name: str = setting(
         "builtin",
-        "builtin (generated), folder (images/ and masks/), datasets (what the datasets library loads)",
+        "builtin (generated), folder (images/ and masks/), datasets (the datasets library loads it), or of the field: "
+        "kvasir-seg, cvc-clinicdb, cvc-colondb, etis, cvc-300, polypgen, pranet (five of these, cut as PraNet does)",
     )
-    root: str | None = setting(None, "folder: one data set, or a folder of several; datasets: path or hub id")
+    root: str | None = setting(
+        None,
+        "folder: one data set, or a folder of several; datasets: path or hub id; of the field: where it was unpacked",
+    )
     train: list[str] = setting([], "data sets under root to train on; empty: all")
     test: list[str] = setting([], "data sets under root to test on; empty: all")
     split: str | None = setting(
@@ -43,6 +47,11 @@ class DataRecipe:
     fold: str | None = setting(None, "k/n: the k-th of n cross-validation folds of the training part is the validation")
     image_column: str = setting("image", "datasets: the column with images")
     mask_column: str = setting("mask", "datasets: the column with masks")
+    colours: list[str] = setting(
+        [],
+        "several classes: the colour of each in the masks, background first, as [000000,ff0000,00ff00]; empty: levels "
+        "or palette indices are class numbers",
+    )
     images: dict[str, int] = setting({"train": 160, "val": 40, "test": 120}, "builtin: frames in each split")
     size: list[int] = setting([128, 128], "builtin: height and width of a frame, in pixels")
     seed: int = setting(0, "of the generated frames and of random splits; not of the training")
@@ -85,14 +94,21 @@ class TeacherRecipe:
 
     adapter: str = setting(
         "sam",
-        "sam, sam2, dinov2, timm, network (a published student): what loads it (teachers.TEACHERS); task: what "
-        "recipe=adapt_teacher published",
+        "sam, sam2, dinov2, dinov3, oneformer, mask2former, timm, network (a published student), or importable class, "
+        "my_module:MyTeacher: what loads it (teachers.TEACHERS); task: what recipe=adapt_teacher published",
     )
     weights: str | None = setting(None, "builtin, a hub id, a folder or a file; task: the published folder")
     of: str | None = setting(None, "task: the teacher of this recipe whose cached features it reads")
     model: str | None = setting(None, "timm: name of the backbone")
-    strides: list[int] = setting([], "timm, sam2, network: strides of the maps to keep; empty: 16 (timm), all (sam2)")
-    levels: list[int] = setting([], "timm: levels instead of strides; dinov2: blocks; sam2: stages of the trunk")
+    strides: list[int] = setting(
+        [],
+        "timm, sam2, network, oneformer, mask2former: strides of the maps to keep; empty: 16 (timm), all (sam2), "
+        "4 (oneformer, mask2former)",
+    )
+    levels: list[int] = setting(
+        [], "timm: levels instead of strides; dinov2, dinov3: blocks or stages; sam2: stages of the trunk"
+    )
+    classes: list[str] = setting([], "oneformer, mask2former: labels whose soft mask is kept too, by name or number")
     image_size: int | None = setting(None, "side of the square the teacher sees, in pixels; empty: its own")
     views: list[str] = setting(list(VIEWS), "views of each image that the teacher is shown")
     licence: str | None = setting(None, "licence of the weights, where they do not say it themselves")
@@ -127,9 +143,14 @@ class StudentRecipe:
 
     name: str = setting("unet", "a student (students.STUDENTS) or importable class, my_package.nets:MyNet")
     width: int = setting(8, "channels of the first level")
-    classes: int = setting(1, "1: one foreground class (sigmoid); more: softmax with background")
+    classes: int = setting(
+        1, "1: one foreground class (sigmoid); more: softmax over class numbers, 0 is background, 255 ignored"
+    )
     init: str | None = setting(None, "start from a published student: folder or hub id")
-    encoder: str | None = setting(None, "pretrained weights of the backbone, for students that have one: a file")
+    encoder: str | None = setting(
+        None,
+        "pretrained weights of the backbone, for students that have one: a file; sam2_adapted: a folder or hub id too",
+    )
     options: dict[str, Any] = setting({}, "further arguments of the student's class")
 
     def __post_init__(self) -> None:
@@ -157,12 +178,17 @@ class AugmentRecipe:
     views: list[str] = setting(list(VIEWS), "flips to draw from; each must be in the cache")
     scale: float = setting(0.6, "smallest side of a random crop as a share of the image's side; 1: no crop")
     colour: float = setting(0.1, "strength of brightness, contrast, saturation and hue changes; 0: none")
+    sizes: list[float] = setting([1.0], "factors on image_size, one drawn for each batch, to the next multiple of 32")
 
     def __post_init__(self) -> None:
         require_choices("augment.views", self.views, VIEWS)
         require(len(self.views) >= 1, "augment.views is empty, but must name at least identity")
         require(0.1 <= self.scale <= 1, f"augment.scale is {self.scale}, but must lie in [0.1, 1]")
         require(0 <= self.colour <= 1, f"augment.colour is {self.colour}, but must lie in [0, 1]")
+        require(
+            bool(self.sizes) and all(0.25 <= factor <= 4 for factor in self.sizes),
+            f"augment.sizes is {self.sizes}, but must name factors from 0.25 to 4, as [0.75, 1, 1.25]",
+        )
 
 
 @dataclass(frozen=True)

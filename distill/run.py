@@ -28,7 +28,10 @@ FLAGS = ("--help", "-h", "--dry-run", "--debug")
 COMMANDS = {  # beside `run` and the verbs, each called with (words, *, dry) and returning the exit status
     "compare": "distill.compare:compare_command",
     "cache": "distill.caches.command:cache_command",
+    "doctor": "distill.doctor.command:doctor_command",
     "bench": "distill.bench.command:bench_command",
+    "predict": "distill.predict_command:predict_command",
+    "demo": "distill.demo.command:demo_command",
     "score": "distill.score_command:score_command",  # as which `evaluate predictions=DIR masks=DIR` is understood
 }
 
@@ -39,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = {word for word in words if word.startswith("-")}
     words = [word for word in words if not word.startswith("-")]
     start_logging()
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # last, so that a user's own classes are found and hide nothing
     if unknown := sorted(flags - set(FLAGS)):
         logger.error("unknown option %s; there are %s, and key=value", unknown[0], ", ".join(FLAGS))
         return 2

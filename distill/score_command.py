@@ -11,6 +11,7 @@ from typing import Any
 
 from distill.data.problems import nearest, several
 from distill.files import write_json
+from distill.grammar import number, truth
 from distill.metrics import THRESHOLD
 from distill.progress import progress
 from distill.scoring.figures import conventions
@@ -139,7 +140,7 @@ def read_request(words: Sequence[str]) -> Request:
     for key in ("predictions", "masks"):
         if not given.get(key):
             raise ValueError(f"scoring folders needs {key}=DIR, as in {USAGE}")
-    convert = {"bootstrap": _whole, "threshold": _number, "tolerance": _number, "skip_bad": _truth}
+    convert = {"bootstrap": _whole, "threshold": number, "tolerance": number, "skip_bad": truth}
     values: dict[str, Any] = {key: convert.get(key, _path)(key, value) for key, value in given.items()}
     return Request(**values)
 
@@ -152,19 +153,6 @@ def _whole(key: str, value: str) -> int:
     if not value.isdecimal():
         raise ValueError(f"{key} is {value!r}, but must be a whole number")
     return int(value)
-
-
-def _number(key: str, value: str) -> float:
-    try:
-        return float(value)
-    except ValueError as error:
-        raise ValueError(f"{key} is {value!r}, but must be a number") from error
-
-
-def _truth(key: str, value: str) -> bool:
-    if value.lower() not in ("true", "false"):
-        raise ValueError(f"{key} is {value!r}, but must be true or false")
-    return value.lower() == "true"
 
 
 def score_command(words: Sequence[str], *, dry: bool) -> int:

@@ -138,6 +138,7 @@ def batches_of(course: Course, span: Span, *, start: int) -> Batches:
         ranks=job.accelerator.num_processes,
         unlabelled=len(job.splits.unlabelled),
         share=span.unlabelled,
+        sides=job.recipe.sides,
     )
 
 
@@ -201,6 +202,7 @@ def learn(
     course.optimiser.zero_grad()
     if course.average is not None:
         course.average.update_parameters(course.student)
+    watch = watch and bool(torch.isfinite(loss))  # else `say_terms` says it; nothing else can be said of what is nan
     watched = [target for target in targets if watch and target.name in projected]
     spreads = {t.name: spread_of(span, t, projected[t.name], batch[t.name]) for t in watched}
     return {"loss": loss, **terms}, spreads

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 PARTS = ("encoder", "decoder", "head")
 SPLITS = ("cosine", "fourier")  # by which the low and the high band part
-TASK_LOSSES = {"segment": "distill.losses:segment", "boundary": "distill.losses:boundary"}
-MASK_TEACHERS = ("task", "network")  # the adapters whose caches hold soft masks
+TASK_LOSSES = {
+    "segment": "distill.losses:segment",
+    "boundary": "distill.losses:boundary",
+    "structure": "distill.losses:structure",
+}
+MASK_TEACHERS = ("task", "network", "mask2former", "oneformer")  # the adapters whose caches can hold soft masks
 MASK_LOSSES = {"imitate_mask": "distill.losses:imitate_mask"}
 FEATURE_LOSSES = {
     "imitate_low": "distill.losses:imitate_low",

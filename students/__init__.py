@@ -19,6 +19,7 @@ STUDENTS = {
     "scrnet": "students.scrnet:SCRNet",
     "pranet": "students.pranet:PraNet",
     "sam_vit": "students.sam_vit:SamViT",
+    "sam2_adapted": "students.sam2_adapted:Sam2Adapted",
     "timm_unet": "students.timm_unet:TimmUNet",
 }
 

@@ -12,11 +12,38 @@ if TYPE_CHECKING:
 
 TEACHERS = {
     "dinov2": "teachers.dinov2:Dinov2Teacher",
+    "dinov3": "teachers.dinov3:Dinov3Teacher",
+    "mask2former": "teachers.mask2former:Mask2FormerTeacher",
     "network": "teachers.network:NetworkTeacher",
+    "oneformer": "teachers.oneformer:OneFormerTeacher",
     "sam": "teachers.sam:SamTeacher",
     "sam2": "teachers.sam2:Sam2Teacher",
     "timm": "teachers.timm:TimmTeacher",
 }
+WITH_CLASSES = ("mask2former", "oneformer")  # whose soft mask is one of chosen classes
+
+
+def resolve(name: str) -> type[Teacher]:
+    """The class of a teacher by registry name or by `module:Class`.
+
+    Raises:
+        ValueError: the name is not known, cannot be imported, or is not a `Teacher`.
+    """
+    from teachers.base import Teacher
+
+    if name not in TEACHERS and ":" not in name:
+        raise ValueError(
+            f"unknown teacher '{name}'; choose from {', '.join(sorted(TEACHERS))}, or name a class of your own as "
+            "my_package.nets:MyTeacher"
+        )
+    module, _, attribute = TEACHERS.get(name, name).partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"teacher '{name}' cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Teacher)):
+        raise ValueError(f"teacher '{name}' is {found!r}, but must be a subclass of teachers.base.Teacher")
+    return found
 
 
 def load(
@@ -27,36 +54,42 @@ def load(
     levels: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
     image_size: int | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Teacher:
     """Loads a teacher, frozen and in eval mode, on the CPU in float32.
 
     Args:
-        name: a key of `TEACHERS`.
+        name: a key of `TEACHERS`, or an importable class of your own, `my_package.nets:MyTeacher`.
         weights: a local folder or safetensors file, or a hub id. For `sam` also "builtin", the small teacher that ships
             with this package; for `timm` also "hub", the weights that timm publishes for `model`; for `sam`,
             `sam2` and `dinov2` also the path of an original checkpoint, `.pth` or `.pt`; for `network` the folder of a
             published student.
         model: `timm` only: name of the backbone, e.g. "tf_efficientnet_b0"; may be left out where the weights say it.
-        levels: `timm`: feature levels, as in timm's `out_indices`; `dinov2`: blocks, counted from 0, the last if None;
-            `sam2`: stages of the trunk, counted from 0.
+        levels: `timm`: feature levels, as in timm's `out_indices`; `dinov2`, `dinov3`: blocks (of a ConvNeXt stages),
+            counted from 0, the last if None; `sam2`: stages of the trunk, counted from 0.
         strides: strides of the maps, in pixels. `timm`: instead of levels, (16,) if neither is given; `sam2`: maps of
-            the pyramid, all three if neither is given; `network`: levels of the student, (16, 8) if not given.
+            the pyramid, all three if neither is given; `network`: levels of the student, (16, 8) if not given;
+            `mask2former`, `oneformer`: states of the pixel decoder, the finest if not given.
         image_size: side of the square the teacher sees, in pixels; its own if None. `sam`: fixed by the weights;
-            `dinov2`: a multiple of 14; `sam2`: of 32.
+            `dinov2`: a multiple of 14; `dinov3`: of 16; `mask2former`, `oneformer`, `sam2`: of 32.
+        classes: `mask2former`, `oneformer`: labels (or numbers) of config.json, of which `mask` is the soft mask; there
+            is none if None.
 
     Raises:
         ValueError: if there is no such teacher, or the weights are not its own, or an argument does not fit.
         FileNotFoundError: if the weights are not where they were looked for; the message says which command gets them.
     """
-    if name not in TEACHERS:
-        raise ValueError(f"unknown teacher '{name}'; choose from {', '.join(sorted(TEACHERS))}")
     from teachers.base import Choice
 
-    module, _, attribute = TEACHERS[name].partition(":")
-    teacher: type[Teacher] = getattr(import_module(module), attribute)
+    teacher = resolve(name)
+    if classes and name in TEACHERS and name not in WITH_CLASSES:
+        raise ValueError(
+            f"teacher '{name}' tells no classes apart, but got classes={list(classes)}; leave them out, or choose from "
+            f"{', '.join(WITH_CLASSES)}"
+        )
     if not weights:
         raise ValueError(
             f"teacher '{name}' needs weights: a local folder or file, or a hub id; got {weights!r}; "
             f"`hf download {teacher.example}` gets some, then weights={teacher.example}"
         )
-    return teacher.load(weights, Choice(model, levels, strides, image_size))
+    return teacher.load(weights, Choice(model, levels, strides, image_size, classes))

@@ -25,6 +25,7 @@ class Choice(NamedTuple):
     levels: Sequence[int] | None
     strides: Sequence[int] | None
     image_size: int | None
+    classes: Sequence[str] | None = None
 
 
 class Teacher(ABC):

@@ -12,8 +12,7 @@ whole image is stretched to a square instead, and the maps cover it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from teachers.dinov2_names import (
     original_tensors,
     timm_shapes,
 )
+from teachers.library import without_progress_bar
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Stretch
 from teachers.weights import WeightFiles, locate, read_config, read_shapes, read_tensors, require_shapes, sha256
 
@@ -57,7 +57,7 @@ class Dinov2Teacher(Teacher):
 
         Arguments and errors as in `teachers.load`; `levels` are blocks, counted from 0, the last one if None.
         """
-        model, levels, strides, image_size = choice
+        model, levels, strides, image_size, _ = choice
         if model is not None or strides:
             raise ValueError(
                 "the maps of teacher 'dinov2' are blocks, all of stride 14, and its weights say which model it is: "
@@ -155,7 +155,7 @@ def _network(
     loader: Any = Dinov2WithRegistersModel if registers else Dinov2Model
     positions = resize_positions(state[POSITIONS], size // part.patch_size, antialias=registers > 0)
     wanted = {name: state[name] for name in hub_shapes(part)} | {POSITIONS: positions}
-    with _without_progress_bar():
+    with without_progress_bar():
         network, report = loader.from_pretrained(None, config=config, state_dict=wanted, output_loading_info=True)
     assert not any(report.values()), report
     return network
@@ -195,17 +195,3 @@ def resize_positions(positions: Tensor, cells: int, *, antialias: bool) -> Tenso
     else:
         patches = F.interpolate(patches, scale_factor=(cells + 0.1) / side, mode="bicubic")
     return torch.cat([positions[:, :1], patches.permute(0, 2, 3, 1).flatten(1, 2)], 1)
-
-
-@contextmanager
-def _without_progress_bar() -> Iterator[None]:
-    """Keeps `transformers` from drawing a bar for what takes no time."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -33,7 +33,7 @@ class NetworkTeacher(Teacher):
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> NetworkTeacher:
         """Loads what `do=publish` wrote or pushed; arguments and errors as in `teachers.load`."""
-        model, levels, strides, image_size = choice
+        model, levels, strides, image_size, _ = choice
         if model is not None or levels:
             raise ValueError(
                 "the published student says which model it is, and its maps are chosen by strides: leave out model and "

@@ -57,7 +57,7 @@ class SamTeacher(Teacher):
 
         Arguments and errors as in `teachers.load`.
         """
-        model, levels, strides, image_size = choice
+        model, levels, strides, image_size, _ = choice
         if model is not None or levels or strides:
             raise ValueError(
                 "teacher 'sam' has one map, its neck, and its weights say which model it is: leave out model, levels "

@@ -68,7 +68,7 @@ class Sam2Teacher(Teacher):
 
         Arguments and errors as in `teachers.load`; `strides` choose maps of the pyramid, `levels` stages of the trunk.
         """
-        model, levels, strides, image_size = choice
+        model, levels, strides, image_size, _ = choice
         if model is not None:
             raise ValueError(f"the weights of teacher 'sam2' say which model it is: leave out model; got model={model}")
         files = locate(weights, example=_EXAMPLE, originals=True)

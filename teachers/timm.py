@@ -37,7 +37,7 @@ class TimmTeacher(Teacher):
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> TimmTeacher:
         """Loads a backbone; arguments and errors as in `teachers.load`."""
-        model, levels, strides, image_size = choice
+        model, levels, strides, image_size, _ = choice
         backbone = find_backbone(weights, model)
         settings = backbone.settings
         size = image_size or settings["input_size"][-1]

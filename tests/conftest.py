@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -17,6 +18,15 @@ def _offline_and_single_threaded():
     """Hub libraries must not wait for a network that tests never have; two cores are shared by the workers."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_logging():
+    """A command line logs to the standard error of its test, which is closed when the next one runs."""
+    logger = logging.getLogger("bandpass")
+    before = logger.handlers[:], logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = before
 
 
 @pytest.fixture(scope="session")

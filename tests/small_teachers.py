@@ -38,7 +38,8 @@ def randomise(network, seed, *, attention=0.1):
                 value.copy_(0.2 * noise)
             else:
                 last = "attn.proj" in name or "attention.o_proj" in name or "attention.output" in name
-                value.copy_(noise * (attention if last else 0.5) / value[0].numel() ** 0.5)
+                inputs = value[0].numel() if value.ndim else 1
+                value.copy_(noise * (attention if last else 0.5) / inputs**0.5)
     return network
 
 
@@ -92,6 +93,73 @@ def write_dinov2(folder, seed=0, *, registers=0):
     return {"weights": folder, "levels": (0, 1)}
 
 
+def write_dinov3(folder, seed=0):
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = DINOv3ViTConfig(**sizes, image_size=160, num_register_tokens=4)
+    randomise(DINOv3ViTModel(config), seed).save_pretrained(folder)
+    return {"weights": folder, "levels": (0, 1)}
+
+
+SMALL_SWIN = {
+    "model_type": "swin",
+    "image_size": 64,
+    "embed_dim": 16,
+    "depths": [1, 1, 1, 1],
+    "num_heads": [1, 2, 2, 4],
+    "window_size": 4,
+    "out_features": ["stage1", "stage2", "stage3", "stage4"],
+}
+SMALL_QUERIES = {
+    "backbone_config": SMALL_SWIN,
+    "hidden_dim": 64,
+    "encoder_feedforward_dim": 64,
+    "dim_feedforward": 64,
+    "encoder_layers": 1,
+    "decoder_layers": 3,
+    "num_attention_heads": 2,
+    "num_queries": 12,
+    "id2label": {0: "person", 1: "bench", 2: "sky", 3: "grass", 4: "polyp"},
+}
+
+
+def with_distinct_queries(network, seed):
+    """Random weights under which queries say different classes and masks; else their soft mask is a constant."""
+    generator = torch.Generator().manual_seed(seed + 100)
+    with torch.no_grad():
+        for name, value in randomise(network, seed).named_parameters():
+            if ".queries_" in name:
+                value.copy_(torch.randn(value.shape, generator=generator))
+            elif "class_predictor" in name or "class_embed" in name:
+                value.mul_(8 if name.endswith("weight") else 0)
+            elif "mask_projection.weight" in name:
+                value.sub_(value.mean(1, keepdim=True))  # what it reads is positive
+            elif "mask_embed" in name or "mask_projection" in name:
+                value.mul_(3 if name.endswith("weight") else 0)
+            elif "query_transformer" in name and "_proj" in name:
+                value.mul_(8)  # OneFormer's queries differ by whom they attend to
+            elif "transformer_module" in name and ("out_proj" in name or "fc2" in name or "linear2" in name):
+                value.mul_(0.1)  # a query stays what it is
+    return network
+
+
+def write_mask2former(folder, seed=0):
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
+
+    config = Mask2FormerConfig(**SMALL_QUERIES, feature_size=64, mask_feature_size=64)
+    with_distinct_queries(Mask2FormerForUniversalSegmentation(config), seed).save_pretrained(folder)
+    return {"weights": folder, "image_size": 64, "strides": (4, 8, 16), "classes": ("polyp", "Sky")}
+
+
+def write_oneformer(folder, seed=0):
+    from transformers import OneFormerConfig, OneFormerForUniversalSegmentation
+
+    config = OneFormerConfig(**SMALL_QUERIES, conv_dim=64, mask_dim=64)
+    with_distinct_queries(OneFormerForUniversalSegmentation(config), seed).save_pretrained(folder)
+    return {"weights": folder, "image_size": 64, "strides": (4, 8, 16), "classes": ("polyp", "Sky")}
+
+
 SMALL_TRUNK = {
     "model_type": "sam2_hiera_det_model",
     "hidden_size": 16,
@@ -126,4 +194,13 @@ def write_network(folder, seed=0):
     return {"weights": folder}
 
 
-WRITERS = {"network": write_network, "dinov2": write_dinov2, "sam": write_sam, "sam2": write_sam2, "timm": write_timm}
+WRITERS = {
+    "dinov2": write_dinov2,
+    "dinov3": write_dinov3,
+    "mask2former": write_mask2former,
+    "network": write_network,
+    "oneformer": write_oneformer,
+    "sam": write_sam,
+    "sam2": write_sam2,
+    "timm": write_timm,
+}

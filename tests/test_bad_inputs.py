@@ -231,7 +231,7 @@ def test_a_missing_root_says_the_layout(tmp_path):
 
 
 def test_unknown_names_say_the_nearest(polyps, tmp_path):
-    with pytest.raises(ValueError, match=r"unknown data.name 'foldr'; choose from builtin, datasets, folder; did you"):
+    with pytest.raises(ValueError, match=r"unknown data.name 'foldr'; choose .*, pranet; did you mean 'folder'"):
         open_data(DataRecipe(name="foldr"), home=tmp_path)
     with pytest.raises(
         ValueError, match=r"data.test names 'polips', which .* choose from polyps; did you mean 'polyps'"

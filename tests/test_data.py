@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from distill.data import open_data
+from distill.data.classes import read_classes
 from distill.data.images import read_image, read_mask
 from distill.data.problems import Problems
 from distill.data.splits import bundle, closest_sum, deal
@@ -271,12 +272,27 @@ def test_the_exif_rotation_of_an_image_is_applied_and_its_size_is_upright(tmp_pa
     assert {s.size for s in (*splits.train, *splits.val, *splits.test["polyps"])} == {(HEIGHT, WIDTH)}
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "1", "P", "I;16"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "1", "P", "PA", "I;16", "CMYK"])
 def test_a_mask_of_any_mode_says_the_same(tmp_path, mode):
     expected = np.asarray(mask()) > 0
     image = Image.fromarray(np.asarray(mask()).astype(np.uint16) * 257) if mode == "I;16" else mask().convert(mode)
-    image.save(tmp_path / "a.png")
-    assert (read_mask(tmp_path / "a.png", threshold=128) == expected).all()
+    path = tmp_path / ("a.tif" if mode in ("CMYK", "PA") else "a.png")
+    image.save(path)
+    assert (read_mask(path, threshold=128) == expected).all()
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_an_image_and_its_mask_are_turned_alike(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    levels = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 251
+    grey = Image.fromarray(levels.astype(np.uint8))
+    grey.convert("RGB").save(tmp_path / "image.png", exif=exif)
+    grey.save(tmp_path / "mask.png", exif=exif)
+    image = read_image(tmp_path / "image.png")[..., 0]
+    assert image.shape == ((WIDTH, HEIGHT) if orientation > 4 else (HEIGHT, WIDTH))
+    assert ((image >= 128) == read_mask(tmp_path / "mask.png", threshold=128)).all()
+    assert (image == read_classes(tmp_path / "mask.png")).all()
 
 
 def test_a_coloured_mask_counts_by_its_brightest_channel_and_a_coloured_palette_by_its_indices(tmp_path):

@@ -40,8 +40,24 @@ def test_ignored_pixels_have_no_say():
     logits = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     other = logits.clone()
     other[:, :, :8] = 50.0
-    for term in (losses.segment, losses.boundary):
+    for term in (losses.segment, losses.boundary, losses.structure):
         assert term(logits, mask).item() == pytest.approx(term(other, mask).item(), abs=1e-6)
+
+
+def test_the_structure_loss_weighs_a_contour_up_to_six_times():
+    mask = torch.zeros(1, 352, 352, dtype=torch.uint8)
+    mask[:, :, 176:] = 1  # a straight contour: beside it half of the 31 x 31 pixels around are of the other kind
+    logits = torch.zeros(1, 1, 352, 352)
+    around = torch.nn.functional.avg_pool2d(mask[:, None].float(), 31, stride=1, padding=15)
+    weight = 1 + 5 * (around - mask[:, None]).abs()
+    assert weight[0, 0, 176, 175].item() == pytest.approx(1 + 5 * 15 / 31)
+    inside, whole = (weight * mask).sum().item(), weight.sum().item()
+    overlap = 0.5 * inside
+    iou = (overlap + 1) / (0.5 * whole + inside - overlap + 1)
+    assert losses.structure(logits, mask).item() == pytest.approx(math.log(2) + 1 - iou, abs=1e-4)
+    sure = (mask[:, None].float() - 0.5) * 100
+    assert losses.structure(sure, mask).item() == pytest.approx(0, abs=1e-4)
+    assert losses.structure(torch.cat([-sure, sure], dim=1), mask).item() == pytest.approx(0, abs=1e-4)
 
 
 def test_the_contour_has_half_the_say_whatever_its_area():
@@ -82,7 +98,7 @@ def test_imitation_reaches_the_encoder_and_neither_the_decoder_nor_the_target(ba
     assert wanted.grad is None
 
 
-@pytest.mark.parametrize("term", [losses.segment, losses.boundary])
+@pytest.mark.parametrize("term", [losses.segment, losses.boundary, losses.structure])
 def test_task_terms_reach_every_parameter_of_the_student(term):
     student = create("unet", width=2)
     term(student(torch.randn(2, 3, 32, 32)), disc().expand(2, -1, -1)).backward()
@@ -94,7 +110,7 @@ def test_task_terms_reach_every_parameter_of_the_student(term):
 def test_an_image_of_which_nothing_is_known_has_no_say():
     logits = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(2))
     mask = torch.cat([disc(), torch.full_like(disc(), losses.IGNORE)])
-    for term in (losses.segment, losses.boundary):
+    for term in (losses.segment, losses.boundary, losses.structure):
         assert term(logits, mask).item() == pytest.approx(term(logits[:1], mask[:1]).item(), abs=1e-6)
 
 

@@ -22,6 +22,7 @@ from distill.card import render_card
 from distill.deploy import Deploy, load, predict
 from distill.evaluate import evaluate, load_student, read_metrics, score
 from distill.grammar import build_recipe, dump_recipe
+from distill.inference.segmenter import open_segmenter
 from distill.metrics import labels
 from distill.onnx_file import open_onnx
 from distill.publish import publish, push
@@ -67,6 +68,17 @@ def fresh_job(tmp_path, monkeypatch):
 def card_of(folder) -> tuple[dict, str]:
     front, body = (folder / "README.md").read_text(encoding="utf-8").removeprefix("---\n").split("\n---\n", 1)
     return yaml.safe_load(front), body
+
+
+def test_predict_sees_the_same_by_the_folder_and_by_its_onnx_file(job):
+    by_folder, by_file = open_segmenter(job.published), open_segmenter(job.published / "model.onnx")
+    assert (by_folder.classes, by_folder.threshold) == (by_file.classes, by_file.threshold) == (1, 0.5)
+    for sample in job.splits.val:
+        image = sample.read_image()
+        for flips in (False, True):
+            expected = by_folder.probability(image, flips=flips)
+            assert expected.shape == (1, *image.shape[:2])
+            np.testing.assert_allclose(by_file.probability(image, flips=flips), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 56), (2, 131, 67), (3, 17, 200)])

@@ -55,6 +55,8 @@ def test_a_response_lies_where_its_cause_lies_in_the_image(teacher, height, widt
                 centres = (torch.arange(cells) + 0.5) / cells
                 found = float((energy.sum(1 - axis) * centres).sum() / energy.sum())
                 own_cell = 1 / (cells * valid[axis])  # what the network itself can tell apart
+                if entry.name == "mask" and "classes" in teacher.identity:
+                    own_cell *= 2  # one channel, made by queries: it may answer at one edge of the square alone
                 assert abs(found - place[axis]) < own_cell, (entry.name, place, axis, found)
 
 
@@ -129,20 +131,20 @@ def test_what_is_not_an_rgb_image_is_refused(teacher):
 
 
 def test_an_unknown_teacher_is_refused():
-    with pytest.raises(ValueError, match=r"unknown teacher 'sam_vit_x'; choose from dinov2, network, sam"):
+    with pytest.raises(ValueError, match=r"unknown teacher 'sam_vit_x'; choose from dinov2, dinov3, mask2former"):
         teachers.load("sam_vit_x", weights="somewhere")
 
 
 def test_a_teacher_without_weights_is_refused(member):
     with pytest.raises(
-        ValueError, match=r"needs weights: a local folder or file, or a hub id; got None; `hf download \w+/"
+        ValueError, match=r"needs weights: a local folder or file, or a hub id; got None; `hf download [\w-]+/"
     ):
         teachers.load(member[0], **{**member[1], "weights": None})
 
 
 def test_a_missing_path_says_where_it_was_looked_for_and_what_gets_it(member, tmp_path):
     path = tmp_path / "nowhere"
-    with pytest.raises(FileNotFoundError, match=rf"looked for a file or folder at {path}.*`hf download \w+/\S+`"):
+    with pytest.raises(FileNotFoundError, match=rf"looked for a file or folder at {path}.*`hf download [\w-]+/\S+`"):
         teachers.load(member[0], **{**member[1], "weights": path})
     path.mkdir()
     with pytest.raises(FileNotFoundError, match=rf"no weights in {path}: looked for model\.safetensors.*`hf download"):

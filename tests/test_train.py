@@ -242,3 +242,41 @@ def test_imitation_changes_the_encoder(features, tmp_path):
     name = "encoder.levels.0.0.weight"
     assert not torch.equal(weights_of(taught)[name], weights_of(alone)[name])
     assert math.isfinite(float(weights_of(taught)[name].sum()))
+
+
+def test_every_batch_has_one_of_the_sizes_and_its_targets_their_grid(features):
+    recipe = recipe_of(features, augment=AugmentRecipe(sizes=[1, 1.5, 2]))
+    assert recipe.sides == (64, 96, 128)
+    store = cache.open(features)
+    dataset = TrainingSet(disc_splits().train, recipe, {"drawn": store})
+    dataset.targets = plan_targets(recipe, {"drawn": store}, create("unet", width=2))
+    options = {"images": 8, "batch": 4, "seed": 0, "start": 0, "stop": 12, "sides": recipe.sides}
+    batches = list(Batches(**options, rank=0, ranks=1))
+    assert {index[2] for batch in batches for index in batch} == set(recipe.sides)
+    assert all(len({index[2] for index in batch}) == 1 for batch in batches)
+    halves = [list(Batches(**options, rank=rank, ranks=2)) for rank in (0, 1)]
+    assert [[*left, *right] for left, right in zip(*halves, strict=True)] == batches
+    for batch in batches[:4]:
+        item = dataset[batch[0]]
+        side = batch[0][2]
+        assert item["image"].shape == (3, side, side)
+        assert item["mask"].shape == (side, side)
+        for target in dataset.targets:
+            assert item[target.name].shape[1:] == (side // target.stride,) * 2
+
+
+def test_a_run_of_several_sizes_that_was_killed_ends_where_an_uninterrupted_one_does(features, tmp_path, monkeypatch):
+    recipe = recipe_of(features, augment=AugmentRecipe(sizes=[1, 1.5], colour=0.4))
+    whole, killed = (job_of(recipe, tmp_path / name) for name in ("whole", "killed"))
+    train(whole)
+    train_killed_at(4, killed, monkeypatch)
+    for name, tensor in weights_of(whole).items():
+        assert torch.equal(tensor, weights_of(killed)[name])
+
+
+def test_sizes_that_make_no_sense_are_refused(features):
+    with pytest.raises(ValueError, match=r"augment\.sizes is \[\], but must name factors from 0\.25 to 4"):
+        AugmentRecipe(sizes=[])
+    recipe = recipe_of(features, augment=AugmentRecipe(sizes=[0.5]))
+    with pytest.raises(ValueError, match=r"imitate\.high asks for stride 8, a grid of 4x4 cells, but the high band"):
+        plan_targets(recipe, {"drawn": cache.open(features)}, create("unet", width=2))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from distill.data.classes import FOREGROUND, Reading
 from distill.data.sample import Sample, Splits
 from distill.endoscopy.generator import VERSION, render
 from distill.recipe import DataRecipe
@@ -18,7 +19,7 @@ SPLITS = ("train", "val", "test")
 MEMORY = 256 * 2**20  # bytes of rendered frames kept in each process: 4096 of 128 x 128
 
 
-def open_builtin(data: DataRecipe, *, home: Path) -> Splits:
+def open_builtin(data: DataRecipe, *, home: Path, reading: Reading = FOREGROUND) -> Splits:
     """The generated data set; it neither reads nor writes a file.
 
     The key of a frame is the sha256 over what decides its pixels: the generator's identity, and the frame's seed,
@@ -28,7 +29,16 @@ def open_builtin(data: DataRecipe, *, home: Path) -> Splits:
     Args:
         data: `images` says how many frames each split has, `size` their height and width, `seed` the streams.
         home: Unused; every data set is opened alike.
+        reading: of one class.
+
+    Raises:
+        ValueError: several classes are asked for.
     """
+    if reading.several:
+        raise ValueError(
+            f"student.classes is {reading.classes}, but generated frames have one class; take your own images by "
+            f"data.name=folder data.root=DIR"
+        )
     identity = generator_identity()
     train, val, test = (_split(data, split, identity) for split in SPLITS)
     return Splits(train=train, val=val, test={NAME: test})

@@ -6,38 +6,44 @@ One data set:               Several:
       images/a.jpg ...            kvasir-seg/images/..., kvasir-seg/masks/...
       masks/a.png ...             cvc-clinicdb/images/..., .../masks/..., .../sequences.csv
 
-The name of a data set is that of its folder.
+The name of a data set is that of its folder. Other names of folders that are in use, and masks called after their
+images, are known (`distill.data.layouts`).
 """
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.data.images import SUFFIXES
+from distill.data.classes import FOREGROUND, Reading
+from distill.data.field import known_sequences
+from distill.data.images import NO_VOLUMES, is_volume
+from distill.data.layouts import LAYOUT, Place, find_places
+from distill.data.listing import Listing, list_files, pair
 from distill.data.pairs import Pair, examine
-from distill.data.problems import Problems, nearest, several
+from distill.data.problems import Problems, nearest
 from distill.data.sample import Sample, Splits
 from distill.data.splits import Parts, cut_test, finish
 from distill.data.tables import Roles, read_groups, read_roles
 from distill.recipe import DataRecipe
 
-LAYOUT = "expected images/ and masks/ in it (one data set), or folders that hold these (several)"
-
 
 @dataclass(frozen=True)
-class Listing:
-    """The files of one data set by stem. Stems are in Unicode's composed form, as split files have them."""
+class Found:
+    """The data sets that a folder holds."""
 
-    name: str
-    images: dict[str, list[Path]]
-    masks: dict[str, list[Path]]
-    ignored: list[str]  # names of files that are no pictures
+    root: Path
+    places: dict[str, tuple[Place, ...]]  # by name
+    notes: tuple[str, ...] = ()
+
+    @property
+    def divided(self) -> bool:
+        """Whether the layout itself says what is trained on and what is tested."""
+        return any(place.part for places in self.places.values() for place in places)
 
 
-def open_folder(data: DataRecipe, *, home: Path) -> Splits:
+def open_folder(data: DataRecipe, *, home: Path, reading: Reading = FOREGROUND) -> Splits:
     """Opens the data sets under `data.root` and splits them.
 
     With `data.split` its files decide, and a data set that they do not mention and that is tested is tested as a
@@ -47,51 +53,117 @@ def open_folder(data: DataRecipe, *, home: Path) -> Splits:
     Args:
         data: the data part of a recipe with `name: folder`.
         home: the folder that keeps the memo of what was looked at.
+        reading: how masks are read.
 
     Raises:
         FileNotFoundError: the root or the split is not there, or holds no data set.
         ValueError: files that cannot be used (unless `data.skip_bad`), or choices that do not fit together.
     """
-    root, folders = find_data_sets(data.root)
-    trained, tested = choose_data_sets(data, folders)
-    problems = Problems(str(root))
-    listings = {n: list_files(folders[n], name=n, problems=problems) for n in dict.fromkeys([*trained, *tested])}
+    return open_found(find_data_sets(data.root), data, home=home, reading=reading)
+
+
+def open_found(found: Found, data: DataRecipe, *, home: Path, reading: Reading) -> Splits:
+    """Splits data sets once it is known where they lie; arguments and errors as above."""
+    trained, tested = choose_data_sets(data, found.places)
+    problems = Problems(str(found.root))
+    chosen = list(dict.fromkeys([*trained, *tested]))
+    inventory = take_inventory(found, data, chosen, trained=trained, tested=tested, problems=problems)
+    samples, remarks = examine(inventory.pairs, home=home, problems=problems, reading=reading)
+    notes = [*found.notes, *inventory.notes, *remarks, *problems.settle(skip=data.skip_bad)]
+    if inventory.roles is None:
+        return _split_at_random(samples, data, trained=trained, tested=tested, notes=notes)
+    return _split_as_told(samples, data, inventory.roles, tested=tested, notes=notes)
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The pairs of the chosen data sets before anyone looked at them, and which part each is in."""
+
+    pairs: list[Pair]
+    roles: Roles | None  # None: no split was given
+    notes: list[str]
+
+
+def take_inventory(
+    found: Found,
+    data: DataRecipe,
+    chosen: Sequence[str],
+    *,
+    trained: Sequence[str],
+    tested: Sequence[str],
+    problems: Problems,
+) -> Inventory:
+    """Lists and pairs the files of the chosen data sets; what is wrong with names and tables becomes a problem."""
+    listings = [list_files(place, name=name, problems=problems) for name in chosen for place in found.places[name]]
+    names = {name: set[str]().union(*(one.stems for one in listings if one.name == name)) for name in chosen}
     roles = None
     if data.split is not None:
-        names = {name: {*listing.images, *listing.masks} for name, listing in listings.items()}
-        known = {name: names.get(name) for name in folders}
+        known = {name: names.get(name) for name in found.places}
         roles = read_roles(data, known, trained=trained, tested=tested, problems=problems)
-    notes = _ignored(listings.values()) + (list(roles.notes) if roles else [])
+    elif found.divided:
+        roles = roles_of(listings, whole=data.whole, trained=trained, tested=tested)
+    notes = [note for listing in listings for note in listing.notes] + (list(roles.notes) if roles else [])
     pairs: list[Pair] = []
-    for name, listing in listings.items():
-        stems = roles.stems(name) if roles else sorted({*listing.images, *listing.masks})
-        groups = read_groups(folders[name], data.groups, listing.images, problems=problems)
-        pairs += _pair(listing, stems, groups, problems=problems)
-    samples, remarks = examine(pairs, home=home, problems=problems)
-    notes += remarks + problems.settle(skip=data.skip_bad)
-    if roles is None:
-        return _split_at_random(samples, data, trained=trained, tested=tested, notes=notes)
-    return _split_as_told(samples, data, roles, tested=tested, notes=notes)
+    for listing in listings:
+        stems = roles.stems(listing.name) if roles else sorted(listing.stems)
+        groups = groups_of(listing, data.groups, problems=problems)
+        if groups and not (listing.place.folder / str(data.groups)).is_file():
+            notes.append(f"sequences of {listing.name} are known by the numbers of its frames")
+        pairs += pair(listing, stems, groups, problems=problems)
+    return Inventory(pairs, roles, list(dict.fromkeys(notes)))
 
 
-def find_data_sets(given: str | None) -> tuple[Path, dict[str, Path]]:
-    """The root and the folder of each data set in it, by name in alphabetical order."""
+def roles_of(
+    listings: Iterable[Listing], *, whole: Collection[str], trained: Collection[str], tested: Collection[str]
+) -> Roles:
+    """The parts that the layout itself names; a data set in `whole` is tested as a whole."""
+    parts: dict[tuple[str, str], str] = {}
+    for listing in listings:
+        part = "test" if listing.name in whole else listing.place.part or "train"
+        if listing.name in (tested if part == "test" else trained):
+            parts.update({(listing.name, stem): part for stem in listing.stems})
+    return Roles(parts, has_val=False, notes=())
+
+
+def groups_of(listing: Listing, name: str | None, *, problems: Problems) -> dict[str, str]:
+    """The group of each stem: from the data set's group file, else as the field knows its sequences."""
+    told = read_groups(listing.place.folder, name, listing.images, problems=problems)
+    return told or (known_sequences(listing.name, listing.images) if name else {})
+
+
+def find_data_sets(given: str | None) -> Found:
+    """The root and the place of each data set in it, by name in alphabetical order."""
     if given is None:
         raise ValueError(f"data.name=folder needs data.root=FOLDER; {LAYOUT}")
     root = Path(given).expanduser()
+    require_folder(root, given)
+    places = list(find_places(root))
+    if not places:
+        content = [path.name for path in sorted(root.iterdir())]
+        volumes = f"; {NO_VOLUMES}" if any(map(is_volume, content)) else ""
+        shown = ", ".join(content[:8]) or "nothing"
+        raise FileNotFoundError(f"no data set in data.root={given}: {LAYOUT}, found {shown}{volumes}")
+    names = [_name_of(place.folder) for place in places]
+    unique = [
+        name if names.count(name) == 1 else "-".join(place.folder.relative_to(root).parts)
+        for name, place in zip(names, places, strict=True)
+    ]
+    return Found(root, {name: (place,) for name, place in sorted(zip(unique, places, strict=True))})
+
+
+def require_folder(root: Path, given: str) -> None:
+    """Raises FileNotFoundError, saying what is expected, unless the root is a folder."""
     if not root.is_dir():
         kind = "is a file" if root.exists() else "does not exist"
-        raise FileNotFoundError(f"data.root={given} {kind} (looked at {root.absolute()}); {LAYOUT}")
-    if (root / "images").is_dir():
-        return root, {root.name if root.name not in ("", "..") else root.resolve().name: root}
-    found = {path.name: path for path in sorted(root.iterdir()) if (path / "images").is_dir()}
-    if not found:
-        content = ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "nothing"
-        raise FileNotFoundError(f"no data set in data.root={given}: {LAYOUT}, found {content}")
-    return root, found
+        hint = NO_VOLUMES if is_volume(root.name) else LAYOUT
+        raise FileNotFoundError(f"data.root={given} {kind} (looked at {root.absolute()}); {hint}")
 
 
-def choose_data_sets(data: DataRecipe, folders: Mapping[str, Path]) -> tuple[list[str], list[str]]:
+def _name_of(folder: Path) -> str:
+    return folder.name if folder.name not in ("", "..") else folder.resolve().name
+
+
+def choose_data_sets(data: DataRecipe, folders: Mapping[str, object]) -> tuple[list[str], list[str]]:
     """The names of the data sets to train on, and of those to test on.
 
     Raises:
@@ -115,32 +187,7 @@ def choose_data_sets(data: DataRecipe, folders: Mapping[str, Path]) -> tuple[lis
     return trained, list(dict.fromkeys([*tested, *whole]))
 
 
-def list_files(folder: Path, *, name: str, problems: Problems) -> Listing:
-    """Lists the data set `name` in a folder; an absent or empty images/ or masks/ is a problem."""
-    ignored: list[str] = []
-    images, masks = (_by_stem(folder / part, ignored) for part in ("images", "masks"))
-    for part, found in (("images", images), ("masks", masks)):
-        if not (folder / part).is_dir():
-            problems.add("missing folder", f"{name} has no folder {part}/; {LAYOUT}", fatal=True)
-        elif not found:
-            suffixes = " ".join(SUFFIXES)
-            problems.add("empty folder", f"{name}/{part} holds no picture; expected files of {suffixes}", fatal=True)
-    return Listing(name, images, masks, ignored)
-
-
-def _by_stem(folder: Path, ignored: list[str]) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if path.name.startswith("."):
-            continue
-        if path.suffix.lower() in SUFFIXES:
-            found.setdefault(unicodedata.normalize("NFC", path.stem), []).append(path)
-        else:
-            ignored.append(f"{folder.name}/{path.name}")
-    return found
-
-
-def _chosen(asked: list[str], folders: Mapping[str, Path], *, option: str) -> list[str]:
+def _chosen(asked: list[str], folders: Mapping[str, object], *, option: str) -> list[str]:
     for name in asked:
         if name not in folders:
             raise ValueError(
@@ -148,57 +195,6 @@ def _chosen(asked: list[str], folders: Mapping[str, Path], *, option: str) -> li
                 f"{nearest(name, folders)}"
             )
     return list(dict.fromkeys(asked)) or list(folders)
-
-
-def _ignored(listings: Iterable[Listing]) -> list[str]:
-    return [
-        f"ignored {several(len(listing.ignored), 'file')} of {listing.name} without an image's suffix: "
-        + ", ".join(listing.ignored[:3])
-        + (", ..." if len(listing.ignored) > 3 else "")
-        for listing in listings
-        if listing.ignored
-    ]
-
-
-def _pair(listing: Listing, stems: Iterable[str], groups: Mapping[str, str], *, problems: Problems) -> list[Pair]:
-    """The pairs of one data set; a stem with too many or too few files is a problem.
-
-    A folder without a single picture was told of already; its missing counterparts are not told one by one.
-    """
-    pairs: list[Pair] = []
-    for stem in stems if listing.images and listing.masks else ():
-        images, masks = listing.images.get(stem, []), listing.masks.get(stem, [])
-        if len(images) == len(masks) == 1:
-            names = [f"{listing.name}/{path.parent.name}/{path.name}" for path in (images[0], masks[0])]
-            pairs.append(Pair(listing.name, stem, groups.get(stem), images[0], masks[0], names[0], names[1]))
-        else:
-            _tell_unpaired(listing, stem, problems)
-    return pairs
-
-
-def _tell_unpaired(listing: Listing, stem: str, problems: Problems) -> None:
-    name, images, masks = listing.name, listing.images.get(stem, []), listing.masks.get(stem, [])
-    for part, files in (("images", images), ("masks", masks)):
-        if len(files) > 1:
-            rivals = " and ".join(path.name for path in files)
-            sentence = f"{name}/{part} has {rivals} with one stem, so that the pair is not clear"
-            problems.add("two files with one stem", f"{sentence}; rename or remove all but one")
-    if not masks:
-        lone = set() if problems.many else listing.masks.keys() - listing.images.keys()
-        expected = f"{name}/masks/{stem}{images[0].suffix} (or another image suffix)"
-        remedy = _namesake(stem, lone) or "; add it or remove the image"
-        problems.add("missing mask", f"{name}/images/{images[0].name} has no mask; expected {expected}{remedy}")
-    if not images:
-        lone = set() if problems.many else listing.images.keys() - listing.masks.keys()
-        expected = f"{name}/images/{stem} with an image suffix"
-        remedy = _namesake(stem, lone) or "; add it or remove the mask"
-        problems.add("missing image", f"{name}/masks/{masks[0].name} has no image; expected {expected}{remedy}")
-
-
-def _namesake(stem: str, lone: Collection[str]) -> str:
-    """A hint at the file without a partner that may be the missing one, as a3_mask for a3."""
-    longer = sorted(other for other in lone if other.startswith(stem) or stem.startswith(other))
-    return f"; did you mean {longer[0]!r}? rename it" if longer else nearest(stem, lone)
 
 
 def _split_as_told(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill.data.classes import FOREGROUND, Reading
 from distill.data.pairs import Pair, examine
 from distill.data.problems import Problems, nearest
 from distill.data.sample import Sample, Splits
@@ -40,7 +41,7 @@ class Row:
         return content
 
 
-def open_hub(data: DataRecipe, *, home: Path) -> Splits:
+def open_hub(data: DataRecipe, *, home: Path, reading: Reading = FOREGROUND) -> Splits:
     """Opens what `data.root` names and splits it.
 
     Splits named train, validation (or val, valid, dev) and test are used as they are; without a test split, or with one
@@ -50,6 +51,7 @@ def open_hub(data: DataRecipe, *, home: Path) -> Splits:
     Args:
         data: the data part of a recipe with `name: datasets`.
         home: the folder that keeps the memo, and tables converted from local files.
+        reading: how masks are read.
 
     Raises:
         FileNotFoundError: neither a path nor a data set that can be loaded.
@@ -67,7 +69,7 @@ def open_hub(data: DataRecipe, *, home: Path) -> Splits:
         pairs += list_rows(table, data, name=name, split=split)
     if not pairs:
         raise ValueError(f"data.root={data.root} has no rows; expected rows of an image and its mask")
-    samples, notes = examine(pairs, home=home, problems=problems)
+    samples, notes = examine(pairs, home=home, problems=problems, reading=reading)
     notes += problems.settle(skip=data.skip_bad)
     by_part: dict[str, list[Sample]] = {"train": [], "val": [], "test": []}
     for sample in samples:

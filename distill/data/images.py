@@ -1,7 +1,7 @@
 """Pixels from files: any size and mode that Pillow reads, in one form.
 
-An image becomes uint8 (H, W, 3) RGB, a mask uint8 (H, W) of 0 and 1. The EXIF rotation of a file is applied to that
-file: a mask without one is taken as drawn on the upright picture.
+An image becomes uint8 (H, W, 3) RGB, a mask uint8 (H, W) of 0 and 1; class numbers are read by `distill.data.classes`.
+The EXIF rotation of a file is applied to that file: a mask without one is taken as drawn on the upright picture.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ import numpy as np
 from PIL import Image, ImageChops, ImageOps
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+VOLUMES = (".dcm", ".dicom", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
+NO_VOLUMES = "3-D volumes, DICOM and NIfTI are not there: save each slice or frame, and its mask, as a PNG of its own"
+SEVERAL = ("GIF", "PNG", "TIFF", "WEBP")  # formats in which a second picture is another slice or frame
 
 
 class Source(Protocol):
@@ -72,14 +75,23 @@ def decode(data: bytes) -> Image.Image:
     Raises:
         OSError: no picture (`PIL.UnidentifiedImageError`), truncated or damaged.
         PIL.Image.DecompressionBombError: more pixels than Pillow agrees to.
+        ValueError: it holds several pictures, as a volume or a video does.
     """
     try:
         image = Image.open(io.BytesIO(data))
+        pictures = getattr(image, "n_frames", 1) if image.format in SEVERAL else 1
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
     except (SyntaxError, ValueError, EOFError, struct.error) as error:  # what Pillow raises of damaged headers
         raise OSError(str(error)) from error
+    if pictures > 1:
+        raise ValueError(f"holds {pictures} pictures; {NO_VOLUMES}")
     return image
+
+
+def is_volume(name: str) -> bool:
+    """Whether a file name has the suffix of a format of volumes."""
+    return name.lower().endswith(VOLUMES)
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

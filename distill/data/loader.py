@@ -42,6 +42,7 @@ class Batches(Sampler):
     A global batch is cut into equal consecutive parts, one a rank, so that the union over ranks is the same for any
     number of processes. Starts at global step `start`; ends before `stop`. Of every batch, `share` images come from
     the `unlabelled` ones, whose indices follow those of the labelled `images` and which have epochs of their own.
+    Where images may have several `sides`, each batch draws one by (seed, step), which stands third in its indices.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class Batches(Sampler):
         ranks: int,
         unlabelled: int = 0,
         share: int = 0,
+        sides: tuple[int, ...] = (),
     ) -> None:
+        self.sides = sides
         self.images, self.unlabelled, self.seed = images, unlabelled, seed
         self.labelled, self.share = min(batch - share, images), min(share, unlabelled)
         self.start, self.stop, self.rank, self.ranks = start, stop, rank, ranks
@@ -64,14 +67,21 @@ class Batches(Sampler):
     def __len__(self) -> int:
         return max(0, self.stop - self.start)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
         steps = steps_of_epoch(self.images, self.labelled)
         for step in range(self.start, self.stop):
             epoch, position = divmod(step, steps)
             order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
             chosen = self.part(order[position * self.labelled : (position + 1) * self.labelled])
             others = self.part(np.arange(step * self.share, (step + 1) * self.share))
-            yield [*((epoch, int(index)) for index in chosen), *(self.unlabelled_at(int(place)) for place in others)]
+            places = [(epoch, int(index)) for index in chosen] + [self.unlabelled_at(int(place)) for place in others]
+            yield [(*place, *self.side_at(step)) for place in places]
+
+    def side_at(self, step: int) -> tuple[int, ...]:
+        """The side of a step's images where there is a choice, else nothing."""
+        if len(self.sides) < 2:
+            return ()
+        return (int(np.random.default_rng([self.seed, step, 2]).choice(self.sides)),)
 
     def part(self, indices: np.ndarray) -> np.ndarray:
         """This rank's share of a global batch."""
@@ -89,7 +99,7 @@ class Batches(Sampler):
 
 
 class TrainingSet(Dataset):
-    """Samples of the training part with the targets that a stage imitates; indexed by (epoch, index).
+    """Samples of the training part with the targets that a stage imitates; indexed by (epoch, index) or with a side.
 
     A student that reads a teacher's maps gets those named in `inputs` instead of the image.
     """
@@ -127,17 +137,19 @@ class TrainingSet(Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: tuple[int, int]) -> dict[str, Any]:
-        epoch, number = index
+    def __getitem__(self, index: tuple[int, ...]) -> dict[str, Any]:
+        epoch, number, *asked = index
         sample, recipe = self.samples[number], self.recipe
         image, mask = self.kept.get(number) or self.decode(number)
         drawn = draw(recipe.augment, generator_for(recipe.seed, epoch, sample.key))
-        size = (recipe.image_size, recipe.image_size)
+        (side,) = asked or (recipe.image_size,)
+        size = (side, side)
         item = {"mask": torch.from_numpy(resize_mask(flip(mask, drawn.view, axes=(0, 1)), size, drawn.box))}
         if not self.inputs:
             pixels = resize_image(flip(image, drawn.view, axes=(0, 1)), size, drawn.box)
             item["image"] = normalise(colour((pixels / 255).clamp(0, 1), drawn))
-        for target in (*self.inputs, *self.targets):
+        targets = self.targets if side == recipe.image_size else tuple(target.at(side) for target in self.targets)
+        for target in (*self.inputs, *targets):
             item[target.name] = read_target(self.caches[target.teacher], target, sample.key, drawn.view, drawn.box)
         return item
 

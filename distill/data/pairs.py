@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
+from distill.data.classes import FOREGROUND, Reading, read_classes
 from distill.data.images import Source, read_image, read_mask, threshold_of
 from distill.data.problems import Problems, several
 from distill.data.sample import Sample
@@ -31,19 +34,22 @@ class Pair:
 Match = tuple[Pair, Facts, Facts]  # with what is known of image and mask
 
 
-def examine(pairs: Sequence[Pair], *, home: Path, problems: Problems) -> tuple[list[Sample], list[str]]:
+def examine(
+    pairs: Sequence[Pair], *, home: Path, problems: Problems, reading: Reading = FOREGROUND
+) -> tuple[list[Sample], list[str]]:
     """Looks at every pair; good ones become samples, bad ones problems.
 
     Args:
         pairs: of any number of data sets.
         home: the folder that keeps the memo.
         problems: what is wrong is added to it.
+        reading: how masks are read.
 
     Returns:
         The samples, data set by data set in the order of the pairs; and notes on what is legitimate but worth knowing.
     """
     tasks: list[tuple[Kind, Source]] = [("image", pair.image) for pair in pairs]
-    tasks += [("mask", pair.mask) for pair in pairs]
+    tasks += [(reading.kind, pair.mask) for pair in pairs]
     facts = scan(tasks, home=home)
     matches: dict[str, list[Match]] = {pair.dataset: [] for pair in pairs}
     for pair, image, mask in zip(pairs, facts[: len(pairs)], facts[len(pairs) :], strict=True):
@@ -53,11 +59,15 @@ def examine(pairs: Sequence[Pair], *, home: Path, problems: Problems) -> tuple[l
     samples: list[Sample] = []
     notes: list[str] = []
     for dataset, found in matches.items():
-        if found:
+        if found and reading.several:
+            good = [match for match in found if _in_classes(match, reading, problems=problems)]
+            notes += _judge(dataset, [mask for _, _, mask in good], 1, problems=problems)
+            samples += [_sample(match, partial(read_classes, colours=reading.colours)) for match in good]
+        elif found:
             threshold = threshold_of(max(mask.high for _, _, mask in found))
             good = [match for match in found if _on_scale(match, threshold, problems=problems)]
             notes += _judge(dataset, [mask for _, _, mask in good], threshold, problems=problems)
-            samples += [_sample(match, threshold) for match in good]
+            samples += [_sample(match, partial(read_mask, threshold=threshold)) for match in good]
     return samples, notes
 
 
@@ -99,8 +109,27 @@ def _on_scale(match: Match, threshold: int, *, problems: Problems) -> bool:
     return False
 
 
+def _in_classes(match: Match, reading: Reading, *, problems: Problems) -> bool:
+    """Whether a mask holds class numbers that the run knows; a lossy format would have changed them."""
+    pair, _, mask = match
+    if not reading.colours and Path(pair.mask_name).suffix.lower() in (".jpg", ".jpeg"):
+        sentence = f"{pair.mask_name} is a JPEG, which does not keep class numbers"
+        problems.add("lossy classes", f"{sentence}; save it as PNG, or give data.colours where it holds colours")
+        return False
+    if mask.high >= reading.classes:
+        problems.add(
+            "unknown class",
+            f"{pair.mask_name} holds class {mask.high}, but student.classes={reading.classes} knows 0 (background) to "
+            f"{reading.classes - 1}, and 255, which counts for nothing; raise student.classes or correct the mask",
+        )
+        return False
+    return True
+
+
 def _judge(dataset: str, masks: Sequence[Facts], threshold: int, *, problems: Problems) -> list[str]:
     """Notes on empty and full masks; a data set that has nothing else cannot teach."""
+    if not masks:  # of each was told already
+        return []
     empty = sum(mask.high < threshold for mask in masks)
     full = sum(mask.low >= threshold for mask in masks)
     count = f"{several(len(masks), 'mask')} of {dataset}"
@@ -118,7 +147,7 @@ def _judge(dataset: str, masks: Sequence[Facts], threshold: int, *, problems: Pr
     return notes + ([f"{full} of {count} are foreground everywhere"] if full else [])
 
 
-def _sample(match: Match, threshold: int) -> Sample:
+def _sample(match: Match, read: Callable[[Source], np.ndarray]) -> Sample:
     pair, image, mask = match
     return Sample(
         dataset=pair.dataset,
@@ -128,5 +157,5 @@ def _sample(match: Match, threshold: int) -> Sample:
         size=image.size,
         group=pair.group,
         read_image=partial(read_image, pair.image),
-        read_mask=partial(read_mask, pair.mask, threshold=threshold),
+        read_mask=partial(read, pair.mask),
     )

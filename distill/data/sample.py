@@ -15,7 +15,8 @@ import numpy as np
 class Sample:
     """One image with its mask, known by content; the pixels stay where they are until asked for.
 
-    Of an unlabelled image only the pixels are known: its `mask_key` is empty, and its mask is 255 everywhere. The two
+    A mask holds 0 and 1, or class numbers with 255 where nothing is known. Of an unlabelled image only the pixels are
+    known: its `mask_key` is empty, and its mask is 255 everywhere. The two
     readers are `functools.partial` of module functions, so that a sample can be sent to another process.
     """
 
@@ -26,7 +27,7 @@ class Sample:
     size: tuple[int, int]  # height and width in pixels, EXIF rotation applied
     group: str | None  # sequence or patient, unique within its data set; None: not known
     read_image: Callable[[], np.ndarray] = field(repr=False, compare=False)  # -> uint8 (H, W, 3) RGB
-    read_mask: Callable[[], np.ndarray] = field(repr=False, compare=False)  # -> uint8 (H, W), 0 or 1
+    read_mask: Callable[[], np.ndarray] = field(repr=False, compare=False)  # -> uint8 (H, W)
 
 
 @dataclass(frozen=True)

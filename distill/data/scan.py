@@ -15,13 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from distill.data.classes import as_classes
 from distill.data.images import Source, as_levels, as_rgb, decode
 from distill.files import write_text
+from distill.metrics import IGNORED
 
 logger = logging.getLogger("bandpass")
 
@@ -29,7 +30,7 @@ VERSION = 1  # of the memo's contents: raised when reading changes what a file m
 SLOW = 1.0  # seconds after which a scan shows its progress
 MANY = 500  # files from which a scan is announced
 
-Kind = Literal["image", "mask"]
+Kind = str  # image, mask, or what `Reading.kind` calls masks of several classes
 Stamp = tuple[int, int]  # size in bytes, time of change in ns
 
 
@@ -39,7 +40,7 @@ class Facts:
 
     key: str  # sha256 (hex) of the file's bytes
     size: tuple[int, int]  # height and width, EXIF rotation applied
-    low: int = 0  # lowest and highest level of a mask; 0 for an image
+    low: int = 0  # lowest and highest level of a mask, or class number but 255; 0 for an image
     high: int = 0
 
 
@@ -81,15 +82,15 @@ class Memo:
 
     def find_content(self, kind: Kind, key: str) -> Facts | None:
         """The facts of bytes that were looked at under whatever name."""
-        entry = self.contents[kind].get(key)
+        entry = self.contents.get(kind, {}).get(key)
         return None if entry is None else Facts(key, (entry[0], entry[1]), *entry[2:])
 
     def remember(self, kind: Kind, source: Source, stamp: Stamp | None, *, facts: Facts) -> None:
         """Records the facts of a source that was at `stamp` before it was read."""
         if stamp:
             self.files[_name(source)] = [*stamp, facts.key]
-        levels = [facts.low, facts.high] if kind == "mask" else []
-        self.contents[kind][facts.key] = [*facts.size, *levels]
+        levels = [facts.low, facts.high] if kind != "image" else []
+        self.contents.setdefault(kind, {})[facts.key] = [*facts.size, *levels]
         self.changed = True
 
 
@@ -149,7 +150,7 @@ def look(kind: Kind, source: Source, *, memo: Memo) -> Facts:
     """Hashes and decodes one file.
 
     Args:
-        kind: whether it should be an image or a mask.
+        kind: whether it should be an image or a mask, and of what kind.
         source: the file.
         memo: asked first, by content.
 
@@ -161,15 +162,19 @@ def look(kind: Kind, source: Source, *, memo: Memo) -> Facts:
     if not data:
         raise ValueError("has 0 bytes; copy it again from its origin")
     key = hashlib.sha256(data).hexdigest()
-    known = memo.find_content(kind, key)
-    if known is not None:
-        return known
+    if seen := memo.find_content(kind, key):
+        return seen
     image = decode(data)
     if kind == "image":
         width, height = as_rgb(image).size
         return Facts(key, (height, width))
-    levels = np.asarray(as_levels(image))
-    return Facts(key, (levels.shape[0], levels.shape[1]), int(levels.min()), int(levels.max()))
+    if kind == "mask":
+        levels = np.asarray(as_levels(image))
+        return Facts(key, (levels.shape[0], levels.shape[1]), int(levels.min()), int(levels.max()))
+    numbers = as_classes(image, colours=tuple(kind.split()[1:]))
+    known = numbers[numbers != IGNORED]
+    low, high = (int(known.min()), int(known.max())) if known.size else (0, 0)
+    return Facts(key, (numbers.shape[0], numbers.shape[1]), low, high)
 
 
 def _name(source: Source) -> str:

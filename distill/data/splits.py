@@ -65,7 +65,7 @@ def finish(parts: Parts, data: DataRecipe, *, share: float) -> Splits:
         val = parts.take_out("validation", parts.val, held=tested, by="test")
         held = tested | {sample.key for sample in val}
         train = parts.take_out("training", parts.train, held=held, by="validation or test")
-    notes = parts.notes + _familiar([*train, *val], parts.test, what=data.groups)
+    notes = parts.notes + familiar([*train, *val], parts.test, what=data.groups)
     _require_images(train, val, parts.test)
     test = {name: _ordered(part) for name, part in parts.test.items()}
     return Splits(_ordered(train), _ordered(val), test, parts.dropped, tuple(notes))
@@ -176,7 +176,7 @@ def _ordered(samples: Iterable[Sample]) -> tuple[Sample, ...]:
     return tuple(sorted(samples, key=lambda sample: (sample.key, sample.mask_key)))
 
 
-def _familiar(training: Iterable[Sample], test: dict[str, list[Sample]], *, what: str | None) -> list[str]:
+def familiar(training: Iterable[Sample], test: dict[str, list[Sample]], *, what: str | None) -> list[str]:
     """Notes on tested images whose sequence or patient is also in the training part."""
     known = {(sample.dataset, sample.group) for sample in training if sample.group is not None}
     notes = []

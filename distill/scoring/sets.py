@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from distill.metrics import resampled_means
+from distill.metrics import resampled_means, summary
 from distill.scoring.image import ImageScore
 from distill.scoring.thresholds import Values
 
@@ -110,3 +110,24 @@ def summarise_empty(scores: Sequence[ImageScore], *, resamples: int, seed: int =
         for name, mean, least, most in zip(names, table.mean(axis=0), low, high, strict=True)
     }
     return {"images": len(patches), **summaries}
+
+
+def summarise_classes(
+    scores: Sequence[Mapping[int, Mapping[str, float]]], *, resamples: int, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """Class number -> {"images": n, and each figure} over the n images in whose mask or prediction the class occurs.
+
+    Args:
+        scores: what `score_classes` says of each image.
+        resamples: how many sets of as many images are drawn with replacement.
+        seed: of these draws.
+    """
+    numbers = sorted({number for score in scores for number in score})
+    by_class = {number: [score[number] for score in scores if number in score] for number in numbers}
+    return {
+        str(number): {
+            "images": len(some),
+            **{name: summary([one[name] for one in some], resamples=resamples, seed=seed) for name in some[0]},
+        }
+        for number, some in by_class.items()
+    }

@@ -1,0 +1,160 @@
+"""The page and what it asks for, over HTTP on this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from distill.demo.desk import VIEWS, Desk, generated
+from distill.inference.pictures import UNREADABLE, reason
+
+LARGEST = 64 << 20  # bytes of an image that is taken
+TYPES = {"jpeg": "image/jpeg", "png": "image/png"}
+POLICY = (  # a browser that keeps it cannot fetch or send anything but from and to this server
+    "default-src 'none'; img-src 'self' data:; connect-src 'self'; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+logger = logging.getLogger("bandpass")
+
+
+class RefusedError(Exception):
+    """An answer other than 200, with a sentence."""
+
+    def __init__(self, status: HTTPStatus, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one desk."""
+
+    daemon_threads = True
+
+    def __init__(self, desk: Desk, *, host: str, port: int) -> None:
+        self.desk, self.local = desk, is_loopback(host)
+        super().__init__((host, port), Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - the library's signature
+        """Keeps what a browser breaks off from being printed as a trace."""
+        del request
+        logger.debug("a request of %s failed", client_address, exc_info=True)
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        host, port = self.server_address[:2]
+        return f"http://{host!s}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that is bound to this host."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Handler(BaseHTTPRequestHandler):
+    """GET / and /student.json, /examples/N, /generated/N, /images/ID/VIEW, /images/ID/findings; POST /images."""
+
+    server: Server
+    server_version, sys_version = "Bandpass", ""
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Answers with the page, a picture or figures."""
+        self.answer(self.get)
+
+    def do_POST(self) -> None:
+        """Takes an image."""
+        self.answer(self.post)
+
+    def answer(self, work: Any) -> None:  # noqa: ANN401
+        """Sends what `work` returns as (bytes, type), or the sentence of what it refuses."""
+        try:
+            self.require_own_name()
+            body, kind = work(*self.words())
+            status = HTTPStatus.OK
+        except RefusedError as refused:
+            body, kind, status = json.dumps({"error": str(refused)}).encode(), "application/json", refused.status
+            self.close_connection = True  # what was sent to a refused request may not have been read
+        self.send_response(status)
+        headers = {"Content-Type": kind, "Content-Length": str(len(body)), "Content-Security-Policy": POLICY}
+        headers |= {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
+        if self.close_connection:
+            headers["Connection"] = "close"
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def words(self) -> tuple[list[str], dict[str, str]]:
+        """The path's parts and the query of the request."""
+        address = urlsplit(self.path)
+        query = {key: values[-1] for key, values in parse_qs(address.query).items()}
+        return [part for part in address.path.split("/") if part], query
+
+    def require_own_name(self) -> None:
+        """Refuses a request under a foreign host name: a web page elsewhere may have its name lead to this machine."""
+        name = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
+        if self.server.local and not is_loopback(name):
+            raise RefusedError(HTTPStatus.FORBIDDEN, f"this server answers to localhost, not to {name!r}")
+
+    def get(self, parts: list[str], query: dict[str, str]) -> tuple[bytes, str]:
+        """What lies at a path."""
+        desk = self.server.desk
+        try:
+            if not parts:
+                page = files("distill.demo").joinpath("page.html").read_bytes()
+                return page, "text/html; charset=utf-8"
+            if parts == ["student.json"]:
+                return as_json(desk.student())
+            if parts[0] == "examples":
+                return desk.examples[int(parts[1])].read_bytes(), TYPES["png"]
+            if parts[0] == "generated":
+                return generated(int(parts[1])), TYPES["png"]
+            if parts[0] == "images" and parts[2] == "findings":
+                return as_json(desk.findings(parts[1], threshold=threshold_of(query, desk)))
+            if parts[0] == "images":
+                return desk.draw(parts[1], parts[2], threshold=threshold_of(query, desk)), TYPES[VIEWS[parts[2]]]
+        except (KeyError, IndexError, ValueError) as error:
+            raise RefusedError(HTTPStatus.NOT_FOUND, "there is no such thing here, or no longer") from error
+        raise RefusedError(HTTPStatus.NOT_FOUND, "there is no such page")
+
+    def post(self, parts: list[str], query: dict[str, str]) -> tuple[bytes, str]:
+        """Looks at the image in the request's body."""
+        if parts != ["images"]:
+            raise RefusedError(HTTPStatus.NOT_FOUND, "images are sent to /images")
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > LARGEST:
+            raise RefusedError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected a picture of at most {LARGEST >> 20} MB with its length"
+            )
+        data = self.rfile.read(int(length))
+        try:
+            return as_json(self.server.desk.look(data, flips=query.get("flips") == "true"))
+        except UNREADABLE as error:
+            raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, f"this cannot be read: {reason(error)}") from error
+
+    def log_message(self, format: str, *values: Any) -> None:  # noqa: ANN401 - the library's signature
+        """Keeps every request from being printed."""
+        logger.debug(format, *values)
+
+
+def threshold_of(query: dict[str, str], desk: Desk) -> float:
+    """The threshold of a request, or the student's own."""
+    return float(query.get("threshold", desk.segmenter.threshold))
+
+
+def as_json(value: Any) -> tuple[bytes, str]:  # noqa: ANN401
+    """A value as the body and type of an answer."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8"), "application/json"

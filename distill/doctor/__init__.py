@@ -1,0 +1,1 @@
+"""Examines a data set before anyone trains on it."""

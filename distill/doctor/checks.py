@@ -1,0 +1,192 @@
+"""From looks to findings: masks, copies, and what two parts of a split share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distill.data.images import threshold_of
+from distill.data.problems import several
+from distill.data.sample import Sample
+from distill.data.splits import familiar
+from distill.doctor.duplicates import Near, components, find_near
+from distill.doctor.findings import Finding
+from distill.doctor.look import Look
+
+TINY, HUGE = 0.001, 0.7  # shares of the image that the foreground rarely leaves
+SOFT = (16, 239)  # levels that JPEG noise does not reach
+NUMBERED = 0.005  # share of a mask's pixels from which low levels are no noise
+FLAT = 2.0  # deviation of grey levels under which an image has no content
+RANK = {"train": 0, "val": 1, "test": 2}  # a leak is told of the part that ranks higher
+MIRRORED = {"identity": "", "hflip": ", mirrored", "vflip": ", upside down", "rot180": ", turned by half"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A sample, what was seen of it, and its part; empty where there is no split."""
+
+    sample: Sample
+    look: Look
+    part: str = ""
+
+    @property
+    def name(self) -> str:
+        """`kvasir-seg/a3`, with its part."""
+        part = f" ({self.part})" if self.part else ""
+        return f"{self.sample.dataset}/{self.sample.stem}{part}"
+
+
+def examine_cases(cases: Sequence[Case], *, several_classes: bool, groups: str | None) -> list[Finding]:
+    """Every finding on readable pairs.
+
+    Args:
+        cases: of any number of data sets.
+        several_classes: whether masks hold class numbers.
+        groups: where sequences or patients are known from, `data.groups`.
+    """
+    findings: list[Finding] = []
+    for dataset in dict.fromkeys(case.sample.dataset for case in cases):
+        mine = [case for case in cases if case.sample.dataset == dataset]
+        findings += check_masks(dataset, mine, several_classes=several_classes)
+    findings += check_images(cases)
+    findings += check_copies(cases)
+    findings += check_near(cases)
+    return findings + check_sequences(cases, what=groups)
+
+
+def check_masks(dataset: str, cases: Sequence[Case], *, several_classes: bool) -> list[Finding]:
+    """Masks of one data set: levels in between, none, all, tiny or huge foreground."""
+    highest = max(int(np.flatnonzero(case.look.levels).max()) for case in cases)
+    threshold = 1 if several_classes else threshold_of(highest)
+    top = 254 if several_classes else 255  # class 255 counts for nothing
+    findings = [] if several_classes or threshold == 1 else [*_between(dataset, cases), *_numbers(dataset, cases)]
+    for case in cases:
+        share = case.look.share(threshold, top)
+        kind = "empty mask" if share == 0 else "full mask" if share == 1 else ""
+        kind = kind or ("tiny foreground" if share < TINY else "huge foreground" if share > HUGE else "")
+        if kind:
+            level = int(np.flatnonzero(case.look.levels).max())
+            told = f"highest level {level}" if share == 0 else f"{share:.2%} of the image"
+            findings.append(_of(kind, f"{case.name}: {told}", case))
+    return findings
+
+
+def _between(dataset: str, cases: Sequence[Case]) -> Iterator[Finding]:
+    """One finding for noise at the ends, which is told once, and one for levels that noise does not reach."""
+    noisy = [case for case in cases if case.look.share(1, 254) > 0]
+    soft = sorted((case for case in cases if case.look.share(*SOFT) > 0), key=lambda case: -case.look.share(*SOFT))
+    count = f"of {several(len(cases), 'mask')} of {dataset}"
+    if noisy:
+        worst = max(case.look.share(1, 254) for case in noisy)
+        sentence = f"{len(noisy)} {count} hold other levels than 0 and 255, at most {worst:.1%} of their pixels"
+        yield _of("values in between", sentence, *noisy[:1])
+    if soft:
+        worst = soft[0].look.share(*SOFT)
+        sentence = f"{len(soft)} {count} hold levels from {SOFT[0]} to {SOFT[1]}, at most {worst:.2%} of their pixels"
+        yield _of("values in between", f"{sentence} ({soft[0].name})", *soft[:4])
+
+
+def _numbers(dataset: str, cases: Sequence[Case]) -> Iterator[Finding]:
+    """One finding for masks that look like class numbers, with 255 for what is not known."""
+    numbered = [case for case in cases if _is_numbered(case.look)]
+    if numbered:
+        count = f"{len(numbered)} of {several(len(cases), 'mask')} of {dataset}"
+        yield _of("class numbers", f"{count} hold 255 and else only the lowest levels, 1, 2, ...", *numbered[:1])
+
+
+def _is_numbered(look: Look) -> bool:
+    """Whether a mask holds 0, 255, and 1 to a few with no gap, on more pixels than noise would."""
+    inner = np.flatnonzero(look.levels[1:255]) + 1
+    consecutive = bool(len(inner)) and len(inner) == inner[-1] < SOFT[0]
+    return consecutive and look.levels[255] > 0 and look.share(1, SOFT[0] - 1) > NUMBERED
+
+
+def check_images(cases: Iterable[Case]) -> list[Finding]:
+    """Images without content, and those whose file turns them while the mask's does not."""
+    findings = []
+    for case in cases:
+        if case.look.spread < FLAT:
+            findings.append(_of("one colour", f"{case.name} has no content (deviation {case.look.spread:.1f})", case))
+        if case.look.turned:
+            findings.append(_of("turned by EXIF", f"{case.name} is turned by its EXIF tag, its mask is not", case))
+    return findings
+
+
+def check_copies(cases: Sequence[Case]) -> list[Finding]:
+    """Files with the same bytes."""
+    by_key: dict[str, list[Case]] = {}
+    for case in cases:
+        by_key.setdefault(case.sample.key, []).append(case)
+    findings = []
+    for same in (group for group in by_key.values() if len(group) > 1):
+        names = ", ".join(case.name for case in same)
+        masks = len({case.sample.mask_key for case in same})
+        if len({case.part for case in same}) > 1:
+            findings.append(_of("image in two parts", f"{names} are one file", *same))
+        if masks > 1:
+            findings.append(_of("one image with two masks", f"{names} are one file, with {masks} masks", *same))
+        elif len({case.part for case in same}) == 1:
+            findings.append(_of("copies", f"{names} are one file", *same))
+    return findings
+
+
+def check_near(cases: Sequence[Case]) -> list[Finding]:
+    """Images that look nearly alike: across parts one finding an image, within a part one a group."""
+    near = find_near(np.stack([case.look.thumbnail for case in cases])) if cases else []
+    near = [pair for pair in near if cases[pair.first].sample.key != cases[pair.second].sample.key]
+    across = [pair for pair in near if cases[pair.first].part != cases[pair.second].part]
+    findings = _near_across(cases, across)
+    within = [pair for pair in near if cases[pair.first].part == cases[pair.second].part]
+    for group in components([(pair.first, pair.second) for pair in within]):
+        members = set(group)
+        inside = [pair for pair in within if pair.first in members]
+        least = min(pair.correlation for pair in inside)
+        turns = "".join(sorted({MIRRORED[pair.view] for pair in inside}))
+        names = ", ".join(cases[place].name for place in group)
+        sentence = f"{names}: correlation {least:.4f}{' or more' if len(inside) > 1 else ''}{turns}"
+        findings.append(_of("near copies", sentence, *(cases[place] for place in group)))
+    return findings
+
+
+def _near_across(cases: Sequence[Case], pairs: Iterable[Near]) -> list[Finding]:
+    """One finding for each image of the part that ranks higher, with the image that is most like it."""
+    found: dict[int, list[tuple[int, Near]]] = {}
+    for pair in pairs:  # the most alike first
+        low, high = sorted((pair.first, pair.second), key=lambda place: RANK.get(cases[place].part, -1))
+        found.setdefault(high, []).append((low, pair))
+    findings = []
+    for high, others in found.items():
+        low, best = others[0]
+        more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
+        sentence = f"{cases[high].name} looks like {cases[low].name}{more}: correlation {best.correlation:.4f}"
+        findings.append(_of("near copy in two parts", sentence + MIRRORED[best.view], cases[high], cases[low]))
+    return findings
+
+
+def check_sequences(cases: Sequence[Case], *, what: str | None) -> list[Finding]:
+    """Sequences or patients of which frames are in more than one part; `what` names where they are known from."""
+    training = [case.sample for case in cases if case.part in ("train", "val")]
+    tests: dict[str, list[Sample]] = {}
+    for case in cases:
+        if case.part == "test":
+            tests.setdefault(case.sample.dataset, []).append(case.sample)
+    findings = [_of("test of known sequences", note) for note in familiar(training, tests, what=what)]
+    groups: dict[tuple[str, str], list[Case]] = {}
+    for case in cases:
+        if case.sample.group is not None:
+            groups.setdefault((case.sample.dataset, case.sample.group), []).append(case)
+    for (dataset, group), mine in groups.items():
+        counts = Counter(case.part for case in mine)
+        if len(counts) > 1:
+            told = " and ".join(f"{counts[part]} in {part}" for part in sorted(counts, key=lambda part: RANK[part]))
+            shown = [next(case for case in mine if case.part == part) for part in counts]
+            sentence = f"sequence {group} of {dataset}: {told}"
+            findings.append(_of("sequence in two parts", sentence, *shown))
+    return findings
+
+
+def _of(kind: str, sentence: str, *cases: Case) -> Finding:
+    return Finding(kind, sentence, tuple(case.sample for case in cases), tuple(case.part for case in cases))

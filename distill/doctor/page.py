@@ -1,0 +1,89 @@
+"""The doctor's page: one HTML file with everything in it, to be read offline, on a phone, without a script."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from distill.data.sample import Sample
+from distill.doctor.findings import Finding, by_kind
+from distill.doctor.table import say_sequences, say_sizes, verdict
+
+SHOWN = 12  # findings of a kind with pictures; the rest are in doctor.json
+SENTENCES = 40  # findings of a kind told without a picture
+PICTURES = 6  # of one finding
+TALL, WIDE = 132, 200  # pixels of a thumbnail at most
+CONTOUR = (79, 227, 255)
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture inside the page."""
+
+    uri: str
+    caption: str
+    width: int
+    height: int
+
+
+def render_page(result: Mapping[str, Any], findings: Sequence[Finding]) -> str:
+    """The page as HTML.
+
+    Args:
+        result: what doctor.json holds.
+        findings: with the samples to be shown.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=True
+    )
+    template = environment.from_string(files("distill.doctor").joinpath("page.html.jinja").read_text(encoding="utf-8"))
+    kinds = [
+        {
+            "name": kind,
+            "severity": mine[0].severity,
+            "advice": mine[0].advice,
+            "count": len(mine),
+            "entries": [(one.sentence, thumbnails_of(one), len(one.samples)) for one in mine[:SHOWN]],
+            "further": [one.sentence for one in mine[SHOWN:SENTENCES]],
+            "left": max(0, len(mine) - SENTENCES),
+        }
+        for kind, mine in by_kind(findings).items()
+    ]
+    return template.render(
+        result=result, kinds=kinds, verdict=verdict(result), say_sizes=say_sizes, say_sequences=say_sequences
+    )
+
+
+def thumbnails_of(finding: Finding) -> list[Thumbnail]:
+    """The images of a finding with the contours of their masks, a few of many."""
+    shown = zip(finding.samples, finding.where, strict=True)
+    return [thumbnail(sample, part=part) for sample, part in list(shown)[:PICTURES]]
+
+
+def thumbnail(sample: Sample, *, part: str) -> Thumbnail:
+    """A small JPEG of an image with the contour of its mask."""
+    image, mask = Image.fromarray(sample.read_image()), sample.read_mask()
+    image.thumbnail((WIDE, TALL), Image.Resampling.LANCZOS)
+    small = Image.fromarray(255 * ((mask > 0) & (mask < 255)).astype(np.uint8)).resize(image.size)
+    pixels = np.array(image)
+    pixels[_edge(np.asarray(small) >= 128)] = CONTOUR
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="JPEG", quality=82)
+    uri = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    caption = f"{sample.dataset}/{sample.stem}" + (f" · {part}" if part else "")
+    return Thumbnail(uri, caption, *image.size)
+
+
+def _edge(mask: np.ndarray) -> np.ndarray:
+    """The pixels of a mask (H, W) that have a neighbour outside it."""
+    inner = np.pad(mask, 1, mode="edge")
+    return mask & ~(inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:])

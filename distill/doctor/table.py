@@ -1,0 +1,101 @@
+"""What the doctor prints, and the same for programs."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from distill.data.problems import several
+from distill.doctor.checks import RANK, Case
+from distill.doctor.findings import ERROR, Finding, by_kind
+
+WIDTH, INDENT = 118, 20  # columns of a printed line, and before a finding
+EXAMPLES = {"error": 8, "note": 3}  # findings of a kind that are printed; the rest is counted
+
+
+def to_json(root: str, cases: Sequence[Case], findings: Sequence[Finding]) -> dict[str, Any]:
+    """What doctor.json holds.
+
+    Returns:
+        {"root", "images", "errors", "notes", "datasets": {name: {"images", "parts", "sizes", "sequences"}},
+        "findings": [{"kind", "severity", "advice", "count", "items": [{"sentence", "images"}]}]}
+    """
+    names = dict.fromkeys(case.sample.dataset for case in cases)
+    kinds = by_kind(findings)
+    return {
+        "root": root,
+        "images": len(cases),
+        "errors": sum(finding.severity == ERROR for finding in findings),
+        "notes": sum(finding.severity != ERROR for finding in findings),
+        "datasets": {name: _describe([case for case in cases if case.sample.dataset == name]) for name in names},
+        "findings": [
+            {
+                "kind": kind,
+                "severity": mine[0].severity,
+                "advice": mine[0].advice,
+                "count": len(mine),
+                "items": [
+                    {"sentence": one.sentence, "images": [f"{s.dataset}/{s.stem}" for s in one.samples]} for one in mine
+                ],
+            }
+            for kind, mine in kinds.items()
+        ],
+    }
+
+
+def _describe(cases: Sequence[Case]) -> dict[str, Any]:
+    sizes = Counter(case.sample.size for case in cases)
+    height, width = sizes.most_common(1)[0][0]
+    groups = {case.sample.group for case in cases} - {None}
+    parts = Counter(case.part for case in cases if case.part)
+    return {
+        "images": len(cases),
+        "parts": {part: parts[part] for part in sorted(parts, key=lambda part: RANK[part])},
+        "sizes": {"count": len(sizes), "most_common": [width, height]},
+        "sequences": len(groups),
+        "median_spread": round(median(case.look.spread for case in cases), 1),
+    }
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The tables that are printed: data sets, then findings, errors first."""
+    lines = [f"{'data set':<24}{'images':>8}  {'parts':<34}{'size':<22}sequences"]
+    for name, entry in result["datasets"].items():
+        parts = ", ".join(f"{part} {count}" for part, count in entry["parts"].items()) or "no split"
+        lines.append(f"{name:<24}{entry['images']:>8}  {parts:<34}{say_sizes(entry):<22}{say_sequences(entry)}")
+    lines += ["", f"{'severity':<10}{'count':>6}  finding"]
+    for kind in result["findings"]:
+        lines.append(f"{kind['severity']:<10}{kind['count']:>6}  {kind['kind']}")
+        shown = EXAMPLES[kind["severity"]]
+        for item in kind["items"][:shown]:
+            lines += wrapped(item["sentence"])
+        if kind["count"] > shown:
+            lines.append(" " * INDENT + f"... and {kind['count'] - shown} more, in doctor.json")
+    return "\n".join([*lines, "", verdict(result)]) + "\n"
+
+
+def wrapped(sentence: str) -> list[str]:
+    """The lines of a finding under its kind."""
+    wrapper = textwrap.TextWrapper(WIDTH, break_on_hyphens=False, break_long_words=False)
+    wrapper.initial_indent, wrapper.subsequent_indent = " " * INDENT, " " * (INDENT + 2)
+    return wrapper.wrap(sentence)
+
+
+def say_sizes(entry: Mapping[str, Any]) -> str:
+    """`384 x 288`, or the most common of several sizes."""
+    width, height = entry["sizes"]["most_common"]
+    return f"{width} x {height}" if entry["sizes"]["count"] == 1 else f"{entry['sizes']['count']} sizes"
+
+
+def say_sequences(entry: Mapping[str, Any]) -> str:
+    """How many sequences there are, where that is known."""
+    return str(entry["sequences"]) if entry["sequences"] else "not known"
+
+
+def verdict(result: Mapping[str, Any]) -> str:
+    """One sentence on all of it."""
+    found = f"{several(result['errors'], 'error')} and {several(result['notes'], 'note')}"
+    return f"{several(result['images'], 'image')} examined: {found}"

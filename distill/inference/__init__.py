@@ -1,0 +1,1 @@
+"""A published student in use: on pictures, on video, and behind a page."""

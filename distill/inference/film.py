@@ -1,0 +1,119 @@
+"""A video through a student: the video with the mask drawn in, and a table of its frames."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections import deque
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from distill.digest import digest_file
+from distill.inference.findings import COLUMNS, find
+from distill.inference.inputs import Input
+from distill.inference.overlay import draw_overlay
+from distill.inference.pictures import Options
+from distill.inference.results import VIDEOS, Table, place, unfinished
+from distill.inference.segmenter import Segmenter
+from distill.inference.video import VideoWriter, open_video
+from distill.metrics import labels
+from distill.progress import Progress
+
+TABLE = "videos.csv"
+FIGURES = ("frames", "found", "rate", "done_per_second", "p50_ms", "p95_ms")
+TABLE_COLUMNS = ("video", "key", *FIGURES)
+FRAME_COLUMNS = ("frame", "seconds", *COLUMNS, "milliseconds")
+LATENCIES_KEPT = 10_000  # the last ones, so that memory does not grow with a video
+
+
+@dataclass(frozen=True)
+class Film:
+    """What became of one video.
+
+    Attributes:
+        frames: how many it holds.
+        found: how many of them have a finding.
+        rate: frames a second of the video.
+        done_per_second: frames a second in the making, with reading, drawing and writing.
+        p50_ms: median milliseconds of a frame in the network, pixels in memory to probability in memory.
+        p95_ms: what 95 of 100 frames stay under.
+    """
+
+    frames: int
+    found: int
+    rate: float
+    done_per_second: float
+    p50_ms: float
+    p95_ms: float
+
+    def line(self) -> str:
+        """In words."""
+        said = "in real time" if self.done_per_second >= self.rate else "slower than it plays"
+        return (
+            f"{self.frames} frames at {self.rate:.4g}/s, {self.found} with a finding; done at "
+            f"{self.done_per_second:.1f}/s ({said}), in the network p50 {self.p50_ms:.1f} ms, p95 {self.p95_ms:.1f} ms"
+        )
+
+
+def percentiles(seconds: Iterable[float]) -> tuple[float, float]:
+    """The median and the 95th percentile of durations, in milliseconds."""
+    p50, p95 = np.percentile(np.fromiter(seconds, float) * 1000, (50, 95))
+    return float(p50), float(p95)
+
+
+def is_done(one: Input, table: Table, *, out: Path) -> bool:
+    """Whether the results of a video are there, and of these bytes."""
+    rows = table.rows.get(one.name, [])
+    there = all(place(out, VIDEOS, one.stem, suffix).is_file() for suffix in (".mp4", ".csv"))
+    return there and bool(rows) and rows[0]["key"] == digest_file(one.path)
+
+
+def make_film(segmenter: Segmenter, options: Options, one: Input, *, out: Path, table: Table) -> Film:
+    """Writes `videos/NAME.mp4` and `videos/NAME.csv`, which appear when they are complete, and the row of the video.
+
+    Raises:
+        ValueError: the file is no video, or damaged; then nothing of it is left.
+    """
+    film_file, frame_file = (place(out, VIDEOS, one.stem, suffix) for suffix in (".mp4", ".csv"))
+    temporary = {path: unfinished(path) for path in (film_file, frame_file)}
+    try:
+        film = _run(segmenter, options, one, film_file=temporary[film_file], frame_file=temporary[frame_file])
+        for final, path in temporary.items():
+            path.replace(final)
+    finally:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
+    figures = {name: round(getattr(film, name), 3) for name in FIGURES}
+    table.put(one.name, [{"key": digest_file(one.path), **figures}])
+    table.save()
+    return film
+
+
+def _run(segmenter: Segmenter, options: Options, one: Input, *, film_file: Path, frame_file: Path) -> Film:
+    began, found, number = time.monotonic(), 0, 0
+    latencies: deque[float] = deque(maxlen=LATENCIES_KEPT)
+    with ExitStack() as stack:
+        facts, frames = stack.enter_context(open_video(one.path))
+        writer = stack.enter_context(VideoWriter(film_file, rate=facts.rate))
+        rows = csv.DictWriter(
+            stack.enter_context(frame_file.open("w", encoding="utf-8", newline="")), FRAME_COLUMNS, lineterminator="\n"
+        )
+        rows.writeheader()
+        bar = stack.enter_context(Progress(one.name, total=facts.frames, unit="frames", shown=facts.frames > 0))
+        for number, (seconds, image) in enumerate(frames, start=1):
+            probability, spent = segmenter.timed(image, flips=options.flips)
+            latencies.append(spent)
+            mask = labels(probability, threshold=options.threshold)
+            writer.write(draw_overlay(image, mask), seconds)
+            found += bool(mask.any())
+            said = {"frame": number, "seconds": f"{seconds:.3f}", "milliseconds": f"{spent * 1000:.1f}"}
+            rows.writerows({**said, **finding.row()} for finding in find(mask, probability))
+            bar.update(note=f"{found} with a finding")
+    if not number:
+        raise ValueError("it holds no frame")
+    p50, p95 = percentiles(latencies)
+    return Film(number, found, float(facts.rate), number / (time.monotonic() - began), p50, p95)

@@ -1,0 +1,82 @@
+"""What a mask says in figures: area, box, connected components."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+NEIGHBOURS = np.ones((3, 3), int)  # pixels that touch at a corner belong together
+COLUMNS = ("class", "area", "share", "components", "largest", "left", "top", "right", "bottom", "highest")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one class in one image.
+
+    Attributes:
+        label: the number of the class, from 1 on.
+        area: pixels.
+        share: of the image's pixels, in [0, 1].
+        components: connected parts (pixels that touch at a corner are connected).
+        largest: pixels of the largest of them.
+        box: (left, top, right, bottom) around all of them, in pixels, right and bottom exclusive; None for no pixel.
+        highest: the highest probability of the class in the image.
+    """
+
+    label: int
+    area: int
+    share: float
+    components: int
+    largest: int
+    box: tuple[int, int, int, int] | None
+    highest: float
+
+    def row(self) -> dict[str, object]:
+        """By the names of `COLUMNS`; an empty box is left empty."""
+        left, top, right, bottom = self.box or ("",) * 4
+        return {
+            "class": self.label,
+            "area": self.area,
+            "share": f"{self.share:.6f}",
+            "components": self.components,
+            "largest": self.largest,
+            "left": left,
+            "top": top,
+            "right": right,
+            "bottom": bottom,
+            "highest": f"{self.highest:.4f}",
+        }
+
+
+def find(labels: np.ndarray, probability: np.ndarray) -> list[Finding]:
+    """The findings of an image, one for each class but the background.
+
+    Args:
+        labels: class numbers uint8 (H, W), 0 is background.
+        probability: float32 (K, H, W), of the foreground alone or of every class.
+    """
+    planes: Mapping[int, np.ndarray]
+    planes = {1: probability[0]} if len(probability) == 1 else dict(enumerate(probability))
+    return [_measure(labels == label, label, plane) for label, plane in planes.items() if label > 0]
+
+
+def _measure(mask: np.ndarray, label: int, plane: np.ndarray) -> Finding:
+    highest, box = float(plane.max()), box_of(mask)
+    if box is None:
+        return Finding(label, 0, 0.0, 0, 0, None, highest)
+    left, top, right, bottom = box
+    numbered, components = ndimage.label(mask[top:bottom, left:right], NEIGHBOURS)
+    sizes = np.bincount(numbered.ravel())[1:]
+    area = int(sizes.sum())
+    return Finding(label, area, area / mask.size, components, int(sizes.max()), box, highest)
+
+
+def box_of(mask: np.ndarray) -> tuple[int, int, int, int] | None:
+    """(left, top, right, bottom) around the true pixels of bool (H, W), right and bottom exclusive; None of none."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

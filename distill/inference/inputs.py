@@ -1,0 +1,108 @@
+"""Which files a user means, and what their results are called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill.data.images import SUFFIXES
+from distill.data.problems import several
+from distill.inference.results import KINDS
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ts")
+MAGIC = "*?["
+
+
+@dataclass(frozen=True)
+class Input:
+    """A picture or a video.
+
+    Attributes:
+        path: of the file.
+        name: its path within what was asked for, by which tables call it: `sub/a.jpg`.
+        video: whether it is a video.
+    """
+
+    path: Path
+    name: str
+    video: bool
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix, by which the files of its results are called."""
+        return str(Path(self.name).with_suffix(""))
+
+
+def find_inputs(images: str, *, out: Path) -> tuple[list[Input], int]:
+    """The pictures and videos that `images` means, in the order of their names.
+
+    Args:
+        images: a file, a folder (of which what lies directly in it is taken), or a pattern with `*`, `?`, `[...]` or
+            `**` for any folders between.
+        out: the folder of results; no mask or overlay in it is taken.
+
+    Returns:
+        them, and how many files were passed over because their suffix is none of a picture or a video.
+
+    Raises:
+        FileNotFoundError: there is nothing of that name.
+        ValueError: no picture or video among what there is, or two whose results would have one name.
+    """
+    path = Path(images).expanduser()
+    if path.is_dir():
+        root, files = path, sorted(file for file in path.iterdir() if file.is_file())
+    elif path.is_file():
+        return [_input(path, path.parent)], 0
+    elif any(sign in images for sign in MAGIC):
+        root = _root(path)
+        files = sorted(file for file in root.glob(str(path.relative_to(root))) if file.is_file())
+    else:
+        raise FileNotFoundError(f"expected a file, a folder or a pattern at images={images}, found none")
+    results = [(out / kind).resolve() for kind in KINDS]
+    files = [
+        file
+        for file in files
+        if not file.name.startswith(".") and not any(made in file.resolve().parents for made in results)
+    ]
+    taken = [_input(file, root) for file in files if file.suffix.lower() in SUFFIXES + VIDEO_SUFFIXES]
+    if not taken:
+        raise ValueError(_nothing(images, path, len(files)))
+    _require_own_names(taken)
+    return taken, len(files) - len(taken)
+
+
+def _input(path: Path, root: Path) -> Input:
+    return Input(path, path.relative_to(root).as_posix(), path.suffix.lower() in VIDEO_SUFFIXES)
+
+
+def _root(pattern: Path) -> Path:
+    """The folders of a pattern before its first sign."""
+    parts: list[str] = []
+    for part in pattern.parts[:-1]:
+        if any(sign in part for sign in MAGIC):
+            break
+        parts.append(part)
+    return Path(*parts)
+
+
+def _nothing(images: str, path: Path, count: int) -> str:
+    found = f"{several(count, 'other file')}" if count else "no file"
+    kinds = f"no picture ({' '.join(SUFFIXES)}) and no video ({' '.join(VIDEO_SUFFIXES)})"
+    said = f"images={images} means {found}, but {kinds}"
+    if not path.is_dir():
+        return said
+    inner = path / "images"
+    hint = f"images={inner}" if inner.is_dir() else f"images='{path}/**/*.jpg'"
+    return f"{said}; folders inside it are not searched unless you ask for it, as by {hint}"
+
+
+def _require_own_names(inputs: Iterable[Input]) -> None:
+    seen: dict[tuple[bool, str], Input] = {}
+    for one in inputs:
+        other = seen.setdefault((one.video, one.stem), one)
+        if other is not one:
+            raise ValueError(
+                f"{other.name} and {one.name} have one stem, so that their masks would have one name; rename or "
+                "remove one, or choose among them by a pattern, as images='DIR/*.png'"
+            )

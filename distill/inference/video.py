@@ -1,0 +1,138 @@
+"""Frames of a video, one at a time, and back into one; by PyAV."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+ENCODERS = {  # the first that the installed PyAV has; options for a contour that stays sharp
+    "libx264": {"crf": "20", "preset": "veryfast"},
+    "libopenh264": {"b": "8M"},
+    "mpeg4": {"qscale": "3"},
+}
+TICKS = 60_000  # a second: whole for 24, 25, 30, 50 and 60 frames a second, and for 30 * 1000 / 1001
+BT601, LIMITED = 6, 1  # FFmpeg's numbers of the matrix and the range by which RGB becomes yuv420p
+DEFAULT_RATE = Fraction(25)  # where a file states none
+
+
+def require_library() -> None:
+    """Says what to install where PyAV is not.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    if find_spec("av") is None:
+        raise ValueError("video is read and written by PyAV, which is not installed; pip install 'av>=17'")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a video file says of itself.
+
+    Attributes:
+        rate: frames a second.
+        frames: how many, by its own count or else its length; 0 if it says neither.
+    """
+
+    rate: Fraction
+    frames: int
+
+
+@contextlib.contextmanager
+def open_video(path: Path) -> Iterator[tuple[Facts, Iterator[tuple[float, np.ndarray]]]]:
+    """Opens a video: what it says of itself, and its frames as (seconds from the start, RGB uint8 (H, W, 3)).
+
+    Frames are upright: the rotation that a phone writes beside them is applied. They are decoded as they are asked
+    for, so that memory does not depend on the length.
+
+    Raises:
+        ValueError: the file is no video, or damaged; also while frames are read.
+    """
+    import av
+
+    try:
+        container = av.open(str(path))
+    except av.FFmpegError as error:
+        raise ValueError(error.strerror) from error
+    with container:
+        if not container.streams.video:
+            raise ValueError("it holds no video")
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        yield _facts(container, stream), _frames(container, stream)
+
+
+def _facts(container: Any, stream: Any) -> Facts:  # noqa: ANN401
+    rate = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
+    length = (container.duration or 0) / 1_000_000  # FFmpeg counts it in microseconds
+    return Facts(Fraction(rate), stream.frames or round(length * rate))
+
+
+def _frames(container: Any, stream: Any) -> Iterator[tuple[float, np.ndarray]]:  # noqa: ANN401
+    import av
+
+    rate = _facts(container, stream).rate
+    decoded = container.decode(stream)
+    for number in itertools.count():
+        try:
+            frame = next(decoded, None)
+        except av.FFmpegError as error:
+            raise ValueError(f"after {number} frames: {error.strerror}") from error
+        if frame is None:
+            return
+        image = frame.to_ndarray(format="rgb24")
+        seconds = float(number / rate) if frame.time is None else frame.time
+        yield seconds, np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+
+
+class VideoWriter:
+    """Writes frames of one size into an MP4 at the times they are given.
+
+    The file appears at `path` as frames come in; it is playable once the context is left. An odd side is made even by
+    repeating its last row or column, as the coding of colours in pairs of pixels wants it.
+    """
+
+    def __init__(self, path: Path, *, rate: Fraction) -> None:
+        import av
+
+        self.encoder = next(name for name in ENCODERS if name in av.codecs_available)
+        self.container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
+        stream = self.container.add_stream(self.encoder, rate=rate, options=ENCODERS[self.encoder])
+        assert isinstance(stream, av.VideoStream)
+        self.stream = stream
+        self.stream.codec_context.time_base = Fraction(1, TICKS)
+        self.stream.pix_fmt = "yuv420p"
+        # said, since players take large films without a word for BT.709
+        self.stream.codec_context.colorspace, self.stream.codec_context.color_range = BT601, LIMITED
+        self.tick = -1
+
+    def write(self, image: np.ndarray, seconds: float) -> None:
+        """Adds a frame, RGB uint8 (H, W, 3), shown from `seconds` on; times that do not rise are moved a little."""
+        import av
+
+        height, width = image.shape[:2]
+        if height % 2 or width % 2:
+            image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if self.tick < 0:
+            self.stream.height, self.stream.width = image.shape[:2]
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        self.tick = max(self.tick + 1, round(seconds * TICKS))
+        frame.pts, frame.time_base = self.tick, Fraction(1, TICKS)
+        self.container.mux(self.stream.encode(frame))
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: TracebackType | BaseException | None) -> None:
+        if kind is None and self.tick >= 0:
+            self.container.mux(self.stream.encode())
+        self.container.close()

@@ -1,0 +1,177 @@
+"""What OneFormer and Mask2Former share: the states of their pixel decoders, and a soft mask by their own rule.
+
+Both say what an image shows by queries: each has a distribution over classes (and none of them) and a mask. Their
+post-processing scores class c at a pixel by the sum over queries of its probability times the mask's, and takes the
+class of the largest score. A soft mask of chosen classes is their share of all scores, as a logit: it is positive where
+together they outweigh the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cache.spec import FeatureSpec, MapSpec
+from teachers.base import Choice
+from teachers.library import load_network, require_kind
+from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Stretch
+from teachers.weights import locate, read_shapes, sha256
+
+MASK = "mask"
+LOGIT_CLIP = 6.0  # beyond it a sigmoid is within 0.25 % of 0 or 1, and a cosine series would spend its bytes there
+_SMALLEST = 1e-6  # score: below it nothing is said
+_SHOWN = 5  # classes that a message names
+_BACKBONE = ("model_type", "embed_dim", "depths", "num_heads", "window_size")
+# What only training or older versions read: a file may hold it or not.
+_UNREAD = ("criterion.", "text_mapper.", "relative_position_index")
+
+
+class Family(NamedTuple):
+    """What distinguishes one of the two models from the other.
+
+    Attributes:
+        name: in the registry, and as `model_type` in config.json.
+        called: in messages.
+        example: a hub id.
+        licence: of the published weights.
+        image_size: side of the square that its processor aims at, in pixels.
+        strides: of the pixel decoder's states, finest first, and their channels, by a configuration.
+        library: `transformers`' configuration and network, imported on use.
+        sizes: what a configuration calls the sizes that tell one network from another.
+    """
+
+    name: str
+    called: str
+    example: str
+    licence: str
+    image_size: int
+    strides: Callable[[Any], Mapping[int, int]]
+    library: Callable[[], tuple[Any, Any]]
+    sizes: tuple[str, ...]
+
+
+def assemble(family: Family, weights: str | Path, choice: Choice) -> dict[str, Any]:
+    """The arguments of a `Teacher` of this family; errors as in `teachers.load`."""
+    if choice.model is not None or choice.levels:
+        raise ValueError(
+            f"the weights of teacher '{family.name}' say which model it is, and its maps are chosen by strides: leave "
+            f"out model and levels; got model={choice.model}, levels={choice.levels}"
+        )
+    files = locate(weights, example=family.example)
+    raw = require_kind(files, (family.name,), teacher=family.name, example=family.example)
+    configuration, network = family.library()
+    config = configuration.from_dict({**raw, "is_training": False})
+    size = choice.image_size or family.image_size
+    chosen = choose_classes(config.id2label, choice.classes, called=family.called)
+    spec = choose_maps(family.strides(config), choice.strides, size, masks=bool(chosen), called=family.called)
+    backbone = {key: getattr(config.backbone_config, key, None) for key in _BACKBONE}
+    called = f"{family.called} as its config.json describes it"
+    return {
+        "name": family.name,
+        "network": load_network(network, config, files.model, read_shapes(files.model), unread=_UNREAD, called=called),
+        "spec": spec,
+        "preprocessing": Stretch(size, IMAGENET_MEAN, IMAGENET_STD),
+        "facts": {
+            "model": {key: getattr(config, key) for key in family.sizes} | {"backbone": backbone},
+            **({"classes": chosen} if chosen else {}),
+            "weights": sha256(files.model),
+        },
+        "licence": family.licence,
+    }
+
+
+def choose_classes(labels: Mapping[int, str], asked: Sequence[str] | None, *, called: str) -> list[int]:
+    """The numbers of the classes asked for, by name or by number; none if none is.
+
+    Raises:
+        ValueError: there is no such class, or nothing is left outside them.
+    """
+    numbers = {str(label).lower(): number for number, label in labels.items()}
+    chosen: set[int] = set()
+    for name in map(str, asked or ()):
+        number = int(name) if name.isdecimal() else numbers.get(name.lower())
+        if number is None or number not in labels:
+            near = get_close_matches(name.lower(), numbers, n=1)
+            few = ", ".join(list(labels.values())[:_SHOWN])
+            remedy = f"did you mean '{labels[numbers[near[0]]]}'?" if near else f"its {len(labels)} begin with {few}"
+            raise ValueError(f"these {called} weights know no class '{name}'; {remedy}")
+        chosen.add(number)
+    if len(chosen) == len(labels):
+        raise ValueError(
+            f"classes names all {len(labels)} classes of these {called} weights, so that the mask would be the whole "
+            "image; leave one out"
+        )
+    return sorted(chosen)
+
+
+def choose_maps(
+    strides: Mapping[int, int], asked: Sequence[int] | None, size: int, *, masks: bool, called: str
+) -> FeatureSpec:
+    """The states asked for by stride, the finest if none is; and the soft mask on the finest grid.
+
+    Args:
+        strides: of the states, finest first, and their channels.
+        asked: strides.
+        size: side of the square image.
+        masks: whether there is a soft mask.
+        called: the model's name in messages.
+
+    Raises:
+        ValueError: there is no state of a stride, or cells do not cover the image.
+    """
+    unknown = [stride for stride in asked or () if stride not in strides]
+    if unknown:
+        raise ValueError(
+            f"{called}'s pixel decoder has no state of stride {unknown[0]}; choose from {', '.join(map(str, strides))}"
+        )
+    step, finest = max(strides), min(strides)
+    if size % step or size < step:
+        near = sorted({max(1, size // step) * step, (size // step + 1) * step})
+        raise ValueError(
+            f"expected image_size to be a multiple of {step}, so that {called}'s cells cover the image, got {size}; "
+            f"choose {' or '.join(map(str, near))}"
+        )
+    maps = [
+        MapSpec(name_of(stride, finest), strides[stride], (size // stride, size // stride), stride)
+        for stride in sorted(set(asked or (finest,)))
+    ]
+    if masks:
+        maps.append(MapSpec(MASK, 1, (size // finest, size // finest), finest))
+    return FeatureSpec(tuple(maps))
+
+
+def name_of(stride: int, finest: int) -> str:
+    """`pixel` for the mask features, the finest state; `pixel8`, `pixel16`, `pixel32` for those before them."""
+    return "pixel" if stride == finest else f"pixel{stride}"
+
+
+def named_states(fine: Tensor, coarse: Sequence[Tensor], strides: Mapping[int, int]) -> dict[str, Tensor]:
+    """The pixel decoder's states under their names: the finest, and the others from coarse to fine."""
+    states = [fine, *reversed(coarse)]
+    return {name_of(stride, min(strides)): value for stride, value in zip(strides, states, strict=True)}
+
+
+def class_scores(classes: Tensor, masks: Tensor) -> Tensor:
+    """The score of every class at every pixel (N, K, h, w), as the models' own post-processing takes it.
+
+    Args:
+        classes: logits of each query's class, (N, Q, K + 1); the last is none of them.
+        masks: logits of each query's mask, (N, Q, h, w).
+    """
+    return torch.einsum("nqk,nqhw->nkhw", classes.float().softmax(-1)[..., :-1], masks.float().sigmoid())
+
+
+def soft_mask(classes: Tensor, masks: Tensor, chosen: Sequence[int], *, grid: tuple[int, int]) -> Tensor:
+    """The logit (N, 1, *grid) of the share that the chosen classes have in all scores; arguments as `class_scores`."""
+    if tuple(masks.shape[-2:]) != grid:
+        masks = F.interpolate(masks.float(), size=grid, mode="bilinear", align_corners=False)
+    scores = class_scores(classes, masks)
+    inside = scores[:, list(chosen)].sum(1, keepdim=True)
+    outside = scores.sum(1, keepdim=True) - inside
+    return (inside.clamp(min=_SMALLEST).log() - outside.clamp(min=_SMALLEST).log()).clamp(-LOGIT_CLIP, LOGIT_CLIP)

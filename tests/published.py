@@ -1,0 +1,29 @@
+"""A published student small enough for tests, and pictures for it: discs that it finds, roughly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from small_job import IMAGE_SIZE, read_disc, taught_tensors
+
+import students
+from students import MEAN, STD
+
+
+def write_student(folder: Path, *, classes: int = 1, threshold: float = 0.5) -> Path:
+    """A folder as `do=publish` leaves it, weights and config alone; of several classes with random weights."""
+    student = students.create("unet", width=4, classes=classes)
+    if classes == 1:
+        student.load_state_dict(taught_tensors())
+    config = {"student": "unet", "width": 4, "classes": classes, "image_size": IMAGE_SIZE, "threshold": threshold}
+    student.save_pretrained(folder, config={**config, "mean": list(MEAN), "std": list(STD)})
+    return folder
+
+
+def write_disc(path: Path, seed: int, size: tuple[int, int] = (45, 62)) -> np.ndarray:
+    """Saves the picture of a disc and returns its pixels as they are read from the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(read_disc(seed, size, "image")).save(path)
+    return np.asarray(Image.open(path).convert("RGB"))

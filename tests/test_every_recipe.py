@@ -1,0 +1,142 @@
+"""Every recipe runs through all its verbs, for two steps a stage, with small random teachers for the named weights."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+
+import pytest
+import torch
+from small_teachers import write_dinov2, write_network, write_sam, write_sam2, write_timm
+
+import recipes
+import students
+from distill.grammar import read_recipe
+from distill.run import main
+
+NAMES = recipes.names()
+EXTEND_STUDY_SMALL = ("study_full", "study_long")  # the same at other sizes; their fifteen arms take long to read
+HIERA = "{width: 16, blocks: [1, 1, 2, 1], everywhere: [3], windows: [8, 4, 4, 2], background: 4}"
+SMALL = [
+    "data={name: builtin, root: null, train: [], test: [], whole: [], size: [64, 64]}",
+    "data.images={train: 8, val: 1, test: 1}",
+    "precision=fp32",  # MicroAUNet in bf16 became nan on some CPUs, in some runs
+    "image_size=64",
+    "workers=0",
+    "augment.views=[identity,hflip]",
+    "optimiser.batch_size=4",
+    "cache={fidelity: 0.8, calibration: 8}",
+    "evaluate={bootstrap: 100, every: 1}",
+    "publish.examples=1",
+]
+NETWORKS = {  # of students that are not small at any width
+    "builtin_teacher": ["student.options={depth: 1, image_size: 64, patch: 8, neck: 8}", "student.width=32"],
+    "pranet_protocol": ["student.options.backbone=test_efficientnet", "student.encoder=null", "student.width=4"],
+    "sam2_adapted": [f"student.options.trunk={HIERA}", "student.width=4"],
+    "malunet_to_microaunet": ["image_size=128"],  # the least that MicroAUNet takes
+    "dinov2_to_microaunet": ["image_size=128"],
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """One for all: caches are shared as users share them."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """What stands for the named weights: words for each teacher's adapter or name, and SAM 2 for the trunk."""
+    folder = tmp_path_factory.mktemp("weights")
+    timm = write_timm(folder / "timm")
+    return {
+        "sam": [f"weights={write_sam(folder / 'sam')['weights']}"],
+        "sam2": [f"weights={write_sam2(folder / 'sam2')['weights']}", "image_size=128"],
+        "dinov2": [f"weights={write_dinov2(folder / 'dinov2')['weights']}", "image_size=140"],
+        "timm": [f"weights={timm['weights']}", "model=test_efficientnet", "strides=[8,16,32]", "image_size=96"],
+        "network": [f"weights={write_network(folder / 'network')['weights']}"],
+        "trunk": [f"student.encoder={folder / 'sam2'}"],
+    }
+
+
+@pytest.fixture(scope="module")
+def ran(home, places):
+    """Runs a recipe once, whoever asks; returns the folder of its run."""
+    done = {}
+
+    def run(name):
+        if name not in done:
+            assert main(words_of(name, home, places, run)) == 0
+            (done[name],) = (home / "runs").glob(f"{name}-*")
+        return done[name]
+
+    return run
+
+
+def words_of(name, home, places, run):
+    """The command line of a recipe at this size."""
+    recipe = read_recipe([f"recipe={name}"])
+    words = [f"recipe={name}", f"home={home}", *SMALL, *NETWORKS.get(name, ["student.width=4"])]
+    words += [f"stages.{stage}.steps=2" for stage, entry in recipe.stages.items() if entry.runs]
+    if name == "sam2_adapted":
+        words += places["trunk"]
+    for teacher, entry in recipe.consulted.items():
+        prefix = f"teachers.{teacher}"
+        asked = places["timm" if name == "adapt_teacher" else entry.adapter] if entry.adapter != "task" else []
+        words += [f"{prefix}.{word}" for word in asked] + [f"{prefix}.views=[identity,hflip]"]
+        words += ["teachers.source.adapter=timm"] if name == "adapt_teacher" else []
+        if entry.adapter == "task":
+            words.append(f"{prefix}.weights={run('adapt_teacher') / 'teacher'}")
+        if name == "sam2_adapted_to_unet":
+            words.append(f"{prefix}.weights={run('sam2_adapted') / 'student'}")
+    return words
+
+
+def without_onnx_and_pictures(monkeypatch):
+    """Both take longer than all the rest and are tested elsewhere; torch answers in the file's place."""
+    exported = []
+
+    def export(deploy, path, *, metadata):
+        exported.append(deploy)
+        path.write_bytes(json.dumps(metadata).encode())
+
+    def answer(images):
+        with torch.inference_mode():
+            return exported[-1](torch.from_numpy(images)).numpy()
+
+    publishing = import_module("distill.publish")  # the module: the package has a function of that name
+    monkeypatch.setattr(publishing, "export_onnx", export)
+    monkeypatch.setattr(publishing, "open_onnx", lambda path: answer)
+    monkeypatch.setattr(publishing, "draw_examples", lambda *_, **__: [])
+
+
+def require_whole(name, folder):
+    """A run that did all that its recipe asks for."""
+    recipe = read_recipe([f"recipe={folder / 'recipe.yaml'}"])
+    summary, metrics = (json.loads((folder / f"{part}.json").read_text()) for part in ("train", "metrics"))
+    assert summary["steps"] == 2 * sum(stage.runs for stage in recipe.stages.values())
+    assert {target.split("/")[0] for target in summary["targets"]} == set(recipe.consulted if recipe.imitates else ())
+    assert metrics["datasets"]["builtin"]["images"] == 1
+    assert set(metrics["seconds"]) == set(recipe.do)
+    published = folder / ("teacher" if recipe.reads_features else "student")
+    assert (published / "README.md").is_file()
+    if not recipe.reads_features:
+        assert students.load(published).classes == 1
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch):
+    """Two would wait for one another on a busy machine for longer than these networks take."""
+    monkeypatch.setenv("BANDPASS_THREADS", "1")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in EXTEND_STUDY_SMALL])
+def test_it_runs_through_all_its_verbs(name, ran, monkeypatch):
+    without_onnx_and_pictures(monkeypatch)
+    require_whole(name, ran(name))
+
+
+@pytest.mark.study
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs_through_all_its_verbs_and_its_onnx_file_is_proved(name, ran):
+    require_whole(name, ran(name))
