@@ -61,8 +61,8 @@ def rows_of(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     teacher = teacher.to(device)
     samples = {sample.key: sample for sample in given(images)}
-    pixels = batches_of(teacher, images, size=size)
-    seen = [teacher.forward(part, torch.ones(len(part), 2)) for part in pixels]  # fitted on what is extracted
+    pixels, valid = batches_of(teacher, images, size=size)
+    seen = [teacher.forward(*pair) for pair in zip(pixels, valid, strict=True)]  # fitted on what is extracted
     maps = {entry: torch.cat([part[entry.name].cpu() for part in seen]) for entry in teacher.spec}
     copies = 4 if len(images) < 2 * BATCH else 1  # of a few, every fourth would be one of them, and hardly the average
     maps = {entry: part.repeat_interleave(copies, 0) for entry, part in maps.items()}
@@ -79,7 +79,7 @@ def rows_of(
         "extract": extract,
         "bare": lambda: settle([teacher.embed(part) for part in pixels]),
     }
-    taken = interleaved(actions, rounds=rounds, warm=1, what=f"extract {name}")
+    taken = interleaved(actions, rounds=rounds, warm=0, what=f"extract {name}")
     work = f"{work_ratio(taken, 'bare', 'extract'):.3f} x in processor time"
     rates = {action: len(run) / timing.median for action, timing in taken.items()}
     yield Row(f"extraction over the bare forward pass, {name}", ratio(taken, "bare", "extract"), "x",
@@ -88,7 +88,10 @@ def rows_of(
               f"images/s (channels last, prepared), {work}")  # fmt: skip
 
 
-def batches_of(teacher: Any, images: Sequence[np.ndarray], *, size: int) -> list[Tensor]:  # noqa: ANN401
-    """The images as the network takes them, (size, 3, S, S) each, channels last where it computes."""
-    pixels = torch.stack([teacher.prepare(image).pixels for image in images])
-    return [part.to(teacher.device, memory_format=torch.channels_last) for part in pixels.split(size)]
+def batches_of(teacher: Any, images: Sequence[np.ndarray], *, size: int) -> tuple[list[Tensor], list[Tensor]]:  # noqa: ANN401
+    """Pixels as the network takes them, (size, 3, S, S) each, channels last where it computes; what images cover."""
+    ready = [teacher.prepare(image) for image in images]
+    pixels = torch.stack([one.pixels for one in ready])
+    valid = torch.tensor([one.valid for one in ready], dtype=torch.float64)
+    parts = [part.to(teacher.device, memory_format=torch.channels_last) for part in pixels.split(size)]
+    return parts, list(valid.split(size))
