@@ -13,7 +13,7 @@ from cache.spec import MapSpec
 from distill.bench import decoding, sizes, training
 from distill.bench.command import Request, read_request
 from distill.bench.extraction import rows_of
-from distill.bench.material import drawn_maps, images_of, write_cache
+from distill.bench.material import count_of, drawn_maps, images_of, write_cache
 from distill.bench.timing import told
 
 TINY = MapSpec("stride16", 6, (20, 20), 16)
@@ -108,6 +108,8 @@ def test_images_are_those_given_or_generated_and_too_few_are_told(tmp_path):
 def test_the_command_knows_their_keys():
     assert read_request(["what=cache,train", "sam=0", "live=0", "images=DIR"]).options == {
         "sam": "0", "live": "0", "images": "DIR"}  # fmt: skip
+    with pytest.raises(ValueError, match="sam is 'two', but must be a whole number from 0 on"):
+        count_of(asked(sam="two"), "sam", 2)
     with pytest.raises(ValueError, match=r"bench what=cache has no key 'live'; choose from images, out, rounds, sam"):
         read_request(["what=cache", "live=0"])
 

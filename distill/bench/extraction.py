@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from distill.bench.command import Request
-from distill.bench.material import efficientnet, given, images_of, sam_vit_base, write_cache
+from distill.bench.material import count_of, efficientnet, given, images_of, sam_vit_base, write_cache
 from distill.bench.timing import Row, interleaved, ratio, settle, work_ratio
 from distill.encoding import ENCODERS, write_run
 from distill.progress import Progress
@@ -33,7 +33,7 @@ def extract_rows(request: Request) -> Iterator[Row]:
         yield from rows_of("EfficientNet-B0" if real else "EfficientNet-B0, random weights", teacher, images,
                            folder=folder / "small", size=BATCH, at_least=0.85 if real else None,
                            rounds=request.rounds)  # fmt: skip
-        if count := int(request.options.get("sam", "2")):
+        if count := count_of(request, "sam", 2):
             rounds = min(SAM_ROUNDS, request.rounds)
             yield from rows_of("SAM ViT-B, random weights", sam_vit_base(folder), images_of(request, count),
                                folder=folder / "large", size=1, at_least=0.95, rounds=rounds)  # fmt: skip

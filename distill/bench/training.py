@@ -16,7 +16,7 @@ import cache
 from cache.series import dct, series
 from cache.spec import MapSpec
 from distill.bench.command import Request
-from distill.bench.material import LARGE, SMALL, drawn_maps, given, images_of, sam_vit_base, write_cache
+from distill.bench.material import LARGE, SMALL, count_of, drawn_maps, given, images_of, sam_vit_base, write_cache
 from distill.bench.timing import Row, interleaved, ratio, settle, told, work_ratio
 from distill.course import Course, begin
 from distill.data.loader import loader
@@ -65,14 +65,14 @@ CASES = (
 
 def measure(request: Request) -> list[Row]:
     """Every case, then the live teacher."""
-    images = int(request.options.get("live", "1"))
+    images = count_of(request, "live", 1)
     live = live_rows(request, replace(CASES[1], batch=images)) if images else ()
     return told(chain(*(case_rows(request, case) for case in CASES), live))
 
 
 def case_rows(request: Request, case: Case) -> Iterator[Row]:
     """A step with imitation against the same step without: loading, decoding, forward, backward, optimiser."""
-    case = replace(case, batch=int(request.options.get("batch", case.batch)))
+    case = replace(case, batch=count_of(request, "batch", case.batch))
     with tempfile.TemporaryDirectory() as folder:
         steps = {name: stepper(course_of(request, case, Path(folder), taught=name == "taught"), request)
                  for name in ("alone", "taught")}  # fmt: skip
@@ -125,7 +125,7 @@ def course_of(request: Request, case: Case, folder: Path, *, taught: bool) -> Co
         name=name,
         image_size=case.size,
         precision=request.options.get("precision", "bf16"),
-        workers=int(request.options.get("workers", "0")),
+        workers=count_of(request, "workers", 0),
         teachers={"drawn": TeacherRecipe(weights="drawn", cache=str(features), views=["identity"])} if taught else {},
         student=StudentRecipe(name=case.student, width=case.width),
         augment=AugmentRecipe(views=["identity"]),
@@ -142,7 +142,7 @@ def stepper(course: Course, request: Request) -> Callable[[], object]:
     (span,) = course.spans
     course.dataset.targets = course.targets
     set_frozen(course.student, [])
-    workers = int(request.options.get("workers", "0"))
+    workers = count_of(request, "workers", 0)
     batches = iter(loader(course.dataset, batches_of(course, span, start=0), workers=workers))
     numbers = count()
     return lambda: settle(learn(course, span, next(numbers), next(batches)))
@@ -151,5 +151,5 @@ def stepper(course: Course, request: Request) -> Callable[[], object]:
 def conditions(request: Request, case: Case) -> str:
     """Batch, precision, device, workers."""
     device = "GPU" if torch.cuda.is_available() else "CPU"
-    workers = int(request.options.get("workers", "0"))
+    workers = count_of(request, "workers", 0)
     return f"batch {case.batch}, {request.options.get('precision', 'bf16')}, {device}, {workers} workers"
