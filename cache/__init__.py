@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cache.calibration import fit as fit
     from cache.codec import Codec as Codec
     from cache.files import lock as lock
+    from cache.manifest import DamagedError as DamagedError
     from cache.reader import Cache as Cache
     from cache.reader import exists as exists
     from cache.reader import open as open
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "Cache": "cache.reader",
     "Codec": "cache.codec",
+    "DamagedError": "cache.manifest",
     "create": "cache.store",
     "exists": "cache.reader",
     "fit": "cache.calibration",

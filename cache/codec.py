@@ -169,9 +169,23 @@ class Codec:
             ValueError: the shape is not the codec's, or a value is infinite or undefined.
         """
         with torch.no_grad():
-            coefficients = dct(self.project(feature)).cpu().numpy()
+            integers = self._integers(self.project(feature))
+        return {name: self.coders[name].encode(values) for name, values in integers.items()}
+
+    def encode_judged(self, feature: Tensor) -> tuple[Code, float]:
+        """`encode`, and the `fidelity` of the code, for little more than the code alone; errors as there."""
+        with torch.no_grad():
+            normal = self._normalise(feature)
+            components = self._project(normal)
+            integers = self._integers(components)
+            decoded = series(torch.from_numpy(self._whole(integers)), self.grid)
+            reached = self._judge(normal.cpu(), components.cpu(), decoded)
+        return {name: self.coders[name].encode(values) for name, values in integers.items()}, reached
+
+    def _integers(self, components: Tensor) -> dict[str, np.ndarray]:
+        coefficients = dct(components).cpu().numpy()
         return {
-            name: self.coders[name].encode(band.integers(coefficients, step=self.step, dead_zone=self.dead_zone))
+            name: band.integers(coefficients, step=self.step, dead_zone=self.dead_zone)
             for name, band in self.bands.items()
         }
 
@@ -185,23 +199,29 @@ class Codec:
         The low band fills the corner U = V = cutoff; the high band and both together reach as far as anything is
         coded, and are zero beyond.
         """
-        if band == "low":
-            return torch.from_numpy(self._read(code, "low"))
-        result = self._read(code, "high")
-        if band == "all":
-            low = self._read(code, "low")
-            result[:, : low.shape[1], : low.shape[2]] = low
-        elif band != "high":
+        if band not in ("all", *BANDS):
             raise ValueError(f"unknown band {band!r}; choose from all, low, high")
-        return torch.from_numpy(result)
+        integers = {name: self._read(code, name) for name in (BANDS if band == "all" else (band,))}
+        return torch.from_numpy(self._whole(integers))
 
     def _read(self, code: Mapping[str, bytes], name: str) -> np.ndarray:
         if name not in code:
             raise ValueError(
                 f"the {name} band was not read, only {sorted(code)}; read the record with bands=('low', 'high')"
             )
-        integers = self.coders[name].decode(code[name])
-        return self.bands[name].coefficients(integers, step=self.step, components=self.components)
+        return self.coders[name].decode(code[name])
+
+    def _whole(self, integers: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The coefficients of one band or both."""
+        parts = {
+            name: self.bands[name].coefficients(values, step=self.step, components=self.components)
+            for name, values in integers.items()
+        }
+        if len(parts) == 1:
+            return next(iter(parts.values()))
+        low, high = parts["low"], parts["high"]
+        high[:, : low.shape[1], : low.shape[2]] = low
+        return high
 
     def decode(
         self, code: Mapping[str, bytes], *, box: Box = WHOLE, grid: Grid | None = None, band: str = "all"
@@ -224,11 +244,13 @@ class Codec:
         cosines = []
         for feature, code in zip(features, codes, strict=True):
             normal = self._normalise(feature).cpu()
-            decoded = self.decode(code)
-            products = (self._project(normal) * decoded).sum(0)
-            norms = normal.norm(dim=0) * self.gain
-            cosines.append(judged(products, norms, decoded.norm(dim=0), channels=len(self.mean)).item())
+            cosines.append(self._judge(normal, self._project(normal), self.decode(code)))
         return sum(cosines) / len(cosines)
+
+    def _judge(self, normal: Tensor, components: Tensor, decoded: Tensor) -> float:
+        products = (components * decoded).sum(0)
+        norms = normal.norm(dim=0) * self.gain
+        return judged(products, norms, decoded.norm(dim=0), channels=len(self.mean)).item()
 
     def to_bytes(self) -> bytes:
         """The codec as a safetensors file."""

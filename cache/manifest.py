@@ -22,6 +22,10 @@ VERSION = 1
 LIBRARIES = ("constriction", "numpy", "safetensors", "torch", "zstandard")
 
 
+class DamagedError(ValueError):
+    """Manifest or statistics are not what was written; an extraction can write them again (`cache.create`)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Manifest:
     """The content of manifest.json.
@@ -85,19 +89,20 @@ class Manifest:
 
         Raises:
             FileNotFoundError: the folder, or the manifest in it, does not exist.
-            ValueError: the manifest is damaged, or of another format or version.
+            DamagedError: the manifest is not what was written.
+            ValueError: it is of another version.
         """
         path = folder / NAME
         if not path.is_file():
             raise FileNotFoundError(f"{folder} is no feature cache: it has no {NAME}; extract with do=extract")
         raw = path.read_bytes()
-        damaged = f"{path} is damaged; restore it from a copy, or remove {folder} and extract again with do=extract"
+        damaged = f"{path} is damaged; do=extract with the recipe that made it writes it again"
         try:
             data = json.loads(raw)
         except ValueError as error:
-            raise ValueError(damaged) from error
+            raise DamagedError(damaged) from error
         if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise ValueError(
+            raise DamagedError(
                 f"{path} is not the manifest of a feature cache, or is damaged; {damaged.partition('; ')[2]}"
             )
         if data.get("version") != VERSION and _sha256(canonical(_without_checksum(data))) == data.get("checksum"):
@@ -106,7 +111,7 @@ class Manifest:
                 "use the library that wrote it, or extract again into another folder"
             )
         if _sha256(canonical(_without_checksum(data))) != data.get("checksum") or _file(data) != raw:
-            raise ValueError(damaged)
+            raise DamagedError(damaged)
         return cls._from(data)
 
     @classmethod

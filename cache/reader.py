@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from cache.codec import BANDS, Code, Codec
-from cache.manifest import NAME, Manifest
+from cache.manifest import NAME, DamagedError, Manifest
 from cache.series import WHOLE, Box, Grid
 from cache.shard import PATTERN, ROW, DamagedRecordError, Record, Shard, record, row
 from cache.spec import FeatureSpec
@@ -37,7 +37,8 @@ def open(path: str | Path, *, identity: Mapping[str, Any] | None = None) -> Cach
 
     Raises:
         FileNotFoundError: the folder is no cache.
-        ValueError: the manifest is damaged or of another version, or the cache was made with another identity.
+        ValueError: the manifest is damaged (a DamagedError) or of another version, or the cache was made with
+            another identity.
     """
     folder = Path(path)
     manifest = Manifest.read(folder)
@@ -120,7 +121,7 @@ class Cache:
         """The codec of each map.
 
         Raises:
-            ValueError: the statistics of a map are damaged or missing.
+            DamagedError: the statistics of a map are not what was written, or missing.
         """
         return {name: Codec.from_bytes(codec_bytes(self.path, self.manifest, name)) for name in self.spec.names}
 
@@ -153,9 +154,8 @@ class Cache:
             return {band: self._slice(descriptor, number, f"{map}/{band}", position) for band in bands}
         except DamagedRecordError as error:
             raise ValueError(
-                f"image {key[:12]} under view {view!r} is damaged in {shard.path}; "
-                f"python -c 'import cache; cache.repair({str(self.path)!r})' removes the shard, "
-                "do=extract writes it again"
+                f"image {key[:12]} under view {view!r} is damaged in {shard.path}; do=extract with the recipe that "
+                f"made it writes the shard again, cache.repair({str(self.path)!r}) removes it"
             ) from error
         finally:
             os.close(descriptor)
@@ -209,12 +209,12 @@ class Cache:
 
 
 def codec_bytes(folder: Path, manifest: Manifest, name: str) -> bytes:
-    """The checked statistics file of a map; ValueError if it is damaged or missing."""
+    """The checked statistics file of a map; DamagedError if it is damaged or missing."""
     entry = manifest.codecs[name]
     path = folder / entry["file"]
     data = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        raise ValueError(f"{path} is damaged or missing; restore it from a copy, or remove {folder} and extract again")
+        raise DamagedError(f"{path} is damaged or missing; do=extract with the recipe that made it writes it again")
     return data
 
 

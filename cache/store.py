@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from math import sqrt
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any
 
 from cache.codec import BANDS, Codec
 from cache.files import write_whole
-from cache.manifest import NAME, Manifest, differences, plain, versions
-from cache.reader import Cache, open
+from cache.manifest import NAME, DamagedError, Manifest, differences, plain, versions
+from cache.mending import check_codecs, check_shards, file_of, mend_statistics, statistics_in
+from cache.reader import Cache, exists, open
 from cache.shard import SIZE, Codes, Record, pack
 from cache.spec import FeatureSpec
+
+logger = logging.getLogger("bandpass")
 
 TOLERANCE = 0.01
 """A shard whose fidelity is this much less than what was asked, and not by chance, is refused.
@@ -29,7 +33,7 @@ def create(
     path: str | Path,
     *,
     spec: FeatureSpec,
-    codecs: Mapping[str, Codec],
+    codecs: Mapping[str, Codec] | None,
     identity: Mapping[str, Any],
     licence: str,
     fidelity: float,
@@ -40,12 +44,14 @@ def create(
 ) -> Cache:
     """Write the manifest and statistics of a new cache, or open the one that is there if it is the same.
 
-    An existing cache keeps its codecs and batch size: use those of the result. Call it on one process only.
+    An existing cache keeps its codecs and batch size: use those of the result. A damaged manifest, and damaged
+    statistics, are written again if they come out as those that the cache was made with: its shards carry the
+    manifest's digest, the manifest the statistics'. Call it on one process only.
 
     Args:
         path: the cache folder; made if need be.
         spec: the maps.
-        codecs: the codec of each map.
+        codecs: the codec of each map; None takes the statistics that are in the folder, to write a damaged manifest.
         identity: who looked and how, as JSON data: teacher, sha256 of its weights, preprocessing, layers.
         licence: the licence of the teacher's weights.
         fidelity: the cosine asked of every shard.
@@ -55,47 +61,53 @@ def create(
         terms: the terms of the images, by data set.
 
     Raises:
-        ValueError: the folder holds a cache of another identity (the difference is named) or a damaged one, or the
-            codecs do not fit the spec.
+        DamagedError: what is damaged cannot be written again from this.
+        ValueError: the folder holds a cache of another identity (the difference is named) or version, or the codecs
+            do not fit the spec.
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / NAME).exists():
-        existing = open(folder, identity=identity)
-        old, new = (
-            _settings(*facts) for facts in ((existing.spec, existing.views, existing.fidelity), (spec, views, fidelity))
-        )
-        for place, before, now in differences(old, new):
-            raise ValueError(
-                f"{folder} was written with {place}={before}, but {place}={now} is asked; extract into another folder"
-            )
-        return existing
-    _check_codecs(spec, codecs)
-    entries = {}
-    for name, codec in codecs.items():
-        data = codec.to_bytes()
-        file = write_whole(folder, f"codec-{name}.safetensors", data)
-        entries[name] = {
-            "file": file.name,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "entropy": codec.entropy,
-            "spread": codec.spread,
-            "held_out": codec.held_out,
-        }
+    if exists(folder):
+        try:
+            existing = open(folder, identity=identity)
+        except DamagedError as error:
+            logger.warning("%s", error)
+        else:
+            _check_settings(existing, spec=spec, views=views, fidelity=fidelity)
+            mend_statistics(existing, codecs or {})
+            return existing
+    files = (
+        statistics_in(folder, spec) if codecs is None else {name: codec.to_bytes() for name, codec in codecs.items()}
+    )
+    codecs = codecs or {name: Codec.from_bytes(data) for name, data in files.items()}
+    check_codecs(spec, codecs)
     manifest = Manifest(
         spec=spec,
         identity=plain(identity),
         views=tuple(views),
         fidelity=fidelity,
-        codecs=entries,
+        codecs={name: _entry(name, codec, files[name]) for name, codec in codecs.items()},
         calibration=tuple(calibration),
         batch_size=batch_size,
         licence=licence,
         versions=versions(),
         terms=dict(terms or {}),
     )
+    check_shards(folder, manifest)
+    for name, data in files.items():
+        write_whole(folder, manifest.codecs[name]["file"], data)
     write_whole(folder, NAME, manifest.to_bytes())
     return open(folder)
+
+
+def _entry(name: str, codec: Codec, data: bytes) -> dict[str, Any]:
+    return {
+        "file": file_of(name),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "entropy": codec.entropy,
+        "spread": codec.spread,
+        "held_out": codec.held_out,
+    }
 
 
 def plan(
@@ -171,15 +183,15 @@ def _check_fidelity(folder: Path, manifest: Manifest, name: str, *, reached: flo
         )
 
 
+def _check_settings(existing: Cache, *, spec: FeatureSpec, views: Sequence[str], fidelity: float) -> None:
+    old = _settings(existing.spec, existing.views, existing.fidelity)
+    for place, before, now in differences(old, _settings(spec, views, fidelity)):
+        raise ValueError(
+            f"{existing.path} was written with {place}={before}, but {place}={now} is asked; extract into another "
+            "folder"
+        )
+
+
 def _settings(spec: FeatureSpec, views: Sequence[str], fidelity: float) -> dict[str, Any]:
     maps = {entry["name"]: entry for entry in spec.to_json()}
     return {"spec": maps, "views": list(views), "fidelity": fidelity}
-
-
-def _check_codecs(spec: FeatureSpec, codecs: Mapping[str, Codec]) -> None:
-    got = {name: (len(codec.mean), *codec.grid) for name, codec in codecs.items()}
-    expected = {map_.name: (map_.channels, *map_.grid) for map_ in spec}
-    if got != expected:
-        raise ValueError(
-            f"expected codecs for maps of (channels, rows, columns) {expected}, got {got}; fit them on this spec"
-        )

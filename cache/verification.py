@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.manifest import NAME, Manifest
+from cache.manifest import NAME, DamagedError, Manifest
 from cache.reader import Cache, codec_bytes
 from cache.shard import PATTERN, Record, Shard
 
@@ -23,7 +23,7 @@ class Problem:
         file: its name.
         reason: what is wrong, as a clause.
         records: the (key, view) records to extract again, as far as the file still tells; empty if it does not.
-        removable: whether removing the file and extracting again mends the cache.
+        removable: whether removing the file mends the cache; manifest and statistics are written anew over the old.
     """
 
     file: str
@@ -50,13 +50,14 @@ def verify(path: str | Path, *, expected: Iterable[Record] = ()) -> list[Problem
 
     Raises:
         FileNotFoundError: the folder is no cache.
+        ValueError: it is a cache of another version.
     """
     folder = Path(path)
     problems: list[Problem] = []
     manifest: Manifest | None = None
     try:
         manifest = Manifest.read(folder)
-    except ValueError as error:
+    except DamagedError as error:
         problems.append(Problem(NAME, str(error), removable=False))
     if manifest is not None:
         problems += [problem for name in manifest.spec.names if (problem := _examine_codec(folder, manifest, name))]
@@ -69,17 +70,16 @@ def verify(path: str | Path, *, expected: Iterable[Record] = ()) -> list[Problem
 def repair(path: str | Path) -> list[Problem]:
     """Remove the damaged shards, so that the next extraction writes their records again; returns what was wrong.
 
+    Damaged manifests and statistics are left where they are: `create` writes them anew.
+
     Raises:
-        ValueError: manifest or statistics are damaged, which no extraction into this folder can mend; nothing is
-            removed.
+        ValueError: the cache is of another version; nothing is removed.
     """
     problems = verify(path)
     for problem in problems:
-        if not problem.removable:
-            raise ValueError(str(problem))
-    for problem in problems:
-        (Path(path) / problem.file).unlink(missing_ok=True)
-        logger.warning("removed %s", problem)
+        if problem.removable:
+            (Path(path) / problem.file).unlink(missing_ok=True)
+        logger.warning("%s%s", "removed " if problem.removable else "", problem)
     return problems
 
 
@@ -101,7 +101,7 @@ def _examine(file: Path, manifest: Manifest | None) -> Problem | None:
 def _examine_codec(folder: Path, manifest: Manifest, name: str) -> Problem | None:
     try:
         codec_bytes(folder, manifest, name)
-    except ValueError as error:
+    except DamagedError as error:
         return Problem(manifest.codecs[name]["file"], str(error), removable=False)
     return None
 

@@ -11,6 +11,7 @@ from distill.looking import Looker, Record, batches_of
 from distill.progress import clock
 
 PROBED = 4  # images that the teacher looks at
+PATIENCE = 3.0  # seconds an image, from which on one image is enough to judge by
 COMPRESSION = 6.0  # raw fp16 bytes over coded bytes at fidelity 0.95, the order of magnitude; measured ones in LOG.md
 
 
@@ -32,12 +33,14 @@ def cost_of(
     """
     recipe = job.recipe.teachers[name]
     probed = list(missing[:: max(1, len(missing) // PROBED)][:PROBED])
-    for batch in batches_of(probed[:1], samples, looker.teacher, recipe, size=1):
-        looker(batch)  # the first pass of a network is slow
-    began = time.monotonic()
-    for batch in batches_of(probed, samples, looker.teacher, recipe, size=looker.size):
-        looker(batch)
-    seconds = (time.monotonic() - began) / len(probed) * len(missing) / job.accelerator.num_processes
+    seconds = 0.0
+    for asked in (probed[:1], probed):  # the first pass of a network is slow; if it is very slow, it is all there is
+        if seconds < PATIENCE:
+            began = time.monotonic()
+            for batch in batches_of(asked, samples, looker.teacher, recipe, size=looker.size):
+                looker(batch)
+            seconds = (time.monotonic() - began) / len(asked)
+    seconds *= len(missing) / job.accelerator.num_processes
     raw = len(missing) * sum(2 * entry.channels * entry.grid[0] * entry.grid[1] for entry in looker.teacher.spec.maps)
     return f"  about {clock(seconds)} on this machine, {weight(raw / COMPRESSION)} (raw fp16: {weight(raw)})"
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cache import Cache, FeatureSpec, MapSpec
+from cache import Cache, Codec, FeatureSpec, MapSpec
+from cache.fourier import fourier_deviation
 from cache.series import cutoff
 from distill.recipe import Recipe
 from distill.vocabulary import BAND_OF, FEATURE_LOSSES, MASK_LOSSES
@@ -30,6 +31,7 @@ class Target:
     channels: int
     deviation: float  # rms of the band in the cache's coded space
     weight: float = 1.0  # of its teacher
+    split: str = "cosine"  # or fourier: what parts low from high
 
     def at(self, side: int) -> Target:
         """The same target for images of another side: on the grid that the student's level then has."""
@@ -132,15 +134,21 @@ def plan_features(recipe: Recipe, teacher: str, store: Cache, student: Student) 
             grid = (recipe.image_size // stride,) * 2
             name = nearest_map(store.spec, grid).name
             codec = store.codecs[name]
-            deviations = codec.band_deviation
-            deviation = math.hypot(*deviations.values()) if band == "all" else deviations[band]
+            deviation = deviation_of(codec, band, split=recipe.imitate.bands)
             if deviation == 0:
                 raise ValueError(
                     f"the {band} band of {teacher}/{name} is empty at fidelity {store.fidelity}; set "
                     f"stages.NAME.losses.imitate_{band}=0, or ask for a higher cache.fidelity"
                 )
             weight = recipe.teachers[teacher].weight
-            yield Target(teacher, name, band, stride, grid, codec.components, deviation, weight)
+            yield Target(teacher, name, band, stride, grid, codec.components, deviation, weight, recipe.imitate.bands)
+
+
+def deviation_of(codec: Codec, band: str, *, split: str) -> float:
+    """The expected root mean square of a band of a map, or of both, over components and cells in the coded space."""
+    if band == "all":
+        return math.hypot(*codec.band_deviation.values())
+    return codec.band_deviation[band] if split == "cosine" else fourier_deviation(codec, band)
 
 
 def plan_inputs(recipe: Recipe, caches: Mapping[str, Cache]) -> tuple[Target, ...]:

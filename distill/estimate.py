@@ -11,9 +11,9 @@ import cache
 from distill import losses
 from distill.cost import cost_of
 from distill.distiller import check_grids
-from distill.extract import samples_of, wanted_records
+from distill.extract import wanted_records
 from distill.job import Job, open_job
-from distill.looking import Looker, load_teacher
+from distill.looking import Looker, load_teacher, samples_of
 from distill.memory_format import memory_format_of
 from distill.prepare import check, create_student
 from distill.progress import clock

@@ -4,34 +4,31 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 import cache
+from distill.calibrate import create_cache, fitted_records, is_founded, restore_cache
 from distill.cost import cost_of
 from distill.data.sample import Sample
 from distill.data.unlabelled import unlabel
 from distill.distiller import MASK, check_grids, check_mask
-from distill.job import Job, as_job, calibration_keys
-from distill.looking import Batch, Looker, Record, batches_of, load_teacher
-from distill.masks import FIDELITY, TaskTeacher, code_masks, create_masks
+from distill.encoding import ENCODERS, write_run
+from distill.job import Job, as_job
+from distill.looking import Looker, Record, batches_of, load_teacher, samples_of
+from distill.masks import TaskTeacher, code_masks, create_masks
 from distill.progress import Progress, clock
 from distill.prompting import record_key
 from distill.recipe import Recipe, TeacherRecipe
-from distill.terms import terms_of_images
 
 GALLERY = 8  # validation images whose plain view is kept too: they are shown, never learned from
-ENCODERS = 1  # threads that encode what the teacher said of the last batch
 
 logger = logging.getLogger("bandpass")
-Coded = tuple[tuple[str, str, dict[str, dict[str, bytes]]], dict[str, float]]  # a coded record, fidelity of each map
 
 
 def gallery(job: Job) -> tuple[Sample, ...]:
@@ -47,32 +44,6 @@ def wanted_records(job: Job, name: str) -> list[Record]:
         shown = (*splits.val, *(sample for part in splits.test.values() for sample in part))
     records = [(record_key(recipe, sample), view) for sample in (*splits.train, *splits.unlabelled) for view in views]
     return sorted(set(records) | {(record_key(recipe, unlabel(sample)), "identity") for sample in shown})
-
-
-def samples_of(job: Job, name: str) -> dict[str, Sample]:
-    """The samples behind a teacher's records, by the record's key; held-out ones without their masks."""
-    splits, recipe = job.splits, job.recipe.teachers[name]
-    held_out = map(unlabel, (*splits.val, *(sample for part in splits.test.values() for sample in part)))
-    return {record_key(recipe, sample): sample for sample in (*held_out, *splits.train, *splits.unlabelled)}
-
-
-def calibrate(job: Job, name: str, looker: Looker) -> dict[str, cache.Codec]:
-    """A codec for each map, fitted on calibration images of the training part in their plain view."""
-    recipe, splits = job.recipe.teachers[name], job.splits
-    keys = calibration_keys(splits, job.recipe.cache.calibration)
-    own = {sample.key: record_key(recipe, sample) for sample in (*splits.train, *splits.unlabelled)}
-    records = [(own[key], "identity") for key in keys]
-    features: dict[str, list[Tensor]] = {name: [] for name in looker.teacher.spec.names}
-    with Progress("calibrate", total=len(keys), unit="images") as bar:
-        for batch in batches_of(records, samples_of(job, name), looker.teacher, recipe, size=looker.size):
-            for map_, maps in looker(batch).items():
-                features[map_].append(maps.half())
-            bar.update(len(batch.records))
-    asked = job.recipe.cache.fidelity
-    return {
-        map_: cache.fit(maps, fidelity=max(FIDELITY, asked) if map_ == MASK else asked)
-        for map_, maps in features.items()
-    }
 
 
 def extract(work: Job | Recipe) -> dict[str, int]:
@@ -98,15 +69,14 @@ def extract_teacher(job: Job, name: str, recipe: TeacherRecipe) -> int:
     """
     folder, lead = job.caches[name], job.accelerator.is_main_process
     wanted = wanted_records(job, name)
-    if job.agree(lambda: is_complete(folder, wanted)):
+    if job.agree(lambda: is_whole(folder, wanted)):
         logger.info("%s: all %d records are in %s; the teacher is not needed", name, len(wanted), folder)
         return 0
     with cache.lock(folder) if lead else nullcontext():
-        if job.agree(lambda: is_complete(folder, wanted)):  # by the extraction that this one waited for
+        if job.agree(lambda: is_whole(folder, wanted)):  # by the extraction that this one waited for
             return 0
         if lead and cache.exists(folder):
-            for problem in cache.repair(folder):
-                logger.info("removed %s (%s); its images are extracted again", problem.file, problem.reason)
+            cache.repair(folder)
         began = time.monotonic()
         seen = extract_masks(job, name, wanted) if recipe.adapter == "task" else extract_images(job, name, wanted)
         job.accelerator.wait_for_everyone()
@@ -131,11 +101,12 @@ def extract_images(job: Job, name: str, wanted: Sequence[Record]) -> int:
     check_grids(job.recipe, teacher.spec, teacher=name)
     check_mask(job.recipe, teacher.spec.names, teacher=name)
     looker = Looker(teacher, size=recipe.batch_size)
+    if lead and cache.exists(folder) and not is_founded(folder):
+        restore_cache(job, name, looker)
+    calibrated = 0
     if lead:
         tell_cost(job, name, looker, wanted)
-    calibrated = 0
-    if lead and not cache.exists(folder):
-        calibrated = create_cache(job, name, looker)
+        calibrated = 0 if is_founded(folder) else create_cache(job, name, looker)
     job.accelerator.wait_for_everyone()
     return sum(len(run) for run in fill(job, name, teacher, wanted)) + calibrated
 
@@ -143,8 +114,12 @@ def extract_images(job: Job, name: str, wanted: Sequence[Record]) -> int:
 def tell_cost(job: Job, name: str, looker: Looker, wanted: Sequence[Record]) -> None:
     """Says what is to be extracted, what it will take, and what its prompts cannot know."""
     folder, recipe = job.caches[name], job.recipe.teachers[name]
-    missing = cache.plan(folder, wanted) if cache.exists(folder) else [tuple(wanted)]
-    records = [record for run in missing for record in run]
+    records = list(wanted)
+    if cache.exists(folder):
+        with suppress(cache.DamagedError):
+            records = [record for run in cache.plan(folder, wanted) for record in run]
+    if not records:
+        return
     images, views = len({key for key, _ in records}), len(recipe.views)
     logger.info("%s: %d images in up to %d views, %d records to extract", name, images, views, len(records))
     logger.info(cost_of(job, name, looker, samples_of(job, name), records))
@@ -163,7 +138,7 @@ def extract_masks(job: Job, name: str, wanted: Sequence[Record]) -> int:
     source = job.caches[str(recipe.of)]
     teacher = TaskTeacher(Path(str(recipe.weights)).expanduser(), cache.open(source))
     folder = job.caches[name]
-    if accelerator.is_main_process and not cache.exists(folder):
+    if accelerator.is_main_process and not is_founded(folder):
         create_masks(folder, teacher, fidelity=job.recipe.cache.fidelity, batch_size=recipe.batch_size)
     accelerator.wait_for_everyone()
     store = cache.open(folder)
@@ -185,35 +160,25 @@ def extract_masks(job: Job, name: str, wanted: Sequence[Record]) -> int:
 
 def is_complete(folder: Path, wanted: Sequence[Record]) -> bool:
     """Whether a folder holds a cache with all `wanted` records."""
-    return cache.exists(folder) and not cache.plan(folder, wanted)
+    return is_founded(folder) and not cache.plan(folder, wanted)
 
 
-def create_cache(job: Job, name: str, looker: Looker) -> int:
-    """Fits the codecs and writes the manifest; returns how many images the teacher saw for it."""
-    recipe = job.recipe.teachers[name]
-    keys = calibration_keys(job.splits, job.recipe.cache.calibration)
-    teacher, codecs = looker.teacher, calibrate(job, name, looker)
-    cache.create(
-        job.caches[name],
-        spec=teacher.spec,
-        codecs=codecs,
-        identity=teacher.identity,
-        licence=recipe.licence or teacher.licence,
-        fidelity=job.recipe.cache.fidelity,
-        batch_size=looker.size,  # as memory allowed
-        views=tuple(recipe.views),
-        calibration=keys,
-        terms=terms_of_images(job),
-    )
-    return len(keys)
+def is_whole(folder: Path, wanted: Sequence[Record]) -> bool:
+    """Whether it holds them, and every byte of it is as it was written: a second or two a GB."""
+    return is_complete(folder, wanted) and not cache.verify(folder)
 
 
 def fill(job: Job, name: str, teacher: Any, wanted: Sequence[Record]) -> list[tuple[Record, ...]]:  # noqa: ANN401
-    """Writes this process's share of the missing runs; returns all of them."""
+    """Writes this process's share of the missing runs; returns all of them.
+
+    The calibration images have runs of their own: as a rule `create_cache` has written them, from the maps that the
+    codecs were fitted on; if it was killed before it could, they are looked at again, and the bytes are the same.
+    """
     accelerator, recipe, samples = job.accelerator, job.recipe.teachers[name], samples_of(job, name)
     store = cache.open(job.caches[name])
     store.check_identity(teacher.identity)
-    runs = cache.plan(store, wanted)
+    fitted = set(fitted_records(job, name, store.calibration))
+    runs = [*cache.plan(store, fitted.intersection(wanted)), *cache.plan(store, set(wanted) - fitted)]
     accelerator.wait_for_everyone()
     own = runs[accelerator.process_index :: accelerator.num_processes]
     total = sum(len(run) for run in own)
@@ -224,35 +189,5 @@ def fill(job: Job, name: str, teacher: Any, wanted: Sequence[Record]) -> list[tu
     ):
         for run in own:
             batches = batches_of(run, samples, teacher, recipe, size=store.batch_size)
-            write_run(store, batches, looker, encoders, bar)
+            write_run(store, batches, looker, encoders, bar, rounded=run[0] in fitted)
     return runs
-
-
-def write_run(
-    store: cache.Cache, batches: Iterable[Batch], looker: Looker, encoders: ThreadPoolExecutor, bar: Progress
-) -> None:
-    """Sends one run of records through the teacher and writes their shard; encoding overlaps the next batch."""
-    pending: deque[Future[list[Coded]]] = deque()
-    coded: list[Coded] = []
-    for batch in batches:
-        pending.append(encoders.submit(encode, store, batch.records, looker(batch)))
-        if len(pending) > ENCODERS:
-            coded += pending.popleft().result()
-        bar.update(len(batch.records))
-    for future in pending:
-        coded += future.result()
-    fidelity = {name: float(np.mean([reached[name] for *_, reached in coded])) for name in store.codecs}
-    cache.write_shard(store, [code for code, _ in coded], fidelity=fidelity)
-
-
-def encode(store: cache.Cache, part: Sequence[Record], maps: dict[str, Tensor]) -> list[Coded]:
-    """Codes a batch of maps (N, C, h, w) and measures the fidelity that each record reached."""
-    coded = []
-    for index, (key, view) in enumerate(part):
-        codes = {name: store.codecs[name].encode(features[index]) for name, features in maps.items()}
-        reached = {
-            name: store.codecs[name].fidelity(features[index : index + 1], [codes[name]])
-            for name, features in maps.items()
-        }
-        coded.append(((key, view, codes), reached))
-    return coded

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from cache.spec import flip
 from distill.data.sample import Sample
-from distill.prompting import policy_of, prompt_of
+from distill.data.unlabelled import unlabel
+from distill.job import Job
+from distill.prompting import policy_of, prompt_of, record_key
 from distill.recipe import TeacherRecipe
 
 DECODERS = 2  # threads that read and preprocess images while the teacher looks at the last batch
@@ -50,6 +52,13 @@ def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
         classes=tuple(recipe.classes) or None,
     )
     return teacher if recipe.prompts is None else teacher.prompted(policy_of(recipe))
+
+
+def samples_of(job: Job, name: str) -> dict[str, Sample]:
+    """The samples behind a teacher's records, by the record's key; held-out ones without their masks."""
+    splits, recipe = job.splits, job.recipe.teachers[name]
+    held_out = map(unlabel, (*splits.val, *(sample for part in splits.test.values() for sample in part)))
+    return {record_key(recipe, sample): sample for sample in (*held_out, *splits.train, *splits.unlabelled)}
 
 
 def batches_of(

@@ -8,7 +8,7 @@ from typing import Any
 
 from cache.spec import VIEWS
 from distill.setting import require, require_choice, require_choices, setting
-from distill.vocabulary import FEATURE_LOSSES, LOSSES, MASK_LOSSES, MASK_TEACHERS, PARTS, PROMPTED
+from distill.vocabulary import FEATURE_LOSSES, LOSSES, MASK_LOSSES, MASK_TEACHERS, PARTS, PROMPTED, SPLITS
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,10 @@ class ImitateRecipe:
     low: list[int] = setting([16, 8], "strides of the encoder maps that imitate the low band")
     high: list[int] = setting([8], "strides that imitate the high band")
     all: list[int] = setting([16, 8], "strides that imitate both bands at once: imitate_all, imitate_mse, relate")
+    bands: str = setting("cosine", "what parts low from high: cosine (the code's own), or fourier (Polyp-DiFoM's box)")
+
+    def __post_init__(self) -> None:
+        require_choice("imitate.bands", self.bands, SPLITS)
 
 
 @dataclass(frozen=True)

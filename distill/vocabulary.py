@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 PARTS = ("encoder", "decoder", "head")
+SPLITS = ("cosine", "fourier")  # by which the low and the high band part
 TASK_LOSSES = {
     "segment": "distill.losses:segment",
     "boundary": "distill.losses:boundary",

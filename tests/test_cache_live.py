@@ -163,7 +163,7 @@ def test_the_command_with_a_recipe_reports_the_live_teacher(store, tmp_path, mon
     job = job_of(recipe, tmp_path / "run")
     monkeypatch.setattr("distill.grammar.read_recipe", lambda words: recipe)
     monkeypatch.setattr("distill.job.open_job", lambda _: job)
-    monkeypatch.setattr(import_module("distill.extract"), "load_teacher", lambda _: PooledTeacher())
+    monkeypatch.setattr(import_module("distill.looking"), "load_teacher", lambda _: PooledTeacher())
     words = [f"cache={store.path}", f"out={tmp_path / 'out'}", "images=2", "recipe=any"]
     with pytest.raises(ValueError, match=r"was made by a 'pooled' teacher, but the recipe's teachers are p \(timm\)"):
         cache_command(words, dry=False)

@@ -122,10 +122,10 @@ def test_verify_is_silent_on_a_whole_cache_and_names_damage_and_remedy(folder, c
     assert (
         f"{shard.name}: its bytes are not those its name was made from; to extract again: " in capsys.readouterr().out
     )
-    assert "1 problem; do=extract with the recipe that made it removes what is damaged" in caplog.text
+    assert "1 problem; do=extract with the recipe that made it puts it right" in caplog.text
     (folder / "codec-p3.safetensors").write_bytes(b"")
     assert cache_command(["do=verify", f"cache={folder}"], dry=False) == 1
-    assert "restore them from a copy, or extract into another folder" in caplog.text
+    assert "codec-p3.safetensors is damaged or missing; do=extract with the recipe" in capsys.readouterr().out
 
 
 def test_an_exported_cache_is_imported_bit_for_bit(folder, tmp_path):

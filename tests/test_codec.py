@@ -190,6 +190,14 @@ def test_the_bytes_of_a_map_do_not_depend_on_its_batch(codec, others):
     assert codec.encode_batch(others)[3] == codec.encode_batch(others[3:4])[0] == codec.encode(others[3].double())
 
 
+def test_a_code_judged_while_it_is_made_is_the_same_and_judged_alike(codec, others):
+    code, reached = codec.encode_judged(others[0])
+    assert code == codec.encode(others[0])
+    assert reached == codec.fidelity(others[:1], [code])
+    with pytest.raises(ValueError, match="infinite, undefined or absurdly large values"):
+        codec.encode_judged(others[0] * torch.inf)
+
+
 def test_a_dead_channel_costs_nothing_and_comes_back_as_its_mean():
     maps = torch.cat([natural_maps(20, 4), torch.full((20, 1, *GRID), 7.0)], dim=1)
     codec = cache.fit(maps, fidelity=0.9)

@@ -16,8 +16,8 @@ import cache
 from cache.spec import VIEWS, flip
 from distill.data.unlabelled import unlabel
 from distill.distiller import MASK
-from distill.extract import extract, samples_of, wanted_records
-from distill.looking import Batch, Looker
+from distill.extract import extract, wanted_records
+from distill.looking import Batch, Looker, samples_of
 from distill.prepare import open_caches
 from distill.prompting import boxes_of, flip_boxes, grid_of, jittered, policy_of, prompt_of, record_key
 from distill.recipe import CacheRecipe, StageRecipe, TeacherRecipe
@@ -114,7 +114,7 @@ def test_no_held_out_image_is_asked_with_its_own_mask(weights, tmp_path):
 def test_sam_s_soft_masks_are_kept_and_teach_a_student(weights, tmp_path, caplog):
     job = asked_job(weights, tmp_path)
     with caplog.at_level(logging.INFO, logger="bandpass"):
-        assert extract(job)["sam"] == 8 * 2 + 2 + 8
+        assert extract(job)["sam"] == 8 * 2 + 2
     assert "sam: 10 images in up to 2 views, 18 records to extract" in caplog.text
     assert "on this machine" in caplog.text
     assert "4 training images without a mask are asked with a grid of points" in caplog.text

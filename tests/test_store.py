@@ -225,7 +225,7 @@ def test_a_damaged_shard_names_its_images_and_is_written_again_by_the_next_extra
     last = max(cache.open(filled))
     with pytest.raises(
         ValueError,
-        match=r"is damaged in .*; python -c 'import cache; cache\.repair\(.*\)' removes the shard",
+        match=r"is damaged in .*; do=extract with the recipe that made it writes the shard again, cache.repair\(",
     ):
         for record in cache.open(filled):
             cache.open(filled).read(*record, map="p3")
@@ -274,10 +274,9 @@ def test_a_changed_byte_anywhere_in_the_manifest_is_found(folder):
         with pytest.raises(ValueError, match="damaged"):
             Manifest.read(folder)
     (folder / "manifest.json").write_bytes(good.replace(b"\n", b"\r\n"))
-    with pytest.raises(
-        ValueError, match=r"manifest.json is damaged; restore it from a copy, or remove .* and extract again"
-    ):
-        cache.repair(folder)
+    (problem,) = cache.repair(folder)
+    assert str(problem).endswith("manifest.json is damaged; do=extract with the recipe that made it writes it again")
+    assert (folder / "manifest.json").is_file()
 
 
 def test_damaged_statistics_are_found(folder):
@@ -285,7 +284,7 @@ def test_damaged_statistics_are_found(folder):
     path.write_bytes(path.read_bytes()[:-1])
     (problem,) = cache.verify(folder)
     assert str(problem).startswith("codec-p3.safetensors: ") and not problem.removable
-    with pytest.raises(ValueError, match=r"codec-p3.safetensors is damaged or missing; restore it from a copy"):
+    with pytest.raises(ValueError, match=r"codec-p3.safetensors is damaged or missing; do=extract with the recipe"):
         _ = cache.open(folder).codecs
 
 
@@ -304,6 +303,30 @@ def test_a_folder_that_is_no_cache_or_of_another_version_is_refused(folder, tmp_
         ValueError, match="is a cache of format version 7, but this library reads version 1; use the library"
     ):
         cache.open(folder)
+
+
+def test_damaged_statistics_are_written_again_if_they_come_out_the_same(folder):
+    path = folder / "codec-p3.safetensors"
+    whole = path.read_bytes()
+    path.unlink()
+    other = {**CODECS, "p3": cache.fit(torch.randn(16, 2, 6, 6, generator=NOISE), fidelity=0.8)}
+    with pytest.raises(cache.DamagedError, match=r"codec-p3.safetensors is damaged or missing, and what would be wri"):
+        make(folder, codecs=other)
+    make(folder)
+    assert path.read_bytes() == whole
+
+
+def test_a_damaged_manifest_is_written_again_from_the_statistics_that_are_there(filled):
+    whole = content(filled)
+    (filled / "manifest.json").write_bytes(whole["manifest.json"][:99])
+    with pytest.raises(cache.DamagedError, match="what would be written in its place is not what the rest"):
+        make(filled, codecs=None, fidelity=0.7)
+    make(filled, codecs=None)
+    assert content(filled) == whole
+    for file in (filled / "manifest.json", *filled.glob("shard-*")):
+        file.unlink()
+    with pytest.raises(cache.DamagedError, match=r"manifest.json is damaged or missing"):  # no shard vouches for them
+        make(filled, codecs=None)
 
 
 def test_another_identity_is_refused_and_the_difference_named(filled):

@@ -17,9 +17,11 @@ from distill.bench.timing import Row
 from distill.data.problems import nearest
 from distill.files import write_json, write_text
 
-BENCHES: dict[str, str] = {
-    "teachers": "distill.bench.teachers:measure"
-}  # name -> "module:function", called with a Request and returning rows
+BENCHES: dict[str, str] = {  # name -> "module:function", called with a Request and returning rows
+    "cache": "distill.bench.caching:measure",
+    "train": "distill.bench.training:measure",
+    "teachers": "distill.bench.teachers:measure",
+}
 USAGE = "distill bench what=NAME,... [rounds=20] [threads=1] [out=FILE.json] [key=value ...]"
 OWN = {
     "what": "which benchmarks",

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from distill.progress import Progress
 
+logger = logging.getLogger("bandpass")
+
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of the runs of one action, in the order they were made."""
+    """Seconds of the runs of one action, in the order they were made; `work` are those of this process's threads."""
 
     seconds: tuple[float, ...]
+    work: tuple[float, ...] = ()
 
     @property
     def median(self) -> float:
@@ -42,21 +46,36 @@ def interleaved(
     for _ in range(warm):
         for name in names:
             actions[name]()
-    taken: dict[str, list[float]] = {name: [] for name in names}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     with Progress(what, total=rounds, unit="rounds") as bar:
         for index in range(rounds):
             turn = index % len(names)
             for name in names[turn:] + names[:turn]:
-                began = time.perf_counter()
+                began, worked = time.perf_counter(), time.process_time()
                 actions[name]()
-                taken[name].append(time.perf_counter() - began)
+                taken[name].append((time.perf_counter() - began, time.process_time() - worked))
             bar.update()
-    return {name: Timing(tuple(seconds)) for name, seconds in taken.items()}
+    return {name: Timing(*zip(*pairs, strict=True)) for name, pairs in taken.items()}
+
+
+def settle(result: object = None) -> object:
+    """Waits for the accelerator, if there is one, and hands `result` on: without it only the launch would be timed."""
+    import torch
+
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return result
 
 
 def ratio(timings: Mapping[str, Timing], above: str, below: str) -> float:
     """Median over the rounds of one action's seconds by another's: what both met in a round cancels."""
     pairs = zip(timings[above].seconds, timings[below].seconds, strict=True)
+    return statistics.median(a / b for a, b in pairs)
+
+
+def work_ratio(timings: Mapping[str, Timing], above: str, below: str) -> float:
+    """As `ratio`, of the time that processors spent on this process: what a busy machine leaves as it is."""
+    pairs = zip(timings[above].work, timings[below].work, strict=True)
     return statistics.median(a / b for a, b in pairs)
 
 
@@ -94,3 +113,12 @@ class Row:
             return None
         low = self.at_least is None or self.value >= self.at_least
         return low and (self.at_most is None or self.value <= self.at_most)
+
+
+def told(rows: Iterable[Row]) -> list[Row]:
+    """The rows, each of them said as soon as it is measured: a benchmark may take an hour."""
+    kept = []
+    for row in rows:
+        logger.info("%s: %.4g %s%s", row.figure, row.value, row.unit, f" (wanted {row.wanted})" if row.wanted else "")
+        kept.append(row)
+    return kept

@@ -128,9 +128,9 @@ def with_teacher(request: Request, folder: Path) -> tuple[list[str], dict[str, A
     from distill.caches.live import agreement_lines, agreements, held_out, see
     from distill.caches.plot import plot_rates
     from distill.caches.rates import rate_lines, rates
-    from distill.extract import load_teacher
     from distill.grammar import read_recipe
     from distill.job import calibration_keys, open_job
+    from distill.looking import load_teacher
 
     store = cache.open(request.cache)
     job = open_job(read_recipe(request.recipe))
@@ -186,10 +186,7 @@ def verify(request: Request) -> int:
     if not problems:
         sys.stdout.write(f"{folder}: every byte is as it was written\n")
         return 0
-    if all(problem.removable for problem in problems):
-        remedy = "do=extract with the recipe that made it removes what is damaged and extracts what is missing"
-    else:
-        remedy = "manifest or statistics cannot be made again: restore them from a copy, or extract into another folder"
+    remedy = "do=extract with the recipe that made it puts it right: it extracts again what was damaged or is missing"
     logger.error("%s: %s; %s", folder, several(len(problems), "problem"), remedy)
     return 1
 

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cache import Cache
 from cache.codec import BANDS
-from cache.series import WHOLE, Box
+from cache.fourier import fourier_band
+from cache.series import WHOLE, Box, dct, series
 from cache.spec import flip
 from distill.data.augment import colour, draw, generator_for, to_tensor
 from distill.data.dropping import draw_heard
@@ -159,11 +160,14 @@ class TrainingSet(Dataset):
 
 def read_target(cache: Cache, target: Target, key: str, view: str, box: Box = WHOLE) -> Tensor:
     """What a cache holds for a target: features (K, *grid) in the coded space, or the logits (*grid) of a soft mask."""
-    bands = (target.band,) if target.band in BANDS else BANDS
+    fourier = target.band in BANDS and target.split == "fourier"
+    bands = (target.band,) if target.band in BANDS and not fourier else BANDS
     code = cache.read(key, view, map=target.map, bands=bands)
     codec = cache.codecs[target.map]
     if target.band == "mask":
         return codec.inverse(codec.decode(code, box=box, grid=target.grid))[0]
+    if fourier:  # a band of the whole map, as the paper makes it, of which the box is then seen
+        return series(dct(fourier_band(codec.decode(code), target.band)), codec.grid, box=box, grid=target.grid)
     return codec.decode(code, box=box, grid=target.grid, band=target.band)
 
 

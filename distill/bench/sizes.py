@@ -1,0 +1,77 @@
+"""Bytes of a cache against the Gaussian reference and against raw half precision, on images not fitted on."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+import cache
+from cache.shard import pack
+from distill.bench.command import Request
+from distill.bench.material import efficientnet, images_of
+from distill.bench.timing import Row
+from distill.caches.live import Reference, see
+
+FIDELITIES = (0.9, 0.95)
+FITTED, OTHERS = 256, 64  # images on which a code is fitted, and others on which it is measured
+BUILTIN = (128, 128)  # of a generated frame, as the built-in teacher knows them
+
+logger = logging.getLogger("bandpass")
+
+
+def size_rows(request: Request) -> Iterator[Row]:
+    """The built-in teacher on generated frames; EfficientNet where `weights` and `images` are given."""
+    import teachers
+
+    frames = images_of(replace(request, options={}), FITTED + OTHERS, size=BUILTIN)
+    yield from rows_of("built-in SAM", teachers.load("sam", weights="builtin"), frames)
+    if not (request.options.get("weights") and request.options.get("images")):
+        logger.info("the bytes of EfficientNet's features are left out, for random weights say nothing: "
+                    "give weights=FILE images=DIR")  # fmt: skip
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        teacher = efficientnet(request, Path(folder))
+        yield from rows_of("EfficientNet-B0", teacher, images_of(request, FITTED + OTHERS))
+
+
+def rows_of(name: str, teacher: Any, images: list[Any]) -> Iterator[Row]:  # noqa: ANN401
+    """Every map of a teacher at both fidelities; the last OTHERS of the images are not fitted on."""
+    for entry, maps in see(teacher, images, size=8).items():
+        yield from map_rows(f"{name}, {entry}", maps[:-OTHERS].half(), maps[-OTHERS:], deep="stride16" in entry)
+
+
+def map_rows(label: str, fitted: Tensor, others: Tensor, *, deep: bool) -> Iterator[Row]:
+    """One map at both fidelities.
+
+    Args:
+        label: names it in the table.
+        fitted: raw maps (n, C, h, w) on which the code is fitted.
+        others: raw maps (m, C, h, w) that are coded and counted: shards with their indexes and tables.
+        deep: whether half precision is to be ten times as large at fidelity 0.90.
+    """
+    raw = 2 * others[0].numel()
+    for fidelity in FIDELITIES:
+        codec = cache.fit(fitted, fidelity=fidelity)
+        codes = codec.encode_batch(others)
+        records = [(f"{number:064x}", "identity", {"map": code}) for number, code in enumerate(codes)]
+        size = len(pack(records, manifest="0" * 64, fidelity={"map": fidelity})[1]) / len(others)
+        reference = Reference.of("map", codec, codes, others).reference
+        energies = codec.energies()
+        shares = ", ".join(f"{band} {100 * part / sum(energies.values()):.0f} %" for band, part in energies.items())
+        shape = " x ".join(map(str, others.shape[1:]))
+        reached = codec.fidelity(others, codes)
+        statistics = len(codec.to_bytes()) / 1e3
+        note = f"{shape}, {size:,.0f} bytes, fidelity reached {reached:.4f}"
+        figure = f"{label}, fidelity {fidelity:.2f}: bytes"
+        yield Row(f"{figure} against the Gaussian reference", size / reference, "x",
+                  at_most=1.5 if fidelity == 0.95 else None,
+                  note=f"{note}, reference {reference:,.0f}; statistics {statistics:,.0f} kB once")  # fmt: skip
+        yield Row(f"{figure}, how many times below fp16", raw / size, "x",
+                  at_least=10 if deep and fidelity == 0.9 else None,
+                  note=f"fp16 {raw:,} bytes; energy {shares}")  # fmt: skip

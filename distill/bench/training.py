@@ -1,0 +1,155 @@
+"""`distill bench what=train`: a training step with cached targets against one without, and against a live teacher."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import cache
+from cache.series import dct, series
+from cache.spec import MapSpec
+from distill.bench.command import Request
+from distill.bench.material import LARGE, SMALL, count_of, drawn_maps, given, images_of, sam_vit_base, write_cache
+from distill.bench.timing import Row, interleaved, ratio, settle, told, work_ratio
+from distill.course import Course, begin
+from distill.data.loader import loader
+from distill.data.sample import Splits
+from distill.job import Job, start_accelerator
+from distill.recipe import AugmentRecipe, OptimiserRecipe, Recipe, StageRecipe, StudentRecipe, TeacherRecipe
+from distill.train import batches_of, learn, set_frozen
+
+KEYS = {
+    "images": "folder of pictures; generated frames otherwise",
+    "batch": "images a step (U-Net 4, MicroAUNet 16)",
+    "precision": "fp32, bf16 (default) or fp16",
+    "workers": "processes that load images and decode targets; 0 (default): the main process does",
+    "live": "images a step whose features SAM ViT-B computes live (1); 0 leaves it out",
+}
+IMAGES = 32
+STEPS = 100_000  # more than are ever taken
+TERMS = {"segment": 1.0, "imitate_low": 1.0, "imitate_high": 0.5}  # low at strides 16 and 8, high at 8
+LIVE_ROUNDS = 3  # at most: an image takes a core ten seconds
+
+
+@dataclass(frozen=True)
+class Case:
+    """A student at a size of image, and what its step with cached targets may take."""
+
+    student: str
+    width: int
+    size: int  # pixels a side
+    batch: int
+    map: MapSpec
+    at_most: float | None
+
+    @property
+    def title(self) -> str:
+        """Names it in the table."""
+        shape = " x ".join(map(str, (self.map.channels, *self.map.grid)))
+        return f"{self.student} of width {self.width} at {self.size} px, targets from {shape}"
+
+
+CASES = (
+    Case("unet", 32, 352, 4, SMALL, 1.05),
+    Case("unet", 32, 352, 4, LARGE, None),
+    Case("microaunet", 8, 256, 16, SMALL, 1.25),
+)
+
+
+def measure(request: Request) -> list[Row]:
+    """Every case, then the live teacher."""
+    images = count_of(request, "live", 1)
+    live = live_rows(request, replace(CASES[1], batch=images)) if images else ()
+    return told(chain(*(case_rows(request, case) for case in CASES), live))
+
+
+def case_rows(request: Request, case: Case) -> Iterator[Row]:
+    """A step with imitation against the same step without: loading, decoding, forward, backward, optimiser."""
+    case = replace(case, batch=count_of(request, "batch", case.batch))
+    with tempfile.TemporaryDirectory() as folder:
+        steps = {name: stepper(course_of(request, case, Path(folder), taught=name == "taught"), request)
+                 for name in ("alone", "taught")}  # fmt: skip
+        taken = interleaved(steps, rounds=request.rounds, what=f"train {case.student}")
+    spent = {name: 1e3 * timing.median for name, timing in taken.items()}
+    yield Row(f"step with cached targets, {case.title}", ratio(taken, "taught", "alone"), "x", at_most=case.at_most,
+              note=f"{conditions(request, case)}: {spent['taught']:,.0f} against {spent['alone']:,.0f} ms, "
+              f"{work_ratio(taken, 'taught', 'alone'):.3f} x in processor time")  # fmt: skip
+
+
+def live_rows(request: Request, case: Case) -> Iterator[Row]:
+    """A step whose targets a live SAM ViT-B computes (random weights) against the one that reads them."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        course = course_of(request, case, folder, taught=True)
+        step = stepper(course, request)
+        teacher = sam_vit_base(folder).to(course.job.accelerator.device)
+        images = images_of(request, case.batch)
+        codec = next(iter(course.dataset.caches.values())).codecs[case.map.name]
+
+        def live() -> None:
+            look(teacher, images, codec, course)
+            step()
+
+        taken = interleaved({"cached": step, "live": live}, rounds=min(LIVE_ROUNDS, request.rounds), warm=1,
+                            what="train with a live teacher")  # fmt: skip
+    seconds = {name: timing.median for name, timing in taken.items()}
+    yield Row(f"step with a live SAM ViT-B against the cached one, {case.title}", ratio(taken, "live", "cached"), "x",
+              note=f"{conditions(request, case)}: {seconds['live']:.3g} against {seconds['cached']:.3g} s; the live "
+              "step also reads the cache, which hardly counts")  # fmt: skip
+
+
+def look(teacher: Any, images: Sequence[np.ndarray], codec: cache.Codec, course: Course) -> None:  # noqa: ANN401
+    """What targets cost without a cache: the teacher's forward pass, and its maps on the grids of the targets."""
+    spectrum = dct(codec.project(teacher(images)["neck"]))
+    for grid in sorted({target.grid for target in course.targets}):
+        series(spectrum, codec.grid, grid=grid)
+
+
+def course_of(request: Request, case: Case, folder: Path, *, taught: bool) -> Course:
+    """A training that is about to begin, of generated frames (or `images`) and drawn maps."""
+    name = f"{case.map.name}-{taught}"
+    size = (case.size * 3 // 4, case.size)
+    samples = given(images_of(request, max(IMAGES, case.batch), size=size))
+    features = folder / "features"
+    if taught and not cache.exists(features):
+        maps = drawn_maps(len(samples), case.map)
+        write_cache(features, {case.map: maps}, keys=[sample.key for sample in samples])
+    recipe = Recipe(
+        name=name,
+        image_size=case.size,
+        precision=request.options.get("precision", "bf16"),
+        workers=count_of(request, "workers", 0),
+        teachers={"drawn": TeacherRecipe(weights="drawn", cache=str(features), views=["identity"])} if taught else {},
+        student=StudentRecipe(name=case.student, width=case.width),
+        augment=AugmentRecipe(views=["identity"]),
+        optimiser=OptimiserRecipe(batch_size=case.batch),
+        stages={"joint": StageRecipe(steps=STEPS, losses=TERMS if taught else {"segment": 1.0})},
+    )
+    caches = {"drawn": features} if taught else {}
+    splits = Splits(train=samples, val=(), test={})
+    return begin(Job(recipe, splits, caches, folder / name, start_accelerator(recipe)))
+
+
+def stepper(course: Course, request: Request) -> Callable[[], object]:
+    """One step of the training loop a call: the next batch, and what the optimiser learns from it."""
+    (span,) = course.spans
+    course.dataset.targets = course.targets
+    set_frozen(course.student, [])
+    workers = count_of(request, "workers", 0)
+    batches = iter(loader(course.dataset, batches_of(course, span, start=0), workers=workers))
+    numbers = count()
+    return lambda: settle(learn(course, span, next(numbers), next(batches)))
+
+
+def conditions(request: Request, case: Case) -> str:
+    """Batch, precision, device, workers."""
+    device = "GPU" if torch.cuda.is_available() else "CPU"
+    workers = count_of(request, "workers", 0)
+    return f"batch {case.batch}, {request.options.get('precision', 'bf16')}, {device}, {workers} workers"

@@ -1,0 +1,108 @@
+"""The beginning of a cache: statistics fitted on calibration images, whose own records are written at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import cache
+from cache.shard import SIZE
+from distill.distiller import MASK
+from distill.encoding import encode, write_coded
+from distill.job import Job, calibration_keys
+from distill.looking import Looker, Record, batches_of, samples_of
+from distill.masks import FIDELITY
+from distill.progress import Progress
+from distill.prompting import record_key
+from distill.terms import terms_of_images
+
+
+def is_founded(folder: Path) -> bool:
+    """Whether a cache's manifest and statistics are there and whole."""
+    try:
+        return cache.exists(folder) and bool(cache.open(folder).codecs)
+    except cache.DamagedError:
+        return False
+
+
+def fitted_records(job: Job, name: str, keys: Sequence[str]) -> list[Record]:
+    """The records of a teacher's calibration images, in their plain view.
+
+    Args:
+        job: whose training images they are.
+        name: of the teacher.
+        keys: of the images.
+    """
+    recipe, splits = job.recipe.teachers[name], job.splits
+    own = {sample.key: record_key(recipe, sample) for sample in (*splits.train, *splits.unlabelled)}
+    return [(own[key], "identity") for key in keys if key in own]
+
+
+def restore_cache(job: Job, name: str, looker: Looker) -> None:
+    """Writes a damaged manifest again, if it comes out as the shards say; the teacher looks at nothing for it."""
+    with suppress(cache.DamagedError):
+        found(job, name, looker, codecs=None)
+
+
+def found(job: Job, name: str, looker: Looker, *, codecs: dict[str, cache.Codec] | None) -> cache.Cache:
+    """Writes the manifest and statistics of a teacher's cache; without codecs, as `cache.create` says.
+
+    Raises:
+        cache.DamagedError: there are no codecs, and those of the folder cannot be proved.
+    """
+    recipe, teacher = job.recipe.teachers[name], looker.teacher
+    return cache.create(
+        job.caches[name],
+        spec=teacher.spec,
+        codecs=codecs,
+        identity=teacher.identity,
+        licence=recipe.licence or teacher.licence,
+        fidelity=job.recipe.cache.fidelity,
+        batch_size=looker.size,  # as memory allowed
+        views=tuple(recipe.views),
+        calibration=calibration_keys(job.splits, job.recipe.cache.calibration),
+        terms=terms_of_images(job),
+    )
+
+
+def create_cache(job: Job, name: str, looker: Looker) -> int:
+    """Fits the codecs, writes the manifest and the calibration images' records; returns how many were looked at."""
+    keys = calibration_keys(job.splits, job.recipe.cache.calibration)
+    records = sorted(fitted_records(job, name, keys))
+    features = look(job, name, looker, records)
+    store = found(job, name, looker, codecs=fit(features, asked=job.recipe.cache.fidelity))
+    seen = {map_: [one for batch in batches for one in batch] for map_, batches in features.items()}
+    place = {record: index for index, record in enumerate(records)}
+    for run in cache.plan(store, place):
+        maps = {map_: torch.stack([parts[place[record]] for record in run]) for map_, parts in seen.items()}
+        write_coded(store, encode(store, run, maps))
+    return len(records)
+
+
+def look(job: Job, name: str, looker: Looker, records: Sequence[Record]) -> dict[str, list[Tensor]]:
+    """Each map of the calibration images, (n, C, h, w) a batch, in half precision.
+
+    Batches are those of `fill`: what is coded from these maps is what a later look at the same images would give.
+    """
+    recipe, samples = job.recipe.teachers[name], samples_of(job, name)
+    features: dict[str, list[Tensor]] = {map_: [] for map_ in looker.teacher.spec.names}
+    with Progress("calibrate", total=len(records), unit="images") as bar:
+        for first in range(0, len(records), SIZE):
+            run = records[first : first + SIZE]
+            for batch in batches_of(run, samples, looker.teacher, recipe, size=looker.size):
+                for map_, maps in looker(batch).items():
+                    features[map_].append(maps.half())
+                bar.update(len(batch.records))
+    return features
+
+
+def fit(features: dict[str, list[Tensor]], *, asked: float) -> dict[str, cache.Codec]:
+    """A codec for each map; a soft mask is cheap, and kept more faithfully than what else is asked."""
+    return {
+        name: cache.fit(maps, fidelity=max(FIDELITY, asked) if name == MASK else asked)
+        for name, maps in features.items()
+    }

@@ -1,0 +1,286 @@
+"""Faults while a teacher's features are extracted: kills, damage, a full disk; nothing lost, nothing silently wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import count
+
+import pytest
+import torch
+from small_extraction import CellTeacher, content, extraction_job
+
+import cache
+from distill import calibrate, extract
+from distill.cost import PROBED
+
+EXTRACTING = sys.modules["distill.extract"]
+
+
+@pytest.fixture
+def teacher(monkeypatch):
+    """The teacher that every extraction of a test loads."""
+    one = CellTeacher()
+    monkeypatch.setattr(EXTRACTING, "load_teacher", lambda _: one)
+    logging.getLogger("bandpass").setLevel(logging.CRITICAL)
+    yield one
+    logging.getLogger("bandpass").setLevel(logging.INFO)
+
+
+def features(job):
+    return job.caches["cells"]
+
+
+def extracted(folder, **facts):
+    """The content of the cache of an extraction that nothing disturbs."""
+    job = extraction_job(folder, **facts)
+    extract(job)
+    return content(features(job))
+
+
+def test_calibration_images_pass_the_teacher_once(teacher, tmp_path):
+    job = extraction_job(tmp_path)
+    assert extract(job) == {"cells": 20 * 2 + 2}
+    assert teacher.seen == 20 * 2 + 2 + 1 + PROBED  # the estimate has looked at a few before
+    assert extract(job) == {"cells": 0}
+    assert len(cache.open(features(job))) == 42
+
+
+def test_a_kill_before_the_calibration_images_are_written_ends_bit_identical(teacher, tmp_path, monkeypatch):
+    whole = extracted(tmp_path / "straight")
+    job = extraction_job(tmp_path / "killed")
+    with monkeypatch.context() as patch:
+        patch.setattr(calibrate, "write_coded", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            extract(job)
+    assert len(cache.open(features(job))) == 0
+    extract(job)
+    assert content(features(job)) == whole
+
+
+@pytest.mark.parametrize("name", ["shard", "manifest", "codec-neck"])
+def test_one_damaged_file_of_a_complete_cache_is_put_right_by_the_next_extraction(teacher, tmp_path, name):
+    job = extraction_job(tmp_path)
+    extract(job)
+    whole, draw = content(features(job)), random.Random(0)
+    file = next(features(job).glob(f"{name}*"))
+    for case in range(6):
+        teacher.seen = 0
+        damage(file, draw, cut=case % 3 == 0)
+        assert [problem.file for problem in cache.verify(features(job))] == [file.name]
+        extract(job)
+        assert content(features(job)) == whole
+        assert teacher.seen == {"shard": 8, "manifest": 0, "codec-neck": 8}[name] or name == "shard"
+
+
+def damage(file, draw, *, cut, place=None):
+    """Cuts a file off, or flips one bit of it, at a place or somewhere."""
+    good = file.read_bytes()
+    place = draw.randrange(len(good)) if place is None else place
+    flipped = good[:place] + bytes([good[place] ^ 1 << draw.randrange(8)]) + good[place + 1 :]
+    file.write_bytes(good[:place] if cut else flipped)
+
+
+def test_manifest_and_statistics_damaged_together_are_fitted_anew(teacher, tmp_path):
+    job = extraction_job(tmp_path)
+    extract(job)
+    whole = content(features(job))
+    for name in ("manifest.json", "codec-p3.safetensors"):
+        (features(job) / name).write_bytes(whole[name][:-3])
+    extract(job)
+    assert content(features(job)) == whole
+
+
+def test_a_manifest_that_would_come_out_otherwise_is_not_written(teacher, tmp_path, monkeypatch):
+    job = extraction_job(tmp_path)
+    extract(job)
+    whole = content(features(job))
+    (features(job) / "manifest.json").write_text("{")
+    monkeypatch.setattr(CellTeacher, "identity", {"teacher": "cells", "weights": "f" * 64})
+    message = (
+        r"manifest.json is damaged or missing, and what would be written in its place is not what the rest of the "
+        r"cache was made with .*; restore it from a copy"
+    )
+    with pytest.raises(cache.DamagedError, match=message):
+        extract(job)
+    assert {name: part for name, part in content(features(job)).items() if name != "manifest.json"} == {
+        name: part for name, part in whole.items() if name != "manifest.json"
+    }
+
+
+def test_a_manifest_of_another_version_stops_the_extraction(teacher, tmp_path):
+    job = extraction_job(tmp_path)
+    extract(job)
+    path = features(job) / "manifest.json"
+    data = json.loads(path.read_text())
+    data["version"] = 7
+    del data["checksum"]
+    data["checksum"] = cache.manifest._sha256(cache.manifest.canonical(data))
+    path.write_text(json.dumps(data))
+    before = content(features(job))
+    with pytest.raises(ValueError, match="format version 7, but this library reads version 1; use the library that"):
+        extract(job)
+    assert content(features(job)) == before
+
+
+def test_a_deleted_shard_is_extracted_again(teacher, tmp_path):
+    job = extraction_job(tmp_path)
+    extract(job)
+    whole = content(features(job))
+    sorted(features(job).glob("shard-*"))[-1].unlink()
+    extract(job)
+    assert content(features(job)) == whole
+
+
+def test_an_image_that_changed_between_two_runs_is_a_new_record(teacher, tmp_path):
+    """Its key is that of its content, so that nobody reads the features of the old one for it; those stay."""
+    job = extraction_job(tmp_path)
+    extract(job)
+    before = {record: cache.open(features(job)).read(*record, map="neck") for record in cache.open(features(job))}
+    teacher.seen = 0
+    changed = extraction_job(tmp_path, images=20, changed=19)
+    assert extract(changed) == {"cells": 2}
+    store = cache.open(features(job))
+    assert all(store.read(*record, map="neck") == code for record, code in before.items())
+    assert {key for key, _ in set(store) - set(before)} == {changed.splits.train[19].key}
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 kB, or a skip where none may be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no small file system may be mounted here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_stops_in_a_sentence_and_the_same_command_continues(teacher, small_disk, tmp_path):
+    whole = extracted(tmp_path / "straight", images=60)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"." * 40_000)
+    job = extraction_job(small_disk, images=60)
+    with pytest.raises(OSError, match=r"could not write .* is intact: make room and run the same command again"):
+        extract(job)
+    assert not list(features(job).glob(".writing-*"))
+    ballast.unlink()
+    extract(job)
+    assert content(features(job)) == whole
+
+
+def test_a_limit_on_the_size_of_files_is_told_like_a_full_disk(teacher, tmp_path):
+    job = extraction_job(tmp_path, images=60)
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, before[1]))
+        with pytest.raises(OSError, match=r"could not write \d+ bytes .*make room and run the same") as caught:
+            extract(job)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert caught.value.errno == errno.EFBIG
+    extract(job)
+    assert len(cache.open(features(job))) == 60 * 2 + 2
+
+
+def killed_after(seconds, job):
+    """Extracts in a child process that is killed after so many seconds; returns whether it came to its end before."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with contextlib.suppress(BaseException):
+            torch.set_num_threads(1)
+            extract(job)
+            status = 0
+        os._exit(status)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return True
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Shards of 32 records, so that a short extraction writes many."""
+    monkeypatch.setattr("cache.store.SIZE", 32)
+    monkeypatch.setattr(calibrate, "SIZE", 32)
+
+
+def kill_at_random(folder, kills, *, images, seed):
+    """Kills extractions, each at a random instant, and continues each to its end: all must be as one undisturbed.
+
+    Returns:
+        The seconds an undisturbed one takes, and for each kill how many shards and unfinished files it left.
+    """
+    draw = random.Random(seed)
+    straight = extraction_job(folder / "straight", images=images)
+    began = time.monotonic()
+    assert killed_after(1e9, straight)
+    seconds, whole = time.monotonic() - began, content(features(straight))
+    left = []
+    for number in count():
+        job = extraction_job(folder / f"{number}", images=images)
+        if not killed_after(draw.uniform(0, seconds), job):
+            left.append([len(list(features(job).glob(pattern))) for pattern in ("shard-*", ".writing-*")])
+            assert killed_after(1e9, job)
+            assert content(features(job)) == whole, f"kill {number} left another cache"
+        shutil.rmtree(folder / f"{number}")
+        if len(left) == kills:
+            return seconds, left
+    return None
+
+
+def test_extractions_killed_at_random_instants_end_bit_identical(teacher, small_shards, tmp_path):
+    _, left = kill_at_random(tmp_path, 3, images=60, seed=0)
+    assert len(left) == 3
+
+
+@pytest.mark.study
+@pytest.mark.timeout(7200)
+def test_a_hundred_kills_of_an_extraction_of_ten_seconds(teacher, small_shards, tmp_path, capsys):
+    images = int(os.environ.get("KILLED_IMAGES", "2000"))  # how many take ten seconds depends on the machine
+    seconds, left = kill_at_random(tmp_path, 100, images=images, seed=1)
+    shards, unfinished = zip(*left, strict=True)
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n{len(left)} extractions of {seconds:.1f} s killed at random instants, with {min(shards)} to "
+            f"{max(shards)} shards and {sum(unfinished)} unfinished files left; every continuation is bit-identical\n"
+        )
+    assert max(shards) > min(shards)
+
+
+@pytest.mark.study
+@pytest.mark.timeout(7200)
+def test_two_thousand_flips_and_truncations_are_found_named_and_repaired(teacher, tmp_path, capsys):
+    job = extraction_job(tmp_path)
+    extract(job)
+    whole, draw = content(features(job)), random.Random(2)
+    counts = {}
+    for name, good in sorted(whole.items()):
+        places = [draw.randrange(len(good)) for _ in range(400)] + list(range(0, len(good), max(1, len(good) // 200)))
+        for number, place in enumerate(places):
+            cut = number % 4 == 0
+            damage(features(job) / name, draw, cut=cut, place=place)
+            assert [problem.file for problem in cache.verify(features(job))] == [name], (name, place, cut)
+            extract(job)
+            assert content(features(job)) == whole, (name, place, cut)
+            counts[name] = counts.get(name, 0) + 1
+    with capsys.disabled():
+        sys.stdout.write(f"\n{sum(counts.values())} cases, each found, named and repaired: {counts}\n")
+    assert sum(counts.values()) >= 2000
