@@ -160,8 +160,9 @@ def _check_fidelity(folder: Path, manifest: Manifest, name: str, *, reached: flo
     codec = manifest.codecs[name]
     chance = 3 * max(codec["spread"], SPREAD) * sqrt(1 / records + 1 / codec["held_out"])
     if reached is None or not reached >= manifest.fidelity - TOLERANCE - chance:
+        told = "none" if reached is None else f"{reached:.4f}"
         raise ValueError(
-            f"{records} records of map {name!r} reached fidelity {reached}, but {manifest.fidelity} was asked of "
+            f"{records} records of map {name!r} reached fidelity {told}, but {manifest.fidelity} was asked of "
             f"{folder} (chance explains {TOLERANCE + chance:.3f}): these images differ from those the codec was fitted "
             "on; extract them into a cache of their own, or all of them anew with calibration images of both kinds"
         )

@@ -28,6 +28,7 @@ USAGES = {
     "evaluate": "distill.score_command",
     "bench": "distill.bench.command",
 }  # where their own keys stand
+OWN_KEYS = ("bench",)  # commands that take no recipe
 EXAMPLES = (
     "accelerate launch distill/run.py recipe=sam_to_unet",
     "distill run recipe=sam_to_unet student.width=16          # a second student: the teacher is not needed again",
@@ -86,11 +87,11 @@ def usage(command: str) -> list[str]:
     """The line of a command that has keys of its own; none of the others, whose keys are the recipe's."""
     if command not in USAGES:
         return []
-    return [import_module(USAGES[command]).USAGE]
+    return import_module(USAGES[command]).USAGE.splitlines()
 
 
 def help_text(command: str = "run") -> str:
-    """What `--help` prints."""
+    """What `--help` prints; of a command that takes no recipe, its own keys alone."""
     lines = ["Bandpass: distil vision foundation models into real-time segmentation networks.", ""]
     if command in COMMANDS and command != "run":
         lines += [f"distill {command}: {COMMANDS[command]}", *usage(command), ""]
@@ -99,11 +100,17 @@ def help_text(command: str = "run") -> str:
         lines += ["distill COMMAND recipe=NAME [key=value ...]            (the same without a launcher)", ""]
         lines += ["Commands", *(f"  {name:<10}{meaning}" for name, meaning in COMMANDS.items()), ""]
     lines += ["Examples", *(f"  {line}" for line in EXAMPLES if command in ("run", *line.split()))]
-    lines += ["", "Recipes (recipe= takes a name or a YAML file)"]
-    width = 2 + max(map(len, recipes.names()))
-    lines += [f"  {name:<{width}}{story(name)}" for name in recipes.names()]
-    lines += ["", "Keys, with defaults (a recipe sets its own); lists take commas: do=extract,train", ""]
-    lines += [f"  {key + '=' + default:<44} {meaning}".rstrip() for key, default, meaning in describe_keys()]
+    if command not in OWN_KEYS:
+        lines += ["", *recipe_lines()]
     if command == "compare":
         lines += ["", "  seeds=0,1,2  arms=NAME,...  students=NAME,...  jobs=1  out=DIR  (compare's own keys)"]
     return "\n".join(lines) + "\n"
+
+
+def recipe_lines() -> list[str]:
+    """The recipes with their stories, and every key."""
+    width = 2 + max(map(len, recipes.names()))
+    lines = ["Recipes (recipe= takes a name or a YAML file)"]
+    lines += [f"  {name:<{width}}{story(name)}" for name in recipes.names()]
+    lines += ["", "Keys, with defaults (a recipe sets its own); lists take commas: do=extract,train", ""]
+    return lines + [f"  {key + '=' + default:<44} {meaning}".rstrip() for key, default, meaning in describe_keys()]

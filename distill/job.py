@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -117,7 +118,8 @@ def open_job(recipe: Recipe, *, accelerator: Accelerator | None = None) -> Job:
         else:
             source = contents.get(teacher.of or "", "")
             digest = digest_features(teacher, fidelity=recipe.cache.fidelity, calibration=calibration, source=source)
-            contents[name] = f"{teacher.model or teacher.adapter}-{digest[:12]}"  # recipes may call it what they like
+            title = re.sub(r"[^\w.-]", ".", teacher.model or teacher.adapter)  # recipes may call it what they like
+            contents[name] = f"{title}-{digest[:12]}"
             caches[name] = home / "features" / contents[name]
     digest = digest_run(recipe, splits=splits.digest(), caches=contents)
     folder = home / "runs" / f"{recipe.name}-{recipe.student.name.replace(':', '.')}-{digest[:12]}"

@@ -85,8 +85,8 @@ class TeacherRecipe:
 
     adapter: str = setting(
         "sam",
-        "sam, sam2, dinov2, timm, network (a published student): what loads it (teachers.TEACHERS); task: what "
-        "recipe=adapt_teacher published",
+        "sam, sam2, dinov2, timm, network (a published student), or importable class, my_module:MyTeacher: what loads "
+        "it (teachers.TEACHERS); task: what recipe=adapt_teacher published",
     )
     weights: str | None = setting(None, "builtin, a hub id, a folder or a file; task: the published folder")
     of: str | None = setting(None, "task: the teacher of this recipe whose cached features it reads")

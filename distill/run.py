@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = {word for word in words if word.startswith("-")}
     words = [word for word in words if not word.startswith("-")]
     start_logging()
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # last, so that a user's own classes are found and hide nothing
     if unknown := sorted(flags - set(FLAGS)):
         logger.error("unknown option %s; there are %s, and key=value", unknown[0], ", ".join(FLAGS))
         return 2

@@ -19,6 +19,29 @@ TEACHERS = {
 }
 
 
+def resolve(name: str) -> type[Teacher]:
+    """The class of a teacher by registry name or by `module:Class`.
+
+    Raises:
+        ValueError: the name is not known, cannot be imported, or is not a `Teacher`.
+    """
+    from teachers.base import Teacher
+
+    if name not in TEACHERS and ":" not in name:
+        raise ValueError(
+            f"unknown teacher '{name}'; choose from {', '.join(sorted(TEACHERS))}, or name a class of your own as "
+            "my_package.nets:MyTeacher"
+        )
+    module, _, attribute = TEACHERS.get(name, name).partition(":")
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"teacher '{name}' cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Teacher)):
+        raise ValueError(f"teacher '{name}' is {found!r}, but must be a subclass of teachers.base.Teacher")
+    return found
+
+
 def load(
     name: str,
     *,
@@ -31,7 +54,7 @@ def load(
     """Loads a teacher, frozen and in eval mode, on the CPU in float32.
 
     Args:
-        name: a key of `TEACHERS`.
+        name: a key of `TEACHERS`, or an importable class of your own, `my_package.nets:MyTeacher`.
         weights: a local folder or safetensors file, or a hub id. For `sam` also "builtin", the small teacher that ships
             with this package; for `timm` also "hub", the weights that timm publishes for `model`; for `sam`,
             `sam2` and `dinov2` also the path of an original checkpoint, `.pth` or `.pt`; for `network` the folder of a
@@ -48,12 +71,9 @@ def load(
         ValueError: if there is no such teacher, or the weights are not its own, or an argument does not fit.
         FileNotFoundError: if the weights are not where they were looked for; the message says which command gets them.
     """
-    if name not in TEACHERS:
-        raise ValueError(f"unknown teacher '{name}'; choose from {', '.join(sorted(TEACHERS))}")
     from teachers.base import Choice
 
-    module, _, attribute = TEACHERS[name].partition(":")
-    teacher: type[Teacher] = getattr(import_module(module), attribute)
+    teacher = resolve(name)
     if not weights:
         raise ValueError(
             f"teacher '{name}' needs weights: a local folder or file, or a hub id; got {weights!r}; "
