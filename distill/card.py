@@ -15,7 +15,7 @@ from distill.job import Job
 from distill.metrics import THRESHOLD
 from distill.recipe import DataRecipe, Recipe
 from distill.reproduce import command, public_name
-from distill.terms import licence_of, slug, terms_of_data, terms_of_teachers
+from distill.terms import Terms, licence_of, slug, terms_of_data, terms_of_teachers
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,14 @@ class Picture:
     title: str
 
 
-def render_card(job: Job, metrics: Mapping[str, Any], *, proof: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
+def render_card(
+    job: Job,
+    metrics: Mapping[str, Any],
+    *,
+    proof: Mapping[str, Any],
+    pictures: Sequence[Picture],
+    found: Mapping[str, Any] | None = None,
+) -> str:
     """The model card as Markdown with the Hub's YAML front matter.
 
     Args:
@@ -34,9 +41,12 @@ def render_card(job: Job, metrics: Mapping[str, Any], *, proof: Mapping[str, Any
         metrics: its metrics.json.
         proof: what `distill.proof.prove` found.
         pictures: the examples to show.
+        found: how the threshold was chosen, what a frame takes, what came of int8; what is missing was not asked for.
     """
     import jinja2
 
+    found = found or {}
+    choice, folder_of_encoder = found.get("threshold"), "encoder" if job.recipe.publish.encoder else ""
     data, recipe = job.recipe.data, job.recipe
     generated = data.name == "builtin"
     parts = {
@@ -45,10 +55,8 @@ def render_card(job: Job, metrics: Mapping[str, Any], *, proof: Mapping[str, Any
         "validation": count(job.splits.val),
         "test": count(sample for samples in job.splits.test.values() for sample in samples),
     }
-    names = list(dict.fromkeys(name for counts in parts.values() for name in counts))
-    teachers = terms_of_teachers(job)
-    terms = list(dict.fromkeys([*(terms_of_data(name, generated=generated) for name in names), *teachers.values()]))
-    licence = licence_of(terms, asked=recipe.publish.licence)
+    names = names_of_data(job)
+    teachers, terms, licence = terms_of_teachers(job), terms_of(job, names), licence_of_student(job)
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(files("distill").joinpath("card.md.jinja").read_text(encoding="utf-8"))
     return template.render(
@@ -61,7 +69,11 @@ def render_card(job: Job, metrics: Mapping[str, Any], *, proof: Mapping[str, Any
         interval=lambda figure: f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]",
         image_size=recipe.image_size,
         classes=recipe.student.classes,
-        threshold=THRESHOLD,
+        threshold=choice["threshold"] if choice else THRESHOLD,
+        choice=choice,
+        latency=found.get("latency"),
+        int8=found.get("int8"),
+        folder_of_encoder=folder_of_encoder,
         generated=generated,
         pictures=pictures,
         place=recipe.publish.hub or "path/to/this/folder",
@@ -80,6 +92,25 @@ def render_card(job: Job, metrics: Mapping[str, Any], *, proof: Mapping[str, Any
         run=job.folder.name,
         command=command(recipe),
     )
+
+
+def names_of_data(job: Job) -> list[str]:
+    """The data sets that any part holds images of, training first."""
+    splits = job.splits
+    parts = [splits.train, splits.unlabelled, splits.val, [one for part in splits.test.values() for one in part]]
+    return list(dict.fromkeys(name for part in parts for name in count(part)))
+
+
+def terms_of(job: Job, names: Sequence[str]) -> list[Terms]:
+    """Under which terms stands what the student was made from: data sets by name, then teachers."""
+    generated = job.recipe.data.name == "builtin"
+    data = [terms_of_data(name, generated=generated) for name in names]
+    return list(dict.fromkeys([*data, *terms_of_teachers(job).values()]))
+
+
+def licence_of_student(job: Job) -> dict[str, str]:
+    """`license`, and `license_name` where that is `other`, as `distill.terms.licence_of` says."""
+    return licence_of(terms_of(job, names_of_data(job)), asked=job.recipe.publish.licence)
 
 
 def front_matter(job: Job, metrics: Mapping[str, Any], *, licence: Mapping[str, str], names: Sequence[str]) -> str:

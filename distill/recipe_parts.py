@@ -254,6 +254,9 @@ class PublishRecipe:
 
     encoder: bool = setting(False, "also write the trained encoder alone, where the student can")
     examples: int = setting(4, "example pictures in the folder")
+    int8: bool = setting(
+        False, "also write model.int8.onnx, if it is faster and loses at most 0.5 points of Dice on validation images"
+    )
     hub: str | None = setting(None, "hub id to push the published folder to")
     licence: str | None = setting(None, "licence of the student; empty: derived from teacher and data")
 

@@ -119,5 +119,6 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes, H, W) of (N, 3, H, W)."""
-        x = self.decoder(self.encoder(pad_to_32(images)))
+        padded = pad_to_32(images).contiguous()  # every map after it is, too, which the views rely on
+        x = self.decoder(self.encoder(padded))
         return double(like(self.head(flat(x)), x))[..., : images.shape[-2], : images.shape[-1]]

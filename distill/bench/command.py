@@ -17,7 +17,9 @@ from distill.bench.timing import Row
 from distill.data.problems import nearest
 from distill.files import write_json, write_text
 
-BENCHES: dict[str, str] = {}  # name -> "module:function", called with a Request and returning rows
+BENCHES = {  # name -> "module:function", called with a Request and returning rows
+    "student": "distill.bench.students:measure_students",
+}
 USAGE = "distill bench what=NAME,... [rounds=20] [threads=1] [out=FILE.json] [key=value ...]"
 OWN = {
     "what": "which benchmarks",
