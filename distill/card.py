@@ -74,6 +74,7 @@ def render_card(
         latency=found.get("latency"),
         int8=found.get("int8"),
         folder_of_encoder=folder_of_encoder,
+        sam=recipe.student.name == "sam_vit",
         generated=generated,
         pictures=pictures,
         place=recipe.publish.hub or "path/to/this/folder",

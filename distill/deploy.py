@@ -30,7 +30,7 @@ class Deploy(nn.Module):
 
     def __init__(
         self,
-        student: Student | nn.Module,
+        student: Student,
         *,
         image_size: int,
         mean: tuple[float, ...] = MEAN,

@@ -36,7 +36,7 @@ def export_onnx(deploy: Deploy, path: Path, *, metadata: Mapping[str, str], plai
     """
     exported = copy.deepcopy(deploy)
     if not plain:
-        exported.student = faster(deploy.student)
+        exported.add_module("student", faster(deploy.student))
     example = torch.zeros(2, *EXAMPLE_SIZE, 3, dtype=torch.uint8)
     dynamic = torch.export.Dim.DYNAMIC
     with quiet() as said:

@@ -50,8 +50,7 @@ def publish(work: Job | Recipe) -> Path:
 
     Raises:
         FileNotFoundError: nothing has been trained or evaluated yet.
-        ValueError: the ONNX file disagrees with torch or with the evaluation, the student has no encoder to publish, or
-            the Hub refuses.
+        ValueError: the ONNX file disagrees with torch or with the evaluation, or the Hub refuses.
     """
     job = as_job(work)
     if job.accelerator.is_main_process:

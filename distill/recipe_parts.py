@@ -129,7 +129,9 @@ class StudentRecipe:
     width: int = setting(8, "channels of the first level")
     classes: int = setting(1, "1: one foreground class (sigmoid); more: softmax with background")
     init: str | None = setting(None, "start from a published student: folder or hub id")
-    encoder: str | None = setting(None, "pretrained weights of the backbone, for students that have one: a file")
+    encoder: str | None = setting(
+        None, "pretrained weights of the encoder: a file of its backbone, or one that publish.encoder wrote"
+    )
     options: dict[str, Any] = setting({}, "further arguments of the student's class")
 
     def __post_init__(self) -> None:
@@ -252,7 +254,7 @@ class EvaluateRecipe:
 class PublishRecipe:
     """What is written for others to use."""
 
-    encoder: bool = setting(False, "also write the trained encoder alone, where the student can")
+    encoder: bool = setting(False, "also write the trained encoder alone, which student.encoder=FILE starts from")
     examples: int = setting(4, "example pictures in the folder")
     int8: bool = setting(
         False, "also write model.int8.onnx, if it is faster and loses at most 0.5 points of Dice on validation images"

@@ -20,8 +20,10 @@ def check_contract(student: Student, *, image_size: int) -> None:
     name = f"student {type(student).__name__}"
     declared = [part for part in (*PARTS, "channels", "strides", "classes") if not _has(student, part)]
     if declared:
-        raise ValueError(f"{name} lacks {', '.join(declared)}; a student declares {', '.join(PARTS)} (modules), channels, "
-                         "strides and classes, see students/base.py")  # fmt: skip
+        raise ValueError(
+            f"{name} lacks {', '.join(declared)}; a student declares {', '.join(PARTS)} (modules), channels, strides "
+            "and classes, see students/base.py"
+        )
     belonging = {id(parameter) for part in PARTS for parameter in getattr(student, part).parameters()}
     homeless = [key for key, parameter in student.named_parameters() if id(parameter) not in belonging]
     if homeless:
@@ -40,7 +42,10 @@ def check_contract(student: Student, *, image_size: int) -> None:
         raise ValueError(f"{name} fails on images (2, 3, {image_size}, {image_size}): {error}") from error
     finally:
         student.train(training)
-    pyramid = [(channels, -(-image_size // stride)) for channels, stride in zip(student.channels, student.strides, strict=False)]
+    pyramid = [
+        (channels, -(-image_size // stride))
+        for channels, stride in zip(student.channels, student.strides, strict=False)
+    ]
     found = [(map_.shape[1], map_.shape[2]) for map_ in maps]
     if len(student.channels) != len(student.strides) or found != pyramid:
         raise ValueError(
@@ -49,7 +54,9 @@ def check_contract(student: Student, *, image_size: int) -> None:
         )
     expected = (2, student.classes, image_size, image_size)
     if tuple(logits.shape) != expected:
-        raise ValueError(f"{name} returns logits of shape {tuple(logits.shape)}, but expected {expected}, the image's size")
+        raise ValueError(
+            f"{name} returns logits of shape {tuple(logits.shape)}, but expected {expected}, the image's size"
+        )
 
 
 def _has(student: Student, part: str) -> bool:

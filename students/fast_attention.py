@@ -18,13 +18,14 @@ class Stem(nn.Module):
     The four pixels of a pooling window are four channels, next to each other.
     """
 
-    def __init__(self, stage: nn.Module, norm: nn.GroupNorm) -> None:
+    def __init__(self, stage: nn.Module, norm: nn.Module) -> None:
         super().__init__()
+        assert isinstance(norm, nn.GroupNorm)
         if isinstance(stage, nn.Conv2d):
             self.stage: nn.Module = windows(stage)
         else:
             assert isinstance(stage, nn.Sequential)
-            depthwise, mix = (fuse_conv_bn_eval(stage[first], stage[first + 1]) for first in (0, 3))
+            depthwise, mix = (with_norm(stage[first], stage[first + 1]) for first in (0, 3))
             self.stage = nn.Sequential(windows(depthwise), nn.ReLU(), each_of_four(mix), nn.ReLU())
         self.norm = Affine(norm.weight.repeat_interleave(4), norm.bias.repeat_interleave(4))
 
@@ -34,6 +35,12 @@ class Stem(nn.Module):
         normed = self.norm(standardised(flat(x)))
         largest = normed.view(-1, normed.shape[1] // 4, 4, normed.shape[2]).amax(dim=2)
         return functional.gelu(like(largest, x))
+
+
+def with_norm(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
+    """A convolution that also does the batch norm after it."""
+    assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    return fuse_conv_bn_eval(conv, norm)
 
 
 def windows(plain: nn.Conv2d) -> nn.Conv2d:
@@ -64,8 +71,9 @@ def filled(conv: nn.Conv2d, weight: Tensor, plain: nn.Conv2d) -> nn.Conv2d:
 class Normed(nn.Module):
     """A group norm of (N, C, H, W), as two operators and two views."""
 
-    def __init__(self, norm: nn.GroupNorm) -> None:
+    def __init__(self, norm: nn.Module) -> None:
         super().__init__()
+        assert isinstance(norm, nn.GroupNorm)
         self.scale = Affine(norm.weight, norm.bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,7 +10,17 @@ from torch.nn import functional
 
 from students import malunet
 from students.attention_unet import GROUPS
-from students.fast_pieces import Affine, OneChannel, Separable, flat, folded, like, mean_and_max, pointwise, standardised
+from students.fast_pieces import (
+    Affine,
+    OneChannel,
+    Separable,
+    flat,
+    folded,
+    like,
+    mean_and_max,
+    pointwise,
+    standardised,
+)
 
 
 class Gate(nn.Module):
@@ -47,12 +57,12 @@ class ExternalAttention(nn.Module):
 
     def __init__(self, plain: malunet.ExternalAttention) -> None:
         super().__init__()
-        keys, out = plain.keys.weight.detach()[..., 0], plain.out[0].weight.detach()[..., 0, 0]
-        query = plain.query
-        assert query.bias is not None
+        query, (out, norm) = plain.query, plain.out
+        assert isinstance(out, nn.Conv2d) and isinstance(norm, nn.GroupNorm) and query.bias is not None
+        keys = plain.keys.weight.detach()[..., 0]
         self.keys = pointwise(keys @ query.weight.detach()[..., 0, 0], keys @ query.bias.detach())
-        self.values = pointwise(out @ plain.values.weight.detach()[..., 0])
-        self.scale = Affine(plain.out[1].weight, plain.out[1].bias)
+        self.values = pointwise(out.weight.detach()[..., 0, 0] @ plain.values.weight.detach()[..., 0])
+        self.scale = Affine(norm.weight, norm.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""

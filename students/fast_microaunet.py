@@ -9,7 +9,17 @@ from torch import Tensor, nn
 
 from students import microaunet
 from students.attention_unet import GROUPS, pooled
-from students.fast_pieces import Affine, OneChannel, Separable, flat, folded, like, mean_and_max, pointwise, standardised
+from students.fast_pieces import (
+    Affine,
+    OneChannel,
+    Separable,
+    flat,
+    folded,
+    like,
+    mean_and_max,
+    pointwise,
+    standardised,
+)
 
 
 class GatedAttention(nn.Module):

@@ -79,9 +79,9 @@ def pointwise(weight: Tensor, bias: Tensor | None = None) -> nn.Conv1d:
     return conv
 
 
-def folded(norm: nn.GroupNorm, conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+def folded(norm: nn.Module, conv: nn.Module) -> tuple[Tensor, Tensor]:
     """Weight (outputs, inputs) and bias of a 1x1 convolution that also does the scaling of the norm before it."""
-    assert conv.bias is not None
+    assert isinstance(norm, nn.GroupNorm) and isinstance(conv, nn.Conv2d) and conv.bias is not None
     weight = conv.weight.detach().flatten(1)
     return weight * norm.weight.detach(), conv.bias.detach() + weight @ norm.bias.detach()
 

@@ -222,7 +222,9 @@ def test_an_onnx_file_that_disagrees_is_not_published(fresh_job, monkeypatch):
 
 def test_an_onnx_file_that_fails_only_on_batches_is_not_published(fresh_job, monkeypatch):
     by_torch = publishing.open_onnx(None)
-    monkeypatch.setattr(publishing, "open_onnx", lambda path, **threads: lambda images: by_torch(images)[[0] * len(images)])
+    monkeypatch.setattr(
+        publishing, "open_onnx", lambda path, **threads: lambda images: by_torch(images)[[0] * len(images)]
+    )
     with pytest.raises(ValueError, match=r"differs from torch by .* on two images of 40 x 56 pixels from left/"):
         publish(fresh_job)
 
@@ -351,8 +353,13 @@ def test_the_hub_gets_a_folder_once_and_a_refusal_is_a_sentence(fresh_job, monke
     assert 'students.load("someone/discs")' in (job.published / "README.md").read_text()
 
 
-def test_a_student_without_an_encoder_of_its_own_says_so(fresh_job):
+def test_the_encoder_alone_is_published_and_another_student_starts_from_it(fresh_job):
     wishes = replace(fresh_job.recipe.publish, encoder=True)
-    job = replace(fresh_job, recipe=replace(fresh_job.recipe, publish=wishes))
-    with pytest.raises(ValueError, match="student UNet has no encoder to publish"):
-        publish(job)
+    folder = publish(replace(fresh_job, recipe=replace(fresh_job.recipe, publish=wishes)))
+    assert "student.encoder=FILE" in (folder / "README.md").read_text(encoding="utf-8")
+    trained, fresh = load_student(fresh_job), students.create("unet", width=4)
+    fresh.load_encoder(folder / "encoder" / "encoder.safetensors")
+    expected, found = trained.encoder.state_dict(), fresh.encoder.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    with pytest.raises(ValueError, match=r"is not an encoder of student UNet at this width: \d+ of \d+ tensors"):
+        students.create("unet", width=8).load_encoder(folder / "encoder" / "encoder.safetensors")
