@@ -7,8 +7,8 @@ import pytest
 
 from distill.bench import students as bench
 from distill.bench.command import read_request
-from distill.bench.timing import Timing
 from distill.bench.students import Subject, measure_students, subjects, verdicts
+from distill.bench.timing import Timing
 from distill.deploy import Deploy
 from students import create
 
@@ -17,7 +17,7 @@ def test_a_student_s_rows_are_latency_throughput_cost_and_verdicts(monkeypatch):
     monkeypatch.setitem(bench.WIDTHS, "unet", 2)
     rows = measure_students(read_request(["what=student", "students=unet", "sizes=32", "rounds=2"]))
     found = {row.figure.removeprefix("unet 2, 32 px: "): row for row in rows}
-    assert found["parameters"].value == sum(p.numel() for p in create("unet", width=2).parameters())
+    assert 1000 * found["parameters"].value == sum(p.numel() for p in create("unet", width=2).parameters())
     for name in ("eager", "plain", "exported", "int8"):
         assert found[f"{name}, one frame, p50"].value <= found[f"{name}, one frame, p99"].value
         assert found[f"{name}, batches of 8"].unit == "images/s"

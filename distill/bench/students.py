@@ -133,7 +133,7 @@ def measure(subject: Subject, *, rounds: int, threads: int) -> list[Row]:
     )
     size = cost(subject.deploy.student, image_size=subject.size)
     rows = [
-        Row("parameters", size["parameters"], ""),
+        Row("parameters", size["parameters"] / 1e3, "thousand"),
         Row("multiply-accumulates", size["macs"] / 1e6, "million", note="one image"),
         *(row for name in runs for row in told(name, one[name], many[name])),
     ]
