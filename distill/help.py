@@ -39,6 +39,7 @@ EXAMPLES = (
     "distill cache do=report cache=DIR recipe=NAME ...        # bytes and fidelity, against the live teacher",
     "distill evaluate predictions=DIR masks=DIR out=FILE.json # other people's results, scored the same way",
     "distill bench what=cache,train out=FILE.json             # ratios measured side by side in one run",
+    "distill bench what=student students=unet sizes=256,352   # latency, throughput, int8; or student=DIR",
     "distill run recipe=sam_to_unet --dry-run                 # images, views, GB and hours, before anything is done",
     "distill run recipe=artifacts/runs/RUN/recipe.yaml        # the same run again",
 )

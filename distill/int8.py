@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class Verdict:
         why: in words.
         dice: mean Dice of the file over the validation images.
         before: that of model.onnx.
-        ratio: its seconds by those of model.onnx on one image and one thread, the median of interleaved runs.
+        ratio: its CPU seconds by those of model.onnx on one image and one thread, the median of interleaved runs.
     """
 
     written: bool
@@ -76,7 +77,8 @@ def judge(plain: Runner, small: Runner, *, val: Sequence[Sample], classes: int) 
     )
     image = val[0].read_image()[None]
     actions = {"plain": lambda: plain(image), "int8": lambda: small(image)}
-    share = ratio(interleaved(actions, rounds=ROUNDS, what=f"time {FILE}"), "int8", "plain")
+    spent = interleaved(actions, rounds=ROUNDS, what=f"time {FILE}", clock=time.thread_time)
+    share = ratio(spent, "int8", "plain")
     why = f"Dice {after:.4f} on {len(val)} validation images (model.onnx {before:.4f}), {share:.2f} x its time"
     if before - after > LARGEST_LOSS:
         return Verdict(False, f"{why}; at most {100 * LARGEST_LOSS:.1f} points may be lost", after, before, share)
