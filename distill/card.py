@@ -26,7 +26,14 @@ class Picture:
     title: str
 
 
-def render_card(job: Job, metrics: Mapping[str, Any], *, proof: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
+def render_card(
+    job: Job,
+    metrics: Mapping[str, Any],
+    *,
+    proof: Mapping[str, Any],
+    pictures: Sequence[Picture],
+    found: Mapping[str, Any] | None = None,
+) -> str:
     """The model card as Markdown with the Hub's YAML front matter.
 
     Args:
@@ -34,16 +41,17 @@ def render_card(job: Job, metrics: Mapping[str, Any], *, proof: Mapping[str, Any
         metrics: its metrics.json.
         proof: what `distill.proof.prove` found.
         pictures: the examples to show.
+        found: how the threshold was chosen, what a frame takes, what came of int8; what is missing was not asked for.
     """
     import jinja2
 
+    found = found or {}
+    choice, folder_of_encoder = found.get("threshold"), "encoder" if job.recipe.publish.encoder else ""
     data, recipe = job.recipe.data, job.recipe
     generated = data.name == "builtin"
     parts = parts_of_data(job)
     names = list(dict.fromkeys(name for counts in parts.values() for name in counts))
-    teachers = terms_of_teachers(job)
-    terms = terms_of_job(job, tested=True)
-    licence = licence_of(terms, asked=recipe.publish.licence)
+    teachers, terms, licence = terms_of_teachers(job), terms_of_job(job, tested=True), licence_of_student(job)
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(files("distill").joinpath("card.md.jinja").read_text(encoding="utf-8"))
     return template.render(
@@ -56,7 +64,12 @@ def render_card(job: Job, metrics: Mapping[str, Any], *, proof: Mapping[str, Any
         interval=lambda figure: f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]",
         image_size=recipe.image_size,
         classes=recipe.student.classes,
-        threshold=THRESHOLD,
+        threshold=choice["threshold"] if choice else THRESHOLD,
+        choice=choice,
+        latency=found.get("latency"),
+        int8=found.get("int8"),
+        folder_of_encoder=folder_of_encoder,
+        sam=recipe.student.name == "sam_vit",
         generated=generated,
         pictures=pictures,
         place=recipe.publish.hub or "path/to/this/folder",
@@ -94,6 +107,11 @@ def terms_of_job(job: Job, *, tested: bool) -> list[Terms]:
     names = dict.fromkeys(name for counts in parts.values() for name in counts)
     data = [terms_of_data(name, generated=job.recipe.data.name == "builtin") for name in names]
     return list(dict.fromkeys([*data, *terms_of_teachers(job).values()]))
+
+
+def licence_of_student(job: Job) -> dict[str, str]:
+    """`license`, and `license_name` where that is `other`, as `distill.terms.licence_of` says."""
+    return licence_of(terms_of_job(job, tested=True), asked=job.recipe.publish.licence)
 
 
 def front_matter(job: Job, metrics: Mapping[str, Any], *, licence: Mapping[str, str], names: Sequence[str]) -> str:

@@ -47,7 +47,8 @@ class Deploy(nn.Module):
         K = 1: of the foreground (sigmoid); several: of each class, summing to 1 (softmax).
         """
         x = image.permute(0, 3, 1, 2).to(self.mean.dtype) / 255
-        x = _resize(x, (self.image_size, self.image_size))
+        # Not channels last, as the image came: there torch's group norm loses three digits.
+        x = _resize(x, (self.image_size, self.image_size)).contiguous()
         logits = self.student((x - self.mean) / self.std)
         probability = logits.sigmoid() if self.classes == 1 else logits.softmax(dim=1)
         return _resize(probability, (image.shape[1], image.shape[2]))

@@ -57,6 +57,7 @@ EXAMPLES = (
     "distill doctor data.root=DIR data.split=DIR              # table, page, JSON; exit status 1 where data is wrong",
     "distill doctor data.name=pranet data.root=DIR            # a data set of the field, wherever it was unpacked",
     "distill bench what=cache,train out=FILE.json             # ratios measured side by side in one run",
+    "distill bench what=student students=unet sizes=256,352   # latency, throughput, int8; or student=DIR",
     "distill run recipe=sam_to_unet --dry-run                 # images, views, GB and hours, before anything is done",
     "distill run recipe=artifacts/runs/RUN/recipe.yaml        # the same run again",
 )

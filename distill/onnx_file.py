@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from distill.deploy import Deploy
+from students.fast import faster
 
 EXAMPLE_SIZE = (90, 110)  # of the two images the graph is traced with; any other size runs as well
 NOISY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
@@ -20,23 +22,27 @@ NOISY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 Runner = Callable[[np.ndarray], np.ndarray]  # uint8 (N, H, W, 3) -> float32 (N, K, H, W)
 
 
-def export_onnx(deploy: Deploy, path: Path, *, metadata: Mapping[str, str]) -> None:
+def export_onnx(deploy: Deploy, path: Path, *, metadata: Mapping[str, str], plain: bool = False) -> None:
     """Writes `image` uint8 (N, H, W, 3) -> `probability` float32 (N, K, H, W) for any N, H, W, weights included.
 
     Args:
-        deploy: on the CPU, in eval mode.
+        deploy: on the CPU, in eval mode; left as it is.
         path: the file to write.
         metadata: what the file says of itself (`metadata_props`).
+        plain: layer by layer, and not in the fewer operators of `students.fast`; to compare with.
 
     Raises:
         ValueError: the student uses an operation that ONNX does not have.
     """
+    exported = copy.deepcopy(deploy)
+    if not plain:
+        exported.add_module("student", faster(deploy.student))
     example = torch.zeros(2, *EXAMPLE_SIZE, 3, dtype=torch.uint8)
     dynamic = torch.export.Dim.DYNAMIC
     with quiet() as said:
         try:
             program = torch.onnx.export(
-                deploy,
+                exported,
                 (example,),
                 dynamo=True,
                 input_names=["image"],
@@ -70,11 +76,18 @@ def quiet() -> Iterator[io.StringIO]:
             logger.setLevel(level)
 
 
-def open_onnx(path: Path) -> Runner:
-    """Runs the file with ONNX Runtime on the CPU."""
+def open_onnx(path: Path, *, threads: int = 0) -> Runner:
+    """Runs the file with ONNX Runtime on the CPU.
+
+    Args:
+        path: an ONNX file.
+        threads: how many; 0: as ONNX Runtime sees fit.
+    """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(images: np.ndarray) -> np.ndarray:
         return session.run(["probability"], {"image": np.ascontiguousarray(images)})[0]

@@ -16,6 +16,7 @@ from distill.job import Job
 from distill.prompting import policy_of, record_key
 from distill.recipe import Recipe, TeacherRecipe
 from distill.schedule import spans_of
+from students.contract import check_contract
 from students.task_decoder import TaskDecoder
 
 logger = logging.getLogger("bandpass")
@@ -58,9 +59,9 @@ def check(job: Job) -> None:
     if recipe.reads_features:
         return
     student = create_student(recipe)
+    if recipe.student.name not in students.STUDENTS:
+        check_contract(student, image_size=recipe.image_size)
     check_strides(recipe, student)
-    if recipe.publish.encoder and type(student).export_encoder is students.Student.export_encoder:
-        raise ValueError(f"publish.encoder is true, but student {recipe.student.name} has no encoder to publish alone")
 
 
 def check_shares(job: Job) -> None:

@@ -8,19 +8,22 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from distill.card import Picture, render_card, terms_of_job
+from distill.bench.latency import latency
+from distill.card import Picture, licence_of_student, render_card, terms_of_job, title_of
 from distill.deploy import Deploy, predict
 from distill.digest import digest_file
 from distill.evaluate import load_student, read_metrics
 from distill.files import write_json
 from distill.gallery import draw_gallery
 from distill.grammar import dump_recipe
-from distill.job import Job, as_job
+from distill.int8 import add_int8
+from distill.job import Job, as_job, update_metrics
 from distill.metrics import IGNORED, THRESHOLD
 from distill.onnx_file import export_onnx, open_onnx
 from distill.pictures import draw_example
@@ -31,6 +34,7 @@ from distill.publish_task import build_task
 from distill.recipe import Recipe
 from distill.reproduce import public_recipe
 from distill.terms import contradictions
+from distill.threshold import choose_threshold
 from students import MEAN, STD, Student
 
 RECORD = "published.json"
@@ -47,8 +51,7 @@ def publish(work: Job | Recipe) -> Path:
 
     Raises:
         FileNotFoundError: nothing has been trained or evaluated yet.
-        ValueError: the ONNX file disagrees with torch or with the evaluation, the student has no encoder to publish, or
-            the Hub refuses.
+        ValueError: the ONNX file disagrees with torch or with the evaluation, or the Hub refuses.
     """
     job = as_job(work)
     if job.accelerator.is_main_process:
@@ -111,23 +114,32 @@ def build(job: Job, folder: Path) -> dict[str, Any]:
     scores = read_predictions(job.folder / "predictions.csv")
     student = load_student(job)
     deploy = Deploy(student, image_size=recipe.image_size).eval()
-    save_student(job, student, folder)
+    choice = choose_threshold(partial(predict, deploy), job.splits.val) if student.classes == 1 else None
+    threshold = choice.threshold if choice else THRESHOLD
+    save_student(job, student, folder, threshold=threshold)
     if recipe.publish.encoder:
         student.export_encoder(folder / "encoder")
     logger.info("exporting model.onnx")
-    export_onnx(deploy, folder / "model.onnx", metadata=onnx_metadata(job))
+    export_onnx(deploy, folder / "model.onnx", metadata=onnx_metadata(job, threshold=threshold))
     proof = prove(deploy, open_onnx(folder / "model.onnx"), test=job.splits.test, scores=scores)
+    found: dict[str, Any] = {"threshold": asdict(choice) if choice else None}
+    if recipe.publish.int8:
+        parts = job.splits
+        found["int8"] = add_int8(folder, train=parts.train, val=parts.val, classes=student.classes)
+    frame = next(iter(job.splits.test.values()))[0].read_image()
+    found["latency"] = latency(open_onnx(folder / "model.onnx", threads=1), frame)
+    update_metrics(job, published=found)
     pictures = draw_examples(job, deploy, scores, folder=folder)
-    card = render_card(job, metrics, proof=proof, pictures=pictures)
+    card = render_card(job, metrics, proof=proof, pictures=pictures, found=found)
     for sentence in contradictions(terms_of_job(job, tested=False), asked=recipe.publish.licence):
         logger.warning(sentence)
     write_json(folder / LEARNED, {"labelled": sorted(sample.key for sample in job.splits.train)})
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / "recipe.yaml").write_text(dump_recipe(public_recipe(recipe)), encoding="utf-8")
-    return {"onnx": proof}
+    return {"onnx": proof, **found}
 
 
-def save_student(job: Job, student: Student, folder: Path) -> None:
+def save_student(job: Job, student: Student, folder: Path, *, threshold: float) -> None:
     """`model.safetensors` and `config.json`, from which `students.load` and `from_pretrained` rebuild it."""
     config = {
         **init_arguments(job.recipe),
@@ -135,7 +147,7 @@ def save_student(job: Job, student: Student, folder: Path) -> None:
         "image_size": job.recipe.image_size,
         "mean": list(MEAN),
         "std": list(STD),
-        "threshold": THRESHOLD,
+        "threshold": threshold,
         "classes": student.classes,
         "run": job.folder.name,
     }
@@ -144,13 +156,17 @@ def save_student(job: Job, student: Student, folder: Path) -> None:
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
 
 
-def onnx_metadata(job: Job) -> dict[str, str]:
+def onnx_metadata(job: Job, *, threshold: float) -> dict[str, str]:
     """What the ONNX file says of itself, as strings."""
+    licence = licence_of_student(job)
     return {
+        "name": title_of(job.recipe),
         "classes": str(job.recipe.student.classes),
-        "threshold": str(THRESHOLD),
+        "threshold": str(threshold),
         "image_size": str(job.recipe.image_size),
+        "licence": licence.get("license_name", licence["license"]),
         "run": job.folder.name,
+        "digest": job.folder.name.rpartition("-")[2],
     }
 
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from huggingface_hub import PyTorchModelHubMixin
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's statistics of RGB in [0, 1], by which every student's input is normalised
@@ -51,7 +52,7 @@ class Student(nn.Module, PyTorchModelHubMixin, ABC):
         return self.decode(self.features(images), size)
 
     def load_encoder(self, weights: str | Path) -> None:
-        """Puts pretrained weights of the backbone into the encoder.
+        """Puts weights into the encoder: of its backbone, where it has one, or those that `export_encoder` wrote.
 
         Args:
             weights: a file, or "hub" for what the backbone's library publishes.
@@ -60,15 +61,33 @@ class Student(nn.Module, PyTorchModelHubMixin, ABC):
             FileNotFoundError: there are no such weights.
             ValueError: they are not the encoder's, or this student has no backbone.
         """
-        raise ValueError(
-            f"student {type(self).__name__} has no backbone that takes pretrained weights; leave student.encoder "
-            "empty, or use student.name=timm_unet"
-        )
+        path = Path(weights)
+        if not path.is_file():
+            raise ValueError(
+                f"student {type(self).__name__} has no backbone that takes pretrained weights, and {weights} is no "
+                "file of an encoder published alone; leave student.encoder empty, or use student.name=timm_unet"
+            )
+        found, own = load_file(path), self.encoder.state_dict()
+        wrong = [name for name in own if name not in found or found[name].shape != own[name].shape]
+        if wrong:
+            raise ValueError(
+                f"{path} is not an encoder of student {type(self).__name__} at this width: {len(wrong)} of {len(own)} "
+                f"tensors are missing or of another shape, the first is {wrong[0]}; give student.name and "
+                "student.width of the student that it comes from"
+            )
+        self.encoder.load_state_dict({name: found[name] for name in own})
 
     def export_encoder(self, folder: Path) -> None:
-        """Writes the trained encoder alone into `folder`, in a format that others read.
+        """Writes the trained encoder alone into `folder`: encoder.safetensors, which `load_encoder` reads.
 
-        Raises:
-            ValueError: this student has no such format.
+        Students on a backbone of a library write that library's names, or its own format.
         """
-        raise ValueError(f"student {type(self).__name__} has no encoder to publish alone; use publish.encoder=false")
+        write_encoder(self.encoder, folder)
+
+
+def write_encoder(encoder: nn.Module, folder: Path) -> None:
+    """Writes the tensors of an encoder as encoder.safetensors into a folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "encoder.safetensors"
+    save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, path)
+    path.chmod(0o644)  # safetensors makes files that only their owner can read; a published one is for others

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from students.backbone import Backbone
-from students.base import Student
+from students.base import Student, write_encoder
 
 KERNELS = (
     3,
@@ -151,6 +151,10 @@ class PraNet(Student):
     def load_encoder(self, weights: str | Path) -> None:
         """Puts pretrained weights into the backbone; arguments and errors as in `Backbone.load`."""
         self.encoder.load(weights)
+
+    def export_encoder(self, folder: Path) -> None:
+        """Writes the trained backbone alone as encoder.safetensors under timm's names."""
+        write_encoder(self.encoder.network, folder)
 
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
         """Logits (N, classes, *size)."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from students.backbone import Backbone
-from students.base import Student
+from students.base import Student, write_encoder
 from students.unet import double_conv
 
 WIDEST = 8  # of the decoder's levels, in multiples of `width`
@@ -70,3 +70,7 @@ class TimmUNet(Student):
     def load_encoder(self, weights: str | Path) -> None:
         """Puts pretrained weights into the backbone; arguments and errors as in `Backbone.load`."""
         self.encoder.load(weights)
+
+    def export_encoder(self, folder: Path) -> None:
+        """Writes the trained backbone alone as encoder.safetensors under timm's names."""
+        write_encoder(self.encoder.network, folder)

@@ -23,12 +23,13 @@ from distill.deploy import Deploy, load, predict
 from distill.evaluate import evaluate, load_student, read_metrics, score
 from distill.grammar import build_recipe, dump_recipe
 from distill.inference.segmenter import open_segmenter
-from distill.metrics import labels
+from distill.metrics import dice
 from distill.onnx_file import open_onnx
 from distill.publish import publish, push
 from distill.recipe import Recipe, StageRecipe, TeacherRecipe
 from distill.reproduce import command, public_recipe
 from distill.terms import Terms, contradictions
+from distill.threshold import GRID, choose_threshold
 
 publishing = import_module("distill.publish")  # the module: the package has a function of that name
 
@@ -62,7 +63,7 @@ def fresh_job(tmp_path, monkeypatch):
             return deploy(torch.from_numpy(images.copy())).numpy()
 
     monkeypatch.setattr(publishing, "export_onnx", lambda deploy, path, *, metadata: path.write_bytes(b""))
-    monkeypatch.setattr(publishing, "open_onnx", lambda path: by_torch)
+    monkeypatch.setattr(publishing, "open_onnx", lambda path, **threads: by_torch)
     return job
 
 
@@ -98,11 +99,31 @@ def test_the_onnx_file_is_one_file_that_says_what_it_is(job):
     assert [node.name for node in model.graph.output] == ["probability"]
     assert not [tensor for tensor in model.graph.initializer if tensor.external_data]
     assert {entry.key: entry.value for entry in model.metadata_props} == {
+        "name": "discs: unet of width 4",
         "classes": "1",
-        "threshold": "0.5",
+        "threshold": str(json.loads((job.published / "config.json").read_text())["threshold"]),
         "image_size": "32",
+        "licence": "apache-2.0",
         "run": "discs-unet-0123456789ab",
+        "digest": "0123456789ab",
     }
+
+
+def test_the_published_threshold_is_the_best_of_the_grid_on_validation(job):
+    found = read_metrics(job)["published"]["threshold"]
+    deploy = load(job.published)
+    pairs = [(predict(deploy, sample.read_image())[0], sample.read_mask() > 0) for sample in job.splits.val]
+    means = {threshold: np.mean([float(dice(p >= threshold, mask)) for p, mask in pairs]) for threshold in GRID}
+    assert found["dice"] == pytest.approx(max(means.values())) == pytest.approx(means[found["threshold"]])
+    assert found["usual"] == pytest.approx(means[0.5])
+    assert f"The threshold {found['threshold']} in `config.json`" in card_of(job.published)[1]
+
+
+def test_of_equal_thresholds_the_one_nearest_to_a_half_is_taken(job):
+    sure = choose_threshold(lambda image: 0.9 * (image[None, ..., 0] > 90), job.splits.val)
+    assert (sure.threshold, sure.images) == (0.5, 2)
+    with pytest.raises(ValueError, match="expected validation images to choose a threshold on, got none"):
+        choose_threshold(lambda image: image, ())
 
 
 def test_the_onnx_file_gives_the_dice_of_the_evaluation(job):
@@ -162,7 +183,8 @@ def test_the_lines_that_the_card_gives_for_serving_run(job, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     exec(lines, {})
     mask = np.asarray(Image.open(tmp_path / "mask.png"))
-    np.testing.assert_array_equal(mask, 255 * labels(predict(load(job.published), image)))
+    threshold = json.loads((job.published / "config.json").read_text())["threshold"]
+    np.testing.assert_array_equal(mask > 0, predict(load(job.published), image)[0] >= threshold)
 
 
 def test_the_card_says_what_it_must(job):
@@ -170,7 +192,8 @@ def test_the_card_says_what_it_must(job):
     for words in (
         "Not a medical device",
         "generated images",
-        "Latency was not measured",
+        "A frame of 56 x 40 pixels took",
+        "measured when this was published",
         "two discs of left were drawn by the same hand",
         "per image at threshold 0.5, at the mask's own size",
         "accelerate launch distill/run.py recipe=recipe.yaml",
@@ -203,7 +226,7 @@ def test_other_wishes_replace_the_folder_as_a_whole(fresh_job):
 
 def test_an_onnx_file_that_disagrees_is_not_published(fresh_job, monkeypatch):
     by_torch = publishing.open_onnx(None)
-    monkeypatch.setattr(publishing, "open_onnx", lambda path: lambda images: by_torch(images) + 2e-4)
+    monkeypatch.setattr(publishing, "open_onnx", lambda path, **threads: lambda images: by_torch(images) + 2e-4)
     with pytest.raises(ValueError, match=r"model.onnx differs from torch by 2.0e-04 on left/.*nothing was published"):
         publish(fresh_job)
     assert not fresh_job.published.exists()
@@ -212,7 +235,9 @@ def test_an_onnx_file_that_disagrees_is_not_published(fresh_job, monkeypatch):
 
 def test_an_onnx_file_that_fails_only_on_batches_is_not_published(fresh_job, monkeypatch):
     by_torch = publishing.open_onnx(None)
-    monkeypatch.setattr(publishing, "open_onnx", lambda path: lambda images: by_torch(images)[[0] * len(images)])
+    monkeypatch.setattr(
+        publishing, "open_onnx", lambda path, **threads: lambda images: by_torch(images)[[0] * len(images)]
+    )
     with pytest.raises(ValueError, match=r"differs from torch by .* on two images of 40 x 56 pixels from left/"):
         publish(fresh_job)
 
@@ -355,8 +380,13 @@ def test_the_hub_gets_a_folder_once_and_a_refusal_is_a_sentence(fresh_job, monke
     assert 'students.load("someone/discs")' in (job.published / "README.md").read_text()
 
 
-def test_a_student_without_an_encoder_of_its_own_says_so(fresh_job):
+def test_the_encoder_alone_is_published_and_another_student_starts_from_it(fresh_job):
     wishes = replace(fresh_job.recipe.publish, encoder=True)
-    job = replace(fresh_job, recipe=replace(fresh_job.recipe, publish=wishes))
-    with pytest.raises(ValueError, match="student UNet has no encoder to publish"):
-        publish(job)
+    folder = publish(replace(fresh_job, recipe=replace(fresh_job.recipe, publish=wishes)))
+    assert "student.encoder=FILE" in (folder / "README.md").read_text(encoding="utf-8")
+    trained, fresh = load_student(fresh_job), students.create("unet", width=4)
+    fresh.load_encoder(folder / "encoder" / "encoder.safetensors")
+    expected, found = trained.encoder.state_dict(), fresh.encoder.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    with pytest.raises(ValueError, match=r"is not an encoder of student UNet at this width: \d+ of \d+ tensors"):
+        students.create("unet", width=8).load_encoder(folder / "encoder" / "encoder.safetensors")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from torch import nn
 
 import students
 from students import STUDENTS, create
+from students.contract import check_contract
+from students.fast import faster
 
 SMALL_HIERA = {"width": 16, "blocks": [1, 1, 2, 1], "everywhere": [3], "windows": [8, 4, 4, 2]}
 OPTIONS = {
@@ -85,6 +89,63 @@ def test_a_batch_of_one_equals_its_part_of_a_larger_batch(name):
     assert (student(images)[1:2] - student(images[1:2])).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_seed_and_the_same_images_give_the_same_logits(name):
+    images = pictures(name, 2)
+    assert torch.equal(build(name)(images), build(name)(images))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_stays_near_float32(name):
+    student, images = build(name), pictures(name, 1)
+    expected = student(images)
+    found = student.bfloat16()(images.bfloat16())
+    assert found.dtype == torch.bfloat16 and found.isfinite().all()
+    assert (found.float() - expected).abs().mean() < 0.1 * max(1.0, expected.abs().max())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_torch_export_gives_the_same_program(name):
+    student, images = build(name), pictures(name, 1)
+    program = torch.export.export(student, (images,)).module()
+    assert torch.allclose(program(images), student(images), atol=1e-5)
+
+
+class Hub:
+    """Stands for `huggingface_hub.HfApi`: repositories are folders."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def create_repo(self, repo_id, **_):
+        return type("Repository", (), {"repo_id": repo_id})
+
+    def upload_folder(self, *, folder_path, repo_id, **_):
+        shutil.copytree(folder_path, self.place / repo_id)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_student_comes_back_from_the_hub_as_it_went(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", lambda **_: Hub(tmp_path))
+    student, images = build(name), pictures(name, 1)
+    student.push_to_hub("someone/student", config={"width": 4, "classes": 1, **OPTIONS.get(name, {}), "student": name})
+    assert torch.equal(students.load(tmp_path / "someone/student")(images), student(images))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.inference_mode()
+def test_the_network_that_is_exported_gives_the_same_logits(name):
+    side = SIZES.get(name, 64)
+    size = (side, side) if name in FIXED_SIZE else (side + 37, side + 70)
+    student = build(name, classes=2)
+    with torch.no_grad():
+        for norm in (part for part in student.modules() if isinstance(part, (nn.GroupNorm, nn.BatchNorm2d))):
+            norm.weight.uniform_(-1.5, 1.5), norm.bias.normal_()
+    images = torch.randn(2, 3, *size)
+    expected, found = student(images), faster(student)(images)
+    assert (found - expected).abs().max() < 1e-4 * max(1.0, expected.abs().max())
+
+
 def test_unet_has_the_published_number_of_parameters():
     assert sum(p.numel() for p in create("unet", width=64).parameters()) == 31_043_521
 
@@ -156,6 +217,25 @@ class OwnNet(students.Student):
 
 def test_a_class_of_the_user_s_own_is_found_by_name():
     assert isinstance(create(f"{__name__}:OwnNet", width=2), OwnNet)
+
+
+def test_a_class_of_the_user_s_own_passes_the_contract_or_is_told_why_not():
+    check_contract(create(f"{__name__}:OwnNet", width=2), image_size=33)
+    for change, said in (
+        ({"strides": (2,)}, r"declares channels \(4,\) at strides \(2,\).* but features returns \[\(4, 33\)\]"),
+        ({"classes": 2}, r"returns logits of shape \(2, 1, 33, 33\), but expected \(2, 2, 33, 33\)"),
+        ({"extra": nn.Linear(1, 1)}, r"parameters outside of encoder, decoder and head, the first is extra.weight"),
+        ({"encoder": nn.Conv2d(1, 4, 3)}, r"student OwnNet fails on images \(2, 3, 33, 33\)"),
+    ):
+        student = OwnNet()
+        for name, value in change.items():
+            setattr(student, name, value)
+        with pytest.raises(ValueError, match=said):
+            check_contract(student, image_size=33)
+    student = OwnNet()
+    del student.decoder, student.strides
+    with pytest.raises(ValueError, match=r"student OwnNet lacks decoder, strides; a student declares encoder"):
+        check_contract(student, image_size=33)
 
 
 def test_a_folder_without_a_student_is_told(tmp_path):

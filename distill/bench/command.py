@@ -21,6 +21,7 @@ BENCHES: dict[str, str] = {  # name -> "module:function", called with a Request 
     "cache": "distill.bench.caching:measure",
     "train": "distill.bench.training:measure",
     "teachers": "distill.bench.teachers:measure",
+    "student": "distill.bench.students:measure_students",
 }
 USAGE = "distill bench what=NAME,... [rounds=20] [threads=1] [out=FILE.json] [key=value ...]"
 OWN = {

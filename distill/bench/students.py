@@ -1,0 +1,189 @@
+"""What students cost: latency of one frame, throughput of eight, by torch, by the exported file and by its int8."""
+
+from __future__ import annotations
+
+import io
+import logging
+import statistics
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import students
+from distill.bench.command import Request
+from distill.bench.timing import Row, Timing, interleaved, work_ratio
+from distill.data.sample import Sample
+from distill.deploy import Deploy, load
+from distill.endoscopy.generator import render
+from distill.evaluate import cost
+from distill.int8 import quantise
+from distill.onnx_file import export_onnx, open_onnx
+from distill.proof import by_torch
+
+KEYS = {
+    "students": "which, as unet,microaunet; each at the width of WIDTHS, with random weights",
+    "sizes": "pixels a side that the network sees, as 256,352",
+    "student": "a published folder instead, with its weights and at its size",
+}
+WIDTHS = {"microaunet": 8, "malunet": 8, "scrnet": 16, "unet": 16, "unetpp": 8, "timm_unet": 16, "pranet": 32}
+ASKED = "microaunet,malunet,scrnet,unet"
+FRAME = (529, 622)  # of Kvasir's commonest images
+MANY = 8  # frames of a batch
+WASTEFUL = ("microaunet", "malunet", "scrnet")  # whose published design is many small kernels
+FASTER = 0.75  # the most of the plain file's time that the exported one may take there
+CLOSE = 1e-5  # the most that a probability may differ from torch
+REAL_TIME = 60.0  # frames a second of MicroAUNet at 256 pixels, decoding and mask included, on one core
+
+logger = logging.getLogger("bandpass")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who is measured: a name, the network between its resizes, and its files in a folder."""
+
+    name: str
+    deploy: Deploy
+    folder: Path
+
+    @property
+    def size(self) -> int:
+        """Pixels a side that the network sees."""
+        return self.deploy.image_size
+
+
+def measure_students(request: Request) -> list[Row]:
+    """The rows of every student at every size.
+
+    Raises:
+        ValueError: an unknown student, or sizes that are none.
+    """
+    rows: list[Row] = []
+    for name, deploy in subjects(request):
+        with tempfile.TemporaryDirectory() as place:
+            logger.info("exporting %s at %d pixels", name, deploy.image_size)
+            subject = Subject(name, deploy, Path(place))
+            rows += measure(subject, rounds=request.rounds, threads=request.threads)
+    return rows
+
+
+def subjects(request: Request) -> list[tuple[str, Deploy]]:
+    """What `students` and `sizes`, or `student`, name."""
+    options = request.options
+    if folder := options.get("student"):
+        if taken := sorted({"students", "sizes"} & set(options)):
+            raise ValueError(f"student={folder} has its own network and size; leave out {' and '.join(taken)}=")
+        return [(Path(folder).name, load(folder))]
+    words = options.get("sizes", "256").split(",")
+    if not all(word.isdecimal() and int(word) >= 32 for word in words):
+        raise ValueError(f"sizes is {options['sizes']!r}, but must be pixels a side, each at least 32, as 256,352")
+    names = options.get("students", ASKED).split(",")
+    if unknown := [name for name in names if name not in WIDTHS]:
+        raise ValueError(f"no benchmark of student {unknown[0]!r}; choose from {', '.join(WIDTHS)}")
+    found = []
+    for name in names:
+        for word in words:
+            torch.manual_seed(0)
+            network = students.create(name, width=WIDTHS[name]).eval()
+            found.append((f"{name} {WIDTHS[name]}", Deploy(network, image_size=int(word)).eval()))
+    return found
+
+
+def frames(size: tuple[int, int], count: int) -> np.ndarray:
+    """Generated frames, uint8 (count, *size, 3)."""
+    return np.stack([render(0, index, size=size)[0] for index in range(count)])
+
+
+def write_files(subject: Subject) -> dict[str, Path]:
+    """The network as the plain, the exported and the int8 file."""
+    paths = {name: subject.folder / f"{name}.onnx" for name in ("plain", "exported", "int8")}
+    export_onnx(subject.deploy, paths["plain"], metadata={}, plain=True)
+    export_onnx(subject.deploy, paths["exported"], metadata={})
+    size = (subject.size, subject.size)
+    shown = [
+        Sample(
+            "generated",
+            str(seed),
+            str(seed),
+            str(seed),
+            size,
+            None,
+            partial(np.asarray, frame),
+            partial(np.asarray, frame[..., 0]),
+        )
+        for seed, frame in enumerate(frames(size, MANY))
+    ]
+    quantise(paths["exported"], paths["int8"], shown)
+    return paths
+
+
+def measure(subject: Subject, *, rounds: int, threads: int) -> list[Row]:
+    """The rows of one student at one size."""
+    runs: dict[str, Callable[[np.ndarray], np.ndarray]] = {"eager": partial(by_torch, subject.deploy)}
+    runs |= {name: open_onnx(path, threads=threads) for name, path in write_files(subject).items()}
+    images = frames((subject.size, subject.size), MANY)
+    what, title = f"{subject.name} at {subject.size}", f"{subject.name}, {subject.size} px"
+    one = interleaved({name: partial(run, images[:1]) for name, run in runs.items()}, rounds=rounds, what=what)
+    many = interleaved(
+        {name: partial(run, images) for name, run in runs.items()}, rounds=max(3, rounds // 4), what=what
+    )
+    size = cost(subject.deploy.student, image_size=subject.size)
+    rows = [
+        Row("parameters", size["parameters"] / 1e3, "thousand"),
+        Row("multiply-accumulates", size["macs"] / 1e6, "million", note="one image"),
+        *(row for name in runs for row in told(name, one[name], many[name])),
+    ]
+    rows += verdicts(subject, one, {name: run(images) for name, run in runs.items()})
+    if subject.name.startswith("microaunet") and subject.size == 256:
+        rows.append(end_to_end(runs["exported"], rounds=rounds))
+    return [replace(row, figure=f"{title}: {row.figure}") for row in rows]
+
+
+def told(name: str, one: Timing, many: Timing) -> list[Row]:
+    """Percentiles of one frame, and frames a second in batches."""
+    note = f"{len(one.seconds)} runs; the network at its own size, normalisation and sigmoid included"
+    figures = [(f"{name}, one frame, p{share}", 1000 * one.percentile(share / 100)) for share in (50, 95, 99)]
+    rows = [Row(figure, value, "ms", note=note) for figure, value in figures]
+    return [*rows, Row(f"{name}, batches of {MANY}", MANY / many.median, "images/s")]
+
+
+def verdicts(subject: Subject, spent: dict[str, Timing], found: dict[str, np.ndarray]) -> list[Row]:
+    """How the exported file stands to the others: time of one frame, and equality.
+
+    Random weights make maps that are all but constant, whose norms multiply every rounding error; there the file must
+    be no further from torch than the plain one.
+
+    Args:
+        subject: who was measured.
+        spent: the time of one frame by each.
+        found: the probabilities by each.
+    """
+    limit = FASTER if subject.name.split()[0] in WASTEFUL else None
+    far, plain = (float(np.abs(found[name] - found["eager"]).max()) for name in ("exported", "plain"))
+    median = "processor time, median over the rounds"
+    return [
+        Row("exported / plain file", work_ratio(spent, "exported", "plain"), "x", at_most=limit, note=median),
+        Row("exported / eager", work_ratio(spent, "exported", "eager"), "x", at_most=1.0, note=median),
+        Row("int8 / exported", work_ratio(spent, "int8", "exported"), "x", note=f"{median}; published only up to 0.95"),
+        Row("exported - eager", far, "", at_most=max(CLOSE, plain), note=f"of any probability; plain file {plain:.1e}"),
+    ]
+
+
+def end_to_end(run: Callable[[np.ndarray], np.ndarray], *, rounds: int) -> Row:
+    """Frames a second of processor time from the bytes of a JPEG to a mask of its size."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(frames(FRAME, 1)[0]).save(stream, "JPEG", quality=95)
+
+    def serve() -> np.ndarray:
+        image = np.asarray(Image.open(io.BytesIO(stream.getvalue())).convert("RGB"))
+        return run(image[None])[0, 0] >= 0.5
+
+    timing = interleaved({"serve": serve}, rounds=rounds, what="end to end")["serve"]
+    note = f"decode, resize, network, mask at {FRAME[1]} x {FRAME[0]}; processor time"
+    return Row("end to end", 1 / statistics.median(timing.work), "images/s", at_least=REAL_TIME, note=note)

@@ -1,0 +1,131 @@
+"""model.int8.onnx: the network in whole numbers, calibrated on training images; kept where it is faster and as good."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.bench.timing import interleaved, work_ratio
+from distill.data.sample import Sample
+from distill.evaluate import score
+from distill.onnx_file import Runner, open_onnx
+from distill.proof import spread
+
+FILE = "model.int8.onnx"
+CALIBRATION = 64  # training images, evenly spread, whose ranges of activations are taken
+OPERATORS = ("Conv", "ConvTranspose", "Concat", "MaxPool", "Add", "Mul")  # never a resize, a norm or a softmax
+LARGEST_LOSS = 0.005  # of mean Dice over the validation images
+LARGEST_RATIO = 0.95  # of its seconds by those of model.onnx: less would be within the noise of a measurement
+ROUNDS = 20
+
+logger = logging.getLogger("bandpass")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of it.
+
+    Attributes:
+        written: whether the file was kept.
+        why: in words.
+        dice: mean Dice of the file over the validation images.
+        before: that of model.onnx.
+        ratio: its CPU seconds by those of model.onnx on one image and one thread, the median of interleaved runs.
+    """
+
+    written: bool
+    why: str
+    dice: float
+    before: float
+    ratio: float
+
+
+def add_int8(folder: Path, *, train: Sequence[Sample], val: Sequence[Sample], classes: int) -> dict[str, Any]:
+    """Writes model.int8.onnx beside model.onnx, judges it, and takes it away again where it is not worth it.
+
+    Args:
+        folder: which holds model.onnx.
+        train: training images, which calibrate.
+        val: validation images with masks, which judge.
+        classes: channels of the network's output.
+
+    Returns:
+        the `Verdict`, JSON-able.
+    """
+    plain, small = folder / "model.onnx", folder / FILE
+    logger.info("quantising %s on %d training images", FILE, min(len(train), CALIBRATION))
+    quantise(plain, small, spread(train, CALIBRATION))
+    found = judge(open_onnx(plain, threads=1), open_onnx(small, threads=1), val=val, classes=classes)
+    if not found.written:
+        small.unlink()
+    logger.info("%s %s: %s", FILE, "written" if found.written else "not written", found.why)
+    return asdict(found)
+
+
+def judge(plain: Runner, small: Runner, *, val: Sequence[Sample], classes: int) -> Verdict:
+    """Whether the quantised file loses at most `LARGEST_LOSS` of Dice and is faster."""
+    before, after = (
+        float(np.mean([one.dice for one in score(probability_by(run), val, what=what, classes=classes)]))
+        for run, what in ((plain, "validate model.onnx"), (small, f"validate {FILE}"))
+    )
+    image = val[0].read_image()[None]
+    actions = {"plain": lambda: plain(image), "int8": lambda: small(image)}
+    spent = interleaved(actions, rounds=ROUNDS, what=f"time {FILE}")
+    share = work_ratio(spent, "int8", "plain")
+    why = f"Dice {after:.4f} on {len(val)} validation images (model.onnx {before:.4f}), {share:.2f} x its time"
+    if before - after > LARGEST_LOSS:
+        return Verdict(False, f"{why}; at most {100 * LARGEST_LOSS:.1f} points may be lost", after, before, share)
+    if share > LARGEST_RATIO:
+        return Verdict(False, f"{why}; at most {LARGEST_RATIO} x is worth a second file", after, before, share)
+    return Verdict(True, why, after, before, share)
+
+
+def probability_by(run: Runner) -> Any:  # noqa: ANN401
+    """A runner of batches as a predictor of one image."""
+    return lambda image: run(image[None])[0]
+
+
+def quantise(source: Path, target: Path, samples: Sequence[Sample]) -> None:
+    """Static quantisation: weights int8 a channel, activations uint8 by the ranges that they take on the samples.
+
+    The resizes, the normalisation and everything else but `OPERATORS` stay float32; what the file says of itself stays.
+    """
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.calibrate import CalibrationDataReader
+
+    class Images(CalibrationDataReader):
+        """Hands out one image after another, which is how the calibration asks."""
+
+        def __init__(self) -> None:
+            self.left: Iterator[Sample] = iter(samples)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            """The next input; None after the last."""
+            sample = next(self.left, None)
+            return None if sample is None else {"image": np.ascontiguousarray(sample.read_image()[None])}
+
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # it advises a preparation that our exporter has done
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent) as place:
+            made = Path(place) / target.name
+            quantize_static(
+                str(source),
+                str(made),
+                Images(),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(OPERATORS),
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+            )
+            made.replace(target)
+    finally:
+        root.setLevel(level)

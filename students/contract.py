@@ -1,0 +1,64 @@
+"""What every student must do, tried on a class of the user's own before anything costly begins."""
+
+from __future__ import annotations
+
+import torch
+
+from students.base import Student
+
+PARTS = ("encoder", "decoder", "head")
+
+
+def check_contract(student: Student, *, image_size: int) -> None:
+    """Runs the student on two images of `image_size` and says what of the contract in `students.base` does not hold.
+
+    Its weights, gradients and mode stay as they are; running statistics are not touched.
+
+    Raises:
+        ValueError: a part is missing, a parameter belongs to none, or maps or logits are not as declared.
+    """
+    name = f"student {type(student).__name__}"
+    declared = [part for part in (*PARTS, "channels", "strides", "classes") if not _has(student, part)]
+    if declared:
+        raise ValueError(
+            f"{name} lacks {', '.join(declared)}; a student declares {', '.join(PARTS)} (modules), channels, strides "
+            "and classes, see students/base.py"
+        )
+    belonging = {id(parameter) for part in PARTS for parameter in getattr(student, part).parameters()}
+    homeless = [key for key, parameter in student.named_parameters() if id(parameter) not in belonging]
+    if homeless:
+        raise ValueError(
+            f"{name} has parameters outside of encoder, decoder and head, the first is {homeless[0]}; no stage could "
+            "freeze them, so move them into one of the three"
+        )
+    training = student.training
+    images = torch.zeros(2, 3, image_size, image_size, device=next(student.parameters()).device)
+    try:
+        with torch.no_grad():
+            student.eval()
+            maps = student.features(images)
+            logits = student.decode(maps, (image_size, image_size))
+    except (RuntimeError, IndexError, TypeError) as error:
+        raise ValueError(f"{name} fails on images (2, 3, {image_size}, {image_size}): {error}") from error
+    finally:
+        student.train(training)
+    pyramid = [
+        (channels, -(-image_size // stride))
+        for channels, stride in zip(student.channels, student.strides, strict=False)
+    ]
+    found = [(map_.shape[1], map_.shape[2]) for map_ in maps]
+    if len(student.channels) != len(student.strides) or found != pyramid:
+        raise ValueError(
+            f"{name} declares channels {tuple(student.channels)} at strides {tuple(student.strides)}, so maps of "
+            f"(channels, rows) {pyramid} from {image_size} pixels, but features returns {found}"
+        )
+    expected = (2, student.classes, image_size, image_size)
+    if tuple(logits.shape) != expected:
+        raise ValueError(
+            f"{name} returns logits of shape {tuple(logits.shape)}, but expected {expected}, the image's size"
+        )
+
+
+def _has(student: Student, part: str) -> bool:
+    """Whether a part was declared; modules live in a dict of their own."""
+    return part in vars(student) or part in dict(student.named_children()) or part in vars(type(student))

@@ -1,0 +1,89 @@
+"""MALUNet's own parts in fewer operators; see `students.fast`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from students import malunet
+from students.attention_unet import GROUPS
+from students.fast_pieces import (
+    Affine,
+    OneChannel,
+    Separable,
+    flat,
+    folded,
+    like,
+    mean_and_max,
+    pointwise,
+    standardised,
+)
+
+
+class Gate(nn.Module):
+    """GAU."""
+
+    def __init__(self, plain: malunet.Gate) -> None:
+        super().__init__()
+        self.near, self.wide, self.out = Separable(plain.near), Separable(plain.wide), Separable(plain.out)
+        self.shortcut = pointwise(plain.shortcut.weight, plain.shortcut.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H, W)."""
+        gated = like(self.near(x).sigmoid() * functional.gelu(self.wide(x)), x)
+        return like(functional.gelu(self.out(gated)) + self.shortcut(flat(x)), x)
+
+
+class DilatedAttention(nn.Module):
+    """DGA."""
+
+    def __init__(self, plain: malunet.DilatedAttention) -> None:
+        super().__init__()
+        self.dilated, self.gate = plain.dilated, plain.gate
+        norm, conv = plain.mix[0], plain.mix[1]
+        self.mix = pointwise(*folded(norm, conv))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H, W)."""
+        parts = [conv(part) for conv, part in zip(self.dilated, x.chunk(GROUPS, dim=1), strict=True)]
+        return self.gate(like(functional.gelu(self.mix(standardised(flat(torch.cat(parts, dim=1))))), x))
+
+
+class ExternalAttention(nn.Module):
+    """EA: queries and keys are one product, and so are values and what follows them."""
+
+    def __init__(self, plain: malunet.ExternalAttention) -> None:
+        super().__init__()
+        query, (out, norm) = plain.query, plain.out
+        assert isinstance(out, nn.Conv2d) and isinstance(norm, nn.GroupNorm) and query.bias is not None
+        keys = plain.keys.weight.detach()[..., 0]
+        self.keys = pointwise(keys @ query.weight.detach()[..., 0, 0], keys @ query.bias.detach())
+        self.values = pointwise(out.weight.detach()[..., 0, 0] @ plain.values.weight.detach()[..., 0])
+        self.scale = Affine(norm.weight, norm.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        same = flat(x)
+        attention = self.keys(same).softmax(dim=-1)  # over the positions
+        share = 1e-9 + torch.ones(1, attention.shape[1]) @ attention  # then over the slots, which the values sum
+        read = self.scale(standardised(self.values(attention) / share))
+        return like(functional.gelu(same + read), x)
+
+
+class Bridge(nn.Module):
+    """c (s x + x) + s x as x (s (c + 1) + c), where c is a number a channel and s a map."""
+
+    def __init__(self, plain: malunet.Bridge) -> None:
+        super().__init__()
+        self.spatial, self.neighbours, self.mix = OneChannel(plain.spatial), plain.neighbours, plain.mix
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Maps of `widths` channels -> maps of the same shapes."""
+        gates = [self.spatial(mean_and_max(x)).sigmoid() for x in maps]
+        means = torch.cat([(x * (gate + 1)).mean(dim=(2, 3)) for gate, x in zip(gates, maps, strict=True)], dim=1)
+        means = self.neighbours(means.unsqueeze(1)).squeeze(1)
+        weights = [mix(means).sigmoid()[..., None, None] for mix in self.mix]
+        return tuple(x * (gate * (c + 1) + c) for x, gate, c in zip(maps, gates, weights, strict=True))
