@@ -105,7 +105,7 @@ def without_onnx_and_pictures(monkeypatch):
 
     publishing = import_module("distill.publish")  # the module: the package has a function of that name
     monkeypatch.setattr(publishing, "export_onnx", export)
-    monkeypatch.setattr(publishing, "open_onnx", lambda path: answer)
+    monkeypatch.setattr(publishing, "open_onnx", lambda path, threads=0: answer)
     monkeypatch.setattr(publishing, "draw_examples", lambda *_, **__: [])
 
 

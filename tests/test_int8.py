@@ -48,7 +48,7 @@ def test_the_quantised_file_keeps_shapes_words_and_the_float_resizes_and_is_the_
 
 def judged(job, monkeypatch, *, share, shift=0.0):
     """The verdict on a file that is torch itself, shifted, at a given share of the time."""
-    monkeypatch.setattr(int8, "ratio", lambda timings, above, below: share)
+    monkeypatch.setattr(int8, "work_ratio", lambda timings, above, below: share)
 
     def run(images, by=0.0):
         return np.stack([np.clip(image[None, ..., 0] / 255 + by, 0, 1) for image in images])
@@ -68,7 +68,7 @@ def test_a_file_that_is_no_faster_or_loses_dice_is_not(job, monkeypatch):
 
 @pytest.mark.parametrize("share", [0.6, 1.4])
 def test_publishing_writes_it_or_says_why_not(job, monkeypatch, share, tmp_path):
-    monkeypatch.setattr(int8, "ratio", lambda timings, above, below: share)
+    monkeypatch.setattr(int8, "work_ratio", lambda timings, above, below: share)
     monkeypatch.setattr(int8, "LARGEST_LOSS", 1.0)
     fresh = replace(job, recipe=replace(job.recipe, publish=replace(job.recipe.publish, licence=f"share-{share}")))
     folder = publish(fresh)

@@ -74,7 +74,8 @@ def card_of(folder) -> tuple[dict, str]:
 
 def test_predict_sees_the_same_by_the_folder_and_by_its_onnx_file(job):
     by_folder, by_file = open_segmenter(job.published), open_segmenter(job.published / "model.onnx")
-    assert (by_folder.classes, by_folder.threshold) == (by_file.classes, by_file.threshold) == (1, 0.5)
+    chosen = json.loads((job.published / "config.json").read_text())["threshold"]
+    assert (by_folder.classes, by_folder.threshold) == (by_file.classes, by_file.threshold) == (1, chosen)
     for sample in job.splits.val:
         image = sample.read_image()
         for flips in (False, True):

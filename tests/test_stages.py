@@ -179,7 +179,7 @@ KNOWN = {
     "optimiser": {"learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 16, "warmup": 0.05, "schedule": "cosine",
                   "gradient_clip": 1.0, "ema": 0.0},
     "augment": {"views": list(VIEWS), "scale": 0.6, "colour": 0.1, "sizes": [1.0]},
-    "imitate": {"low": [16, 8], "high": [8], "all": [16, 8]},
+    "imitate": {"low": [16, 8], "high": [8], "all": [16, 8], "bands": "cosine"},
     "evaluate": {"bootstrap": 2000, "every": 5.0, "patience": 0},
     "cache": {"fidelity": 0.95, "calibration": 256},
 }  # fmt: skip
