@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,6 @@ from torch.nn import functional
 
 import students
 from students import MEAN, STD, Student
-
-Predictor = Callable[[np.ndarray], np.ndarray]  # image uint8 (H, W, 3) -> probability float32 (K, H, W)
 
 
 class Deploy(nn.Module):

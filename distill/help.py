@@ -106,7 +106,8 @@ def usage(command: str) -> list[str]:
     """The line of a command that has keys of its own; none of the others, whose keys are the recipe's."""
     if command not in USAGES:
         return []
-    return import_module(USAGES[command]).USAGE.splitlines()
+    module = import_module(USAGES[command])
+    return module.USAGE.splitlines() + (module.key_lines() if command == "bench" else [])
 
 
 def help_text(command: str = "run") -> str:

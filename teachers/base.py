@@ -31,7 +31,7 @@ class Choice(NamedTuple):
 class Teacher(ABC):
     """A frozen network that looks at images.
 
-    A member of the registry says in `_maps` how its network is run; everything else (frame, checks, freezing, identity)
+    A member of the registry says in `maps` how its network is run; everything else (frame, checks, freezing, identity)
     is here and the same for all.
 
     Attributes:
@@ -123,7 +123,7 @@ class Teacher(ABC):
         # Channels last is what convolutions on the CPU want: EfficientNet-B0 takes half the time.
         with torch.inference_mode():
             pixels = pixels.to(self.device, self.dtype, memory_format=torch.channels_last)
-            maps = self._maps(pixels) if prompts is None else self._answers(pixels, prompts)
+            maps = self.maps(pixels) if prompts is None else self.answers(pixels, prompts)
             return {name: value.float().contiguous() for name, value in maps.items()}
 
     def forward(self, pixels: Tensor, valid: Tensor, prompts: Sequence[np.ndarray] | None = None) -> dict[str, Tensor]:
@@ -168,11 +168,11 @@ class Teacher(ABC):
         del policy
         raise ValueError(f"teacher '{self.name}' takes no prompts; leave prompts out, or use adapter=sam")
 
-    def _answers(self, pixels: Tensor, prompts: Sequence[Tensor]) -> dict[str, Tensor]:
-        """As `_maps`, of a teacher that is prompted."""
+    def answers(self, pixels: Tensor, prompts: Sequence[Tensor]) -> dict[str, Tensor]:
+        """As `maps`, of a teacher that is prompted."""
         del pixels, prompts
         raise ValueError(f"teacher '{self.name}' takes no prompts; leave them out")
 
     @abstractmethod
-    def _maps(self, pixels: Tensor) -> dict[str, Tensor]:
+    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
         """Runs the network on pixels (N, 3, S, S) of its own device and dtype: one tensor (N, C, H, W) a map."""

@@ -84,7 +84,8 @@ class Dinov2Teacher(Teacher):
             licence="Apache-2.0",
         )
 
-    def _maps(self, pixels: Tensor) -> dict[str, Tensor]:
+    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
+        """As `Teacher.maps` says."""
         blocks, (rows, columns) = self._facts["levels"], self.spec.maps[0].grid
         if len(blocks) == 1:  # the network ends with it
             tokens = [self.network(pixels).last_hidden_state]

@@ -75,7 +75,8 @@ class Dinov3Teacher(Teacher):
             licence="DINOv3 License",
         )
 
-    def _maps(self, pixels: Tensor) -> dict[str, Tensor]:
+    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
+        """As `Teacher.maps` says."""
         run = _run_vit if self._facts["model"]["kind"] == _VIT else _run_convnext
         states = run(self.network, pixels)
         return {name: states[level] for name, level in zip(self.spec.names, self._facts["levels"], strict=True)}

@@ -53,7 +53,8 @@ class Mask2FormerTeacher(Teacher):
         """Loads a folder of `Mask2FormerForUniversalSegmentation`; arguments and errors as in `teachers.load`."""
         return cls(**assemble(MASK2FORMER, weights, choice))
 
-    def _maps(self, pixels: Tensor) -> dict[str, Tensor]:
+    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
+        """As `Teacher.maps` says."""
         network: Any = self.network
         strides = _strides(network.config)
         if MASK not in self.spec.names:

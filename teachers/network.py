@@ -64,7 +64,8 @@ class NetworkTeacher(Teacher):
             licence=licence_of(files),
         )
 
-    def _maps(self, pixels: Tensor) -> dict[str, Tensor]:
+    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
+        """As `Teacher.maps` says."""
         return dict(zip(self.spec.names, self.network(pixels), strict=True))
 
 

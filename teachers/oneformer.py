@@ -56,7 +56,8 @@ class OneFormerTeacher(Teacher):
         """Loads a folder of `OneFormerForUniversalSegmentation`; arguments and errors as in `teachers.load`."""
         return cls(**assemble(ONEFORMER, weights, choice))
 
-    def _maps(self, pixels: Tensor) -> dict[str, Tensor]:
+    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
+        """As `Teacher.maps` says."""
         network: Any = self.network
         strides = _strides(network.config)
         if MASK not in self.spec.names:

@@ -114,15 +114,17 @@ class SamTeacher(Teacher):
             licence=self.licence,
         ).to(self.device, self.dtype)
 
-    def _maps(self, pixels: Tensor) -> dict[str, Tensor]:
+    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
+        """As `Teacher.maps` says."""
         if isinstance(self.network, Prompted):
             raise ValueError("a teacher 'sam' that is prompted needs a prompt for each image, got none; give prompts")
         seen = _see(self.network, pixels, self.spec.names)
         return {name: seen[name] for name in self.spec.names}
 
-    def _answers(self, pixels: Tensor, prompts: Sequence[Tensor]) -> dict[str, Tensor]:
+    def answers(self, pixels: Tensor, prompts: Sequence[Tensor]) -> dict[str, Tensor]:
+        """As `Teacher.answers` says."""
         if not isinstance(self.network, Prompted):
-            return super()._answers(pixels, prompts)
+            return super().answers(pixels, prompts)
         seen = _see(self.network.encoder, pixels, (*self.spec.names, NECK))
         masks = [self.network.masks(one[None], prompt) for one, prompt in zip(seen[NECK], prompts, strict=True)]
         return {name: seen[name] for name in self.spec.names if name != MASK} | {MASK: torch.cat(masks)}

@@ -90,7 +90,8 @@ class Sam2Teacher(Teacher):
             licence="Apache-2.0",
         )
 
-    def _maps(self, pixels: Tensor) -> dict[str, Tensor]:
+    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
+        """As `Teacher.maps` says."""
         stages = self.network.get_submodule("backbone")(pixels).intermediate_hidden_states
         maps = {f"stage{index}": value.permute(0, 3, 1, 2) for index, value in enumerate(stages)}
         if any(name.startswith("fpn") for name in self.spec.names):

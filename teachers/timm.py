@@ -61,7 +61,8 @@ class TimmTeacher(Teacher):
             licence=backbone.licence,
         )
 
-    def _maps(self, pixels: Tensor) -> dict[str, Tensor]:
+    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
+        """As `Teacher.maps` says."""
         return dict(zip(self.spec.names, _run(self.network, pixels), strict=True))
 
 

@@ -29,7 +29,8 @@ def test_a_student_s_rows_are_latency_throughput_cost_and_verdicts(monkeypatch):
 def test_a_wasteful_design_must_be_exported_at_three_quarters_of_its_time(tmp_path):
     subject = Subject("malunet 8", Deploy(create("malunet", width=4), image_size=64), tmp_path)
     spent = {
-        name: Timing((seconds,), (seconds,)) for name, seconds in (("exported", 0.8), ("plain", 1.0), ("eager", 2.0), ("int8", 1.0))
+        name: Timing((seconds,), (seconds,))
+        for name, seconds in (("exported", 0.8), ("plain", 1.0), ("eager", 2.0), ("int8", 1.0))
     }
     rows = verdicts(subject, spent, dict.fromkeys(spent, np.zeros(1)))
     assert [row.met for row in rows] == [False, True, None, True]

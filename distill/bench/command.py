@@ -58,6 +58,14 @@ def bench_module(name: str) -> Any:  # noqa: ANN401
     return import_module(BENCHES[name].partition(":")[0])
 
 
+def key_lines() -> list[str]:
+    """Every key with its meaning, as `--help` prints them: those of all benchmarks, then those of each."""
+    lines = ["", *(f"  {key + '=':<12}{meaning}" for key, meaning in OWN.items())]
+    for name in BENCHES:
+        lines += ["", f"  what={name}", *(f"    {k + '=':<10}{said}" for k, said in bench_module(name).KEYS.items())]
+    return lines
+
+
 def bench_of(name: str) -> Callable[[Request], list[Row]]:
     """The function of a benchmark."""
     return getattr(bench_module(name), BENCHES[name].partition(":")[2])

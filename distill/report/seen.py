@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from distill.data.loader import normalise, resize_image
 from distill.data.sample import Sample
 from distill.distiller import features_of, nearest_map
 from distill.extract import gallery
-from distill.gallery import CELLS, SHOWN, SPREAD
+from distill.gallery import CELLS, SHOWN, SPREAD, shown_key
+from distill.prompting import record_key
+from distill.recipe import TeacherRecipe
 from distill.report import tiles
 from distill.report.cases import Tile
 from distill.report.material import Material
@@ -66,15 +69,15 @@ def seen(material: Material, student: Any) -> list[Seen]:  # noqa: ANN401
     for name, path in job.caches.items():
         if not cache.exists(path):
             continue
-        store = cache.open(path)
-        images = [sample for sample in gallery(job) if (sample.key, VIEW) in store]
+        store, recipe = cache.open(path), job.recipe.teachers[name]
+        images = recorded(store, gallery(job), partial(shown_key, recipe))
         if not images or not features_of(store.spec):
             continue
         imitated = [target for target in material.targets if target[0] == name]
         map_, stride = chosen(material, store, imitated)
         reading = None
         if isinstance(student, Student):
-            reading = read(material, student, store, images, map_=map_, stride=stride)
+            reading = read(material, student, store, images, recipe=recipe, map_=map_, stride=stride)
         shown = sorted(images, key=lambda sample: not sample.read_mask().any())[:SHOWN]
         found.append(
             Seen(
@@ -91,6 +94,12 @@ def seen(material: Material, student: Any) -> list[Seen]:  # noqa: ANN401
     return found
 
 
+def recorded(store: cache.Cache, samples: Iterable[Sample], key_of: Callable[[Sample], str]) -> list[Sample]:
+    """The samples whose plain view the cache holds, each under its record's key."""
+    found = [replace(sample, key=key_of(sample)) for sample in samples]
+    return [sample for sample in found if (sample.key, VIEW) in store]
+
+
 def chosen(material: Material, store: cache.Cache, imitated: Sequence[tuple[str, str, str, int]]) -> tuple[str, int]:
     """Map and stride to show: the finest that was imitated; else a map about 1/8 of the student's images, at 1/8."""
     if imitated:
@@ -101,7 +110,14 @@ def chosen(material: Material, store: cache.Cache, imitated: Sequence[tuple[str,
 
 
 def read(
-    material: Material, student: Student, store: cache.Cache, images: Sequence[Sample], *, map_: str, stride: int
+    material: Material,
+    student: Student,
+    store: cache.Cache,
+    images: Sequence[Sample],
+    *,
+    recipe: TeacherRecipe,
+    map_: str,
+    stride: int,
 ) -> Reading | None:
     """Fits the linear map by ridge regression; None where the student has no such level or few images are known.
 
@@ -109,7 +125,8 @@ def read(
         material: the run.
         student: whose level at `stride` is read.
         store: the teacher's cache.
-        images: validation images, on which the cosine is taken.
+        images: validation images under their records' keys, on which the cosine is taken.
+        recipe: of the teacher.
         map_: of the teacher.
         stride: of the student.
     """
@@ -118,7 +135,8 @@ def read(
         return None
     macs = material.metrics["student"].get("macs", BUDGET)
     wanted = int(min(AT_MOST, max(AT_LEAST, BUDGET // max(1, macs))))
-    train = sorted((s for s in material.job.splits.train if (s.key, VIEW) in store), key=lambda s: s.key)[:wanted]
+    known = recorded(store, material.job.splits.train, partial(record_key, recipe))
+    train = sorted(known, key=lambda sample: sample.key)[:wanted]
     if len(train) < min(AT_LEAST, wanted):
         return None
     inputs, targets = pairs(student, store, train, map_=map_, stride=stride, size=size)
