@@ -42,7 +42,7 @@ OWN_KEYS = ("bench", "weights", "predict", "demo", "doctor")  # commands that ta
 EXAMPLES = (
     "accelerate launch distill/run.py recipe=sam_to_unet",
     "distill run recipe=sam_to_unet student.width=16          # a second student: the teacher is not needed again",
-    "distill extract recipe=timm_to_unet data.root=DIR ...    # the cache alone; any number of students may learn from it",
+    "distill extract recipe=timm_to_unet data.root=DIR ...    # the cache alone, for any number of students",
     "distill train recipe=timm_to_unet data.root=DIR stages.boundary.epochs=30",
     "distill run recipe=adapt_teacher                         # a teacher that knows the task, from cached features",
     "distill publish recipe=artifacts/runs/RUN/recipe.yaml publish.int8=true publish.hub=OWNER/NAME",
