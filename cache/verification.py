@@ -79,7 +79,10 @@ def repair(path: str | Path) -> list[Problem]:
     for problem in problems:
         if problem.removable:
             (Path(path) / problem.file).unlink(missing_ok=True)
-        logger.warning("%s%s", "removed " if problem.removable else "", problem)
+            lost = f"{len(problem.records)} records" if problem.records else "its records"
+            logger.warning("removed %s: %s; extract %s again", problem.file, problem.reason, lost)
+        else:
+            logger.warning("%s", problem)
     return problems
 
 
@@ -89,9 +92,10 @@ def _examine(file: Path, manifest: Manifest | None) -> Problem | None:
         return Problem(file.name, "its name is not that of a shard")
     try:
         shard = Shard.read(file)
-    except (ValueError, OSError) as error:
+        digest = _sha256(file)
+    except (ValueError, OSError) as error:  # an OSError too: a disk may fail in the middle of a file
         return Problem(file.name, f"it is damaged: {error}")
-    if not _sha256(file).startswith(named[2]):
+    if not digest.startswith(named[2]):
         return Problem(file.name, "its bytes are not those its name was made from", tuple(shard.records))
     if manifest is not None and shard.facts["manifest"] != manifest.digest:
         return Problem(file.name, "it belongs to a cache of another identity", tuple(shard.records))

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 import cache
+from cache.manifest import Manifest
 from cache.shard import SIZE
 from distill.distiller import MASK
 from distill.encoding import encode, write_coded
@@ -27,6 +27,14 @@ def is_founded(folder: Path) -> bool:
         return cache.exists(folder) and bool(cache.open(folder).codecs)
     except cache.DamagedError:
         return False
+
+
+def batch_size_of(folder: Path, *, asked: int) -> int:
+    """Images a forward pass: as a cache was begun with, on which its bytes depend; as asked where there is none yet."""
+    try:
+        return Manifest.read(folder).batch_size if cache.exists(folder) else asked
+    except cache.DamagedError:
+        return asked
 
 
 def fitted_records(job: Job, name: str, keys: Sequence[str]) -> list[Record]:
@@ -78,8 +86,10 @@ def create_cache(job: Job, name: str, looker: Looker) -> int:
     seen = {map_: [one for batch in batches for one in batch] for map_, batches in features.items()}
     place = {record: index for index, record in enumerate(records)}
     for run in cache.plan(store, place):
-        maps = {map_: torch.stack([parts[place[record]] for record in run]) for map_, parts in seen.items()}
-        write_coded(store, encode(store, run, maps))
+        coded = []
+        for record in run:  # one at a time: a second copy of all of them may not fit into memory
+            coded += encode(store, [record], {map_: parts[place[record]][None] for map_, parts in seen.items()})
+        write_coded(store, coded)
     return len(records)
 
 
@@ -101,8 +111,16 @@ def look(job: Job, name: str, looker: Looker, records: Sequence[Record]) -> dict
 
 
 def fit(features: dict[str, list[Tensor]], *, asked: float) -> dict[str, cache.Codec]:
-    """A codec for each map; a soft mask is cheap, and kept more faithfully than what else is asked."""
-    return {
-        name: cache.fit(maps, fidelity=max(FIDELITY, asked) if name == MASK else asked)
-        for name, maps in features.items()
-    }
+    """A codec for each map; a soft mask is cheap, and kept more faithfully than what else is asked.
+
+    Raises:
+        ValueError: a map cannot be coded; the message names it.
+    """
+    codecs = {}
+    for name, maps in features.items():
+        try:
+            codecs[name] = cache.fit(maps, fidelity=max(FIDELITY, asked) if name == MASK else asked)
+        except ValueError as error:  # noqa: PERF203 - a map each
+            cure = "; where it is the same everywhere, its prompts or classes find nothing" if name == MASK else ""
+            raise ValueError(f"no code for map {name!r}: {error}{cure}") from error
+    return codecs

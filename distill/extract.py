@@ -7,14 +7,15 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import cache
-from distill.calibrate import create_cache, fitted_records, is_founded, restore_cache
-from distill.cost import cost_of
+from distill.calibrate import batch_size_of, create_cache, fitted_records, is_founded, restore_cache
+from distill.cost import cost_of, weight
 from distill.data.sample import Sample
 from distill.data.unlabelled import unlabel
 from distill.distiller import MASK, check_grids, check_mask
@@ -27,6 +28,7 @@ from distill.prompting import record_key
 from distill.recipe import Recipe, TeacherRecipe
 
 GALLERY = 8  # validation images whose plain view is kept too: they are shown, never learned from
+LONG = 2_000_000_000  # bytes, from which on looking at every one of them takes long enough to be told
 
 logger = logging.getLogger("bandpass")
 
@@ -40,6 +42,11 @@ def wanted_records(job: Job, name: str) -> list[Record]:
     """Training images in every view, and as they are those of the gallery, or all that a task decoder is scored on."""
     splits, views, recipe = job.splits, job.recipe.views_of(name), job.recipe.teachers[name]
     shown = gallery(job)
+    source = job.recipe.teachers.get(recipe.of or "")
+    if source is not None and source.cache and recipe.of in job.caches:
+        # A cache made elsewhere need not hold what is only shown.
+        given = cache.open(job.caches[str(recipe.of)])
+        shown = tuple(sample for sample in shown if (sample.key, "identity") in given)
     if job.recipe.reads_features:
         shown = (*splits.val, *(sample for part in splits.test.values() for sample in part))
     records = [(record_key(recipe, sample), view) for sample in (*splits.train, *splits.unlabelled) for view in views]
@@ -100,7 +107,7 @@ def extract_images(job: Job, name: str, wanted: Sequence[Record]) -> int:
     teacher = load_teacher(recipe).to(job.accelerator.device)
     check_grids(job.recipe, teacher.spec, teacher=name)
     check_mask(job.recipe, teacher.spec.names, teacher=name)
-    looker = Looker(teacher, size=recipe.batch_size)
+    looker = Looker(teacher, size=batch_size_of(folder, asked=recipe.batch_size))
     if lead and cache.exists(folder) and not is_founded(folder):
         restore_cache(job, name, looker)
     calibrated = 0
@@ -164,8 +171,22 @@ def is_complete(folder: Path, wanted: Sequence[Record]) -> bool:
 
 
 def is_whole(folder: Path, wanted: Sequence[Record]) -> bool:
-    """Whether it holds them, and every byte of it is as it was written: a second or two a GB."""
-    return is_complete(folder, wanted) and not cache.verify(folder)
+    """Whether it holds them, and every byte of it is as it was written."""
+    return is_complete(folder, wanted) and is_sound(folder, state_of(folder))
+
+
+def state_of(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and time of change of every file of a cache."""
+    found = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    return tuple((name, status.st_size, status.st_mtime_ns) for name, status in found)
+
+
+@lru_cache(maxsize=8)
+def is_sound(folder: Path, state: tuple[tuple[str, int, int], ...]) -> bool:
+    """Whether `cache.verify` finds nothing; looked at once a process while its files stay the same."""
+    if (size := sum(size for _, size, _ in state)) >= LONG:
+        logger.info("looking at every byte of %s, %s", folder, weight(size))
+    return not cache.verify(folder)
 
 
 def fill(job: Job, name: str, teacher: Any, wanted: Sequence[Record]) -> list[tuple[Record, ...]]:  # noqa: ANN401

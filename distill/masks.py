@@ -81,8 +81,17 @@ class TaskTeacher:
         return FeatureSpec((MapSpec(MASK, 1, self.decoder.grid, stride),))
 
     def logits(self, key: str) -> Tensor:
-        """The logits (1, rows, columns) of an image in its plain view, averaged over the views that the cache holds."""
+        """The logits (1, rows, columns) of an image in its plain view, averaged over the views that the cache holds.
+
+        Raises:
+            FileNotFoundError: it holds none.
+        """
         views = [view for view in self.source.views if (key, view) in self.source]
+        if not views:
+            raise FileNotFoundError(
+                f"{self.source.path} lacks image {key[:12]}, which the task teacher in {self.folder} should read; give "
+                "a cache of all training images, or leave teachers.NAME.cache out and run do=extract"
+            )
         maps = tuple(
             torch.stack([self.source.decode(key, view, map=name) for view in views]) for name in self.facts["maps"]
         )

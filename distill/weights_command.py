@@ -17,7 +17,7 @@ from teachers.weights import CONFIG, MODEL
 
 USAGE = "distill weights do=list|fetch [name=NAME,...]"
 KEYS = ("do", "name")
-BLOCK = 1 << 24  # bytes
+BLOCK = 16_000_000  # bytes, whole megabytes
 
 logger = logging.getLogger("bandpass")
 

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -99,6 +100,58 @@ def test_manifest_and_statistics_damaged_together_are_fitted_anew(teacher, tmp_p
         (features(job) / name).write_bytes(whole[name][:-3])
     extract(job)
     assert content(features(job)) == whole
+
+
+def test_statistics_are_written_again_whatever_batch_size_the_recipe_says_now(teacher, tmp_path, monkeypatch):
+    forward = CellTeacher.forward
+
+    def rounding(self, pixels, valid):  # as kernels do, whose order of summing hangs on the batch
+        return {name: maps * (1 + 1e-3 * len(pixels)) for name, maps in forward(self, pixels, valid).items()}
+
+    monkeypatch.setattr(CellTeacher, "forward", rounding)
+    job = extraction_job(tmp_path)
+    extract(job)
+    whole = content(features(job))
+    (features(job) / "codec-p3.safetensors").unlink()
+    larger = {"cells": replace(job.recipe.teachers["cells"], batch_size=8)}
+    extract(replace(job, recipe=replace(job.recipe, teachers=larger)))
+    assert content(features(job)) == whole
+
+
+def test_a_cache_is_looked_at_once_while_its_files_stay_the_same(teacher, tmp_path, monkeypatch, caplog):
+    job, looked = extraction_job(tmp_path), []
+    extract(job)
+    monkeypatch.setattr(EXTRACTING, "LONG", 1)
+    monkeypatch.setattr(cache, "verify", lambda folder, verify=cache.verify: looked.append(folder) or verify(folder))
+    with caplog.at_level(logging.INFO, logger="bandpass"):
+        extract(job), extract(job)
+    assert looked == [features(job)]
+    assert caplog.text.count(f"looking at every byte of {features(job)}, 0.0 MB") == 1
+    os.utime(features(job) / "manifest.json")
+    extract(job)
+    assert len(looked) == 2
+
+
+def test_a_shard_that_the_disk_gives_no_longer_is_named(teacher, tmp_path, monkeypatch):
+    job = extraction_job(tmp_path)
+    extract(job)
+
+    def broken(file):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("cache.verification._sha256", broken)
+    problems = cache.verify(features(job))
+    assert {problem.file for problem in problems} == {path.name for path in features(job).glob("shard-*")}
+    assert "it is damaged: [Errno 5] Input/output error" in str(problems[0])
+
+
+def test_maps_that_do_not_vary_are_named(teacher, tmp_path, monkeypatch):
+    forward = CellTeacher.forward
+    monkeypatch.setattr(
+        CellTeacher, "forward", lambda self, *seen: {n: m * (n == "neck") for n, m in forward(self, *seen).items()}
+    )
+    with pytest.raises(ValueError, match="no code for map 'p3': the calibration maps do not vary"):
+        extract(extraction_job(tmp_path))
 
 
 def test_a_manifest_that_would_come_out_otherwise_is_not_written(teacher, tmp_path, monkeypatch):

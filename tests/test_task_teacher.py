@@ -89,6 +89,18 @@ def test_the_masks_are_averaged_over_the_views(task_job, features):
     assert not torch.allclose(alone.logits(key), teacher.logits(key))
 
 
+def test_a_given_cache_need_not_hold_the_gallery_but_every_training_image(taught_job, tmp_path):
+    """As a cache from elsewhere, whose validation images were others."""
+    val = tuple(replace(sample, key=f"{number:e>64}") for number, sample in enumerate(taught_job.splits.val))
+    job = replace(taught_job, splits=replace(taught_job.splits, val=val))
+    job = replace(job, caches={**job.caches, "masks": tmp_path / "masks"})
+    assert extract(job) == {"drawn": 0, "masks": 0}
+    assert {key for key, _ in cache.open(tmp_path / "masks")} == {sample.key for sample in job.splits.train}
+    foreign = (*job.splits.train, replace(job.splits.train[0], key="f" * 64))
+    with pytest.raises(FileNotFoundError, match=f"lacks image {'f' * 12}, which the task teacher in .* should read"):
+        extract(replace(job, splits=replace(job.splits, train=foreign)))
+
+
 def test_a_student_hears_the_soft_mask_of_the_very_crop_and_view(taught_job, tmp_path):
     job = replace(taught_job, folder=tmp_path / "run")
     summary = train(job)
