@@ -42,6 +42,7 @@ OWN_KEYS = ("bench", "weights", "predict", "demo", "doctor")  # commands that ta
 EXAMPLES = (
     "accelerate launch distill/run.py recipe=sam_to_unet",
     "distill run recipe=sam_to_unet student.width=16          # a second student: the teacher is not needed again",
+    "distill extract recipe=sam_to_unet                       # the teachers' caches alone, as on another machine",
     "distill train recipe=timm_to_unet data.root=DIR stages.boundary.epochs=30",
     "distill run recipe=adapt_teacher                         # a teacher that knows the task, from cached features",
     "distill compare recipe=sam_to_unet seeds=0,1,2",
@@ -49,6 +50,7 @@ EXAMPLES = (
     "distill report run=artifacts/runs/RUN                    # its page again, as after an update of Bandpass",
     "distill cache do=report cache=DIR recipe=NAME ...        # bytes and fidelity, against the live teacher",
     "distill evaluate predictions=DIR masks=DIR out=FILE.json # other people's results, scored the same way",
+    "distill publish recipe=artifacts/runs/RUN/recipe.yaml    # a trained run's student, for others",
     "distill weights do=fetch name=sam-vit-base               # what real teacher weights there are: do=list",
     "distill predict student=artifacts/runs/RUN/student images=DIR out=masks",
     "distill predict student=model.onnx images='DIR/**/*.png' out=masks flips=true probabilities=true",
@@ -119,7 +121,7 @@ def help_text(command: str = "run") -> str:
         lines += ["accelerate launch distill/run.py recipe=NAME [key=value ...] [--dry-run] [--debug]"]
         lines += ["distill COMMAND recipe=NAME [key=value ...]            (the same without a launcher)", ""]
         lines += ["Commands", *(f"  {name:<10}{meaning}" for name, meaning in COMMANDS.items()), ""]
-    lines += ["Examples", *(f"  {line}" for line in EXAMPLES if command in ("run", *line.split()))]
+    lines += ["Examples", *(f"  {line}" for line in EXAMPLES if command in ("run", *line.split()[:2]))]
     if command not in OWN_KEYS:
         lines += ["", *recipe_lines()]
     if command == "compare":

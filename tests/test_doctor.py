@@ -245,3 +245,11 @@ def test_the_near_copies_and_the_leak_of_pranets_split_are_found(shared, tmp_pat
     leak = [finding.sentence for finding in diagnosis.findings if finding.kind == "test of known sequences"]
     assert leak[0].startswith("all 62 test images of cvc-clinicdb come from groups")
     assert sum(finding.kind == "sequence in two parts" for finding in diagnosis.findings) == 26
+
+
+def test_a_sentence_names_a_few_of_many_copies_and_the_json_all(polyps, frames):
+    for number in range(20):
+        add(polyps, f"copy{number}", *frames[0])
+    (sentence,) = found(polyps)["copies"]
+    assert sentence.count("copy") == 12 - 1
+    assert sentence.endswith("and 9 more are one file")

@@ -20,6 +20,7 @@ TINY, HUGE = 0.001, 0.7  # shares of the image that the foreground rarely leaves
 SOFT = (16, 239)  # levels that JPEG noise does not reach
 NUMBERED = 0.005  # share of a mask's pixels from which low levels are no noise
 FLAT = 2.0  # deviation of grey levels under which an image has no content
+NAMED = 12  # images that a sentence names
 RANK = {"train": 0, "val": 1, "test": 2}  # a leak is told of the part that ranks higher
 MIRRORED = {"identity": "", "hflip": ", mirrored", "vflip": ", upside down", "rot180": ", turned by half"}
 
@@ -122,7 +123,7 @@ def check_copies(cases: Sequence[Case]) -> list[Finding]:
         by_key.setdefault(case.sample.key, []).append(case)
     findings = []
     for same in (group for group in by_key.values() if len(group) > 1):
-        names = ", ".join(case.name for case in same)
+        names = said(same)
         masks = len({case.sample.mask_key for case in same})
         if len({case.part for case in same}) > 1:
             findings.append(_of("image in two parts", f"{names} are one file", *same))
@@ -140,12 +141,15 @@ def check_near(cases: Sequence[Case]) -> list[Finding]:
     across = [pair for pair in near if cases[pair.first].part != cases[pair.second].part]
     findings = _near_across(cases, across)
     within = [pair for pair in near if cases[pair.first].part == cases[pair.second].part]
-    for group in components([(pair.first, pair.second) for pair in within]):
-        members = set(group)
-        inside = [pair for pair in within if pair.first in members]
+    groups = components([(pair.first, pair.second) for pair in within])
+    group_of = {place: number for number, group in enumerate(groups) for place in group}
+    insides: list[list[Near]] = [[] for _ in groups]
+    for pair in within:
+        insides[group_of[pair.first]].append(pair)
+    for group, inside in zip(groups, insides, strict=True):
         least = min(pair.correlation for pair in inside)
         turns = "".join(sorted({MIRRORED[pair.view] for pair in inside}))
-        names = ", ".join(cases[place].name for place in group)
+        names = said([cases[place] for place in group])
         sentence = f"{names}: correlation {least:.4f}{' or more' if len(inside) > 1 else ''}{turns}"
         findings.append(_of("near copies", sentence, *(cases[place] for place in group)))
     return findings
@@ -186,6 +190,12 @@ def check_sequences(cases: Sequence[Case], *, what: str | None) -> list[Finding]
             sentence = f"sequence {group} of {dataset}: {told}"
             findings.append(_of("sequence in two parts", sentence, *shown))
     return findings
+
+
+def said(cases: Sequence[Case]) -> str:
+    """The names of cases, a few of many: frames of a still camera may be thousands; doctor.json has them all."""
+    names = ", ".join(case.name for case in cases[:NAMED])
+    return f"{names} and {len(cases) - NAMED} more" if len(cases) > NAMED else names
 
 
 def _of(kind: str, sentence: str, *cases: Case) -> Finding:
