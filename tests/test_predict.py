@@ -195,14 +195,14 @@ def test_another_threshold_or_student_does_everything_again_and_says_so(student,
 
 def test_a_table_of_the_users_own_stays_and_one_that_a_spreadsheet_saved_is_told(student, images, tmp_path):
     out = tmp_path / "out"
-    predict(student, images, out=out)
+    distill.predict(student, images, out=out)
     (out / "notes.csv").write_text("mine")
-    predict(student, images, out=out, threshold=0.9)
+    distill.predict(student, images, out=out, threshold=0.9)
     assert (out / "notes.csv").read_text() == "mine"
     table = out / "areas.csv"
     table.write_text(table.read_text().replace(",", ";"))
     with pytest.raises(ValueError, match=r"areas.csv does not begin with the columns image,key,width.* remove it"):
-        predict(student, images, out=out, threshold=0.9)
+        distill.predict(student, images, out=out, threshold=0.9)
 
 
 def test_a_folder_of_something_else_is_never_written_into(student, images, tmp_path):

@@ -42,7 +42,8 @@ def read_image(source: Source | str | bytes, *, most_pixels: int | None = None) 
         OSError: the file is absent, no picture, truncated or too large.
         ValueError: its values have no known range.
     """
-    return np.array(as_rgb(decode(encoded(source), most_pixels=most_pixels)))  # a copy: torch wants memory it may write to
+    image = decode(encoded(source), most_pixels=most_pixels)
+    return np.array(as_rgb(image))  # a copy: torch wants memory it may write to
 
 
 def read_mask(source: Source | str | bytes, *, threshold: int) -> np.ndarray:

@@ -105,7 +105,7 @@ class Handler(BaseHTTPRequestHandler):
         return [part for part in address.path.split("/") if part], query
 
     def require_own_name(self) -> None:
-        """Refuses what a web page elsewhere asks: under its own host name, which it may have lead here, or under ours."""
+        """Refuses what a web page elsewhere asks, be it under its own host name, which may lead here, or under ours."""
         place = self.headers.get("Host", "")
         try:
             name = urlsplit(f"//{place}").hostname or ""
