@@ -373,3 +373,8 @@ def test_a_video_becomes_a_video_with_overlay_and_a_table_of_its_frames(student,
     assert main(["predict", *words]) == 1
     assert "film.mp4: complete already" in capsys.readouterr().out
     assert len(most) == count
+
+
+def test_a_name_with_a_space_and_no_quotes_is_told():
+    with pytest.raises(ValueError, match="expected key=value, got 'Folder'; put quotes around a value with spaces"):
+        read_request(["student=x", "images=My", "Folder", "out=y"])
