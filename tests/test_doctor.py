@@ -272,3 +272,9 @@ def test_a_sentence_names_a_few_of_many_copies_and_the_json_all(polyps, frames):
     (sentence,) = found(polyps)["copies"]
     assert sentence.count("copy") == 12 - 1
     assert sentence.endswith("and 9 more are one file")
+
+
+def test_a_root_with_a_comma_is_told_how_to_be_quoted(tmp_path):
+    with pytest.raises(ValueError, match=r"data\.root has a comma or a colon in it .* quote it twice"):
+        read_request([f"data.root={tmp_path}/polyps, second"])
+    assert read_request([f'data.root="{tmp_path}/polyps, second"']).data.root == f"{tmp_path}/polyps, second"
