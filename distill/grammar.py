@@ -184,6 +184,8 @@ def wrong_type(error: Exception) -> str:
     """The sentence for a value of the wrong type."""
     key = getattr(error, "full_key", None)
     first = str(error).splitlines()[0]
+    if key and "to string" in first and ("ListConfig" in first or "DictConfig" in first):
+        return f"{key} has a comma or a colon in it and was read as several values; quote it twice: '{key}=\"VALUE\"'"
     return f"{key}: {first}" if key else first
 
 

@@ -51,6 +51,7 @@ EXAMPLES = (
     "distill report run=artifacts/runs/RUN                    # its page again, as after an update of Bandpass",
     "distill cache do=report cache=DIR recipe=NAME ...        # bytes and fidelity, against the live teacher",
     "distill evaluate predictions=DIR masks=DIR out=FILE.json # other people's results, scored the same way",
+    "distill publish recipe=artifacts/runs/RUN/recipe.yaml    # a trained run's student, for others",
     "distill weights do=fetch name=sam-vit-base               # what real teacher weights there are: do=list",
     "distill predict student=artifacts/runs/RUN/student images=DIR out=masks",
     "distill predict student=model.onnx images='DIR/**/*.png' out=masks flips=true probabilities=true",
@@ -121,7 +122,7 @@ def help_text(command: str = "run") -> str:
         lines += ["accelerate launch distill/run.py recipe=NAME [key=value ...] [--dry-run] [--debug]"]
         lines += ["distill COMMAND recipe=NAME [key=value ...]            (the same without a launcher)", ""]
         lines += ["Commands", *(f"  {name:<10}{meaning}" for name, meaning in COMMANDS.items()), ""]
-    lines += ["Examples", *(f"  {line}" for line in EXAMPLES if command in ("run", *line.split()))]
+    lines += ["Examples", *(f"  {line}" for line in EXAMPLES if command in ("run", *line.split()[:2]))]
     if command not in OWN_KEYS:
         lines += ["", *recipe_lines()]
     if command == "compare":

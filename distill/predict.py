@@ -12,13 +12,12 @@ from typing import Any
 
 import cache
 from distill.data.problems import several
-from distill.inference.film import TABLE as VIDEO_TABLE
 from distill.inference.film import TABLE_COLUMNS as VIDEO_COLUMNS
 from distill.inference.film import Film, is_done, make_film, percentiles
 from distill.inference.inputs import Input, find_inputs
 from distill.inference.overlay import palette
 from distill.inference.pictures import Options, Outcome, Painter, paint_all
-from distill.inference.results import Table, prepare, require_own
+from distill.inference.results import VIDEO_TABLE, Table, prepare, require_own
 from distill.inference.segmenter import Segmenter, open_segmenter
 from distill.inference.video import require_library
 from distill.progress import progress

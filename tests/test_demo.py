@@ -15,7 +15,7 @@ from PIL import Image
 from published import write_disc, write_student
 
 from distill.demo.command import open_server, read_request
-from distill.demo.desk import KEPT
+from distill.demo.desk import KEPT, title_of
 from distill.demo.server import is_loopback
 from distill.inference.segmenter import open_segmenter
 from distill.run import main
@@ -172,3 +172,28 @@ def test_a_browser_shows_mask_area_and_latency_of_a_real_image(server, shared):
     assert "found" in shown
     assert said == []
     assert all(url.startswith((server.url, "blob:", "data:")) for url in asked)
+
+
+@pytest.mark.parametrize("place", ["student", "./student", "student/model.onnx", "model.onnx", "."])
+def test_a_student_named_from_within_its_run_has_the_runs_name(tmp_path, monkeypatch, place):
+    run = tmp_path / "polyps-unet"
+    write_student(run / "student")
+    monkeypatch.chdir(run if place.startswith(("student", "./")) else run / "student")
+    assert title_of(place) == "polyps-unet"
+    assert title_of("owner/name") == "name"
+
+
+def test_another_pages_post_and_a_malformed_host_are_refused(ask, server, disc):
+    answer, body = ask("POST", "/images", disc.read_bytes(), Origin="https://elsewhere.example")
+    assert answer.status == 403
+    assert b"not to one of https://elsewhere.example" in body
+    assert ask("GET", "/student.json", Host="[")[0].status == 400
+    own = server.url
+    assert ask("POST", "/images", disc.read_bytes(), Origin=own)[0].status == 200
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(ask, disc, monkeypatch):
+    monkeypatch.setattr("distill.demo.desk.MOST_PIXELS", 100)
+    answer, body = ask("POST", "/images", disc.read_bytes())
+    assert answer.status == 422
+    assert b"and at most 100 are taken here" in body

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from distill.doctor.command import doctor_command, examine_data, read_request
-from distill.doctor.duplicates import SIDE, components, find_near
+from distill.doctor.duplicates import SIDE, Near, components, find_near
 from distill.doctor.findings import KINDS
 from distill.endoscopy.generator import render
 from distill.run import main
@@ -228,12 +228,31 @@ def test_a_wrong_word_is_told(words, sentence):
 
 def test_thumbnails_of_one_colour_are_no_copies():
     flat = np.zeros((4, SIDE, SIDE), np.uint8) + np.arange(4, dtype=np.uint8)[:, None, None]
-    assert find_near(flat) == []
-    assert find_near(flat[:1]) == []
+    assert not len(find_near(flat).first)
+    assert not len(find_near(flat[:1]).first)
 
 
 def test_what_pairs_connect_is_one_group():
-    assert components([(4, 2), (7, 9), (2, 1)]) == [[1, 2, 4], [7, 9]]
+    first, second = np.array([2, 7, 1]), np.array([4, 9, 2])
+    groups = components(Near(first, second, np.zeros(3, np.uint8), np.ones(3, np.float32)), 10)
+    assert groups[1] == groups[2] == groups[4]
+    assert groups[7] == groups[9]
+    assert len(set(groups)) == 7
+
+
+def test_every_pair_of_near_copies_is_told_once_and_the_most_alike_first():
+    random = np.random.default_rng(0)
+    scenes = random.integers(0, 255, (3, SIDE, SIDE))
+    frames = np.repeat(scenes, 40, axis=0) + random.normal(0, 2, (120, SIDE, SIDE))
+    frames[5] = frames[5, :, ::-1]
+    near = find_near(frames.clip(0, 255).astype(np.uint8))
+    pairs = set(zip(near.first.tolist(), near.second.tolist(), strict=True))
+    assert pairs == {(i, j) for i in range(120) for j in range(i + 1, 120) if i // 40 == j // 40}
+    assert len(near.first) == len(pairs)
+    assert (np.diff(near.correlation) <= 0).all()
+    turned = (near.first == 5) | (near.second == 5)
+    assert set(near.view[turned]) == {1}
+    assert set(near.view[~turned]) == {0}
 
 
 def test_the_near_copies_and_the_leak_of_pranets_split_are_found(shared, tmp_path):
@@ -245,3 +264,17 @@ def test_the_near_copies_and_the_leak_of_pranets_split_are_found(shared, tmp_pat
     leak = [finding.sentence for finding in diagnosis.findings if finding.kind == "test of known sequences"]
     assert leak[0].startswith("all 62 test images of cvc-clinicdb come from groups")
     assert sum(finding.kind == "sequence in two parts" for finding in diagnosis.findings) == 26
+
+
+def test_a_sentence_names_a_few_of_many_copies_and_the_json_all(polyps, frames):
+    for number in range(20):
+        add(polyps, f"copy{number}", *frames[0])
+    (sentence,) = found(polyps)["copies"]
+    assert sentence.count("copy") == 12 - 1
+    assert sentence.endswith("and 9 more are one file")
+
+
+def test_a_root_with_a_comma_is_told_how_to_be_quoted(tmp_path):
+    with pytest.raises(ValueError, match=r"data\.root has a comma or a colon in it .* quote it twice"):
+        read_request([f"data.root={tmp_path}/polyps, second"])
+    assert read_request([f'data.root="{tmp_path}/polyps, second"']).data.root == f"{tmp_path}/polyps, second"

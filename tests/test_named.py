@@ -135,6 +135,17 @@ def test_pranets_split_is_read_as_it_is_and_validated_by_sequence(tmp_path, name
     assert {sample.dataset for sample in (*whole.train, *whole.val)} == {"kvasir-seg"}
 
 
+def test_pranets_archives_may_be_unpacked_into_folders_of_their_own_names(tmp_path):
+    write_pranet(tmp_path / "plain")
+    for part in ("TrainDataset", "TestDataset"):
+        inner = next((tmp_path / "plain").rglob(part))
+        (tmp_path / "data" / part).mkdir(parents=True)
+        inner.rename(tmp_path / "data" / part / part)
+    splits = opened(tmp_path / "data", "pranet")
+    assert {sample.dataset for sample in splits.train} == {"kvasir-seg", "cvc-clinicdb"}
+    assert "etis" in splits.test
+
+
 def test_what_is_absent_says_where_it_is_had_and_on_which_terms(tmp_path):
     fill(tmp_path / "d" / "Kvasir-SEG", "images", "masks", stems=TEN)
     with pytest.raises(

@@ -193,6 +193,18 @@ def test_another_threshold_or_student_does_everything_again_and_says_so(student,
     assert "was made with student" in said.text
 
 
+def test_a_table_of_the_users_own_stays_and_one_that_a_spreadsheet_saved_is_told(student, images, tmp_path):
+    out = tmp_path / "out"
+    distill.predict(student, images, out=out)
+    (out / "notes.csv").write_text("mine")
+    distill.predict(student, images, out=out, threshold=0.9)
+    assert (out / "notes.csv").read_text() == "mine"
+    table = out / "areas.csv"
+    table.write_text(table.read_text().replace(",", ";"))
+    with pytest.raises(ValueError, match=r"areas.csv does not begin with the columns image,key,width.* remove it"):
+        distill.predict(student, images, out=out, threshold=0.9)
+
+
 def test_a_folder_of_something_else_is_never_written_into(student, images, tmp_path):
     with pytest.raises(ValueError, match=r"holds 'disc0\.png' but no predict\.json.*choose an empty or a new folder"):
         distill.predict(student, images, out=images)
@@ -361,3 +373,8 @@ def test_a_video_becomes_a_video_with_overlay_and_a_table_of_its_frames(student,
     assert main(["predict", *words]) == 1
     assert "film.mp4: complete already" in capsys.readouterr().out
     assert len(most) == count
+
+
+def test_a_name_with_a_space_and_no_quotes_is_told():
+    with pytest.raises(ValueError, match="expected key=value, got 'Folder'; put quotes around a value with spaces"):
+        read_request(["student=x", "images=My", "Folder", "out=y"])

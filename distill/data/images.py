@@ -28,17 +28,22 @@ class Source(Protocol):
         """The encoded bytes."""
 
 
-def read_image(source: Source | str | bytes) -> np.ndarray:
+def read_image(source: Source | str | bytes, *, most_pixels: int | None = None) -> np.ndarray:
     """Reads an image as uint8 (H, W, 3) RGB.
 
     Greyscale is repeated over the channels, a palette is resolved, alpha is dropped (not composited), integers of 16
     bits are scaled from 0..65535, floats from 0..1.
 
+    Args:
+        source: path or encoded bytes of the image.
+        most_pixels: refuse a larger one before it is decoded; Pillow's own limit where not given.
+
     Raises:
-        OSError: the file is absent, no picture, or truncated.
+        OSError: the file is absent, no picture, truncated or too large.
         ValueError: its values have no known range.
     """
-    return np.array(as_rgb(decode(encoded(source))))  # a copy: torch wants memory it may write to
+    image = decode(encoded(source), most_pixels=most_pixels)
+    return np.array(as_rgb(image))  # a copy: torch wants memory it may write to
 
 
 def read_mask(source: Source | str | bytes, *, threshold: int) -> np.ndarray:
@@ -69,16 +74,18 @@ def encoded(source: Source | str | bytes) -> bytes:
     return Path(source).read_bytes() if isinstance(source, str) else source.read_bytes()
 
 
-def decode(data: bytes) -> Image.Image:
+def decode(data: bytes, *, most_pixels: int | None = None) -> Image.Image:
     """Decodes every pixel (so that a truncated file is noticed) and applies the EXIF rotation.
 
     Raises:
-        OSError: no picture (`PIL.UnidentifiedImageError`), truncated or damaged.
+        OSError: no picture (`PIL.UnidentifiedImageError`), truncated or damaged, or of more than `most_pixels`.
         PIL.Image.DecompressionBombError: more pixels than Pillow agrees to.
         ValueError: it holds several pictures, as a volume or a video does.
     """
     try:
         image = Image.open(io.BytesIO(data))
+        if most_pixels is not None and image.width * image.height > most_pixels:
+            raise OSError(f"it has {image.width} x {image.height} pixels, and at most {most_pixels:,} are taken here")
         pictures = getattr(image, "n_frames", 1) if image.format in SEVERAL else 1
         image.load()
         ImageOps.exif_transpose(image, in_place=True)

@@ -102,11 +102,15 @@ def find_pranet(root: Path, *, given: str) -> Found:
     """PraNet's split: one folder of training images of two data sets, which their stems tell apart, and test sets."""
     children = visible_folders(root)
     folders = [*children, *(inner for outer in children for inner in visible_folders(outer))]
-    by_name = {plain(folder.name): folder for folder in reversed(folders)}
-    train = find_place(by_name["traindataset"]) if "traindataset" in by_name else None
+    folders += [inner for outer in folders[len(children) :] for inner in visible_folders(outer)]
+    # Its archives are often unpacked into folders of their own names: TrainDataset/TrainDataset/image
+    trains = (find_place(folder) for folder in folders if plain(folder.name) == "traindataset")
+    train = next((place for place in trains if place), None)
     tests = {
         name: place
-        for folder in visible_folders(by_name.get("testdataset", root / "TestDataset"))
+        for outer in reversed(folders)
+        if plain(outer.name) == "testdataset"
+        for folder in visible_folders(outer)
         if (name := named(folder.name)) and (place := find_place(folder))
     }
     if train is None or not tests:

@@ -40,8 +40,10 @@ def read_request(words: Sequence[str]) -> Request:
     """The request of a command line's `key=value` words.
 
     Raises:
-        ValueError: an unknown key, one that is missing, or a port that is none.
+        ValueError: a word that is no key=value, an unknown key, one that is missing, or a port that is none.
     """
+    if bare := [word for word in words if "=" not in word]:
+        raise ValueError(f"expected key=value, got {bare[0]!r}; put quotes around a value with spaces")
     given = {key: value for key, _, value in (word.partition("=") for word in words)}
     known = [entry.name for entry in fields(Request)]
     for key in given:

@@ -22,6 +22,8 @@ from distill.metrics import labels
 KEPT = 8  # images with their probabilities, the last ones looked at
 VIEWS = {"image": "jpeg", "overlay": "jpeg", "mask": "png", "probability": "png"}
 UNSPEAKING = ("student", "model.onnx")  # names that every published student has; the run's stands before them
+NOWHERE = (".", "..", "~", "/")
+MOST_PIXELS = 50_000_000  # of an image; the last 8 of them with one plane of probability are then under 3 GB
 GENERATED_SIZE = (384, 480)
 
 
@@ -37,7 +39,7 @@ class Seen:
 class Desk:
     """A student, the last images that it saw, and the example pictures that it was published with.
 
-    Safe to use from several threads; one at a time has the network.
+    Safe to use from several threads; one at a time decodes an image and has the network.
     """
 
     def __init__(self, segmenter: Segmenter, *, examples: Path | None = None) -> None:
@@ -50,7 +52,7 @@ class Desk:
         """What the page says of the student."""
         segmenter = self.segmenter
         return {
-            "name": next(part for part in reversed(Path(segmenter.name).parts) if part not in UNSPEAKING),
+            "name": title_of(segmenter.name),
             "source": segmenter.name,
             "place": segmenter.place,
             "classes": segmenter.classes,
@@ -63,12 +65,12 @@ class Desk:
         """Segments the bytes of a picture file; the answer names it for `draw` and `findings`.
 
         Raises:
-            OSError: the bytes are no picture.
+            OSError: the bytes are no picture, or one of more than `MOST_PIXELS`.
             ValueError: its values have no known range.
         """
-        image = read_image(data)
         name = hashlib.sha256(data + bytes([flips])).hexdigest()[:32]
         with self.lock:
+            image = read_image(data, most_pixels=MOST_PIXELS)
             probability, seconds = self.segmenter.timed(image, flips=flips)
             self.seen[name] = Seen(image, probability, seconds * 1000)
             self.seen.move_to_end(name)
@@ -111,6 +113,13 @@ class Desk:
         """
         seen = self.recall(name)
         return [asdict(finding) for finding in find(labels(seen.probability, threshold=threshold), seen.probability)]
+
+
+def title_of(source: str) -> str:
+    """The last part of a student's place that says something: the run's, of `runs/RUN/student`, also from within it."""
+    given = [part for part in reversed(Path(source).parts) if part not in (*UNSPEAKING, *NOWHERE)]
+    whole = [part for part in reversed(Path(source).expanduser().resolve().parts) if part not in UNSPEAKING]
+    return (given or whole)[0]
 
 
 def generated(number: int) -> bytes:

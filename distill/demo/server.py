@@ -69,6 +69,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
     server_version, sys_version = "Bandpass", ""
     protocol_version = "HTTP/1.1"
+    timeout = 60  # seconds without a byte after which a connection, and its thread, are given up
 
     def do_GET(self) -> None:
         """Answers with the page, a picture or figures."""
@@ -104,10 +105,17 @@ class Handler(BaseHTTPRequestHandler):
         return [part for part in address.path.split("/") if part], query
 
     def require_own_name(self) -> None:
-        """Refuses a request under a foreign host name: a web page elsewhere may have its name lead to this machine."""
-        name = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
+        """Refuses what a web page elsewhere asks, be it under its own host name, which may lead here, or under ours."""
+        place = self.headers.get("Host", "")
+        try:
+            name = urlsplit(f"//{place}").hostname or ""
+        except ValueError as error:
+            raise RefusedError(HTTPStatus.BAD_REQUEST, f"{place!r} is no host name") from error
         if self.server.local and not is_loopback(name):
             raise RefusedError(HTTPStatus.FORBIDDEN, f"this server answers to localhost, not to {name!r}")
+        origin = self.headers.get("Origin")  # browsers send it with whatever a page posts, and never a wrong one
+        if origin is not None and origin.partition("://")[2] != place:
+            raise RefusedError(HTTPStatus.FORBIDDEN, f"this server answers to its own page, not to one of {origin}")
 
     def get(self, parts: list[str], query: dict[str, str]) -> tuple[bytes, str]:
         """What lies at a path."""

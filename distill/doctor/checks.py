@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cache.spec import VIEWS
 from distill.data.images import threshold_of
 from distill.data.problems import several
 from distill.data.sample import Sample
@@ -20,6 +22,7 @@ TINY, HUGE = 0.001, 0.7  # shares of the image that the foreground rarely leaves
 SOFT = (16, 239)  # levels that JPEG noise does not reach
 NUMBERED = 0.005  # share of a mask's pixels from which low levels are no noise
 FLAT = 2.0  # deviation of grey levels under which an image has no content
+NAMED = 12  # images that a sentence names
 RANK = {"train": 0, "val": 1, "test": 2}  # a leak is told of the part that ranks higher
 MIRRORED = {"identity": "", "hflip": ", mirrored", "vflip": ", upside down", "rot180": ", turned by half"}
 
@@ -122,7 +125,7 @@ def check_copies(cases: Sequence[Case]) -> list[Finding]:
         by_key.setdefault(case.sample.key, []).append(case)
     findings = []
     for same in (group for group in by_key.values() if len(group) > 1):
-        names = ", ".join(case.name for case in same)
+        names = said(same)
         masks = len({case.sample.mask_key for case in same})
         if len({case.part for case in same}) > 1:
             findings.append(_of("image in two parts", f"{names} are one file", *same))
@@ -135,35 +138,49 @@ def check_copies(cases: Sequence[Case]) -> list[Finding]:
 
 def check_near(cases: Sequence[Case]) -> list[Finding]:
     """Images that look nearly alike: across parts one finding an image, within a part one a group."""
-    near = find_near(np.stack([case.look.thumbnail for case in cases])) if cases else []
-    near = [pair for pair in near if cases[pair.first].sample.key != cases[pair.second].sample.key]
-    across = [pair for pair in near if cases[pair.first].part != cases[pair.second].part]
-    findings = _near_across(cases, across)
-    within = [pair for pair in near if cases[pair.first].part == cases[pair.second].part]
-    for group in components([(pair.first, pair.second) for pair in within]):
-        members = set(group)
-        inside = [pair for pair in within if pair.first in members]
-        least = min(pair.correlation for pair in inside)
-        turns = "".join(sorted({MIRRORED[pair.view] for pair in inside}))
-        names = ", ".join(cases[place].name for place in group)
-        sentence = f"{names}: correlation {least:.4f}{' or more' if len(inside) > 1 else ''}{turns}"
-        findings.append(_of("near copies", sentence, *(cases[place] for place in group)))
-    return findings
+    if not cases:
+        return []
+    near = find_near(np.stack([case.look.thumbnail for case in cases]))
+    keys, parts = (_codes([one(case) for case in cases]) for one in (lambda c: c.sample.key, lambda c: c.part))
+    near = near.where(keys[near.first] != keys[near.second])
+    across = parts[near.first] != parts[near.second]
+    return [*_near_across(cases, near.where(across)), *_near_within(cases, near.where(~across))]
 
 
-def _near_across(cases: Sequence[Case], pairs: Iterable[Near]) -> list[Finding]:
+def _codes(names: Sequence[str]) -> NDArray[np.int64]:
+    return np.unique(np.array(names), return_inverse=True)[1]
+
+
+def _near_within(cases: Sequence[Case], near: Near) -> Iterator[Finding]:
+    """One finding for each group of images that pairs connect, in the order of the first of each."""
+    groups = components(near, len(cases))
+    sizes, pairs = np.bincount(groups), np.bincount(groups[near.first], minlength=len(cases))
+    least = np.full(len(cases), np.inf)
+    np.minimum.at(least, groups[near.first], near.correlation)
+    turned = np.zeros((len(cases), len(VIEWS)), np.bool_)
+    turned[groups[near.first], near.view] = True
+    members: dict[int, list[int]] = {}
+    for place in np.flatnonzero(sizes[groups] > 1).tolist():
+        members.setdefault(int(groups[place]), []).append(place)
+    for group, places in members.items():
+        mine = [cases[place] for place in places]
+        turns = "".join(sorted(MIRRORED[view] for view, seen in zip(VIEWS, turned[group], strict=True) if seen))
+        more = " or more" if pairs[group] > 1 else ""
+        yield _of("near copies", f"{said(mine)}: correlation {least[group]:.4f}{more}{turns}", *mine)
+
+
+def _near_across(cases: Sequence[Case], near: Near) -> Iterator[Finding]:
     """One finding for each image of the part that ranks higher, with the image that is most like it."""
-    found: dict[int, list[tuple[int, Near]]] = {}
-    for pair in pairs:  # the most alike first
-        low, high = sorted((pair.first, pair.second), key=lambda place: RANK.get(cases[place].part, -1))
-        found.setdefault(high, []).append((low, pair))
-    findings = []
-    for high, others in found.items():
-        low, best = others[0]
-        more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
-        sentence = f"{cases[high].name} looks like {cases[low].name}{more}: correlation {best.correlation:.4f}"
-        findings.append(_of("near copy in two parts", sentence + MIRRORED[best.view], cases[high], cases[low]))
-    return findings
+    ranks = np.array([RANK.get(case.part, -1) for case in cases])
+    swapped = ranks[near.first] > ranks[near.second]
+    high = np.where(swapped, near.first, near.second)
+    low = np.where(swapped, near.second, near.first)
+    _, best, counts = np.unique(high, return_index=True, return_counts=True)  # pairs stand the most alike first
+    for place, count in sorted(zip(best.tolist(), counts.tolist(), strict=True)):
+        mine, other = cases[high[place]], cases[low[place]]
+        more = f" (and {count - 1} more)" if count > 1 else ""
+        sentence = f"{mine.name} looks like {other.name}{more}: correlation {near.correlation[place]:.4f}"
+        yield _of("near copy in two parts", sentence + MIRRORED[VIEWS[near.view[place]]], mine, other)
 
 
 def check_sequences(cases: Sequence[Case], *, what: str | None) -> list[Finding]:
@@ -186,6 +203,12 @@ def check_sequences(cases: Sequence[Case], *, what: str | None) -> list[Finding]
             sentence = f"sequence {group} of {dataset}: {told}"
             findings.append(_of("sequence in two parts", sentence, *shown))
     return findings
+
+
+def said(cases: Sequence[Case]) -> str:
+    """The names of cases, a few of many: frames of a still camera may be thousands; doctor.json has them all."""
+    names = ", ".join(case.name for case in cases[:NAMED])
+    return f"{names} and {len(cases) - NAMED} more" if len(cases) > NAMED else names
 
 
 def _of(kind: str, sentence: str, *cases: Case) -> Finding:

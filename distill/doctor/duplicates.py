@@ -9,12 +9,14 @@ images of Kvasir-SEG and CVC-ClinicDB; cropped copies are not found.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from cache.spec import VIEWS, flip
 
@@ -25,7 +27,7 @@ WHOLE = 0.9895  # least correlation of two thumbnails
 DETAIL = 0.4  # least correlation of what is finer than `BLUR` in their middle
 BLUR = 2.0  # standard deviation in cells of a thumbnail
 MARGIN = 6  # cells at each border that hold no detail but the edge of the field of view
-AT_ONCE = 1024  # thumbnails whose hashes are compared with all others in one product
+AT_ONCE = 256  # thumbnails whose hashes are compared with all others in one product
 PAIRS_AT_ONCE = 8192  # pairs that are correlated at once: 64 MB
 
 Values = NDArray[np.float32]
@@ -33,38 +35,43 @@ Values = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Near:
-    """Two images that show nearly the same."""
+    """Pairs of images that show nearly the same, as arrays (p,): of video frames there may be many millions."""
 
-    first: int
-    second: int
-    view: str  # under which the second looks like the first: identity, hflip, vflip, rot180
-    correlation: float
+    first: NDArray[np.int64]  # places, each less than that in `second`
+    second: NDArray[np.int64]
+    view: NDArray[np.uint8]  # place in `VIEWS` under which the second looks like the first
+    correlation: Values
+
+    def where(self, chosen: NDArray[np.bool_]) -> Near:
+        """The chosen pairs (p,), in their order."""
+        return Near(self.first[chosen], self.second[chosen], self.view[chosen], self.correlation[chosen])
 
 
-def find_near(thumbnails: NDArray[np.uint8]) -> list[Near]:
-    """Every pair of near copies, the most alike first; a pair is told under the view that fits best.
+def find_near(thumbnails: NDArray[np.uint8]) -> Near:
+    """Every pair of near copies once, the most alike first, under the view that fits best.
 
     Args:
         thumbnails: grey levels (n, 32, 32).
     """
-    if len(thumbnails) < 2:
-        return []
-    grey = thumbnails.astype(np.float32)
+    grey, count = thumbnails.astype(np.float32), len(thumbnails)
     whole, detail = normalise(grey), details(grey)
     signs = hash_signs(grey)
-    best: dict[tuple[int, int], Near] = {}
-    for view in VIEWS:
+    codes, views, likenesses = [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)], [np.zeros(0, np.float32)]
+    for number, view in enumerate(VIEWS):
         turned = np.ascontiguousarray(flip(grey, view, axes=(1, 2)))
         other, other_detail = normalise(turned), details(turned)
         for first, second in candidates(signs, hash_signs(turned)):
             likeness = np.einsum("ij,ij->i", whole[first], other[second])
             fits = likeness >= WHOLE
             fits[fits] = np.einsum("ij,ij->i", detail[first[fits]], other_detail[second[fits]]) >= DETAIL
-            for pair in zip(first[fits].tolist(), second[fits].tolist(), likeness[fits].tolist(), strict=True):
-                known = best.get(pair[:2])
-                if known is None or known.correlation < pair[2]:
-                    best[pair[:2]] = Near(pair[0], pair[1], view, pair[2])
-    return sorted(best.values(), key=lambda near: (-near.correlation, near.first, near.second))
+            codes.append(first[fits] * count + second[fits])
+            likenesses.append(likeness[fits])
+            views.append(np.full(len(codes[-1]), number, np.uint8))
+    code, likeness, seen = np.concatenate(codes), np.concatenate(likenesses), np.concatenate(views)
+    order = np.lexsort((code, -likeness))
+    _, once = np.unique(code[order], return_index=True)  # of a pair under several views, the first in this order
+    kept = order[np.sort(once)]
+    return Near(code[kept] // max(count, 1), code[kept] % max(count, 1), seen[kept], likeness[kept])
 
 
 def candidates(signs: Values, others: Values) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -103,20 +110,7 @@ def details(grey: Values) -> Values:
     return normalise(fine[:, MARGIN:-MARGIN, MARGIN:-MARGIN])
 
 
-def components(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Groups of what pairs connect, each in order, in the order of their first members."""
-    leader: dict[int, int] = {}
-
-    def lead(item: int) -> int:
-        leader.setdefault(item, item)
-        while leader[item] != item:
-            item = leader[item]
-        return item
-
-    for first, second in pairs:
-        low, high = sorted((lead(first), lead(second)))
-        leader[high] = low
-    groups: dict[int, list[int]] = {}
-    for item in sorted(leader):
-        groups.setdefault(lead(item), []).append(item)
-    return sorted(groups.values())
+def components(near: Near, count: int) -> NDArray[np.int64]:
+    """The number of the group that each of `count` images is in; pairs connect."""
+    edges = coo_array((np.ones(len(near.first), np.bool_), (near.first, near.second)), shape=(count, count))
+    return connected_components(edges, directed=False)[1].astype(np.int64)

@@ -23,7 +23,6 @@ from distill.inference.video import VideoWriter, open_video
 from distill.metrics import labels
 from distill.progress import Progress
 
-TABLE = "videos.csv"
 FIGURES = ("frames", "found", "rate", "done_per_second", "p50_ms", "p95_ms")
 TABLE_COLUMNS = ("video", "key", *FIGURES)
 FRAME_COLUMNS = ("frame", "seconds", *COLUMNS, "milliseconds")

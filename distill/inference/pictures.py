@@ -17,11 +17,10 @@ from distill.data.images import read_image
 from distill.inference.findings import COLUMNS, find
 from distill.inference.inputs import Input
 from distill.inference.overlay import draw_overlay, mask_picture, probability_picture
-from distill.inference.results import MASKS, OVERLAYS, PROBABILITIES, Table, place, put_bytes
+from distill.inference.results import MASKS, OVERLAYS, PICTURE_TABLE, PROBABILITIES, Table, place, put_bytes
 from distill.inference.segmenter import Segmenter
 from distill.metrics import labels
 
-TABLE = "areas.csv"
 TABLE_COLUMNS = ("image", "key", "width", "height", *COLUMNS)
 UNREADABLE = (OSError, ValueError, Image.DecompressionBombError)
 JPEG = {"quality": 92, "subsampling": 0}  # colours at full resolution: a contour is thin
@@ -50,7 +49,7 @@ class Painter:
 
     def __init__(self, segmenter: Segmenter, options: Options, *, out: Path) -> None:
         self.segmenter, self.options, self.out = segmenter, options, out
-        self.table = Table(out / TABLE, TABLE_COLUMNS)
+        self.table = Table(out / PICTURE_TABLE, TABLE_COLUMNS)
         self.network = threading.Lock()
 
     def __call__(self, one: Input) -> Outcome:

@@ -17,6 +17,7 @@ from distill.files import write_json, write_text
 
 RECORD = "predict.json"
 KINDS = MASKS, OVERLAYS, PROBABILITIES, VIDEOS = "masks", "overlays", "probabilities", "videos"
+TABLES = PICTURE_TABLE, VIDEO_TABLE = "areas.csv", "videos.csv"
 UNFINISHED = ".writing-"
 SAVE_EVERY_SECONDS = 5.0  # what a kill costs at most; saving at every image would cost the square of their number
 
@@ -25,6 +26,9 @@ class Table:
     """A CSV of rows by the name of the input they are about, saved as a whole every few seconds.
 
     Safe to use from several threads.
+
+    Raises:
+        ValueError: the file has other columns, as where a spreadsheet saved it with semicolons.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
@@ -33,7 +37,13 @@ class Table:
         self.lock, self.saved = threading.Lock(), time.monotonic()
         if path.is_file():
             with path.open(encoding="utf-8", newline="") as stream:
-                for row in csv.DictReader(stream):
+                reader = csv.DictReader(stream)
+                if tuple(reader.fieldnames or self.columns) != self.columns:
+                    raise ValueError(
+                        f"{path} does not begin with the columns {','.join(self.columns[:3])},... that distill predict "
+                        "wrote, as where a spreadsheet saved it; remove it, and what it told of is done again"
+                    )
+                for row in reader:
                     self.rows.setdefault(row[self.columns[0]], []).append(row)
 
     def put(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -96,8 +106,8 @@ def prepare(out: Path, settings: Mapping[str, Any], *, about: Mapping[str, Any])
         return ""
     for kind in KINDS:  # so that no mask of another student stays among those of this one
         shutil.rmtree(out / kind, ignore_errors=True)
-    for table in out.glob("*.csv"):
-        table.unlink()
+    for name in TABLES:  # and no other CSV: it would be the user's own
+        (out / name).unlink(missing_ok=True)
     write_json(path, {**settings, **about})
     said = ", ".join(f"{key} {_short(before.get(key))} (now {_short(settings[key])})" for key in changed)
     return f"{out} was made with {said}: everything in it is done again"

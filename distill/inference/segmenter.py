@@ -117,8 +117,13 @@ def _fetch(source: str) -> Path:
         return Path(snapshot_download(source, allow_patterns=list(HUB_FILES)))
     except Exception as error:  # of the hub's client and of what it fetches with: they change by version
         raise FileNotFoundError(
-            f"student={source} is no folder here, and as a hub id it cannot be fetched: {str(error).splitlines()[0]}"
+            f"student={source} is no folder here, and as a hub id it cannot be fetched: {_first_line(error)}"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says first; its name where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _open_onnx(path: Path) -> Segmenter:
@@ -132,7 +137,7 @@ def _open_onnx(path: Path) -> Segmenter:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors share no class of their own
-        raise ValueError(f"ONNX Runtime cannot open {path}: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"ONNX Runtime cannot open {path}: {_first_line(error)}") from error
     inputs = {entry.name: entry.type for entry in session.get_inputs()}
     outputs = {entry.name: entry.shape for entry in session.get_outputs()}
     if inputs != {ONNX_INPUT: "tensor(uint8)"} or ONNX_OUTPUT not in outputs:
