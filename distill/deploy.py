@@ -71,7 +71,7 @@ def load(source: str | Path) -> Deploy:
         ValueError: the student named there is not known.
     """
     student = students.load(source)
-    path = Path(source) / "config.json"
+    path = Path(source).expanduser() / "config.json"
     if not path.is_file():
         from huggingface_hub import hf_hub_download
 

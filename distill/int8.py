@@ -34,16 +34,16 @@ class Verdict:
     Attributes:
         written: whether the file was kept.
         why: in words.
-        dice: mean Dice of the file over the validation images.
+        dice: mean Dice of the file over the validation images; this and the following None where there is no file.
         before: that of model.onnx.
         ratio: its CPU seconds by those of model.onnx on one image and one thread, the median of interleaved runs.
     """
 
     written: bool
     why: str
-    dice: float
-    before: float
-    ratio: float
+    dice: float | None
+    before: float | None
+    ratio: float | None
 
 
 def add_int8(folder: Path, *, train: Sequence[Sample], val: Sequence[Sample], classes: int) -> dict[str, Any]:
@@ -60,7 +60,14 @@ def add_int8(folder: Path, *, train: Sequence[Sample], val: Sequence[Sample], cl
     """
     plain, small = folder / "model.onnx", folder / FILE
     logger.info("quantising %s on %d training images", FILE, min(len(train), CALIBRATION))
-    quantise(plain, small, spread(train, CALIBRATION))
+    try:
+        quantise(plain, small, spread(train, CALIBRATION))
+    except Exception as error:  # of ONNX Runtime's quantiser, by operator and version; the student itself is whole
+        why = (
+            f"ONNX Runtime cannot quantise this network ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        )
+        logger.warning("%s not written: %s", FILE, why)
+        return asdict(Verdict(False, why, None, None, None))
     found = judge(open_onnx(plain, threads=1), open_onnx(small, threads=1), val=val, classes=classes)
     if not found.written:
         small.unlink()

@@ -61,7 +61,27 @@ def check(job: Job) -> None:
     student = create_student(recipe)
     if recipe.student.name not in students.STUDENTS:
         check_contract(student, image_size=recipe.image_size)
+    check_sides(recipe, student)
     check_strides(recipe, student)
+
+
+def check_sides(recipe: Recipe, student: students.Student) -> None:
+    """Shows the student an image of the smallest side that training has, and one of `image_size`.
+
+    Raises:
+        ValueError: it refuses one of them, as networks do that need a certain size, or at least one.
+    """
+    student.eval()
+    side = recipe.image_size
+    try:
+        with torch.no_grad():
+            for side in sorted({min(recipe.sides), recipe.image_size}):
+                student.features(torch.zeros(1, 3, side, side))
+    except ValueError as error:
+        asked = f"image_size={recipe.image_size}, augment.sizes={recipe.augment.sizes}"
+        raise ValueError(
+            f"student {recipe.student.name} does not take {side} x {side} pixels ({asked}): {error}"
+        ) from error
 
 
 def check_shares(job: Job) -> None:

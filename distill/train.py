@@ -138,7 +138,7 @@ def batches_of(course: Course, span: Span, *, start: int) -> Batches:
         ranks=job.accelerator.num_processes,
         unlabelled=len(job.splits.unlabelled),
         share=span.unlabelled,
-        sides=job.recipe.sides,
+        sides=job.recipe.sides if job.recipe.sides != (job.recipe.image_size,) else (),
     )
 
 

@@ -61,21 +61,7 @@ class Student(nn.Module, PyTorchModelHubMixin, ABC):
             FileNotFoundError: there are no such weights.
             ValueError: they are not the encoder's, or this student has no backbone.
         """
-        path = Path(weights)
-        if not path.is_file():
-            raise ValueError(
-                f"student {type(self).__name__} has no backbone that takes pretrained weights, and {weights} is no "
-                "file of an encoder published alone; leave student.encoder empty, or use student.name=timm_unet"
-            )
-        found, own = load_file(path), self.encoder.state_dict()
-        wrong = [name for name in own if name not in found or found[name].shape != own[name].shape]
-        if wrong:
-            raise ValueError(
-                f"{path} is not an encoder of student {type(self).__name__} at this width: {len(wrong)} of {len(own)} "
-                f"tensors are missing or of another shape, the first is {wrong[0]}; give student.name and "
-                "student.width of the student that it comes from"
-            )
-        self.encoder.load_state_dict({name: found[name] for name in own})
+        fill(self.encoder, weights, student=type(self).__name__)
 
     def export_encoder(self, folder: Path) -> None:
         """Writes the trained encoder alone into `folder`: encoder.safetensors, which `load_encoder` reads.
@@ -83,6 +69,31 @@ class Student(nn.Module, PyTorchModelHubMixin, ABC):
         Students on a backbone of a library write that library's names, or its own format.
         """
         write_encoder(self.encoder, folder)
+
+
+def fill(encoder: nn.Module, weights: str | Path, *, student: str) -> None:
+    """Puts the tensors of a safetensors file into an encoder of the same names and shapes; errors as in `load_encoder`.
+
+    Args:
+        encoder: filled as a whole, or not at all.
+        weights: the file.
+        student: named by the errors.
+    """
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise ValueError(
+            f"student {student} has no backbone that takes pretrained weights, and {weights} is no "
+            "file of an encoder published alone; leave student.encoder empty, or use student.name=timm_unet"
+        )
+    found, own = load_file(path), encoder.state_dict()
+    wrong = [name for name in own if name not in found or found[name].shape != own[name].shape]
+    if wrong:
+        raise ValueError(
+            f"{path} is not an encoder of student {student} at this width: {len(wrong)} of {len(own)} "
+            f"tensors are missing or of another shape, the first is {wrong[0]}; give student.name and "
+            "student.width of the student that it comes from"
+        )
+    encoder.load_state_dict({name: found[name] for name in own})
 
 
 def write_encoder(encoder: nn.Module, folder: Path) -> None:

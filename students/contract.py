@@ -61,4 +61,5 @@ def check_contract(student: Student, *, image_size: int) -> None:
 
 def _has(student: Student, part: str) -> bool:
     """Whether a part was declared; modules live in a dict of their own."""
-    return part in vars(student) or part in dict(student.named_children()) or part in vars(type(student))
+    of_class = any(part in vars(kind) for kind in type(student).__mro__)
+    return part in vars(student) or part in dict(student.named_children()) or of_class

@@ -140,6 +140,20 @@ class AdaptedHiera(nn.Module):
         self.trunk.load_state_dict({name: value.float() for name, value in found.items()})
 
 
+def has_adapters(path: Path) -> bool:
+    """Whether a file holds an adapted trunk, as `Student.export_encoder` writes it, and not SAM 2 alone."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+        return any(name.startswith("adapters.") for name in names)
+    except SafetensorError:  # `AdaptedHiera.load` says what is wrong with it
+        return False
+
+
 def _locate(weights: str | Path) -> Path:
     """The safetensors file that is meant."""
     path = Path(weights).expanduser()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from students.base import Student
-from students.hiera import AdaptedHiera
+from students.hiera import AdaptedHiera, has_adapters
 from students.task_decoder import Decoder as FullScale
 from students.task_decoder import Encoder as Laterals
 from students.task_decoder import halved, resized
@@ -99,5 +99,10 @@ class Sam2Adapted(Student):
         )
 
     def load_encoder(self, weights: str | Path) -> None:
-        """Puts SAM 2's weights into the trunk; arguments and errors as in `AdaptedHiera.load`."""
-        self.encoder.load(weights)
+        """Puts SAM 2's weights into the trunk, arguments and errors as in `AdaptedHiera.load`; or what
+        `export_encoder` wrote into trunk and adapters.
+        """
+        if has_adapters(Path(weights).expanduser()):
+            super().load_encoder(weights)
+        else:
+            self.encoder.load(weights)

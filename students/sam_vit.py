@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from students.base import Student
+from students.base import Student, fill
 
 if TYPE_CHECKING:
     from transformers import SamVisionModel
@@ -137,6 +137,10 @@ class SamViT(Student):
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
         """Logits (N, classes, *size)."""
         return self.head(self.decoder(features))[..., : size[0], : size[1]]
+
+    def load_encoder(self, weights: str | Path) -> None:
+        """Puts the model.safetensors that `export_encoder` wrote into trunk and neck; errors as in `Student`."""
+        fill(self.encoder.model, weights, student=type(self).__name__)
 
     def export_encoder(self, folder: Path) -> None:
         """Writes trunk and neck in float16 as a transformers folder that `weights=FOLDER` of the sam teacher reads."""

@@ -36,6 +36,8 @@ def test_a_ratio_is_taken_within_rounds():
     slow = {"a": Timing((2.0, 20.0, 2.0)), "b": Timing((1.0, 10.0, 1.0))}
     assert ratio(slow, "a", "b") == 2.0
     assert (Timing((3.0, 1.0, 2.0)).median, Timing((3.0, 1.0, 2.0)).percentile(0.99)) == (2.0, 3.0)
+    hundred = Timing(tuple(float(second) for second in range(1, 101)))
+    assert [hundred.percentile(share) for share in (0.5, 0.95, 0.99, 1.0)] == [50.0, 95.0, 99.0, 100.0]
 
 
 def test_a_row_says_whether_it_is_what_was_wanted():

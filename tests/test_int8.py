@@ -77,3 +77,15 @@ def test_publishing_writes_it_or_says_why_not(job, monkeypatch, share, tmp_path)
     assert found["written"] == (folder / "model.int8.onnx").is_file() == (share < 1)
     assert found["why"] in card
     assert ("asked for and not written" in card) == (share > 1)
+
+
+def test_a_network_that_the_quantiser_refuses_is_published_without_the_file(job, monkeypatch):
+    def refuse(*given):
+        raise KeyError("no such operator")
+
+    monkeypatch.setattr(int8, "quantise", refuse)
+    fresh = replace(job, recipe=replace(job.recipe, publish=replace(job.recipe.publish, licence="refused")))
+    folder = publish(fresh)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert not (folder / "model.int8.onnx").exists() and (folder / "model.onnx").is_file()
+    assert "asked for and not written: ONNX Runtime cannot quantise this network (KeyError: 'no such operator')" in card

@@ -84,6 +84,11 @@ def test_predict_sees_the_same_by_the_folder_and_by_its_onnx_file(job):
             np.testing.assert_allclose(by_file.probability(image, flips=flips), expected, atol=1e-5, rtol=0)
 
 
+def test_a_folder_in_the_home_folder_is_found(job, monkeypatch):
+    monkeypatch.setenv("HOME", str(job.published.parent))
+    assert load(f"~/{job.published.name}").image_size == job.recipe.image_size
+
+
 @pytest.mark.parametrize("shape", [(1, 40, 56), (2, 131, 67), (3, 17, 200)])
 def test_onnx_runtime_agrees_with_torch_at_any_size_and_batch(job, shape):
     images = np.random.default_rng(0).integers(0, 256, size=(*shape, 3), dtype=np.uint8)

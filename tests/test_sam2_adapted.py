@@ -69,6 +69,16 @@ def test_weights_of_the_whole_model_are_read_too(weights, tmp_path):
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
 
 
+def test_the_encoder_published_alone_starts_another_one_adapters_included(tmp_path):
+    trained, fresh = build(), build()
+    for parameter in trained.encoder.parameters():
+        torch.nn.init.normal_(parameter)
+    trained.export_encoder(tmp_path)
+    fresh.load_encoder(tmp_path / "encoder.safetensors")
+    found = fresh.encoder.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in trained.encoder.state_dict().items())
+
+
 def test_only_adapters_and_decoder_get_gradients():
     student = build()
     torch.nn.init.normal_(student.encoder.adapters[0].up.weight)  # while it is zero, nothing passes to W_down

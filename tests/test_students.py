@@ -238,6 +238,27 @@ def test_a_class_of_the_user_s_own_passes_the_contract_or_is_told_why_not():
         check_contract(student, image_size=33)
 
 
+def test_what_a_class_inherits_counts_as_declared():
+    class Family(OwnNet):
+        strides, channels = (1,), (4,)
+
+    class Member(Family):
+        def __init__(self):
+            super().__init__()
+            del self.__dict__["strides"], self.__dict__["channels"]
+
+    check_contract(Member(), image_size=33)
+
+
+def test_the_encoder_of_sam_s_kind_starts_another_one(tmp_path):
+    options = {"depth": 1, "image_size": 32, "patch": 8, "neck": 8}
+    trained, fresh = (create("sam_vit", width=32, **options) for _ in range(2))
+    trained.export_encoder(tmp_path)
+    fresh.load_encoder(tmp_path / "model.safetensors")
+    found = fresh.encoder.state_dict()
+    assert all(torch.equal(found[name], value.half().float()) for name, value in trained.encoder.state_dict().items())
+
+
 def test_a_folder_without_a_student_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"expected a published student with config\.json"):
         students.load(tmp_path)

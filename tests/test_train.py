@@ -17,10 +17,11 @@ import cache
 from cache.series import WHOLE
 from distill import losses
 from distill.checkpoint import load_checkpoint, save_checkpoint
+from distill.course import begin
 from distill.data.augment import draw, generator_for
 from distill.data.loader import Batches, TrainingSet, loader
 from distill.distiller import plan_targets
-from distill.prepare import create_student, open_caches
+from distill.prepare import check, create_student, open_caches
 from distill.recipe import (
     AugmentRecipe,
     OptimiserRecipe,
@@ -28,7 +29,7 @@ from distill.recipe import (
     StudentRecipe,
 )
 from distill.schedule import learning_rate_at, spans_of
-from distill.train import set_frozen, train
+from distill.train import batches_of, set_frozen, train
 from students import create
 
 training = import_module("distill.train")  # the module: the package has a function of that name
@@ -272,6 +273,21 @@ def test_a_run_of_several_sizes_that_was_killed_ends_where_an_uninterrupted_one_
     train_killed_at(4, killed, monkeypatch)
     for name, tensor in weights_of(whole).items():
         assert torch.equal(tensor, weights_of(killed)[name])
+
+
+def test_a_single_size_is_trained_at_and_none_but_the_student_s_own_is_drawn(tmp_path):
+    job = job_of(recipe_of(augment=AugmentRecipe(sizes=[1.5])), tmp_path / "larger")
+    course = begin(job)
+    assert {index[2] for batch in batches_of(course, course.spans[0], start=0) for index in batch} == {96}
+    course = begin(job_of(recipe_of(), tmp_path / "own"))
+    assert {len(index) for batch in batches_of(course, course.spans[0], start=0) for index in batch} == {2}
+
+
+def test_a_size_that_the_student_refuses_is_told_before_anything_costly(tmp_path):
+    recipe = recipe_of(augment=AugmentRecipe(sizes=[1, 2]))
+    small = replace(recipe, student=StudentRecipe(name="microaunet", width=4))
+    with pytest.raises(ValueError, match=r"student microaunet does not take 64 x 64 pixels .*at least 97 x 97 pixels"):
+        check(job_of(small, tmp_path))
 
 
 def test_sizes_that_make_no_sense_are_refused(features):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +29,7 @@ class Timing:
     def percentile(self, share: float) -> float:
         """Seconds that `share` (0 to 1) of the runs did not exceed; the nearest rank."""
         ranked = sorted(self.seconds)
-        return ranked[min(len(ranked) - 1, int(share * len(ranked)))]
+        return ranked[max(0, math.ceil(round(share * len(ranked), 6)) - 1)]
 
 
 def interleaved(

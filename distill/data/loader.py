@@ -44,7 +44,7 @@ class Batches(Sampler):
     A global batch is cut into equal consecutive parts, one a rank, so that the union over ranks is the same for any
     number of processes. Starts at global step `start`; ends before `stop`. Of every batch, `share` images come from
     the `unlabelled` ones, whose indices follow those of the labelled `images` and which have epochs of their own.
-    Where images may have several `sides`, each batch draws one by (seed, step), which stands third in its indices.
+    Where `sides` are given, each batch draws one by (seed, step), which stands third in its indices.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class Batches(Sampler):
             yield [(*place, *self.side_at(step)) for place in places]
 
     def side_at(self, step: int) -> tuple[int, ...]:
-        """The side of a step's images where there is a choice, else nothing."""
-        if len(self.sides) < 2:
+        """The side of a step's images where sides are given, else nothing."""
+        if not self.sides:
             return ()
         return (int(np.random.default_rng([self.seed, step, 2]).choice(self.sides)),)
 
