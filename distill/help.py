@@ -51,7 +51,6 @@ EXAMPLES = (
     "distill report run=artifacts/runs/RUN                    # its page again, as after an update of Bandpass",
     "distill cache do=report cache=DIR recipe=NAME ...        # bytes and fidelity, against the live teacher",
     "distill evaluate predictions=DIR masks=DIR out=FILE.json # other people's results, scored the same way",
-    "distill publish recipe=artifacts/runs/RUN/recipe.yaml    # a trained run's student, for others",
     "distill weights do=fetch name=sam-vit-base               # what real teacher weights there are: do=list",
     "distill predict student=artifacts/runs/RUN/student images=DIR out=masks",
     "distill predict student=model.onnx images='DIR/**/*.png' out=masks flips=true probabilities=true",
