@@ -113,7 +113,10 @@ def compare_command(words: Sequence[str], *, dry: bool) -> int:
     seeds = mine.get("seeds", [0, 1, 2])
     students = mine.get("students")
     chosen = [students] if isinstance(students, str) else students
-    seeds = [seeds] if isinstance(seeds, int) else seeds
+    seeds, jobs = seeds if isinstance(seeds, list) else [seeds], mine.get("jobs", 1)
+    for key, values, least in (("seeds", seeds, 0), ("jobs", [jobs], 1)):
+        if not all(isinstance(value, int) and value >= least for value in values):
+            raise ValueError(f"{key} is {mine[key]!r}, but must be whole numbers from {least} on")
     if dry:
         for trial in trials_of(recipe, students=chosen or [recipe.student.name], seeds=seeds[:1]):
             logger.info("%s: %d steps in %s", trial.title, trial.steps, trial.job.folder)
@@ -121,5 +124,5 @@ def compare_command(words: Sequence[str], *, dry: bool) -> int:
             logger.info("then seed %d, an arm each%s", seed, " with its best setting" if recipe.trials else "")
         return 0
     out = mine.get("out")
-    compare(recipe, students=chosen, seeds=seeds, jobs=int(mine.get("jobs", 1)), out=Path(out) if out else None)
+    compare(recipe, students=chosen, seeds=seeds, jobs=jobs, out=Path(out) if out else None)
     return 0

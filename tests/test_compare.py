@@ -7,7 +7,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from distill.compare import compare
+from distill.compare import compare, compare_command
 from distill.comparison import HELPS, HURTS, UNDECIDED, compare_scores, markdown, plot, t_interval, verdict
 from distill.grammar import read_recipe
 from distill.predictions import Score, write_predictions
@@ -159,3 +159,12 @@ def test_what_cannot_be_compared_fairly_is_refused(tmp_path):
         trials_of(tuned_recipe(tmp_path, "evaluate.patience=2"), **options)
     with pytest.raises(ValueError, match=r"arm 'taught' has a pretrained encoder, but its student\.encoder is empty"):
         trials_of(tuned_recipe(tmp_path, "arms.taught.student={name: timm_unet, encoder: null}"), **options)
+
+
+def test_jobs_and_seeds_are_whole_numbers():
+    for word, said in (("jobs=0", "jobs is 0, but must be whole numbers from 1 on"),
+                       ("seeds=0,a", r"seeds is \[0, 'a'\], but must be whole numbers from 0 on")):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            compare_command(["recipe=sam_to_unet", word], dry=True)
+    with pytest.raises(ValueError, match="seeds is -1"):
+        compare_command(["recipe=sam_to_unet", "seeds=-1"], dry=True)
