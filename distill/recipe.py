@@ -11,16 +11,14 @@ from typing import Any
 
 from distill.recipe_parts import (
     AugmentRecipe,
-    CacheRecipe,
-    DataRecipe,
     EvaluateRecipe,
     ImitateRecipe,
     OptimiserRecipe,
     PublishRecipe,
     StageRecipe,
     StudentRecipe,
-    TeacherRecipe,
 )
+from distill.recipe_sources import CacheRecipe, DataRecipe, TeacherRecipe
 from distill.setting import require, require_choice, require_choices, setting
 from distill.vocabulary import BAND_OF, FEATURE_LOSSES, MASK_LOSSES, TASK_DECODER
 
