@@ -1,4 +1,4 @@
-"""Who learns and how, as a recipe says it, each part checked for itself; what a setting says is what `--help` prints."""
+"""Who learns and how, as a recipe says it, each part checked for itself; settings say what `--help` prints."""
 
 from __future__ import annotations
 
