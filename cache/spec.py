@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 VIEWS = ("identity", "hflip", "vflip", "rot180")
 """The views of an image. Their order is part of the file format: a shard stores the position in this tuple."""
 
+MASK = "mask"
+"""The name of a map that is a soft mask: one channel of logits, cut off at plus and minus LOGIT_CLIP."""
+
+LOGIT_CLIP = 6.0  # beyond it a sigmoid is within 0.25 % of 0 or 1, and a cosine series would spend its bytes there
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 

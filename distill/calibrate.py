@@ -11,7 +11,7 @@ from torch import Tensor
 import cache
 from cache.manifest import Manifest
 from cache.shard import SIZE
-from distill.distiller import MASK
+from cache.spec import MASK
 from distill.encoding import encode, write_coded
 from distill.job import Job, calibration_keys
 from distill.looking import Looker, Record, batches_of, samples_of

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from cache import Cache, Codec, FeatureSpec, MapSpec
 from cache.fourier import fourier_deviation
 from cache.series import cutoff
+from cache.spec import MASK
 from distill.recipe import Recipe
 from distill.vocabulary import BAND_OF, FEATURE_LOSSES, MASK_LOSSES
 from students import Student
-
-MASK = "mask"  # the map of a task teacher or a network: the logits of its soft mask
 
 
 @dataclass(frozen=True)

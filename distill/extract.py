@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 import cache
+from cache.spec import MASK
 from distill.calibrate import batch_size_of, create_cache, fitted_records, is_founded, restore_cache
 from distill.cost import cost_of, weight
 from distill.data.sample import Sample
 from distill.data.unlabelled import unlabel
-from distill.distiller import MASK, check_grids, check_mask
+from distill.distiller import check_grids, check_mask
 from distill.encoding import ENCODERS, write_run
 from distill.job import Job, as_job
 from distill.looking import Looker, Record, batches_of, load_teacher, samples_of

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 import cache
+from cache.spec import MASK
 from distill.data.sample import Sample
 from distill.data.unlabelled import unlabel
 from distill.deploy import Deploy, predict
-from distill.distiller import MASK
 from distill.extract import gallery, is_complete
 from distill.job import Job
 from distill.pictures import BACKGROUND, PREDICTION, TEXT, TRUTH, draw_contour

@@ -14,13 +14,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import cache
-from cache.spec import FeatureSpec, MapSpec, flip
+from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec, flip
 from distill.digest import digest_file
-from distill.distiller import MASK
 from students.task_decoder import TaskDecoder
 
 FACTS = "task.json"  # in the published folder: what the decoder reads and learned from
-LOGIT_CLIP = 6.0  # beyond it a sigmoid is within 0.25 % of 0 or 1, and a cosine series would spend its bytes there
 FIDELITY = 0.99  # at least; a mask of one channel is cheap, and its contour is what is wanted of it
 
 Record = tuple[str, str]  # key of an image, view

@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,6 +77,16 @@ def quiet() -> Iterator[io.StringIO]:
             logger.setLevel(level)
 
 
+def start_session(path: Path, *, threads: int) -> Any:  # noqa: ANN401
+    """ONNX Runtime's session of a file on the CPU, with so many threads; 0: as it sees fit."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or they burn the cores that torch needs
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
 def open_onnx(path: Path, *, threads: int = 0) -> Runner:
     """Runs the file with ONNX Runtime on the CPU.
 
@@ -83,12 +94,7 @@ def open_onnx(path: Path, *, threads: int = 0) -> Runner:
         path: an ONNX file.
         threads: how many; 0: as ONNX Runtime sees fit.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or they burn the cores that torch needs
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = start_session(path, threads=threads)
 
     def run(images: np.ndarray) -> np.ndarray:
         return session.run(["probability"], {"image": np.ascontiguousarray(images)})[0]

@@ -11,7 +11,8 @@ import torch
 
 import cache
 import students
-from distill.distiller import MASK, check_strides, plan_inputs
+from cache.spec import MASK
+from distill.distiller import check_strides, plan_inputs
 from distill.job import Job
 from distill.prompting import policy_of, record_key
 from distill.recipe import Recipe, TeacherRecipe

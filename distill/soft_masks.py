@@ -12,8 +12,8 @@ import numpy as np
 
 import cache
 from cache.series import dct, series
+from cache.spec import MASK
 from distill.data.sample import Sample
-from distill.distiller import MASK
 from distill.job import Job
 from distill.masks import TaskTeacher
 from distill.metrics import THRESHOLD

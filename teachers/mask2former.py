@@ -11,8 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
+from cache.spec import MASK
 from teachers.base import Choice, Teacher
-from teachers.semantic import MASK, Family, assemble, named_states, soft_mask
+from teachers.semantic import Family, assemble, named_states, soft_mask
 
 
 def _strides(config: Any) -> dict[int, int]:  # noqa: ANN401

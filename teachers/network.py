@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import students
-from cache.spec import FeatureSpec, MapSpec
+from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec
 from students import Student
 from teachers.base import Choice, Teacher
 from teachers.preprocess import Stretch
@@ -21,9 +21,7 @@ from teachers.weights import WeightFiles, locate, read_config, read_shapes, read
 EXAMPLE = "your_name/your_student"
 LEARNED = "learned.json"  # what `distill.publish` writes of the images whose masks were learned from
 DEFAULT_STRIDES = (16, 8)
-MASK = "mask"
 MASK_STRIDE = 4  # pixels of the network's input that a cell of the soft mask spans
-LOGIT_CLIP = 6.0  # beyond it a sigmoid is within 0.25 % of 0 or 1, and a cosine series would spend its bytes there
 
 
 class NetworkTeacher(Teacher):

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cache.spec import MASK
 from teachers.base import Choice, Teacher
-from teachers.semantic import MASK, Family, assemble, named_states, soft_mask
+from teachers.semantic import Family, assemble, named_states, soft_mask
 
 # "the task is semantic" between start and end in CLIP's byte pairs, which the processor fills up with zeros. So no
 # tokeniser is needed; of the tasks this is the one whose post-processing says a class of every pixel.

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from cache.spec import FeatureSpec, MapSpec
+from cache.spec import MASK, FeatureSpec, MapSpec
 from teachers.base import Choice, Teacher
 from teachers.checkpoint import SUFFIXES
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Letterbox
-from teachers.sam_masks import MASK, RULE, SCALE, Prompted, load_soft_mask
+from teachers.sam_masks import RULE, SCALE, Prompted, load_soft_mask
 from teachers.sam_original import PREFIX, config_of_original, original_name
 from teachers.weights import MODEL, WeightFiles, locate, put_tensors, read_config, read_shapes, require_config, sha256
 

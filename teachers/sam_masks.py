@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cache.spec import LOGIT_CLIP
 from teachers.weights import WeightFiles, read_config, read_tensors, require_shapes
 
-MASK = "mask"
-LOGIT_CLIP = 6.0  # beyond it a sigmoid is within 0.25 % of 0 or 1, and a cosine series would spend its bytes there
 QUALITY, STABILITY, OFFSET = 0.88, 0.95, 1.0  # of segment_anything's SamAutomaticMaskGenerator
 LARGEST = 0.5  # share of the square
 TOGETHER = 32  # prompts in one pass of the decoder

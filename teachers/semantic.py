@@ -17,14 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cache.spec import FeatureSpec, MapSpec
+from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec
 from teachers.base import Choice
 from teachers.library import load_network, require_kind
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Stretch
 from teachers.weights import locate, read_shapes, sha256
 
-MASK = "mask"
-LOGIT_CLIP = 6.0  # beyond it a sigmoid is within 0.25 % of 0 or 1, and a cosine series would spend its bytes there
 _SMALLEST = 1e-6  # score: below it nothing is said
 _SHOWN = 5  # classes that a message names
 _BACKBONE = ("model_type", "embed_dim", "depths", "num_heads", "window_size")

@@ -13,9 +13,8 @@ from small_job import disc_splits, job_of, recipe_of
 from small_teachers import small_sam
 
 import cache
-from cache.spec import VIEWS, flip
+from cache.spec import MASK, VIEWS, flip
 from distill.data.unlabelled import unlabel
-from distill.distiller import MASK
 from distill.extract import extract, wanted_records
 from distill.looking import Batch, Looker, samples_of
 from distill.prepare import open_caches

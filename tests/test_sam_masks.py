@@ -8,7 +8,8 @@ import torch
 from small_teachers import noise, randomise, small_sam, small_segment_anything, write_sam, write_timm
 
 import teachers
-from teachers.sam_masks import LOGIT_CLIP, MASK, SoftMask, original_name, worth
+from cache.spec import LOGIT_CLIP, MASK
+from teachers.sam_masks import SoftMask, original_name, worth
 
 BOXES = torch.tensor([[10.0, 12.0, 50.0, 44.0], [30.0, 5.0, 79.0, 60.0], [2.0, 2.0, 20.0, 70.0]])
 POINTS = torch.tensor([[20.0, 30.0], [55.5, 41.0]])

@@ -11,8 +11,8 @@ import torch
 from small_job import VIEWS, job_of, recipe_of
 
 import cache
-from cache.spec import flip
-from distill.distiller import MASK, check_mask, plan_targets
+from cache.spec import MASK, flip
+from distill.distiller import check_mask, plan_targets
 from distill.evaluate import evaluate
 from distill.extract import extract, wanted_records
 from distill.grammar import read_recipe

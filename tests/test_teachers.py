@@ -446,7 +446,7 @@ def test_the_real_efficientnet_runs_as_timm_runs_it_and_no_deeper_than_asked(sha
 
 def test_a_published_student_teaches_what_it_sees_and_says(tmp_path):
     import students
-    from teachers.network import LOGIT_CLIP
+    from cache.spec import LOGIT_CLIP
 
     arguments = WRITERS["network"](tmp_path / "student")
     teacher = teachers.load("network", **arguments, strides=(8,))

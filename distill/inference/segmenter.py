@@ -127,15 +127,15 @@ def _first_line(error: Exception) -> str:
 
 
 def _open_onnx(path: Path) -> Segmenter:
-    import onnxruntime
     import torch
+
+    from distill.onnx_file import start_session
 
     if not path.is_file():
         raise FileNotFoundError(f"expected an ONNX file at student={path}, found none")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    threads = torch.get_num_threads()
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = start_session(path, threads=threads)
     except Exception as error:  # its errors share no class of their own
         raise ValueError(f"ONNX Runtime cannot open {path}: {_first_line(error)}") from error
     inputs = {entry.name: entry.type for entry in session.get_inputs()}
@@ -151,6 +151,6 @@ def _open_onnx(path: Path) -> Segmenter:
         digest=digest_file(path),
         classes=int(said.get("classes", outputs[ONNX_OUTPUT][1])),
         threshold=float(said.get("threshold", THRESHOLD)),
-        place=f"ONNX Runtime on cpu ({several(options.intra_op_num_threads, 'thread')})",
+        place=f"ONNX Runtime on cpu ({several(threads, 'thread')})",
         run=lambda image: session.run([ONNX_OUTPUT], {ONNX_INPUT: np.ascontiguousarray(image)[None]})[0][0],
     )

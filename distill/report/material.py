@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from cache.spec import MASK
 from distill.data.sample import Sample
-from distill.distiller import MASK
 from distill.job import Job
 from distill.predictions import SHARE
 
