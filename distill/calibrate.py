@@ -16,6 +16,7 @@ from distill.encoding import encode, write_coded
 from distill.job import Job, calibration_keys
 from distill.looking import Looker, Record, batches_of, samples_of
 from distill.masks import FIDELITY
+from distill.processors import one_thread
 from distill.progress import Progress
 from distill.prompting import record_key
 from distill.terms import terms_of_images
@@ -82,15 +83,19 @@ def create_cache(job: Job, name: str, looker: Looker) -> int:
     keys = calibration_keys(job.splits, job.recipe.cache.calibration)
     records = sorted(fitted_records(job, name, keys))
     features = look(job, name, looker, records)
-    store = found(job, name, looker, codecs=fit(features, asked=job.recipe.cache.fidelity))
+    with one_thread():
+        store = found(job, name, looker, codecs=fit(features, asked=job.recipe.cache.fidelity))
+        write_seen(store, records, features)
+    return len(records)
+
+
+def write_seen(store: cache.Cache, records: Sequence[Record], features: dict[str, list[Tensor]]) -> None:
+    """Writes the records of maps that were looked at, (n, C, h, w) a batch."""
     seen = {map_: [one for batch in batches for one in batch] for map_, batches in features.items()}
     place = {record: index for index, record in enumerate(records)}
     for run in cache.plan(store, place):
-        coded = []
-        for record in run:  # one at a time: a second copy of all of them may not fit into memory
-            coded += encode(store, [record], {map_: parts[place[record]][None] for map_, parts in seen.items()})
-        write_coded(store, coded)
-    return len(records)
+        maps = ({map_: parts[place[record]] for map_, parts in seen.items()} for record in run)
+        write_coded(store, [encode(store, record, one) for record, one in zip(run, maps, strict=True)])
 
 
 def look(job: Job, name: str, looker: Looker, records: Sequence[Record]) -> dict[str, list[Tensor]]:

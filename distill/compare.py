@@ -8,14 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.comparison import Comparison, compare_scores, markdown, plot
+from distill.comparison import Comparison, Curve, compare_scores, markdown
+from distill.comparison_plot import plot
 from distill.digest import digest_of
 from distill.extract import extract
 from distill.files import write_json, write_text
 from distill.grammar import parse_overrides, read_recipe
+from distill.journal import validation_of
 from distill.predictions import read_predictions
 from distill.recipe import Recipe
-from distill.trials import Trial, choose_arms, run_missing, summary_of, trials_of
+from distill.trials import (
+    Trial,
+    choose_arms,
+    finished_of,
+    run_missing,
+    summary_of,
+    trials_of,
+    with_finished_settings,
+)
 
 logger = logging.getLogger("bandpass")
 
@@ -37,14 +47,16 @@ def compare(
         recipe: with at least two `arms`; the first is the control.
         students: names of students; the recipe's own where not given.
         seeds: of weights, data order and augmentation; the same for every arm.
-        jobs: runs at once, each on its share of the cores.
+        jobs: runs at once, each on its share of the cores; 0 runs nothing and compares what is finished.
         out: folder for compare.json, compare.md and compare.png; under `home` where not given.
 
     Raises:
-        ValueError: the arms cannot be compared.
+        ValueError: the arms cannot be compared, or with `jobs=0` there is nothing yet.
         RuntimeError: a run failed; the others are kept.
     """
     students = list(students or [recipe.student.name])
+    if jobs == 0:
+        recipe = with_finished_settings(recipe, students=students, seed=seeds[0])
     tried = trials_of(recipe, students=students, seeds=seeds[:1])
     logger.info(
         "comparing arms %s; students %s; seeds %s%s",
@@ -53,15 +65,19 @@ def compare(
         ", ".join(map(str, seeds)),
         f"; every arm tries {', '.join(recipe.trials)} with seed {seeds[0]}" if recipe.trials else "",
     )
-    forwards = sum(sum(extract(trial.job).values()) for trial in first_of_each_cache(tried))
+    forwards = sum(sum(extract(trial.job).values()) for trial in first_of_each_cache(tried)) if jobs else 0
     tuning: dict[tuple[str, str], dict[str, float]] = {}
     if recipe.trials:
-        run_missing(tried, jobs=jobs, verbs=("train",))
+        if jobs:
+            run_missing(tried, jobs=jobs, verbs=("train",))
         for trial in tried:
             tuning.setdefault((trial.arm, trial.student), {})[trial.setting] = summary_of(trial)["validation_dice"]
     chosen = {key: max(figures, key=figures.__getitem__) for key, figures in tuning.items()}
     trials = trials_of(recipe, students=students, seeds=seeds, settings=chosen)
-    run_missing(trials, jobs=jobs)
+    if jobs:
+        run_missing(trials, jobs=jobs)
+    else:
+        trials = finished_of(trials)
     scores = {
         (trial.arm, trial.student, trial.seed): read_predictions(trial.job.folder / "predictions.csv")
         for trial in trials
@@ -76,11 +92,25 @@ def compare(
         networks={(trial.arm, trial.student): trial.job.recipe.student.name for trial in trials},
     )
     collapsed = tuple(f"{trial.title}, {one}" for trial in trials for one in summary_of(trial).get("collapsed", ()))
-    comparison = dataclasses.replace(comparison, collapsed=collapsed)
+    comparison = dataclasses.replace(comparison, collapsed=collapsed, validation=curves_of(trials))
     name = f"{recipe.name}-{digest_of([trial.job.folder.name for trial in trials])[:12]}"
     folder = out or Path(recipe.home).expanduser() / "compare" / name
     write(comparison, folder, title=recipe.name, forwards=forwards)
     return comparison
+
+
+def curves_of(trials: Sequence[Trial]) -> tuple[Curve, ...]:
+    """Validation over the steps of every arm, from the logs of its runs; of those that have one, at common steps."""
+    curves = []
+    for arm, student in dict.fromkeys((trial.arm, trial.student) for trial in trials):
+        mine = [trial for trial in trials if (trial.arm, trial.student) == (arm, student)]
+        scores = [validation_of(trial.job.folder / "log.jsonl") for trial in mine]
+        steps = sorted(set.intersection(*map(set, scores)))
+        if steps:
+            curves.append(
+                Curve(student, arm, tuple(steps), tuple(tuple(one[step] for step in steps) for one in scores))
+            )
+    return tuple(curves)
 
 
 def first_of_each_cache(trials: Sequence[Trial]) -> list[Trial]:
@@ -114,7 +144,7 @@ def compare_command(words: Sequence[str], *, dry: bool) -> int:
     students = mine.get("students")
     chosen = [students] if isinstance(students, str) else students
     seeds, jobs = seeds if isinstance(seeds, list) else [seeds], mine.get("jobs", 1)
-    for key, values, least in (("seeds", seeds, 0), ("jobs", [jobs], 1)):
+    for key, values, least in (("seeds", seeds, 0), ("jobs", [jobs], 0)):
         if not all(isinstance(value, int) and value >= least for value in values):
             raise ValueError(f"{key} is {mine[key]!r}, but must be whole numbers from {least} on")
     if dry:

@@ -1,10 +1,9 @@
-"""Paired differences between the arms of a comparison: the figures, the words, the table and the plot."""
+"""Paired differences between the arms of a comparison: the figures, the words and the table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,6 +49,16 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """Validation Dice of an arm over the steps of its training, a line a seed; empty where the logs do not agree."""
+
+    student: str
+    arm: str
+    steps: tuple[int, ...]
+    dice: tuple[tuple[float, ...], ...]  # (seeds, steps)
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What a comparison showed."""
 
@@ -58,6 +67,7 @@ class Comparison:
     rows: tuple[Row, ...]
     convention: str = CONVENTION
     tuning: tuple[tuple[str, str, dict[str, float]], ...] = ()  # arm, student, setting -> validation Dice
+    validation: tuple[Curve, ...] = ()
     collapsed: tuple[str, ...] = ()  # runs and targets whose projections had collapsed
 
 
@@ -196,44 +206,3 @@ def tuning_lines(comparison: Comparison) -> list[str]:
         cells = [f"**{figures[name]:.3f}**" if name == best else f"{figures[name]:.3f}" for name in settings]
         lines.append(f"| {arm} | {student} | {' | '.join(cells)} |")
     return [*lines, ""]
-
-
-def plot(comparison: Comparison, path: Path, *, title: str) -> None:
-    """A PNG with the mean Dice of every seed, a line joining what was trained from the same seed."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    panels = list(dict.fromkeys((row.dataset, row.student) for row in comparison.rows))
-    figure, axes = pyplot.subplots(
-        1, len(panels), figsize=(1.2 + 3.0 * len(panels), 3.6), squeeze=False, layout="constrained"
-    )
-    for axis, panel in zip(axes[0], panels, strict=True):
-        rows = [row for row in comparison.rows if (row.dataset, row.student) == panel]
-        places = range(len(rows))
-        for index in range(len(comparison.seeds)):
-            axis.plot(places, [row.dice[index] for row in rows], color="#9aa5b1", linewidth=1, zorder=1)
-        for place, row in zip(places, rows, strict=True):
-            colour = "#52606d" if row.verdict == "control" else "#0f766e"
-            axis.scatter([place] * len(row.dice), row.dice, s=26, color=colour, zorder=2)
-            axis.hlines(row.mean, place - 0.22, place + 0.22, color=colour, linewidth=2.5, zorder=3)
-            if row.difference is not None:
-                axis.annotate(
-                    f"{100 * row.difference:+.1f}",
-                    (place, max(row.dice)),
-                    (0, 6),
-                    textcoords="offset points",
-                    ha="center",
-                )
-        axis.set_xticks(list(places), [row.arm.replace("_", "\n") for row in rows])
-        axis.set_xlim(-0.6, len(rows) - 0.4)
-        axis.margins(y=0.2)
-        axis.set_title(f"{panel[0]} ({rows[0].images}), {panel[1]}", fontsize=10)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="y", color="#e4e7eb", linewidth=0.8)
-        axis.set_axisbelow(True)
-    axes[0][0].set_ylabel("Dice, mean over images")
-    figure.suptitle(f"{title}: a point a seed, a bar their mean", fontsize=11)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)

@@ -34,8 +34,9 @@ def cost_of(
     recipe = job.recipe.teachers[name]
     probed = list(missing[:: max(1, len(missing) // PROBED)][:PROBED])
     seconds = 0.0
+    patience = PATIENCE if job.accelerator.device.type == "cpu" else float("inf")  # a GPU wakes up slowly
     for asked in (probed[:1], probed):  # the first pass of a network is slow; if it is very slow, it is all there is
-        if seconds < PATIENCE:
+        if seconds < patience:
             began = time.monotonic()
             for batch in batches_of(asked, samples, looker.teacher, recipe, size=looker.size):
                 looker(batch)

@@ -1,48 +1,125 @@
-"""From what a teacher says to shards: coding goes on while the teacher looks at the next batch."""
+"""From what a teacher says to shards: coding goes on while the teacher looks at the next batches."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import time
 from collections import deque
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from threading import Thread
+from types import TracebackType
 
 import numpy as np
+import torch
 from torch import Tensor
 
 import cache
 from distill.looking import Batch, Looker, Record
+from distill.processors import compute_alone, small_workers
 from distill.progress import Progress
 
-ENCODERS = 1  # threads that encode what the teacher said of the last batch
-
 Coded = tuple[tuple[str, str, dict[str, dict[str, bytes]]], dict[str, float]]  # a coded record, fidelity of each map
+
+MOST = 12  # processes that code
+
+_store: cache.Cache  # of a process that codes; set once, since opening a cache reads the heads of all its shards
+
+
+class Encoders:
+    """Codes what a teacher said while it looks on: one thread, or several processes.
+
+    One entropy coder holds the interpreter's lock, and a teacher on an accelerator is faster than one of them; on a CPU
+    the teacher wants the cores for itself. The bytes are the same either way.
+
+    Attributes:
+        ahead: records that may wait to be coded before the teacher waits.
+    """
+
+    def __init__(self, store: cache.Cache, *, processes: int = 0) -> None:
+        """Begins `processes` processes; 0: a thread. They fork, so begin before other threads do."""
+        self.store, self.processes = store, processes
+        self.ahead = max(16, 4 * processes)
+        self.pool: Executor = _forked(store, processes) if processes else small_workers(1)
+
+    def submit(self, record: Record, maps: Mapping[str, Tensor]) -> Future[Coded]:
+        """Codes the maps (C, h, w) of a record, sooner or later."""
+        if self.processes:  # as arrays: tensors would travel through shared memory, of which containers have little
+            return self.pool.submit(_encode, record, {name: features.numpy() for name, features in maps.items()})
+        return self.pool.submit(encode, self.store, record, maps)
+
+    def __enter__(self) -> Encoders:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.pool.shutdown(cancel_futures=kind is not None)
+
+
+def processes_for(device: torch.device) -> int:
+    """How many processes should code what a teacher on a device says; 0 for a thread."""
+    if device.type == "cpu" or "fork" not in multiprocessing.get_all_start_methods():
+        return 0
+    return max(1, min(MOST, torch.get_num_threads() - 1))  # of this process's share of the cores
+
+
+def _forked(store: cache.Cache, processes: int) -> Executor:
+    fork = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(processes, mp_context=fork, initializer=_begin, initargs=(store,))
+    for future in [pool.submit(_nothing) for _ in range(processes)]:  # so that they are there
+        future.result()
+    return pool
+
+
+def _begin(store: cache.Cache) -> None:
+    global _store
+    _store = store
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is the extraction's to tell, once
+    compute_alone()
+    Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    """Ends this process once its parent was killed: nothing else tells it."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _nothing() -> None:
+    """Does nothing, in a process."""
+
+
+def _encode(record: Record, maps: Mapping[str, np.ndarray]) -> Coded:
+    return encode(_store, record, {name: torch.from_numpy(features) for name, features in maps.items()})
 
 
 def write_run(
     store: cache.Cache,
     batches: Iterable[Batch],
     looker: Looker,
-    encoders: ThreadPoolExecutor,
+    encoders: Encoders,
     bar: Progress,
     *,
     rounded: bool = False,
 ) -> None:
-    """Sends one run of records through the teacher and writes their shard; encoding overlaps the next batch.
+    """Sends one run of records through the teacher and writes their shard; coding overlaps the next batches.
 
     If `rounded`, maps are coded as `distill.calibrate.look` keeps them, in half precision.
     """
-    pending: deque[Future[list[Coded]]] = deque()
+    pending: deque[Future[Coded]] = deque()
     coded: list[Coded] = []
     for batch in batches:
         maps = looker(batch)
         if rounded:
             maps = {name: features.half() for name, features in maps.items()}
-        pending.append(encoders.submit(encode, store, batch.records, maps))
-        if len(pending) > ENCODERS:
-            coded += pending.popleft().result()
+        for index, record in enumerate(batch.records):
+            pending.append(encoders.submit(record, {name: features[index] for name, features in maps.items()}))
+        while len(pending) > max(encoders.ahead, len(batch.records)):
+            coded.append(pending.popleft().result())
         bar.update(len(batch.records))
-    for future in pending:
-        coded += future.result()
+    coded += [future.result() for future in pending]
     write_coded(store, coded)
 
 
@@ -52,11 +129,8 @@ def write_coded(store: cache.Cache, coded: Sequence[Coded]) -> None:
     cache.write_shard(store, [code for code, _ in coded], fidelity=fidelity)
 
 
-def encode(store: cache.Cache, part: Sequence[Record], maps: dict[str, Tensor]) -> list[Coded]:
-    """Codes a batch of maps (N, C, h, w) and measures the fidelity that each record reached."""
-    coded = []
-    for index, (key, view) in enumerate(part):
-        judged = {name: store.codecs[name].encode_judged(features[index]) for name, features in maps.items()}
-        codes = {name: code for name, (code, _) in judged.items()}
-        coded.append(((key, view, codes), {name: reached for name, (_, reached) in judged.items()}))
-    return coded
+def encode(store: cache.Cache, record: Record, maps: Mapping[str, Tensor]) -> Coded:
+    """Codes the maps (C, h, w) of one record and measures the fidelity that each reached."""
+    judged = {name: store.codecs[name].encode_judged(features) for name, features in maps.items()}
+    codes = {name: code for name, (code, _) in judged.items()}
+    return (*record, codes), {name: reached for name, (_, reached) in judged.items()}

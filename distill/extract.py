@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +19,7 @@ from distill.cost import cost_of, weight
 from distill.data.sample import Sample
 from distill.data.unlabelled import unlabel
 from distill.distiller import check_grids, check_mask
-from distill.encoding import ENCODERS, write_run
+from distill.encoding import Encoders, processes_for, write_run
 from distill.job import Job, as_job
 from distill.looking import Looker, Record, batches_of, load_teacher, samples_of
 from distill.masks import TaskTeacher, code_masks, create_masks
@@ -207,7 +206,7 @@ def fill(job: Job, name: str, teacher: Any, wanted: Sequence[Record]) -> list[tu
     looker = Looker(teacher, size=store.batch_size)
     with (
         Progress(f"extract {name}", total=total, unit="images", shown=accelerator.is_main_process) as bar,
-        ThreadPoolExecutor(ENCODERS) as encoders,
+        Encoders(store, processes=processes_for(accelerator.device)) as encoders,
     ):
         for run in own:
             batches = batches_of(run, samples, teacher, recipe, size=store.batch_size)

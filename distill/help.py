@@ -125,7 +125,11 @@ def help_text(command: str = "run") -> str:
     if command not in OWN_KEYS:
         lines += ["", *recipe_lines()]
     if command == "compare":
-        lines += ["", "  seeds=0,1,2  arms=NAME,...  students=NAME,...  jobs=1  out=DIR  (compare's own keys)"]
+        lines += [
+            "",
+            "  seeds=0,1,2  arms=NAME,...  students=NAME,...  jobs=1  out=DIR  (compare's own keys)",
+            "  jobs=N runs N trainings at once; jobs=0 runs nothing and compares what is finished",
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -28,3 +28,9 @@ class Journal:
         if self.writes:
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(entry) + "\n")
+
+
+def validation_of(path: Path) -> dict[int, float]:
+    """Step -> validation Dice of a log.jsonl; nothing where there is none."""
+    entries = map(json.loads, Journal(path, step=0, writes=False).lines())
+    return {entry["step"]: entry["validation_dice"] for entry in entries if "validation_dice" in entry}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,10 +14,11 @@ from cache.spec import flip
 from distill.data.sample import Sample
 from distill.data.unlabelled import unlabel
 from distill.job import Job
+from distill.processors import small_workers, usable_cores
 from distill.prompting import policy_of, prompt_of, record_key
 from distill.recipe import TeacherRecipe
 
-DECODERS = 2  # threads that read and preprocess images while the teacher looks at the last batch
+READERS = 8  # threads, at most, that read and preprocess images while the teacher looks at the last batch
 
 logger = logging.getLogger("bandpass")
 Record = tuple[str, str]  # key of an image (and of its prompt), view
@@ -77,7 +77,7 @@ def batches_of(
         return prepared, None if recipe.prompts is None else prompt_of(recipe, samples[key], view)
 
     parts = [list(records[first : first + size]) for first in range(0, len(records), size)]
-    with ThreadPoolExecutor(DECODERS) as pool:
+    with small_workers(min(READERS, usable_cores())) as pool:
         ahead = [pool.submit(prepare, record) for record in parts[0]] if parts else []
         for number, part in enumerate(parts):
             ready, prompts = zip(*(future.result() for future in ahead), strict=True)

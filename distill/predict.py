@@ -20,8 +20,8 @@ from distill.inference.pictures import Options, Outcome, Painter, paint_all
 from distill.inference.results import VIDEO_TABLE, Table, prepare, require_own
 from distill.inference.segmenter import Segmenter, open_segmenter
 from distill.inference.video import require_library
+from distill.processors import usable_cores, use_all_cores
 from distill.progress import progress
-from distill.run import usable_cores, use_all_cores
 
 KEPT = 20  # failures that are named at the end; the rest is counted
 

@@ -51,7 +51,11 @@ class Recipe:
     home: str = setting("artifacts", "where caches and runs are kept")
     do: list[str] = setting(list(VERBS), "verbs: extract, train, evaluate, publish")
     precision: str = setting("fp32", "of the network's arithmetic: fp32, or mixed with bf16 or fp16")
-    workers: int = setting(0, "processes that load training images; 0: the main process does")
+    workers: int | None = setting(
+        None,
+        "processes that load training images; 0: the main process does; null: so on a CPU, and beside a GPU all cores "
+        "but one, up to 12",
+    )
     trackers: list[str] = setting([], "Accelerate's trackers: tensorboard, wandb, ...")
     data: DataRecipe = field(default_factory=DataRecipe)
     teachers: dict[str, TeacherRecipe] = field(default_factory=dict)
@@ -73,7 +77,7 @@ class Recipe:
             32 <= self.image_size <= 4096,
             f"image_size is {self.image_size}, but must lie between 32 and 4096",
         )
-        require(self.workers >= 0, f"workers is {self.workers}, but must not be negative")
+        require((self.workers or 0) >= 0, f"workers is {self.workers}, but must not be negative")
         require(self.seed >= 0, f"seed is {self.seed}, but must not be negative")
         require_choices("do", self.do, VERBS)
         require_choice("precision", self.precision, ("fp32", "bf16", "fp16"))

@@ -10,6 +10,7 @@ lie outside the image are left out and the weights normalised. For a whole image
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -52,6 +53,7 @@ def resize(images: Tensor, size: tuple[int, int], *, box: Box = WHOLE) -> Tensor
     return x.permute(1, 3, 2, 0).contiguous()
 
 
+@lru_cache(maxsize=256)  # whole images of few sizes come again and again
 def taps(inputs: int, outputs: int, low: float, high: float) -> tuple[slice, Tensor, Tensor]:
     """The triangle filter along one axis, as the few pixels that each cell reads.
 

@@ -90,6 +90,7 @@ def dispatch(command: str, words: list[str], *, dry: bool) -> int:
     recipe = read_recipe(words if command == "run" else [*words, f"do={command}"])
     if dry:
         from distill.estimate import estimate
+        from distill.processors import use_all_cores
 
         use_all_cores()
         sys.stdout.write(estimate(recipe))
@@ -105,6 +106,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     from distill.introduction import conclusion, introduction
     from distill.job import open_job
     from distill.prepare import check
+    from distill.processors import use_all_cores
     from distill.publish import publish
     from distill.report.write import refresh
     from distill.train import train
@@ -173,24 +175,6 @@ def quieten(lead: bool) -> None:
     logger.setLevel(logging.INFO if lead else logging.ERROR)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(torch|transformers|timm|onnxscript|huggingface_hub)\b.*")
-
-
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-def use_all_cores() -> None:
-    """Shares the cores among this machine's processes, unless the user has said how many threads there shall be.
-
-    Launchers set OMP_NUM_THREADS=1, which is no wish of the user's.
-    """
-    import torch
-
-    said = os.environ.get("BANDPASS_THREADS") or os.environ.get("OMP_NUM_THREADS", "1")
-    if said == "1" and "BANDPASS_THREADS" not in os.environ:
-        said = str(max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-    torch.set_num_threads(int(said))
 
 
 if __name__ == "__main__":

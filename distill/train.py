@@ -23,6 +23,7 @@ from distill.evaluate import validate
 from distill.files import write_json
 from distill.job import Job, as_job
 from distill.objective import terms_of
+from distill.processors import workers_beside
 from distill.progress import clock
 from distill.recipe import Recipe
 from distill.schedule import Span, learning_rate_at
@@ -99,8 +100,9 @@ def run_stage(course: Course, span: Span, *, began: float) -> None:
     set_frozen(course.student, span.stage.freeze)
     sums: dict[str, Tensor] = {}
     since, saved = start, time.monotonic()
-    batches = batches_of(course, span, start=start)
-    for step, batch in enumerate(loader(course.dataset, batches, workers=job.recipe.workers), start=start):
+    workers = workers_beside(job.accelerator.device, asked=job.recipe.workers)
+    batches = loader(course.dataset, batches_of(course, span, start=start), workers=workers)
+    for step, batch in enumerate(batches, start=start):
         scores = (step + 1) % score_every == 0 or step + 1 == course.total
         pause = (step + 1) % LOG_EVERY_STEPS == 0 or step + 1 == span.stop or (scores and judges(course, span))
         terms, spreads = learn(course, span, step, batch, watch=pause)

@@ -7,11 +7,12 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from distill.compare import compare, compare_command
-from distill.comparison import HELPS, HURTS, UNDECIDED, compare_scores, markdown, plot, t_interval, verdict
+from distill.compare import compare, compare_command, curves_of
+from distill.comparison import HELPS, HURTS, UNDECIDED, Curve, compare_scores, markdown, t_interval, verdict
+from distill.comparison_plot import plot
 from distill.grammar import read_recipe
 from distill.predictions import Score, write_predictions
-from distill.trials import choose_arms, trials_of
+from distill.trials import choose_arms, finished_of, trials_of
 
 
 def scores_of(gain: float, noise: float, *, seeds: int = 3, images: int = 60) -> dict:
@@ -90,6 +91,32 @@ def test_table_and_plot_show_every_arm(tmp_path):
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_validation_over_the_steps_stands_beside_the_points(tmp_path):
+    from PIL import Image
+
+    curves = tuple(Curve("unet", arm, (10, 20, 30), ((0.2, 0.5, 0.6), (0.1, 0.4, 0.7))) for arm in ("alone", "taught"))
+    sizes = []
+    for validation in ((), curves):
+        plot(replace(compared(0.05, 0.02), validation=validation), tmp_path / "p.png", title="t")
+        with Image.open(tmp_path / "p.png") as picture:
+            sizes.append(picture.width)
+    assert sizes[1] == sizes[0] + 450  # one panel of three inches more
+
+
+def test_curves_come_from_the_logs_at_the_steps_that_every_seed_has(tmp_path):
+    trials = trials_of(read_recipe([*WORDS, f"home={tmp_path}"]), students=["unet"], seeds=[0, 1])
+    assert curves_of(trials) == ()
+    for number, trial in enumerate(trials):
+        trial.job.folder.mkdir(parents=True)
+        steps = [(10, 0.3), (20, 0.4), (30 + number, 0.5)]
+        lines = [{"step": step, "stage": "s", "validation_dice": dice + number / 10} for step, dice in steps]
+        lines.insert(1, {"step": 15, "stage": "s", "loss": 1.0})
+        (trial.job.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    alone, taught = curves_of(trials)
+    assert (alone.arm, alone.steps, taught.arm) == ("alone", (10, 20), "taught")
+    assert np.allclose(taught.dice, ((0.4, 0.5), (0.6, 0.7)))
+
+
 WORDS = [
     "recipe=sam_to_unet",
     "arms.alone.stages.semantic.losses={segment: 2.0}",
@@ -162,9 +189,43 @@ def test_what_cannot_be_compared_fairly_is_refused(tmp_path):
 
 
 def test_jobs_and_seeds_are_whole_numbers():
-    for word, said in (("jobs=0", "jobs is 0, but must be whole numbers from 1 on"),
+    for word, said in (("jobs=-1", "jobs is -1, but must be whole numbers from 0 on"),
                        ("seeds=0,a", r"seeds is \[0, 'a'\], but must be whole numbers from 0 on")):  # fmt: skip
         with pytest.raises(ValueError, match=said):
             compare_command(["recipe=sam_to_unet", word], dry=True)
     with pytest.raises(ValueError, match="seeds is -1"):
         compare_command(["recipe=sam_to_unet", "seeds=-1"], dry=True)
+
+
+def test_no_jobs_compare_what_is_there_and_name_what_is_not(tmp_path, monkeypatch, caplog):
+    ran: list[str] = []
+    pretend_to_train(monkeypatch, ran)
+    monkeypatch.setattr(
+        import_module("distill.trials"), "is_evaluated", lambda job: (job.folder / "predictions.csv").is_file()
+    )
+    recipe = tuned_recipe(tmp_path, "arms.late={optimiser: {ema: 0.9}}")
+    with pytest.raises(ValueError, match="there are no two arms to compare yet"):
+        compare(recipe, seeds=(3, 4), jobs=0, out=tmp_path / "out")
+    early = choose_arms(recipe, ["alone", "taught"])
+    compare(early, seeds=(3,), out=tmp_path / "first")
+    ran.clear()
+    with caplog.at_level("WARNING", logger="bandpass"):
+        comparison = compare(recipe, seeds=(3, 4), jobs=0, out=tmp_path / "out")
+    assert not ran
+    assert comparison.seeds == (3,)
+    assert [row.arm for row in comparison.rows] == ["alone", "taught"]
+    assert comparison.tuning[0] == ("alone", "unet", {"fast": 0.5, "slow": 0.7})
+    assert "left out, since not every setting is tried yet: late" in caplog.text
+
+
+def test_an_arm_that_lacks_a_seed_of_the_control_is_left_out(tmp_path, monkeypatch):
+    recipe = read_recipe([*WORDS, "arms.late={optimiser: {ema: 0.9}}", f"home={tmp_path}"])
+    trials = trials_of(recipe, students=["unet"], seeds=[0, 1])
+    there = {trial.job.folder for trial in trials if (trial.arm, trial.seed) != ("taught", 1)}
+    monkeypatch.setattr(import_module("distill.trials"), "is_evaluated", lambda job: job.folder in there)
+    assert {(trial.arm, trial.seed) for trial in finished_of(trials)} == {
+        ("alone", 0), ("alone", 1), ("late", 0), ("late", 1),
+    }  # fmt: skip
+    monkeypatch.setattr(import_module("distill.trials"), "is_evaluated", lambda job: False)
+    with pytest.raises(ValueError, match="there are no two arms to compare yet"):
+        finished_of(trials)

@@ -15,7 +15,7 @@ from distill.grammar import read_recipe
 from distill.run import main
 
 NAMES = recipes.names()
-EXTEND_STUDY_SMALL = ("study_full", "study_long")  # the same at other sizes; their fifteen arms take long to read
+STUDIES = ("study_full", "study_long", "study_fidelity", "study_pretrained", "study_schedule")  # study_small's jobs
 HIERA = "{width: 16, blocks: [1, 1, 2, 1], everywhere: [3], windows: [8, 4, 4, 2], background: 4}"
 SMALL = [
     "data={name: builtin, root: null, train: [], test: [], whole: [], size: [64, 64]}",
@@ -30,6 +30,7 @@ SMALL = [
 ]
 NETWORKS = {  # of students that are not small at any width
     "builtin_teacher": ["student.options={depth: 1, image_size: 64, patch: 8, neck: 8}", "student.width=32"],
+    "study_pretrained": ["student.options.backbone=test_efficientnet", "student.encoder=null", "student.width=4"],
     "pranet_protocol": ["student.options.backbone=test_efficientnet", "student.encoder=null", "student.width=4"],
     "sam2_adapted": [f"student.options.trunk={HIERA}", "student.width=4"],
     "malunet_to_microaunet": ["image_size=128"],  # the least that MicroAUNet takes
@@ -129,7 +130,7 @@ def _one_thread(monkeypatch):
     monkeypatch.setenv("BANDPASS_THREADS", "1")
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in EXTEND_STUDY_SMALL])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in STUDIES])
 def test_it_runs_through_all_its_verbs(name, ran, monkeypatch):
     without_onnx_and_pictures(monkeypatch)
     require_whole(name, ran(name))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from distill import looking
 from distill.bench.command import Request
 from distill.bench.material import count_of, efficientnet, given, images_of, sam_vit_base, write_cache
 from distill.bench.timing import Row, interleaved, ratio, settle, work_ratio
-from distill.encoding import ENCODERS, write_run
+from distill.encoding import Encoders, processes_for, write_run
 from distill.looking import Looker
 from distill.progress import Progress
 from distill.recipe import TeacherRecipe
@@ -75,17 +74,19 @@ def rows_of(
     store = write_cache(folder, maps, keys=keys, identity=teacher.identity, batch_size=size)
     run = sorted((key, "identity") for key in samples)
 
+    encoders = Encoders(store, processes=processes_for(teacher.device))
+
     def extract() -> None:
         bar = Progress(name, total=len(run), unit="images", shown=False)
-        with ThreadPoolExecutor(ENCODERS) as encoders:
-            batches = looking.batches_of(run, samples, teacher, TeacherRecipe(), size=size)
-            write_run(store, batches, Looker(teacher, size=size), encoders, bar)
+        batches = looking.batches_of(run, samples, teacher, TeacherRecipe(), size=size)
+        write_run(store, batches, Looker(teacher, size=size), encoders, bar)
 
     actions: dict[str, Callable[[], object]] = {
         "extract": extract,
         "bare": lambda: settle([teacher.embed(part) for part in pixels]),
     }
-    taken = interleaved(actions, rounds=rounds, warm=0, what=f"extract {name}")
+    with encoders:
+        taken = interleaved(actions, rounds=rounds, warm=0, what=f"extract {name}")
     work = f"{work_ratio(taken, 'bare', 'extract'):.3f} x in processor time"
     rates = {action: len(run) / timing.median for action, timing in taken.items()}
     yield Row(f"extraction over the bare forward pass, {name}", ratio(taken, "bare", "extract"), "x",

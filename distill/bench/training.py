@@ -22,6 +22,7 @@ from distill.course import Course, begin
 from distill.data.loader import loader
 from distill.data.sample import Splits
 from distill.job import Job, start_accelerator
+from distill.processors import MOST_WORKERS, usable_cores
 from distill.recipe import AugmentRecipe, OptimiserRecipe, Recipe, StageRecipe, StudentRecipe, TeacherRecipe
 from distill.train import batches_of, learn, set_frozen
 
@@ -29,7 +30,7 @@ KEYS = {
     "images": "folder of pictures; generated frames otherwise",
     "batch": "images a step (U-Net 4, MicroAUNet 16)",
     "precision": "fp32, bf16 (default) or fp16",
-    "workers": "processes that load images and decode targets; 0 (default): the main process does",
+    "workers": "processes that load images and decode targets; 0: the main process does (default: as in training)",
     "live": "images a step whose features SAM ViT-B computes live (1); 0 leaves it out",
 }
 IMAGES = 32
@@ -125,7 +126,6 @@ def course_of(request: Request, case: Case, folder: Path, *, taught: bool) -> Co
         name=name,
         image_size=case.size,
         precision=request.options.get("precision", "bf16"),
-        workers=count_of(request, "workers", 0),
         teachers={"drawn": TeacherRecipe(weights="drawn", cache=str(features), views=["identity"])} if taught else {},
         student=StudentRecipe(name=case.student, width=case.width),
         augment=AugmentRecipe(views=["identity"]),
@@ -142,14 +142,22 @@ def stepper(course: Course, request: Request) -> Callable[[], object]:
     (span,) = course.spans
     course.dataset.targets = course.targets
     set_frozen(course.student, [])
-    workers = count_of(request, "workers", 0)
+    workers = workers_of(request)
     batches = iter(loader(course.dataset, batches_of(course, span, start=0), workers=workers))
     numbers = count()
     return lambda: settle(learn(course, span, next(numbers), next(batches)))
 
 
+def workers_of(request: Request) -> int:
+    """Processes that load, as training would have them where none are asked for; `threads` do not count here."""
+    asked = count_of(request, "workers", 0) if "workers" in request.options else None
+    if asked is None and torch.cuda.is_available():
+        return min(MOST_WORKERS, usable_cores() - 1)
+    return asked or 0
+
+
 def conditions(request: Request, case: Case) -> str:
     """Batch, precision, device, workers."""
     device = "GPU" if torch.cuda.is_available() else "CPU"
-    workers = count_of(request, "workers", 0)
+    workers = workers_of(request)
     return f"batch {case.batch}, {request.options.get('precision', 'bf16')}, {device}, {workers} workers"

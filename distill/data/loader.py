@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +16,10 @@ from cache.codec import BANDS
 from cache.fourier import fourier_band
 from cache.series import WHOLE, Box, dct, series
 from cache.spec import flip
-from distill.data.augment import colour, draw, generator_for, to_tensor
+from distill.data.augment import colour, draw, generator_for, mirrored, to_tensor
 from distill.data.dropping import draw_heard
 from distill.data.sample import Sample
+from distill.processors import compute_alone, small_workers, usable_cores
 from distill.prompting import record_key
 from distill.recipe import Recipe
 from distill.resize import resize
@@ -123,7 +123,7 @@ class TrainingSet(Dataset):
         side = KEPT_AT_MOST * self.recipe.image_size
         pixels = sum(min(height, side) * min(width, side) for height, width in (s.size for s in self.samples))
         if 4 * pixels <= self.recipe.data.memory_gb * 1e9:
-            with ThreadPoolExecutor() as pool:
+            with small_workers(usable_cores()) as pool:
                 self.kept = dict(enumerate(pool.map(self.decode, range(len(self.samples)))))
 
     def decode(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -133,8 +133,8 @@ class TrainingSet(Dataset):
         size = (min(image.shape[0], side), min(image.shape[1], side))
         if size == image.shape[:2]:
             return image, mask
-        small = resize(to_tensor(image), size)[0].round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-        return small, resize_mask(mask, size)
+        small = resize(to_tensor(image), size)[0].round().clamp(0, 255).byte().permute(1, 2, 0).contiguous()
+        return small.numpy(), resize_mask(mask, size)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -145,10 +145,10 @@ class TrainingSet(Dataset):
         image, mask = self.kept.get(number) or self.decode(number)
         drawn = draw(recipe.augment, generator_for(recipe.seed, epoch, sample.key))
         (side,) = asked or (recipe.image_size,)
-        size = (side, side)
-        item = {"mask": torch.from_numpy(resize_mask(flip(mask, drawn.view, axes=(0, 1)), size, drawn.box))}
+        size, box = (side, side), mirrored(drawn.box, drawn.view)  # a small result is turned sooner than a large image
+        item = {"mask": torch.from_numpy(flip(resize_mask(mask, size, box), drawn.view))}
         if not self.inputs:
-            pixels = resize_image(flip(image, drawn.view, axes=(0, 1)), size, drawn.box)
+            pixels = flip(resize_image(image, size, box), drawn.view)
             item["image"] = normalise(colour((pixels / 255).clamp(0, 1), drawn))
         targets = self.targets if side == recipe.image_size else tuple(target.at(side) for target in self.targets)
         for target in (*self.inputs, *targets):
@@ -180,12 +180,12 @@ def resize_image(image: np.ndarray, size: tuple[int, int], box: Box) -> Tensor:
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int], box: Box = WHOLE) -> np.ndarray:
     """A mask (H, W) of class numbers at another size: each class is resized as an image, the largest share wins."""
-    classes = np.unique(mask)
+    classes = classes_in(mask)
     if len(classes) == 1:
         return np.full(size, classes[0], dtype=np.uint8)
     if mask.shape == size and box == WHOLE:
         return np.ascontiguousarray(mask)
-    planes = torch.from_numpy(np.stack([mask == value for value in classes[1:]])).float()[None]
+    planes = torch.from_numpy(np.stack([mask == value for value in classes[1:]]).view(np.uint8))[None]
     shares = resize(planes, size, box=box)[0].numpy()
     if len(classes) == 2:
         return np.where(shares[0] > 0.5, classes[1], classes[0]).astype(np.uint8)
@@ -193,14 +193,17 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int], box: Box = WHOLE) -> np
     return classes[np.concatenate([rest, shares]).argmax(axis=0)].astype(np.uint8)
 
 
+def classes_in(mask: np.ndarray) -> np.ndarray:
+    """The class numbers of a mask (uint8), ascending."""
+    low, high = int(mask.min()), int(mask.max())
+    if high - low <= 1:  # nearly always; counting takes ten times as long
+        return np.arange(low, high + 1, dtype=np.uint8)
+    return np.flatnonzero(np.bincount(mask.reshape(-1), minlength=256)).astype(np.uint8)
+
+
 def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
     """Stacks the samples of a batch."""
     return {name: torch.stack([item[name] for item in items]) for name in items[0]}
-
-
-def one_thread(_: int) -> None:
-    """A worker computes on one thread; the others belong to the training step."""
-    torch.set_num_threads(1)
 
 
 def loader(dataset: TrainingSet, batches: Batches, *, workers: int) -> DataLoader:
@@ -210,7 +213,8 @@ def loader(dataset: TrainingSet, batches: Batches, *, workers: int) -> DataLoade
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
-        worker_init_fn=one_thread,
+        worker_init_fn=compute_alone,
         prefetch_factor=4 if workers else None,
         multiprocessing_context="fork" if workers else None,
+        pin_memory=torch.cuda.is_available(),  # so that the copy to the GPU overlaps the step before
     )

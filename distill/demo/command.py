@@ -13,7 +13,7 @@ from distill.data.problems import nearest
 from distill.demo.desk import Desk
 from distill.demo.server import Server, is_loopback
 from distill.inference.segmenter import open_segmenter
-from distill.run import use_all_cores
+from distill.processors import use_all_cores
 
 USAGE = """distill demo student=DIR|hub-id|model.onnx [port=7860] [host=127.0.0.1]
 
