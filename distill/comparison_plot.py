@@ -9,6 +9,7 @@ import numpy as np
 
 from distill.comparison import Comparison
 
+LEAST_SPAN = 0.04  # of a Dice axis, so that a difference of nothing does not look like one
 CONTROL, OTHER, LINE = "#52606d", "#0f766e", "#9aa5b1"
 COLOURS = (CONTROL, OTHER, "#b45309", "#7c3aed", "#be123c", "#0369a1", "#4d7c0f", "#a21caf", "#854d0e", "#1e3a8a")
 
@@ -54,6 +55,9 @@ def draw_seeds(axis: Any, comparison: Comparison, dataset: str, student: str) ->
     axis.set_xticks(list(places), [row.arm.replace("_", "\n") for row in rows])
     axis.set_xlim(-0.6, len(rows) - 0.4)
     axis.margins(y=0.2)
+    low, high = axis.get_ylim()
+    spare = max(0.0, LEAST_SPAN - (high - low)) / 2
+    axis.set_ylim(low - spare, high + spare)
     dress(axis, f"{dataset} ({rows[0].images}), {student}")
 
 
@@ -64,8 +68,8 @@ def draw_curves(axis: Any, comparison: Comparison, student: str) -> None:  # noq
         dice, colour = np.array(curve.dice), COLOURS[number % len(COLOURS)]
         axis.fill_between(curve.steps, dice.min(axis=0), dice.max(axis=0), color=colour, alpha=0.15, linewidth=0)
         axis.plot(curve.steps, dice.mean(axis=0), color=colour, linewidth=1.6, label=curve.arm)
-    top = max(max(map(max, curve.dice)) for curve in curves)
-    axis.set_ylim(max(0.0, top - 0.5), top + 0.03)  # the first steps say little, and would flatten the rest
+    settled = [value for c in curves for line in c.dice for value in line[len(line) // 4 :]]
+    axis.set_ylim(min(settled) - 0.02, max(settled) + 0.02)  # the first steps say little, and would flatten the rest
     axis.legend(fontsize=8, frameon=False, loc="lower right")
     axis.set_xlabel("step")
     dress(axis, f"validation, {student}")
