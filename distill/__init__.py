@@ -10,15 +10,53 @@ and what was published is used by `distill.predict(student, images, out=...)`.
 
 from __future__ import annotations
 
-from distill.compare import compare
-from distill.evaluate import evaluate
-from distill.extract import extract
-from distill.grammar import read_recipe
-from distill.predict import predict
-from distill.publish import publish
-from distill.recipe import Recipe
-from distill.report.write import report
-from distill.run import run
-from distill.train import train
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distill.compare import compare
+    from distill.evaluate import evaluate
+    from distill.extract import extract
+    from distill.grammar import read_recipe
+    from distill.predict import predict
+    from distill.publish import publish
+    from distill.recipe import Recipe
+    from distill.report.write import report
+    from distill.run import run
+    from distill.train import train
 
 __all__ = ["Recipe", "compare", "evaluate", "extract", "predict", "publish", "read_recipe", "report", "run", "train"]
+
+_PLACES = {  # imported on use: `distill --help` needs no torch
+    "Recipe": "distill.recipe",
+    "compare": "distill.compare",
+    "evaluate": "distill.evaluate",
+    "extract": "distill.extract",
+    "predict": "distill.predict",
+    "publish": "distill.publish",
+    "read_recipe": "distill.grammar",
+    "report": "distill.report.write",
+    "run": "distill.run",
+    "train": "distill.train",
+}
+
+
+class _Package(ModuleType):
+    """Its verbs stay functions, although modules of the same names lie in it and are imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _PLACES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name not in _PLACES:
+        raise AttributeError(f"module 'distill' has no attribute {name!r}")
+    value = getattr(import_module(_PLACES[name]), name)
+    setattr(sys.modules[__name__], name, value)
+    return value

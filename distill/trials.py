@@ -25,7 +25,6 @@ from distill.progress import clock
 from distill.recipe import Recipe
 from distill.schedule import spans_of
 
-NOTHING_YET = "there are no two arms to compare yet; the same command with jobs=1 or more runs what is missing"
 TAIL_LINES = 5  # of a failed run's output, in the error
 
 logger = logging.getLogger("bandpass")
@@ -129,44 +128,46 @@ def summary_of(trial: Trial) -> dict[str, Any]:
 
 
 def with_finished_settings(recipe: Recipe, *, students: Sequence[str], seed: int) -> Recipe:
-    """The recipe with those arms only that have tried every setting of its trials; says which are left out."""
+    """The recipe with those arms only that have tried every setting of its trials; says which are left out.
+
+    Raises:
+        ValueError: the first arm has not, or no other.
+    """
     if not recipe.trials:
         return recipe
     tried = trials_of(recipe, students=students, seeds=[seed])
     unfinished = {trial.arm for trial in tried if not trial.job.trained.is_file()}
-    return require_two(replace(recipe, arms=without(recipe.arms, unfinished, why="not every setting is tried yet")))
+    return replace(recipe, arms=without(recipe.arms, unfinished, why="not every setting is tried yet"))
 
 
 def finished_of(trials: Sequence[Trial]) -> list[Trial]:
     """The trials that can be compared now: seeds of which the first arm is tested, arms that have all of these seeds.
 
     Raises:
-        ValueError: there are not two such arms.
+        ValueError: there is no such seed, or no other arm.
     """
     tested = {(trial.arm, trial.student, trial.seed) for trial in trials if is_evaluated(trial.job)}
     students, control = {trial.student for trial in trials}, trials[0].arm
     seeds = {trial.seed for trial in trials if all((control, student, trial.seed) in tested for student in students)}
     wanted = [(student, seed) for student in students for seed in seeds]
-    arms = dict.fromkeys(trial.arm for trial in trials)
+    arms: dict[str, None] = dict.fromkeys(trial.arm for trial in trials)
     unfinished = {arm for arm in arms if not all((arm, *pair) in tested for pair in wanted)}
-    kept = without(arms, unfinished, why="not every seed is tested yet")
-    if not seeds or len(kept) < 2:
-        raise ValueError(NOTHING_YET)
+    kept = without(arms, unfinished if seeds else arms, why="not every seed is tested yet")
     return [trial for trial in trials if trial.arm in kept and trial.seed in seeds]
 
 
 def without(arms: dict[str, Any], unfinished: Collection[str], *, why: str) -> dict[str, Any]:
-    """The arms that are finished; says which are left out."""
+    """The arms that are finished; says which are left out.
+
+    Raises:
+        ValueError: the first arm is not, so that there is no control, or no other.
+    """
+    kept = {arm: value for arm, value in arms.items() if arm not in unfinished}
+    if len(kept) < 2 or next(iter(arms)) in unfinished:
+        raise ValueError("the control and another arm are not finished yet; the same command with jobs=1 goes on")
     if unfinished:
         logger.warning("left out, since %s: %s", why, ", ".join(arm for arm in arms if arm in unfinished))
-    return {arm: value for arm, value in arms.items() if arm not in unfinished}
-
-
-def require_two(recipe: Recipe) -> Recipe:
-    """Raises ValueError unless there are two arms to compare."""
-    if len(recipe.arms) < 2:
-        raise ValueError(NOTHING_YET)
-    return recipe
+    return kept
 
 
 def run_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str] = ("train", "evaluate")) -> None:

@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import functional
 
 from cache.series import WHOLE
 from cache.spec import VIEWS, flip
-from distill.data.augment import draw_box, mirrored, turn_hue
+from distill.data.augment import Draw, colour, draw_box, mirrored, turn_hue
 from distill.data.loader import classes_in, resize_image, resize_mask
 
 
@@ -20,6 +20,18 @@ def test_hue_turns_as_torchvision_turns_it(turn):
     image[:, 4:6], image[:, 6:8] = 0, 1
     image[0, 8:10], image[1, 8:10] = 0.7, 0.7  # two channels are the largest
     assert torch.allclose(turn_hue(image, turn), functional.adjust_hue(image, turn), atol=5e-6)
+
+
+def test_colour_is_what_torchvision_makes_of_the_same_factors():
+    image = torch.rand(3, 24, 20, generator=torch.Generator().manual_seed(0))
+    for drawn in (Draw("identity", WHOLE, 1.1, 0.8, 1.3, 0.02), Draw("identity", WHOLE, 0.7, 1.4, 0.5, -0.05)):
+        expected = functional.adjust_brightness(image, drawn.brightness)
+        expected = functional.adjust_contrast(expected, drawn.contrast)
+        expected = functional.adjust_saturation(expected, drawn.saturation)
+        before = image.clone()
+        found = colour(image, drawn)
+        assert torch.allclose(found, functional.adjust_hue(expected, drawn.hue), atol=1e-5)
+        assert torch.equal(image, before)
 
 
 @pytest.mark.parametrize("view", VIEWS)

@@ -204,7 +204,7 @@ def test_no_jobs_compare_what_is_there_and_name_what_is_not(tmp_path, monkeypatc
         import_module("distill.trials"), "is_evaluated", lambda job: (job.folder / "predictions.csv").is_file()
     )
     recipe = tuned_recipe(tmp_path, "arms.late={optimiser: {ema: 0.9}}")
-    with pytest.raises(ValueError, match="there are no two arms to compare yet"):
+    with pytest.raises(ValueError, match="the control and another arm are not finished yet"):
         compare(recipe, seeds=(3, 4), jobs=0, out=tmp_path / "out")
     early = choose_arms(recipe, ["alone", "taught"])
     compare(early, seeds=(3,), out=tmp_path / "first")
@@ -227,5 +227,5 @@ def test_an_arm_that_lacks_a_seed_of_the_control_is_left_out(tmp_path, monkeypat
         ("alone", 0), ("alone", 1), ("late", 0), ("late", 1),
     }  # fmt: skip
     monkeypatch.setattr(import_module("distill.trials"), "is_evaluated", lambda job: False)
-    with pytest.raises(ValueError, match="there are no two arms to compare yet"):
+    with pytest.raises(ValueError, match="the control and another arm are not finished yet"):
         finished_of(trials)

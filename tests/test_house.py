@@ -98,3 +98,13 @@ def test_no_large_file_is_committed_but_the_built_in_teacher():
     large = [name for name in tracked() if (ROOT / name).stat().st_size > 1_000_000]
     assert set(large) <= {"teachers/builtin/model.safetensors"}
     assert all((ROOT / name).stat().st_size < 10_000_000 for name in large)
+
+
+def test_help_needs_no_torch_and_verbs_stay_functions():
+    script = (
+        "import sys; from distill.run import main; assert main(['--help']) == 0; assert 'torch' not in sys.modules\n"
+        "import distill, distill.evaluate, distill.train; from distill import train\n"
+        "assert all(callable(getattr(distill, name)) for name in distill.__all__), distill.__all__\n"
+        "assert train is distill.train and 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)

@@ -19,7 +19,7 @@ from distill import losses
 from distill.checkpoint import load_checkpoint, save_checkpoint
 from distill.course import begin
 from distill.data.augment import draw, generator_for
-from distill.data.loader import Batches, TrainingSet, loader
+from distill.data.loader import Batches, TrainingSet, loader, read_target
 from distill.distiller import plan_targets
 from distill.prepare import check, create_student, open_caches
 from distill.recipe import (
@@ -296,3 +296,26 @@ def test_sizes_that_make_no_sense_are_refused(features):
     recipe = recipe_of(features, augment=AugmentRecipe(sizes=[0.5]))
     with pytest.raises(ValueError, match=r"imitate\.high asks for stride 8, a grid of 4x4 cells, but the high band"):
         plan_targets(recipe, {"drawn": cache.open(features)}, create("unet", width=2))
+
+
+def test_what_several_strides_imitate_is_decoded_once(features, tmp_path, monkeypatch):
+    losses = {"segment": 1.0, "imitate_low": 1.0, "imitate_all": 1.0}
+    recipe = replace(recipe_of(features), stages={"joint": StageRecipe(steps=1, losses=losses)})
+    job = job_of(recipe, tmp_path)
+    caches = open_caches(job)
+    dataset = TrainingSet(job.splits.train, recipe, caches)
+    dataset.targets = plan_targets(recipe, caches, create_student(recipe, caches))
+    assert sorted((target.band, target.stride) for target in dataset.targets) == [
+        ("all", 8), ("all", 16), ("low", 8), ("low", 16),
+    ]  # fmt: skip
+    decoded = []
+    read = cache.Codec.coefficients
+    monkeypatch.setattr(
+        cache.Codec, "coefficients", lambda self, code, band="all": decoded.append(band) or read(self, code, band)
+    )
+    item = dataset[0, 1]
+    assert sorted(decoded) == ["all", "low"]
+    drawn = draw(recipe.augment, generator_for(recipe.seed, 0, job.splits.train[1].key))
+    for target in dataset.targets:
+        alone = read_target(caches[target.teacher], target, job.splits.train[1].key, drawn.view, drawn.box)
+        assert torch.equal(item[target.name], alone)

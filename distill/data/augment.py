@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 from cache.series import WHOLE, Box
 from distill.recipe import AugmentRecipe
@@ -75,11 +74,20 @@ def colour(image: Tensor, drawn: Draw) -> Tensor:
     """Brightness, contrast, saturation and hue of a float image (3, H, W) in [0, 1]."""
     if drawn.brightness == drawn.contrast == drawn.saturation == 1 and drawn.hue == 0:
         return image
-    # torchvision's functional forms take the factors drawn above, so that no global stream is drawn from.
-    image = functional.adjust_brightness(image, drawn.brightness)
-    image = functional.adjust_contrast(image, drawn.contrast)
-    image = functional.adjust_saturation(image, drawn.saturation)
+    image = (image * drawn.brightness).clamp_(0, 1)
+    image = blend(grey(image).mean(), image, drawn.contrast)
+    image = blend(grey(image), image, drawn.saturation)
     return turn_hue(image, drawn.hue)
+
+
+def blend(base: Tensor, image: Tensor, share: float) -> Tensor:
+    """What lies `share` of the way from a base to an image, in [0, 1]; the image is overwritten."""
+    return image.mul_(share).add_((1 - share) * base).clamp_(0, 1)
+
+
+def grey(image: Tensor) -> Tensor:
+    """The luma (1, H, W) of an RGB image (3, H, W), by ITU-R BT.601."""
+    return (image * image.new_tensor([0.2989, 0.587, 0.114]).view(3, 1, 1)).sum(dim=0, keepdim=True)
 
 
 def turn_hue(image: Tensor, turn: float) -> Tensor:

@@ -151,24 +151,37 @@ class TrainingSet(Dataset):
             pixels = flip(resize_image(image, size, box), drawn.view)
             item["image"] = normalise(colour((pixels / 255).clamp(0, 1), drawn))
         targets = self.targets if side == recipe.image_size else tuple(target.at(side) for target in self.targets)
+        spectra: dict[tuple[str, ...], Tensor] = {}  # of what several targets are made of
         for target in (*self.inputs, *targets):
-            key = record_key(recipe.teachers[target.teacher], sample)
-            item[target.name] = read_target(self.caches[target.teacher], target, key, drawn.view, drawn.box)
+            cache, key = self.caches[target.teacher], record_key(recipe.teachers[target.teacher], sample)
+            source = (target.teacher, target.map, target.band, target.split)
+            if source not in spectra:
+                spectra[source] = read_spectrum(cache, target, key, drawn.view)
+            item[target.name] = on_grid(cache, target, spectra[source], drawn.box)
         drop = {target.teacher: recipe.teachers[target.teacher].drop for target in targets}
         return item | draw_heard(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
 
 
 def read_target(cache: Cache, target: Target, key: str, view: str, box: Box = WHOLE) -> Tensor:
     """What a cache holds for a target: features (K, *grid) in the coded space, or the logits (*grid) of a soft mask."""
+    return on_grid(cache, target, read_spectrum(cache, target, key, view), box)
+
+
+def read_spectrum(cache: Cache, target: Target, key: str, view: str) -> Tensor:
+    """The cosine coefficients (K, U, V) that a target is made of, on whatever grid: most of the work of reading it."""
     fourier = target.band in BANDS and target.split == "fourier"
     bands = (target.band,) if target.band in BANDS and not fourier else BANDS
-    code = cache.read(key, view, map=target.map, bands=bands)
+    code, codec = cache.read(key, view, map=target.map, bands=bands), cache.codecs[target.map]
+    if fourier:  # a band of the whole map, as the paper makes it, of which a box is then seen
+        return dct(fourier_band(codec.decode(code), target.band))
+    return codec.coefficients(code, target.band if target.band in BANDS else "all")
+
+
+def on_grid(cache: Cache, target: Target, spectrum: Tensor, box: Box) -> Tensor:
+    """A target in a box of the image, on its grid, from its spectrum; as `read_target`."""
     codec = cache.codecs[target.map]
-    if target.band == "mask":
-        return codec.inverse(codec.decode(code, box=box, grid=target.grid))[0]
-    if fourier:  # a band of the whole map, as the paper makes it, of which the box is then seen
-        return series(dct(fourier_band(codec.decode(code), target.band)), codec.grid, box=box, grid=target.grid)
-    return codec.decode(code, box=box, grid=target.grid, band=target.band)
+    seen = series(spectrum, codec.grid, box=box, grid=target.grid)
+    return codec.inverse(seen)[0] if target.band == "mask" else seen
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int], box: Box) -> Tensor:
