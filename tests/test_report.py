@@ -163,6 +163,8 @@ def test_several_classes_have_a_page(tmp_path):
     page = page_of(job)
     assert "found as another class" in page.text
     assert "averaged over the classes but background" in page.text
+    assert "By class" in page.text
+    assert "class 1" in page.text
     assert "left out:" not in page.text
 
 

@@ -74,6 +74,7 @@ def render(job: Job) -> str:
         "resamples": metrics.get("evaluated", {}).get("resamples", job.recipe.evaluate.bootstrap),
         "results": tables.results(metrics),
         "by_size": tables.by_size(metrics),
+        "by_class": tables.by_class(metrics),
         "size_titles": tables.titles(tables.BY_SIZE),
         "teachers": tables.teachers(metrics),
         "side_titles": tables.titles(tables.SIDE_BY_SIDE),

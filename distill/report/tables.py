@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,12 +69,25 @@ def lines(figures: Mapping[str, Figure], entries: Sequence[Mapping[str, Any]]) -
             yield Line(said.title, said.convention, cells)
 
 
-def by_size(metrics: Mapping[str, Any]) -> list[tuple[str, str, int, tuple[Cell, ...]]]:
-    """Rows (data set, size in words, images, cells) in the order of `size_titles`; none where sizes were not taken."""
+Part = tuple[str, str, int, tuple[Cell, ...]]  # data set, what part of it, images, a cell for each of BY_SIZE
+
+
+def by_size(metrics: Mapping[str, Any]) -> list[Part]:
+    """A row for each size of what was to be found; none where sizes were not taken."""
+    return parts(metrics, "by_size", size_words)
+
+
+def by_class(metrics: Mapping[str, Any]) -> list[Part]:
+    """A row for each class against the rest; none where there is but one."""
+    return parts(metrics, "by_class", "class {}".format)
+
+
+def parts(metrics: Mapping[str, Any], entry: str, words_of: Callable[[str], str]) -> list[Part]:
+    """The rows of an entry {part: figures} of every data set."""
     return [
-        (name, size_words(size), group["images"], tuple(cell(group[key], digits=digits_of(key)) for key in BY_SIZE))
-        for name, entry in metrics["datasets"].items()
-        for size, group in entry.get("by_size", {}).items()
+        (name, words_of(part), group["images"], tuple(cell(group[key], digits=digits_of(key)) for key in BY_SIZE))
+        for name, figures in metrics["datasets"].items()
+        for part, group in figures.get(entry, {}).items()
     ]
 
 
@@ -122,9 +135,9 @@ def teachers(metrics: Mapping[str, Any]) -> dict[str, list[Beside]]:
                 side(entry["student"]),
                 cell(entry["agreement"]["dice"]),
             )
-            for part, entry in parts.items()
+            for part, entry in known.items()
         ]
-        for name, parts in metrics.get("teachers", {}).items()
+        for name, known in metrics.get("teachers", {}).items()
     }
 
 
