@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from distill.data.sample import Sample
 from distill.job import Job
 from distill.looking import Looker, Record, batches_of
@@ -12,7 +14,8 @@ from distill.progress import clock
 
 PROBED = 4  # images that the teacher looks at
 PATIENCE = 3.0  # seconds an image, from which on one image is enough to judge by
-COMPRESSION = 6.0  # raw fp16 bytes over coded bytes at fidelity 0.95, the order of magnitude; measured ones in LOG.md
+COMPRESSION = {0.8: 20.0, 0.9: 10.0, 0.95: 6.0, 1.0: 1.2}
+"""Fidelity -> raw fp16 bytes over coded ones: half of what EfficientNet-B0's maps take, since others may be harder."""
 
 
 def cost_of(
@@ -43,7 +46,8 @@ def cost_of(
             seconds = (time.monotonic() - began) / len(asked)
     seconds *= len(missing) / job.accelerator.num_processes
     raw = len(missing) * sum(2 * entry.channels * entry.grid[0] * entry.grid[1] for entry in looker.teacher.spec.maps)
-    return f"  about {clock(seconds)} on this machine, {weight(raw / COMPRESSION)} (raw fp16: {weight(raw)})"
+    ratio = float(np.interp(job.recipe.cache.fidelity, list(COMPRESSION), list(COMPRESSION.values())))
+    return f"  about {clock(seconds)} on this machine, {weight(raw / ratio)} (raw fp16: {weight(raw)})"
 
 
 def weight(size: float) -> str:

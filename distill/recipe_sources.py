@@ -155,7 +155,7 @@ class TeacherRecipe:
 class CacheRecipe:
     """How faithful the frequency code is."""
 
-    fidelity: float = setting(0.95, "mean cosine of decoded and true features, centred and scaled, on held-out images")
+    fidelity: float = setting(0.8, "mean cosine of decoded and true features, centred and scaled, on held-out images")
     calibration: int = setting(256, "training images on which the code's statistics are fitted")
 
     def __post_init__(self) -> None:
