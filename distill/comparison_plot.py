@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def draw_seeds(axis: Any, comparison: Comparison, dataset: str, student: str) ->
             at = (place, max(row.dice))
             said = f"{100 * row.difference:+.1f}"
             axis.annotate(said, at, (0, 6), textcoords="offset points", ha="center")
-    axis.set_xticks(list(places), [row.arm.replace("_", "\n") for row in rows])
+    axis.set_xticks(list(places), [re.sub("[_ ]", "\n", row.arm) for row in rows])
     axis.set_xlim(-0.6, len(rows) - 0.4)
     axis.margins(y=0.2)
     low, high = axis.get_ylim()
