@@ -18,12 +18,10 @@ from torch import Tensor
 
 import cache
 from distill.looking import Batch, Looker, Record
-from distill.processors import compute_alone, small_workers
+from distill.processors import compute_alone, small_workers, workers_beside
 from distill.progress import Progress
 
 Coded = tuple[tuple[str, str, dict[str, dict[str, bytes]]], dict[str, float]]  # a coded record, fidelity of each map
-
-MOST = 12  # processes that code
 
 _store: cache.Cache  # of a process that codes; set once, since opening a cache reads the heads of all its shards
 
@@ -59,9 +57,7 @@ class Encoders:
 
 def processes_for(device: torch.device) -> int:
     """How many processes should code what a teacher on a device says; 0 for a thread."""
-    if device.type == "cpu" or "fork" not in multiprocessing.get_all_start_methods():
-        return 0
-    return max(1, min(MOST, torch.get_num_threads() - 1))  # of this process's share of the cores
+    return workers_beside(device) if "fork" in multiprocessing.get_all_start_methods() else 0
 
 
 def _forked(store: cache.Cache, processes: int) -> Executor:

@@ -33,19 +33,24 @@ def use_all_cores() -> None:
     torch.set_num_threads(int(said))
 
 
-def workers_beside(device: torch.device, *, asked: int | None) -> int:
-    """Processes that load training images: as asked, else none on a CPU and all cores but one beside an accelerator.
+def workers_beside(device: torch.device, *, asked: int | None = None, cores: int | None = None) -> int:
+    """Processes that load or code beside a device: as asked, else none on a CPU and all cores but one elsewhere.
 
-    Two bring 150 images of 352 px with their targets to an H100 in a second (measured), and it takes more. A process
-    counts its own share of the cores: the threads that it has.
+    Two bring 150 images of 352 px with their targets to an H100 in a second (LOG.md).
+
+    Args:
+        device: where the network computes.
+        asked: how many the user wants.
+        cores: to share; where not given, this process's own: as many as it has threads.
     """
     if asked is not None:
         return asked
-    return 0 if device.type == "cpu" else max(1, min(MOST_WORKERS, torch.get_num_threads() - 1))
+    return 0 if device.type == "cpu" else max(1, min(MOST_WORKERS, (cores or torch.get_num_threads()) - 1))
 
 
 def small_workers(threads: int) -> ThreadPoolExecutor:
     """Threads for small work, each of which computes on itself alone."""
+    torch.get_num_threads()  # a thread that torch has not asked yet would later take the number set last, by whomever
     return ThreadPoolExecutor(threads, initializer=compute_alone)
 
 

@@ -22,7 +22,7 @@ from distill.course import Course, begin
 from distill.data.loader import loader
 from distill.data.sample import Splits
 from distill.job import Job, start_accelerator
-from distill.processors import MOST_WORKERS, usable_cores
+from distill.processors import usable_cores, workers_beside
 from distill.recipe import AugmentRecipe, OptimiserRecipe, Recipe, StageRecipe, StudentRecipe, TeacherRecipe
 from distill.train import batches_of, learn, set_frozen
 
@@ -151,9 +151,8 @@ def stepper(course: Course, request: Request) -> Callable[[], object]:
 def workers_of(request: Request) -> int:
     """Processes that load, as training would have them where none are asked for; `threads` do not count here."""
     asked = count_of(request, "workers", 0) if "workers" in request.options else None
-    if asked is None and torch.cuda.is_available():
-        return min(MOST_WORKERS, usable_cores() - 1)
-    return asked or 0
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return workers_beside(device, asked=asked, cores=usable_cores())
 
 
 def conditions(request: Request, case: Case) -> str:
