@@ -34,7 +34,7 @@ def fit(features: Tensor | Sequence[Tensor], *, fidelity: float, entropy: str = 
         entropy: the entropy coder, a name of `cache.entropy.CODERS`.
 
     Raises:
-        ValueError: the fidelity is out of range, there are fewer than two maps, or they do not vary.
+        ValueError: the fidelity is out of range, there are fewer than two maps, they do not vary, or are not finite.
     """
     if not 0 < fidelity <= FINEST:
         raise ValueError(f"expected a fidelity above 0 and at most {FINEST}, such as 0.95, got {fidelity}")
@@ -115,6 +115,10 @@ class _HeldOut:
     @classmethod
     def of(cls, batches: Sequence[Tensor], axes: _Axes, variances: Tensor) -> _HeldOut:
         components = [axes.project(feature) for feature in _split(batches, held_out=True)]
+        if not all(part.isfinite().all() for part in components):  # their cosine would count as 0
+            raise ValueError(
+                "a held-out map holds infinite or undefined values; check the teacher's weights and images"
+            )
         return cls([dct(c) for c in components], components, variances)
 
     def cosines(self, step: float) -> np.ndarray:

@@ -16,6 +16,7 @@ logger = logging.getLogger("bandpass")
 
 _UNFINISHED = ".writing-"
 _LOCK = ".lock"
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # what a file system without locks answers
 
 
 def write_whole(folder: Path, name: str, data: bytes) -> Path:
@@ -70,7 +71,7 @@ def _temporary(folder: Path) -> tuple[int, Path]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:  # a file system without locks: the file is then never swept, which harms nobody
-            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+            if error.errno not in _NO_LOCKS:
                 raise
         if path.exists():  # another writer's sweep may have come between open and lock
             return descriptor, path
@@ -88,6 +89,8 @@ def _fsync_folder(folder: Path) -> None:
 @contextmanager
 def lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
     """Hold a cache folder for one extraction; the folder is made if need be. The kernel frees it when the holder dies.
+
+    Where the file system has no locks, that is said, and nothing is held.
 
     Args:
         path: the cache folder.
@@ -109,6 +112,10 @@ def lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
                 raise BlockingIOError(error.errno, sentence) from None
             logger.info("waiting: %s is in use by %s", folder, holder)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            logger.warning("%s is on a file system without locks: see that no other extraction fills it now", folder)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         yield

@@ -17,7 +17,7 @@ from torch import Tensor
 from cache.codec import BANDS, Code, Codec
 from cache.manifest import NAME, DamagedError, Manifest
 from cache.series import WHOLE, Box, Grid
-from cache.shard import PATTERN, ROW, DamagedRecordError, Record, Shard, record, row
+from cache.shard import PATTERN, ROW, DamagedRecordError, Record, Shard, record, row, unreadable
 from cache.spec import FeatureSpec
 
 logger = logging.getLogger("bandpass")
@@ -39,6 +39,7 @@ def open(path: str | Path, *, identity: Mapping[str, Any] | None = None) -> Cach
         FileNotFoundError: the folder is no cache.
         ValueError: the manifest is damaged (a DamagedError) or of another version, or the cache was made with
             another identity.
+        OSError: a shard cannot be read.
     """
     folder = Path(path)
     manifest = Manifest.read(folder)
@@ -58,8 +59,10 @@ class Cache:
         for file in sorted(path.glob("shard-*.safetensors")):
             try:
                 self.shards.append(_checked(file, manifest))
-            except (ValueError, OSError) as error:  # noqa: PERF203 - one bad shard must not hide the others
+            except ValueError as error:  # noqa: PERF203 - one bad shard must not hide the others
                 logger.warning("%s is left out: %s; cache.verify says what to extract again", file, error)
+            except OSError as error:
+                raise OSError(f"{file}: {unreadable(error)}") from error
         index = memoryview(b"".join(shard.index for shard in self.shards))
         self._firsts = np.cumsum([0] + [len(shard.index) // ROW for shard in self.shards])
         parts = zip(self.shards, self._firsts[:-1].tolist(), self._firsts[1:].tolist(), strict=True)

@@ -149,6 +149,11 @@ class Shard:
         return code
 
 
+def unreadable(error: OSError) -> str:
+    """What is to be said of a shard that the disk does not give, which proves nothing of its bytes."""
+    return f"it cannot be read: {error.strerror or error}; if that persists, remove it and extract again"
+
+
 class DamagedRecordError(ValueError):
     """A record whose bytes are not those that were written."""
 

@@ -15,7 +15,7 @@ from distill.job import Job
 from distill.metrics import THRESHOLD
 from distill.recipe import DataRecipe, Recipe
 from distill.reproduce import command, public_name
-from distill.terms import Terms, contradictions, licence_of, slug, terms_of_data, terms_of_teachers
+from distill.terms import Terms, contradictions, licence_of, slug, terms_of_data, terms_of_start, terms_of_teachers
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ def render_card(
         teachers=teachers,
         weights={name: place_of_weights(recipe, name) for name in teachers},
         encoder=encoder_of(recipe),
+        start=public_name(recipe.student.init),
         builtin_teacher=any(teacher.weights == "builtin" for teacher in recipe.teachers.values()),
         asked_licence=recipe.publish.licence,
         licence=licence,
@@ -92,13 +93,14 @@ def render_card(
 
 
 def parts_of_data(job: Job) -> dict[str, dict[str, int]]:
-    """Part of the data -> images of each data set in it."""
-    return {
+    """Part of the data -> images of each data set in it; without the parts that hold none."""
+    found = {
         "training": count(job.splits.train),
-        **({"unlabelled": count(job.splits.unlabelled)} if job.splits.unlabelled else {}),
+        "unlabelled": count(job.splits.unlabelled),
         "validation": count(job.splits.val),
         "test": count(sample for samples in job.splits.test.values() for sample in samples),
     }
+    return {part: counts for part, counts in found.items() if counts}
 
 
 def terms_of_job(job: Job, *, tested: bool) -> list[Terms]:
@@ -106,7 +108,7 @@ def terms_of_job(job: Job, *, tested: bool) -> list[Terms]:
     parts = {name: counts for name, counts in parts_of_data(job).items() if tested or name != "test"}
     names = dict.fromkeys(name for counts in parts.values() for name in counts)
     data = [terms_of_data(name, generated=job.recipe.data.name == "builtin") for name in names]
-    return list(dict.fromkeys([*data, *terms_of_teachers(job).values()]))
+    return list(dict.fromkeys([*data, *terms_of_start(job.recipe), *terms_of_teachers(job).values()]))
 
 
 def licence_of_student(job: Job) -> dict[str, str]:

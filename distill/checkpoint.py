@@ -18,8 +18,24 @@ STATE = "state"
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, *, metadata: dict[str, str] | None = None) -> None:
-    """Writes a safetensors file so that a reader never sees half of it, even after a power cut."""
-    write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata))
+    """Writes a safetensors file so that a reader never sees half of it, even after a power cut.
+
+    Tensors that share memory, as of a module that a network uses under two names, are each written out.
+    """
+    written: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        place = own.untyped_storage().data_ptr()
+        written[name] = own.clone() if place in places else own
+        places.add(place)
+    write_bytes(path, save(written, metadata))
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself; nothing where it does not."""
+    with safe_open(path, framework="pt") as stream:
+        return stream.metadata() or {}
 
 
 def save_checkpoint(

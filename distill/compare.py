@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import release_memory
+
 from distill.comparison import Comparison, Curve, compare_scores, markdown
 from distill.comparison_plot import plot
 from distill.digest import digest_of
@@ -15,13 +17,14 @@ from distill.extract import extract
 from distill.files import write_json, write_text
 from distill.grammar import parse_overrides, read_recipe
 from distill.journal import validation_of
-from distill.predictions import read_predictions
+from distill.metrics import CONVENTION, CONVENTION_SEVERAL
+from distill.predictions import Score, read_predictions
 from distill.recipe import Recipe
+from distill.trial_runs import run_missing
 from distill.trials import (
     Trial,
     choose_arms,
     finished_of,
-    run_missing,
     summary_of,
     trials_of,
     with_finished_settings,
@@ -67,6 +70,7 @@ def compare(
     )
     forwards = sum(sum(extract(trial.job).values()) for trial in first_of_each_cache(tried)) if jobs else 0
     tuning: dict[tuple[str, str], dict[str, float]] = {}
+    release_memory()  # a GPU that a teacher has left is for those who train now
     if recipe.trials:
         if jobs:
             run_missing(tried, jobs=jobs, verbs=("train",))
@@ -78,10 +82,7 @@ def compare(
         run_missing(trials, jobs=jobs)
     else:
         trials = finished_of(trials)
-    scores = {
-        (trial.arm, trial.student, trial.seed): read_predictions(trial.job.folder / "predictions.csv")
-        for trial in trials
-    }
+    scores = {(trial.arm, trial.student, trial.seed): scores_of(trial) for trial in trials}
     summaries = {(trial.arm, trial.student, trial.seed): summary_of(trial) for trial in trials}
     comparison = compare_scores(
         scores,
@@ -92,11 +93,26 @@ def compare(
         networks={(trial.arm, trial.student): trial.job.recipe.student.name for trial in trials},
     )
     collapsed = tuple(f"{trial.title}, {one}" for trial in trials for one in summary_of(trial).get("collapsed", ()))
-    comparison = dataclasses.replace(comparison, collapsed=collapsed, validation=curves_of(trials))
+    comparison = dataclasses.replace(
+        comparison,
+        collapsed=collapsed,
+        validation=curves_of(trials),
+        convention=CONVENTION if recipe.student.classes == 1 else CONVENTION_SEVERAL,
+    )
     name = f"{recipe.name}-{digest_of([trial.job.folder.name for trial in trials])[:12]}"
     folder = out or Path(recipe.home).expanduser() / "compare" / name
     write(comparison, folder, title=recipe.name, forwards=forwards)
     return comparison
+
+
+def scores_of(trial: Trial) -> list[Score]:
+    """What a tested run scored on every test image, with the sequence that each comes from."""
+    tested = [sample for part in trial.job.splits.test.values() for sample in part]
+    groups = {(sample.dataset, sample.key): sample.group for sample in tested}
+    return [
+        dataclasses.replace(score, group=groups.get((score.dataset, score.key)))
+        for score in read_predictions(trial.job.folder / "predictions.csv")
+    ]
 
 
 def curves_of(trials: Sequence[Trial]) -> tuple[Curve, ...]:

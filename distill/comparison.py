@@ -8,10 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from distill.metrics import CONVENTION, bootstrap
+from distill.metrics import CONVENTION, bootstrap, count_sequences
 from distill.predictions import Score
 
 HELPS, HURTS, UNDECIDED = "helps", "hurts", "no evidence of a difference"
+
+READING = """\
+Dice is the mean over images, then over seeds; the spread its standard deviation over seeds (n - 1). Over images: would
+other test images say the same (bootstrap of the seeds' mean differences; images of one sequence are drawn together)?
+Over seeds: would other trainings (t-interval)? An arm helps where both intervals lie above 0, and hurts where both lie
+below; else, and for a single seed, there is no evidence, which is not evidence of no effect. Nothing is corrected for
+the number of arms.
+"""
 
 Key = tuple[str, str, int]  # arm, student, seed
 
@@ -27,10 +35,11 @@ class Row:
     dice: tuple[float, ...]  # mean over images, one a seed
     seconds: float  # of training, mean over seeds
     difference: float | None  # to the first arm, mean over seeds and images; None for the first arm itself
-    image_interval: tuple[float, float] | None  # 95 %: seeds averaged per image, images bootstrapped
+    image_interval: tuple[float, float] | None  # 95 %: seeds averaged per image, images (or sequences) bootstrapped
     seed_interval: tuple[float, float] | None  # 95 %: t-interval over the seeds' mean differences
     verdict: str
     network: str = ""  # where an arm trains another one than the student compared
+    sequences: int | None = None  # that the images come from, where known; the bootstrap draws them whole
 
     @property
     def label(self) -> str:
@@ -106,6 +115,12 @@ def dice_matrix(scores: Mapping[Key, Sequence[Score]], dataset: str, arm: str, s
     return np.array([[score.dice for score in part] for part in parts])
 
 
+def groups_of(scores: Mapping[Key, Sequence[Score]], dataset: str) -> list[str | None]:
+    """The sequence of each image of a data set, in the order of `dice_matrix`."""
+    first = next(iter(scores.values()))
+    return [s.group for s in sorted((s for s in first if s.dataset == dataset), key=lambda s: (s.key, s.stem))]
+
+
 def compare_scores(
     scores: Mapping[Key, Sequence[Score]],
     *,
@@ -130,6 +145,7 @@ def compare_scores(
     datasets = list(dict.fromkeys(score.dataset for score in next(iter(scores.values()))))
     rows = []
     for dataset in datasets:
+        groups = groups_of(scores, dataset)
         for student in students:
             control = dice_matrix(scores, dataset, arms[0], student)
             for arm in arms:
@@ -143,19 +159,23 @@ def compare_scores(
                     "dice": tuple(dice.mean(axis=1).tolist()),
                     "seconds": spent,
                     "network": (networks or {}).get((arm, student), ""),
+                    "sequences": count_sequences(groups),
                 }
-                rows.append(Row(**facts, **against(control, dice, resamples=resamples, first=arm == arms[0])))
+                found = against(control, dice, groups=groups, resamples=resamples, first=arm == arms[0])
+                rows.append(Row(**facts, **found))
     tried = tuple((arm, student, figures) for (arm, student), figures in (tuning or {}).items())
     seeds = tuple(sorted({seed for _, _, seed in scores}))
     return Comparison(seeds, tuple(sorted(steps)), tuple(rows), tuning=tried)
 
 
-def against(control: np.ndarray, dice: np.ndarray, *, resamples: int, first: bool) -> dict[str, Any]:
+def against(
+    control: np.ndarray, dice: np.ndarray, *, groups: Sequence[str | None], resamples: int, first: bool
+) -> dict[str, Any]:
     """Difference, intervals and verdict of an arm (seeds, images) against the control (seeds, images)."""
     if first:
         return {"difference": None, "image_interval": None, "seed_interval": None, "verdict": "control"}
     difference = dice - control
-    image_interval = bootstrap(difference.mean(axis=0), resamples=resamples)
+    image_interval = bootstrap(difference.mean(axis=0), groups=groups, resamples=resamples)
     seed_interval = t_interval(difference.mean(axis=1).tolist())
     return {
         "difference": float(difference.mean()),
@@ -171,23 +191,26 @@ def points(interval: tuple[float, float] | None) -> str:
 
 
 def markdown(comparison: Comparison, *, title: str) -> str:
-    """The table of a comparison."""
+    """The table of a comparison, and how to read it."""
+    count = len(comparison.seeds)
     lines = [
-        f"### {title}: {len(comparison.seeds)} seeds, {', '.join(map(str, comparison.steps))} steps each",
+        f"### {title}: {count} seed{'s' * (count != 1)}, {', '.join(map(str, comparison.steps))} steps each",
         "",
         "| data set | student | arm | Dice | seed spread | difference (points) | 95 % over images | 95 % over seeds "
         "| | training |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in comparison.rows:
+        of = f" in {row.sequences} sequences" if row.sequences else ""
         difference = "" if row.difference is None else f"{100 * row.difference:+.1f}"
         lines.append(
-            f"| {row.dataset} ({row.images}) | {row.student} | {row.label} | {row.mean:.3f} | {row.spread:.3f} "
-            f"| {difference} | {points(row.image_interval)} | {points(row.seed_interval)} | {row.verdict} "
-            f"| {row.seconds:.0f} s |"
+            f"| {row.dataset} ({row.images}{of}) | {row.student} | {row.label} | {row.mean:.3f} "
+            f"| {f'{row.spread:.3f}' if count > 1 else ''} | {difference} | {points(row.image_interval)} "
+            f"| {points(row.seed_interval)} | {row.verdict} | {row.seconds:.0f} s |"
         )
     collapsed = [f"The projection collapsed: {one}." for one in comparison.collapsed]
-    return "\n".join([*lines, "", f"Dice {comparison.convention}.", "", *collapsed, *tuning_lines(comparison)])
+    said = [f"Dice {comparison.convention}.", "", READING, *collapsed, *tuning_lines(comparison)]
+    return "\n".join([*lines, "", *said])
 
 
 def tuning_lines(comparison: Comparison) -> list[str]:

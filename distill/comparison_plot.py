@@ -1,4 +1,4 @@
-"""A comparison as a picture: a point a seed on every test set, and validation over the steps."""
+"""A comparison as a picture: one point per seed on every test set, and validation over the steps."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plot(comparison: Comparison, path: Path, *, title: str) -> None:
     for axis, student in zip(axes[0][len(panels) :], students, strict=True):
         draw_curves(axis, comparison, student)
     axes[0][0].set_ylabel("Dice, mean over images")
-    figure.suptitle(f"{title}: a point a seed, a bar their mean", fontsize=11)
+    figure.suptitle(f"{title}: one point per seed, bar: their mean", fontsize=11)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
 

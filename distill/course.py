@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from distill.checkpoint import load_checkpoint, save_checkpoint
+from distill.checkpoint import load_checkpoint, metadata_of, save_checkpoint
 from distill.data.loader import TrainingSet
 from distill.distiller import Distiller, Target, plan_inputs, plan_targets
 from distill.files import write_text
@@ -98,6 +98,7 @@ def begin(job: Job) -> Course:
         saved = load_checkpoint(checkpoint_of(job), saved_modules(distiller, average), optimiser)
         state = State(**saved["state"])
         logger.info("continuing at step %d from %s", state.step, checkpoint_of(job))
+    keep_best(state, job.weights)
     model, wrapped = accelerator.prepare(distiller, optimiser)
     if accelerator.scaler is not None and saved.get("scaler"):
         accelerator.scaler.load_state_dict(saved["scaler"])
@@ -108,6 +109,20 @@ def begin(job: Job) -> Course:
     journal = Journal(job.folder / "log.jsonl", step=state.step, writes=lead)
     bar = Progress("train", total=spans[-1].stop, unit="steps", shown=lead, done=state.step)
     return Course(job, targets, student, average, model, wrapped, dataset, spans, state, journal, bar, layout)
+
+
+def keep_best(state: State, weights: Path) -> None:
+    """Where the best weights are of a later step than the checkpoint, counts their score as the best so far.
+
+    They are written at every better score, the checkpoint now and then. Without this, steps that a kill took back and
+    that come out otherwise (on a GPU, on another number of processes) would leave weights of one step under the score
+    of another.
+    """
+    if not weights.is_file():
+        return
+    said = metadata_of(weights)
+    if int(said.get("step", 0)) > state.step:
+        state.best, state.best_step = float(said["validation_dice"]), int(said["step"])
 
 
 def parts_of(distiller: Distiller) -> list[dict[str, Any]]:

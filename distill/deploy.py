@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import students
+from distill.metrics import THRESHOLD
 from students import MEAN, STD, Student
 
 
@@ -68,13 +70,15 @@ def load(source: str | Path) -> Deploy:
 
     Raises:
         FileNotFoundError: a folder without `config.json`.
-        ValueError: the student named there is not known.
+        ValueError: the student named there is not known, or it is not said how images are shown to it.
     """
-    student = students.load(source)
-    path = Path(source).expanduser() / "config.json"
-    if not path.is_file():
-        from huggingface_hub import hf_hub_download
-
-        path = Path(hf_hub_download(str(source), "config.json"))
-    config = json.loads(path.read_text(encoding="utf-8"))
+    student, config = students.load(source), students.read_config(source)
+    said = {"threshold": THRESHOLD, **config}
+    kinds: dict[str, Any] = {"image_size": int, "mean": list, "std": list, "threshold": (int, float)}
+    for name, kind in kinds.items():
+        if not isinstance(said.get(name), kind):
+            raise ValueError(
+                f"config.json of {source} says {name}={json.dumps(said.get(name))}, which is no "
+                f"{'list of three numbers' if kind is list else 'number'}; publish the student again with do=publish"
+            )
     return Deploy(student, image_size=config["image_size"], mean=tuple(config["mean"]), std=tuple(config["std"])).eval()

@@ -7,13 +7,14 @@ import hashlib
 import json
 from functools import lru_cache
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from distill.recipe import Recipe, TeacherRecipe
 
 # What does not change the trained weights, or is a place rather than a content, is no part of a run's identity.
-NOT_IDENTITY = ("home", "do", "workers", "trackers", "publish", "arms", "trials")
+NOT_IDENTITY = ("name", "home", "do", "workers", "trackers", "publish", "arms", "trials")
 DEFAULTS = 1  # of the schema: to be raised when a default changes, so that old artefacts are not taken for new ones
 
 
@@ -67,6 +68,17 @@ def fingerprint(weights: str | None) -> str:
     return f"hub:{weights}"
 
 
+def source_of(name: str) -> list[str]:
+    """For a class of the user's own (`module:Class`) the digest of the file that defines it, as a list; else nothing.
+
+    So an edited network trains anew, and an edited teacher looks anew. What the file imports does not count.
+    """
+    if ":" not in name:
+        return []
+    found = find_spec(name.partition(":")[0])
+    return [digest_file(Path(found.origin))] if found is not None and found.has_location and found.origin else []
+
+
 def digest_features(teacher: TeacherRecipe, *, fidelity: float, calibration: list[str], source: str = "") -> str:
     """Names a teacher's cache: what looks, at how many pixels, in which views, coded how and fitted on what.
 
@@ -79,12 +91,13 @@ def digest_features(teacher: TeacherRecipe, *, fidelity: float, calibration: lis
     asked = essence(teacher)
     for place in ("weights", "cache", "batch_size", "licence", "of", "weight", "drop"):
         asked.pop(place, None)
-    content = [DEFAULTS, asked, fingerprint(teacher.weights), fidelity, sorted(calibration)]
+    own = source_of(teacher.adapter)
+    content = [DEFAULTS, asked, fingerprint(teacher.weights), fidelity, sorted(calibration), *own]
     return digest_of([*content, source] if source else content)
 
 
 def digest_run(recipe: Recipe, *, splits: str, caches: dict[str, str]) -> str:
-    """Names a run: what it asks for (not places, nor stages that do not run), the images and masks, the caches.
+    """Names a run: what it asks for (no place, no idle stage, not what the recipe is called), the images, the caches.
 
     Args:
         recipe: the resolved recipe.
@@ -104,7 +117,7 @@ def digest_run(recipe: Recipe, *, splits: str, caches: dict[str, str]) -> str:
     for place in ("init", "encoder"):
         if weights := getattr(recipe.student, place):
             asked["student"][place] = fingerprint(weights)
-    return digest_of([DEFAULTS, asked, splits, caches])
+    return digest_of([DEFAULTS, asked, splits, caches, *source_of(recipe.student.name)])
 
 
 def heard_of(recipe: Recipe) -> dict[str, tuple[float, float]]:

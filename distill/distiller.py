@@ -64,7 +64,7 @@ def check_grids(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:
     """
     for stride in recipe.imitate.high if "high" in bands_of(recipe) else ():
         cells = min(recipe.sides) // stride
-        chosen = nearest_map(spec, (cells, cells))
+        chosen = nearest_map(spec, (recipe.image_size // stride,) * 2)
         begins = cutoff(chosen.grid)
         if cells < 2 * begins:
             raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,8 +57,11 @@ class Encoders:
 
 
 def processes_for(device: torch.device) -> int:
-    """How many processes should code what a teacher on a device says; 0 for a thread."""
-    return workers_beside(device) if "fork" in multiprocessing.get_all_start_methods() else 0
+    """How many processes should code what a teacher on a device says; 0 for a thread.
+
+    They are forked, which macOS's frameworks do not survive once they are in use.
+    """
+    return workers_beside(device) if sys.platform == "linux" else 0
 
 
 def _forked(store: cache.Cache, processes: int) -> Executor:
@@ -126,7 +130,16 @@ def write_coded(store: cache.Cache, coded: Sequence[Coded]) -> None:
 
 
 def encode(store: cache.Cache, record: Record, maps: Mapping[str, Tensor]) -> Coded:
-    """Codes the maps (C, h, w) of one record and measures the fidelity that each reached."""
-    judged = {name: store.codecs[name].encode_judged(features) for name, features in maps.items()}
-    codes = {name: code for name, (code, _) in judged.items()}
-    return (*record, codes), {name: reached for name, (_, reached) in judged.items()}
+    """Codes the maps (C, h, w) of one record and measures the fidelity that each reached.
+
+    Raises:
+        ValueError: a map cannot be coded; the message names it and its image.
+    """
+    codes, fidelity = {}, {}
+    for name, features in maps.items():
+        try:
+            codes[name], fidelity[name] = store.codecs[name].encode_judged(features)
+        except ValueError as error:  # noqa: PERF203 - a map each
+            key, view = record
+            raise ValueError(f"no code for map {name!r} of image {key[:12]} under view {view!r}: {error}") from error
+    return (*record, codes), fidelity

@@ -9,6 +9,7 @@ import torch
 
 import cache
 from distill import losses
+from distill.bench.timing import settle
 from distill.cost import cost_of
 from distill.distiller import check_grids
 from distill.extract import wanted_records
@@ -71,10 +72,12 @@ def estimate_training(job: Job) -> Iterator[str]:
     mask = torch.zeros(batch, *size, dtype=torch.uint8, device=accelerator.device)
     spent = []
     for _ in range(STEPS):
+        settle()
         began = time.monotonic()
         with accelerator.autocast():
             logits = student(images)
         losses.segment(logits, mask).backward()
+        settle()
         spent.append(time.monotonic() - began)
     parameters = sum(parameter.numel() for parameter in student.parameters())
     yield (

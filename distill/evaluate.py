@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from distill.deploy import Deploy, predict
 from distill.digest import digest_file
 from distill.distiller import plan_inputs
 from distill.job import Job, as_job, update_metrics
-from distill.metrics import CONVENTION, CONVENTION_SEVERAL, THRESHOLD, labels, overlap, summary
+from distill.metrics import CONVENTION, CONVENTION_SEVERAL, THRESHOLD, count_sequences, labels, overlap, summary
 from distill.predictions import Score, write_predictions
 from distill.prepare import build_student, open_caches
 from distill.progress import progress
@@ -32,6 +32,8 @@ from students import Student
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+DRAWN = "sequences"  # what the bootstrap draws, where known, so that runs scored otherwise are scored again
 
 
 def evaluate(work: Job | Recipe) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def evaluate(work: Job | Recipe) -> dict[str, Any]:
         )
     caches = open_caches(job, learning=False) if recipe.reads_features else {}
     student = load_student(job, caches).to(accelerator.device)
-    of: dict[str, Any] = {"weights": digest_file(job.weights), "resamples": recipe.evaluate.bootstrap}
+    of: dict[str, Any] = {"weights": digest_file(job.weights), "resamples": recipe.evaluate.bootstrap, "drawn": DRAWN}
     metrics = read_metrics(job)
     if job.agree(lambda: metrics.get("evaluated") == of and (job.folder / "predictions.csv").is_file()):
         return metrics
@@ -154,7 +156,8 @@ def score_one(probability: np.ndarray, sample: Sample, *, classes: int = 1, whol
     dice, iou = overlap(labels(probability), mask, classes=classes)
     every = score_everything(probability[0], mask) if whole and classes == 1 else None
     apart = score_classes(labels(probability), mask, classes=classes) if whole and classes > 1 else None
-    return Score(sample.dataset, sample.stem, sample.key, dice, iou, every, apart)
+    every = replace(every, group=sample.group) if every else None
+    return Score(sample.dataset, sample.stem, sample.key, dice, iou, sample.group, every, apart)
 
 
 def validate(network: nn.Module, job: Job, *, caches: Mapping[str, cache.Cache] | None = None) -> float:
@@ -219,9 +222,13 @@ def cost(student: Student, *, image_size: int) -> dict[str, int]:
 def summarise(scores: Sequence[Score], *, resamples: int) -> dict[str, Any]:
     """The entry of one data set in metrics.json."""
     every = [figures.whole for figures in scores if figures.whole is not None]
+    groups = [figures.group for figures in scores]
+    told: dict[str, Any] = {"images": len(scores)}
+    if sequences := count_sequences(groups):
+        told["sequences"] = sequences  # drawn whole by the bootstrap
     if every:
         return {
-            "images": len(scores),
+            **told,
             **summarise_set(every, resamples=resamples),
             "by_size": summarise_sizes(every, resamples=resamples),
             "empty_masks": summarise_empty(every, resamples=resamples),
@@ -229,10 +236,10 @@ def summarise(scores: Sequence[Score], *, resamples: int) -> dict[str, Any]:
         }
     apart = [figures.classes for figures in scores if figures.classes is not None]
     return {
-        "images": len(scores),
-        "dice": summary([figures.dice for figures in scores], resamples=resamples),
-        "iou": summary([figures.iou for figures in scores], resamples=resamples),
-        **({"by_class": summarise_classes(apart, resamples=resamples)} if apart else {}),
+        **told,
+        "dice": summary([figures.dice for figures in scores], groups=groups, resamples=resamples),
+        "iou": summary([figures.iou for figures in scores], groups=groups, resamples=resamples),
+        **({"by_class": summarise_classes(apart, groups=groups, resamples=resamples)} if apart else {}),
     }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import cache
 from cache.spec import MASK
 from distill.calibrate import batch_size_of, create_cache, fitted_records, is_founded, restore_cache
-from distill.cost import cost_of, weight
+from distill.cost import check_memory, cost_of, weight
 from distill.data.sample import Sample
 from distill.data.unlabelled import unlabel
 from distill.distiller import check_grids, check_mask
@@ -112,8 +112,10 @@ def extract_images(job: Job, name: str, wanted: Sequence[Record]) -> int:
         restore_cache(job, name, looker)
     calibrated = 0
     if lead:
+        if not (founded := is_founded(folder)):
+            check_memory(job, name, teacher.spec)
         tell_cost(job, name, looker, wanted)
-        calibrated = 0 if is_founded(folder) else create_cache(job, name, looker)
+        calibrated = 0 if founded else create_cache(job, name, looker)
     job.accelerator.wait_for_everyone()
     return sum(len(run) for run in fill(job, name, teacher, wanted)) + calibrated
 
@@ -183,10 +185,10 @@ def state_of(folder: Path) -> tuple[tuple[str, int, int], ...]:
 
 @lru_cache(maxsize=8)
 def is_sound(folder: Path, state: tuple[tuple[str, int, int], ...]) -> bool:
-    """Whether `cache.verify` finds nothing; looked at once a process while its files stay the same."""
+    """Whether `cache.verify` finds nothing but foreign files; looked at once a process while all stay the same."""
     if (size := sum(size for _, size, _ in state)) >= LONG:
         logger.info("looking at every byte of %s, %s", folder, weight(size))
-    return not cache.verify(folder)
+    return all(problem.kind == "foreign" for problem in cache.verify(folder))
 
 
 def fill(job: Job, name: str, teacher: Any, wanted: Sequence[Record]) -> list[tuple[Record, ...]]:  # noqa: ANN401

@@ -61,7 +61,8 @@ def draw_gallery(job: Job, deploy: Deploy, path: Path) -> bool:
         image = sample.read_image()
         seen = [teacher_colours(store, keys[name](sample)) for name, store in stores.items()]
         rows.append((image, seen, predict(deploy, image), sample.read_mask()))
-    draw_rows(path, ["input", *(f"teacher {name}" for name in stores), "student", "truth"], rows)
+    titles = [f"teacher {name}{' (built in)' * (job.recipe.teachers[name].weights == 'builtin')}" for name in stores]
+    draw_rows(path, ["input", *titles, "student", "truth"], rows)
     return True
 
 

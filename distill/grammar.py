@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -20,6 +21,7 @@ HABITS = {
     "backbone": "student.options",
     "model": "student.name",
 }
+DIGITS = ("data.colours",)  # text of digits, which YAML would take for numbers: 000000 for 0, 004000 for octal 2048
 
 
 def fields_of(schema: type) -> dict[str, Any]:
@@ -61,6 +63,10 @@ def check_keys(given: Any, schema: type = Recipe, prefix: str = "") -> None:  # 
         if key not in annotations:
             raise ValueError(unknown_key(f"{prefix}{key}", schema, prefix))
         nested, named = schema_under(annotations[key])
+        if nested is None and typing.get_origin(annotations[key]) is dict and isinstance(value, list):
+            raise ValueError(
+                f"{prefix}{key} is {value!r}, but must be a mapping, as '{prefix}{key}={{NAME: VALUE, ...}}'"
+            )
         if nested is None or value is None:
             continue
         if named and isinstance(value, dict):
@@ -89,6 +95,8 @@ def unknown_key(key: str, schema: type, prefix: str) -> str:
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     """`["a.b=1", "c=[x,y]"]` as nested plain data, values read as YAML; commas without brackets make a list.
 
+    The items of `DIGITS` stay text.
+
     Raises:
         ValueError: a word that is no `key=value`.
     """
@@ -100,13 +108,51 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise ValueError(f"expected key=value, got {word!r}")
-        if "," in value and not value.startswith(("[", "{", '"', "'")):
+        if key in DIGITS:
+            value = str(re.findall(r"[^\[\]\s,'\"]+", value))
+        elif "," in value and not value.startswith(("[", "{", '"', "'")):
             value = f"[{value}]"
         try:
             merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([f"{key}={value}"]))
         except (OmegaConfBaseException, ValueError) as error:
             raise ValueError(f"cannot read {word!r}: {str(error).splitlines()[0]}") from error
     return typing.cast(dict[str, Any], OmegaConf.to_container(merged))
+
+
+def split_words(words: Sequence[str]) -> dict[str, str]:
+    """`["a=1", "b=x,y"]` as key -> value; a value is taken as it stands, commas and all.
+
+    Raises:
+        ValueError: a word that is no `key=value`, or a key that is given twice.
+    """
+    given: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ValueError(f"expected key=value, got {word!r}; put quotes around a value with spaces")
+        if key in given:
+            raise ValueError(f"{key} is given twice, as {given[key]!r} and as {value!r}; take one of them out")
+        given[key] = value
+    return given
+
+
+def own_words(words: Sequence[str], known: Collection[str], *, usage: str, needs: Sequence[str] = ()) -> dict[str, str]:
+    """The words of a command with `known` keys of its own, of which it `needs` some; its name begins `usage`.
+
+    Raises:
+        ValueError: as `split_words`; also an unknown key, or one that is missing.
+    """
+    from distill.data.problems import nearest  # its package loads numpy and Pillow, which a recipe does without
+
+    given, short = split_words(words), usage.partition("\n")[0]
+    name = " ".join(short.split()[:2])
+    for key in given:
+        if key not in known:
+            raise ValueError(f"{name} has no key {key!r}; choose from {', '.join(known)}{nearest(key, known)}")
+    for key in needs:
+        if not given.get(key):
+            raise ValueError(f"{name} needs {key}=, as in {short}")
+    return given
 
 
 def number(key: str, value: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from dataclasses import MISSING
 from difflib import get_close_matches
@@ -38,12 +39,19 @@ USAGES = {
     "predict": "distill.predict_command",
     "demo": "distill.demo.command",
 }  # where their own keys stand
+COMPARE = """distill compare recipe=NAME [key=value ...]
+
+  seeds=0,1,2         of weights, data order and augmentation; the same for every arm
+  arms=NAME,...       which of the recipe's arms (all); the first is the control
+  students=NAME,...   each of these students for itself (the recipe's)
+  jobs=1              trainings at once; 0 runs nothing and compares what is finished
+  out=DIR             folder of compare.json, compare.md and compare.png (in HOME/compare)"""
 OWN_KEYS = ("bench", "weights", "predict", "demo", "doctor")  # commands that take no recipe
 EXAMPLES = (
     "accelerate launch distill/run.py recipe=sam_to_unet",
     "distill run recipe=sam_to_unet student.width=16          # a second student: the teacher is not needed again",
     "distill extract recipe=timm_to_unet data.root=DIR ...    # the cache alone, for any number of students",
-    "distill train recipe=timm_to_unet data.root=DIR stages.boundary.epochs=30",
+    "distill train recipe=timm_to_unet data.root=DIR stages.joint.epochs=30",
     "distill run recipe=adapt_teacher                         # a teacher that knows the task, from cached features",
     "distill publish recipe=artifacts/runs/RUN/recipe.yaml publish.int8=true publish.hub=OWNER/NAME",
     "distill compare recipe=sam_to_unet seeds=0,1,2",
@@ -99,13 +107,15 @@ def show(value: Any) -> str:  # noqa: ANN401
 
 
 def story(name: str) -> str:
-    """The first comment line of a recipe file."""
-    first = (recipes.FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
-    return first.removeprefix("#").strip() if first.startswith("#") else ""
+    """The first sentence of the comment that begins a recipe file."""
+    text = (recipes.FOLDER / f"{name}.yaml").read_text(encoding="utf-8").partition("\n#\n")[0]
+    return re.split(r"(?<=[.?!])\s", text.replace("\n# ", " ").removeprefix("# "), maxsplit=1)[0]
 
 
 def usage(command: str) -> list[str]:
-    """The line of a command that has keys of its own; none of the others, whose keys are the recipe's."""
+    """The lines of a command that has keys of its own; none of the others, whose keys are the recipe's."""
+    if command == "compare":
+        return COMPARE.splitlines()
     if command not in USAGES:
         return []
     module = import_module(USAGES[command])
@@ -124,12 +134,6 @@ def help_text(command: str = "run") -> str:
     lines += ["Examples", *(f"  {line}" for line in EXAMPLES if command in ("run", *line.split()[:2]))]
     if command not in OWN_KEYS:
         lines += ["", *recipe_lines()]
-    if command == "compare":
-        lines += [
-            "",
-            "  seeds=0,1,2  arms=NAME,...  students=NAME,...  jobs=1  out=DIR  (compare's own keys)",
-            "  jobs=N runs N trainings at once; jobs=0 runs nothing and compares what is finished",
-        ]
     return "\n".join(lines) + "\n"
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from distill.bench.timing import interleaved, work_ratio
-from distill.data.sample import Sample
-from distill.evaluate import score
+from distill.data.sample import Sample, Splits
+from distill.metrics import labels, overlap
 from distill.onnx_file import Runner, open_onnx
+from distill.progress import progress
 from distill.proof import spread
 
 FILE = "model.int8.onnx"
@@ -46,41 +47,44 @@ class Verdict:
     ratio: float | None
 
 
-def add_int8(folder: Path, *, train: Sequence[Sample], val: Sequence[Sample], classes: int) -> dict[str, Any]:
+def add_int8(folder: Path, splits: Splits, *, classes: int, threshold: float) -> dict[str, Any]:
     """Writes model.int8.onnx beside model.onnx, judges it, and takes it away again where it is not worth it.
 
     Args:
         folder: which holds model.onnx.
-        train: training images, which calibrate.
-        val: validation images with masks, which judge.
+        splits: whose training images calibrate, and whose validation images judge.
         classes: channels of the network's output.
+        threshold: from which probability on a pixel is foreground, where it is served.
 
     Returns:
         the `Verdict`, JSON-able.
     """
     plain, small = folder / "model.onnx", folder / FILE
-    logger.info("quantising %s on %d training images", FILE, min(len(train), CALIBRATION))
+    logger.info("quantising %s on %d training images", FILE, min(len(splits.train), CALIBRATION))
     try:
-        quantise(plain, small, spread(train, CALIBRATION))
+        quantise(plain, small, spread(splits.train, CALIBRATION))
     except Exception as error:  # of ONNX Runtime's quantiser, by operator and version; the student itself is whole
         why = (
             f"ONNX Runtime cannot quantise this network ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         )
         logger.warning("%s not written: %s", FILE, why)
         return asdict(Verdict(False, why, None, None, None))
-    found = judge(open_onnx(plain, threads=1), open_onnx(small, threads=1), val=val, classes=classes)
+    runners = (open_onnx(path, threads=1) for path in (plain, small))
+    found = judge(*runners, val=splits.val, classes=classes, threshold=threshold)
     if not found.written:
         small.unlink()
     logger.info("%s %s: %s", FILE, "written" if found.written else "not written", found.why)
     return asdict(found)
 
 
-def judge(plain: Runner, small: Runner, *, val: Sequence[Sample], classes: int) -> Verdict:
-    """Whether the quantised file loses at most `LARGEST_LOSS` of Dice and is faster."""
-    before, after = (
-        float(np.mean([one.dice for one in score(probability_by(run), val, what=what, classes=classes)]))
-        for run, what in ((plain, "validate model.onnx"), (small, f"validate {FILE}"))
-    )
+def judge(plain: Runner, small: Runner, *, val: Sequence[Sample], classes: int, threshold: float) -> Verdict:
+    """Whether the quantised file loses at most `LARGEST_LOSS` of Dice at the threshold that it has, and is faster."""
+    table = []
+    for sample in progress(val, what=f"validate {FILE}", total=len(val)):
+        image, mask = sample.read_image()[None], sample.read_mask()
+        found = (labels(run(image)[0], threshold=threshold) for run in (plain, small))
+        table.append([overlap(predicted, mask, classes=classes)[0] for predicted in found])
+    before, after = np.mean(table, axis=0).tolist()
     image = val[0].read_image()[None]
     actions = {"plain": lambda: plain(image), "int8": lambda: small(image)}
     spent = interleaved(actions, rounds=ROUNDS, what=f"time {FILE}")
@@ -91,11 +95,6 @@ def judge(plain: Runner, small: Runner, *, val: Sequence[Sample], classes: int) 
     if share > LARGEST_RATIO:
         return Verdict(False, f"{why}; at most {LARGEST_RATIO} x is worth a second file", after, before, share)
     return Verdict(True, why, after, before, share)
-
-
-def probability_by(run: Runner) -> Any:  # noqa: ANN401
-    """A runner of batches as a predictor of one image."""
-    return lambda image: run(image[None])[0]
 
 
 def quantise(source: Path, target: Path, samples: Sequence[Sample]) -> None:

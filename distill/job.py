@@ -44,7 +44,13 @@ class Job:
 
     def require_trained(self) -> None:
         """Raises FileNotFoundError, saying what to run, unless training is complete."""
-        if not (self.trained.is_file() and self.weights.is_file()):
+        if self.trained.is_file() and not self.weights.is_file():
+            raise FileNotFoundError(
+                f"training in {self.folder} was complete, but {self.weights.relative_to(self.folder)} has been removed "
+                f"since; put it back (a published student's model.safetensors holds the same tensors), or delete "
+                f"{self.trained.name} there to train anew"
+            )
+        if not self.trained.is_file():
             state = "is not complete" if self.weights.is_file() else "has not begun"
             raise FileNotFoundError(f"training in {self.folder} {state}; run do=train first")
 

@@ -88,7 +88,7 @@ def predict(
     Args:
         student: a published folder, a hub id, or a `model.onnx`.
         images: a picture, a folder, a pattern or a video.
-        out: the folder of results. Results of another student or threshold in it are removed first.
+        out: the folder of results. Those of these images by another student or threshold are removed first.
         threshold: from which probability on a pixel is foreground; the student's own if not given.
         flips: the mean probability over the image and its mirror images.
         probabilities: also write the probabilities, as grey PNG.
@@ -98,7 +98,8 @@ def predict(
 
     Raises:
         FileNotFoundError: the student or the images are not there.
-        ValueError: no student of ours, no picture, or an `out` that holds other files.
+        ValueError: no student of ours, no picture, or an `out` that holds other files, or results of other images
+            by another student or threshold.
         BlockingIOError: another process works in `out`.
     """
     out = Path(out).expanduser()
@@ -112,7 +113,8 @@ def predict(
     if passed:
         logger.info("passing over %s: neither picture nor video", several(passed, "file"))
     with cache.lock(out, wait=False):
-        if said := prepare(out, settings_of(segmenter, options), about=about(segmenter)):
+        stems = {one.stem for one in inputs}
+        if said := prepare(out, settings_of(segmenter, options), about=about(segmenter), stems=stems):
             logger.info(said)
         logger.info(introduction(segmenter, options))
         summary = Summary(out)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from distill.data.problems import nearest, several
-from distill.grammar import number, truth
+from distill.data.problems import several
+from distill.grammar import number, own_words, truth
 from distill.inference.inputs import find_inputs
 from distill.predict import predict
 
@@ -18,7 +18,8 @@ USAGE = """distill predict student=DIR|hub-id|model.onnx images=FILE|FOLDER|'GLO
 
   student=        a published folder, its model.onnx (run by ONNX Runtime alone), or an id on the hub
   images=         a picture, a folder of pictures and videos, a pattern in quotes ('DIR/**/*.png'), or a video
-  out=            a folder for the results; a second call leaves alone what is complete in it
+  out=            a folder for the results; a second call leaves alone what is complete in it, one with another student,
+                  threshold or flips does all again, and is refused where other images have results there
   threshold=      from which probability on a pixel is foreground (what the student was published with)
   flips=true      the mean over four mirror images, in four times the time
   probabilities=true  grey pictures of the probability, too
@@ -47,22 +48,13 @@ class Request:
 
 
 def read_request(words: Sequence[str]) -> Request:
-    """The request of a command line's `key=value` words; a value is taken as it stands, commas and all.
+    """The request of a command line's `key=value` words.
 
     Raises:
-        ValueError: a word that is no key=value, an unknown key, one that is missing, or a value of the wrong kind.
+        ValueError: wrong words (`own_words`), or a value of the wrong kind.
     """
-    if bare := [word for word in words if "=" not in word]:
-        raise ValueError(f"expected key=value, got {bare[0]!r}; put quotes around a value with spaces")
-    given = {key: value for key, _, value in (word.partition("=") for word in words)}
     known = [entry.name for entry in fields(Request)]
-    short = USAGE.partition("\n")[0]
-    for key in given:
-        if key not in known:
-            raise ValueError(f"distill predict has no key {key!r}; choose from {', '.join(known)}{nearest(key, known)}")
-    for key in ("student", "images", "out"):
-        if not given.get(key):
-            raise ValueError(f"distill predict needs {key}=, as in {short}")
+    given = own_words(words, known, usage=USAGE, needs=("student", "images", "out"))
     convert: dict[str, Callable[[str, str], Any]] = {
         "out": lambda _, value: Path(value).expanduser(),
         "threshold": number,

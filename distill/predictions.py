@@ -24,6 +24,7 @@ class Score:
     key: str
     dice: float
     iou: float
+    group: str | None = field(default=None, compare=False)  # the sequence or patient it comes from, where known
     whole: ImageScore | None = field(default=None, repr=False, compare=False)  # every figure, where asked for
     classes: dict[int, dict[str, float]] | None = field(default=None, repr=False, compare=False)  # the same of several
 

@@ -12,10 +12,11 @@ import torch
 import cache
 import students
 from cache.spec import MASK
-from distill.distiller import check_strides, plan_inputs
+from distill.distiller import bands_of, check_strides, plan_inputs
+from distill.heritage import check_start
 from distill.job import Job
 from distill.prompting import policy_of, record_key
-from distill.recipe import Recipe, TeacherRecipe
+from distill.recipe import SIDE_STEP, Recipe, TeacherRecipe
 from distill.schedule import spans_of
 from students.contract import check_contract
 from students.task_decoder import TaskDecoder
@@ -57,27 +58,39 @@ def check(job: Job) -> None:
             "processes"
         )
     check_shares(job)
+    check_start(job)
     if recipe.reads_features:
         return
     student = create_student(recipe)
     if recipe.student.name not in students.STUDENTS:
         check_contract(student, image_size=recipe.image_size)
-    check_sides(recipe, student)
     check_strides(recipe, student)
+    check_sides(recipe, student)
 
 
 def check_sides(recipe: Recipe, student: students.Student) -> None:
-    """Shows the student an image of the smallest side that training has, and one of `image_size`.
+    """Shows the student an image of every side that training has, and one of `image_size`.
 
     Raises:
-        ValueError: it refuses one of them, as networks do that need a certain size, or at least one.
+        ValueError: it refuses one of them, as networks do that need a certain size, or at least one; or pads it, so
+            that its maps have other cells than what they are to imitate.
     """
     student.eval()
     side = recipe.image_size
+    imitated = {stride for band in bands_of(recipe) for stride in getattr(recipe.imitate, band)}
     try:
         with torch.no_grad():
-            for side in sorted({min(recipe.sides), recipe.image_size}):
-                student.features(torch.zeros(1, 3, side, side))
+            for side in sorted({*recipe.sides, recipe.image_size}):
+                pyramid = student.features(torch.zeros(1, 3, side, side))
+                for stride in sorted(imitated) if side in recipe.sides else ():
+                    rows, columns = pyramid[student.strides.index(stride)].shape[-2:]
+                    if (rows, columns) != (side // stride,) * 2:
+                        below = side // SIDE_STEP * SIDE_STEP
+                        raise ValueError(
+                            f"its map of stride {stride} then has {rows} x {columns} cells, but what it imitates has "
+                            f"{side // stride} x {side // stride}; multiples of {SIDE_STEP} fit, such as "
+                            f"{below or SIDE_STEP} and {below + SIDE_STEP}"
+                        )
     except ValueError as error:
         asked = f"image_size={recipe.image_size}, augment.sizes={recipe.augment.sizes}"
         raise ValueError(
@@ -207,13 +220,14 @@ def check_labels(job: Job, path: Path, store: cache.Cache) -> None:
     Raises:
         ValueError: it learned from masks of images that are held out, or that have no mask here.
     """
-    if MASK not in store.spec.names or "prompts" in store.identity:  # a record's key says which mask asked for it
+    if "prompts" in store.identity:  # a record's key says which mask asked for it
         return
     seen = store.calibration if store.identity["teacher"] == "task" else store.identity.get("labelled")
     if seen is None:
-        logger.warning(
-            "%s does not say which masks its teacher learned from; see that none of them is tested here", path
-        )
+        if MASK in store.spec.names:
+            logger.warning(
+                "%s does not say which masks its teacher learned from; see that none of them is tested here", path
+            )
         return
     if foreign := len(set(seen) - {sample.key for sample in job.splits.train}):
         raise ValueError(

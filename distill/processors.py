@@ -27,10 +27,15 @@ def use_all_cores() -> None:
 
     Launchers set OMP_NUM_THREADS=1, which is no wish of the user's.
     """
-    said = os.environ.get("BANDPASS_THREADS") or os.environ.get("OMP_NUM_THREADS", "1")
-    if said == "1" and "BANDPASS_THREADS" not in os.environ:
-        said = str(max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-    torch.set_num_threads(int(said))
+    own, launched = (_number_in(name) for name in ("BANDPASS_THREADS", "OMP_NUM_THREADS"))
+    share = max(1, usable_cores() // (_number_in("LOCAL_WORLD_SIZE") or 1))
+    torch.set_num_threads(own or (launched if launched > 1 else share))
+
+
+def _number_in(variable: str) -> int:
+    """The number that a variable of the environment holds, of a list (`4,2`, as OpenMP takes it) the first; else 0."""
+    said = os.environ.get(variable, "").split(",")[0].strip()
+    return int(said) if said.isdecimal() else 0
 
 
 def workers_beside(device: torch.device, *, asked: int | None = None, cores: int | None = None) -> int:

@@ -22,6 +22,7 @@ from distill.evaluate import load_student, read_metrics
 from distill.files import write_json
 from distill.gallery import draw_gallery
 from distill.grammar import dump_recipe
+from distill.heritage import LEARNED, learned_by_start
 from distill.int8 import add_int8
 from distill.job import Job, as_job, update_metrics
 from distill.metrics import IGNORED, THRESHOLD
@@ -38,7 +39,6 @@ from distill.threshold import choose_threshold
 from students import MEAN, STD, Student
 
 RECORD = "published.json"
-LEARNED = "learned.json"  # keys of the images whose masks were learned from, for those whom this student may teach
 
 logger = logging.getLogger("bandpass")
 
@@ -84,12 +84,13 @@ def wanted_record(job: Job) -> dict[str, Any]:
 
 
 def is_published(job: Job, record: Mapping[str, Any]) -> bool:
-    """Whether the published folder is there, for this record."""
+    """Whether the published folder is there, for this record, with every file that it was published with."""
     path = job.published / RECORD
     if not path.is_file():
         return False
     found = json.loads(path.read_text(encoding="utf-8"))
-    return all(found.get(name) == value for name, value in record.items())
+    whole = all((job.published / name).is_file() for name in found.get("files", ()))
+    return whole and all(found.get(name) == value for name, value in record.items())
 
 
 def build_and_replace(job: Job, record: Mapping[str, Any]) -> None:
@@ -98,7 +99,8 @@ def build_and_replace(job: Job, record: Mapping[str, Any]) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         proof = build_task(job, temporary) if job.recipe.reads_features else build(job, temporary)
-        write_json(temporary / RECORD, {**record, **proof})
+        files = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file())
+        write_json(temporary / RECORD, {**record, **proof, "files": files})
         if job.published.exists():
             shutil.rmtree(job.published)
         temporary.replace(job.published)
@@ -124,8 +126,7 @@ def build(job: Job, folder: Path) -> dict[str, Any]:
     proof = prove(deploy, open_onnx(folder / "model.onnx"), test=job.splits.test, scores=scores)
     found: dict[str, Any] = {"threshold": asdict(choice) if choice else None}
     if recipe.publish.int8:
-        parts = job.splits
-        found["int8"] = add_int8(folder, train=parts.train, val=parts.val, classes=student.classes)
+        found["int8"] = add_int8(folder, job.splits, classes=student.classes, threshold=threshold)
     frame = next(iter(job.splits.test.values()))[0].read_image()
     found["latency"] = latency(open_onnx(folder / "model.onnx", threads=1), frame)
     update_metrics(job, published=found)
@@ -133,7 +134,8 @@ def build(job: Job, folder: Path) -> dict[str, Any]:
     card = render_card(job, metrics, proof=proof, pictures=pictures, found=found)
     for sentence in contradictions(terms_of_job(job, tested=False), asked=recipe.publish.licence):
         logger.warning(sentence)
-    write_json(folder / LEARNED, {"labelled": sorted(sample.key for sample in job.splits.train)})
+    labelled = {sample.key for sample in job.splits.train}.union(*learned_by_start(recipe).values())
+    write_json(folder / LEARNED, {"labelled": sorted(labelled)})  # for those whom it may teach, or be the start of
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / "recipe.yaml").write_text(dump_recipe(public_recipe(recipe)), encoding="utf-8")
     return {"onnx": proof, **found}

@@ -84,6 +84,12 @@ class DataRecipe:
             re.fullmatch(r"\d+(\.\d+)?%|\d+", self.labels) is not None,
             f"data.labels is {self.labels!r}, but must be a share as 10% or a number of images",
         )
+        for colour in self.colours:
+            require(
+                re.fullmatch(r"#?[0-9a-fA-F]{6}", colour) is not None,
+                f"data.colours holds {colour!r}, but must hold six hexadecimal digits a class, as ff0000; in a file "
+                "put each in quotes, as '004000', which YAML takes for a number otherwise",
+            )
         require(self.memory_gb >= 0, f"data.memory_gb is {self.memory_gb}, but must not be negative")
 
 

@@ -18,6 +18,7 @@ class Span:
     stop: int
     per_epoch: int  # steps in a pass over the labelled images, in batches of these alone
     unlabelled: int = 0  # images of every batch that carry no mask
+    origin: tuple[int, int] = (0, 0)  # a step, and the epoch of the labelled images that begins there
 
     @property
     def terms(self) -> list[str]:
@@ -32,12 +33,18 @@ def spans_of(recipe: Recipe, *, labelled: int, unlabelled: int = 0) -> tuple[Spa
     equally long and are scored equally often.
     """
     spans: list[Span] = []
-    per_epoch = steps_of_epoch(labelled, recipe.optimiser.batch_size)
+    batch = recipe.optimiser.batch_size
+    per_epoch = steps_of_epoch(labelled, batch)
+    origin, steps = (0, 0), 0  # steps: of an epoch of labelled images in the batches of the stage before
     for name, stage in recipe.stages.items():
         start = spans[-1].stop if spans else 0
         share = min(unlabelled_of(recipe, stage), unlabelled)
         length = stage.epochs * per_epoch if stage.steps is None else stage.steps
-        spans.append(Span(name, stage, start, start + length, per_epoch, share))
+        own = steps_of_epoch(labelled, min(batch - share, labelled))
+        if length and steps not in (0, own):  # whose epochs are longer or shorter: goes on after the last one begun
+            origin = (start, origin[1] + math.ceil((start - origin[0]) / steps))
+        steps = own if length else steps
+        spans.append(Span(name, stage, start, start + length, per_epoch, share, origin))
     return tuple(spans)
 
 
@@ -50,6 +57,11 @@ def unlabelled_of(recipe: Recipe, stage: StageRecipe) -> int:
 def steps_of_epoch(images: int, batch: int) -> int:
     """Steps in a pass over the labelled images: full batches only, or one of all images where they are fewer."""
     return max(1, images // batch)
+
+
+def steps_of_score(span: Span, recipe: Recipe) -> int:
+    """Steps of a stage from one score on the validation images to the next."""
+    return max(1, round(recipe.evaluate.every * span.per_epoch))
 
 
 def learning_rate_at(step: int, total: int, optimiser: OptimiserRecipe) -> float:

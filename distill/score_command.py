@@ -9,9 +9,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from distill.data.problems import nearest, several
+from distill.data.problems import several
 from distill.files import write_json
-from distill.grammar import number, truth
+from distill.grammar import number, own_words, truth
 from distill.metrics import THRESHOLD
 from distill.progress import progress
 from distill.scoring.figures import conventions
@@ -20,10 +20,14 @@ from distill.scoring.image import TOLERANCE, ImageScore, score_everything
 from distill.scoring.sets import SIZES, summarise_empty, summarise_set, summarise_sizes
 from distill.scoring.table import text
 
-USAGE = (
-    "distill evaluate predictions=DIR masks=DIR [out=FILE.json] [bootstrap=2000] [threshold=0.5] [tolerance=2] "
-    "[skip_bad=true]"
-)
+USAGE = """distill evaluate predictions=DIR masks=DIR [out=FILE.json] [key=value ...]
+
+  predictions=, masks=   two folders of pictures, paired by stem; a mask is foreground from level 128 (or 1) on
+  out=FILE.json          every figure of every image
+  bootstrap=2000         resamples of the 95 % intervals
+  threshold=0.5          from which probability on a pixel is foreground
+  tolerance=2            pixels: surface Dice counts a contour as met where the other is at most so far away
+  skip_bad=true          go on without files that cannot be paired or read"""
 
 logger = logging.getLogger("bandpass")
 
@@ -127,19 +131,13 @@ def notes(result: dict[str, Any]) -> list[str]:
 
 
 def read_request(words: Sequence[str]) -> Request:
-    """The request of a command line's `key=value` words; a value is taken as it stands, commas and all.
+    """The request of a command line's `key=value` words.
 
     Raises:
-        ValueError: an unknown key, one that is missing, or a value of the wrong kind.
+        ValueError: wrong words (`own_words`), or a value of the wrong kind.
     """
-    given = {key: value for key, _, value in (word.partition("=") for word in words)}
     known = [field.name for field in fields(Request)]
-    for key in given:
-        if key not in known:
-            raise ValueError(f"scoring folders has no key {key!r}; choose from {', '.join(known)}{nearest(key, known)}")
-    for key in ("predictions", "masks"):
-        if not given.get(key):
-            raise ValueError(f"scoring folders needs {key}=DIR, as in {USAGE}")
+    given = own_words(words, known, usage=USAGE, needs=("predictions", "masks"))
     convert = {"bootstrap": _whole, "threshold": number, "tolerance": number, "skip_bad": truth}
     values: dict[str, Any] = {key: convert.get(key, _path)(key, value) for key, value in given.items()}
     return Request(**values)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cache
 from distill.data.field import FIELD, named
+from distill.recipe import Recipe
+from distill.reproduce import public_name
+from students import said_licence
 
 if TYPE_CHECKING:
     from distill.job import Job
@@ -64,6 +68,18 @@ def terms_of_teachers(job: Job) -> dict[str, Terms]:
             found[name] = Terms(title, opened.licence, sha256=opened.identity["weights"])
         else:
             found[name] = Terms(name, f"not recorded: {path.name} is not there any more")
+    return found
+
+
+def terms_of_start(recipe: Recipe) -> list[Terms]:
+    """The terms of the weights that a student began with, as far as their card says; none where there were none."""
+    found = []
+    for place, what in ((recipe.student.init, "student"), (recipe.student.encoder, "encoder")):
+        if place:
+            path = Path(place).expanduser()
+            folders = [path] if path.is_dir() else list(path.parents[:2]) if path.is_file() else []
+            said = next((licence for folder in folders if (licence := said_licence(folder))), UNKNOWN)
+            found.append(Terms(f"the {what} that it began with, {public_name(place)}", said))
     return found
 
 

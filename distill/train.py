@@ -26,7 +26,7 @@ from distill.objective import terms_of
 from distill.processors import workers_beside
 from distill.progress import clock
 from distill.recipe import Recipe
-from distill.schedule import Span, learning_rate_at
+from distill.schedule import Span, learning_rate_at, steps_of_score
 from distill.vocabulary import BAND_OF, MASK_LOSSES, PARTS, TASK_LOSSES
 
 CHECKPOINT_EVERY_SECONDS = 60.0
@@ -43,10 +43,13 @@ def train(work: Job | Recipe) -> dict[str, Any]:
     schedule on the step. The student that scored best on validation is kept in `job.weights`.
 
     Raises:
-        FileNotFoundError: a cache is missing or does not hold every training image in every view drawn.
+        FileNotFoundError: a cache is missing or does not hold every training image in every view drawn; or the weights
+            of a training that was complete have been removed.
         ValueError: the student or the processes do not fit the recipe, or the loss is no longer finite.
     """
     job = as_job(work)
+    if job.agree(lambda: job.trained.is_file() and not job.weights.is_file()):
+        job.require_trained()
     if not job.agree(job.trained.is_file):
         with cache.lock(job.folder) if job.accelerator.is_main_process else nullcontext():
             if not job.agree(job.trained.is_file):  # by the training that this one waited for
@@ -96,7 +99,7 @@ def run_stage(course: Course, span: Span, *, began: float) -> None:
         state.stage_best, state.stale = -1.0, 0
     bands = {BAND_OF[term] for term in span.terms if term in BAND_OF}
     course.dataset.targets = tuple(target for target in course.targets if target.band in bands)
-    score_every = max(1, round(job.recipe.evaluate.every * span.per_epoch))
+    score_every = steps_of_score(span, job.recipe)
     set_frozen(course.student, span.stage.freeze)
     sums: dict[str, Tensor] = {}
     since, saved = start, time.monotonic()
@@ -111,7 +114,7 @@ def run_stage(course: Course, span: Span, *, began: float) -> None:
         state.step, state.taken = step + 1, state.taken + 1
         note = ""
         if pause:
-            means = {name: float(value) / (state.step - since) for name, value in sums.items()}
+            means = means_of(course, sums, steps=state.step - since)
             note = say_terms(course, span, means, spreads)
             sums, since = {}, state.step
         if scores:
@@ -125,6 +128,15 @@ def run_stage(course: Course, span: Span, *, began: float) -> None:
             saved = time.monotonic()
         if ends:
             return
+
+
+def means_of(course: Course, sums: dict[str, Tensor], *, steps: int) -> dict[str, float]:
+    """Every term's mean over so many steps and over the processes, which so agree on whether the loss is finite."""
+    accelerator = course.job.accelerator
+    means = torch.stack(list(sums.values())) / steps
+    if accelerator.num_processes > 1:
+        means = accelerator.reduce(means, reduction="mean")
+    return dict(zip(sums, means.tolist(), strict=True))
 
 
 def batches_of(course: Course, span: Span, *, start: int) -> Batches:
@@ -141,6 +153,7 @@ def batches_of(course: Course, span: Span, *, start: int) -> Batches:
         unlabelled=len(job.splits.unlabelled),
         share=span.unlabelled,
         sides=job.recipe.sides if job.recipe.sides != (job.recipe.image_size,) else (),
+        origin=span.origin,
     )
 
 
@@ -206,16 +219,17 @@ def learn(
         course.average.update_parameters(course.student)
     watch = watch and bool(torch.isfinite(loss))  # else `say_terms` says it; nothing else can be said of what is nan
     watched = [target for target in targets if watch and target.name in projected]
-    spreads = {t.name: spread_of(span, t, projected[t.name], batch[t.name]) for t in watched}
+    spreads = {t.name: spread_of(course, span, t, projected[t.name], batch[t.name]) for t in watched}
     return {"loss": loss, **terms}, spreads
 
 
-def spread_of(span: Span, target: Target, projected: Tensor, wanted: Tensor) -> Spread:
+def spread_of(course: Course, span: Span, target: Target, projected: Tensor, wanted: Tensor) -> Spread:
     """How much a projection and its target vary, in the units of the terms that compare them."""
     if target.band == "high":
         wanted = wanted / target.deviation
     scaled = any(BAND_OF.get(name) == target.band and name != "relate" for name in span.terms)
-    return spread(projected, wanted, scaled=scaled)
+    projection = course.job.accelerator.unwrap_model(course.model).projections[target.name]
+    return spread(projected, wanted, scaled=scaled, channels=projection.in_channels)
 
 
 def say_terms(course: Course, span: Span, means: dict[str, float], spreads: dict[str, Spread]) -> str:
@@ -251,7 +265,8 @@ def score(course: Course, span: Span) -> str:
     if dice > state.best:
         state.best, state.best_step = dice, state.step
         if job.accelerator.is_main_process:
-            save_tensors(course.scored.state_dict(), job.weights)
+            said = {"step": str(state.step), "validation_dice": repr(dice)}
+            save_tensors(course.scored.state_dict(), job.weights, metadata=said)
     return f"{span.name} validation Dice {dice:.3f}"
 
 

@@ -1,31 +1,22 @@
-"""The runs of a comparison: which there are, whether they are fair to one another, and doing those that are missing."""
+"""The runs of a comparison: which there are, and whether they are fair to one another."""
 
 from __future__ import annotations
 
 import dataclasses
+import glob
 import json
 import logging
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from distill.evaluate import is_evaluated
-from distill.files import write_text
-from distill.grammar import build_recipe, dump_recipe
+from distill.grammar import build_recipe
 from distill.job import Job, open_job, start_accelerator
 from distill.prepare import check
-from distill.processors import usable_cores
-from distill.progress import clock
 from distill.recipe import Recipe
-from distill.schedule import spans_of
-
-TAIL_LINES = 5  # of a failed run's output, in the error
+from distill.schedule import Span, spans_of, steps_of_score
 
 logger = logging.getLogger("bandpass")
 
@@ -46,10 +37,25 @@ class Trial:
         return f"{self.arm} {self.student} seed {self.seed}" + (f" ({self.setting})" if self.setting else "")
 
     @property
+    def span(self) -> Span:
+        """The last stage of training."""
+        splits = self.job.splits
+        return spans_of(self.job.recipe, labelled=len(splits.train), unlabelled=len(splits.unlabelled))[-1]
+
+    @property
     def steps(self) -> int:
         """Steps of training."""
-        splits = self.job.splits
-        return spans_of(self.job.recipe, labelled=len(splits.train), unlabelled=len(splits.unlabelled))[-1].stop
+        return self.span.stop
+
+    @property
+    def scored_every(self) -> int:
+        """Steps from one score on the validation images to the next."""
+        return steps_of_score(self.span, self.job.recipe)
+
+    @property
+    def tested(self) -> dict[str, list[str]]:
+        """Data set -> the keys of its test images."""
+        return {name: sorted(sample.key for sample in part) for name, part in self.job.splits.test.items()}
 
 
 Settings = dict[tuple[str, str], str]  # arm, student -> name of the setting that was chosen for it
@@ -101,11 +107,36 @@ def trials_of(
                     own = build_recipe(base, *layers)
                     if "encoder" in (overrides or {}).get("student", {}) and own.student.encoder is None:
                         raise ValueError(f"arm {arm!r} has a pretrained encoder, but its student.encoder is empty")
-                    job = open_job(own, accelerator=accelerator)
+                    job = finished_twin(open_job(own, accelerator=accelerator))
                     check(job)
                     trials.append(Trial(arm, student, seed, job, name))
                     require_fair(trials[0], trials[-1])
+    if settings is None:
+        require_different(trials)
     return trials
+
+
+def require_different(trials: Sequence[Trial]) -> None:
+    """Raises ValueError where two arms ask for the very same runs: nothing would be compared."""
+    runs: dict[str, list[Path]] = {}
+    for trial in trials:
+        runs.setdefault(trial.arm, []).append(trial.job.folder)
+    for arm, folders in runs.items():
+        if twin := next((other for other, its in runs.items() if other != arm and its == folders), None):
+            raise ValueError(f"arms {arm!r} and {twin!r} ask for the very same trainings; change one, or leave it out")
+
+
+def finished_twin(job: Job) -> Job:
+    """The job, or where it is not trained yet the one that another recipe asked for in other words and that is."""
+    if job.trained.is_file():
+        return job
+    rest = job.folder.name.removeprefix(job.recipe.name)  # -STUDENT-DIGEST
+    for folder in sorted(job.folder.parent.glob(f"*{glob.escape(rest)}")):
+        twin = replace(job, recipe=replace(job.recipe, name=folder.name.removesuffix(rest)), folder=folder)
+        if twin.trained.is_file():
+            logger.info("%s is trained already, as %s", job.folder.name, folder.name)
+            return twin
+    return job
 
 
 def require_fair(first: Trial, other: Trial) -> None:
@@ -116,8 +147,13 @@ def require_fair(first: Trial, other: Trial) -> None:
             f"arm {other.arm!r} trains {other.steps} steps of {batches[1]} images, but arm {first.arm!r} {first.steps} "
             f"of {batches[0]}; a fair comparison has equal steps (stages.NAME.steps sets them)"
         )
-    if first.job.recipe.evaluate.every != other.job.recipe.evaluate.every:
-        raise ValueError(f"arm {other.arm!r} has an evaluate.every of its own, but the best of more scores is better")
+    if first.scored_every != other.scored_every:
+        raise ValueError(
+            f"arm {other.arm!r} is scored on validation every {other.scored_every} steps, but arm {first.arm!r} every "
+            f"{first.scored_every}; the best of more scores is better (evaluate.every counts epochs of labelled images)"
+        )
+    if first.tested != other.tested:
+        raise ValueError(f"arm {other.arm!r} is tested on other images than arm {first.arm!r}; compare equal data")
     if other.job.recipe.evaluate.patience:
         raise ValueError("evaluate.patience ends a stage early, but a fair comparison has equal steps; set it to 0")
 
@@ -168,61 +204,3 @@ def without(arms: dict[str, Any], unfinished: Collection[str], *, why: str) -> d
     if unfinished:
         logger.warning("left out, since %s: %s", why, ", ".join(arm for arm in arms if arm in unfinished))
     return kept
-
-
-def run_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str] = ("train", "evaluate")) -> None:
-    """Runs the trials that `verbs` have not been done for yet, `jobs` at a time, each in a process of its own.
-
-    Raises:
-        RuntimeError: some failed; each is named with the end of its output.
-    """
-    tested = "evaluate" in verbs
-    missing = [trial for trial in trials if not (is_evaluated(trial.job) if tested else trial.job.trained.is_file())]
-    if len(missing) < len(trials):
-        logger.info("%d of %d runs are there already", len(trials) - len(missing), len(trials))
-    began = time.monotonic()
-    failed: list[str] = []
-    with ThreadPoolExecutor(jobs) as pool:
-        for done, (trial, error) in enumerate(
-            pool.map(lambda t: (t, run_trial(t, jobs=jobs, verbs=verbs)), missing), start=1
-        ):
-            if error:
-                failed.append(f"{trial.title}: {error}")
-            passed = time.monotonic() - began
-            logger.info(
-                "compare %d/%d runs, %s%s, %s left",
-                done,
-                len(missing),
-                trial.title,
-                " FAILED" if error else "",
-                clock(passed / done * (len(missing) - done)),
-            )
-    if failed:
-        raise RuntimeError(
-            "runs failed, the others are kept; the same command runs what is missing\n" + "\n".join(failed)
-        )
-
-
-def run_trial(trial: Trial, *, jobs: int, verbs: Sequence[str]) -> str:
-    """Runs one trial in a process of its own; returns the end of its output if it failed, else nothing."""
-    folder = trial.job.folder
-    write_text(folder / "recipe.yaml", dump_recipe(trial.job.recipe))
-    output = folder / "output.txt"
-    threads = max(1, usable_cores() // jobs)
-    with output.open("a", encoding="utf-8") as stream:
-        finished = subprocess.run(
-            [
-                sys.executable,
-                str(Path(__file__).with_name("run.py")),
-                f"recipe={folder / 'recipe.yaml'}",
-                f"do=[{','.join(verbs)}]",
-            ],
-            env={**os.environ, "BANDPASS_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)},
-            stdout=stream,
-            stderr=stream,
-            check=False,
-        )
-    if finished.returncode == 0:
-        return ""
-    tail = output.read_text(encoding="utf-8").splitlines()[-TAIL_LINES:]
-    return f"exit {finished.returncode}, {output}: " + " | ".join(tail)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.data.problems import nearest
+from distill.grammar import own_words
 from distill.progress import Progress
 from teachers import TEACHERS
 from teachers.hub import NotOnHubError, cached, download, is_offline
@@ -57,12 +58,9 @@ def read_request(words: Sequence[str]) -> Request:
     """The request of a command line's `key=value` words.
 
     Raises:
-        ValueError: an unknown key, verb or name, or nothing to fetch.
+        ValueError: wrong words (`own_words`), an unknown verb or name, or nothing to fetch.
     """
-    given = {key: value for key, _, value in (word.partition("=") for word in words)}
-    for key in given:
-        if key not in KEYS:
-            raise ValueError(f"distill weights has no key {key!r}; choose from {', '.join(KEYS)}{nearest(key, KEYS)}")
+    given = own_words(words, KEYS, usage=USAGE)
     do = given.get("do", "list")
     if do not in ("list", "fetch"):
         raise ValueError(f"distill weights do={do}, but must be list or fetch; {USAGE}")

@@ -1,85 +1,18 @@
 """Students: light segmentation networks that pass one contract (`students.base.Student`)."""
 
-from __future__ import annotations
-
-import json
-from difflib import get_close_matches
-from importlib import import_module
-from inspect import signature
-from pathlib import Path
-from typing import Any
-
 from students.base import MEAN, STD, Student
+from students.published import load, read_config, resolve_published, said_licence
+from students.registry import STUDENTS, create, resolve
 
-STUDENTS = {
-    "unet": "students.unet:UNet",
-    "unetpp": "students.unetpp:UNetPlusPlus",
-    "microaunet": "students.microaunet:MicroAUNet",
-    "malunet": "students.malunet:MALUNet",
-    "scrnet": "students.scrnet:SCRNet",
-    "pranet": "students.pranet:PraNet",
-    "sam_vit": "students.sam_vit:SamViT",
-    "sam2_adapted": "students.sam2_adapted:Sam2Adapted",
-    "timm_unet": "students.timm_unet:TimmUNet",
-}
-
-__all__ = ["MEAN", "STD", "STUDENTS", "Student", "create", "load", "resolve"]
-
-
-def resolve(name: str) -> type[Student]:
-    """The class of a student by registry name or by `module:Class`.
-
-    Raises:
-        ValueError: the name is not known, cannot be imported, or is not a `Student`.
-    """
-    if name not in STUDENTS and ":" not in name:
-        near = get_close_matches(name, STUDENTS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
-            f"unknown student {name!r}; choose from {', '.join(STUDENTS)}, or name a class of your own as "
-            f"my_package.nets:MyNet{hint}"
-        )
-    module, _, attribute = STUDENTS.get(name, name).partition(":")
-    try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"student {name!r} cannot be imported: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Student)):
-        raise ValueError(f"student {name!r} is {found!r}, but must be a subclass of students.base.Student")
-    return found
-
-
-def create(name: str, *, width: int, classes: int = 1, **options: Any) -> Student:  # noqa: ANN401
-    """A fresh student with random weights; `options` are further arguments of its class.
-
-    Raises:
-        ValueError: the name is not known, or the class does not take these arguments.
-    """
-    kind = resolve(name)
-    try:
-        return kind(width=width, classes=classes, **options)
-    except TypeError as error:
-        known = ", ".join(signature(kind).parameters)
-        raise ValueError(f"student {name!r} does not take what is given ({error}); it takes {known}") from error
-
-
-def load(source: str | Path) -> Student:
-    """A published student from a folder or a hub id, in eval mode.
-
-    Raises:
-        FileNotFoundError: a folder without `config.json`.
-        ValueError: the student named there is not known.
-    """
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"expected a published student with config.json in {folder}, found none")
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    else:
-        from huggingface_hub import hf_hub_download
-
-        config = json.loads(Path(hf_hub_download(str(source), "config.json")).read_text(encoding="utf-8"))
-    if "student" not in config:
-        raise ValueError(f"{source} is no student that Bandpass published: its config.json names no student")
-    place = str(folder) if folder.is_dir() else str(source)
-    return resolve(config["student"]).from_pretrained(place).eval()
+__all__ = [
+    "MEAN",
+    "STD",
+    "STUDENTS",
+    "Student",
+    "create",
+    "load",
+    "read_config",
+    "resolve",
+    "resolve_published",
+    "said_licence",
+]

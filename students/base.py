@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import PyTorchModelHubMixin
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -33,7 +36,10 @@ class Student(nn.Module, PyTorchModelHubMixin, ABC):
 
     @abstractmethod
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The feature pyramid that the decoder reads: maps of shape (N, channels[i], ceil(H / strides[i]), ...)."""
+        """The feature pyramid that the decoder reads: maps of shape (N, channels[i], ceil(H' / strides[i]), ...).
+
+        H' is H, or what the network pads it to at the bottom: as a rule the next multiple of its coarsest stride.
+        """
 
     @abstractmethod
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
@@ -59,7 +65,7 @@ class Student(nn.Module, PyTorchModelHubMixin, ABC):
 
         Raises:
             FileNotFoundError: there are no such weights.
-            ValueError: they are not the encoder's, or this student has no backbone.
+            ValueError: they are not the encoder's, or no whole file, or this student has no backbone.
         """
         fill(self.encoder, weights, student=type(self).__name__)
 
@@ -79,21 +85,41 @@ def fill(encoder: nn.Module, weights: str | Path, *, student: str) -> None:
         weights: the file.
         student: named by the errors.
     """
+    if str(weights) == "hub":
+        raise ValueError(
+            f"student {student} has no backbone that takes pretrained weights; leave student.encoder empty, or use "
+            "student.name=timm_unet"
+        )
     path = Path(weights).expanduser()
     if not path.is_file():
-        raise ValueError(
-            f"student {student} has no backbone that takes pretrained weights, and {weights} is no "
-            "file of an encoder published alone; leave student.encoder empty, or use student.name=timm_unet"
+        raise FileNotFoundError(
+            f"no encoder of student {student} at student.encoder={weights}: expected a file such as "
+            "DIR/encoder/encoder.safetensors, as publish.encoder=true writes it"
         )
-    found, own = load_file(path), encoder.state_dict()
+    with whole(path):
+        found = load_file(path)
+    own = encoder.state_dict()
     wrong = [name for name in own if name not in found or found[name].shape != own[name].shape]
+    wrong += sorted(found.keys() - own.keys())
     if wrong:
         raise ValueError(
             f"{path} is not an encoder of student {student} at this width: {len(wrong)} of {len(own)} "
-            f"tensors are missing or of another shape, the first is {wrong[0]}; give student.name and "
+            f"tensors are missing, left over or of another shape, the first is {wrong[0]}; give student.name and "
             "student.width of the student that it comes from"
         )
-    encoder.load_state_dict({name: found[name] for name in own})
+    encoder.load_state_dict(found)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Raises ValueError, naming the file, where what is read inside is not a whole safetensors file."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a whole safetensors file (a git-LFS pointer, or half a download?): {error}; download it "
+            "again"
+        ) from error
 
 
 def write_encoder(encoder: nn.Module, folder: Path) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
+from students.base import whole
+
 # What sam2/configs/sam2.1/*.yaml say, under the names of `transformers`.
 TRUNKS: dict[str, dict[str, Any]] = {
     "tiny": {"width": 96, "blocks": (1, 2, 7, 2), "everywhere": (5, 7, 9)},
@@ -185,17 +187,14 @@ def _locate(weights: str | Path) -> Path:
 
 def _read(path: Path) -> dict[str, Tensor]:
     """The trunk's tensors in a file, by their names in the trunk."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            prefix = next((p for p in _PREFIXES if any(name.startswith(p) for name in names)), None)
-            if prefix is None:
-                raise ValueError(
-                    f"{path} holds no trunk of SAM 2: expected tensors {' or '.join(p + '*' for p in _PREFIXES)}, got "
-                    f"{', '.join(names[:2]) or 'none'}; `hf download {EXAMPLE}` gets one"
-                )
-            return {name.removeprefix(prefix): file.get_tensor(name) for name in names if name.startswith(prefix)}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); download it again") from error
+    with whole(path), safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        prefix = next((p for p in _PREFIXES if any(name.startswith(p) for name in names)), None)
+        if prefix is None:
+            raise ValueError(
+                f"{path} holds no trunk of SAM 2: expected tensors {' or '.join(p + '*' for p in _PREFIXES)}, got "
+                f"{', '.join(names[:2]) or 'none'}; `hf download {EXAMPLE}` gets one"
+            )
+        return {name.removeprefix(prefix): file.get_tensor(name) for name in names if name.startswith(prefix)}

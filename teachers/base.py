@@ -138,7 +138,8 @@ class Teacher(ABC):
             one float32 tensor (N, channels, *grid) a map, without gradient, on the teacher's device.
 
         Raises:
-            ValueError: if `valid` is not in (0, 1] or does not fit `pixels`, or prompts are missing or of no use.
+            ValueError: if `valid` is not in (0, 1] or does not fit `pixels`, prompts are missing or of no use, or the
+                network's cells do not cover `pixels` exactly.
         """
         if prompts is not None:
             covered = valid.to("cpu", torch.float64) * pixels.shape[-1]  # rows, columns of S that each image covers
@@ -146,9 +147,23 @@ class Teacher(ABC):
             asked = [one * size.flip(0).repeat(one.shape[-1] // 2) for one, size in zip(asked, covered, strict=True)]
         with torch.inference_mode():
             seen = self.embed(pixels, None if prompts is None else asked)
+            self._require_cover(seen, pixels)
             maps = {name: resample(value, valid, self.spec[name].grid) for name, value in seen.items()}
         self.spec.check(maps)
         return maps
+
+    def _require_cover(self, maps: Mapping[str, Tensor], pixels: Tensor) -> None:
+        """Raises ValueError for a network that pads or cuts its pixels: its cells would not lie where the spec says."""
+        height, width = pixels.shape[-2:]
+        for name in sorted(maps, key=lambda name: -self.spec[name].stride):  # what fits the coarsest fits the others
+            rows, columns = maps[name].shape[-2:]
+            stride = self.spec[name].stride
+            if (rows * stride, columns * stride) != (height, width):
+                raise ValueError(
+                    f"map {name!r} of teacher {self.name!r} has {rows} x {columns} cells of stride {stride}, which "
+                    f"cover {rows * stride} x {columns * stride} pixels, but the network looks at {height} x {width}; "
+                    f"choose an image_size that its cells cover, such as {rows * stride}, or declare the right stride"
+                )
 
     def __call__(self, images: Sequence[np.ndarray], prompts: Sequence[np.ndarray] | None = None) -> dict[str, Tensor]:
         """The maps of uint8 images (H, W, 3) of any sizes, which need not be equal; prompts as in `forward`."""

@@ -7,7 +7,6 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -41,12 +40,16 @@ class NetworkTeacher(Teacher):
         files = locate(weights, example=EXAMPLE)
         config = read_config(files.config) if files.config else {}
         student = build(files, config)
+        if missing := {"image_size", "mean", "std"} - config.keys():
+            raise ValueError(f"{files.config} does not say {', '.join(sorted(missing))}; do=publish writes it whole")
         size = image_size or int(config["image_size"])
         chosen = choose_strides(student, strides)
-        if size % max(*chosen, MASK_STRIDE):
+        multiple = max(*student.strides, MASK_STRIDE)  # to which students pad, whichever of their maps are chosen
+        if size % multiple:
+            below = size // multiple * multiple
             raise ValueError(
-                f"expected image_size to be a multiple of {max(*chosen, MASK_STRIDE)}, so that cells cover the image; "
-                f"got {size}"
+                f"expected image_size to be a multiple of {multiple}, so that cells cover the image; got {size}, "
+                f"choose {below or multiple} or {below + multiple}"
             )
         return cls(
             "network",
@@ -59,7 +62,7 @@ class NetworkTeacher(Teacher):
                 "weights": sha256(files.model),
                 **learned(files),
             },
-            licence=licence_of(files),
+            licence=students.said_licence(files.model.parent) or "see the student's card",
         )
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -78,7 +81,7 @@ def build(files: WeightFiles, config: Mapping[str, Any]) -> Student:
             f"{files.config or files.model} describes a model of type '{config.get('model_type')}', but teacher "
             f"'network' needs a student that Bandpass published; do=publish or `hf download {EXAMPLE}` gets one"
         )
-    kind = students.resolve(config["student"])
+    kind = students.resolve_published(str(config["student"]), files.model.parent)
     student = kind(**{name: config[name] for name in signature(kind).parameters if name in config})
     expected = {name: tuple(value.shape) for name, value in student.state_dict().items()}
     require_shapes(read_shapes(files.model), expected, path=files.model, network=f"student '{config['student']}'")
@@ -92,22 +95,13 @@ def learned(files: WeightFiles) -> dict[str, list[str]]:
     return {"labelled": read_config(path)["labelled"]} if path.is_file() else {}
 
 
-def licence_of(files: WeightFiles) -> str:
-    """What the front matter of the student's card says of its licence, where the card lies beside the weights."""
-    path = files.model.with_name("README.md")
-    card = path.read_text(encoding="utf-8") if path.is_file() else ""
-    front = yaml.safe_load(card.split("\n---", 1)[0].removeprefix("---")) if card.startswith("---\n") else {}
-    said = front.get("license_name") or front.get("license")
-    return str(said) if said else "see the student's card"
-
-
 class Pyramid(nn.Module):
     """A student's chosen levels and, if it has one class, its logits on a coarser grid."""
 
     def __init__(self, student: Student, strides: Sequence[int]) -> None:
         super().__init__()
         self.student = student
-        self.levels = [student.strides.index(stride) for stride in strides]
+        self.levels = levels_of(student, strides)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Maps of (N, 3, S, S)."""
@@ -137,10 +131,18 @@ def choose_strides(student: Student, asked: Sequence[int] | None) -> tuple[int, 
     return tuple(sorted(set(strides), reverse=True))
 
 
+def levels_of(student: Student, strides: Sequence[int]) -> list[int]:
+    """The level of each stride; of several of one stride the deepest, which says most of what a thing is."""
+    deepest = {stride: level for level, stride in enumerate(student.strides)}
+    return [deepest[stride] for stride in strides]
+
+
 def spec_of(student: Student, strides: Sequence[int], size: int) -> FeatureSpec:
     """Names, channels and grids of the chosen levels and the mask, for an input of `size` pixels a side."""
-    channels = dict(zip(student.strides, student.channels, strict=True))
-    maps = [MapSpec(f"stride{stride}", channels[stride], (size // stride,) * 2, stride) for stride in strides]
+    maps = [
+        MapSpec(f"stride{stride}", student.channels[level], (size // stride,) * 2, stride)
+        for stride, level in zip(strides, levels_of(student, strides), strict=True)
+    ]
     if student.classes == 1:
         maps.append(MapSpec(MASK, 1, (size // MASK_STRIDE,) * 2, MASK_STRIDE))
     return FeatureSpec(tuple(maps))

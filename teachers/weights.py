@@ -154,7 +154,10 @@ def _read(path: Path, read: Callable[[Any, str], Any], prefix: str = "") -> dict
         with safe_open(path, framework="pt") as file:
             return {name: read(file, name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); download it again") from error
+        raise ValueError(
+            f"{path} is not a whole safetensors file (a git-LFS pointer, or half a download?): {error}; download it "
+            "again"
+        ) from error
 
 
 def require_shapes(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from distill.data import open_data
+from distill.data.images import decode
 from distill.recipe import DataRecipe
 
 HEIGHT, WIDTH, COUNT = 16, 20, 12
@@ -138,7 +140,7 @@ FILES = {
     ),
     truncate_an_image: "polyps/images/a3.png is truncated or damaged (",
     truncate_a_mask: "polyps/masks/a3.jpg is truncated or damaged (",
-    call_a_text_an_image: "polyps/images/a3.png is no picture that Pillow can read; replace or remove it",
+    call_a_text_an_image: "polyps/images/a3.png is no BMP, GIF, JPEG, PNG, TIFF or WEBP picture; replace or remove it",
     empty_a_file: "polyps/images/a3.png has 0 bytes; copy it again from its origin",
     break_a_link: (
         "polyps/images/a3.png cannot be opened (No such file or directory); check the file and its permissions"
@@ -162,6 +164,18 @@ def test_a_bad_file_is_named_with_its_remedy_and_skip_bad_goes_on_without_it(pol
     splits = open_folder(polyps, skip_bad=True)
     assert count(splits) == COUNT - 1
     assert any(note.startswith("data.skip_bad=true left out 1 (") and sentence in note for note in splits.notes)
+
+
+def test_no_format_is_tried_that_is_not_promised():
+    picture = Image.fromarray(np.zeros((4, 6, 3), np.uint8))
+    for form in ("EPS", "PPM", "PCX", "MPO", "GIF", "WEBP"):  # an MPO is what some cameras call a JPEG
+        stream = io.BytesIO()
+        picture.save(stream, form, **({"save_all": True, "append_images": [picture]} if form == "MPO" else {}))
+        if form in ("EPS", "PPM", "PCX"):
+            with pytest.raises(UnidentifiedImageError, match="it is no BMP, GIF, JPEG, PNG, TIFF or WEBP picture"):
+                decode(stream.getvalue())
+        else:
+            assert decode(stream.getvalue()).size == (6, 4)
 
 
 def test_everything_wrong_is_told_in_one_error_of_ten_lines(polyps):
@@ -322,7 +336,9 @@ def test_a_bad_row_or_column_of_a_table_is_named(parquet):
     def opened(**options):
         return open_data(DataRecipe(name="datasets", root=str(parquet), **options), home=parquet.parent / "home")
 
-    sentence = "polyps: row 3 of train, column mask, is no picture that Pillow can read; replace or remove it"
+    sentence = (
+        "polyps: row 3 of train, column mask, is no BMP, GIF, JPEG, PNG, TIFF or WEBP picture; replace or remove it"
+    )
     with pytest.raises(ValueError, match=sentence):
         opened()
     assert count(opened(skip_bad=True)) == 7

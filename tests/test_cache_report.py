@@ -123,6 +123,9 @@ def test_verify_is_silent_on_a_whole_cache_and_names_damage_and_remedy(folder, c
         f"{shard.name}: its bytes are not those its name was made from; to extract again: " in capsys.readouterr().out
     )
     assert "1 problem; do=extract with the recipe that made it puts it right" in caplog.text
+    assert (
+        "of a copy (what teachers.NAME.cache reads) remove the files named, and export or import it ag" in caplog.text
+    )
     (folder / "codec-p3.safetensors").write_bytes(b"")
     assert cache_command(["do=verify", f"cache={folder}"], dry=False) == 1
     assert "codec-p3.safetensors is damaged or missing; do=extract with the recipe" in capsys.readouterr().out
@@ -135,7 +138,8 @@ def test_an_exported_cache_is_imported_bit_for_bit(folder, tmp_path):
     assert "teachers.NAME.cache=" in card and '"teacher": "sam"' in card and "| neck" in card
     assert cache_command(["do=import", f"cache={tmp_path / 'hub'}", f"out={tmp_path / 'home'}"], dry=False) == 0
     assert files(tmp_path / "home") == files(folder)
-    next((tmp_path / "home").glob("shard-*")).unlink()  # as after a kill
+    for name in ("shard-*", "manifest.json", "codec-p3*"):  # as after a kill, or removed since they were damaged
+        next((tmp_path / "home").glob(name)).unlink()
     assert cache_command(["do=import", f"cache={tmp_path / 'hub'}", f"out={tmp_path / 'home'}"], dry=False) == 0
     assert files(tmp_path / "home") == files(folder)
 
@@ -147,6 +151,8 @@ def test_a_damaged_cache_is_not_shared_nor_put_into_another_one(folder, tmp_path
     with pytest.raises(ValueError, match=r"other holds another cache than .*sam-1f3a; choose another folder with out="):
         cache_command(["do=export", f"cache={folder}", f"out={other}"], dry=False)
     shard = next(folder.glob("shard-*"))
+    (folder / "shard-notes.txt").write_text("no part of it")
+    cache_command(["do=export", f"cache={folder}", f"out={tmp_path / 'whole'}"], dry=False)
     shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(ValueError, match=r"is damaged: shard-.*; repair it before it is shared"):
         cache_command(["do=export", f"cache={folder}", f"out={tmp_path / 'hub'}"], dry=False)

@@ -225,6 +225,11 @@ def test_the_reference_is_reverse_water_filling():
         (torch.randn(1, 2, 3, 3), 0.9, "at least two calibration maps"),
         (torch.ones(8, 2, 3, 3), 0.9, "do not vary"),
         (torch.full((8, 2, 3, 3), torch.nan), 0.9, "do not vary, or hold infinite values"),
+        (
+            torch.randn(8, 2, 3, 3).index_fill(0, torch.tensor([3]), torch.nan),
+            0.9,
+            "a held-out map holds infinite or undefined",
+        ),
     ],
 )
 def test_a_codec_that_cannot_be_fitted_says_why(maps, fidelity, message):

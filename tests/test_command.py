@@ -8,12 +8,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from small_job import small_job
 
 import cache
 import students
+from distill import estimate
 from distill.run import main
 
 RUN = Path(__file__).resolve().parents[1] / "distill" / "run.py"
@@ -137,6 +140,15 @@ def test_the_dry_run_writes_nothing_and_says_what_it_takes(words, tmp_path, caps
     for fact in ("12 to train, 4 to validate, 5 to test", "52 of them missing", " MB (raw fp", "9 steps of 4 images"):
         assert fact in text
     assert not list(tmp_path.iterdir()) or {p.name for p in tmp_path.iterdir()} <= {"memo.json", "trackers"}
+
+
+def test_the_dry_run_times_a_step_until_the_device_is_done(tmp_path, monkeypatch):
+    seconds = [0.0]
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    monkeypatch.setattr(estimate, "settle", lambda: seconds.append(seconds.pop() + 3600))
+    job = small_job(tmp_path)
+    (line,) = estimate.estimate_training(job)
+    assert "1 steps of 16 images at 32 px, about 1:00:00" in line
 
 
 @pytest.mark.parametrize(

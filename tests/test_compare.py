@@ -12,6 +12,7 @@ from distill.comparison import HELPS, HURTS, UNDECIDED, Curve, compare_scores, m
 from distill.comparison_plot import plot
 from distill.grammar import read_recipe
 from distill.predictions import Score, write_predictions
+from distill.trial_runs import places_for, run_missing
 from distill.trials import choose_arms, finished_of, trials_of
 
 
@@ -163,6 +164,22 @@ def test_every_arm_tries_the_same_settings_with_the_first_seed_and_keeps_its_bes
     assert "| taught | unet | **0.600** | 0.400 |" in text
 
 
+def test_frames_of_one_sequence_count_together_and_the_table_says_how_many(tmp_path):
+    random, found = np.random.default_rng(0), {}
+    lift = np.repeat(random.normal(0.05, 0.04, 10), 30)  # the same in every frame of a sequence
+    for arm, gain in (("alone", 0.0), ("taught", lift)):
+        for seed in (0, 1):
+            dice = np.full(300, 0.5) + gain
+            found[arm, "unet", seed] = [
+                Score("d", f"{i}", f"{i:03}", float(v), float(v), f"sequence {i // 30}") for i, v in enumerate(dice)
+            ]
+    comparison = compare_scores(found, seconds=dict.fromkeys(found, 1.0), steps={10}, resamples=500)
+    low, high = comparison.rows[1].image_interval
+    assert high - low == pytest.approx(2 * 1.96 * lift.std() / 10**0.5, rel=0.25)
+    assert "| d (300 in 10 sequences) |" in markdown(comparison, title="t")
+    assert "images of one sequence are drawn together" in markdown(comparison, title="t")
+
+
 def test_a_run_whose_projection_collapsed_is_named_in_the_table():
     comparison = replace(compared(0.05, 0.02), collapsed=("taught unet seed 1, semantic: sam/neck/low/16",))
     assert "The projection collapsed: taught unet seed 1, semantic: sam/neck/low/16." in markdown(comparison, title="t")
@@ -180,8 +197,14 @@ def test_what_cannot_be_compared_fairly_is_refused(tmp_path):
     options = {"students": ["unet"], "seeds": [0]}
     with pytest.raises(ValueError, match="arm 'taught' trains 50 steps of 16 images, but arm 'alone' 60 of 16"):
         trials_of(tuned_recipe(tmp_path, "arms.taught.stages.semantic.epochs=30"), **options)
-    with pytest.raises(ValueError, match=r"arm 'taught' has an evaluate\.every of its own"):
+    with pytest.raises(
+        ValueError, match=r"arm 'taught' is scored on validation every 1 steps, but arm 'alone' every 5"
+    ):
         trials_of(tuned_recipe(tmp_path, "arms.taught.evaluate.every=1"), **options)
+    with pytest.raises(ValueError, match="arm 'taught' is tested on other images than arm 'alone'"):
+        trials_of(tuned_recipe(tmp_path, "arms.taught.data.seed=7"), **options)
+    with pytest.raises(ValueError, match="arms 'taught' and 'again' ask for the very same trainings"):
+        trials_of(tuned_recipe(tmp_path, "arms.again={}"), **options)
     with pytest.raises(ValueError, match=r"evaluate\.patience ends a stage early"):
         trials_of(tuned_recipe(tmp_path, "evaluate.patience=2"), **options)
     with pytest.raises(ValueError, match=r"arm 'taught' has a pretrained encoder, but its student\.encoder is empty"):
@@ -229,3 +252,40 @@ def test_an_arm_that_lacks_a_seed_of_the_control_is_left_out(tmp_path, monkeypat
     monkeypatch.setattr(import_module("distill.trials"), "is_evaluated", lambda job: False)
     with pytest.raises(ValueError, match="the control and another arm are not finished yet"):
         finished_of(trials)
+
+
+def test_a_run_is_shared_by_recipes_of_other_names_once_it_is_trained(tmp_path):
+    def only(name):
+        return trials_of(read_recipe([*WORDS, f"name={name}", f"home={tmp_path}"]), students=["unet"], seeds=[0])[0].job
+
+    first = only("first")
+    first.folder.mkdir(parents=True)
+    assert only("second").folder.name == first.folder.name.replace("first", "second")  # begun is not trained
+    first.trained.write_text("{}")
+    assert (only("second").folder, only("second").recipe.name) == (first.folder, "first")
+    own = first.folder.with_name(first.folder.name.replace("first", "second"))
+    own.mkdir()
+    (own / "train.json").write_text("{}")
+    assert only("second").folder == own
+
+
+def test_settings_that_ask_for_the_same_share_one_run(tmp_path, monkeypatch):
+    ran: list[str] = []
+    monkeypatch.setattr(
+        import_module("distill.trial_runs"),
+        "run_trial",
+        lambda trial, **_: ran.append(f"{trial.arm} {trial.seed}") or "",
+    )
+    recipe = read_recipe([*WORDS, "trials={one: {}, same: {}}", f"home={tmp_path}"])
+    run_missing(trials_of(recipe, students=["unet"], seeds=[0, 1]), jobs=1)
+    assert ran == ["alone 0", "taught 0", "alone 1", "taught 1"]
+
+
+def test_several_gpus_are_shared_among_the_runs(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    assert places_for(3) == ["4", "6", "4"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
+    assert places_for(2) == [None, None]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert places_for(2) == ["0", "1"]

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import socket
 import threading
 from http.client import HTTPConnection
 
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 from published import write_disc, write_student
 
+from distill.data.images import NO_PICTURE
 from distill.demo.command import open_server, read_request
 from distill.demo.desk import KEPT, title_of
 from distill.demo.server import is_loopback
@@ -101,7 +103,7 @@ def test_the_mean_over_flips_is_another_image_of_the_same_bytes(ask, disc):
 
 def test_what_is_no_picture_or_unknown_is_refused_in_a_sentence(ask, disc):
     answer, body = ask("POST", "/images", b"no picture")
-    assert (answer.status, json.loads(body)) == (422, {"error": "this cannot be read: it is no picture"})
+    assert (answer.status, json.loads(body)) == (422, {"error": f"this cannot be read: it {NO_PICTURE}"})
     assert ask("POST", "/elsewhere", b"")[0].status == 404
     for path in ("/nowhere", "/images/none/mask", "/images", "/examples/7", "/examples/../config.json"):
         assert ask("GET", path)[0].status == 404
@@ -127,6 +129,22 @@ def test_loopback_is_the_default_and_a_port_in_use_is_told(server, student):
     assert not is_loopback("example.org")
     with pytest.raises(ValueError, match=r"another program has that port; choose another by port=, or any by port=0"):
         open_server(read_request([f"student={student}", f"port={server.server_address[1]}"]))
+
+
+def test_a_host_of_ipv6_is_served(student, disc):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with open_server(read_request([f"student={student}", "host=::1", "port=0"])) as server:
+        port = server.server_address[1]
+        assert server.url == f"http://[::1]:{port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        connection = HTTPConnection("::1", port, timeout=30)
+        connection.request("POST", "/images", disc.read_bytes(), {"Origin": server.url})
+        assert connection.getresponse().status == 200
+        connection.close()
+        server.shutdown()
 
 
 def test_wrong_words_are_told_and_a_dry_run_serves_nothing(student, capsys):

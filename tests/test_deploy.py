@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import students
 from distill.data.loader import MEAN, STD
-from distill.deploy import Deploy, predict
+from distill.deploy import Deploy, load, predict
 from distill.resize import resize
 
 SIDES = st.integers(1, 90)
@@ -102,3 +102,18 @@ def test_an_image_of_the_students_own_size_passes_both_resizes_unchanged():
     with torch.inference_mode():
         expected = deploy.student((pixels.permute(0, 3, 1, 2) / 255 - deploy.mean) / deploy.std).sigmoid()
         torch.testing.assert_close(deploy(pixels), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"image_size": None}, r"says image_size=null, which is no number; publish the student again with do=publish"),
+        ({"threshold": None}, r"says threshold=null, which is no number"),
+        ({"mean": 0.5}, r"says mean=0\.5, which is no list of three numbers"),
+    ],
+)
+def test_a_config_that_does_not_say_how_images_are_shown_is_told(tmp_path, change, said):
+    config = {"student": "unet", "width": 2, "image_size": 32, "mean": MEAN, "std": STD, "threshold": 0.4, **change}
+    students.create("unet", width=2).save_pretrained(tmp_path, config=config)
+    with pytest.raises(ValueError, match=said):
+        load(tmp_path)

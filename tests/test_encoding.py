@@ -14,7 +14,7 @@ import torch
 from cache.spec import MapSpec
 from distill.bench.material import drawn_maps, write_cache
 from distill.encoding import Encoders, processes_for
-from distill.processors import one_thread, small_workers, workers_beside
+from distill.processors import one_thread, small_workers, usable_cores, use_all_cores, workers_beside
 
 FORKS = pytest.mark.skipif(sys.platform != "linux", reason="processes that code are forked")
 ENTRY = MapSpec("drawn", 8, (12, 12), stride=16)
@@ -42,7 +42,9 @@ def test_processes_code_what_a_thread_codes(store):
 def test_an_error_of_a_coding_process_reaches_the_extraction(store):
     with Encoders(store, processes=1) as encoders:
         damaged = encoders.submit(("0" * 64, "identity"), {"drawn": torch.full((8, 12, 12), float("nan"))})
-        with pytest.raises(ValueError, match=r"nan|finite"):
+        with pytest.raises(
+            ValueError, match=r"no code for map 'drawn' of image 000000000000 under .*infinite, undefin"
+        ):
             damaged.result()
 
 
@@ -80,7 +82,28 @@ def test_a_teacher_on_a_cpu_keeps_the_cores():
     assert processes_for(torch.device("cpu")) == 0
 
 
+def test_where_forking_is_unsafe_a_thread_codes(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert processes_for(torch.device("mps")) == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "threads"), [("4,2", 4), (" 3 ", 3), ("", None), ("1", None), ("1,1", None), ("0", None), ("many", None)]
+)
+def test_threads_are_as_the_user_says_or_all_cores(monkeypatch, said, threads):
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    monkeypatch.delenv("BANDPASS_THREADS", raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    use_all_cores()
+    monkeypatch.setenv("BANDPASS_THREADS", "1")
+    use_all_cores()
+    assert asked == [threads or usable_cores(), 1]
+
+
 def test_beside_a_gpu_the_cores_load_and_code(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
     for threads, expected in ((1, 1), (2, 1), (8, 7), (64, 12)):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)

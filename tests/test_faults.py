@@ -22,8 +22,9 @@ import torch
 from small_extraction import CellTeacher, content, extraction_job
 
 import cache
+from cache.spec import FeatureSpec, MapSpec
 from distill import calibrate, extract
-from distill.cost import PROBED
+from distill.cost import PROBED, memory_to_fit
 
 EXTRACTING = sys.modules["distill.extract"]
 
@@ -140,9 +141,59 @@ def test_a_shard_that_the_disk_gives_no_longer_is_named(teacher, tmp_path, monke
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr("cache.verification._sha256", broken)
+    whole = content(features(job))
+    EXTRACTING.is_sound.cache_clear()
+    with pytest.raises(OSError, match=r"it cannot be read: Input/output error; if that persists, remove it and extr"):
+        extract(job)
     problems = cache.verify(features(job))
     assert {problem.file for problem in problems} == {path.name for path in features(job).glob("shard-*")}
-    assert "it is damaged: [Errno 5] Input/output error" in str(problems[0])
+    assert content(features(job)) == whole
+
+
+def test_a_shard_of_another_cache_stays_and_is_in_nobodys_way(teacher, tmp_path, monkeypatch):
+    job, other = extraction_job(tmp_path / "own"), extraction_job(tmp_path / "other", images=21)
+    extract(job)
+    with monkeypatch.context() as patch:
+        patch.setattr(CellTeacher, "identity", {"teacher": "cells", "weights": "f" * 64})
+        extract(other)
+    for shard in features(other).glob("shard-*"):
+        shutil.copy(shard, features(job))
+    before, teacher.seen = content(features(job)), 0
+    extract(job)
+    assert (content(features(job)), teacher.seen) == (before, 0)
+
+
+def test_memory_that_the_machine_has_not_is_told_before_the_teacher_looks(teacher, tmp_path, monkeypatch, caplog):
+    large = FeatureSpec((MapSpec("a", 256, (256, 256), 4), MapSpec("b", 256, (128, 128), 8)))
+    job = extraction_job(tmp_path, images=400, calibration=256)
+    needed = memory_to_fit(job, large)  # 256 images in half precision; 64 of the larger map twice in single
+    assert needed == 256 * 2 * (256**3 + 256 * 128**2) + 64 * 2 * 4 * 256**3
+    monkeypatch.setattr("distill.cost.memory_to_fit", lambda *_: needed)
+    monkeypatch.setattr("distill.cost.memory_of_machine", lambda: needed - 1)
+    with pytest.raises(ValueError, match=r"takes 19\.33 GB of memory, but this machine has .*below 256 images, or"):
+        extract(job)
+    assert teacher.seen == 0
+    monkeypatch.setattr("distill.cost.memory_of_machine", lambda: None)
+    with caplog.at_level(logging.INFO, logger="bandpass"):
+        extract(extraction_job(tmp_path / "small"))
+    assert "; fitting the code takes 19.33 GB of memory" in caplog.text
+
+
+def test_a_map_of_one_image_that_is_not_finite_is_named(teacher, tmp_path, monkeypatch):
+    forward, job = CellTeacher.forward, extraction_job(tmp_path)
+    last = job.splits.train[-1]
+
+    def broken(self, pixels, valid):
+        bad = pixels == torch.from_numpy(last.read_image()).permute(2, 0, 1).float() / 255
+        maps = forward(self, pixels, valid)
+        maps["p3"][bad.flatten(1).all(1)] = torch.nan
+        return maps
+
+    monkeypatch.setattr(CellTeacher, "forward", broken)
+    monkeypatch.setattr(calibrate, "calibration_keys", lambda *_: sorted(s.key for s in job.splits.train[:8]))
+    message = rf"no code for map 'p3' of image {last.key[:12]} under view 'identity': a feature map holds infinite"
+    with pytest.raises(ValueError, match=message):
+        extract(job)
 
 
 def test_maps_that_do_not_vary_are_named(teacher, tmp_path, monkeypatch):

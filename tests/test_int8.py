@@ -47,13 +47,13 @@ def test_the_quantised_file_keeps_shapes_words_and_the_float_resizes_and_is_the_
 
 
 def judged(job, monkeypatch, *, share, shift=0.0):
-    """The verdict on a file that is torch itself, shifted, at a given share of the time."""
+    """The verdict on a file that is the image's red, shifted, at a given share of the time."""
     monkeypatch.setattr(int8, "work_ratio", lambda timings, above, below: share)
 
     def run(images, by=0.0):
         return np.stack([np.clip(image[None, ..., 0] / 255 + by, 0, 1) for image in images])
 
-    return judge(run, lambda images: run(images, shift), val=job.splits.val, classes=1)
+    return judge(run, lambda images: run(images, shift), val=job.splits.val, classes=1, threshold=0.5)
 
 
 def test_a_file_that_is_faster_and_as_good_is_kept(job, monkeypatch):
@@ -64,6 +64,18 @@ def test_a_file_that_is_no_faster_or_loses_dice_is_not(job, monkeypatch):
     slow, poor = judged(job, monkeypatch, share=0.97), judged(job, monkeypatch, share=0.5, shift=-0.5)
     assert not slow.written and slow.why.endswith("0.97 x its time; at most 0.95 x is worth a second file")
     assert not poor.written and poor.why.endswith("0.50 x its time; at most 0.5 points may be lost")
+
+
+def test_it_is_judged_at_the_threshold_at_which_it_is_served(job):
+    def run(images, by=0.0):  # over 0.5 everywhere
+        return np.stack([0.6 + 0.4 * image[None, ..., 0] / 255 + by for image in images])
+
+    at_half, at_chosen = (
+        judge(run, lambda images: run(images, -0.05), val=job.splits.val, classes=1, threshold=threshold)
+        for threshold in (0.5, 0.8)
+    )
+    assert at_half.dice == at_half.before
+    assert at_chosen.dice != at_chosen.before
 
 
 @pytest.mark.parametrize("share", [0.6, 1.4])

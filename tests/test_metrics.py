@@ -18,8 +18,20 @@ from small_job import small_job
 
 from distill.deploy import Deploy, predict
 from distill.evaluate import cost, evaluate, load_student, score, validate
-from distill.metrics import bootstrap, dice, iou, labels, overlap, precision, sensitivity, summary
+from distill.metrics import (
+    bootstrap,
+    count_sequences,
+    dice,
+    iou,
+    labels,
+    overlap,
+    precision,
+    resampled_means,
+    sensitivity,
+    summary,
+)
 from distill.predictions import read_predictions
+from distill.train import train
 
 evaluation = import_module("distill.evaluate")  # the module: the package has a function of that name
 FULL, EMPTY = np.ones((3, 4), dtype=bool), np.zeros((3, 4), dtype=bool)
@@ -86,6 +98,28 @@ def test_the_interval_is_that_of_the_normal_law_where_images_are_many():
     assert high - values.mean() == pytest.approx(1.96 * values.std() / 20, rel=0.06)
     assert bootstrap(values, resamples=300, seed=3) == bootstrap(values, resamples=300, seed=3)
     assert bootstrap(values, resamples=300, seed=3) != bootstrap(values, resamples=300, seed=4)
+
+
+def test_frames_of_one_sequence_are_one_witness():
+    random = np.random.default_rng(0)
+    per_sequence = random.uniform(size=12)
+    frames, groups = np.repeat(per_sequence, 30), [f"s{number}" for number in range(12) for _ in range(30)]
+    low, high = bootstrap(frames, groups=groups, resamples=500, seed=2)
+    assert (low, high) == pytest.approx(bootstrap(per_sequence, resamples=500, seed=2))
+    alone_low, alone_high = bootstrap(frames, resamples=500, seed=2)
+    assert high - low > 4 * (alone_high - alone_low), "as if 360 frames had been drawn from as many patients"
+    assert count_sequences(groups) == 12
+
+
+def test_a_frame_of_unknown_sequence_stands_for_itself_and_a_single_sequence_says_nothing_of_others():
+    values = np.random.default_rng(1).uniform(size=9)
+    assert bootstrap(values, groups=[None] * 9, resamples=200) == bootstrap(values, resamples=200)
+    assert bootstrap(values, groups=["one"] * 9, resamples=200) == bootstrap(values, resamples=200)
+    mixed = ["a", None, "a", None, "b", "b", None, "a", None]
+    assert count_sequences(mixed) == 6
+    assert count_sequences([None] * 9) is None
+    means = resampled_means(np.ones((9, 2)), groups=mixed, resamples=50)
+    assert np.allclose(means, 1), "a mean over the images drawn, however long their sequences"
 
 
 @settings(deadline=None)
@@ -186,9 +220,12 @@ def test_multiply_accumulates_equal_a_count_by_hand(tmp_path):
 def test_nothing_to_evaluate_is_said(tmp_path):
     job = small_job(tmp_path)
     job.weights.unlink()
-    with pytest.raises(
-        FileNotFoundError, match=r"training in .*discs-unet-\w+ (has not begun|is not complete); run do=train first"
-    ):
+    gone = r"discs-unet-\w+ was complete, but checkpoints/best.safetensors has been removed since; .* delete train.json"
+    for verb in (train, evaluate):
+        with pytest.raises(FileNotFoundError, match=gone):
+            verb(job)
+    job.trained.unlink()
+    with pytest.raises(FileNotFoundError, match=r"training in .*discs-unet-\w+ has not begun; run do=train first"):
         evaluate(job)
     job.splits.test.clear()
     with pytest.raises(ValueError, match=r"no test images to evaluate on; give the split a test\.csv"):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import struct
 import weakref
 from dataclasses import replace
 from fractions import Fraction
 from importlib import import_module
 
+import av
 import numpy as np
 import onnx
 import pytest
@@ -16,6 +18,7 @@ from PIL import Image
 from published import write_disc, write_student
 
 import distill
+from distill.data.images import NO_PICTURE
 from distill.inference.findings import find
 from distill.inference.inputs import find_inputs
 from distill.inference.overlay import colour, draw_overlay
@@ -119,7 +122,7 @@ def test_a_folder_of_pictures_becomes_masks_overlays_and_a_table(student, images
     assert main(["predict", *words]) == 1
     told = capsys.readouterr()
     assert "3 images: 3 with a finding, 0 without" in told.out
-    assert f"left out 1 file:\n  {images / 'broken.png'} cannot be read (it is no picture)" in told.out
+    assert f"left out 1 file:\n  {images / 'broken.png'} cannot be read (it {NO_PICTURE})" in told.out
     assert "passing over 1 file: neither picture nor video" in told.err
     segmenter = open_segmenter(student)
     rows = {row["image"]: row for row in rows_of(out / "areas.csv")}
@@ -183,14 +186,26 @@ def test_another_threshold_or_student_does_everything_again_and_says_so(student,
     out = tmp_path / "out"
     distill.predict(student, images, out=out)
     first = rows_of(out / "areas.csv")
-    distill.predict(student, images / "disc0.png", out=out, threshold=0.6)
+    (out / "overlays" / "older.jpg").write_bytes(b"")
+    distill.predict(student, images, out=out, threshold=0.6)
     assert f"{out} was made with threshold 0.5 (now 0.6): everything in it is done again" in said.text
-    (row,) = rows_of(out / "areas.csv")
-    assert 0 < int(row["area"]) < int(first[0]["area"])
-    assert [path.name for path in (out / "masks").iterdir()] == ["disc0.png"]  # nothing of before stays among them
+    assert 0 < int(rows_of(out / "areas.csv")[0]["area"]) < int(first[0]["area"])
+    assert not (out / "overlays" / "older.jpg").exists()  # nothing of before stays among them
     other = write_student(tmp_path / "other", threshold=0.6)
-    distill.predict(other, images / "disc0.png", out=out)
+    distill.predict(other, images, out=out)
     assert "was made with student" in said.text
+
+
+def test_results_of_other_images_are_not_removed(student, images, tmp_path):
+    out = tmp_path / "out"
+    distill.predict(student, images, out=out)
+    before = times_of(out / "masks")
+    write_disc(tmp_path / "others" / "disc7.png", 7)
+    with pytest.raises(ValueError, match=r"threshold 0\.5 \(now 0\.6\), and holds results of 'disc0', which .*choose"):
+        distill.predict(student, tmp_path / "others", out=out, threshold=0.6)
+    assert times_of(out / "masks") == before
+    assert distill.predict(student, tmp_path / "others", out=out).pictures == 1
+    assert len(rows_of(out / "areas.csv")) == 4
 
 
 def test_a_table_of_the_users_own_stays_and_one_that_a_spreadsheet_saved_is_told(student, images, tmp_path):
@@ -308,11 +323,12 @@ def test_an_onnx_file_of_another_kind_is_refused(tmp_path):
         ("threshold=high", "threshold is 'high', but must be a number"),
         ("flips=maybe", "flips is 'maybe', but must be true or false"),
         ("out=", "distill predict needs out=, as in distill predict student=DIR"),
+        ("images=j", "images is given twice, as 'i' and as 'j'; take one of them out"),
     ],
 )
 def test_a_wrong_word_is_told(word, sentence):
     with pytest.raises(ValueError, match=sentence):
-        read_request(["student=s", "images=i", "out=o", word])
+        read_request(["student=s", "images=i", *(["out=o"] if word != "out=" else []), word])
 
 
 def test_a_threshold_out_of_range_is_refused(student, images, tmp_path):
@@ -373,6 +389,51 @@ def test_a_video_becomes_a_video_with_overlay_and_a_table_of_its_frames(student,
     assert main(["predict", *words]) == 1
     assert "film.mp4: complete already" in capsys.readouterr().out
     assert len(most) == count
+
+
+def packets_of(path):
+    with av.open(str(path)) as container:
+        return [packet.pos for packet in container.demux(video=0) if packet.size]
+
+
+def test_a_video_that_was_cut_off_is_told_and_one_that_was_trimmed_is_whole(student, tmp_path, capsys):
+    film, out = tmp_path / "film.mp4", tmp_path / "out"
+    write_film(film, count=40)
+    data = film.read_bytes()
+    film.write_bytes(data[: sorted(packets_of(film))[15]])
+    words = ["predict", f"student={student}", f"images={film}", f"out={out}"]
+    for _ in range(2):  # it does not become complete
+        assert main(words) == 1
+        assert "film.mp4 cannot be read (it holds 15 of the 40 frames that it declares; copy" in capsys.readouterr().out
+        assert not list((out / "videos").iterdir())
+    place = data.index(b"elst") + 12  # shown is the second that begins with the third
+    start = struct.unpack_from(">i", data, place + 4)[0] + 2 * 60_000
+    film.write_bytes(data[:place] + struct.pack(">Ii", 1000, start) + data[place + 8 :])
+    assert main(words) == 0
+    assert "film.mp4: 10 frames at 10/s" in capsys.readouterr().out
+
+
+def test_a_side_of_one_pixel_is_flipped_too(student):
+    segmenter = open_segmenter(student)
+    for shape in ((1, 9, 3), (9, 1, 3)):
+        assert segmenter.probability(np.zeros(shape, np.uint8), flips=True).shape == (1, *shape[:2])
+
+
+def test_a_picture_at_which_the_network_fails_is_named_and_the_others_are_done(student, images, tmp_path, monkeypatch):
+    def failing(source):
+        segmenter = open_segmenter(source)
+
+        def run(image):
+            if image.shape[0] == 80:
+                raise RuntimeError("out of memory\nsee above")
+            return segmenter.run(image)
+
+        return replace(segmenter, run=run)
+
+    monkeypatch.setattr(predicting, "open_segmenter", failing)
+    summary = distill.predict(student, images, out=tmp_path / "out")
+    assert summary.failures == [f"{images / 'disc1.png'} cannot be segmented (out of memory)"]
+    assert summary.pictures == 2
 
 
 def test_a_name_with_a_space_and_no_quotes_is_told():

@@ -193,6 +193,15 @@ def test_the_lines_that_the_card_gives_for_serving_run(job, tmp_path, monkeypatc
     np.testing.assert_array_equal(mask > 0, predict(load(job.published), image)[0] >= threshold)
 
 
+def test_the_lines_that_the_card_gives_for_bandpass_run(job):
+    _, body = card_of(job.published)
+    (lines,) = (block.split("```")[0] for block in body.split("```python\n") if "import students" in block)
+    names: dict = {}
+    exec(lines.replace("path/to/this/folder", str(job.published)), names)
+    image = job.splits.test["right"][0].read_image()
+    assert names["deploy"].predict(names["network"], image).shape == (1, *image.shape[:2])
+
+
 def test_the_card_says_what_it_must(job):
     _, body = card_of(job.published)
     for words in (
@@ -217,6 +226,18 @@ def test_the_exporter_s_noise_does_not_reach_the_user(published):
 def test_publishing_again_returns_at_once(job, monkeypatch):
     monkeypatch.setattr(publishing, "build", None)
     assert publish(job) == job.published
+
+
+def test_a_folder_that_lacks_a_file_is_published_again(fresh_job):
+    folder = publish(fresh_job)
+    record = json.loads((folder / "published.json").read_text())
+    assert {"README.md", "model.onnx", "model.safetensors", "examples/1.png"} <= set(record["files"])
+    (folder / "model.onnx").unlink()
+    assert (publish(fresh_job) / "model.onnx").is_file()
+    record.pop("files")  # as one of before was published
+    (folder / "published.json").write_text(json.dumps(record))
+    (folder / "left-over.txt").write_text("old")
+    assert (publish(fresh_job) / "left-over.txt").is_file()
 
 
 def test_other_wishes_replace_the_folder_as_a_whole(fresh_job):
@@ -267,6 +288,9 @@ def test_publishing_before_training_or_evaluation_says_what_to_run(tmp_path):
     with pytest.raises(ValueError, match="of other weights"):
         publish(job)
     job.weights.unlink()
+    with pytest.raises(FileNotFoundError, match=r"best\.safetensors has been removed since; put it back"):
+        publish(job)
+    job.trained.unlink()
     with pytest.raises(FileNotFoundError, match="run do=train first"):
         publish(job)
 
@@ -296,6 +320,14 @@ def test_research_data_forbids_an_open_licence(tmp_path):
     assert "Jha, D." in body
     assert "Bernal, J." in body
     assert "generated" not in body
+
+
+def test_a_student_that_it_began_as_is_named_on_the_card(tmp_path):
+    job = small_job(tmp_path)
+    metrics = evaluate(job)
+    job = replace(job, recipe=replace(job.recipe, student=replace(job.recipe.student, init="someone/discs")))
+    card = render_card(job, metrics, proof=PROOF, pictures=[])
+    assert "The network began as the student someone/discs, whose terms count for this one as well." in card
 
 
 def test_a_licence_that_was_asked_for_is_the_one_on_the_card(tmp_path):

@@ -20,9 +20,12 @@ ROOT = Path(__file__).resolve().parents[1]
 SECTION = "## Your own folder, teacher and student"
 SMALLER = (
     "image_size=32 student.width=4 optimiser.batch_size=4 workers=0 evaluate.bootstrap=100 publish.examples=1 "
-    "cache.fidelity=0.8 cache.calibration=16 stages.semantic.epochs=1 stages.boundary.epochs=1 precision=fp32"
+    "cache.fidelity=0.8 cache.calibration=16 precision=fp32"
 )
-TEACHERS = {"recipe=sam_to_unet": "", "recipe=mine.yaml": "teachers.mine.image_size=64"}
+OWN = {
+    "recipe=sam_to_unet": "stages.semantic.epochs=1 stages.boundary.epochs=1",
+    "recipe=mine.yaml": "teachers.mine.image_size=64 stages.joint.epochs=1",
+}
 
 
 def blocks() -> list[tuple[str, str, str]]:
@@ -53,7 +56,7 @@ def smaller(line: str) -> str:
     """A command of the tutorial with smaller numbers, which come last and so count."""
     if not re.match(r"distill (run|compare) ", line):
         return line
-    own = next(words for recipe, words in TEACHERS.items() if recipe in line)
+    own = next(words for recipe, words in OWN.items() if recipe in line)
     flags = " ".join(word for word in line.split() if word.startswith("--"))
     line = line.removesuffix(flags).replace("seeds=0,1,2", "seeds=0")
     return f"{line} {SMALLER} {own} {flags}"

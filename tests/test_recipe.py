@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 import yaml
 
 import recipes
 from distill.grammar import build_recipe, dump_recipe, parse_overrides, read_recipe
-from distill.help import describe_keys, help_text
+from distill.help import describe_keys, help_text, story
 from distill.recipe import Recipe
 from distill.recipe_file import load_layer
 from distill.schedule import spans_of
@@ -75,6 +76,8 @@ def test_every_arm_of_every_recipe_is_a_valid_recipe_of_equal_steps():
         (["data.unlabelled_share=1"], r"data\.unlabelled_share is 1\.0, but must lie between 0 and 1"),
         (["seed=-1"], r"seed is -1, but must not be negative"),
         (["image_size"], r"expected key=value, got 'image_size'"),
+        (["data.images=16,4,5"], r"data\.images is \[16, 4, 5\], but must be a mapping, as 'data\.images=\{NAME"),
+        (["data.colours=000000,reddish"], r"data\.colours holds 'reddish', but must hold six hexadecimal digits"),
         (["image_size=8"], r"image_size is 8, but must lie between 32 and 4096"),
     ],
 )
@@ -96,6 +99,18 @@ def test_later_words_win_and_commas_make_lists():
     assert recipe.student.width == 16
     assert recipe.do == ["extract", "train"]
     assert parse_overrides(["a.b=[1,2]", "a.c=x,y", "d=null"]) == {"a": {"b": [1, 2], "c": ["x", "y"]}, "d": None}
+
+
+def test_colours_are_taken_as_they_are_typed_and_must_be_quoted_in_a_file(tmp_path):
+    typed = {"[000000,ff0000,00ff00]": ["000000", "ff0000", "00ff00"], "004000,000046": ["004000", "000046"]}
+    typed |= {"['#1e1000', \"00ff00\"]": ["#1e1000", "00ff00"], "1e1000": ["1e1000"], "[]": []}
+    for value, colours in typed.items():
+        recipe = read_recipe(["recipe=sam_to_unet", f"data.colours={value}"])
+        assert recipe.data.colours == colours
+        assert build_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
+    (tmp_path / "own.yaml").write_text("extends: sam_to_unet\ndata: {colours: [ff0000, 004000]}\n")
+    with pytest.raises(ValueError, match=r"data\.colours holds '2048', .*; in a file put each in quotes, as '004000'"):
+        read_recipe([f"recipe={tmp_path / 'own.yaml'}"])
 
 
 def test_a_file_that_is_no_mapping_is_refused(tmp_path):
@@ -129,3 +144,15 @@ def test_help_explains_every_key():
     assert all(key in text for key, _, _ in keys)
     assert all(name in text for name in NAMES)
     assert {field.name for field in dataclasses.fields(Recipe)} <= {key.split(".")[0] for key, _, _ in keys}
+
+
+def test_help_tells_a_recipe_in_one_whole_sentence():
+    for name in NAMES:
+        assert re.fullmatch(r".+[.?]", story(name)), name
+    assert story("study_pretrained") == "What is a pretrained encoder worth, and does the teacher still help?"
+
+
+def test_help_prints_the_own_keys_of_a_command_before_all_others():
+    for command, key in (("compare", "jobs=1"), ("evaluate", "tolerance=2"), ("doctor", "data.split=DIR")):
+        lines = help_text(command).splitlines()
+        assert any(line.startswith(f"  {key} ") for line in lines[: lines.index("Examples")]), command

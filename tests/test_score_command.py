@@ -87,6 +87,21 @@ def test_masks_and_predictions_of_zeros_and_ones_are_understood(tmp_path):
     assert json.loads(out.read_text())["per_image"]["a"]["dice"] == 1
 
 
+@pytest.mark.parametrize("way", ["floats", "palette"])
+def test_predictions_of_floats_or_of_a_palette_have_the_scale_that_they_are_read_by(tmp_path, way):
+    save(tmp_path / "masks" / "a.png", disc(12))
+    (tmp_path / "predictions").mkdir()
+    if way == "floats":
+        Image.fromarray(disc(12).astype(np.float32)).save(tmp_path / "predictions" / "a.tif")
+    else:
+        picture = Image.fromarray(disc(12).astype(np.uint8)).convert("P")
+        picture.putpalette([0, 0, 0, 255, 0, 0])
+        picture.save(tmp_path / "predictions" / "a.png")
+    out = tmp_path / "scores.json"
+    assert score_command(words_of((tmp_path / "predictions", tmp_path / "masks"), f"out={out}"), dry=False) == 0
+    assert json.loads(out.read_text())["per_image"]["a"]["dice"] == 1
+
+
 def test_files_without_a_partner_are_named_and_left_out_on_request(folders, tmp_path):
     save(folders[0] / "lonely.png", disc(5))
     save(folders[1] / "lonley.png", disc(5))
@@ -148,9 +163,9 @@ def test_folders_that_cannot_be_scored_are_refused(folders, tmp_path):
         ("tolerance=-1", "must not be negative"),
         ("skip_bad=maybe", "must be true or false"),
         ("out=.", "out=. is a folder; name a file"),
-        ("masks=", "needs masks=DIR, as in distill evaluate predictions=DIR"),
+        ("masks=", "distill evaluate needs masks=, as in distill evaluate predictions=DIR"),
     ],
 )
 def test_a_wrong_word_is_told(word, sentence):
     with pytest.raises(ValueError, match=sentence):
-        read_request(["predictions=p", "masks=m", word])
+        read_request(["predictions=p", *(["masks=m"] if word != "masks=" else []), word])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import replace
-from importlib import import_module
+from importlib import import_module, invalidate_caches
 
 import numpy as np
 import pytest
@@ -16,9 +17,9 @@ from distill.collapse import spread
 from distill.course import averaged
 from distill.data.loader import Batches, TrainingSet, loader
 from distill.data.unlabelled import unlabel
-from distill.digest import digest_run, essence
+from distill.digest import digest_features, digest_run, essence
 from distill.prepare import check
-from distill.recipe import EvaluateRecipe, OptimiserRecipe, Recipe, StageRecipe
+from distill.recipe import EvaluateRecipe, OptimiserRecipe, Recipe, StageRecipe, TeacherRecipe
 from distill.schedule import spans_of
 from distill.train import train
 from students import create
@@ -46,6 +47,23 @@ def test_a_stage_is_as_long_as_its_steps_say():
     assert not nothing.runs
     with pytest.raises(ValueError, match="no stage with at least one epoch or step"):
         replace(recipe_of(), stages={"one": nothing})
+
+
+def test_stages_of_other_batches_do_not_draw_the_same_epochs_again(features):
+    plain, imitating = {"segment": 1.0}, {"segment": 1.0, "imitate_low": 1.0}
+    losses = {"first": plain, "second": imitating, "third": plain}
+    stages = {name: StageRecipe(epochs=2, losses=terms) for name, terms in losses.items()}
+    recipe = replace(recipe_of(features), stages=stages)
+    spans = spans_of(recipe, labelled=28, unlabelled=40)
+    assert [(span.unlabelled, span.origin) for span in spans] == [(0, (0, 0)), (2, (14, 2)), (0, (28, 3))]
+    drawn = []
+    for span in spans:
+        options = {"start": span.start, "stop": span.stop, "share": span.unlabelled, "origin": span.origin}
+        batches = Batches(images=28, batch=4, seed=0, rank=0, ranks=1, unlabelled=40, **options)
+        drawn.append({index for batch in batches for index in batch if index[1] < 28})
+    assert not drawn[0] & drawn[1]
+    assert not drawn[1] & drawn[2]
+    assert [span.origin for span in spans_of(recipe, labelled=28)] == [(0, 0)] * 3, "as ever where batches are alike"
 
 
 def test_averaged_weights_follow_the_weights_and_their_statistics():
@@ -158,12 +176,15 @@ def test_the_spread_of_a_map_is_its_variance_and_effective_rank():
     wide = torch.randn(8, 40, 20, 20, generator=random)
     narrow = torch.randn(8, 2, 20, 20, generator=random)[:, :1] * torch.ones(1, 40, 1, 1)
     assert spread(narrow, wide).collapsed
+    two = torch.einsum(
+        "kc,nchw->nkhw", torch.randn(40, 2, generator=random), torch.randn(8, 2, 20, 20, generator=random)
+    )
+    assert spread(two, wide).collapsed
+    assert not spread(two, wide, channels=2).collapsed, "two channels cannot say more than two things"
 
 
 def test_a_collapsed_projection_is_named(features, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(
-        training, "spread", lambda projected, target, scaled: spread(torch.zeros_like(projected), target)
-    )
+    monkeypatch.setattr(training, "spread", lambda projected, target, **_: spread(torch.zeros_like(projected), target))
     job = job_of(recipe_of(features), tmp_path / "run")
     with caplog.at_level(logging.WARNING, logger="bandpass"):
         summary = train(job)
@@ -194,6 +215,22 @@ def test_a_default_of_the_schema_is_not_changed_unnoticed():
         assert found == expected, f"{name}: raise digest.DEFAULTS, then change this test"
 
 
+def test_a_network_or_teacher_of_the_user_s_own_is_known_by_the_file_that_defines_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    recipe = recipe_of()
+    own = replace(recipe, student=replace(recipe.student, name="nets_of_mine:Net"))
+    teacher = TeacherRecipe(adapter="nets_of_mine:Eyes", weights="given")
+    named = []
+    for number, text in enumerate(("relu", "tanh", "tanh ")):
+        (tmp_path / "nets_of_mine.py").write_text(f"# {text}")
+        os.utime(tmp_path / "nets_of_mine.py", (number, number))
+        invalidate_caches()
+        run = digest_run(own, splits="s", caches={})
+        named.append((run, digest_features(teacher, fidelity=0.8, calibration=[])))
+    assert len(set(named)) == 3
+    assert all(len({pair[place] for pair in named}) == 3 for place in (0, 1))
+
+
 def test_a_run_is_named_by_what_differs_from_the_defaults_in_the_order_of_stages():
     recipe = recipe_of()
     assert essence(OptimiserRecipe(ema=0.5, batch_size=16)) == {"ema": 0.5}
@@ -203,6 +240,6 @@ def test_a_run_is_named_by_what_differs_from_the_defaults_in_the_order_of_stages
         replace(recipe, optimiser=replace(recipe.optimiser, ema=0.5)),
     )]  # fmt: skip
     assert len(set(names)) == 3
-    assert digest_run(replace(recipe, home="elsewhere", workers=3), splits="s", caches={}) == names[0]
+    assert digest_run(replace(recipe, name="other", home="elsewhere", workers=3), splits="s", caches={}) == names[0]
     assert digest_run(recipe, splits="other", caches={}) != names[0]
     assert disc_splits().digest() == disc_splits().digest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -260,9 +261,29 @@ def test_a_shard_of_another_cache_is_left_out(filled, tmp_path, caplog):
     (tmp_path / "other" / shard.name).write_bytes(shard.read_bytes())
     assert len(cache.open(tmp_path / "other")) == 0
     assert "it belongs to a cache of another identity" in caplog.text
-    assert [problem.reason for problem in cache.verify(tmp_path / "other")] == [
-        "it belongs to a cache of another identity"
+    (tmp_path / "other" / "shard-notes.txt").write_text("not ours")
+    problems = cache.repair(tmp_path / "other")
+    assert [str(problem).partition(": ")[2] for problem in problems] == [
+        "it belongs to a cache of another identity; it is left out, move it away",
+        "its name is not that of a shard; it is left out, move it away",
     ]
+    assert len(list((tmp_path / "other").glob("shard-*"))) == 2
+
+
+def test_a_shard_that_cannot_be_read_is_told_and_stays(filled, monkeypatch):
+    shard, wanted = next(filled.glob("shard-*")), list(cache.open(filled))
+
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("cache.shard.Shard.read", refused)
+    told = "it cannot be read: Permission denied; if that persists, remove it and extract again"
+    unread, missing = sorted(cache.verify(filled, expected=wanted), key=lambda problem: problem.kind, reverse=True)
+    assert (str(unread), len(missing.records)) == (f"{shard.name}: {told}", 10)
+    for attempt in (cache.open, cache.repair):
+        with pytest.raises(OSError, match=told):
+            attempt(filled)
+    assert shard.is_file()
 
 
 def test_a_changed_byte_anywhere_in_the_manifest_is_found(folder):
@@ -393,3 +414,15 @@ def test_a_second_extraction_leaves_with_the_name_of_the_first_or_waits(folder, 
             assert not caplog.text or f"waiting: {folder} is in use by process {holder.pid}" in caplog.text
     with cache.lock(folder, wait=False):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_told_and_written_to(filled, monkeypatch, caplog, number):
+    def without(*_):
+        raise OSError(number, "no locks")
+
+    monkeypatch.setattr("fcntl.flock", without)
+    with cache.lock(filled):
+        extract(filled, [key(7)], ("identity",))
+    assert "is on a file system without locks: see that no other extraction fills it now" in caplog.text
+    assert (key(7), "identity") in cache.open(filled)

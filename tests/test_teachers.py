@@ -14,7 +14,7 @@ from small_teachers import SMALL_SAM, WRITERS, noise, randomise, small_segment_a
 from torch.nn import functional as F
 
 import teachers
-from cache.spec import FeatureSpec
+from cache.spec import FeatureSpec, MapSpec
 
 MISSING = "bandpass-tests/no-such-weights"
 PUBLISHED_AS_PICKLES = ("dinov2", "sam", "sam2")
@@ -187,7 +187,9 @@ def test_code_in_a_pickle_is_never_executed(member, tmp_path, suffix):
     renamed.write_bytes(path.read_bytes())
     for config in _folder(member).glob("config.json"):
         shutil.copy(config, tmp_path)
-    with pytest.raises(ValueError, match=r"is not a whole safetensors file"):
+    with pytest.raises(
+        ValueError, match=r"is not a whole safetensors file \(a git-LFS pointer, or half a download\?\)"
+    ):
         teachers.load(member[0], **{**member[1], "weights": renamed})
 
 
@@ -474,3 +476,71 @@ def test_a_student_of_several_classes_has_no_soft_mask(tmp_path):
     config = {"width": 4, "classes": 3, "student": "unet", "image_size": 96}
     student.save_pretrained(tmp_path, config={**config, "mean": students.MEAN, "std": students.STD})
     assert teachers.load("network", weights=tmp_path).spec.names == ("stride16", "stride8")
+
+
+@pytest.mark.parametrize("name", ["microaunet", "malunet"])
+def test_of_two_levels_at_one_stride_the_deepest_teaches(tmp_path, name):
+    import students
+
+    student = students.create(name, width=4).eval()
+    config = {"width": 4, "classes": 1, "student": name, "image_size": 128}
+    student.save_pretrained(tmp_path, config={**config, "mean": students.MEAN, "std": students.STD})
+    teacher = teachers.load("network", weights=tmp_path, strides=[32])
+    assert teacher.network.levels == [5] and teacher.spec["stride32"].channels == student.channels[5]
+    assert teacher([noise(70, 90)])["stride32"].shape == (1, student.channels[5], 4, 4)
+
+
+def test_a_network_that_pads_its_pixels_is_refused_not_squeezed_into_the_grid(tmp_path):
+    import students
+    from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Stretch
+
+    student = students.create("microaunet", width=4).eval()
+    config = {"width": 4, "student": "microaunet", "image_size": 336}
+    student.save_pretrained(tmp_path, config={**config, "mean": students.MEAN, "std": students.STD})
+    with pytest.raises(ValueError, match=r"image_size to be a multiple of 32, .*; got 336, choose 320 or 352"):
+        teachers.load("network", weights=tmp_path, strides=[16])
+
+    class Own(teachers.base.Teacher):
+        @classmethod
+        def load(cls, weights, choice):
+            raise NotImplementedError
+
+        def maps(self, pixels):
+            return {"padded": self.network(pixels)}
+
+    spec = FeatureSpec((MapSpec("padded", 4, (12, 12), stride=16),))
+    own = Own(
+        "own",
+        torch.nn.Conv2d(3, 4, 3, stride=16, padding=1),
+        spec=spec,
+        preprocessing=Stretch(200, IMAGENET_MEAN, IMAGENET_STD),
+        facts={},
+        licence="mit",
+    )
+    with pytest.raises(
+        ValueError, match=r"has 13 x 13 cells of stride 16, which cover 208 x 208 .* 200 x 200; .* 208,"
+    ):
+        own([noise(40, 50)])
+
+
+def test_a_published_student_s_config_that_is_not_whole_is_told(tmp_path):
+    import students
+
+    students.create("unet", width=4).save_pretrained(tmp_path, config={"width": 4, "student": "unet"})
+    with pytest.raises(
+        ValueError, match=r"config\.json does not say image_size, mean, std; do=publish writes it whole"
+    ):
+        teachers.load("network", weights=tmp_path)
+
+
+def test_code_that_comes_with_a_published_student_is_not_run_to_teach(tmp_path, monkeypatch):
+    import students
+
+    config = {"width": 4, "student": "brought:Net", "image_size": 96, "mean": students.MEAN, "std": students.STD}
+    students.create("unet", width=4).save_pretrained(tmp_path, config=config)
+    (tmp_path / "brought.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"is a student of class 'brought:Net', whose code came with it and is not run"
+    ):
+        teachers.load("network", weights=tmp_path)

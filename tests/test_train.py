@@ -11,16 +11,18 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from small_job import disc_splits, job_of, recipe_of, train_killed_at, weights_of
 
 import cache
 from cache.series import WHOLE
 from distill import losses
-from distill.checkpoint import load_checkpoint, save_checkpoint
+from distill.checkpoint import load_checkpoint, save_checkpoint, save_tensors
 from distill.course import begin
 from distill.data.augment import draw, generator_for
 from distill.data.loader import Batches, TrainingSet, loader, read_target
 from distill.distiller import plan_targets
+from distill.heritage import LEARNED, learned_by_start
 from distill.prepare import check, create_student, open_caches
 from distill.recipe import (
     AugmentRecipe,
@@ -46,6 +48,43 @@ def test_a_killed_training_ends_bit_identical(features, tmp_path, monkeypatch, a
     found = weights_of(killed)
     for name, tensor in weights_of(whole).items():
         assert torch.equal(tensor, found[name]), name
+
+
+def test_the_best_weights_keep_their_score_where_a_kill_took_their_steps_back(tmp_path, monkeypatch):
+    figures = iter([0.3, 0.9, *(5 * [0.5])])
+    monkeypatch.setattr(training, "validate", lambda *args, **named: next(figures))
+    job = job_of(recipe_of(), tmp_path)
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
+        learn = training.learn
+
+        def killed(course, span, step, *args, **named):
+            if course.state.best == 0.9:
+                raise KeyboardInterrupt
+            return learn(course, span, step, *args, **named)
+
+        patch.setattr(training, "learn", killed)
+        train(job)
+    best = weights_of(job)
+    summary = train(job)  # from the start, for there is no checkpoint yet; this time nothing scores 0.9
+    assert summary["validation_dice"] == 0.9
+    assert summary["best_step"] == 4
+    assert all(torch.equal(tensor, best[name]) for name, tensor in weights_of(job).items())
+
+
+def test_a_module_that_a_network_uses_under_two_names_is_kept(tmp_path):
+    network = torch.nn.ModuleDict({"first": torch.nn.Linear(3, 3)})
+    network["second"] = network["first"]
+    save_tensors(network.state_dict(), tmp_path / "c.safetensors")
+    other = torch.nn.ModuleDict({"first": torch.nn.Linear(3, 3)})
+    other["second"] = other["first"]
+    other.load_state_dict(load_file(tmp_path / "c.safetensors"))
+    assert torch.equal(other["second"].weight, network["first"].weight)
+
+
+def test_a_crop_is_not_made_of_fewer_pixels_than_it_has(tmp_path):
+    recipe = recipe_of(augment=AugmentRecipe(scale=0.2, sizes=[1, 1.5]))
+    assert TrainingSet((), recipe, {}).side_kept == 480  # 96 pixels a side out of a fifth
+    assert TrainingSet((), recipe_of(), {}).side_kept == 2 * 64
 
 
 def test_a_trained_job_returns_at_once(features, tmp_path, monkeypatch):
@@ -204,6 +243,30 @@ def test_a_student_starts_from_a_published_one_with_a_new_head(tmp_path):
         create_student(replace(recipe_of(), student=StudentRecipe(width=4, init=str(tmp_path))))
 
 
+def test_a_start_that_knows_the_masks_it_is_scored_by_is_refused_and_hands_on_what_it_knows(tmp_path, caplog):
+    encoder = tmp_path / "student" / "encoder" / "encoder.safetensors"
+    create("unet", width=2).export_encoder(encoder.parent)
+    create("unet", width=2).save_pretrained(encoder.parents[1], config={"width": 2, "classes": 1, "student": "unet"})
+    record = encoder.parents[1] / LEARNED
+    starts = (StudentRecipe(width=2, init=str(encoder.parents[1])), StudentRecipe(width=2, encoder=str(encoder)))
+    jobs = [job_of(replace(recipe_of(), student=start), tmp_path / "run") for start in starts]
+    check(jobs[0])
+    assert "does not say which masks it learned from" in caplog.text
+    splits = disc_splits()
+    record.write_text(json.dumps({"labelled": [splits.train[0].key, "elsewhere"]}))
+    for job in jobs:
+        check(job)
+        ((_, known),) = learned_by_start(job.recipe).items()
+        assert known == {splits.train[0].key, "elsewhere"}
+    for held_out in (splits.val[0], splits.test["left"][1]):
+        record.write_text(json.dumps({"labelled": [held_out.key]}))
+        for job in jobs:
+            with pytest.raises(
+                ValueError, match=r"student\.\w+=.* learned from the masks of 1 images that are validation"
+            ):
+                check(job)
+
+
 def test_the_learning_rate_rises_then_falls_to_zero():
     optimiser = OptimiserRecipe(learning_rate=0.1, warmup=0.1)
     rates = [learning_rate_at(step, 100, optimiser) for step in range(100)]
@@ -288,6 +351,16 @@ def test_a_size_that_the_student_refuses_is_told_before_anything_costly(tmp_path
     small = replace(recipe, student=StudentRecipe(name="microaunet", width=4))
     with pytest.raises(ValueError, match=r"student microaunet does not take 64 x 64 pixels .*at least 97 x 97 pixels"):
         check(job_of(small, tmp_path))
+
+
+def test_a_size_that_the_student_pads_is_told_before_anything_costly(features, tmp_path):
+    small = replace(recipe_of(features), image_size=144, student=StudentRecipe(name="microaunet", width=4))
+    taught = replace(small, stages={"joint": StageRecipe(epochs=1, losses={"segment": 1.0, "imitate_low": 1.0})})
+    message = r"not take 144 x 144 .* stride 8 then has 20 x 20 cells, .* imitates has 18 x 18; .* such as 128 and 160"
+    with pytest.raises(ValueError, match=message):
+        check(job_of(taught, tmp_path))
+    alone = {"teachers": {}, "stages": {"alone": StageRecipe(epochs=1, losses={"segment": 1.0})}}
+    check(job_of(replace(small, **alone), tmp_path))
 
 
 def test_sizes_that_make_no_sense_are_refused(features):

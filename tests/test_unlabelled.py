@@ -269,7 +269,7 @@ def test_an_unreadable_picture_is_named_and_skip_bad_goes_on_without_it(tmp_path
     folder, more = make(tmp_path / "polyps", 10), tmp_path / "more"
     save_image(more / "images" / "good.png", 100)
     (more / "images" / "bad.png").write_text("not a picture")
-    sentence = "more/images/bad.png is no picture that Pillow can read; replace or remove it"
+    sentence = "more/images/bad.png is no BMP, GIF, JPEG, PNG, TIFF or WEBP picture; replace or remove it"
     with pytest.raises(ValueError, match=sentence) as error:
         open_folder(folder, unlabelled=str(more))
     assert f"found 1 problem in data.unlabelled={more}" in str(error.value)

@@ -121,6 +121,7 @@ def test_what_cannot_be_meant_is_refused():
         (["do=fetch", "name=sam"], "name=sam is a teacher with several weights; choose from sam-vit-base"),
         (["name=sam-vit-bse"], r"no known weights 'sam-vit-bse'; did you mean 'sam-vit-base'\?; do=list shows"),
         (["do=get"], "do=get, but must be list or fetch"),
+        (["fetch"], "expected key=value, got 'fetch'"),
         (["nam=x"], r"has no key 'nam'; .*did you mean 'name'"),
     ):
         with pytest.raises(ValueError, match=message):

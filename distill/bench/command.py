@@ -16,6 +16,7 @@ from typing import Any
 from distill.bench.timing import Row
 from distill.data.problems import nearest
 from distill.files import write_json, write_text
+from distill.grammar import split_words
 
 BENCHES: dict[str, str] = {  # name -> "module:function", called with a Request and returning rows
     "cache": "distill.bench.caching:measure",
@@ -75,9 +76,9 @@ def read_request(words: Sequence[str]) -> Request:
     """The request of a command line's `key=value` words.
 
     Raises:
-        ValueError: an unknown benchmark or key, or a number that is none.
+        ValueError: wrong words (`split_words`), an unknown benchmark or key, or a number that is none.
     """
-    given = {key: value for key, _, value in (word.partition("=") for word in words)}
+    given = split_words(words)
     names = tuple(name for name in given.get("what", "").strip("[]").replace(" ", "").split(",") if name)
     if not names:
         raise ValueError(f"distill bench needs what=NAME, of {', '.join(BENCHES)}, as in {USAGE}")

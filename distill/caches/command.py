@@ -183,11 +183,15 @@ def verify(request: Request) -> int:
     problems = cache.verify(folder, expected=expected(request) if request.recipe else ())
     for problem in problems:
         sys.stdout.write(f"{problem}\n")
-    if not problems:
+    harmful = sum(problem.kind != "foreign" for problem in problems)
+    if not harmful:
         sys.stdout.write(f"{folder}: every byte is as it was written\n")
         return 0
-    remedy = "do=extract with the recipe that made it puts it right: it extracts again what was damaged or is missing"
-    logger.error("%s: %s; %s", folder, several(len(problems), "problem"), remedy)
+    remedy = (
+        "do=extract with the recipe that made it puts it right: it extracts again what was damaged or is missing; of a "
+        "copy (what teachers.NAME.cache reads) remove the files named, and export or import it again"
+    )
+    logger.error("%s: %s; %s", folder, several(harmful, "problem"), remedy)
     return 1
 
 

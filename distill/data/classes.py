@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageColor
+from PIL import Image
 
 from distill.data.images import Source, as_rgb, decode, encoded
 from distill.metrics import IGNORED
@@ -30,8 +30,6 @@ class Reading:
                 f"data.colours names {len(self.colours)} colours, but student.classes is {self.classes}; give one "
                 f"colour a class, the background's first"
             )
-        for colour in self.colours:
-            _rgb(colour)
 
     @property
     def several(self) -> bool:
@@ -90,7 +88,7 @@ def _by_number(values: np.ndarray) -> np.ndarray:
 
 def _by_colour(pixels: np.ndarray, colours: tuple[str, ...]) -> np.ndarray:
     """The class of the nearest colour of each pixel (H, W, 3), in RGB."""
-    table = np.array([_rgb(colour) for colour in colours], dtype=np.float32)
+    table = np.array([list(bytes.fromhex(colour.removeprefix("#"))) for colour in colours], dtype=np.float32)
     distances = np.stack([((pixels - colour) ** 2).sum(axis=2) for colour in table])
     far = float((distances.min(axis=0) > FAR**2).mean())
     if far > FAR_SHARE:
@@ -99,10 +97,3 @@ def _by_colour(pixels: np.ndarray, colours: tuple[str, ...]) -> np.ndarray:
             f"missing, or correct the mask"
         )
     return distances.argmin(axis=0).astype(np.uint8)
-
-
-def _rgb(colour: str) -> tuple[int, ...]:
-    try:
-        return ImageColor.getrgb(colour if colour.startswith("#") else f"#{colour}")[:3]
-    except ValueError as error:
-        raise ValueError(f"data.colours holds {colour!r}, but must hold colours as ff0000") from error

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image, ImageChops, ImageOps
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # theirs; GIF too, by the demo and the datasets library
+NO_PICTURE = f"is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture"
 VOLUMES = (".dcm", ".dicom", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 NO_VOLUMES = "3-D volumes, DICOM and NIfTI are not there: save each slice or frame, and its mask, as a PNG of its own"
 SEVERAL = ("GIF", "PNG", "TIFF", "WEBP")  # formats in which a second picture is another slice or frame
@@ -83,17 +85,24 @@ def decode(data: bytes, *, most_pixels: int | None = None) -> Image.Image:
         ValueError: it holds several pictures, as a volume or a video does.
     """
     try:
-        image = Image.open(io.BytesIO(data))
+        image = opened(data)
         if most_pixels is not None and image.width * image.height > most_pixels:
             raise OSError(f"it has {image.width} x {image.height} pixels, and at most {most_pixels:,} are taken here")
         pictures = getattr(image, "n_frames", 1) if image.format in SEVERAL else 1
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
+    except UnidentifiedImageError as error:
+        raise UnidentifiedImageError(f"it {NO_PICTURE}") from error
     except (SyntaxError, ValueError, EOFError, struct.error) as error:  # what Pillow raises of damaged headers
         raise OSError(str(error)) from error
     if pictures > 1:
         raise ValueError(f"holds {pictures} pictures; {NO_VOLUMES}")
     return image
+
+
+def opened(data: bytes) -> Image.Image:
+    """A picture of which the header was read; no format is tried but `FORMATS`: EPS would start Ghostscript."""
+    return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
 def is_volume(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ from students import MEAN, STD
 if TYPE_CHECKING:
     from distill.distiller import Target
 
-KEPT_AT_MOST = 2  # a decoded image kept in memory has at most this many times the student's pixels a side
+KEPT_AT_MOST = 2  # a decoded image has at most so many times the student's pixels a side, or what its crops need
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -44,7 +45,8 @@ class Batches(Sampler):
     A global batch is cut into equal consecutive parts, one a rank, so that the union over ranks is the same for any
     number of processes. Starts at global step `start`; ends before `stop`. Of every batch, `share` images come from
     the `unlabelled` ones, whose indices follow those of the labelled `images` and which have epochs of their own.
-    Where `sides` are given, each batch draws one by (seed, step), which stands third in its indices.
+    Where `sides` are given, each batch draws one by (seed, step), which stands third in its indices. `origin` is a
+    step and the epoch that begins there, so that a stage of other batches than the last does not draw its epochs again.
     """
 
     def __init__(
@@ -60,8 +62,9 @@ class Batches(Sampler):
         unlabelled: int = 0,
         share: int = 0,
         sides: tuple[int, ...] = (),
+        origin: tuple[int, int] = (0, 0),
     ) -> None:
-        self.sides = sides
+        self.sides, self.origin = sides, origin
         self.images, self.unlabelled, self.seed = images, unlabelled, seed
         self.labelled, self.share = min(batch - share, images), min(share, unlabelled)
         self.start, self.stop, self.rank, self.ranks = start, stop, rank, ranks
@@ -72,7 +75,8 @@ class Batches(Sampler):
     def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
         steps = steps_of_epoch(self.images, self.labelled)
         for step in range(self.start, self.stop):
-            epoch, position = divmod(step, steps)
+            epoch, position = divmod(step - self.origin[0], steps)
+            epoch += self.origin[1]
             order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
             chosen = self.part(order[position * self.labelled : (position + 1) * self.labelled])
             others = self.part(np.arange(step * self.share, (step + 1) * self.share))
@@ -120,16 +124,21 @@ class TrainingSet(Dataset):
 
     def keep_in_memory(self) -> None:
         """Decodes all images once, if what they take stays under `data.memory_gb`; workers share them by forking."""
-        side = KEPT_AT_MOST * self.recipe.image_size
+        side = self.side_kept
         pixels = sum(min(height, side) * min(width, side) for height, width in (s.size for s in self.samples))
         if 4 * pixels <= self.recipe.data.memory_gb * 1e9:
             with small_workers(usable_cores()) as pool:
                 self.kept = dict(enumerate(pool.map(self.decode, range(len(self.samples)))))
 
+    @property
+    def side_kept(self) -> int:
+        """Pixels a side beyond which a decoded image is shrunk: even the smallest crop of it fills the largest side."""
+        return math.ceil(max(self.recipe.sides) * max(KEPT_AT_MOST, 1 / self.recipe.augment.scale))
+
     def decode(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Image and mask of a sample, shrunk where they have far more pixels than the student can see."""
         image, mask = self.samples[index].read_image(), self.samples[index].read_mask()
-        side = KEPT_AT_MOST * self.recipe.image_size
+        side = self.side_kept
         size = (min(image.shape[0], side), min(image.shape[1], side))
         if size == image.shape[:2]:
             return image, mask

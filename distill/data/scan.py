@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from distill.data.classes import as_classes
-from distill.data.images import Source, as_levels, as_rgb, decode
+from distill.data.images import NO_PICTURE, Source, as_levels, as_rgb, decode
 from distill.files import write_text
 from distill.metrics import IGNORED
 
@@ -135,7 +135,7 @@ def _look_safely(memo: Memo, task: tuple[Kind, Source]) -> Facts | str:
     try:
         return look(*task, memo=memo)
     except UnidentifiedImageError:
-        return "is no picture that Pillow can read; replace or remove it"
+        return f"{NO_PICTURE}; replace or remove it"
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         return f"cannot be opened ({error.strerror}); check the file and its permissions"
     except Image.DecompressionBombError as error:

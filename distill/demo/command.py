@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from distill.data.problems import nearest
 from distill.demo.desk import Desk
 from distill.demo.server import Server, is_loopback
+from distill.grammar import own_words
 from distill.inference.segmenter import open_segmenter
 from distill.processors import use_all_cores
 
@@ -40,17 +40,9 @@ def read_request(words: Sequence[str]) -> Request:
     """The request of a command line's `key=value` words.
 
     Raises:
-        ValueError: a word that is no key=value, an unknown key, one that is missing, or a port that is none.
+        ValueError: wrong words (`own_words`), or a port that is none.
     """
-    if bare := [word for word in words if "=" not in word]:
-        raise ValueError(f"expected key=value, got {bare[0]!r}; put quotes around a value with spaces")
-    given = {key: value for key, _, value in (word.partition("=") for word in words)}
-    known = [entry.name for entry in fields(Request)]
-    for key in given:
-        if key not in known:
-            raise ValueError(f"distill demo has no key {key!r}; choose from {', '.join(known)}{nearest(key, known)}")
-    if not given.get("student"):
-        raise ValueError(f"distill demo needs student=, as in {USAGE.splitlines()[0]}")
+    given = own_words(words, [entry.name for entry in fields(Request)], usage=USAGE, needs=("student",))
     port = given.get("port", str(PORT))
     if not port.isdecimal() or int(port) > 65535:
         raise ValueError(f"port is {port!r}, but must be a whole number from 0 to 65535")

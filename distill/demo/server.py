@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
+import socket
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -12,7 +13,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from distill.demo.desk import VIEWS, Desk, generated
-from distill.inference.pictures import UNREADABLE, reason
+from distill.inference.pictures import UNREADABLE
+from distill.inference.segmenter import first_line
 
 LARGEST = 64 << 20  # bytes of an image that is taken
 TYPES = {"jpeg": "image/jpeg", "png": "image/png"}
@@ -39,6 +41,8 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, desk: Desk, *, host: str, port: int) -> None:
         self.desk, self.local = desk, is_loopback(host)
+        if ":" in host:
+            self.address_family = socket.AF_INET6
         super().__init__((host, port), Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - the library's signature
@@ -50,7 +54,7 @@ class Server(ThreadingHTTPServer):
     def url(self) -> str:
         """Where the page is."""
         host, port = self.server_address[:2]
-        return f"http://{host!s}:{port}"
+        return f"http://[{host!s}]:{port}" if self.address_family == socket.AF_INET6 else f"http://{host!s}:{port}"
 
 
 def is_loopback(host: str) -> bool:
@@ -151,7 +155,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             return as_json(self.server.desk.look(data, flips=query.get("flips") == "true"))
         except UNREADABLE as error:
-            raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, f"this cannot be read: {reason(error)}") from error
+            raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, f"this cannot be read: {first_line(error)}") from error
 
     def log_message(self, format: str, *values: Any) -> None:  # noqa: ANN401 - the library's signature
         """Keeps every request from being printed."""

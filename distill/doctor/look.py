@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from distill.data.classes import Reading, as_classes
-from distill.data.images import Source, as_levels, as_rgb, decode
+from distill.data.images import Source, as_levels, as_rgb, decode, opened
 from distill.data.pairs import Pair
 from distill.doctor.duplicates import SIDE
 from distill.progress import progress
@@ -58,4 +57,4 @@ def look(pair: Pair, *, reading: Reading) -> Look:
 
 def _open(source: Source) -> tuple[Image.Image, bool]:
     data = source.read_bytes()
-    return decode(data), Image.open(io.BytesIO(data)).getexif().get(ORIENTATION, 1) != 1
+    return decode(data), opened(data).getexif().get(ORIENTATION, 1) != 1

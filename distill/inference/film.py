@@ -26,6 +26,7 @@ from distill.progress import Progress
 FIGURES = ("frames", "found", "rate", "done_per_second", "p50_ms", "p95_ms")
 TABLE_COLUMNS = ("video", "key", *FIGURES)
 FRAME_COLUMNS = ("frame", "seconds", *COLUMNS, "milliseconds")
+WHOLE = 0.98  # of the frames that a video counts: encoders may be a few off, a file that was cut off lacks more
 LATENCIES_KEPT = 10_000  # the last ones, so that memory does not grow with a video
 
 
@@ -75,7 +76,7 @@ def make_film(segmenter: Segmenter, options: Options, one: Input, *, out: Path, 
     """Writes `videos/NAME.mp4` and `videos/NAME.csv`, which appear when they are complete, and the row of the video.
 
     Raises:
-        ValueError: the file is no video, or damaged; then nothing of it is left.
+        ValueError: the file is no video, damaged or cut off; then nothing of it is left.
     """
     film_file, frame_file = (place(out, VIDEOS, one.stem, suffix) for suffix in (".mp4", ".csv"))
     temporary = {path: unfinished(path) for path in (film_file, frame_file)}
@@ -114,5 +115,10 @@ def _run(segmenter: Segmenter, options: Options, one: Input, *, film_file: Path,
             bar.update(note=f"{found} with a finding")
     if not number:
         raise ValueError("it holds no frame")
+    if facts.counted and number < WHOLE * facts.frames:
+        raise ValueError(
+            f"it holds {number} of the {facts.frames} frames that it declares; copy it again from its origin, or let "
+            "`ffmpeg -i OLD -c copy NEW` count those that are there"
+        )
     p50, p95 = percentiles(latencies)
     return Film(number, found, float(facts.rate), number / (time.monotonic() - began), p50, p95)

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from distill.data.images import read_image
 from distill.inference.findings import COLUMNS, find
 from distill.inference.inputs import Input
 from distill.inference.overlay import draw_overlay, mask_picture, probability_picture
 from distill.inference.results import MASKS, OVERLAYS, PICTURE_TABLE, PROBABILITIES, Table, place, put_bytes
-from distill.inference.segmenter import Segmenter
+from distill.inference.segmenter import Segmenter, first_line
 from distill.metrics import labels
 
 TABLE_COLUMNS = ("image", "key", "width", "height", *COLUMNS)
@@ -41,7 +41,7 @@ class Outcome:
 
     found: bool = False
     seconds: float | None = None  # in the network; None where its results were there already
-    failure: str = ""  # why it cannot be read
+    failure: str = ""  # why it cannot be read or segmented
 
 
 class Painter:
@@ -61,9 +61,12 @@ class Painter:
                 return Outcome(found=any(int(row["area"]) for row in self.table.rows[one.name]))
             image = read_image(data)
         except UNREADABLE as error:
-            return Outcome(failure=f"{one.path} cannot be read ({reason(error)})")
-        with self.network:
-            probability, seconds = self.segmenter.timed(image, flips=self.options.flips)
+            return Outcome(failure=f"{one.path} cannot be read ({first_line(error)})")
+        try:
+            with self.network:
+                probability, seconds = self.segmenter.timed(image, flips=self.options.flips)
+        except Exception as error:  # of torch or of ONNX Runtime, whose errors share no class of their own
+            return Outcome(failure=f"{one.path} cannot be segmented ({first_line(error)})")
         mask = labels(probability, threshold=self.options.threshold)
         for path, content in self.files(one, image, mask, probability):
             put_bytes(path, content)
@@ -96,11 +99,6 @@ class Painter:
         """Whether the results of a picture are there, and of these bytes."""
         rows = self.table.rows.get(one.name, [])
         return bool(rows) and rows[0]["key"] == key and all(path.is_file() for path in self.paths(one))
-
-
-def reason(error: Exception) -> str:
-    """Why a file cannot be read; Pillow's own sentence names an object in memory where a file is no picture."""
-    return "it is no picture" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
 
 
 def encode(picture: Image.Image, form: str) -> bytes:

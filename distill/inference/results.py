@@ -9,7 +9,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,16 +84,20 @@ def require_own(out: Path) -> None:
         )
 
 
-def prepare(out: Path, settings: Mapping[str, Any], *, about: Mapping[str, Any]) -> str:
+def prepare(out: Path, settings: Mapping[str, Any], *, about: Mapping[str, Any], stems: Collection[str]) -> str:
     """Makes `out` a folder of results by these settings: results by other settings are removed.
 
     Args:
         out: the folder; made if need be. Held by this process (`cache.lock`).
         settings: what decides the pixels of a mask, JSON-able.
         about: what else the record shall say.
+        stems: of the inputs, whose results are made anew.
 
     Returns:
         a sentence where older results were removed, else nothing.
+
+    Raises:
+        ValueError: among the results by other settings are some that would not be made anew.
     """
     path = out / RECORD
     if not path.is_file():
@@ -104,12 +108,17 @@ def prepare(out: Path, settings: Mapping[str, Any], *, about: Mapping[str, Any])
     changed = [key for key in settings if before.get(key) != settings[key]]
     if not changed:
         return ""
+    said = ", ".join(f"{key} {_short(before.get(key))} (now {_short(settings[key])})" for key in changed)
+    if others := sorted(_stems(out).difference(stems)):
+        raise ValueError(
+            f"{out} was made with {said}, and holds results of {others[0]!r}, which is not among images= now; choose "
+            "another out="
+        )
     for kind in KINDS:  # so that no mask of another student stays among those of this one
         shutil.rmtree(out / kind, ignore_errors=True)
     for name in TABLES:  # and no other CSV: it would be the user's own
         (out / name).unlink(missing_ok=True)
     write_json(path, {**settings, **about})
-    said = ", ".join(f"{key} {_short(before.get(key))} (now {_short(settings[key])})" for key in changed)
     return f"{out} was made with {said}: everything in it is done again"
 
 
@@ -129,6 +138,16 @@ def put_bytes(path: Path, data: bytes) -> None:
     temporary = unfinished(path)
     temporary.write_bytes(data)
     temporary.replace(path)
+
+
+def _stems(out: Path) -> set[str]:
+    """The stems of the inputs that have results: a mask or a video."""
+    kept = {out / MASKS: "[!.]*.png", out / VIDEOS: "[!.]*.mp4"}
+    return {
+        str(path.relative_to(folder).with_suffix(""))
+        for folder, pattern in kept.items()
+        for path in folder.rglob(pattern)
+    }
 
 
 def _short(value: Any) -> str:  # noqa: ANN401

@@ -55,7 +55,7 @@ class Segmenter:
             return self.run(image)
         total = np.zeros((self.classes, *image.shape[:2]), np.float32)
         for axes in FLIPS:
-            seen = self.run(np.ascontiguousarray(np.flip(image, axes)))
+            seen = self.run(np.flip(image, axes).copy())  # ascontiguousarray leaves a side of 1 pixel reversed
             total += np.flip(seen, tuple(axis + 1 for axis in axes))
         return total / len(FLIPS)
 
@@ -117,11 +117,11 @@ def _fetch(source: str) -> Path:
         return Path(snapshot_download(source, allow_patterns=list(HUB_FILES)))
     except Exception as error:  # of the hub's client and of what it fetches with: they change by version
         raise FileNotFoundError(
-            f"student={source} is no folder here, and as a hub id it cannot be fetched: {_first_line(error)}"
+            f"student={source} is no folder here, and as a hub id it cannot be fetched: {first_line(error)}"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """What an error says first; its name where it says nothing."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
@@ -137,7 +137,7 @@ def _open_onnx(path: Path) -> Segmenter:
     try:
         session = start_session(path, threads=threads)
     except Exception as error:  # its errors share no class of their own
-        raise ValueError(f"ONNX Runtime cannot open {path}: {_first_line(error)}") from error
+        raise ValueError(f"ONNX Runtime cannot open {path}: {first_line(error)}") from error
     inputs = {entry.name: entry.type for entry in session.get_inputs()}
     outputs = {entry.name: entry.shape for entry in session.get_outputs()}
     if inputs != {ONNX_INPUT: "tensor(uint8)"} or ONNX_OUTPUT not in outputs:

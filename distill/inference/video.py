@@ -41,10 +41,12 @@ class Facts:
     Attributes:
         rate: frames a second.
         frames: how many, by its own count or else its length; 0 if it says neither.
+        counted: whether that is its own count.
     """
 
     rate: Fraction
     frames: int
+    counted: bool
 
 
 @contextlib.contextmanager
@@ -74,7 +76,10 @@ def open_video(path: Path) -> Iterator[tuple[Facts, Iterator[tuple[float, np.nda
 def _facts(container: Any, stream: Any) -> Facts:  # noqa: ANN401
     rate = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
     length = (container.duration or 0) / 1_000_000  # FFmpeg counts it in microseconds
-    return Facts(Fraction(rate), stream.frames or round(length * rate))
+    frames = stream.frames
+    if "mp4" in container.format.name and stream.duration:  # one that was trimmed may hold more than it shows
+        frames = min(frames, round(stream.duration * stream.time_base * rate))
+    return Facts(Fraction(rate), frames or round(length * rate), counted=frames > 0)
 
 
 def _frames(container: Any, stream: Any) -> Iterator[tuple[float, np.ndarray]]:  # noqa: ANN401

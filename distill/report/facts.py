@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from distill.card import count, describe_split, encoder_of, place_of_weights
+from distill.card import describe_split, encoder_of, place_of_weights
 from distill.recipe import StageRecipe, TeacherRecipe
 from distill.report.material import Material
-from distill.terms import Terms, licence_of, terms_of_data, terms_of_teachers
 
 PACKAGES = (
     "bandpass-distill", "torch", "torchvision", "timm", "transformers", "accelerate", "numpy", "scipy", "onnxruntime",
@@ -108,18 +107,6 @@ def losses_of(stage: StageRecipe) -> str:
     return " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in stage.losses.items() if weight)
 
 
-def parts(material: Material) -> dict[str, dict[str, int]]:
-    """Part of the data -> images of each data set."""
-    splits = material.job.splits
-    found = {
-        "training": count(splits.train),
-        "unlabelled": count(splits.unlabelled),
-        "validation": count(splits.val),
-        "test": count(sample for samples in splits.test.values() for sample in samples),
-    }
-    return {part: counts for part, counts in found.items() if counts}
-
-
 def split_words(material: Material) -> str:
     """How the parts came about."""
     return describe_split(material.job.recipe.data)
@@ -138,17 +125,6 @@ def warnings(material: Material) -> Iterator[str]:
     for one in material.training.get("collapsed", []):
         yield f"The projection collapsed ({one}): the student said nearly the same everywhere, and learned nothing."
     yield "Not a medical device: for research only."
-
-
-def terms(material: Material) -> tuple[list[Terms], dict[str, str]]:
-    """What the student was made from with its terms, and the licence that follows."""
-    recipe, splits = material.job.recipe, material.job.splits
-    every = (*splits.train, *splits.unlabelled, *splits.val, *(s for part in splits.test.values() for s in part))
-    names = dict.fromkeys(sample.dataset for sample in every)
-    generated = recipe.data.name == "builtin"
-    data = (terms_of_data(name, generated=generated) for name in names)
-    found = list(dict.fromkeys([*data, *terms_of_teachers(material.job).values()]))
-    return found, licence_of(found, asked=recipe.publish.licence)
 
 
 def versions() -> list[Fact]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import cache
 from distill.caches.plot import short
 from distill.caches.report import report as examine_cache
-from distill.card import title_of
+from distill.card import licence_of_student, parts_of_data, terms_of_job, title_of
 from distill.data.sample import Sample
 from distill.evaluate import Examinee, examinee_of, load_student
 from distill.grammar import dump_recipe
@@ -60,7 +60,6 @@ def render(job: Job) -> str:
     )
     folder = files("distill.report")
     template = environment.from_string(folder.joinpath("page.html.jinja").read_text(encoding="utf-8"))
-    terms, licence = facts.terms(material)
     content: dict[str, Any] = {
         "title": title_of(job.recipe),
         "run": job.folder.name,
@@ -69,7 +68,7 @@ def render(job: Job) -> str:
         "notes": job.splits.notes,
         "setting": facts.setting(material),
         "stages": facts.stages(material),
-        "parts": facts.parts(material),
+        "parts": parts_of_data(job),
         "split": facts.split_words(material),
         "resamples": metrics.get("evaluated", {}).get("resamples", job.recipe.evaluate.bootstrap),
         "results": tables.results(metrics),
@@ -79,8 +78,8 @@ def render(job: Job) -> str:
         "teachers": tables.teachers(metrics),
         "side_titles": tables.titles(tables.SIDE_BY_SIDE),
         "cost": facts.cost(material),
-        "terms": terms,
-        "licence": licence,
+        "terms": terms_of_job(job, tested=True),
+        "licence": licence_of_student(job),
         "versions": facts.versions(),
         "command": command(job.recipe),
         "recipe": dump_recipe(public_recipe(job.recipe)),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from distill.metrics import THRESHOLD
 from distill.scoring.figures import CONFIDENCE, CONTOUR, DICE, FRAMES, OVERLAP, SALIENCY, Figure
 from distill.scoring.image import TOLERANCE
 from distill.scoring.sets import SIZES
@@ -14,7 +15,6 @@ from distill.scoring.table import BY_SIZE
 GROUPS = {"Dice, by convention": DICE, "Overlap": OVERLAP, "Contour": CONTOUR, "Saliency": SALIENCY}
 PIXELS = ("hd95", "average_surface_distance")  # not in [0, 1]
 SIDE_BY_SIDE = ("dice", "iou", "sensitivity", "precision", "surface_dice", "hd95")
-THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)

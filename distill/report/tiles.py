@@ -7,12 +7,13 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageColor
 from scipy import ndimage
 
+from distill import pictures
 from distill.metrics import IGNORED, Flags
 
-TRUTH, PREDICTION, BOTH = (79, 227, 255), (255, 176, 0), (255, 255, 255)  # as in `distill.pictures`
+TRUTH, PREDICTION, BOTH, RIM_COLOUR = map(ImageColor.getrgb, (pictures.TRUTH, pictures.PREDICTION, "white", "black"))
 OTHER = (214, 120, 255)  # foreground that was found, but of another class
 CLASSES = ((0, 0, 0), (255, 255, 255), (86, 180, 233), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66))
 """Background and classes of a mask; further ones begin anew after the background (Okabe and Ito's colours)."""
@@ -105,10 +106,10 @@ def contours_tile(image: Colours, truth: Flags, found: Flags) -> str:
     size = fitted(image.shape[:2], LARGE)
     pixels = resized(image, size).astype(np.float32)
     lines = [distances(mask, size) for mask in (truth, found)]
-    layers = [(lines[0], LINES[0] + RIM, (0, 0, 0)), (lines[1], LINES[1] + RIM, (0, 0, 0))]
+    layers = [(lines[0], LINES[0] + RIM, RIM_COLOUR), (lines[1], LINES[1] + RIM, RIM_COLOUR)]
     layers += [(lines[0], LINES[0], TRUTH), (lines[1], LINES[1], PREDICTION)]
     for away, width, colour in layers:
-        opacity = (RIM_OPACITY if colour == (0, 0, 0) else 1.0) * (width + 0.5 - away).clip(0, 1)[..., None]
+        opacity = (RIM_OPACITY if colour == RIM_COLOUR else 1.0) * (width + 0.5 - away).clip(0, 1)[..., None]
         pixels += (opacity * (np.array(colour) - pixels)).astype(np.float32)
     return uri(pixels.astype(np.uint8))
 

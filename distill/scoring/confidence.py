@@ -45,7 +45,7 @@ def calibration_error(sums: Values) -> Values:
 
 
 def summarise_confidence(scores: Sequence[ImageScore], *, resamples: int, seed: int = 0) -> dict[str, Any]:
-    """Calibration over the pixels of all images together; the interval is over images.
+    """Calibration over the pixels of all images together; the interval is over images, those of one sequence together.
 
     Args:
         scores: one for each image.
@@ -57,7 +57,8 @@ def summarise_confidence(scores: Sequence[ImageScore], *, resamples: int, seed: 
         probabilities, "true": shares of true pixels}}, each list of BINS entries, None in a bin without pixels.
     """
     table = np.stack([score.reliability.ravel() for score in scores])
-    spread = calibration_error(resampled_means(table, resamples=resamples, seed=seed).reshape(-1, 3, BINS))
+    means = resampled_means(table, groups=[score.group for score in scores], resamples=resamples, seed=seed)
+    spread = calibration_error(means.reshape(-1, 3, BINS))
     low, high = np.percentile(spread, (2.5, 97.5))
     sums = table.sum(axis=0).reshape(3, BINS)
     pixels, said, true = sums.tolist()

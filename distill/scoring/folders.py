@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def mask_threshold(paths: Sequence[Path]) -> int:
     Raises:
         ValueError: the highest level lies between, as where levels are the numbers of classes.
     """
-    highest = _highest(paths, enough=FOREGROUND)
+    highest = _highest(paths, lambda path: np.asarray(as_levels(decode(path.read_bytes()))), enough=FOREGROUND)
     if 1 < highest < FOREGROUND:
         raise ValueError(
             f"the highest level in the masks is {highest}, so that none is foreground from {FOREGROUND} on; expected "
@@ -117,15 +117,15 @@ def mask_threshold(paths: Sequence[Path]) -> int:
 
 def prediction_scale(paths: Sequence[Path]) -> int:
     """The level that stands for a probability of 1: 255, or 1 where no prediction passes 1 (masks of 0 and 1)."""
-    return 255 if _highest(paths, enough=2) > 1 else 1
+    return 255 if _highest(paths, read_image, enough=2) > 1 else 1
 
 
-def _highest(paths: Sequence[Path], *, enough: int) -> int:
+def _highest(paths: Sequence[Path], read: Callable[[Path], np.ndarray], *, enough: int) -> int:
     """The highest level of these files, or of the first that reaches `enough`; unreadable files are told of later."""
     highest = 0
     for path in paths:
         try:
-            highest = max(highest, int(np.asarray(as_levels(decode(path.read_bytes()))).max()))
+            highest = max(highest, int(read(path).max()))
         except (OSError, ValueError, Image.DecompressionBombError):
             continue
         if highest >= enough:

@@ -26,6 +26,7 @@ class ImageScore:
     counts: tuple[int, int, int, int]  # pixels: true positive, false positive, false negative, true negative
     patches: int  # connected patches of prediction on an empty mask, each a false positive; 0 for another mask
     reliability: thresholds.Values  # (3, bins), see `distill.scoring.confidence`
+    group: str | None = None  # the sequence or patient it comes from, where known
 
     @property
     def share(self) -> float:

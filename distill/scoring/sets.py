@@ -19,7 +19,8 @@ Summary = dict[str, float]  # mean, low, high
 
 
 def summarise_set(scores: Sequence[ImageScore], *, resamples: int, seed: int = 0) -> dict[str, Summary]:
-    """Every figure of a set of images with its percentile-bootstrap 95 % interval; images are resampled.
+    """Every figure of a set of images with its percentile-bootstrap 95 % interval; images are resampled, those of one
+    sequence together.
 
     Beside the means over images of what `score_everything` gives there are `dice_pooled` and `iou_pooled` (pixels
     summed over images), and `dice_max_of_set` and `e_measure_max_of_set`, the largest value of the mean curve over
@@ -38,7 +39,8 @@ def summarise_set(scores: Sequence[ImageScore], *, resamples: int, seed: int = 0
     names = list(scores[0].figures)
     table = np.stack([_row(score, names) for score in scores])
     point = _statistics(table.mean(axis=0, keepdims=True), names)
-    spread = _statistics(resampled_means(table, resamples=resamples, seed=seed), names)
+    means = resampled_means(table, groups=[score.group for score in scores], resamples=resamples, seed=seed)
+    spread = _statistics(means, names)
     summaries = {}
     for name, values in spread.items():
         low, high = np.percentile(values, (2.5, 97.5))
@@ -99,11 +101,13 @@ def summarise_empty(scores: Sequence[ImageScore], *, resamples: int, seed: int =
         {"images": n, "false_positives_per_frame": summary, "frames_with_false_positives": summary}; of no such frame
         {"images": 0}.
     """
-    patches = np.array([score.patches for score in scores if score.share == 0], dtype=np.float64)
-    if not len(patches):
+    empty = [score for score in scores if score.share == 0]
+    if not empty:
         return {"images": 0}
+    patches = np.array([score.patches for score in empty], dtype=np.float64)
     table = np.stack([patches, patches > 0], axis=1)
-    low, high = np.percentile(resampled_means(table, resamples=resamples, seed=seed), (2.5, 97.5), axis=0)
+    means = resampled_means(table, groups=[score.group for score in empty], resamples=resamples, seed=seed)
+    low, high = np.percentile(means, (2.5, 97.5), axis=0)
     names = ("false_positives_per_frame", "frames_with_false_positives")
     summaries = {
         name: {"mean": float(mean), "low": float(least), "high": float(most)}
@@ -113,21 +117,29 @@ def summarise_empty(scores: Sequence[ImageScore], *, resamples: int, seed: int =
 
 
 def summarise_classes(
-    scores: Sequence[Mapping[int, Mapping[str, float]]], *, resamples: int, seed: int = 0
+    scores: Sequence[Mapping[int, Mapping[str, float]]],
+    *,
+    groups: Sequence[str | None] | None = None,
+    resamples: int,
+    seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
     """Class number -> {"images": n, and each figure} over the n images in whose mask or prediction the class occurs.
 
     Args:
         scores: what `score_classes` says of each image.
+        groups: the sequence or patient of each image, where known.
         resamples: how many sets of as many images are drawn with replacement.
         seed: of these draws.
     """
+    groups = groups if groups is not None else [None] * len(scores)
     numbers = sorted({number for score in scores for number in score})
-    by_class = {number: [score[number] for score in scores if number in score] for number in numbers}
-    return {
-        str(number): {
+    entries: dict[str, dict[str, Any]] = {}
+    for number in numbers:
+        some = [(score[number], group) for score, group in zip(scores, groups, strict=True) if number in score]
+        drawn: dict[str, Any] = {"groups": [group for _, group in some], "resamples": resamples, "seed": seed}
+        names = some[0][0]
+        entries[str(number)] = {
             "images": len(some),
-            **{name: summary([one[name] for one in some], resamples=resamples, seed=seed) for name in some[0]},
+            **{name: summary([one[name] for one, _ in some], **drawn) for name in names},
         }
-        for number, some in by_class.items()
-    }
+    return entries
