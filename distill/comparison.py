@@ -101,24 +101,20 @@ def verdict(image_interval: tuple[float, float], seed_interval: tuple[float, flo
     return HURTS if max(image_interval[1], seed_interval[1]) < 0 else UNDECIDED
 
 
+def in_order(scores: Sequence[Score], dataset: str) -> list[Score]:
+    """One run's scores on a data set, by the keys of its images."""
+    return sorted((score for score in scores if score.dataset == dataset), key=lambda score: (score.key, score.stem))
+
+
 def dice_matrix(scores: Mapping[Key, Sequence[Score]], dataset: str, arm: str, student: str) -> np.ndarray:
-    """Dice (seeds, images) of one arm on one data set, images in the order of their keys."""
+    """Dice (seeds, images) of one arm on one data set, images `in_order`."""
     seeds = sorted(seed for a, s, seed in scores if (a, s) == (arm, student))
-    parts = [
-        sorted((s for s in scores[arm, student, seed] if s.dataset == dataset), key=lambda s: (s.key, s.stem))
-        for seed in seeds
-    ]
-    first = next(iter(scores.values()))
-    expected = sorted((score.key, score.stem) for score in first if score.dataset == dataset)
+    parts = [in_order(scores[arm, student, seed], dataset) for seed in seeds]
+    first = in_order(next(iter(scores.values())), dataset)
+    expected = [(score.key, score.stem) for score in first]
     if any([(score.key, score.stem) for score in part] != expected for part in parts):
         raise ValueError(f"arm {arm!r} was scored on other images of {dataset} than the first arm; compare equal data")
     return np.array([[score.dice for score in part] for part in parts])
-
-
-def groups_of(scores: Mapping[Key, Sequence[Score]], dataset: str) -> list[str | None]:
-    """The sequence of each image of a data set, in the order of `dice_matrix`."""
-    first = next(iter(scores.values()))
-    return [s.group for s in sorted((s for s in first if s.dataset == dataset), key=lambda s: (s.key, s.stem))]
 
 
 def compare_scores(
@@ -145,7 +141,7 @@ def compare_scores(
     datasets = list(dict.fromkeys(score.dataset for score in next(iter(scores.values()))))
     rows = []
     for dataset in datasets:
-        groups = groups_of(scores, dataset)
+        groups = [score.group for score in in_order(next(iter(scores.values())), dataset)]
         for student in students:
             control = dice_matrix(scores, dataset, arms[0], student)
             for arm in arms:

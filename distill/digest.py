@@ -7,11 +7,11 @@ import hashlib
 import json
 from functools import lru_cache
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from distill.recipe import Recipe, TeacherRecipe
+from students.published import files_of
 
 # What does not change the trained weights, or is a place rather than a content, is no part of a run's identity.
 NOT_IDENTITY = ("name", "home", "do", "workers", "trackers", "publish", "arms", "trials")
@@ -73,10 +73,7 @@ def source_of(name: str) -> list[str]:
 
     So an edited network trains anew, and an edited teacher looks anew. What the file imports does not count.
     """
-    if ":" not in name:
-        return []
-    found = find_spec(name.partition(":")[0])
-    return [digest_file(Path(found.origin))] if found is not None and found.has_location and found.origin else []
+    return [digest_file(file) for file in list(files_of(name.partition(":")[0]))[-1:]] if ":" in name else []
 
 
 def digest_features(teacher: TeacherRecipe, *, fidelity: float, calibration: list[str], source: str = "") -> str:

@@ -22,7 +22,7 @@ from distill.evaluate import load_student, read_metrics
 from distill.files import write_json
 from distill.gallery import draw_gallery
 from distill.grammar import dump_recipe
-from distill.heritage import LEARNED, learned_by_start
+from distill.heritage import learned_by_start
 from distill.int8 import add_int8
 from distill.job import Job, as_job, update_metrics
 from distill.metrics import IGNORED, THRESHOLD
@@ -37,6 +37,7 @@ from distill.reproduce import public_recipe
 from distill.terms import contradictions
 from distill.threshold import choose_threshold
 from students import MEAN, STD, Student
+from students.published import LEARNED
 
 RECORD = "published.json"
 
@@ -134,7 +135,7 @@ def build(job: Job, folder: Path) -> dict[str, Any]:
     card = render_card(job, metrics, proof=proof, pictures=pictures, found=found)
     for sentence in contradictions(terms_of_job(job, tested=False), asked=recipe.publish.licence):
         logger.warning(sentence)
-    labelled = {sample.key for sample in job.splits.train}.union(*learned_by_start(recipe).values())
+    labelled = {sample.key for sample in job.splits.train}.union(*filter(None, learned_by_start(recipe).values()))
     write_json(folder / LEARNED, {"labelled": sorted(labelled)})  # for those whom it may teach, or be the start of
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / "recipe.yaml").write_text(dump_recipe(public_recipe(recipe)), encoding="utf-8")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cache
 from distill.data.field import FIELD, named
+from distill.heritage import folders_of
 from distill.recipe import Recipe
 from distill.reproduce import public_name
 from students import said_licence
@@ -76,9 +76,7 @@ def terms_of_start(recipe: Recipe) -> list[Terms]:
     found = []
     for place, what in ((recipe.student.init, "student"), (recipe.student.encoder, "encoder")):
         if place:
-            path = Path(place).expanduser()
-            folders = [path] if path.is_dir() else list(path.parents[:2]) if path.is_file() else []
-            said = next((licence for folder in folders if (licence := said_licence(folder))), UNKNOWN)
+            said = next((licence for folder in folders_of(place) if (licence := said_licence(folder))), UNKNOWN)
             found.append(Terms(f"the {what} that it began with, {public_name(place)}", said))
     return found
 

@@ -33,11 +33,11 @@ def run_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str] = ("
         RuntimeError: some failed; each is named with the end of its output.
     """
     tested = "evaluate" in verbs
-    asked = {trial.job.folder: trial for trial in reversed(trials)}  # arms that ask for the same share one run
+    asked: dict[Path, Trial] = {}  # settings that ask for the same share one run
+    for trial in trials:
+        asked.setdefault(trial.job.folder, trial)
     missing = [
-        trial
-        for trial in reversed(asked.values())
-        if not (is_evaluated(trial.job) if tested else trial.job.trained.is_file())
+        trial for trial in asked.values() if not (is_evaluated(trial.job) if tested else trial.job.trained.is_file())
     ]
     if len(missing) < len(asked):
         logger.info("%d of %d runs are there already", len(asked) - len(missing), len(asked))

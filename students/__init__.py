@@ -1,7 +1,7 @@
 """Students: light segmentation networks that pass one contract (`students.base.Student`)."""
 
 from students.base import MEAN, STD, Student
-from students.published import load, read_config, resolve_published, said_licence
+from students.published import learned_keys, load, read_config, resolve_published, said_licence
 from students.registry import STUDENTS, create, resolve
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "STUDENTS",
     "Student",
     "create",
+    "learned_keys",
     "load",
     "read_config",
     "resolve",

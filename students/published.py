@@ -15,6 +15,7 @@ import yaml
 from students.base import Student, whole
 from students.registry import STUDENTS, resolve
 
+LEARNED = "learned.json"  # in the folder: the keys of the images whose masks were learned from
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 logger = logging.getLogger("bandpass")
@@ -99,7 +100,7 @@ def resolve_published(name: str, source: str | Path) -> type[Student]:
             f"{source} is a student of class {name!r}, but of a student from the hub only those of the registry are "
             f"run ({', '.join(STUDENTS)}); if you have that class and trust it, download the student into a folder"
         )
-    for file in _files_of(name.partition(":")[0]):
+    for file in files_of(name.partition(":")[0]):
         if file.is_relative_to(folder):
             raise ValueError(
                 f"{source} is a student of class {name!r}, whose code came with it and is not run: {file}; if you "
@@ -109,7 +110,7 @@ def resolve_published(name: str, source: str | Path) -> type[Student]:
     return resolve(name)
 
 
-def _files_of(module: str) -> Iterator[Path]:
+def files_of(module: str) -> Iterator[Path]:
     """The files that importing a module runs, those of its packages first; each is told before it is run."""
     parts = module.split(".")
     for length in range(1, len(parts) + 1):
@@ -119,6 +120,12 @@ def _files_of(module: str) -> Iterator[Path]:
             return
         if found is not None and found.has_location and found.origin is not None:
             yield Path(found.origin).resolve()
+
+
+def learned_keys(folder: Path) -> list[str] | None:
+    """The keys of the images whose masks a published student learned from; None where its folder does not say."""
+    path = folder / LEARNED
+    return json.loads(path.read_text(encoding="utf-8"))["labelled"] if path.is_file() else None
 
 
 def said_licence(folder: Path) -> str | None:

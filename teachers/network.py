@@ -18,7 +18,6 @@ from teachers.preprocess import Stretch
 from teachers.weights import WeightFiles, locate, read_config, read_shapes, read_tensors, require_shapes, sha256
 
 EXAMPLE = "your_name/your_student"
-LEARNED = "learned.json"  # what `distill.publish` writes of the images whose masks were learned from
 DEFAULT_STRIDES = (16, 8)
 MASK_STRIDE = 4  # pixels of the network's input that a cell of the soft mask spans
 
@@ -51,6 +50,7 @@ class NetworkTeacher(Teacher):
                 f"expected image_size to be a multiple of {multiple}, so that cells cover the image; got {size}, "
                 f"choose {below or multiple} or {below + multiple}"
             )
+        seen = students.learned_keys(files.model.parent)
         return cls(
             "network",
             Pyramid(student, chosen),
@@ -60,7 +60,7 @@ class NetworkTeacher(Teacher):
                 "model": config["student"],
                 "strides": list(chosen),
                 "weights": sha256(files.model),
-                **learned(files),
+                **({"labelled": seen} if seen is not None else {}),
             },
             licence=students.said_licence(files.model.parent) or "see the student's card",
         )
@@ -87,12 +87,6 @@ def build(files: WeightFiles, config: Mapping[str, Any]) -> Student:
     require_shapes(read_shapes(files.model), expected, path=files.model, network=f"student '{config['student']}'")
     student.load_state_dict(read_tensors(files.model))
     return student
-
-
-def learned(files: WeightFiles) -> dict[str, list[str]]:
-    """The keys of the images whose masks the student learned from, where its folder says so."""
-    path = files.model.with_name(LEARNED)
-    return {"labelled": read_config(path)["labelled"]} if path.is_file() else {}
 
 
 class Pyramid(nn.Module):

@@ -22,7 +22,7 @@ from distill.course import begin
 from distill.data.augment import draw, generator_for
 from distill.data.loader import Batches, TrainingSet, loader, read_target
 from distill.distiller import plan_targets
-from distill.heritage import LEARNED, learned_by_start
+from distill.heritage import learned_by_start
 from distill.prepare import check, create_student, open_caches
 from distill.recipe import (
     AugmentRecipe,
@@ -33,6 +33,7 @@ from distill.recipe import (
 from distill.schedule import learning_rate_at, spans_of
 from distill.train import batches_of, set_frozen, train
 from students import create
+from students.published import LEARNED
 
 training = import_module("distill.train")  # the module: the package has a function of that name
 
