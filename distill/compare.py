@@ -78,6 +78,8 @@ def compare(
             tuning.setdefault((trial.arm, trial.student), {})[trial.setting] = summary_of(trial)["validation_dice"]
     chosen = {key: max(figures, key=figures.__getitem__) for key, figures in tuning.items()}
     trials = trials_of(recipe, students=students, seeds=seeds, settings=chosen)
+    if shared := {trial.job.folder.name for trial in trials if trial.job.recipe.name != recipe.name}:
+        logger.info("other comparisons asked for the same, and have it already: %s", ", ".join(sorted(shared)))
     if jobs:
         run_missing(trials, jobs=jobs)
     else:
@@ -143,7 +145,7 @@ def write(comparison: Comparison, folder: Path, *, title: str, forwards: int) ->
     folder.mkdir(parents=True, exist_ok=True)
     entry: dict[str, Any] = {"teacher_forwards": forwards, **dataclasses.asdict(comparison)}
     write_json(folder / "compare.json", entry)
-    text = markdown(comparison, title=title) + f"In the last call {forwards} images went through a teacher.\n"
+    text = markdown(comparison, title=title) + f"\nIn the last call {forwards} images went through a teacher.\n"
     write_text(folder / "compare.md", text)
     plot(comparison, folder / "compare.png", title=title)
     logger.info("%s\nwritten to %s", text, folder)

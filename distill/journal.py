@@ -8,6 +8,8 @@ from typing import Any
 
 from distill.files import write_text
 
+LONGEST_LINE = 1 << 16  # bytes, with room to spare
+
 
 class Journal:
     """Appends lines on the process that writes; elsewhere it does nothing."""
@@ -34,3 +36,13 @@ def validation_of(path: Path) -> dict[int, float]:
     """Step -> validation Dice of a log.jsonl; nothing where there is none."""
     entries = map(json.loads, Journal(path, step=0, writes=False).lines())
     return {entry["step"]: entry["validation_dice"] for entry in entries if "validation_dice" in entry}
+
+
+def last_step(path: Path) -> int:
+    """The step of the last whole line of a log.jsonl, of which only the end is read; 0 where there is none."""
+    if not path.is_file():
+        return 0
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - LONGEST_LINE))
+        whole = stream.read().rpartition(b"\n")[0].rpartition(b"\n")[2]
+    return json.loads(whole)["step"] if whole else 0

@@ -16,6 +16,7 @@ from torch import Tensor
 import cache
 from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec, flip
 from distill.digest import digest_file
+from students.base import whole
 from students.task_decoder import TaskDecoder
 
 FACTS = "task.json"  # in the published folder: what the decoder reads and learned from
@@ -62,7 +63,9 @@ class TaskTeacher:
                 f"the task teacher in {self.folder} tells {decoder.classes} classes apart, but a soft mask is of one; "
                 "train it with student.classes=1"
             )
-        decoder.load_state_dict(load_file(self.folder / "model.safetensors"))
+        path = self.folder / "model.safetensors"
+        with whole(path):
+            decoder.load_state_dict(load_file(path))
         return decoder.eval().requires_grad_(False)
 
     @property

@@ -24,8 +24,17 @@ def clock(seconds: float) -> str:
 class Progress:
     """Counts units of work; `update(n, note)` moves it on. Shows rate and remaining time."""
 
-    def __init__(self, what: str, *, total: int, unit: str, shown: bool = True, done: int = 0) -> None:
-        self.what, self.total, self.unit, self.shown = what, total, unit, shown
+    def __init__(
+        self,
+        what: str,
+        *,
+        total: int,
+        unit: str,
+        shown: bool = True,
+        done: int = 0,
+        line_every: float = LINE_EVERY_SECONDS,
+    ) -> None:
+        self.what, self.total, self.unit, self.shown, self.line_every = what, total, unit, shown, line_every
         self.first = self.done = done
         self.started = self.said = time.monotonic()
         self.bar = None
@@ -41,18 +50,28 @@ class Progress:
             if note:
                 self.bar.set_postfix_str(note, refresh=False)
             self.bar.update(count)
+            if not count:
+                self.bar.refresh()
         elif self.shown and (
-            self.done - count < self.total <= self.done or time.monotonic() - self.said > LINE_EVERY_SECONDS
+            self.done - count < self.total <= self.done or time.monotonic() - self.said > self.line_every
         ):
             self.said = time.monotonic()
             logger.info(self.line(note))
+
+    def say(self, sentence: str) -> None:
+        """A line of its own, above the bar where there is one."""
+        if self.bar is not None:
+            self.bar.clear()
+        logger.info(sentence)
+        if self.bar is not None:
+            self.bar.refresh()
 
     def line(self, note: str) -> str:
         """One plain line: `train 120/600 step, 4.1/s, 1:57 left, loss 0.412`."""
         elapsed = max(time.monotonic() - self.started, 1e-9)
         rate = (self.done - self.first) / elapsed
         ahead = (self.total - self.done) / rate if rate > 0 else 0.0
-        time_said = f"{clock(ahead)} left" if ahead > 0 else f"took {clock(elapsed)}"
+        time_said = f"took {clock(elapsed)}" if self.done >= self.total else f"{clock(ahead)} left" if ahead else ""
         parts = [f"{self.what} {self.done}/{self.total} {self.unit}", f"{rate:.1f}/s", time_said, note]
         return ", ".join(part for part in parts if part)
 

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
+from types import FrameType
 
 import torch
 
 from distill.evaluate import is_evaluated
 from distill.files import write_text
 from distill.grammar import dump_recipe
+from distill.journal import last_step
 from distill.processors import usable_cores
-from distill.progress import clock
+from distill.progress import Progress
 from distill.trials import Trial
 
 TAIL_LINES = 5  # of a failed run's output, in the error
+LOOK_EVERY_SECONDS = 2.0
+LINE_EVERY_SECONDS = 60.0  # where there is no terminal: comparisons take hours
 
 logger = logging.getLogger("bandpass")
 
 
 def run_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str] = ("train", "evaluate")) -> None:
     """Runs the trials that `verbs` have not been done for yet, `jobs` at a time, each in a process of its own.
+
+    Interrupted or terminated, it ends the runs that it has started; they go on from their checkpoints.
 
     Raises:
         RuntimeError: some failed; each is named with the end of its output.
@@ -41,36 +49,111 @@ def run_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str] = ("
     ]
     if len(missing) < len(asked):
         logger.info("%d of %d runs are there already", len(asked) - len(missing), len(asked))
-    began = time.monotonic()
+    if not missing:
+        return
     failed: list[str] = []
     places: SimpleQueue[str | None] = SimpleQueue()
     for place in places_for(jobs):
         places.put(place)
+    processes = Processes()
 
-    def run(trial: Trial) -> tuple[Trial, str]:
+    def run(trial: Trial) -> str:
         place = places.get()
         try:
-            return trial, run_trial(trial, jobs=jobs, verbs=verbs, gpu=place)
+            return run_trial(trial, processes, jobs=jobs, verbs=verbs, gpu=place)
         finally:
             places.put(place)
 
-    with ThreadPoolExecutor(jobs) as pool:
-        for done, (trial, error) in enumerate(pool.map(run, missing), start=1):
-            if error:
-                failed.append(f"{trial.title}: {error}")
-            passed = time.monotonic() - began
-            logger.info(
-                "compare %d/%d runs, %s%s, %s left",
-                done,
-                len(missing),
-                trial.title,
-                " FAILED" if error else "",
-                clock(passed / done * (len(missing) - done)),
-            )
+    total, done = sum(trial.steps for trial in missing), steps_done(missing)
+    with (
+        terminated_as_interrupted(),
+        Progress("compare", total=total, unit="steps", done=done, line_every=LINE_EVERY_SECONDS) as bar,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+        waiting: dict[Future[str], Trial] = {pool.submit(run, trial): trial for trial in missing}
+        try:
+            while waiting:
+                finished, _ = wait(waiting, timeout=LOOK_EVERY_SECONDS, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    trial = waiting.pop(future)
+                    if error := future.result():
+                        failed.append(f"{trial.title}: {error}")
+                    bar.say(
+                        f"compare {len(missing) - len(waiting)}/{len(missing)} runs, {trial.title}"
+                        + (" FAILED" if error else "")
+                    )
+                note = "; ".join(where_it_stands(asked[folder]) for folder in processes.folders())
+                bar.update(max(0, steps_done(missing) - bar.done), note)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            processes.end()
+            raise
     if failed:
         raise RuntimeError(
             "runs failed, the others are kept; the same command runs what is missing\n" + "\n".join(failed)
         )
+
+
+def steps_done(trials: Sequence[Trial]) -> int:
+    """How many steps these runs have told of together."""
+    return sum(min(last_step(trial.job.folder / "log.jsonl"), trial.steps) for trial in trials)
+
+
+def where_it_stands(trial: Trial) -> str:
+    """`alone unet seed 0 at 320`, in steps, or that it is tested."""
+    done = steps_done([trial])
+    return f"{trial.title} {f'at {done}' if done < trial.steps else 'is tested'}"
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM is told as an interruption meanwhile, so that what was started is ended too."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers, and hears signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Processes:
+    """The runs that are under way, each a process, by folder; once ended, none starts."""
+
+    def __init__(self) -> None:
+        self.guard = threading.Lock()
+        self.running: dict[Path, subprocess.Popen[bytes]] = {}
+        self.ended = False
+
+    def run(self, folder: Path, command: Sequence[str], *, env: dict[str, str]) -> int:
+        """Runs a command to its end, its output added to output.txt of the folder; returns the exit status."""
+        with (folder / "output.txt").open("a", encoding="utf-8") as stream:
+            with self.guard:
+                if self.ended:
+                    return -signal.SIGTERM
+                process = self.running[folder] = subprocess.Popen(command, env=env, stdout=stream, stderr=stream)
+            try:
+                return process.wait()
+            finally:
+                with self.guard:
+                    del self.running[folder]
+
+    def folders(self) -> list[Path]:
+        """Of the runs that are under way."""
+        with self.guard:
+            return list(self.running)
+
+    def end(self) -> None:
+        """Terminates what is under way."""
+        with self.guard:
+            self.ended = True
+            for process in self.running.values():
+                process.terminate()
 
 
 def places_for(jobs: int) -> list[str | None]:
@@ -80,31 +163,28 @@ def places_for(jobs: int) -> list[str | None]:
     return [gpus[place % len(gpus)] if len(gpus) > 1 else None for place in range(jobs)]
 
 
-def run_trial(trial: Trial, *, jobs: int, verbs: Sequence[str], gpu: str | None = None) -> str:
+def run_trial(trial: Trial, processes: Processes, *, jobs: int, verbs: Sequence[str], gpu: str | None = None) -> str:
     """Runs one trial in a process of its own; returns the end of its output if it failed, else nothing."""
     folder = trial.job.folder
     write_text(folder / "recipe.yaml", dump_recipe(trial.job.recipe))
-    output = folder / "output.txt"
     threads = max(1, usable_cores() // jobs)
-    with output.open("a", encoding="utf-8") as stream:
-        finished = subprocess.run(
-            [
-                sys.executable,
-                str(Path(__file__).with_name("run.py")),
-                f"recipe={folder / 'recipe.yaml'}",
-                f"do=[{','.join(verbs)}]",
-            ],
-            env={
-                **os.environ,
-                **({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {}),
-                "BANDPASS_THREADS": str(threads),
-                "OMP_NUM_THREADS": str(threads),
-            },
-            stdout=stream,
-            stderr=stream,
-            check=False,
-        )
-    if finished.returncode == 0:
+    status = processes.run(
+        folder,
+        [
+            sys.executable,
+            str(Path(__file__).with_name("run.py")),
+            f"recipe={folder / 'recipe.yaml'}",
+            f"do=[{','.join(verbs)}]",
+        ],
+        env={
+            **os.environ,
+            **({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {}),
+            "BANDPASS_THREADS": str(threads),
+            "OMP_NUM_THREADS": str(threads),
+        },
+    )
+    if status == 0:
         return ""
+    output = folder / "output.txt"
     tail = output.read_text(encoding="utf-8").splitlines()[-TAIL_LINES:]
-    return f"exit {finished.returncode}, {output}: " + " | ".join(tail)
+    return f"exit {status}, {output}: " + " | ".join(tail)

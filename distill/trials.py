@@ -134,7 +134,6 @@ def finished_twin(job: Job) -> Job:
     for folder in sorted(job.folder.parent.glob(f"*{glob.escape(rest)}")):
         twin = replace(job, recipe=replace(job.recipe, name=folder.name.removesuffix(rest)), folder=folder)
         if twin.trained.is_file():
-            logger.info("%s is trained already, as %s", job.folder.name, folder.name)
             return twin
     return job
 

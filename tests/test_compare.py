@@ -12,7 +12,6 @@ from distill.comparison import HELPS, HURTS, UNDECIDED, Curve, compare_scores, m
 from distill.comparison_plot import plot
 from distill.grammar import read_recipe
 from distill.predictions import Score, write_predictions
-from distill.trial_runs import places_for, run_missing
 from distill.trials import choose_arms, finished_of, trials_of
 
 
@@ -267,25 +266,3 @@ def test_a_run_is_shared_by_recipes_of_other_names_once_it_is_trained(tmp_path):
     own.mkdir()
     (own / "train.json").write_text("{}")
     assert only("second").folder == own
-
-
-def test_settings_that_ask_for_the_same_share_one_run(tmp_path, monkeypatch):
-    ran: list[str] = []
-    monkeypatch.setattr(
-        import_module("distill.trial_runs"),
-        "run_trial",
-        lambda trial, **_: ran.append(f"{trial.arm} {trial.seed}") or "",
-    )
-    recipe = read_recipe([*WORDS, "trials={one: {}, same: {}}", f"home={tmp_path}"])
-    run_missing(trials_of(recipe, students=["unet"], seeds=[0, 1]), jobs=1)
-    assert ran == ["alone 0", "taught 0", "alone 1", "taught 1"]
-
-
-def test_several_gpus_are_shared_among_the_runs(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    assert places_for(3) == ["4", "6", "4"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
-    assert places_for(2) == [None, None]
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert places_for(2) == ["0", "1"]

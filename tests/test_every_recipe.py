@@ -15,7 +15,14 @@ from distill.grammar import read_recipe
 from distill.run import main
 
 NAMES = recipes.names()
-STUDIES = ("study_full", "study_long", "study_fidelity", "study_pretrained", "study_schedule")  # study_small's jobs
+STUDIES = (  # study_small's jobs
+    "study_full",
+    "study_long",
+    "study_fidelity",
+    "study_pretrained",
+    "study_schedule",
+    "study_students",
+)
 HIERA = "{width: 16, blocks: [1, 1, 2, 1], everywhere: [3], windows: [8, 4, 4, 2], background: 4}"
 SMALL = [
     "data={name: builtin, root: null, train: [], test: [], whole: [], size: [64, 64]}",
@@ -35,6 +42,7 @@ NETWORKS = {  # of students that are not small at any width
     "sam2_adapted": [f"student.options.trunk={HIERA}", "student.width=4"],
     "malunet_to_microaunet": ["image_size=128"],  # the least that MicroAUNet takes
     "dinov2_to_microaunet": ["image_size=128"],
+    "study_students": ["image_size=128"],
 }
 
 

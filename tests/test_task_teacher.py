@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -168,6 +169,14 @@ def test_a_decoder_of_another_cache_is_refused(task_job, features, tmp_path):
         _ = TaskTeacher(folder, cache.open(features)).facts
     with pytest.raises(FileNotFoundError, match=r"expected a task teacher in .*; recipe=adapt_teacher publishes one"):
         _ = TaskTeacher(tmp_path, cache.open(features)).facts
+
+
+def test_a_decoder_whose_weights_are_cut_short_is_named(task_job, features, tmp_path):
+    shutil.copytree(task_job.published, tmp_path / "teacher")
+    weights = tmp_path / "teacher" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"model\.safetensors is not a whole safetensors file"):
+        _ = TaskTeacher(tmp_path / "teacher", cache.open(features)).decoder
 
 
 def test_a_recipe_that_cannot_have_masks_is_refused(features, task_job):
