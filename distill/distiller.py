@@ -170,7 +170,7 @@ class Distiller(nn.Module):
         super().__init__()
         self.student = student
         imitated = [target for target in targets if target.band != "mask"]
-        self.levels = {target.name: student.strides.index(target.stride) for target in imitated}
+        self.levels = {target.name: student.level_of(target.stride) for target in imitated}
         self.projections = nn.ModuleDict(
             {
                 target.name: nn.Conv2d(student.channels[self.levels[target.name]], target.channels, 1)

@@ -83,7 +83,7 @@ def check_sides(recipe: Recipe, student: students.Student) -> None:
             for side in sorted({*recipe.sides, recipe.image_size}):
                 pyramid = student.features(torch.zeros(1, 3, side, side))
                 for stride in sorted(imitated) if side in recipe.sides else ():
-                    rows, columns = pyramid[student.strides.index(stride)].shape[-2:]
+                    rows, columns = pyramid[student.level_of(stride)].shape[-2:]
                     if (rows, columns) != (side // stride,) * 2:
                         below = side // SIDE_STEP * SIDE_STEP
                         raise ValueError(

@@ -45,6 +45,18 @@ class Student(nn.Module, PyTorchModelHubMixin, ABC):
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
         """Logits (N, classes, *size) from the pyramid that `features` returned for images of `size`."""
 
+    def level_of(self, stride: int) -> int:
+        """Which map of the pyramid has a stride; of several the deepest, which says most of what a thing is.
+
+        Raises:
+            ValueError: none has.
+        """
+        if stride not in self.strides:
+            raise ValueError(
+                f"the student has no map of stride {stride}; choose from {', '.join(map(str, self.strides))}"
+            )
+        return max(level for level, own in enumerate(self.strides) if own == stride)
+
     def heads(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> tuple[Tensor, ...]:
         """Logits (N, classes, *size) of every head that training supervises; of most students just those of `decode`.
 

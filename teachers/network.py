@@ -95,7 +95,7 @@ class Pyramid(nn.Module):
     def __init__(self, student: Student, strides: Sequence[int]) -> None:
         super().__init__()
         self.student = student
-        self.levels = levels_of(student, strides)
+        self.levels = [student.level_of(stride) for stride in strides]
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Maps of (N, 3, S, S)."""
@@ -118,24 +118,15 @@ def choose_strides(student: Student, asked: Sequence[int] | None) -> tuple[int, 
         asked or [stride for stride in DEFAULT_STRIDES if stride in student.strides] or student.strides[-1:]
     )
     for stride in strides:
-        if stride not in student.strides:
-            raise ValueError(
-                f"the student has no map of stride {stride}; choose from {', '.join(map(str, student.strides))}"
-            )
+        student.level_of(stride)  # raises where there is none
     return tuple(sorted(set(strides), reverse=True))
-
-
-def levels_of(student: Student, strides: Sequence[int]) -> list[int]:
-    """The level of each stride; of several of one stride the deepest, which says most of what a thing is."""
-    deepest = {stride: level for level, stride in enumerate(student.strides)}
-    return [deepest[stride] for stride in strides]
 
 
 def spec_of(student: Student, strides: Sequence[int], size: int) -> FeatureSpec:
     """Names, channels and grids of the chosen levels and the mask, for an input of `size` pixels a side."""
     maps = [
-        MapSpec(f"stride{stride}", student.channels[level], (size // stride,) * 2, stride)
-        for stride, level in zip(strides, levels_of(student, strides), strict=True)
+        MapSpec(f"stride{stride}", student.channels[student.level_of(stride)], (size // stride,) * 2, stride)
+        for stride in strides
     ]
     if student.classes == 1:
         maps.append(MapSpec(MASK, 1, (size // MASK_STRIDE,) * 2, MASK_STRIDE))

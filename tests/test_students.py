@@ -39,6 +39,17 @@ def pictures(name: str, batch: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_stride_means_its_deepest_map(name):
+    student = build(name)
+    for stride in student.strides:
+        level = student.level_of(stride)
+        assert student.strides[level] == stride
+        assert stride not in student.strides[level + 1 :]
+    with pytest.raises(ValueError, match="the student has no map of stride 3; choose from"):
+        student.level_of(3)
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("classes", [1, 3])
 def test_logits_have_the_size_of_the_image(name, classes):
     student, side = build(name, classes), SIZES.get(name, 64)

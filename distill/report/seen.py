@@ -153,7 +153,7 @@ def pairs(
     student: Student, store: cache.Cache, samples: Sequence[Sample], *, map_: str, stride: int, size: int
 ) -> tuple[Tensor, Tensor]:
     """Cells of the student's level (cells, C + 1), with a constant, and the teacher's components there (cells, K)."""
-    level, grid = student.strides.index(stride), (size // stride, size // stride)
+    level, grid = student.level_of(stride), (size // stride, size // stride)
     inputs, targets = [], []
     for first in range(0, len(samples), BATCH):
         part = samples[first : first + BATCH]
@@ -208,7 +208,7 @@ def draw(
 
 def said_by(student: Student, sample: Sample, reading: Reading, *, size: int) -> Tensor:
     """Three components (3, h, w) as they are read from the student."""
-    features = levels(student, [sample], size=size)[student.strides.index(reading.stride)][0]
+    features = levels(student, [sample], size=size)[student.level_of(reading.stride)][0]
     weights = reading.weights[:, :3].to(features)
     return torch.einsum("ck,chw->khw", weights[:-1], features) + weights[-1][:, None, None]
 
