@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import release_memory
 
+import cache
 from distill.comparison import Comparison, Curve, compare_scores, markdown
 from distill.comparison_plot import plot
 from distill.digest import digest_of
@@ -20,7 +21,7 @@ from distill.journal import validation_of
 from distill.metrics import CONVENTION, CONVENTION_SEVERAL
 from distill.predictions import Score, read_predictions
 from distill.recipe import Recipe
-from distill.trial_runs import run_missing
+from distill.trial_runs import missing_of, run_missing
 from distill.trials import (
     Trial,
     choose_arms,
@@ -68,12 +69,11 @@ def compare(
         ", ".join(map(str, seeds)),
         f"; every arm tries {', '.join(recipe.trials)} with seed {seeds[0]}" if recipe.trials else "",
     )
-    forwards = sum(sum(extract(trial.job).values()) for trial in first_of_each_cache(tried)) if jobs else 0
+    forwards: dict[Path, int] = {}
     tuning: dict[tuple[str, str], dict[str, float]] = {}
-    release_memory()  # a GPU that a teacher has left is for those who train now
     if recipe.trials:
         if jobs:
-            run_missing(tried, jobs=jobs, verbs=("train",))
+            do_missing(tried, jobs=jobs, verbs=("train",), forwards=forwards)
         for trial in tried:
             tuning.setdefault((trial.arm, trial.student), {})[trial.setting] = summary_of(trial)["validation_dice"]
     chosen = {key: max(figures, key=figures.__getitem__) for key, figures in tuning.items()}
@@ -81,7 +81,7 @@ def compare(
     if shared := {trial.job.folder.name for trial in trials if trial.job.recipe.name != recipe.name}:
         logger.info("other comparisons asked for the same, and have it already: %s", ", ".join(sorted(shared)))
     if jobs:
-        run_missing(trials, jobs=jobs)
+        do_missing(trials, jobs=jobs, verbs=("train", "evaluate"), forwards=forwards)
     else:
         trials = finished_of(trials)
     scores = {(trial.arm, trial.student, trial.seed): scores_of(trial) for trial in trials}
@@ -103,7 +103,8 @@ def compare(
     )
     name = f"{recipe.name}-{digest_of([trial.job.folder.name for trial in trials])[:12]}"
     folder = out or Path(recipe.home).expanduser() / "compare" / name
-    write(comparison, folder, title=recipe.name, forwards=forwards)
+    looked = {path.name: len(cache.open(path)) for path in caches_of(trials) if cache.exists(path)}
+    write(comparison, folder, title=recipe.name, forwards=sum(forwards.values()), looked=looked)
     return comparison
 
 
@@ -131,21 +132,48 @@ def curves_of(trials: Sequence[Trial]) -> tuple[Curve, ...]:
     return tuple(curves)
 
 
-def first_of_each_cache(trials: Sequence[Trial]) -> list[Trial]:
-    """One trial for each set of caches that any trial learns from."""
-    chosen: dict[tuple[Path, ...], Trial] = {}
-    for trial in trials:
-        if trial.job.caches:
-            chosen.setdefault(tuple(trial.job.caches.values()), trial)
-    return list(chosen.values())
+def do_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str], forwards: dict[Path, int]) -> None:
+    """Runs what is missing of these, after filling the caches that it learns from.
+
+    Args:
+        trials: of one phase of the comparison.
+        jobs: runs at once.
+        verbs: what is to be done for each.
+        forwards: cache -> images that a teacher looked at for it in this call; caches that stand here are full.
+    """
+    for trial in missing_of(trials, verbs=verbs):
+        if not forwards.keys() >= set(trial.job.caches.values()):
+            for name, images in extract(trial.job).items():
+                forwards[trial.job.caches[name]] = images
+    release_memory()  # a GPU that a teacher has left is for those who train now
+    run_missing(trials, jobs=jobs, verbs=verbs)
 
 
-def write(comparison: Comparison, folder: Path, *, title: str, forwards: int) -> None:
-    """compare.json, compare.md and compare.png."""
+def caches_of(trials: Sequence[Trial]) -> list[Path]:
+    """The folders of all caches that these learn from."""
+    return list(dict.fromkeys(path for trial in trials for path in trial.job.caches.values()))
+
+
+def write(comparison: Comparison, folder: Path, *, title: str, forwards: int, looked: Mapping[str, int]) -> None:
+    """compare.json, compare.md and compare.png.
+
+    Args:
+        comparison: what it showed.
+        folder: for the three files.
+        title: of table and picture.
+        forwards: images that went through a teacher in this call.
+        looked: name of each cache -> views that it holds, each of which a teacher has looked at once.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    entry: dict[str, Any] = {"teacher_forwards": forwards, **dataclasses.asdict(comparison)}
+    entry: dict[str, Any] = {
+        "teacher_forwards": forwards,
+        "cached_views": dict(looked),
+        **dataclasses.asdict(comparison),
+    }
     write_json(folder / "compare.json", entry)
-    text = markdown(comparison, title=title) + f"\nIn the last call {forwards} images went through a teacher.\n"
+    views = ", ".join(f"{name} {count:,}" for name, count in looked.items())
+    learned = f"Views that the taught runs learn from, each looked at once by its teacher: {views}. " if views else ""
+    text = f"{markdown(comparison, title=title)}\n{learned}In the last call {forwards} images went through a teacher.\n"
     write_text(folder / "compare.md", text)
     plot(comparison, folder / "compare.png", title=title)
     logger.info("%s\nwritten to %s", text, folder)

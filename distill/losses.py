@@ -1,8 +1,7 @@
 """The terms of a stage, each a pure function of what the student says and what it should say.
 
 Logits are (N, K, H, W); masks are (N, H, W) integers, 255 where nothing is known. With K = 1 the one class is
-foreground under a sigmoid; with K > 1 class 0 is background under a softmax. Targets carry no gradient: they come
-from disk.
+foreground under a sigmoid; with K > 1 class 0 is background under a softmax. No term has a gradient for its target.
 """
 
 from __future__ import annotations
@@ -35,28 +34,38 @@ def pixel_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def segment(logits: Tensor, mask: Tensor) -> Tensor:
-    """Cross-entropy + soft Dice loss (Milletari et al. 2016, smoothed by 1), Dice per image and class, averaged.
+    """`cross_entropy` + `dice`; images of which no pixel is known have no say in either."""
+    return cross_entropy(logits, mask) + dice(logits, mask)
 
-    Images of which no pixel is known have no say in either part.
-    """
+
+def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+    """The mean cross-entropy over all pixels that are known: binary for one class, softmax for several."""
+    logits = logits.float()
+    return pixel_cross_entropy(logits, mask).sum() / class_targets(logits, mask)[1].sum().clamp(min=1)
+
+
+def dice(logits: Tensor, mask: Tensor) -> Tensor:
+    """Soft Dice loss (Milletari et al. 2016, V-Net), smoothed by 1, per image and class, averaged over those known."""
     logits = logits.float()
     truth, valid = class_targets(logits, mask)
-    entropy = pixel_cross_entropy(logits, mask).sum() / valid.sum().clamp(min=1)
     probability = (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)) * valid
     truth = truth * valid
     overlap = (probability * truth).sum(dim=(2, 3))
-    dice = (2 * overlap + 1) / (probability.sum(dim=(2, 3)) + truth.sum(dim=(2, 3)) + 1)
-    labelled = valid.amax(dim=(2, 3)).expand_as(dice)
-    return entropy + ((1 - dice) * labelled).sum() / labelled.sum().clamp(min=1)
+    score = (2 * overlap + 1) / (probability.sum(dim=(2, 3)) + truth.sum(dim=(2, 3)) + 1)
+    labelled = valid.amax(dim=(2, 3)).expand_as(score)
+    return ((1 - score) * labelled).sum() / labelled.sum().clamp(min=1)
 
 
 def contour_band(mask: Tensor, *, width: int) -> Tensor:
-    """Pixels (N, H, W) bool within `width` pixels of a class border: where a max and a min filter disagree."""
-    values = torch.where(mask == IGNORE, 0, mask)[:, None].float()
+    """Pixels (N, H, W) bool within `width` pixels of a border of classes: where a max and a min filter disagree.
+
+    The edge of an area of which nothing is known is no such border.
+    """
+    unknown, values = (mask == IGNORE)[:, None], mask[:, None].float()
     side = 2 * width + 1
-    high = functional.max_pool2d(values, side, stride=1, padding=width)
-    low = -functional.max_pool2d(-values, side, stride=1, padding=width)
-    return (high != low)[:, 0]
+    high = functional.max_pool2d(values.masked_fill(unknown, -1), side, stride=1, padding=width)
+    low = -functional.max_pool2d(-values.masked_fill(unknown, IGNORE), side, stride=1, padding=width)
+    return (high > low)[:, 0]
 
 
 def boundary(logits: Tensor, mask: Tensor) -> Tensor:
@@ -64,6 +73,7 @@ def boundary(logits: Tensor, mask: Tensor) -> Tensor:
 
     A mean over all pixels gives the contour its share of the area, a few per cent; here it has half the say. The band
     reaches 1/64 of the image's side to both sides of a contour. An image without a contour counts as body alone.
+    The split is that of BPKD (Liu et al. 2023), which distils edge and body apart, here for the truth's own mask.
     """
     entropy = pixel_cross_entropy(logits.float(), mask)
     valid = mask != IGNORE
@@ -104,14 +114,14 @@ def imitate_mask(logits: Tensor, mask: Tensor, soft: Tensor) -> Tensor:
 
     On labelled pixels it counts where the teacher errs less than the student (as in HeteroAKD, which trusts the
     teacher where it is better); elsewhere by the teacher's confidence |2 p - 1|. A mean over all pixels, so that the
-    term fades as the student overtakes its teacher.
+    term fades as the student overtakes its teacher. No gradient reaches the teacher's logits.
 
     Args:
         logits: the student's, (N, 1, H, W).
         mask: (N, H, W), 255 where nothing is known.
         soft: the teacher's logits at the same pixels, (N, H, W).
     """
-    logits, soft = logits.float()[:, 0], soft.float()
+    logits, soft = logits.float()[:, 0], soft.detach().float()
     teacher, student = soft.sigmoid(), logits.detach().sigmoid()
     truth = (mask > 0).float()
     better = ((teacher - truth).abs() < (student - truth).abs()).float()
@@ -123,7 +133,7 @@ def imitate_mask(logits: Tensor, mask: Tensor, soft: Tensor) -> Tensor:
 
 def cosine_and_smooth_l1(projected: Tensor, target: Tensor) -> Tensor:
     """0.9 (1 - cosine over channels) + 0.1 smooth L1 (Theia, Shang et al. 2024) of maps (N, C, h, w)."""
-    projected, target = projected.float(), target.float()
+    projected, target = projected.float(), target.detach().float()
     cosine = functional.cosine_similarity(projected, target, dim=1, eps=1e-6).mean()
     return 0.9 * (1 - cosine) + 0.1 * functional.smooth_l1_loss(projected, target)
 
@@ -147,19 +157,24 @@ def imitate_all(projected: Tensor, target: Tensor, *, deviation: float = 1.0) ->
 
 
 def imitate_mse(projected: Tensor, target: Tensor, *, deviation: float = 1.0) -> Tensor:
-    """Plain mean square error on both bands at once, in units of their variance; arguments as above."""
-    return functional.mse_loss(projected.float(), target.float() / deviation)
+    """Plain mean square error on both bands at once, in units of their variance; arguments as above.
+
+    What EdgeSAM (Zhou et al. 2023) distils features by, there without the units.
+    """
+    return functional.mse_loss(projected.float(), target.detach().float() / deviation)
 
 
 def imitate_high(projected: Tensor, target: Tensor, *, deviation: float) -> Tensor:
     """Smooth L1 on the high band in units of its own deviation; a cosine is noise where the target is flat.
+
+    FreeKD (Zhang et al. 2024) takes L1 on the high bands of a Haar transform; the cosine series has its place here.
 
     Args:
         projected: the student's projected features, (N, C, h, w), already in those units.
         target: the teacher's high band on the same grid, (N, C, h, w).
         deviation: root mean square of that band over training images (`Codec.band_deviation["high"]`).
     """
-    return functional.smooth_l1_loss(projected.float(), target.float() / deviation)
+    return functional.smooth_l1_loss(projected.float(), target.detach().float() / deviation)
 
 
 def relate(projected: Tensor, target: Tensor, *, deviation: float = 1.0, temperature: float = 0.07) -> Tensor:
@@ -175,7 +190,7 @@ def relate(projected: Tensor, target: Tensor, *, deviation: float = 1.0, tempera
         temperature: of the softmax.
     """
     del deviation
-    student, teacher = (_similarities(maps.float(), temperature) for maps in (projected, target))
+    student, teacher = (_similarities(maps.float(), temperature) for maps in (projected, target.detach()))
     cells = student.shape[1]
     divergence = functional.kl_div(student, teacher, log_target=True, reduction="none")
     itself = torch.eye(cells, dtype=torch.bool, device=student.device)

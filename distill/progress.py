@@ -71,8 +71,8 @@ class Progress:
         elapsed = max(time.monotonic() - self.started, 1e-9)
         rate = (self.done - self.first) / elapsed
         ahead = (self.total - self.done) / rate if rate > 0 else 0.0
-        time_said = f"took {clock(elapsed)}" if self.done >= self.total else f"{clock(ahead)} left" if ahead else ""
-        parts = [f"{self.what} {self.done}/{self.total} {self.unit}", f"{rate:.1f}/s", time_said, note]
+        pace = [f"{rate:.1f}/s", f"{clock(ahead)} left" if ahead else f"took {clock(elapsed)}"] if rate else []
+        parts = [f"{self.what} {self.done}/{self.total} {self.unit}", *pace, note]
         return ", ".join(part for part in parts if part)
 
     def __enter__(self) -> Progress:

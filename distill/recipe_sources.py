@@ -36,7 +36,9 @@ class DataRecipe:
         "100%", "training images that keep their masks, as 10% or as a number; the others are unlabelled"
     )
     unlabelled: str | None = setting(None, "folder of images without masks, which join the imitation terms only")
-    unlabelled_share: float = setting(0.5, "share of every batch that is unlabelled, where there are such images")
+    unlabelled_share: float = setting(
+        0.5, "share of every batch that is unlabelled, in stages that imitate (others take labelled images alone)"
+    )
     validation: float = setting(
         0.1, "share of the training part held out for validation where the split has no val.csv"
     )

@@ -40,15 +40,10 @@ def run_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str] = ("
     Raises:
         RuntimeError: some failed; each is named with the end of its output.
     """
-    tested = "evaluate" in verbs
-    asked: dict[Path, Trial] = {}  # settings that ask for the same share one run
-    for trial in trials:
-        asked.setdefault(trial.job.folder, trial)
-    missing = [
-        trial for trial in asked.values() if not (is_evaluated(trial.job) if tested else trial.job.trained.is_file())
-    ]
-    if len(missing) < len(asked):
-        logger.info("%d of %d runs are there already", len(asked) - len(missing), len(asked))
+    missing = missing_of(trials, verbs=verbs)
+    there = len({trial.job.folder for trial in trials}) - len(missing)
+    if there:
+        logger.info("%d of %d runs are there already", there, there + len(missing))
     if not missing:
         return
     failed: list[str] = []
@@ -61,6 +56,8 @@ def run_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str] = ("
         place = places.get()
         try:
             return run_trial(trial, processes, jobs=jobs, verbs=verbs, gpu=place)
+        except OSError as error:
+            return str(error)
         finally:
             places.put(place)
 
@@ -70,8 +67,9 @@ def run_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str] = ("
         Progress("compare", total=total, unit="steps", done=done, line_every=LINE_EVERY_SECONDS) as bar,
         ThreadPoolExecutor(jobs) as pool,
     ):
-        waiting: dict[Future[str], Trial] = {pool.submit(run, trial): trial for trial in missing}
+        waiting: dict[Future[str], Trial] = {}
         try:
+            waiting.update((pool.submit(run, trial), trial) for trial in missing)
             while waiting:
                 finished, _ = wait(waiting, timeout=LOOK_EVERY_SECONDS, return_when=FIRST_COMPLETED)
                 for future in finished:
@@ -82,7 +80,8 @@ def run_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str] = ("
                         f"compare {len(missing) - len(waiting)}/{len(missing)} runs, {trial.title}"
                         + (" FAILED" if error else "")
                     )
-                note = "; ".join(where_it_stands(asked[folder]) for folder in processes.folders())
+                under_way = processes.folders()
+                note = "; ".join(where_it_stands(trial) for trial in missing if trial.job.folder in under_way)
                 bar.update(max(0, steps_done(missing) - bar.done), note)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -92,6 +91,17 @@ def run_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str] = ("
         raise RuntimeError(
             "runs failed, the others are kept; the same command runs what is missing\n" + "\n".join(failed)
         )
+
+
+def missing_of(trials: Sequence[Trial], *, verbs: Sequence[str]) -> list[Trial]:
+    """The trials that `verbs` have not been done for yet, one for each run: settings that ask for the same share it."""
+    asked: dict[Path, Trial] = {}
+    for trial in trials:
+        asked.setdefault(trial.job.folder, trial)
+    tested = "evaluate" in verbs
+    return [
+        trial for trial in asked.values() if not (is_evaluated(trial.job) if tested else trial.job.trained.is_file())
+    ]
 
 
 def steps_done(trials: Sequence[Trial]) -> int:

@@ -6,6 +6,8 @@ PARTS = ("encoder", "decoder", "head")
 SPLITS = ("cosine", "fourier")  # by which the low and the high band part
 TASK_LOSSES = {
     "segment": "distill.losses:segment",
+    "cross_entropy": "distill.losses:cross_entropy",
+    "dice": "distill.losses:dice",
     "boundary": "distill.losses:boundary",
     "structure": "distill.losses:structure",
 }

@@ -69,6 +69,33 @@ def test_the_contour_has_half_the_say_whatever_its_area():
     assert value == pytest.approx(0.5 * (math.log1p(math.exp(3)) + math.log1p(math.exp(-3))), abs=1e-4)
 
 
+def test_the_edge_of_what_is_not_known_is_no_contour():
+    mask = disc()
+    unknown = mask.clone()
+    unknown[:, :, 20:] = losses.IGNORE
+    known = torch.zeros_like(mask, dtype=torch.bool)
+    known[:, :, :17] = True  # further from the unknown than the filters reach
+    bands = [losses.contour_band(one, width=2) for one in (mask, unknown)]
+    assert torch.equal(bands[0] & known, bands[1] & known)
+    assert not losses.contour_band(torch.where(mask > 0, mask, losses.IGNORE), width=2).any()
+
+
+def test_cross_entropy_and_dice_are_the_two_halves_of_segment():
+    logits = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(2))
+    mask = disc().expand(2, -1, -1).clone()
+    mask[:, :4] = losses.IGNORE
+    known, truth = mask != losses.IGNORE, (mask == 1).float()
+    p = logits[:, 0].sigmoid()
+    entropy = -(truth * p.log() + (1 - truth) * (1 - p).log())[known].mean()
+    assert losses.cross_entropy(logits, mask).item() == pytest.approx(entropy.item(), abs=1e-5)
+    overlap = [2 * (p * truth)[i][known[i]].sum() + 1 for i in range(2)]
+    total = [p[i][known[i]].sum() + truth[i][known[i]].sum() + 1 for i in range(2)]
+    expected = 1 - sum(float(a / b) for a, b in zip(overlap, total, strict=True)) / 2
+    assert losses.dice(logits, mask).item() == pytest.approx(expected, abs=1e-5)
+    both = losses.cross_entropy(logits, mask) + losses.dice(logits, mask)
+    assert losses.segment(logits, mask).item() == both.item()
+
+
 def test_imitate_low_is_the_mixture_it_says():
     target = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)
     assert losses.imitate_low(target, target).item() == pytest.approx(0, abs=1e-6)
@@ -90,7 +117,7 @@ def test_imitation_reaches_the_encoder_and_neither_the_decoder_nor_the_target(ba
     wanted = torch.randn(2, 5, 4, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
     _, projected = distiller(torch.randn(2, 3, 32, 32), (32, 32), (target.name,))
     term = losses.imitate_low if band == "low" else lambda p, t: losses.imitate_high(p, t, deviation=0.5)
-    term(projected[target.name], wanted.detach()).backward()
+    term(projected[target.name], wanted).backward()
     reached = {name for name, p in distiller.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert any(name.startswith("student.encoder.levels.0") for name in reached)
     assert any(name.startswith("projections") for name in reached)
@@ -98,7 +125,7 @@ def test_imitation_reaches_the_encoder_and_neither_the_decoder_nor_the_target(ba
     assert wanted.grad is None
 
 
-@pytest.mark.parametrize("term", [losses.segment, losses.boundary, losses.structure])
+@pytest.mark.parametrize("term", [losses.segment, losses.cross_entropy, losses.dice, losses.boundary, losses.structure])
 def test_task_terms_reach_every_parameter_of_the_student(term):
     student = create("unet", width=2)
     term(student(torch.randn(2, 3, 32, 32)), disc().expand(2, -1, -1)).backward()
@@ -175,23 +202,40 @@ def test_without_a_mask_the_teacher_counts_by_its_confidence():
     assert losses.imitate_mask(soft[:, None], mask, soft).item() == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize("stride", [8, 16])
 @pytest.mark.parametrize("name", sorted(FEATURE_LOSSES))
-def test_every_feature_term_reaches_the_encoder_is_not_constant_and_leaves_the_target_alone(name):
+def test_every_feature_term_reaches_the_encoder_is_not_constant_and_leaves_the_target_alone(name, stride):
     term = loss_function(name)
     student = create("unet", width=2)
     random = torch.Generator().manual_seed(1)
-    target = Target("t", "m", BAND_OF[name], 8, (4, 4), 5, 0.5)
+    target = Target("t", "m", BAND_OF[name], stride, (4, 4), 5, 0.5)
     distiller = Distiller(student, [target])
+    size = (4 * stride, 4 * stride)
     values = []
     for _ in range(2):
-        wanted = torch.randn(2, 5, 4, 4, generator=random)
-        _, projected = distiller(torch.randn(2, 3, 32, 32, generator=random), (32, 32), (target.name,))
+        wanted = torch.randn(2, 5, 4, 4, generator=random).requires_grad_()
+        _, projected = distiller(torch.randn(2, 3, *size, generator=random), size, (target.name,))
         values.append(term(projected[target.name], wanted, deviation=0.5))
     assert values[0].item() != values[1].item()
-    values[0].backward()
+    sum(values).backward()
     assert student.encoder.levels[0][0].weight.grad.abs().sum() > 0
     assert wanted.grad is None
-    assert not wanted.requires_grad
+
+
+def test_a_soft_mask_reaches_every_part_of_the_student_is_not_constant_and_is_left_alone():
+    student = create("unet", width=2)
+    random = torch.Generator().manual_seed(1)
+    values = []
+    for known in (True, False):
+        soft = torch.randn(2, 32, 32, generator=random).requires_grad_()
+        mask = disc().expand(2, -1, -1) if known else torch.full((2, 32, 32), losses.IGNORE)
+        values.append(losses.imitate_mask(student(torch.randn(2, 3, 32, 32, generator=random)), mask, soft))
+        values[-1].backward()
+        assert soft.grad is None
+        for part in (student.encoder, student.decoder, student.head):
+            assert all(p.grad.abs().sum() > 0 for name, p in part.named_parameters() if name.endswith("weight"))
+        student.zero_grad()
+    assert values[0].item() != values[1].item()
 
 
 def test_terms_on_logits_are_averaged_over_the_supervised_heads():

@@ -54,7 +54,10 @@ def test_every_arm_of_every_recipe_is_a_valid_recipe_of_equal_steps():
         (["student=unet"], r"student is 'unet', but must be a mapping"),
         (["cache.fidelity=2"], r"cache\.fidelity is 2\.0, but must lie in \[0\.5, 1\)"),
         (["do=tran"], r"do is 'tran', but must be one of extract, train, evaluate, publish"),
-        (["stages.semantic.losses.imitate=1"], r"but must be one of segment, boundary, structure, imitate_mask"),
+        (
+            ["stages.semantic.losses.imitate=1"],
+            r"but must be one of segment, cross_entropy, dice, boundary, structure, imitate_mask",
+        ),
         (["stages.semantic.freeze=encoder"], r"freezes the encoder, but its imitation terms reach nothing else"),
         (["stages.semantic.freeze=encoder,decoder,head"], r"freezes"),
         (["teachers.sam.views=identity"], r"draws hflip, vflip, rot180, but teachers\.sam\.views does not show it"),

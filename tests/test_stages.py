@@ -7,6 +7,7 @@ import logging
 import os
 from dataclasses import replace
 from importlib import import_module, invalidate_caches
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,14 +15,14 @@ import torch
 from small_job import VIEWS, disc_splits, job_of, recipe_of, train_killed_at, weights_of
 
 from distill.collapse import spread
-from distill.course import averaged
+from distill.course import averaged, begin
 from distill.data.loader import Batches, TrainingSet, loader
 from distill.data.unlabelled import unlabel
 from distill.digest import digest_features, digest_run, essence
 from distill.prepare import check
 from distill.recipe import EvaluateRecipe, OptimiserRecipe, Recipe, StageRecipe, TeacherRecipe
 from distill.schedule import spans_of
-from distill.train import train
+from distill.train import batches_of, learn, train
 from students import create
 
 training = import_module("distill.train")  # the module: the package has a function of that name
@@ -64,6 +65,61 @@ def test_stages_of_other_batches_do_not_draw_the_same_epochs_again(features):
     assert not drawn[0] & drawn[1]
     assert not drawn[1] & drawn[2]
     assert [span.origin for span in spans_of(recipe, labelled=28)] == [(0, 0)] * 3, "as ever where batches are alike"
+
+
+def first_step(tmp_path, *, stage: StageRecipe, **optimiser):
+    """A course after its first step, which goes at the full rate and without decay, and how far each weight moved."""
+    settings = OptimiserRecipe(learning_rate=0.01, weight_decay=0, warmup=0, **optimiser)
+    course = begin(job_of(replace(recipe_of(), stages={"one": stage}, optimiser=settings), tmp_path))
+    before = {name: p.detach().clone() for name, p in course.student.named_parameters()}
+    norms = []
+    course.optimiser.optimizer.register_step_pre_hook(lambda *_: norms.append(gradient_norm(course.student)))
+    batch = next(iter(loader(course.dataset, batches_of(course, course.spans[0], start=0), workers=0)))
+    learn(course, course.spans[0], 0, batch)
+    moved = {name: (p.detach() - before[name]).abs().max().item() for name, p in course.student.named_parameters()}
+    return moved, norms[0]
+
+
+def gradient_norm(network) -> float:
+    return float(torch.stack([p.grad.norm() for p in network.parameters()]).norm())
+
+
+def test_a_stage_has_a_rate_of_its_own_and_so_has_a_part(tmp_path):
+    stage = StageRecipe(epochs=1, losses={"segment": 1.0}, learning_rate=0.5, rates={"encoder": 0.1})
+    moved, _ = first_step(tmp_path, stage=stage)
+    for part, rate in (("encoder", 0.0005), ("decoder", 0.005), ("head", 0.005)):
+        longest = max(far for name, far in moved.items() if name.startswith(part))
+        assert longest == pytest.approx(rate, rel=0.01), part  # AdamW's first step is its rate
+
+
+def test_a_gradient_is_clipped_to_the_norm_asked_for(tmp_path):
+    stage = StageRecipe(epochs=1, losses={"segment": 1.0})
+    _, free = first_step(tmp_path / "free", stage=stage, gradient_clip=0)
+    _, clipped = first_step(tmp_path / "clipped", stage=stage, gradient_clip=0.01)
+    assert free > 0.1
+    assert clipped == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_part_that_a_later_stage_freezes_stays_where_that_stage_found_it(tmp_path):
+    stages = {
+        "free": StageRecipe(steps=4, losses={"segment": 1.0}),
+        "frozen": StageRecipe(steps=4, losses={"segment": 1.0}, freeze=["encoder"]),
+    }
+    course = begin(job_of(replace(recipe_of(), stages=stages), tmp_path))
+
+    def encoder_and_rest():
+        state = {name: tensor.clone() for name, tensor in course.student.state_dict().items()}
+        return [[t for name, t in state.items() if name.startswith("encoder") == part] for part in (True, False)]
+
+    places = [encoder_and_rest()]
+    for span in course.spans:
+        training.run_stage(course, span, began=0)
+        places.append(encoder_and_rest())
+    changed = [
+        [any(not torch.equal(a, b) for a, b in zip(*pair, strict=True)) for pair in zip(one, two, strict=True)]
+        for one, two in pairwise(places)
+    ]
+    assert changed == [[True, True], [False, True]]  # its statistics and what AdamW remembers of it included
 
 
 def test_averaged_weights_follow_the_weights_and_their_statistics():

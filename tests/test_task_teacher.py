@@ -13,6 +13,8 @@ from small_job import VIEWS, job_of, recipe_of
 
 import cache
 from cache.spec import MASK, flip
+from distill import losses
+from distill.data.unlabelled import unlabel
 from distill.distiller import check_mask, plan_targets
 from distill.evaluate import evaluate
 from distill.extract import extract, wanted_records
@@ -156,6 +158,25 @@ def test_masks_of_images_without_labels_here_are_refused(taught_job):
     fewer = replace(taught_job.splits, train=train_part[:4], unlabelled=train_part[4:])
     with pytest.raises(ValueError, match="learned from the masks of 4 images that have no mask here"):
         open_caches(replace(taught_job, splits=fewer))
+
+
+def test_a_decoder_that_saw_few_masks_teaches_images_that_have_none(features, task_job, tmp_path, monkeypatch):
+    train_part = task_job.splits.train
+    few = replace(task_job.splits, train=train_part[:4], unlabelled=tuple(map(unlabel, train_part[4:])))
+    decoder = replace(job_of(task_job.recipe, tmp_path / "decoder"), splits=few)
+    train(decoder), evaluate(decoder), publish(decoder)
+    stages = {"joint": StageRecipe(epochs=2, losses={"segment": 1.0, "imitate_mask": 1.0})}
+    job = replace(job_of(replace(taught_recipe(features, decoder), stages=stages), tmp_path / "run"), splits=few)
+    extract(job)
+    assert all((sample.key, "identity") in cache.open(job.caches["masks"]) for sample in few.unlabelled)
+    heard, term = [], losses.imitate_mask
+    monkeypatch.setattr(
+        losses, "imitate_mask", lambda logits, mask, soft: heard.append(mask) or term(logits, mask, soft)
+    )
+    summary = train(job)
+    assert [target.split("/")[0] for target in summary["targets"]] == ["masks"]
+    unknown = [(mask == losses.IGNORE).flatten(1).all(1).tolist() for mask in heard]
+    assert unknown == [[False, False, True, True]] * summary["steps"]
 
 
 def test_a_decoder_of_another_cache_is_refused(task_job, features, tmp_path):

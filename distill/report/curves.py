@@ -11,7 +11,10 @@ from distill.vocabulary import LOSSES
 
 MEANINGS = {
     "segment": "the student's mask against the truth",
+    "cross_entropy": "the same, its cross-entropy alone",
+    "dice": "the same, its soft Dice loss alone",
     "boundary": "the same on the contour against the rest",
+    "structure": "the same, weighted towards contours",
     "imitate_mask": "the student's mask against the teacher's soft mask",
     "imitate_low": "projected features against the teacher's low band",
     "imitate_high": "projected features against the teacher's high band",
