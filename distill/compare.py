@@ -171,7 +171,7 @@ def write(comparison: Comparison, folder: Path, *, title: str, forwards: int, lo
         **dataclasses.asdict(comparison),
     }
     write_json(folder / "compare.json", entry)
-    views = ", ".join(f"{name} {count:,}" for name, count in looked.items())
+    views = ", ".join(f"{count:,} ({name})" for name, count in looked.items())
     learned = f"Views that the taught runs learn from, each looked at once by its teacher: {views}. " if views else ""
     text = f"{markdown(comparison, title=title)}\n{learned}In the last call {forwards} images went through a teacher.\n"
     write_text(folder / "compare.md", text)

@@ -11,8 +11,9 @@ import numpy as np
 from distill.comparison import Comparison
 
 LEAST_SPAN = 0.04  # of a Dice axis, so that a difference of nothing does not look like one
-CONTROL, OTHER, LINE = "#52606d", "#0f766e", "#9aa5b1"
-COLOURS = (CONTROL, OTHER, "#b45309", "#7c3aed", "#be123c", "#0369a1", "#4d7c0f", "#a21caf", "#854d0e", "#1e3a8a")
+LINE = "#9aa5b1"
+FEW = 4  # arms whose names have room below their points; those of more are turned
+COLOURS = ("#52606d", "#0f766e", "#b45309", "#7c3aed", "#be123c", "#0369a1", "#4d7c0f", "#a21caf", "#854d0e", "#1e3a8a")
 
 
 def plot(comparison: Comparison, path: Path, *, title: str) -> None:
@@ -27,8 +28,9 @@ def plot(comparison: Comparison, path: Path, *, title: str) -> None:
 
     panels = list(dict.fromkeys((row.dataset, row.student) for row in comparison.rows))
     students = list(dict.fromkeys(curve.student for curve in comparison.validation))
-    count = len(panels) + len(students)
-    figure, axes = pyplot.subplots(1, count, figsize=(1.2 + 3.0 * count, 3.6), squeeze=False, layout="constrained")
+    count, arms = len(panels) + len(students), len({row.arm for row in comparison.rows})
+    size = (1.2 + max(3.0, 0.55 * arms) * count, 3.6 if arms <= FEW else 4.2)
+    figure, axes = pyplot.subplots(1, count, figsize=size, squeeze=False, layout="constrained")
     for axis, panel in zip(axes[0], panels, strict=False):
         draw_seeds(axis, comparison, *panel)
     for axis, student in zip(axes[0][len(panels) :], students, strict=True):
@@ -46,14 +48,18 @@ def draw_seeds(axis: Any, comparison: Comparison, dataset: str, student: str) ->
     for index in range(len(comparison.seeds)):
         axis.plot(places, [row.dice[index] for row in rows], color=LINE, linewidth=1, zorder=1)
     for place, row in zip(places, rows, strict=True):
-        colour = CONTROL if row.verdict == "control" else OTHER
+        colour = COLOURS[place % len(COLOURS)]
         axis.scatter([place] * len(row.dice), row.dice, s=26, color=colour, zorder=2)
         axis.hlines(row.mean, place - 0.22, place + 0.22, color=colour, linewidth=2.5, zorder=3)
         if row.difference is not None:
             at = (place, max(row.dice))
             said = f"{100 * row.difference:+.1f}"
             axis.annotate(said, at, (0, 6), textcoords="offset points", ha="center")
-    axis.set_xticks(list(places), [re.sub("[_ ]", "\n", row.arm) for row in rows])
+    if len(rows) <= FEW:
+        axis.set_xticks(list(places), [re.sub("[_ ]", "\n", row.arm) for row in rows])
+    else:
+        names = [row.arm.replace("_", " ") for row in rows]
+        axis.set_xticks(list(places), names, rotation=30, ha="right", rotation_mode="anchor")
     axis.set_xlim(-0.6, len(rows) - 0.4)
     axis.margins(y=0.2)
     low, high = axis.get_ylim()
@@ -69,8 +75,8 @@ def draw_curves(axis: Any, comparison: Comparison, student: str) -> None:  # noq
         dice, colour = np.array(curve.dice), COLOURS[number % len(COLOURS)]
         axis.fill_between(curve.steps, dice.min(axis=0), dice.max(axis=0), color=colour, alpha=0.15, linewidth=0)
         axis.plot(curve.steps, dice.mean(axis=0), color=colour, linewidth=1.6, label=curve.arm)
-    settled = [value for c in curves for line in c.dice for value in line[len(line) // 4 :]]
-    axis.set_ylim(min(settled) - 0.02, max(settled) + 0.02)  # the first steps say little, and would flatten the rest
+    settled = [value for c in curves for line in c.dice for value in line[len(line) // 2 :]]
+    axis.set_ylim(min(settled) - 0.02, max(settled) + 0.02)  # the first half says little, and would flatten the rest
     axis.legend(fontsize=8, frameon=False, loc="lower right")
     axis.set_xlabel("step")
     dress(axis, f"validation, {student}")

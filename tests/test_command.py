@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -229,7 +230,7 @@ def test_two_processes_share_the_work_and_leave_the_same_cache(words, finished, 
     assert json.loads((run / "metrics.json").read_text())["datasets"]["builtin"]["images"] == 5
 
 
-def test_compare_says_what_the_teacher_was_worth(words, finished, tmp_path):
+def test_compare_says_what_the_teacher_was_worth(words, finished, tmp_path, monkeypatch):
     logging.getLogger("bandpass").setLevel(logging.INFO)
     out = tmp_path / "out"
     assert main(["compare", *words, "seeds=0,1", "jobs=2", f"out={out}"]) == 0
@@ -238,4 +239,14 @@ def test_compare_says_what_the_teacher_was_worth(words, finished, tmp_path):
     assert found["seeds"] == [0, 1]
     assert found["steps"] == [9]
     assert (out / "compare.png").is_file()
-    assert "| taught |" in (out / "compare.md").read_text()
+    text = (out / "compare.md").read_text()
+    assert "| taught |" in text
+    ((name, views),) = found["cached_views"].items()
+    assert views == 12 * 4 + 4
+    assert (
+        f"\n\nViews that the taught runs learn from, each looked at once by its teacher: {views} ({name}). In" in text
+    )
+    extracted = []
+    monkeypatch.setattr(import_module("distill.compare"), "extract", extracted.append)
+    assert main(["compare", *words, "seeds=0,1", f"out={out}"]) == 0
+    assert not extracted, "nothing is missing, so no cache is needed"

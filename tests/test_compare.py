@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from importlib import import_module
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -89,6 +90,28 @@ def test_table_and_plot_show_every_arm(tmp_path):
     assert "helps" in text
     plot(comparison, tmp_path / "p.png", title="t")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_names_of_many_arms_are_turned_and_have_room(tmp_path, monkeypatch):
+    from matplotlib import pyplot
+
+    scores = scores_of(0.01, 0.05)
+    few = compare_scores(scores, seconds=dict.fromkeys(scores, 1.0), steps={10}, resamples=100)
+    scores |= {
+        (f"a_long_name_{n}", *key[1:]): one for key, one in list(scores.items()) if key[0] == "taught" for n in range(6)
+    }
+    many = compare_scores(scores, seconds=dict.fromkeys(scores, 1.0), steps={10}, resamples=100)
+    monkeypatch.setattr(pyplot, "close", lambda figure: None)
+    for number, (comparison, turned) in enumerate(((few, 0), (many, 30))):
+        plot(comparison, tmp_path / f"{number}.png", title="t")
+        axis = pyplot.figure(pyplot.get_fignums()[-1]).axes[0]
+        labels = axis.get_xticklabels()
+        assert [label.get_rotation() for label in labels] == [turned] * len(labels)
+        boxes = [label.get_window_extent() for label in labels]
+        if not turned:
+            assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    monkeypatch.undo()
+    pyplot.close("all")
 
 
 def test_validation_over_the_steps_stands_beside_the_points(tmp_path):
