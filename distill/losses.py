@@ -35,6 +35,7 @@ def pixel_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
 
 def segment(logits: Tensor, mask: Tensor) -> Tensor:
     """`cross_entropy` + `dice`; images of which no pixel is known have no say in either."""
+    logits = logits.float()  # once, so that the gradients of both are added before they are rounded again
     return cross_entropy(logits, mask) + dice(logits, mask)
 
 

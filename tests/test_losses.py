@@ -96,6 +96,14 @@ def test_cross_entropy_and_dice_are_the_two_halves_of_segment():
     assert losses.segment(logits, mask).item() == both.item()
 
 
+def test_the_gradient_of_segment_is_rounded_once():
+    logits = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(2)).bfloat16()
+    mask = disc().expand(2, -1, -1)
+    half, full = logits.clone().requires_grad_(), logits.float().requires_grad_()
+    losses.segment(half, mask).backward(), losses.segment(full, mask).backward()
+    assert torch.equal(half.grad, full.grad.bfloat16())
+
+
 def test_imitate_low_is_the_mixture_it_says():
     target = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)
     assert losses.imitate_low(target, target).item() == pytest.approx(0, abs=1e-6)
