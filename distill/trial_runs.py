@@ -83,10 +83,9 @@ def run_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str] = ("
                 under_way = processes.folders()
                 note = "; ".join(where_it_stands(trial) for trial in missing if trial.job.folder in under_way)
                 bar.update(max(0, steps_done(missing) - bar.done), note)
-        except BaseException:
+        finally:  # after an interruption; else nothing waits or runs any more
             pool.shutdown(wait=False, cancel_futures=True)
             processes.end()
-            raise
     if failed:
         raise RuntimeError(
             "runs failed, the others are kept; the same command runs what is missing\n" + "\n".join(failed)
