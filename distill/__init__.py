@@ -16,30 +16,30 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distill.compare import compare
-    from distill.evaluate import evaluate
-    from distill.extract import extract
-    from distill.grammar import read_recipe
-    from distill.predict import predict
-    from distill.publish import publish
-    from distill.recipe import Recipe
+    from distill.comparison.compare import compare
+    from distill.config.parse import read_recipe
+    from distill.config.schema import Recipe
+    from distill.evaluation.evaluate import evaluate
+    from distill.extraction.extract import extract
+    from distill.inference.predict import predict
+    from distill.publishing.publish import publish
     from distill.report.write import report
     from distill.run import run
-    from distill.train import train
+    from distill.training.train import train
 
 __all__ = ["Recipe", "compare", "evaluate", "extract", "predict", "publish", "read_recipe", "report", "run", "train"]
 
 _PLACES = {  # imported on use: `distill --help` needs no torch
-    "Recipe": "distill.recipe",
-    "compare": "distill.compare",
-    "evaluate": "distill.evaluate",
-    "extract": "distill.extract",
-    "predict": "distill.predict",
-    "publish": "distill.publish",
-    "read_recipe": "distill.grammar",
+    "Recipe": "distill.config.schema",
+    "compare": "distill.comparison.compare",
+    "evaluate": "distill.evaluation.evaluate",
+    "extract": "distill.extraction.extract",
+    "predict": "distill.inference.predict",
+    "publish": "distill.publishing.publish",
+    "read_recipe": "distill.config.parse",
     "report": "distill.report.write",
     "run": "distill.run",
-    "train": "distill.train",
+    "train": "distill.training.train",
 }
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distill.job import Job
-    from distill.recipe import Recipe
+    from distill.config.schema import Recipe
+    from distill.runs.run import Job
 
 if __package__ in (None, ""):
     # As a script, Python puts distill/ first on the path, where its modules would hide libraries.
@@ -26,15 +26,15 @@ logger = logging.getLogger("bandpass")
 
 FLAGS = ("--help", "-h", "--dry-run", "--debug")
 COMMANDS = {  # beside `run` and the verbs, each called with (words, *, dry) and returning the exit status
-    "compare": "distill.compare:compare_command",
-    "cache": "distill.caches.command:cache_command",
-    "doctor": "distill.doctor.command:doctor_command",
+    "compare": "distill.comparison.compare:compare_command",
+    "cache": "distill.cli.cache:cache_command",
+    "doctor": "distill.cli.doctor:doctor_command",
     "report": "distill.report.write:report_command",
     "bench": "distill.bench.command:bench_command",
-    "weights": "distill.weights_command:weights_command",
-    "predict": "distill.predict_command:predict_command",
-    "demo": "distill.demo.command:demo_command",
-    "score": "distill.score_command:score_command",  # as which `evaluate predictions=DIR masks=DIR` is understood
+    "weights": "distill.cli.weights:weights_command",
+    "predict": "distill.cli.predict:predict_command",
+    "demo": "distill.cli.demo:demo_command",
+    "score": "distill.cli.score:score_command",  # as which `evaluate predictions=DIR masks=DIR` is understood
 }
 
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     command = words.pop(0) if words and "=" not in words[0] else "run"
     if flags & {"--help", "-h"} or (command == "run" and not words):
-        from distill.help import help_text
+        from distill.cli.help import help_text
 
         sys.stdout.write(help_text(command))
         return 0
@@ -75,8 +75,8 @@ def guarded(command: str, words: list[str], flags: set[str]) -> int:
 
 def dispatch(command: str, words: list[str], *, dry: bool) -> int:
     """Finds what a command word means and does it."""
-    from distill.grammar import read_recipe
-    from distill.recipe import VERBS
+    from distill.config.parse import read_recipe
+    from distill.config.schema import VERBS
 
     if command == "evaluate" and any(word.startswith(("predictions=", "masks=")) for word in words):
         command = "score"
@@ -84,13 +84,13 @@ def dispatch(command: str, words: list[str], *, dry: bool) -> int:
         module, _, function = COMMANDS[command].partition(":")
         return getattr(import_module(module), function)(words, dry=dry)
     if command not in ("run", *VERBS):
-        from distill.help import unknown_command
+        from distill.cli.help import unknown_command
 
         raise ValueError(unknown_command(command))
     recipe = read_recipe(words if command == "run" else [*words, f"do={command}"])
     if dry:
-        from distill.estimate import estimate
-        from distill.processors import use_all_cores
+        from distill.cli.dry_run import estimate
+        from distill.runtime.threads import use_all_cores
 
         use_all_cores()
         sys.stdout.write(estimate(recipe))
@@ -101,15 +101,15 @@ def dispatch(command: str, words: list[str], *, dry: bool) -> int:
 
 def run(recipe: Recipe) -> dict[str, Any]:
     """Does the recipe's verbs in their order and returns `metrics.json`; each returns at once where it is complete."""
-    from distill.evaluate import evaluate
-    from distill.extract import extract
-    from distill.introduction import conclusion, introduction
-    from distill.job import open_job
-    from distill.prepare import check
-    from distill.processors import use_all_cores
-    from distill.publish import publish
+    from distill.cli.messages import conclusion, introduction
+    from distill.evaluation.evaluate import evaluate
+    from distill.extraction.extract import extract
+    from distill.publishing.publish import publish
     from distill.report.write import refresh
-    from distill.train import train
+    from distill.runs.checks import check
+    from distill.runs.run import open_job
+    from distill.runtime.threads import use_all_cores
+    from distill.training.train import train
 
     use_all_cores()
     job = open_job(recipe)
@@ -150,8 +150,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
 
 def add_cost(job: Job, verb: str, *, seconds: float, result: Any) -> dict[str, Any]:  # noqa: ANN401
     """Adds what a verb took to metrics.json: a run that was killed, or is run again, keeps what it has cost."""
-    from distill.evaluate import read_metrics
-    from distill.job import update_metrics
+    from distill.evaluation.evaluate import read_metrics
+    from distill.runs.run import update_metrics
 
     metrics = read_metrics(job)
     spent = round(metrics.get("seconds", {}).get(verb, 0.0) + seconds, 1)

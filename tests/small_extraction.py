@@ -12,9 +12,9 @@ from accelerate import Accelerator
 from small_job import disc_sample
 
 from cache.spec import FeatureSpec, MapSpec
+from distill.config.schema import CacheRecipe, Recipe, StageRecipe, TeacherRecipe
 from distill.data.sample import Splits
-from distill.job import Job
-from distill.recipe import CacheRecipe, Recipe, StageRecipe, TeacherRecipe
+from distill.runs.run import Job
 from teachers.preprocess import Prepared
 
 CHANNELS, GRID = 5, (8, 8)

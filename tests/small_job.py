@@ -16,10 +16,7 @@ from safetensors.torch import load_file, save_file
 import cache
 import students
 from cache.spec import FeatureSpec, MapSpec, flip
-from distill.data.loader import normalise
-from distill.data.sample import Sample, Splits
-from distill.job import Job
-from distill.recipe import (
+from distill.config.schema import (
     AugmentRecipe,
     DataRecipe,
     EvaluateRecipe,
@@ -30,7 +27,10 @@ from distill.recipe import (
     StudentRecipe,
     TeacherRecipe,
 )
-from distill.resize import resize
+from distill.data.sample import Sample, Splits
+from distill.distillation.dataset import normalise
+from distill.runs.run import Job
+from distill.runtime.resize import resize
 
 IMAGE_SIZE = 32
 VIEWS = ("identity", "hflip", "vflip", "rot180")
@@ -171,7 +171,7 @@ class KilledError(RuntimeError):
 
 def train_killed_at(step: int, job: Job, monkeypatch) -> dict:
     """Trains a job that saves at every step, is killed before `step`, and continues; returns the summary."""
-    training = import_module("distill.train")  # the module: the package has a function of that name
+    training = import_module("distill.training.train")  # the module: the package has a function of that name
     monkeypatch.setattr(training, "LOG_EVERY_STEPS", 1)
     monkeypatch.setattr(training, "CHECKPOINT_EVERY_SECONDS", 0.0)
     learn = training.learn

@@ -11,7 +11,7 @@ from small_teachers import write_dinov2, write_network, write_sam, write_sam2, w
 
 import recipes
 import students
-from distill.grammar import read_recipe
+from distill.config.parse import read_recipe
 from distill.run import main
 
 NAMES = recipes.names()
@@ -112,7 +112,7 @@ def without_onnx_and_pictures(monkeypatch):
         with torch.inference_mode():
             return exported[-1](torch.from_numpy(images)).numpy()
 
-    publishing = import_module("distill.publish")  # the module: the package has a function of that name
+    publishing = import_module("distill.publishing.publish")  # the module: the package has a function of that name
     monkeypatch.setattr(publishing, "export_onnx", export)
     monkeypatch.setattr(publishing, "open_onnx", lambda path, threads=0: answer)
     monkeypatch.setattr(publishing, "draw_examples", lambda *_, **__: [])

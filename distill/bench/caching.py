@@ -8,7 +8,7 @@ from distill.bench.command import Request
 from distill.bench.decoding import decode_rows
 from distill.bench.extraction import extract_rows
 from distill.bench.sizes import size_rows
-from distill.bench.timing import Row, told
+from distill.runtime.timing import Row, told
 
 KEYS = {
     "images": "folder of pictures; generated frames otherwise",

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
-import platform
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from distill.bench.timing import Row
-from distill.data.problems import nearest
-from distill.files import write_json, write_text
-from distill.grammar import split_words
+from distill.config.parse import split_words
+from distill.runtime.hardware import machine
+from distill.runtime.io import write_json, write_text
+from distill.runtime.issues import nearest
+from distill.runtime.timing import Row
 
 BENCHES: dict[str, str] = {  # name -> "module:function", called with a Request and returning rows
     "cache": "distill.bench.caching:measure",
@@ -160,17 +158,3 @@ def table(name: str, rows: Iterable[Row]) -> str:
              for line in cells]  # fmt: skip
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     return "\n".join([f"### {name}", "", lines[0], rule, *lines[1:], ""])
-
-
-def machine(threads: int) -> dict[str, Any]:
-    """What the figures were measured on, as far as it is of use to others."""
-    import torch
-
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        models = [line for line in info.read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
-        name = models[0].partition(":")[2].strip() if models else name
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    libraries = {library: version(library) for library in ("torch", "onnxruntime")}
-    return {"cpu": name, "cores": os.cpu_count(), "threads": threads, "gpu": device, **libraries}

@@ -18,8 +18,8 @@ from cache.series import Box
 from cache.spec import MapSpec
 from distill.bench.command import Request
 from distill.bench.material import LARGE, SMALL, drawn_maps, write_cache
-from distill.bench.timing import Row, interleaved, ratio, work_ratio
 from distill.data.augment import draw_box
+from distill.runtime.timing import Row, interleaved, ratio, work_ratio
 
 RECORDS = 16  # a cache of so many, each read once a round
 GRIDS = ((22, 22), (44, 44))  # of a student at 352 pixels, strides 16 and 8

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill import looking
 from distill.bench.command import Request
 from distill.bench.material import count_of, efficientnet, given, images_of, sam_vit_base, write_cache
-from distill.bench.timing import Row, interleaved, ratio, settle, work_ratio
-from distill.encoding import Encoders, processes_for, write_run
-from distill.looking import Looker
-from distill.progress import Progress
-from distill.recipe import TeacherRecipe
+from distill.config.schema import TeacherRecipe
+from distill.extraction import teacher_inference
+from distill.extraction.encode import Encoders, processes_for, write_run
+from distill.extraction.teacher_inference import Looker
+from distill.runtime.progress import Progress
+from distill.runtime.timing import Row, interleaved, ratio, settle, work_ratio
 
 BATCH = 8
 IMAGES = 64  # through EfficientNet a round
@@ -78,7 +78,7 @@ def rows_of(
 
     def extract() -> None:
         bar = Progress(name, total=len(run), unit="images", shown=False)
-        batches = looking.batches_of(run, samples, teacher, TeacherRecipe(), size=size)
+        batches = teacher_inference.batches_of(run, samples, teacher, TeacherRecipe(), size=size)
         write_run(store, batches, Looker(teacher, size=size), encoders, bar)
 
     actions: dict[str, Callable[[], object]] = {

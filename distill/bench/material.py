@@ -47,10 +47,10 @@ def images_of(request: Request, count: int, *, size: tuple[int, int] = FRAME) ->
         ValueError: it holds too few pictures.
     """
     if not request.options.get("images"):
-        from distill.endoscopy.generator import render
+        from distill.data.synthetic.generator import render
 
         return [render(0, index, size=size)[0] for index in range(count)]
-    from distill.data.images import SUFFIXES, read_image
+    from distill.data.image_io import SUFFIXES, read_image
 
     folder = Path(request.options["images"]).expanduser()
     if not folder.is_dir():

@@ -15,8 +15,8 @@ import cache
 from cache.shard import pack
 from distill.bench.command import Request
 from distill.bench.material import efficientnet, images_of
-from distill.bench.timing import Row
-from distill.caches.live import Reference, see
+from distill.cache_report.teacher_agreement import Reference, see
+from distill.runtime.timing import Row
 
 FIDELITIES = (0.9, 0.95)
 FITTED, OTHERS = 256, 64  # images on which a code is fitted, and others on which it is measured

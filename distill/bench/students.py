@@ -16,14 +16,14 @@ import torch
 
 import students
 from distill.bench.command import Request
-from distill.bench.timing import Row, Timing, interleaved, work_ratio
 from distill.data.sample import Sample
-from distill.deploy import Deploy, load
-from distill.endoscopy.generator import render
-from distill.evaluate import cost
-from distill.int8 import quantise
-from distill.onnx_file import export_onnx, open_onnx
-from distill.proof import by_torch
+from distill.data.synthetic.generator import render
+from distill.evaluation.evaluate import cost
+from distill.inference.model import Deploy, load
+from distill.inference.onnx_file import export_onnx, open_onnx
+from distill.publishing.onnx_check import by_torch
+from distill.publishing.quantize import quantise
+from distill.runtime.timing import Row, Timing, interleaved, work_ratio
 
 KEYS = {
     "students": "which, as unet,microaunet; each at the width of WIDTHS, with random weights",

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import teachers
 from distill.bench.command import Request, whole
-from distill.bench.timing import Row, interleaved, ratio
-from distill.data.problems import nearest
+from distill.runtime.issues import nearest
+from distill.runtime.timing import Row, interleaved, ratio
 
 KEYS = {
     "adapters": "teachers: which of them; empty: all",

@@ -17,14 +17,14 @@ from cache.series import dct, series
 from cache.spec import MapSpec
 from distill.bench.command import Request
 from distill.bench.material import LARGE, SMALL, count_of, drawn_maps, given, images_of, sam_vit_base, write_cache
-from distill.bench.timing import Row, interleaved, ratio, settle, told, work_ratio
-from distill.course import Course, begin
-from distill.data.loader import loader
+from distill.config.schema import AugmentRecipe, OptimiserRecipe, Recipe, StageRecipe, StudentRecipe, TeacherRecipe
 from distill.data.sample import Splits
-from distill.job import Job, start_accelerator
-from distill.processors import usable_cores, workers_beside
-from distill.recipe import AugmentRecipe, OptimiserRecipe, Recipe, StageRecipe, StudentRecipe, TeacherRecipe
-from distill.train import batches_of, learn, set_frozen
+from distill.distillation.dataset import loader
+from distill.runs.run import Job, start_accelerator
+from distill.runtime.threads import usable_cores, workers_beside
+from distill.runtime.timing import Row, interleaved, ratio, settle, told, work_ratio
+from distill.training.state import Course, begin
+from distill.training.train import batches_of, learn, set_frozen
 
 KEYS = {
     "images": "folder of pictures; generated frames otherwise",

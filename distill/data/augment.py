@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cache.series import WHOLE, Box
-from distill.recipe import AugmentRecipe
+from distill.config.schema import AugmentRecipe
 
 LARGEST_ASPECT = 1.25  # of a crop's sides, relative to the image's own
 HUE_SHARE = 0.1  # of the colour strength: hue carries more than brightness

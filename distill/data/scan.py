@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from distill.data.classes import as_classes
-from distill.data.images import NO_PICTURE, Source, as_levels, as_rgb, decode
-from distill.files import write_text
-from distill.metrics import IGNORED
+from distill.data.image_io import NO_PICTURE, Source, as_levels, as_rgb, decode
+from distill.data.mask_classes import as_classes
+from distill.metrics.overlap import IGNORED
+from distill.runtime.io import write_text
 
 logger = logging.getLogger("bandpass")
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from distill.data.problems import several
+from distill.config.schema import DataRecipe
 from distill.data.sample import Sample, Splits
-from distill.recipe import DataRecipe
+from distill.runtime.issues import several
 
 
 @dataclass

@@ -12,8 +12,8 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from distill.demo.desk import VIEWS, Desk, generated
-from distill.inference.pictures import UNREADABLE
+from distill.demo.session import VIEWS, Desk, generated
+from distill.inference.images import UNREADABLE
 from distill.inference.segmenter import first_line
 
 LARGEST = 64 << 20  # bytes of an image that is taken

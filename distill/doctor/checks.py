@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.spec import VIEWS
-from distill.data.images import threshold_of
-from distill.data.problems import several
+from distill.data.image_io import threshold_of
 from distill.data.sample import Sample
 from distill.data.splits import familiar
 from distill.doctor.duplicates import Near, components, find_near
-from distill.doctor.findings import Finding
-from distill.doctor.look import Look
+from distill.doctor.inspect import Look
+from distill.doctor.issue_kinds import Finding
+from distill.runtime.issues import several
 
 TINY, HUGE = 0.001, 0.7  # shares of the image that the foreground rarely leaves
 SOFT = (16, 239)  # levels that JPEG noise does not reach

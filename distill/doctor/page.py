@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from distill.data.sample import Sample
-from distill.doctor.findings import Finding, by_kind
+from distill.doctor.issue_kinds import Finding, by_kind
 from distill.doctor.table import say_sequences, say_sizes, verdict
 
 SHOWN = 12  # findings of a kind with pictures; the rest are in doctor.json

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from distill.data.problems import several
 from distill.doctor.checks import RANK, Case
-from distill.doctor.findings import ERROR, Finding, by_kind
+from distill.doctor.issue_kinds import ERROR, Finding, by_kind
+from distill.runtime.issues import several
 
 WIDTH, INDENT = 118, 20  # columns of a printed line, and before a finding
 EXAMPLES = {"error": 8, "note": 3}  # findings of a kind that are printed; the rest is counted

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.digest import digest_file
-from distill.inference.findings import COLUMNS, find
+from distill.inference.images import Options
 from distill.inference.inputs import Input
+from distill.inference.output_dir import VIDEOS, Table, place, unfinished
 from distill.inference.overlay import draw_overlay
-from distill.inference.pictures import Options
-from distill.inference.results import VIDEOS, Table, place, unfinished
+from distill.inference.regions import COLUMNS, find
 from distill.inference.segmenter import Segmenter
 from distill.inference.video import VideoWriter, open_video
-from distill.metrics import labels
-from distill.progress import Progress
+from distill.metrics.overlap import labels
+from distill.runs.fingerprint import digest_file
+from distill.runtime.progress import Progress
 
 FIGURES = ("frames", "found", "rate", "done_per_second", "p50_ms", "p95_ms")
 TABLE_COLUMNS = ("video", "key", *FIGURES)

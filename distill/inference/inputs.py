@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.data.images import SUFFIXES
-from distill.data.problems import several
-from distill.inference.results import KINDS
+from distill.data.image_io import SUFFIXES
+from distill.inference.output_dir import KINDS
+from distill.runtime.issues import several
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ts")
 MAGIC = "*?["

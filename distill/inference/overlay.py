@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 from scipy.special import ndtri
 
-from distill.inference.findings import box_of
-from distill.pictures import PREDICTION, TRUTH
+from distill.inference.drawing import PREDICTION, TRUTH
+from distill.inference.regions import box_of
 
 COLOURS = (PREDICTION, TRUTH, "#ff5d9e", "#8ce563", "#b18cff", "#ff7a3d", "#4f8cff", "#f4f4f6")  # of classes 1 to 8
 GOLDEN = 0.618034  # further hues lie far from each other when they are this far apart on the circle

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.data.problems import several
-from distill.digest import digest_file, fingerprint
-from distill.metrics import THRESHOLD
+from distill.metrics.overlap import THRESHOLD
+from distill.runs.fingerprint import digest_file, fingerprint
+from distill.runtime.issues import several
 
 ONNX_SUFFIX = ".onnx"
-ONNX_INPUT, ONNX_OUTPUT = "image", "probability"  # as `distill.onnx_file` names them
+ONNX_INPUT, ONNX_OUTPUT = "image", "probability"  # as `distill.inference.onnx_file` names them
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILES = ("config.json", "model.safetensors")
 FLIPS = ((), (1,), (0,), (0, 1))  # axes of an image: as it is, left to right, top to bottom, both
@@ -84,7 +84,7 @@ def open_segmenter(source: str | Path) -> Segmenter:
 def _open_folder(folder: Path, *, name: str) -> Segmenter:
     import torch
 
-    from distill import deploy
+    from distill.inference import model as deploy
 
     inner = folder / "student"
     if not (folder / "config.json").is_file() and (inner / "config.json").is_file():
@@ -129,7 +129,7 @@ def first_line(error: Exception) -> str:
 def _open_onnx(path: Path) -> Segmenter:
     import torch
 
-    from distill.onnx_file import start_session
+    from distill.inference.onnx_file import start_session
 
     if not path.is_file():
         raise FileNotFoundError(f"expected an ONNX file at student={path}, found none")

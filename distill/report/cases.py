@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from distill.data.sample import Sample
-from distill.metrics import IGNORED, labels
-from distill.report import tiles
-from distill.report.material import Material, Row, share_of
-from distill.soft_masks import SoftMasks
+from distill.evaluation.soft_masks import SoftMasks
+from distill.metrics.overlap import IGNORED, labels
+from distill.report import thumbnails
+from distill.report.inputs import Material, Row, share_of
 
 SHOWN = 24  # images of all data sets together, at most where there are up to eight data sets
 EACH = 3  # of each kind
@@ -98,20 +98,22 @@ def pictures(row: Row, ask: Ask, masks: Mapping[str, SoftMasks]) -> tuple[Tile, 
         f"{np.mean((found > 0) & ~true & counted):.1%} of the image too much, {np.mean(true & (found == 0)):.1%} missed"
     )
     shown = [
-        tile("contours", tiles.contours_tile(image, true, found > 0), f"{name}: true and predicted contour"),
-        tile("image", tiles.image_tile(image), f"{name}: the image alone"),
-        tile("truth", tiles.mask_tile(truth), f"{name}: the true mask, {np.mean(true):.1%} of the image"),
-        tile("student", tiles.probability_tile(foreground), f"{name}: the student's probability of foreground"),
+        tile("contours", thumbnails.contours_tile(image, true, found > 0), f"{name}: true and predicted contour"),
+        tile("image", thumbnails.image_tile(image), f"{name}: the image alone"),
+        tile("truth", thumbnails.mask_tile(truth), f"{name}: the true mask, {np.mean(true):.1%} of the image"),
+        tile("student", thumbnails.probability_tile(foreground), f"{name}: the student's probability of foreground"),
     ]
     if len(probability) > 1:
-        shown[-1] = tile("student", tiles.mask_tile(found), f"{name}: the class that the student finds most probable")
+        shown[-1] = tile(
+            "student", thumbnails.mask_tile(found), f"{name}: the class that the student finds most probable"
+        )
     for teacher, known in masks.items():
         if known.knows(sample):
             said = known.probability(sample)[0]
             shown.append(
-                tile(f"teacher ({teacher})", tiles.probability_tile(said), f"{name}: the soft mask of {teacher}")
+                tile(f"teacher ({teacher})", thumbnails.probability_tile(said), f"{name}: the soft mask of {teacher}")
             )
-    return (*shown, tile("errors", tiles.errors_tile(image, truth, found), f"{name}: {wrong}"))
+    return (*shown, tile("errors", thumbnails.errors_tile(image, truth, found), f"{name}: {wrong}"))
 
 
 def has_soft_masks(found: Mapping[str, Sequence[Case]]) -> bool:

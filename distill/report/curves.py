@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from distill.config.registry import LOSSES
 from distill.report.charts import lines_chart
-from distill.report.material import Material
-from distill.vocabulary import LOSSES
+from distill.report.inputs import Material
 
 MEANINGS = {
     "segment": "the student's mask against the truth",

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from distill.card import describe_split, encoder_of, place_of_weights
-from distill.recipe import StageRecipe, TeacherRecipe
-from distill.report.material import Material
+from distill.config.schema import StageRecipe, TeacherRecipe
+from distill.publishing.card import describe_split, encoder_of, place_of_weights
+from distill.report.inputs import Material
 
 PACKAGES = (
     "bandpass-distill", "torch", "torchvision", "timm", "transformers", "accelerate", "numpy", "scipy", "onnxruntime",
@@ -83,7 +83,7 @@ def teacher_words(entry: TeacherRecipe) -> str:
 
 def place_of(place: str) -> str:
     """The last part of a path, a hub id as it is."""
-    from distill.reproduce import public_name
+    from distill.runs.reproduce import public_name
 
     return public_name(place) or place
 

@@ -8,20 +8,20 @@ from importlib.resources import files
 from typing import Any, TypeVar
 
 import cache
-from distill.caches.plot import short
-from distill.caches.report import report as examine_cache
-from distill.card import licence_of_student, parts_of_data, terms_of_job, title_of
+from distill.cache_report.plot import short
+from distill.cache_report.report import report as examine_cache
+from distill.config.parse import dump_recipe
 from distill.data.sample import Sample
-from distill.evaluate import Examinee, examinee_of, load_student
-from distill.grammar import dump_recipe
-from distill.job import Job
+from distill.evaluation.evaluate import Examinee, examinee_of, load_student
+from distill.evaluation.soft_masks import soft_masks_of
+from distill.publishing.card import licence_of_student, parts_of_data, terms_of_job, title_of
 from distill.report import facts, plots, tables
 from distill.report.cases import Ask, cases, has_soft_masks
 from distill.report.curves import curves
-from distill.report.material import Material
-from distill.report.seen import seen
-from distill.reproduce import command, public_recipe
-from distill.soft_masks import soft_masks_of
+from distill.report.features import seen
+from distill.report.inputs import Material
+from distill.runs.reproduce import command, public_recipe
+from distill.runs.run import Job
 
 Result = TypeVar("Result")
 
@@ -136,8 +136,8 @@ def asked(who: Examinee) -> Ask:
 
 def measured(material: Material) -> dict[str, Any] | None:
     """What a frame takes by the published ONNX file, as publishing measured it, or else this call; None without one."""
-    from distill.bench.latency import latency
-    from distill.onnx_file import open_onnx
+    from distill.inference.onnx_file import open_onnx
+    from distill.publishing.latency import latency
 
     path = material.job.published / "model.onnx"
     if not path.is_file():

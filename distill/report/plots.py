@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from distill.metrics.aggregate import SIZES
 from distill.report.charts import GRID, MUTED, PANEL, SERIES, chart
-from distill.report.material import Material, share_of, spread
-from distill.scoring.sets import SIZES
+from distill.report.inputs import Material, share_of, spread
 
 BESIDE_TITLE = 3  # data sets whose names have room in the line of the title
 SHOWN = 1200  # points of a chart at most, over all data sets

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distill.metrics import THRESHOLD
-from distill.scoring.figures import CONFIDENCE, CONTOUR, DICE, FRAMES, OVERLAP, SALIENCY, Figure
-from distill.scoring.image import TOLERANCE
-from distill.scoring.sets import SIZES
-from distill.scoring.table import BY_SIZE
+from distill.metrics.aggregate import SIZES
+from distill.metrics.names import CONFIDENCE, CONTOUR, DICE, FRAMES, OVERLAP, SALIENCY, Figure
+from distill.metrics.overlap import THRESHOLD
+from distill.metrics.per_image import TOLERANCE
+from distill.metrics.table import BY_SIZE
 
 GROUPS = {"Dice, by convention": DICE, "Overlap": OVERLAP, "Contour": CONTOUR, "Saliency": SALIENCY}
 PIXELS = ("hd95", "average_surface_distance")  # not in [0, 1]

@@ -8,12 +8,12 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
-from distill.digest import digest_of
-from distill.files import write_text
-from distill.grammar import read_recipe
-from distill.job import Job, as_job, open_job
-from distill.recipe import Recipe
-from distill.report.material import Material
+from distill.config.parse import read_recipe
+from distill.config.schema import Recipe
+from distill.report.inputs import Material
+from distill.runs.fingerprint import digest_of
+from distill.runs.run import Job, as_job, open_job
+from distill.runtime.io import write_text
 
 USAGE = "distill report run=DIR | recipe=NAME [key=value ...]"
 NAME = "report.html"

@@ -1,0 +1,1 @@
+"""The cost and fidelity of a cache, and sharing it."""

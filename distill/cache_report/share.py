@@ -1,0 +1,88 @@
+"""Sharing a cache: one folder that can be put on the hub, from which a student learns without the teacher."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cache
+from cache.files import write_whole
+from cache.manifest import NAME
+from distill.cache_report.report import markdown, report
+
+SPDX = {"apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc0-1.0"}
+"""Licences that the hub knows by these names; others are called "other" there."""
+
+
+def copy_cache(source: Path, target: Path) -> cache.Cache:
+    """Copies a whole cache file by file, statistics and manifest first, and examines the copy; goes on after a kill.
+
+    A shard that is there already is not copied again.
+
+    Args:
+        source: a cache in which `cache.verify` finds nothing.
+        target: a folder; made if need be. A cache in it must be the same one, and may hold other shards.
+
+    Raises:
+        ValueError: the source or the copy is damaged, or the target holds another cache.
+        FileNotFoundError: there is no cache in `source`.
+    """
+    _require_whole(source)
+    store = cache.open(source)
+    target.mkdir(parents=True, exist_ok=True)
+    if cache.exists(target) and cache.open(target).manifest.digest != store.manifest.digest:
+        raise ValueError(f"{target} holds another cache than {source}; choose another folder with out=DIR")
+    with cache.lock(target):
+        statistics = sorted(entry["file"] for entry in store.manifest.codecs.values())
+        for name in [*statistics, NAME]:
+            if not cache.exists(target) or name != NAME:
+                write_whole(target, name, (source / name).read_bytes())
+        for shard in store.shards:
+            if not (target / shard.path.name).is_file():
+                write_whole(target, shard.path.name, shard.path.read_bytes())
+    _require_whole(target)
+    return cache.open(target)
+
+
+def _require_whole(folder: Path) -> None:
+    if problems := [problem for problem in cache.verify(folder) if problem.kind != "foreign"]:
+        raise ValueError(f"{folder} is damaged: {problems[0]}; repair it before it is shared (do=verify says all)")
+
+
+def readme(store: cache.Cache) -> str:
+    """The README of a shared cache: front matter for the hub, what it is, whose it is, how to learn from it."""
+    licence = store.licence.lower()
+    front = (
+        [f"license: {licence}"] if licence in SPDX else ["license: other", f"license_name: {json.dumps(store.licence)}"]
+    )
+    identity = json.dumps(store.identity, indent=1, sort_keys=True)
+    return "\n".join(
+        [
+            "---",
+            *front,
+            "tags: [feature-cache, knowledge-distillation, bandpass]",
+            "---",
+            "",
+            markdown(report(store)),
+            "## What this is",
+            "",
+            "What a vision foundation model saw in a set of images, as a frequency code of Bandpass. It holds no",
+            "images, and names them by the sha256 of their files: to learn from it, one needs the same images. Whether",
+            "features may be shared is a matter of the licence of the teacher's weights, and of the images.",
+            *(f"* {name}: {terms}" for name, terms in sorted(store.manifest.terms.items())),
+            "",
+            "## Use",
+            "",
+            "```",
+            "distill cache do=import cache=THIS_FOLDER out=artifacts/features/NAME",
+            "distill train recipe=NAME teachers.NAME.cache=artifacts/features/NAME data.root=DIR",
+            "```",
+            "",
+            "## Identity",
+            "",
+            "```json",
+            identity,
+            "```",
+            "",
+        ]
+    )

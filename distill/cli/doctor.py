@@ -1,0 +1,147 @@
+"""`distill doctor data.root=DIR`: examines a data set before anyone trains on it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distill.config.field import setting
+from distill.config.parse import build, parse_overrides
+from distill.config.schema import DataRecipe
+from distill.data.mask_classes import Reading
+from distill.data.sources.folder import Found, choose_data_sets, find_data_sets, take_inventory
+from distill.data.sources.known import FIELD
+from distill.data.sources.known_layouts import find_named
+from distill.data.sources.pairs import examine
+from distill.doctor.checks import Case, examine_cases
+from distill.doctor.inspect import look_at_all
+from distill.doctor.issue_kinds import ERROR, Finding, from_problems
+from distill.doctor.page import render_page
+from distill.doctor.table import table, to_json
+from distill.runtime.io import write_json, write_text
+from distill.runtime.issues import Problems, several
+
+USAGE = """\
+distill doctor data.root=DIR [data.name=folder] [data.split=DIR] [student.classes=N] [home=artifacts] [out=HOME/doctor]
+
+  data.root=DIR         a data set, a folder of several, or where one of the field was unpacked
+  data.name=NAME        folder, kvasir-seg, cvc-clinicdb, cvc-colondb, etis, cvc-300, polypgen or pranet
+  data.split=DIR        train.csv, test.csv and perhaps val.csv: with these, what the parts share is an error
+  data.groups=FILE      sequences or patients, beside images/ (sequences.csv)
+  data.train, data.test, data.whole, data.colours, student.classes     as for a run
+  home=DIR              remembers what files were looked at, as a run does
+  out=DIR               doctor.html, with pictures, and doctor.json
+
+The exit status is 1 if there is an error: files that a run would stop at, or images, near copies and sequences on both
+sides of a split. Everything else is a note."""
+
+logger = logging.getLogger("bandpass")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the masks are for."""
+
+    classes: int = setting(1, "as in the recipe: from 2 on, masks hold class numbers")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be examined: keys as a recipe has them, so that a command line can be taken over."""
+
+    data: DataRecipe = field(default_factory=DataRecipe)
+    student: Labels = field(default_factory=Labels)
+    home: str = setting("artifacts", "where it is remembered what files were looked at")
+    out: str | None = setting(None, "folder of the page and the JSON file; empty: doctor in home")
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found on which images."""
+
+    root: str
+    cases: list[Case]
+    findings: list[Finding]
+
+    @property
+    def errors(self) -> int:
+        """How many findings are errors."""
+        return sum(finding.severity == ERROR for finding in self.findings)
+
+
+def read_request(words: Sequence[str]) -> Request:
+    """The request of a command line's `key=value` words; `data.name` is folder where it is not given.
+
+    Raises:
+        ValueError: an unknown key, a value of the wrong kind, or data that is in no folder.
+    """
+    request: Request = build(Request, {"data": {"name": "folder"}}, parse_overrides(words))
+    if request.data.root is None:
+        raise ValueError(f"the doctor needs data.root=DIR, as in {USAGE.splitlines()[0]}")
+    if request.data.name not in ("folder", *FIELD):
+        raise ValueError(
+            f"the doctor examines folders, but data.name is {request.data.name}; choose from folder, {', '.join(FIELD)}"
+        )
+    return request
+
+
+def examine_data(request: Request) -> Diagnosis:
+    """Examines every chosen data set; what cannot be used is told and left out of the further checks.
+
+    Raises:
+        FileNotFoundError: the root or the split is not there, or holds no data set.
+        ValueError: choices that do not fit together, or tables that cannot be read.
+    """
+    data, problems = request.data, Problems(str(request.data.root))
+    found, reading = find(data), Reading(request.student.classes, tuple(data.colours))
+    trained, tested = choose_data_sets(data, found.places)
+    chosen = list(dict.fromkeys([*trained, *tested]))
+    inventory = take_inventory(found, data, chosen, trained=trained, tested=tested, problems=problems)
+    home = Path(request.home).expanduser()
+    samples, remarks = examine(inventory.pairs, home=home, problems=problems, reading=reading)
+    pairs = {(pair.dataset, pair.stem): pair for pair in inventory.pairs}
+    looks = look_at_all([pairs[sample.dataset, sample.stem] for sample in samples], reading=reading)
+    parts = inventory.roles.parts if inventory.roles else {}
+    cases = [
+        Case(sample, seen, parts.get((sample.dataset, sample.stem), ""))
+        for sample, seen in zip(samples, looks, strict=True)
+    ]
+    findings = from_problems(problems.found) + examine_cases(cases, several_classes=reading.several, groups=data.groups)
+    told = [*found.notes, *inventory.notes, *remarks]
+    return Diagnosis(str(data.root), cases, findings + [Finding("remark", note) for note in told])
+
+
+def find(data: DataRecipe) -> Found:
+    """Where the data sets lie that a recipe's data part means."""
+    return find_data_sets(data.root) if data.name == "folder" else find_named(data)
+
+
+def doctor_command(words: Sequence[str], *, dry: bool) -> int:
+    """Runs `distill doctor ...`: a table on standard output, a page and a JSON file in `out`.
+
+    Args:
+        words: `key=value`, as in `USAGE`.
+        dry: only says which data sets would be examined.
+
+    Returns:
+        the exit status: 1 if there is an error among the findings, else 0.
+    """
+    request = read_request(words)
+    if dry:
+        names = ", ".join(find(request.data).places)
+        logger.info("would examine %s in %s", names, request.data.root)
+        return 0
+    diagnosis = examine_data(request)
+    out = Path(request.out or Path(request.home) / "doctor").expanduser()
+    result: dict[str, Any] = to_json(diagnosis.root, diagnosis.cases, diagnosis.findings)
+    write_json(out / "doctor.json", result)
+    write_text(out / "doctor.html", render_page(result, diagnosis.findings))
+    sys.stdout.write(table(result))
+    logger.info("pictures of all this are in %s", out / "doctor.html")
+    if diagnosis.errors:
+        logger.info("%s: exit status 1", several(diagnosis.errors, "error"))
+    return 1 if diagnosis.errors else 0

@@ -1,0 +1,86 @@
+"""`--dry-run`: what a run would take, from a short probe of teacher and student on this machine; writes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import torch
+
+import cache
+from distill.config.schedule import spans_of
+from distill.config.schema import Recipe
+from distill.distillation import losses
+from distill.distillation.distiller import check_grids
+from distill.extraction.cost import cost_of
+from distill.extraction.extract import wanted_records
+from distill.extraction.teacher_inference import Looker, load_teacher, samples_of
+from distill.runs.checks import check, create_student
+from distill.runs.run import Job, open_job
+from distill.runtime.memory_format import memory_format_of
+from distill.runtime.progress import clock
+from distill.runtime.timing import settle
+
+STEPS = 3  # training steps that are timed
+
+
+def estimate(recipe: Recipe) -> str:
+    """Images, views, GB and hours of a recipe, as text."""
+    job = open_job(recipe)
+    check(job)
+    splits = job.splits
+    tests = sum(len(samples) for samples in splits.test.values())
+    unlabelled = f", {len(splits.unlabelled)} without masks" if splits.unlabelled else ""
+    lines = [
+        f"dry run of {recipe.name}: nothing is written but the memo of what the files hold",
+        f"images: {len(splits.train)} to train{unlabelled}, {len(splits.val)} to validate, {tests} to test",
+        *(f"  note: {note}" for note in splits.notes),
+        *(line for name in recipe.consulted for line in estimate_teacher(job, name)),
+        *estimate_training(job),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def estimate_teacher(job: Job, name: str) -> Iterator[str]:
+    """Records that are missing, what they will weigh and how long the teacher needs for them."""
+    recipe, folder = job.recipe.teachers[name], job.caches[name]
+    wanted = wanted_records(job, name)
+    missing = [record for run in cache.plan(folder, wanted) for record in run] if cache.exists(folder) else wanted
+    views = ", ".join(recipe.views)
+    yield f"teacher {name}: {len(wanted)} records ({views}), {len(missing)} of them missing in {folder}"
+    if not missing or recipe.cache or recipe.adapter == "task":
+        return
+    teacher = load_teacher(recipe).to(job.accelerator.device)
+    check_grids(job.recipe, teacher.spec, teacher=name)
+    yield cost_of(job, name, Looker(teacher, size=recipe.batch_size), samples_of(job, name), missing)
+
+
+def estimate_training(job: Job) -> Iterator[str]:
+    """Steps, and the time they take without loading and imitation, which cost little beside them."""
+    recipe, accelerator = job.recipe, job.accelerator
+    splits = job.splits
+    steps = spans_of(recipe, labelled=len(splits.train), unlabelled=len(splits.unlabelled))[-1].stop
+    if recipe.reads_features:
+        yield f"task decoder of width {recipe.student.width} on cached features; {steps} steps"
+        return
+    student = create_student(recipe).to(accelerator.device).train()
+    layout = memory_format_of(student, device=accelerator.device, precision=recipe.precision)
+    student = student.to(memory_format=layout)
+    batch = max(2, recipe.optimiser.batch_size // accelerator.num_processes)
+    size = (recipe.image_size, recipe.image_size)
+    images = torch.zeros(batch, 3, *size, device=accelerator.device)
+    mask = torch.zeros(batch, *size, dtype=torch.uint8, device=accelerator.device)
+    spent = []
+    for _ in range(STEPS):
+        settle()
+        began = time.monotonic()
+        with accelerator.autocast():
+            logits = student(images)
+        losses.segment(logits, mask).backward()
+        settle()
+        spent.append(time.monotonic() - began)
+    parameters = sum(parameter.numel() for parameter in student.parameters())
+    yield (
+        f"student {recipe.student.name} of width {recipe.student.width}: {parameters:,} parameters; {steps} steps of "
+        f"{recipe.optimiser.batch_size} images at {recipe.image_size} px, about {clock(min(spent) * steps)}"
+    )

@@ -1,0 +1,1 @@
+"""Comparing variants over seeds."""

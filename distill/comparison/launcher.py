@@ -1,0 +1,199 @@
+"""Doing the runs of a comparison that are missing, several at once, each in a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from types import FrameType
+
+import torch
+
+from distill.comparison.runs import Trial
+from distill.config.parse import dump_recipe
+from distill.evaluation.evaluate import is_evaluated
+from distill.runtime.io import write_text
+from distill.runtime.progress import Progress
+from distill.runtime.threads import usable_cores
+from distill.training.jsonl_log import last_step
+
+TAIL_LINES = 5  # of a failed run's output, in the error
+LOOK_EVERY_SECONDS = 2.0
+LINE_EVERY_SECONDS = 60.0  # where there is no terminal: comparisons take hours
+
+logger = logging.getLogger("bandpass")
+
+
+def run_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str] = ("train", "evaluate")) -> None:
+    """Runs the trials that `verbs` have not been done for yet, `jobs` at a time, each in a process of its own.
+
+    Interrupted or terminated, it ends the runs that it has started; they go on from their checkpoints.
+
+    Raises:
+        RuntimeError: some failed; each is named with the end of its output.
+    """
+    missing = missing_of(trials, verbs=verbs)
+    there = len({trial.job.folder for trial in trials}) - len(missing)
+    if there:
+        logger.info("%d of %d runs are there already", there, there + len(missing))
+    if not missing:
+        return
+    failed: list[str] = []
+    places: SimpleQueue[str | None] = SimpleQueue()
+    for place in places_for(jobs):
+        places.put(place)
+    processes = Processes()
+
+    def run(trial: Trial) -> str:
+        place = places.get()
+        try:
+            return run_trial(trial, processes, jobs=jobs, verbs=verbs, gpu=place)
+        except OSError as error:
+            return str(error)
+        finally:
+            places.put(place)
+
+    total, done = sum(trial.steps for trial in missing), steps_done(missing)
+    with (
+        terminated_as_interrupted(),
+        Progress("compare", total=total, unit="steps", done=done, line_every=LINE_EVERY_SECONDS) as bar,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+        waiting: dict[Future[str], Trial] = {}
+        try:
+            waiting.update((pool.submit(run, trial), trial) for trial in missing)
+            while waiting:
+                finished, _ = wait(waiting, timeout=LOOK_EVERY_SECONDS, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    trial = waiting.pop(future)
+                    if error := future.result():
+                        failed.append(f"{trial.title}: {error}")
+                    bar.say(
+                        f"compare {len(missing) - len(waiting)}/{len(missing)} runs, {trial.title}"
+                        + (" FAILED" if error else "")
+                    )
+                under_way = processes.folders()
+                note = "; ".join(where_it_stands(trial) for trial in missing if trial.job.folder in under_way)
+                bar.update(max(0, steps_done(missing) - bar.done), note)
+        finally:  # after an interruption; else nothing waits or runs any more
+            pool.shutdown(wait=False, cancel_futures=True)
+            processes.end()
+    if failed:
+        raise RuntimeError(
+            "runs failed, the others are kept; the same command runs what is missing\n" + "\n".join(failed)
+        )
+
+
+def missing_of(trials: Sequence[Trial], *, verbs: Sequence[str]) -> list[Trial]:
+    """The trials that `verbs` have not been done for yet, one for each run: settings that ask for the same share it."""
+    asked: dict[Path, Trial] = {}
+    for trial in trials:
+        asked.setdefault(trial.job.folder, trial)
+    tested = "evaluate" in verbs
+    return [
+        trial for trial in asked.values() if not (is_evaluated(trial.job) if tested else trial.job.trained.is_file())
+    ]
+
+
+def steps_done(trials: Sequence[Trial]) -> int:
+    """How many steps these runs have told of together."""
+    return sum(min(last_step(trial.job.folder / "log.jsonl"), trial.steps) for trial in trials)
+
+
+def where_it_stands(trial: Trial) -> str:
+    """`alone unet seed 0 at 320`, in steps, or that it is tested."""
+    done = steps_done([trial])
+    return f"{trial.title} {f'at {done}' if done < trial.steps else 'is tested'}"
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM is told as an interruption meanwhile, so that what was started is ended too."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers, and hears signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Processes:
+    """The runs that are under way, each a process, by folder; once ended, none starts."""
+
+    def __init__(self) -> None:
+        self.guard = threading.Lock()
+        self.running: dict[Path, subprocess.Popen[bytes]] = {}
+        self.ended = False
+
+    def run(self, folder: Path, command: Sequence[str], *, env: dict[str, str]) -> int:
+        """Runs a command to its end, its output added to output.txt of the folder; returns the exit status."""
+        with (folder / "output.txt").open("a", encoding="utf-8") as stream:
+            with self.guard:
+                if self.ended:
+                    return -signal.SIGTERM
+                process = self.running[folder] = subprocess.Popen(command, env=env, stdout=stream, stderr=stream)
+            try:
+                return process.wait()
+            finally:
+                with self.guard:
+                    del self.running[folder]
+
+    def folders(self) -> list[Path]:
+        """Of the runs that are under way."""
+        with self.guard:
+            return list(self.running)
+
+    def end(self) -> None:
+        """Terminates what is under way."""
+        with self.guard:
+            self.ended = True
+            for process in self.running.values():
+                process.terminate()
+
+
+def places_for(jobs: int) -> list[str | None]:
+    """The GPU that each of so many runs at once sees, in turn where there are several; None: whatever there is."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = seen.split(",") if seen else list(map(str, range(torch.cuda.device_count())))
+    return [gpus[place % len(gpus)] if len(gpus) > 1 else None for place in range(jobs)]
+
+
+def run_trial(trial: Trial, processes: Processes, *, jobs: int, verbs: Sequence[str], gpu: str | None = None) -> str:
+    """Runs one trial in a process of its own; returns the end of its output if it failed, else nothing."""
+    folder = trial.job.folder
+    write_text(folder / "recipe.yaml", dump_recipe(trial.job.recipe))
+    threads = max(1, usable_cores() // jobs)
+    status = processes.run(
+        folder,
+        [
+            sys.executable,
+            str(Path(__file__).parents[1] / "run.py"),
+            f"recipe={folder / 'recipe.yaml'}",
+            f"do=[{','.join(verbs)}]",
+        ],
+        env={
+            **os.environ,
+            **({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {}),
+            "BANDPASS_THREADS": str(threads),
+            "OMP_NUM_THREADS": str(threads),
+        },
+    )
+    if status == 0:
+        return ""
+    output = folder / "output.txt"
+    tail = output.read_text(encoding="utf-8").splitlines()[-TAIL_LINES:]
+    return f"exit {status}, {output}: " + " | ".join(tail)

@@ -1,0 +1,1 @@
+"""The schema of a recipe, and reading one."""

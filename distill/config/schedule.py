@@ -1,0 +1,78 @@
+"""When what happens: stages laid end to end in steps, and the learning rate of each step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from distill.config.schema import OptimiserRecipe, Recipe, StageRecipe
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stage with the global steps [start, stop) that it covers."""
+
+    name: str
+    stage: StageRecipe
+    start: int
+    stop: int
+    per_epoch: int  # steps in a pass over the labelled images, in batches of these alone
+    unlabelled: int = 0  # images of every batch that carry no mask
+    origin: tuple[int, int] = (0, 0)  # a step, and the epoch of the labelled images that begins there
+
+    @property
+    def terms(self) -> list[str]:
+        """The loss terms of positive weight."""
+        return [name for name, weight in self.stage.losses.items() if weight > 0]
+
+
+def spans_of(recipe: Recipe, *, labelled: int, unlabelled: int = 0) -> tuple[Span, ...]:
+    """The stages laid end to end, in steps, for so many labelled and unlabelled training images.
+
+    An epoch is as many steps whether or not unlabelled images are mixed in, so that arms with and without them are
+    equally long and are scored equally often.
+    """
+    spans: list[Span] = []
+    batch = recipe.optimiser.batch_size
+    per_epoch = steps_of_epoch(labelled, batch)
+    origin, steps = (0, 0), 0  # steps: of an epoch of labelled images in the batches of the stage before
+    for name, stage in recipe.stages.items():
+        start = spans[-1].stop if spans else 0
+        share = min(unlabelled_of(recipe, stage), unlabelled)
+        length = stage.epochs * per_epoch if stage.steps is None else stage.steps
+        own = steps_of_epoch(labelled, min(batch - share, labelled))
+        if length and steps not in (0, own):  # whose epochs are longer or shorter: goes on after the last one begun
+            origin = (start, origin[1] + math.ceil((start - origin[0]) / steps))
+        steps = own if length else steps
+        spans.append(Span(name, stage, start, start + length, per_epoch, share, origin))
+    return tuple(spans)
+
+
+def unlabelled_of(recipe: Recipe, stage: StageRecipe) -> int:
+    """Images of a batch that are unlabelled where there are such images: some in stages that imitate, none else."""
+    batch = recipe.optimiser.batch_size
+    return min(max(1, round(recipe.data.unlabelled_share * batch)), batch - 1) if stage.imitates else 0
+
+
+def steps_of_epoch(images: int, batch: int) -> int:
+    """Steps in a pass over the labelled images: full batches only, or one of all images where they are fewer."""
+    return max(1, images // batch)
+
+
+def steps_of_score(span: Span, recipe: Recipe) -> int:
+    """Steps of a stage from one score on the validation images to the next."""
+    return max(1, round(recipe.evaluate.every * span.per_epoch))
+
+
+def learning_rate_at(step: int, total: int, optimiser: OptimiserRecipe) -> float:
+    """Learning rate of a global step: linear warm-up from zero, then cosine to zero, (1 - t)^0.9, or constant."""
+    warmup = round(optimiser.warmup * total)
+    if step < warmup:
+        return optimiser.learning_rate * (step + 1) / warmup
+    passed = (step - warmup) / max(1, total - warmup)
+    factor = {
+        "cosine": 0.5 * (1 + math.cos(math.pi * passed)),
+        "polynomial": (1 - passed) ** 0.9,
+        "constant": 1.0,
+    }[optimiser.schedule]
+    return optimiser.learning_rate * factor

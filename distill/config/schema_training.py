@@ -1,0 +1,168 @@
+"""Who learns and how, as a recipe says it, each part checked for itself; settings say what `--help` prints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cache.spec import VIEWS
+from distill.config.field import require, require_choice, require_choices, setting
+from distill.config.registry import FEATURE_LOSSES, LOSSES, MASK_LOSSES, PARTS, SPLITS
+
+
+@dataclass(frozen=True)
+class StudentRecipe:
+    """The network that learns."""
+
+    name: str = setting("unet", "a student (students.STUDENTS) or importable class, my_package.nets:MyNet")
+    width: int = setting(8, "channels of the first level")
+    classes: int = setting(
+        1, "1: one foreground class (sigmoid); more: softmax over class numbers, 0 is background, 255 ignored"
+    )
+    init: str | None = setting(None, "start from a published student: folder or hub id")
+    encoder: str | None = setting(
+        None,
+        "pretrained weights of the encoder: a file of its backbone, or one that publish.encoder wrote; sam2_adapted: a "
+        "folder or hub id too",
+    )
+    options: dict[str, Any] = setting({}, "further arguments of the student's class")
+
+    def __post_init__(self) -> None:
+        require(self.width >= 1, f"student.width is {self.width}, but must be at least 1")
+        require(self.classes >= 1, f"student.classes is {self.classes}, but must be at least 1")
+
+
+@dataclass(frozen=True)
+class ImitateRecipe:
+    """Where in the student the teacher is imitated."""
+
+    low: list[int] = setting([16, 8], "strides of the encoder maps that imitate the low band")
+    high: list[int] = setting([8], "strides that imitate the high band")
+    all: list[int] = setting([16, 8], "strides that imitate both bands at once: imitate_all, imitate_mse, relate")
+    bands: str = setting("cosine", "what parts low from high: cosine (the code's own), or fourier (Polyp-DiFoM's box)")
+
+    def __post_init__(self) -> None:
+        require_choice("imitate.bands", self.bands, SPLITS)
+
+
+@dataclass(frozen=True)
+class AugmentRecipe:
+    """What is done to a training image; every draw depends on (seed, epoch, sample) alone."""
+
+    views: list[str] = setting(list(VIEWS), "flips to draw from; each must be in the cache")
+    scale: float = setting(0.6, "smallest side of a random crop as a share of the image's side; 1: no crop")
+    colour: float = setting(0.1, "strength of brightness, contrast, saturation and hue changes; 0: none")
+    sizes: list[float] = setting([1.0], "factors on image_size, one drawn for each batch, to the next multiple of 32")
+
+    def __post_init__(self) -> None:
+        require_choices("augment.views", self.views, VIEWS)
+        require(len(self.views) >= 1, "augment.views is empty, but must name at least identity")
+        require(0.1 <= self.scale <= 1, f"augment.scale is {self.scale}, but must lie in [0.1, 1]")
+        require(0 <= self.colour <= 1, f"augment.colour is {self.colour}, but must lie in [0, 1]")
+        require(
+            bool(self.sizes) and all(0.25 <= factor <= 4 for factor in self.sizes),
+            f"augment.sizes is {self.sizes}, but must name factors from 0.25 to 4, as [0.75, 1, 1.25]",
+        )
+
+
+@dataclass(frozen=True)
+class OptimiserRecipe:
+    """AdamW and its schedule over all stages together."""
+
+    learning_rate: float = setting(2e-3, "largest step size, after the warm-up")
+    weight_decay: float = setting(1e-2, "AdamW's decoupled decay")
+    batch_size: int = setting(16, "images a step over all processes")
+    warmup: float = setting(0.05, "share of all steps in which the learning rate rises from zero")
+    schedule: str = setting("cosine", "cosine, polynomial (power 0.9) or constant, after the warm-up")
+    gradient_clip: float = setting(1.0, "largest norm of the gradient; 0: not clipped")
+    ema: float = setting(
+        0.0, "decay a step of the averaged weights that are scored and published, as 0.99; 0: the weights themselves"
+    )
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.learning_rate < 1,
+            f"optimiser.learning_rate is {self.learning_rate}, but must lie between 0 and 1",
+        )
+        require(self.weight_decay >= 0, f"optimiser.weight_decay is {self.weight_decay}, but must not be negative")
+        require(self.batch_size >= 1, f"optimiser.batch_size is {self.batch_size}, but must be at least 1")
+        require(0 <= self.warmup < 1, f"optimiser.warmup is {self.warmup}, but must lie in [0, 1)")
+        require_choice("optimiser.schedule", self.schedule, ("cosine", "polynomial", "constant"))
+        require(
+            self.gradient_clip >= 0,
+            f"optimiser.gradient_clip is {self.gradient_clip}, but must not be negative",
+        )
+        require(0 <= self.ema < 1, f"optimiser.ema is {self.ema}, but must lie in [0, 1)")
+
+
+@dataclass(frozen=True)
+class StageRecipe:
+    """One stage of training: how long, which terms with which weight, what rests."""
+
+    epochs: int = setting(10, "length in passes over the labelled images, in batches of these alone")
+    steps: int | None = setting(None, "length in steps of the optimiser instead of epochs")
+    losses: dict[str, float] = setting({}, f"weight of each term, 0 is off: {', '.join(LOSSES)}")
+    freeze: list[str] = setting([], "encoder, decoder, head: parts that do not learn")
+    learning_rate: float = setting(1.0, "factor on the schedule's learning rate")
+    rates: dict[str, float] = setting({}, "further factors for encoder, decoder or head, as {encoder: 0.1}")
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 0, f"stages.NAME.epochs is {self.epochs}, but must not be negative")
+        require((self.steps or 0) >= 0, f"stages.NAME.steps is {self.steps}, but must not be negative")
+        for term, weight in self.losses.items():
+            require_choice("a term of stages.NAME.losses", term, tuple(LOSSES))
+            require(weight >= 0, f"stages.NAME.losses.{term} is {weight}, but must not be negative")
+        require(any(self.losses.values()), "stages.NAME.losses has no term of positive weight")
+        require_choices("stages.NAME.freeze", self.freeze, PARTS)
+        require(
+            not ("encoder" in self.freeze and any(self.losses.get(term) for term in FEATURE_LOSSES)),
+            "stages.NAME freezes the encoder, but its imitation terms reach nothing else; unfreeze it or drop "
+            + " and ".join(term for term in self.losses if term in FEATURE_LOSSES and self.losses[term]),
+        )
+        require(len(self.freeze) < len(PARTS), "stages.NAME freezes the whole student; nothing would learn")
+        require(self.learning_rate > 0, f"stages.NAME.learning_rate is {self.learning_rate}, but must be positive")
+        for part, rate in self.rates.items():
+            require_choice("a part of stages.NAME.rates", part, PARTS)
+            require(rate > 0, f"stages.NAME.rates.{part} is {rate}, but must be positive; stages.NAME.freeze stops it")
+
+    @property
+    def runs(self) -> bool:
+        """Whether the stage has any step."""
+        return (self.epochs if self.steps is None else self.steps) > 0
+
+    @property
+    def imitates(self) -> bool:
+        """Whether any term of this stage needs a teacher."""
+        return any(self.losses.get(term, 0) > 0 for term in {**FEATURE_LOSSES, **MASK_LOSSES})
+
+
+@dataclass(frozen=True)
+class EvaluateRecipe:
+    """How the student is scored."""
+
+    bootstrap: int = setting(2000, "resamples for the 95 % intervals")
+    every: float = setting(5.0, "epochs between two scores on the validation images; a fraction is allowed")
+    patience: int = setting(
+        0, "a stage ends after so many scores on validation without a better one; 0: it runs to its end"
+    )
+
+    def __post_init__(self) -> None:
+        require(self.bootstrap >= 100, f"evaluate.bootstrap is {self.bootstrap}, but must be at least 100")
+        require(self.every > 0, f"evaluate.every is {self.every}, but must be positive")
+        require(self.patience >= 0, f"evaluate.patience is {self.patience}, but must not be negative")
+
+
+@dataclass(frozen=True)
+class PublishRecipe:
+    """What is written for others to use."""
+
+    encoder: bool = setting(False, "also write the trained encoder alone, which student.encoder=FILE starts from")
+    examples: int = setting(4, "example pictures in the folder")
+    int8: bool = setting(
+        False, "also write model.int8.onnx, if it is faster and loses at most 0.5 points of Dice on validation images"
+    )
+    hub: str | None = setting(None, "hub id to push the published folder to")
+    licence: str | None = setting(None, "licence of the student; empty: derived from teacher and data")
+
+    def __post_init__(self) -> None:
+        require(self.examples >= 0, f"publish.examples is {self.examples}, but must not be negative")

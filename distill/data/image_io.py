@@ -1,0 +1,155 @@
+"""Pixels from files: any size and mode that Pillow reads, in one form.
+
+An image becomes uint8 (H, W, 3) RGB, a mask uint8 (H, W) of 0 and 1; class numbers are read by `distill.data.mask_classes`.
+The EXIF rotation of a file is applied to that file: a mask without one is taken as drawn on the upright picture.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from functools import reduce
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # theirs; GIF too, by the demo and the datasets library
+NO_PICTURE = f"is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture"
+VOLUMES = (".dcm", ".dicom", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
+NO_VOLUMES = "3-D volumes, DICOM and NIfTI are not there: save each slice or frame, and its mask, as a PNG of its own"
+SEVERAL = ("GIF", "PNG", "TIFF", "WEBP")  # formats in which a second picture is another slice or frame
+
+
+class Source(Protocol):
+    """Where the bytes of one encoded picture come from; a `Path` is one."""
+
+    def read_bytes(self) -> bytes:
+        """The encoded bytes."""
+
+
+def read_image(source: Source | str | bytes, *, most_pixels: int | None = None) -> np.ndarray:
+    """Reads an image as uint8 (H, W, 3) RGB.
+
+    Greyscale is repeated over the channels, a palette is resolved, alpha is dropped (not composited), integers of 16
+    bits are scaled from 0..65535, floats from 0..1.
+
+    Args:
+        source: path or encoded bytes of the image.
+        most_pixels: refuse a larger one before it is decoded; Pillow's own limit where not given.
+
+    Raises:
+        OSError: the file is absent, no picture, truncated or too large.
+        ValueError: its values have no known range.
+    """
+    image = decode(encoded(source), most_pixels=most_pixels)
+    return np.array(as_rgb(image))  # a copy: torch wants memory it may write to
+
+
+def read_mask(source: Source | str | bytes, *, threshold: int) -> np.ndarray:
+    """Reads a binary mask as uint8 (H, W): 1 where the level is at least `threshold`, else 0.
+
+    Args:
+        source: path or encoded bytes of the mask.
+        threshold: 128, or 1 where no mask of the whole data set exceeds 1 (see `threshold_of`).
+
+    Raises:
+        OSError: the file is absent, no picture, or truncated.
+    """
+    return (np.asarray(as_levels(decode(encoded(source)))) >= threshold).view(np.uint8)
+
+
+def threshold_of(highest: int) -> int:
+    """The level from which a mask is foreground, given the highest level in its whole data set.
+
+    It is decided per data set and never per file: an empty mask saved as JPEG holds 0-7.
+    """
+    return 128 if highest > 1 else 1
+
+
+def encoded(source: Source | str | bytes) -> bytes:
+    """The bytes behind a source."""
+    if isinstance(source, bytes):
+        return source
+    return Path(source).read_bytes() if isinstance(source, str) else source.read_bytes()
+
+
+def decode(data: bytes, *, most_pixels: int | None = None) -> Image.Image:
+    """Decodes every pixel (so that a truncated file is noticed) and applies the EXIF rotation.
+
+    Raises:
+        OSError: no picture (`PIL.UnidentifiedImageError`), truncated or damaged, or of more than `most_pixels`.
+        PIL.Image.DecompressionBombError: more pixels than Pillow agrees to.
+        ValueError: it holds several pictures, as a volume or a video does.
+    """
+    try:
+        image = opened(data)
+        if most_pixels is not None and image.width * image.height > most_pixels:
+            raise OSError(f"it has {image.width} x {image.height} pixels, and at most {most_pixels:,} are taken here")
+        pictures = getattr(image, "n_frames", 1) if image.format in SEVERAL else 1
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+    except UnidentifiedImageError as error:
+        raise UnidentifiedImageError(f"it {NO_PICTURE}") from error
+    except (SyntaxError, ValueError, EOFError, struct.error) as error:  # what Pillow raises of damaged headers
+        raise OSError(str(error)) from error
+    if pictures > 1:
+        raise ValueError(f"holds {pictures} pictures; {NO_VOLUMES}")
+    return image
+
+
+def opened(data: bytes) -> Image.Image:
+    """A picture of which the header was read; no format is tried but `FORMATS`: EPS would start Ghostscript."""
+    return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def is_volume(name: str) -> bool:
+    """Whether a file name has the suffix of a format of volumes."""
+    return name.lower().endswith(VOLUMES)
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """A picture of any mode as RGB of 8 bits."""
+    if image.mode == "RGB":
+        return image
+    if image.mode[0] in "IF":
+        return Image.fromarray(_scaled(np.asarray(image))).convert("RGB")
+    if image.mode == "P" and "transparency" in image.info:  # Pillow warns when the alpha of a palette is dropped
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def as_levels(image: Image.Image) -> Image.Image:
+    """A mask of any mode as one channel of 8 bits, unscaled.
+
+    Colours count by their brightest channel; a palette of greys by its greys, another by its indices (which are the
+    classes); values over 255 (16 bits) as 255.
+    """
+    if image.mode == "L":
+        return image
+    if image.mode[0] in "IF":
+        return Image.fromarray(np.clip(np.rint(np.asarray(image)), 0, 255).astype(np.uint8))
+    if image.mode == "P" and not _is_grey(image):
+        return Image.fromarray(np.asarray(image))
+    if image.mode in ("1", "LA"):
+        return image.convert("L")
+    return reduce(ImageChops.lighter, as_rgb(image).split())
+
+
+def _is_grey(image: Image.Image) -> bool:
+    palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
+    return bool((palette == palette[:, :1]).all())
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Maps 16 bits or floats in 0..1 to uint8."""
+    low, high = float(values.min()), float(values.max())
+    ceiling = 1.0 if values.dtype.kind == "f" else 65535.0
+    if not (low >= 0 and high <= ceiling):
+        raise ValueError(
+            f"holds {values.dtype} from {low:g} to {high:g}, but these must lie between 0 and {ceiling:g}; convert "
+            f"it to 8 bits"
+        )
+    return np.rint(values * (255 / ceiling)).astype(np.uint8)

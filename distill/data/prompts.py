@@ -1,0 +1,100 @@
+"""What a prompted teacher is asked of each image, and the keys of the records that hang on it.
+
+Labelled training images are asked with the boxes of their mask's components, moved at random as a person's would be;
+all others, and these too where the recipe says so, with a grid of points. Validation and test images are never asked
+with their own mask, which their answer would give away. The prompt is part of a record's key, so that an image whose
+mask is put away (`data.labels`) does not find what its mask once asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+
+from distill.config.schema import TeacherRecipe
+from distill.data.sample import Sample
+
+SPECK = 1e-4  # share of the image under which a component of a mask is no thing to ask for, unless it is all there is
+
+
+def asks_boxes(recipe: TeacherRecipe, sample: Sample) -> bool:
+    """Whether a sample's own mask asks; never that of one that is held out, which comes here without its mask."""
+    return recipe.prompts == "boxes" and bool(sample.mask_key)
+
+
+def policy_of(recipe: TeacherRecipe) -> str:
+    """How prompts come about, in a line that changes whenever they would."""
+    grid = f"grid 1: {recipe.points} x {recipe.points} points"
+    if recipe.prompts == "grid":
+        return grid
+    boxes = f"boxes 1: of the mask's components, each edge moved by up to {recipe.jitter:g} of its side"
+    return f"{boxes}; without a mask {grid}"
+
+
+def record_key(recipe: TeacherRecipe, sample: Sample) -> str:
+    """The key (sha256, hex) under which a teacher's cache holds a sample: of the image, and of the prompt if any.
+
+    Args:
+        recipe: of the teacher.
+        sample: of a training image, labelled or not; of a held-out one, `unlabel`led.
+    """
+    if recipe.prompts is None:
+        return sample.key
+    asked = ["boxes 1", recipe.jitter, sample.mask_key] if asks_boxes(recipe, sample) else ["grid 1", recipe.points]
+    return hashlib.sha256(json.dumps([sample.key, *asked]).encode()).hexdigest()
+
+
+def prompt_of(recipe: TeacherRecipe, sample: Sample, view: str) -> np.ndarray:
+    """What the teacher is asked of a sample under a view, the same in every view: in fractions of the image's sides.
+
+    Returns:
+        boxes (B, 4) as x0, y0, x1, y1, none of which says that there is no foreground; or points (P, 2) as x, y.
+    """
+    if not asks_boxes(recipe, sample):
+        return grid_of(recipe.points)
+    return flip_boxes(jittered(boxes_of(sample.read_mask()), recipe.jitter, key=sample.key), view)
+
+
+def grid_of(points: int) -> np.ndarray:
+    """A grid of `points` times `points` points (P, 2), each in the middle of its cell; the same in every view."""
+    places = (np.arange(points) + 0.5) / points
+    return np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2)
+
+
+def boxes_of(mask: np.ndarray) -> np.ndarray:
+    """The boxes (B, 4) of a mask's components, edge to edge, in fractions of its sides; specks are left out.
+
+    Args:
+        mask: (H, W), foreground above 0.
+    """
+    from scipy import ndimage
+
+    height, width = mask.shape
+    labels, count = ndimage.label(mask > 0, structure=np.ones((3, 3)))
+    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    kept = areas >= min(SPECK * mask.size, areas.max(initial=0))
+    boxes = [
+        (columns.start / width, rows.start / height, columns.stop / width, rows.stop / height)
+        for (rows, columns), keep in zip(ndimage.find_objects(labels), kept, strict=True)
+        if keep
+    ]
+    return np.array(boxes, dtype=np.float64).reshape(-1, 4)
+
+
+def jittered(boxes: np.ndarray, jitter: float, *, key: str) -> np.ndarray:
+    """Boxes (B, 4) whose edges are each moved by up to `jitter` of the box's side, drawn from the image's key alone."""
+    random = np.random.default_rng(int(key, 16))
+    sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+    return np.clip(boxes + jitter * random.uniform(-1, 1, size=boxes.shape) * sides, 0, 1)
+
+
+def flip_boxes(boxes: np.ndarray, view: str) -> np.ndarray:
+    """Boxes (B, 4) in fractions of an image, as they lie under a view of it."""
+    x0, y0, x1, y1 = boxes.T
+    if view in ("hflip", "rot180"):
+        x0, x1 = 1 - x1, 1 - x0
+    if view in ("vflip", "rot180"):
+        y0, y1 = 1 - y1, 1 - y0
+    return np.stack([x0, y0, x1, y1], axis=1)

@@ -1,0 +1,129 @@
+"""The files of a place by stem, and which image and mask are a pair; what has no partner is told."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill.data.image_io import NO_VOLUMES, SUFFIXES, is_volume
+from distill.data.sources.folder_names import LAYOUT, Place, named_after
+from distill.data.sources.pairs import Pair
+from distill.runtime.issues import Problems, nearest, several
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of one place by stem. Stems are in Unicode's composed form, as split files have them."""
+
+    name: str  # of the data set
+    place: Place
+    images: dict[str, list[Path]]
+    masks: dict[str, list[Path]]
+    ignored: list[str]  # names of files that are no pictures
+    affix: tuple[str, str] = ("", "")  # what masks have before and after the stems of their images
+
+    @property
+    def stems(self) -> set[str]:
+        """The stems of images and masks."""
+        return {*self.images, *self.masks}
+
+    @property
+    def notes(self) -> list[str]:
+        """What is worth knowing of how the files are called."""
+        notes = []
+        if self.ignored:
+            shown = ", ".join(self.ignored[:3]) + (", ..." if len(self.ignored) > 3 else "")
+            count = several(len(self.ignored), "file")
+            notes.append(f"ignored {count} of {self.name} without an image's suffix: {shown}")
+        if any(self.affix):
+            notes.append(f"masks of {self.name} are named {self.affix[0]}STEM{self.affix[1]} after their images")
+        if self.place.others:
+            used = f"{self.place.images.name}/ and {self.place.masks.name}/"
+            notes.append(f"{self.name}: {used} are read, not {', '.join(self.place.others)} beside them")
+        return notes
+
+
+def list_files(place: Place, *, name: str, problems: Problems) -> Listing:
+    """Lists the part of the data set `name` in a place; an absent or empty folder is a problem.
+
+    Masks are listed under the stems of their images; where the place is one sequence, its name goes before the stem.
+    """
+    ignored: list[str] = []
+    images, masks = (_by_stem(folder, place, ignored) for folder in (place.images, place.masks))
+    for folder, found in ((place.images, images), (place.masks, masks)):
+        if not folder.is_dir():
+            problems.add("missing folder", f"{name} has no folder {folder.name}/; {LAYOUT}", fatal=True)
+        elif not found:
+            suffixes = " ".join(SUFFIXES)
+            sentence = f"{name}/{folder.name} holds no picture; expected files of {suffixes}"
+            problems.add("empty folder", sentence, fatal=True)
+    volumes = [file for file in ignored if is_volume(file)]
+    if volumes:
+        problems.add("volume", f"{name}/{volumes[0]} (and {len(volumes) - 1} more): {NO_VOLUMES}", fatal=True)
+    renamed, affix = named_after(masks, images)
+    masks = {renamed.get(stem, stem): files for stem, files in masks.items()}
+    if place.group:
+        images, masks = ({f"{place.group}-{stem}": f for stem, f in part.items()} for part in (images, masks))
+    return Listing(name, place, images, masks, ignored, affix)
+
+
+def _by_stem(folder: Path, place: Place, ignored: list[str]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.name.startswith("."):
+            continue
+        stem = unicodedata.normalize("NFC", path.stem)
+        if path.suffix.lower() not in SUFFIXES:
+            ignored.append(f"{folder.name}/{path.name}")
+        elif re.fullmatch(place.stems, stem):
+            found.setdefault(stem, []).append(path)
+    return found
+
+
+def pair(listing: Listing, stems: Iterable[str], groups: Mapping[str, str], *, problems: Problems) -> list[Pair]:
+    """The pairs of one place; a stem with too many or too few files is a problem.
+
+    A folder without a single picture was told of already; its missing counterparts are not told one by one.
+    """
+    pairs: list[Pair] = []
+    for stem in stems if listing.images and listing.masks else ():
+        images, masks = listing.images.get(stem, []), listing.masks.get(stem, [])
+        if len(images) == len(masks) == 1:
+            names = [f"{listing.name}/{path.parent.name}/{path.name}" for path in (images[0], masks[0])]
+            group = listing.place.group or groups.get(stem)
+            pairs.append(Pair(listing.name, stem, group, images[0], masks[0], names[0], names[1]))
+        elif images or masks:
+            _tell_unpaired(listing, stem, problems)
+    return pairs
+
+
+def _tell_unpaired(listing: Listing, stem: str, problems: Problems) -> None:
+    name, place = listing.name, listing.place
+    images, masks = listing.images.get(stem, []), listing.masks.get(stem, [])
+    for folder, files in ((place.images, images), (place.masks, masks)):
+        if len(files) > 1:
+            rivals = " and ".join(path.name for path in files)
+            sentence = f"{name}/{folder.name} has {rivals} with one stem, so that the pair is not clear"
+            problems.add("two files with one stem", f"{sentence}; rename or remove all but one")
+    if not masks:
+        lone = set() if problems.many else listing.masks.keys() - listing.images.keys()
+        wanted = listing.affix[0] + images[0].stem + listing.affix[1]
+        expected = f"{name}/{place.masks.name}/{wanted}{images[0].suffix} (or another image suffix)"
+        remedy = _namesake(stem, lone) or "; add it or remove the image"
+        sentence = f"{name}/{place.images.name}/{images[0].name} has no mask; expected {expected}{remedy}"
+        problems.add("missing mask", sentence)
+    if not images:
+        lone = set() if problems.many else listing.images.keys() - listing.masks.keys()
+        expected = f"{name}/{place.images.name}/{stem} with an image suffix"
+        remedy = _namesake(stem, lone) or "; add it or remove the mask"
+        sentence = f"{name}/{place.masks.name}/{masks[0].name} has no image; expected {expected}{remedy}"
+        problems.add("missing image", sentence)
+
+
+def _namesake(stem: str, lone: Collection[str]) -> str:
+    """A hint at the file without a partner that may be the missing one, as a3_mask for a3."""
+    longer = sorted(other for other in lone if other.startswith(stem) or stem.startswith(other))
+    return f"; did you mean {longer[0]!r}? rename it" if longer else nearest(stem, lone)

@@ -1,0 +1,59 @@
+"""Data sets: where images and masks come from, and how they are split."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+from distill.config.schema import DataRecipe
+from distill.data.mask_classes import Reading
+from distill.data.sample import Sample, Splits
+from distill.data.sources.unlabelled import join_pictures, list_pictures, parse_labels, withhold_labels
+from distill.data.splits import parse_fold
+from distill.runtime.issues import nearest
+
+__all__ = ["DATASETS", "Sample", "Splits", "open_data"]
+
+DATASETS = {
+    "builtin": "distill.data.sources.builtin:open_builtin",
+    "folder": "distill.data.sources.folder:open_folder",
+    "datasets": "distill.data.sources.hf_datasets:open_hub",
+    "kvasir-seg": "distill.data.sources.known_layouts:open_named",
+    "cvc-clinicdb": "distill.data.sources.known_layouts:open_named",
+    "cvc-colondb": "distill.data.sources.known_layouts:open_named",
+    "etis": "distill.data.sources.known_layouts:open_named",
+    "cvc-300": "distill.data.sources.known_layouts:open_named",
+    "polypgen": "distill.data.sources.known_layouts:open_named",
+    "pranet": "distill.data.sources.known_layouts:open_named",
+}
+
+
+def open_data(data: DataRecipe, *, home: Path, classes: int = 1) -> Splits:
+    """Opens the data a recipe asks for and splits it; then masks are put away and further images join, if asked.
+
+    Every file is read and decoded once, so that a bad one is named now and not after an hour of training; what was
+    seen is remembered in `home/memo.json`.
+
+    Args:
+        data: the data part of a recipe. `data.name` is one of `DATASETS`.
+        home: the folder for artefacts; created if need be.
+        classes: `student.classes`: from 2 on, masks hold class numbers.
+
+    Raises:
+        ValueError: an unknown name, or data that cannot be used; the message names every file and what to do.
+        FileNotFoundError: a root, split or file that is not there.
+    """
+    if data.name not in DATASETS:
+        choices = ", ".join(sorted(DATASETS))
+        raise ValueError(f"unknown data.name {data.name!r}; choose from {choices}{nearest(data.name, DATASETS)}")
+    if data.whole and data.name in ("builtin", "datasets"):
+        raise ValueError(f"data.whole is for data.name=folder, but data.name is {data.name}; take data.whole out")
+    reading = Reading(classes, tuple(data.colours))
+    if data.fold is not None:
+        parse_fold(data.fold)  # before an hour of looking at files
+    parse_labels(data.labels)
+    pictures = list_pictures(data.unlabelled) if data.unlabelled else None
+    module, _, function = DATASETS[data.name].partition(":")
+    splits: Splits = getattr(import_module(module), function)(data, home=home, reading=reading)
+    splits = withhold_labels(splits, data)
+    return splits if pictures is None else join_pictures(splits, pictures, data, home=home)

@@ -1,0 +1,161 @@
+"""Pairs of image and mask become samples once both files were looked at and fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from distill.data.image_io import Source, read_image, read_mask, threshold_of
+from distill.data.mask_classes import FOREGROUND, Reading, read_classes
+from distill.data.sample import Sample
+from distill.data.scan import Facts, Kind, scan
+from distill.runtime.issues import Problems, several
+
+LOSSY = (".jpg", ".jpeg", ".webp")  # a mask saved so may hold small values that mean nothing
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its mask before anyone looked at them."""
+
+    dataset: str
+    stem: str
+    group: str | None
+    image: Source
+    mask: Source
+    image_name: str  # as messages call it
+    mask_name: str
+
+
+Match = tuple[Pair, Facts, Facts]  # with what is known of image and mask
+
+
+def examine(
+    pairs: Sequence[Pair], *, home: Path, problems: Problems, reading: Reading = FOREGROUND
+) -> tuple[list[Sample], list[str]]:
+    """Looks at every pair; good ones become samples, bad ones problems.
+
+    Args:
+        pairs: of any number of data sets.
+        home: the folder that keeps the memo.
+        problems: what is wrong is added to it.
+        reading: how masks are read.
+
+    Returns:
+        The samples, data set by data set in the order of the pairs; and notes on what is legitimate but worth knowing.
+    """
+    tasks: list[tuple[Kind, Source]] = [("image", pair.image) for pair in pairs]
+    tasks += [(reading.kind, pair.mask) for pair in pairs]
+    facts = scan(tasks, home=home)
+    matches: dict[str, list[Match]] = {pair.dataset: [] for pair in pairs}
+    for pair, image, mask in zip(pairs, facts[: len(pairs)], facts[len(pairs) :], strict=True):
+        match = _match(pair, image, mask, problems=problems)
+        if match:
+            matches[pair.dataset].append(match)
+    samples: list[Sample] = []
+    notes: list[str] = []
+    for dataset, found in matches.items():
+        if found and reading.several:
+            good = [match for match in found if _in_classes(match, reading, problems=problems)]
+            notes += _judge(dataset, [mask for _, _, mask in good], 1, problems=problems)
+            samples += [_sample(match, partial(read_classes, colours=reading.colours)) for match in good]
+        elif found:
+            threshold = threshold_of(max(mask.high for _, _, mask in found))
+            good = [match for match in found if _on_scale(match, threshold, problems=problems)]
+            notes += _judge(dataset, [mask for _, _, mask in good], threshold, problems=problems)
+            samples += [_sample(match, partial(read_mask, threshold=threshold)) for match in good]
+    return samples, notes
+
+
+def _match(pair: Pair, image: Facts | str, mask: Facts | str, *, problems: Problems) -> Match | None:
+    """The pair with its facts if both files could be read and are of one size; else what is wrong is recorded."""
+    if isinstance(image, str):
+        problems.add("unreadable image", f"{pair.image_name} {image}")
+    if isinstance(mask, str):
+        problems.add("unreadable mask", f"{pair.mask_name} {mask}")
+    if isinstance(image, str) or isinstance(mask, str):
+        return None
+    if image.size == mask.size:
+        return pair, image, mask
+    (height, width), (rows, columns) = image.size, mask.size
+    turned = (rows, columns) == (width, height)
+    problems.add(
+        "mask of another size",
+        f"{pair.mask_name} is {columns} x {rows} pixels (width x height), but its image {pair.image_name} is "
+        f"{width} x {height}; "
+        + (
+            "turn it by a quarter, or remove the EXIF rotation of the image if the mask was drawn without it"
+            if turned
+            else "save the mask at the size of its image"
+        ),
+    )
+    return None
+
+
+def _on_scale(match: Match, threshold: int, *, problems: Problems) -> bool:
+    """Whether a mask speaks the scale of its data set: 0 and 1 among masks of 0 and 255 would be read as empty."""
+    pair, _, mask = match
+    if threshold == 1 or mask.high != 1 or Path(pair.mask_name).suffix.lower() in LOSSY:
+        return True
+    problems.add(
+        "mask of another scale",
+        f"{pair.mask_name} holds only 0 and 1, but other masks of {pair.dataset} go higher, so that it would be "
+        f"read as empty; save it with 0 and 255",
+    )
+    return False
+
+
+def _in_classes(match: Match, reading: Reading, *, problems: Problems) -> bool:
+    """Whether a mask holds class numbers that the run knows; a lossy format would have changed them."""
+    pair, _, mask = match
+    if not reading.colours and Path(pair.mask_name).suffix.lower() in (".jpg", ".jpeg"):
+        sentence = f"{pair.mask_name} is a JPEG, which does not keep class numbers"
+        problems.add("lossy classes", f"{sentence}; save it as PNG, or give data.colours where it holds colours")
+        return False
+    if mask.high >= reading.classes:
+        problems.add(
+            "unknown class",
+            f"{pair.mask_name} holds class {mask.high}, but student.classes={reading.classes} knows 0 (background) to "
+            f"{reading.classes - 1}, and 255, which counts for nothing; raise student.classes or correct the mask",
+        )
+        return False
+    return True
+
+
+def _judge(dataset: str, masks: Sequence[Facts], threshold: int, *, problems: Problems) -> list[str]:
+    """Notes on empty and full masks; a data set that has nothing else cannot teach."""
+    if not masks:  # of each was told already
+        return []
+    empty = sum(mask.high < threshold for mask in masks)
+    full = sum(mask.low >= threshold for mask in masks)
+    count = f"{several(len(masks), 'mask')} of {dataset}"
+    remedy = f"check its masks (0 and 255, or 0 and 1), or leave {dataset} out by data.train and data.test"
+    if empty == len(masks):
+        highest = max(mask.high for mask in masks)
+        found = f"all {count} are empty (highest value {highest}, foreground begins at {threshold})"
+        problems.add("empty masks", f"{found}: there is nothing to learn; {remedy}", fatal=True)
+        return []
+    if empty + full == len(masks):
+        found = f"all {count} are constant ({empty} empty, {full} foreground everywhere)"
+        problems.add("constant masks", f"{found}: there is no contour to learn; {remedy}", fatal=True)
+        return []
+    notes = [f"{empty} of {count} are empty: frames without foreground"] if empty else []
+    return notes + ([f"{full} of {count} are foreground everywhere"] if full else [])
+
+
+def _sample(match: Match, read: Callable[[Source], np.ndarray]) -> Sample:
+    pair, image, mask = match
+    return Sample(
+        dataset=pair.dataset,
+        stem=pair.stem,
+        key=image.key,
+        mask_key=mask.key,
+        size=image.size,
+        group=pair.group,
+        read_image=partial(read_image, pair.image),
+        read_mask=partial(read, pair.mask),
+    )

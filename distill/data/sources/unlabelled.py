@@ -1,0 +1,238 @@
+"""Images without masks: the training images whose masks are put away, and a folder of further ones.
+
+A folder of unlabelled images may hold pictures in any of these places; masks/ beside them are not opened:
+
+    DIR/a.jpg ...            DIR/images/a.jpg ...            DIR/NAME/images/a.jpg ...   (several data sets)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+
+from distill.config.schema import DataRecipe
+from distill.data.image_io import SUFFIXES, read_image
+from distill.data.sample import Sample, Splits
+from distill.data.scan import scan
+from distill.data.splits import Parts, bundle
+from distill.runtime.issues import Problems, several
+
+IGNORE = 255  # the level of a mask that every loss passes over
+PLACES = f"expected pictures ({' '.join(SUFFIXES)}) in it, in images/ in it, or in NAME/images/ (several data sets)"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file that joins the imitation terms, before anyone looked at it."""
+
+    dataset: str
+    path: Path
+    name: str  # as messages call it
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The files of `data.unlabelled`, and sentences on what lies beside them."""
+
+    files: tuple[Picture, ...]
+    notes: tuple[str, ...]
+
+
+def nothing_known(size: tuple[int, int]) -> np.ndarray:
+    """The mask of an unlabelled image of a height and width: uint8 (H, W), `IGNORE` everywhere."""
+    return np.full(size, IGNORE, np.uint8)
+
+
+def parse_labels(labels: str) -> float | int:
+    """Reads `data.labels`: a share in (0, 1] from `10%`, or a number of training images from `80`.
+
+    Raises:
+        ValueError: no image would keep its mask, or more than all.
+    """
+    share = float(labels.removesuffix("%")) / 100 if labels.endswith("%") else None
+    if share is None and int(labels) >= 1:
+        return int(labels)
+    if share is not None and 0 < share <= 1:
+        return share
+    raise ValueError(f"data.labels is {labels!r}, but must be over 0% and at most 100%, or at least 1 image")
+
+
+def withhold_labels(splits: Splits, data: DataRecipe) -> Splits:
+    """Leaves masks to a share of the training images; the others become unlabelled, and are never asked for a mask.
+
+    Validation is cut by the same share, since who has few labels has few to validate on. What it loses is not used at
+    all, so that the images that a teacher's code is fitted on, and with them its cache, are those of the full run. The
+    test stays as it is.
+
+    Args:
+        splits: after training, validation and test are settled.
+        data: for `labels` and `seed`.
+
+    Raises:
+        ValueError: `data.labels` asks for more images than there are.
+    """
+    asked, available = parse_labels(data.labels), len(splits.train)
+    if isinstance(asked, int) and asked > available:
+        raise ValueError(f"data.labels is {asked}, but there are {several(available, 'training image')}; ask for fewer")
+    share = asked / available if isinstance(asked, int) else asked
+    if share == 1:
+        return splits
+    (train, rest), (val, others) = (keep_share(p, share=share, seed=data.seed) for p in (splits.train, splits.val))
+    left_out = f", and {len(others)} validation images are left out" if others else ""
+    note = (
+        f"data.labels={data.labels}: {len(train)} of {several(available, 'training image')} and {len(val)} of "
+        f"{len(splits.val)} for validation keep their masks; the other {len(rest)} for training are "
+        f"unlabelled{left_out}"
+    )
+    unlabelled = _ordered(map(unlabel, rest))
+    return replace(splits, train=train, val=val, unlabelled=unlabelled, notes=(*splits.notes, note))
+
+
+def keep_share(samples: Sequence[Sample], *, share: float, seed: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Cuts a part into the share that keeps its masks, at least one group, and the rest; both in the order given.
+
+    Each data set's groups are put in random order by content; these orders are merged by how much of its data set lies
+    before the middle of each group, and the beginning of the merged order whose number of images comes closest is kept.
+    So every data set gives its share (to one group), and a smaller share is contained in a larger one.
+    """
+    ranked: list[tuple[float, str, list[Sample]]] = []
+    for dataset in dict.fromkeys(sample.dataset for sample in samples):
+        mine = [sample for sample in samples if sample.dataset == dataset]
+        before = 0
+        for group in bundle(mine, purpose="labels", seed=seed):
+            ranked.append(((before + len(group) / 2) / len(mine), min(s.key for s in group), group))
+            before += len(group)
+    groups = [group for _, _, group in sorted(ranked, key=lambda entry: entry[:2])]
+    totals = list(accumulate(map(len, groups)))
+    wanted = round(share * len(samples))
+    count = 1 + min(range(len(totals)), key=lambda place: abs(totals[place] - wanted))
+    chosen = {sample.key for group in groups[:count] for sample in group}
+    kept = tuple(sample for sample in samples if sample.key in chosen)
+    return kept, tuple(sample for sample in samples if sample.key not in chosen)
+
+
+def unlabel(sample: Sample) -> Sample:
+    """The same image, of whose mask nothing is known any more."""
+    return replace(sample, mask_key="", read_mask=partial(nothing_known, sample.size))
+
+
+def list_pictures(given: str) -> Pictures:
+    """Lists the pictures of `data.unlabelled`, in the places that the head of this module draws.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no picture in these places.
+    """
+    root = Path(given).expanduser()
+    if not root.is_dir():
+        kind = "is a file" if root.exists() else "does not exist"
+        raise FileNotFoundError(f"data.unlabelled={given} {kind} (looked at {root.absolute()}); {PLACES}")
+    sets = {root: root.name if root.name not in ("", "..") else root.resolve().name}
+    sets.update({path: path.name for path in _visible(root) if (path / "images").is_dir()})
+    files = [Picture(sets[root], path, f"{sets[root]}/{path.name}") for path in _visible(root) if _is_picture(path)]
+    for folder, name in sets.items():
+        inside = _visible(folder / "images") if (folder / "images").is_dir() else []
+        files += [Picture(name, path, f"{name}/images/{path.name}") for path in inside if _is_picture(path)]
+    if not files:
+        found = ", ".join(path.name for path in _visible(root)[:8]) or "nothing"
+        raise FileNotFoundError(f"data.unlabelled={given} holds no picture: {PLACES}; found {found}")
+    return Pictures(tuple(files), tuple(_tell_unused(root, sets)))
+
+
+def join_pictures(splits: Splits, pictures: Pictures, data: DataRecipe, *, home: Path) -> Splits:
+    """Adds pictures to the unlabelled part, each once, without those that another part holds.
+
+    Args:
+        splits: what the recipe's other data gave.
+        pictures: the files of `data.unlabelled`.
+        data: for the folder's name and `skip_bad`.
+        home: the folder that keeps the memo of what was looked at.
+
+    Raises:
+        ValueError: pictures that cannot be read (unless `data.skip_bad`), or none that can.
+    """
+    given, remarks = examine_pictures(pictures, data, home=home)
+    parts = Parts([], None, {}, [*splits.notes, *pictures.notes, *remarks], splits.dropped)
+    tested = [sample for part in splits.test.values() for sample in part]
+    images = [*splits.unlabelled, *given]
+    for by, part in (("test", tested), ("validation", splits.val), ("training", splits.train)):
+        images = parts.take_out("the unlabelled part", images, held={sample.key for sample in part}, by=by)
+    added = len(images) - len(splits.unlabelled)
+    parts.notes += _tell_tested(splits, {sample.key for sample in given}) if added else []
+    if not added:
+        parts.notes.append("data.unlabelled adds no image: each of its images is there already")
+    return replace(splits, unlabelled=_ordered(images), dropped=parts.dropped, notes=tuple(parts.notes))
+
+
+def examine_pictures(pictures: Pictures, data: DataRecipe, *, home: Path) -> tuple[list[Sample], list[str]]:
+    """Looks at every picture once; good ones become samples without a mask, bad ones problems.
+
+    Returns:
+        The samples, and notes on what was left out.
+
+    Raises:
+        ValueError: pictures that cannot be read (unless `data.skip_bad`), or none that can.
+    """
+    problems = Problems(f"data.unlabelled={data.unlabelled}")
+    samples: list[Sample] = []
+    facts = scan([("image", picture.path) for picture in pictures.files], home=home)
+    for picture, seen in zip(pictures.files, facts, strict=True):
+        if isinstance(seen, str):
+            problems.add("unreadable image", f"{picture.name} {seen}")
+            continue
+        samples.append(
+            Sample(
+                dataset=picture.dataset,
+                stem=picture.path.stem,
+                key=seen.key,
+                mask_key="",
+                size=seen.size,
+                group=None,
+                read_image=partial(read_image, picture.path),
+                read_mask=partial(nothing_known, seen.size),
+            )
+        )
+    if not samples:
+        problems.add("no picture", "none of the pictures can be read; give other ones", fatal=True)
+    return samples, problems.settle(skip=data.skip_bad)
+
+
+def _tell_unused(root: Path, sets: Mapping[Path, str]) -> list[str]:
+    """Notes on masks, which are not opened, and on what `list_pictures` has no use for."""
+    masks = [name for folder, name in sets.items() if (folder / "masks").is_dir()]
+    notes = [f"data.unlabelled: masks/ of {', '.join(masks)} not opened"] if masks else []
+    known = {root / "images", root / "masks", *sets}
+    looked = [path for path in _visible(root) if path not in known]
+    looked += [path for folder in sets if (folder / "images").is_dir() for path in _visible(folder / "images")]
+    others = [path.relative_to(root).as_posix() for path in looked if not _is_picture(path)]
+    if others:
+        shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        notes.append(f"data.unlabelled: passed over what is neither a picture nor a folder with images/: {shown}")
+    return notes
+
+
+def _tell_tested(splits: Splits, given: set[str]) -> list[str]:
+    """Notes on tested data sets whose images are also in the folder: they are out of it, but not their neighbours."""
+    counts = {name: sum(sample.key in given for sample in part) for name, part in splits.test.items()}
+    return [
+        f"data.unlabelled holds {count} of {several(len(splits.test[name]), 'test image')} of {name}: these are "
+        f"dropped, but others of that folder may show the same patients"
+        for name, count in counts.items()
+        if count
+    ]
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+
+
+def _ordered(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    return tuple(sorted(samples, key=lambda sample: sample.key))

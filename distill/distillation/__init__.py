@@ -1,0 +1,1 @@
+"""The method: targets, projections, losses."""

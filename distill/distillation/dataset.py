@@ -1,0 +1,242 @@
+"""Training batches: image, mask and decoded targets of each sample, the same whatever workers, ranks and restarts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from cache import Cache
+from cache.codec import BANDS
+from cache.fourier import fourier_band
+from cache.series import WHOLE, Box, dct, series
+from cache.spec import flip
+from distill.config.schedule import steps_of_epoch
+from distill.config.schema import Recipe
+from distill.data.augment import colour, draw, generator_for, mirrored, to_tensor
+from distill.data.prompts import record_key
+from distill.data.sample import Sample
+from distill.data.teacher_dropout import draw_heard
+from distill.runtime.resize import resize
+from distill.runtime.threads import compute_alone, small_workers, usable_cores
+from students import MEAN, STD
+
+if TYPE_CHECKING:
+    from distill.distillation.distiller import Target
+
+KEPT_AT_MOST = 2  # a decoded image has at most so many times the student's pixels a side, or what its crops need
+
+
+def normalise(images: Tensor) -> Tensor:
+    """RGB in [0, 1], (..., 3, H, W), to the student's input range."""
+    mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    return (images - mean) / std
+
+
+class Batches(Sampler):
+    """Index batches of one rank: the order of epoch e is the permutation drawn from (seed, e).
+
+    A global batch is cut into equal consecutive parts, one a rank, so that the union over ranks is the same for any
+    number of processes. Starts at global step `start`; ends before `stop`. Of every batch, `share` images come from
+    the `unlabelled` ones, whose indices follow those of the labelled `images` and which have epochs of their own.
+    Where `sides` are given, each batch draws one by (seed, step), which stands third in its indices. `origin` is a
+    step and the epoch that begins there, so that a stage of other batches than the last does not draw its epochs again.
+    """
+
+    def __init__(
+        self,
+        *,
+        images: int,
+        batch: int,
+        seed: int,
+        start: int,
+        stop: int,
+        rank: int,
+        ranks: int,
+        unlabelled: int = 0,
+        share: int = 0,
+        sides: tuple[int, ...] = (),
+        origin: tuple[int, int] = (0, 0),
+    ) -> None:
+        self.sides, self.origin = sides, origin
+        self.images, self.unlabelled, self.seed = images, unlabelled, seed
+        self.labelled, self.share = min(batch - share, images), min(share, unlabelled)
+        self.start, self.stop, self.rank, self.ranks = start, stop, rank, ranks
+
+    def __len__(self) -> int:
+        return max(0, self.stop - self.start)
+
+    def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
+        steps = steps_of_epoch(self.images, self.labelled)
+        for step in range(self.start, self.stop):
+            epoch, position = divmod(step - self.origin[0], steps)
+            epoch += self.origin[1]
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
+            chosen = self.part(order[position * self.labelled : (position + 1) * self.labelled])
+            others = self.part(np.arange(step * self.share, (step + 1) * self.share))
+            places = [(epoch, int(index)) for index in chosen] + [self.unlabelled_at(int(place)) for place in others]
+            yield [(*place, *self.side_at(step)) for place in places]
+
+    def side_at(self, step: int) -> tuple[int, ...]:
+        """The side of a step's images where sides are given, else nothing."""
+        if not self.sides:
+            return ()
+        return (int(np.random.default_rng([self.seed, step, 2]).choice(self.sides)),)
+
+    def part(self, indices: np.ndarray) -> np.ndarray:
+        """This rank's share of a global batch."""
+        return indices[self.rank * len(indices) // self.ranks : (self.rank + 1) * len(indices) // self.ranks]
+
+    def unlabelled_at(self, place: int) -> tuple[int, int]:
+        """The image at a place of the endless row of unlabelled images, permuted anew each time round."""
+        epoch, position = divmod(place, self.unlabelled)
+        return epoch, self.images + int(self.permutation(epoch)[position])
+
+    @lru_cache(maxsize=2)  # noqa: B019 - a sampler lives as long as its stage
+    def permutation(self, epoch: int) -> np.ndarray:
+        """The order of the unlabelled images in one of their epochs."""
+        return np.random.default_rng([self.seed, epoch, 1]).permutation(self.unlabelled)
+
+
+class TrainingSet(Dataset):
+    """Samples of the training part with the targets that a stage imitates; indexed by (epoch, index) or with a side.
+
+    A student that reads a teacher's maps gets those named in `inputs` instead of the image.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        recipe: Recipe,
+        caches: Mapping[str, Cache],
+        *,
+        inputs: tuple[Target, ...] = (),
+    ) -> None:
+        self.samples, self.recipe, self.caches, self.inputs = samples, recipe, caches, inputs
+        self.targets: tuple[Target, ...] = ()
+        self.kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def keep_in_memory(self) -> None:
+        """Decodes all images once, if what they take stays under `data.memory_gb`; workers share them by forking."""
+        side = self.side_kept
+        pixels = sum(min(height, side) * min(width, side) for height, width in (s.size for s in self.samples))
+        if 4 * pixels <= self.recipe.data.memory_gb * 1e9:
+            with small_workers(usable_cores()) as pool:
+                self.kept = dict(enumerate(pool.map(self.decode, range(len(self.samples)))))
+
+    @property
+    def side_kept(self) -> int:
+        """Pixels a side beyond which a decoded image is shrunk: even the smallest crop of it fills the largest side."""
+        return math.ceil(max(self.recipe.sides) * max(KEPT_AT_MOST, 1 / self.recipe.augment.scale))
+
+    def decode(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image and mask of a sample, shrunk where they have far more pixels than the student can see."""
+        image, mask = self.samples[index].read_image(), self.samples[index].read_mask()
+        side = self.side_kept
+        size = (min(image.shape[0], side), min(image.shape[1], side))
+        if size == image.shape[:2]:
+            return image, mask
+        small = resize(to_tensor(image), size)[0].round().clamp(0, 255).byte().permute(1, 2, 0).contiguous()
+        return small.numpy(), resize_mask(mask, size)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: tuple[int, ...]) -> dict[str, Any]:
+        epoch, number, *asked = index
+        sample, recipe = self.samples[number], self.recipe
+        image, mask = self.kept.get(number) or self.decode(number)
+        drawn = draw(recipe.augment, generator_for(recipe.seed, epoch, sample.key))
+        (side,) = asked or (recipe.image_size,)
+        size, box = (side, side), mirrored(drawn.box, drawn.view)  # a small result is turned sooner than a large image
+        item = {"mask": torch.from_numpy(flip(resize_mask(mask, size, box), drawn.view))}
+        if not self.inputs:
+            pixels = flip(resize_image(image, size, box), drawn.view)
+            item["image"] = normalise(colour((pixels / 255).clamp(0, 1), drawn))
+        targets = self.targets if side == recipe.image_size else tuple(target.at(side) for target in self.targets)
+        spectra: dict[tuple[str, ...], Tensor] = {}  # of what several targets are made of
+        for target in (*self.inputs, *targets):
+            cache, key = self.caches[target.teacher], record_key(recipe.teachers[target.teacher], sample)
+            source = (target.teacher, target.map, target.band, target.split)
+            if source not in spectra:
+                spectra[source] = read_spectrum(cache, target, key, drawn.view)
+            item[target.name] = on_grid(cache, target, spectra[source], drawn.box)
+        drop = {target.teacher: recipe.teachers[target.teacher].drop for target in targets}
+        return item | draw_heard(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
+
+
+def read_target(cache: Cache, target: Target, key: str, view: str, box: Box = WHOLE) -> Tensor:
+    """What a cache holds for a target: features (K, *grid) in the coded space, or the logits (*grid) of a soft mask."""
+    return on_grid(cache, target, read_spectrum(cache, target, key, view), box)
+
+
+def read_spectrum(cache: Cache, target: Target, key: str, view: str) -> Tensor:
+    """The cosine coefficients (K, U, V) that a target is made of, on whatever grid: most of the work of reading it."""
+    fourier = target.band in BANDS and target.split == "fourier"
+    bands = (target.band,) if target.band in BANDS and not fourier else BANDS
+    code, codec = cache.read(key, view, map=target.map, bands=bands), cache.codecs[target.map]
+    if fourier:  # a band of the whole map, as the paper makes it, of which a box is then seen
+        return dct(fourier_band(codec.decode(code), target.band))
+    return codec.coefficients(code, target.band if target.band in BANDS else "all")
+
+
+def on_grid(cache: Cache, target: Target, spectrum: Tensor, box: Box) -> Tensor:
+    """A target in a box of the image, on its grid, from its spectrum; as `read_target`."""
+    codec = cache.codecs[target.map]
+    seen = series(spectrum, codec.grid, box=box, grid=target.grid)
+    return codec.inverse(seen)[0] if target.band == "mask" else seen
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int], box: Box) -> Tensor:
+    """A box of an image (H, W, 3) as float32 (3, *size), in its own units."""
+    if image.shape[:2] == size and box == WHOLE:
+        return to_tensor(image)[0].float()
+    return resize(to_tensor(image), size, box=box)[0]
+
+
+def resize_mask(mask: np.ndarray, size: tuple[int, int], box: Box = WHOLE) -> np.ndarray:
+    """A mask (H, W) of class numbers at another size: each class is resized as an image, the largest share wins."""
+    classes = classes_in(mask)
+    if len(classes) == 1:
+        return np.full(size, classes[0], dtype=np.uint8)
+    if mask.shape == size and box == WHOLE:
+        return np.ascontiguousarray(mask)
+    planes = torch.from_numpy(np.stack([mask == value for value in classes[1:]]).view(np.uint8))[None]
+    shares = resize(planes, size, box=box)[0].numpy()
+    if len(classes) == 2:
+        return np.where(shares[0] > 0.5, classes[1], classes[0]).astype(np.uint8)
+    rest = 1 - shares.sum(axis=0, keepdims=True)
+    return classes[np.concatenate([rest, shares]).argmax(axis=0)].astype(np.uint8)
+
+
+def classes_in(mask: np.ndarray) -> np.ndarray:
+    """The class numbers of a mask (uint8), ascending."""
+    low, high = int(mask.min()), int(mask.max())
+    if high - low <= 1:  # nearly always; counting takes ten times as long
+        return np.arange(low, high + 1, dtype=np.uint8)
+    return np.flatnonzero(np.bincount(mask.reshape(-1), minlength=256)).astype(np.uint8)
+
+
+def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """Stacks the samples of a batch."""
+    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+
+def loader(dataset: TrainingSet, batches: Batches, *, workers: int) -> DataLoader:
+    """The batches of one stage, loaded by `workers` processes (0: in this one)."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=compute_alone,
+        prefetch_factor=4 if workers else None,
+        multiprocessing_context="fork" if workers else None,
+        pin_memory=torch.cuda.is_available(),  # so that the copy to the GPU overlaps the step before
+    )

@@ -1,0 +1,60 @@
+"""One look at an image and its mask: a thumbnail, the mask's levels, and whether the files turn their pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from distill.data.image_io import Source, as_levels, as_rgb, decode, opened
+from distill.data.mask_classes import Reading, as_classes
+from distill.data.sources.pairs import Pair
+from distill.doctor.duplicates import SIDE
+from distill.runtime.progress import progress
+
+ORIENTATION = 274  # the EXIF tag
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the doctor sees of one pair."""
+
+    thumbnail: NDArray[np.uint8]  # grey (32, 32)
+    levels: NDArray[np.int64]  # pixels of each level of the mask (256,); of each class where there are several
+    turned: bool  # the image's file asks for a turn that the mask's does not
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the thumbnail's grey levels: near 0 for a picture of one colour."""
+        return float(self.thumbnail.std())
+
+    def share(self, low: int, high: int = 255) -> float:
+        """The share of the mask's pixels with a level from `low` to `high`, both included."""
+        return float(self.levels[low : high + 1].sum() / self.levels.sum())
+
+
+def look_at_all(pairs: Sequence[Pair], *, reading: Reading) -> list[Look]:
+    """Looks at readable pairs on several threads, in their order, with progress."""
+    with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
+        looks = pool.map(partial(look, reading=reading), pairs)
+        return list(progress(looks, what="examine", total=len(pairs)))
+
+
+def look(pair: Pair, *, reading: Reading) -> Look:
+    """Looks at one pair, which `distill.data.sources.pairs.examine` could read."""
+    image, turns = _open(pair.image)
+    mask, mask_turns = _open(pair.mask)
+    grey = as_rgb(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+    numbers = Image.fromarray(as_classes(mask, colours=reading.colours)) if reading.several else as_levels(mask)
+    return Look(np.asarray(grey), np.array(numbers.histogram()), turns and not mask_turns)
+
+
+def _open(source: Source) -> tuple[Image.Image, bool]:
+    data = source.read_bytes()
+    return decode(data), opened(data).getexif().get(ORIENTATION, 1) != 1

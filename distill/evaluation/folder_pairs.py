@@ -1,0 +1,170 @@
+"""A folder of predictions and a folder of masks, paired by stem and read as what they stand for."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from distill.data.image_io import SUFFIXES, as_levels, decode, read_image, read_mask, threshold_of
+from distill.metrics.overlap import Flags
+from distill.runtime.issues import SHOWN, nearest, several
+from distill.runtime.resize import resize
+
+FOREGROUND = 128  # the level of a mask's foreground where levels pass 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A prediction and its mask."""
+
+    stem: str
+    prediction: Path
+    mask: Path
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An entry as arrays."""
+
+    probability: np.ndarray  # (H, W) in [0, 1], of the mask's size
+    mask: Flags  # (H, W)
+    resized: bool
+
+
+def list_by_stem(folder: Path, *, key: str) -> dict[str, Path]:
+    """The pictures of a folder by stem (in Unicode's composed form), in the order of their names.
+
+    Args:
+        folder: where to look; not in folders inside it.
+        key: what the user calls it, for the errors.
+
+    Raises:
+        FileNotFoundError: the folder is not there.
+        ValueError: it holds no picture, or two of one stem.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"expected a folder at {key}={folder}, found {'a file' if folder.exists() else 'none'}")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES:
+            continue
+        stem = unicodedata.normalize("NFC", path.stem)
+        if stem in found:
+            raise ValueError(
+                f"{key}={folder} has {found[stem].name} and {path.name} with one stem, so that the pair is not clear; "
+                "rename or remove one"
+            )
+        found[stem] = path
+    if not found:
+        raise ValueError(f"{key}={folder} holds no picture; expected files of {' '.join(SUFFIXES)}")
+    return found
+
+
+def pair(predictions: Path, masks: Path, *, skip_bad: bool) -> tuple[list[Entry], list[str]]:
+    """The pairs of two folders, and a sentence for each file without a partner.
+
+    Raises:
+        FileNotFoundError: a folder is not there.
+        ValueError: a file has no partner and `skip_bad` is false, or none has one.
+    """
+    found, truth = list_by_stem(predictions, key="predictions"), list_by_stem(masks, key="masks")
+    lone = {"mask": found.keys() - truth.keys(), "prediction": truth.keys() - found.keys()}
+    sentences: list[str] = []
+    for missing, stems in lone.items():
+        own, other = (found, lone["prediction"]) if missing == "mask" else (truth, lone["mask"])
+        for stem in sorted(stems):
+            hint = nearest(stem, other) if len(sentences) < SHOWN else ""
+            sentences.append(f"{own[stem].name} has no {missing} with the stem {stem!r}{hint}")
+    entries = [Entry(stem, path, truth[stem]) for stem, path in found.items() if stem in truth]
+    if not entries:
+        raise ValueError(
+            f"no prediction in {predictions} has a mask in {masks}: files are paired by stem, as a.png with a.jpg, but "
+            f"{sentences[0]}"
+        )
+    settle(sentences, skip_bad=skip_bad)
+    return entries, sentences
+
+
+def settle(sentences: Sequence[str], *, skip_bad: bool) -> None:
+    """Raises one ValueError that tells of all files that cannot be scored, unless they may be left out."""
+    if not sentences or skip_bad:
+        return
+    more = [f"and {len(sentences) - SHOWN} more"] if len(sentences) > SHOWN else []
+    lines = [f"{several(len(sentences), 'file')} cannot be scored:", *sentences[:SHOWN], *more]
+    raise ValueError("\n  ".join(lines) + "\nmend them, or go on without them by skip_bad=true")
+
+
+def mask_threshold(paths: Sequence[Path]) -> int:
+    """The level from which these masks are foreground: 128 if any level passes 1, else 1; for all masks alike.
+
+    Raises:
+        ValueError: the highest level lies between, as where levels are the numbers of classes.
+    """
+    highest = _highest(paths, lambda path: np.asarray(as_levels(decode(path.read_bytes()))), enough=FOREGROUND)
+    if 1 < highest < FOREGROUND:
+        raise ValueError(
+            f"the highest level in the masks is {highest}, so that none is foreground from {FOREGROUND} on; expected "
+            "masks of 0 and 255, or of 0 and 1; a mask of several classes is scored one class at a time"
+        )
+    return threshold_of(highest)
+
+
+def prediction_scale(paths: Sequence[Path]) -> int:
+    """The level that stands for a probability of 1: 255, or 1 where no prediction passes 1 (masks of 0 and 1)."""
+    return 255 if _highest(paths, read_image, enough=2) > 1 else 1
+
+
+def _highest(paths: Sequence[Path], read: Callable[[Path], np.ndarray], *, enough: int) -> int:
+    """The highest level of these files, or of the first that reaches `enough`; unreadable files are told of later."""
+    highest = 0
+    for path in paths:
+        try:
+            highest = max(highest, int(read(path).max()))
+        except (OSError, ValueError, Image.DecompressionBombError):
+            continue
+        if highest >= enough:
+            break
+    return highest
+
+
+def read_entries(entries: Sequence[Entry], *, threshold: int, scale: int) -> Iterator[Reading | str]:
+    """Each entry as arrays, or the sentence that says why it cannot be read.
+
+    Args:
+        entries: of one data set.
+        threshold: the level from which its masks are foreground (`mask_threshold`).
+        scale: the level of its predictions that stands for 1 (`prediction_scale`).
+    """
+    for entry in entries:
+        path = entry.mask
+        try:
+            mask = read_mask(path, threshold=threshold) > 0
+            path = entry.prediction
+            yield fit(read_probability(path, scale=scale), mask)
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            yield f"{path.parent.name}/{path.name} cannot be read ({error})"
+
+
+def read_probability(path: Path, *, scale: int = 255) -> np.ndarray:
+    """Grey values (colours by their brightest channel, 16 bits scaled to 8) over `scale`: float64 (H, W) in [0, 1].
+
+    Raises:
+        OSError: the file is absent, no picture, or truncated.
+        ValueError: its values have no known range.
+    """
+    return read_image(path).max(axis=2) / scale
+
+
+def fit(probability: np.ndarray, mask: Flags) -> Reading:
+    """The probability at the mask's size, through the project's resize (bilinear, antialiased) where it has another."""
+    if probability.shape == mask.shape:
+        return Reading(probability, mask, resized=False)
+    size = (mask.shape[0], mask.shape[1])
+    resized = resize(torch.from_numpy(probability)[None, None], size)[0, 0].clamp(0, 1)
+    return Reading(resized.numpy().astype(np.float64), mask, resized=True)

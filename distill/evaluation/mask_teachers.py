@@ -1,0 +1,73 @@
+"""What mask teachers are worth, scored as the student is and on the same images, and how far the two agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distill.data.sample import Sample
+from distill.evaluation.evaluate import Examinee, score, summarise
+from distill.evaluation.predictions_csv import Score
+from distill.evaluation.soft_masks import SoftMasks, known, soft_masks_of
+from distill.runs.run import Job
+
+VALIDATION = "validation"
+
+
+def score_teachers(
+    job: Job, who: Examinee, scores: Mapping[str, Sequence[Score]]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Every mask teacher beside the student, on the validation and test images whose soft masks are known.
+
+    Training images do not count: a teacher has learned from their masks.
+
+    Args:
+        job: whose images and caches count.
+        who: the student.
+        scores: the student's figures of the test images.
+
+    Returns:
+        teacher -> data set, or `validation` -> {"images", "of": how many there are, "teacher" and "student": the entry
+        of a data set over these images, "agreement": Dice and IoU of the student's mask against the teacher's}.
+    """
+    if job.recipe.reads_features or job.recipe.student.classes > 1:
+        return {}
+    parts = {VALIDATION: job.splits.val, **job.splits.test}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, masks in soft_masks_of(job).items():
+        for part, samples in parts.items():
+            if chosen := known(masks, samples):
+                entry = side_by_side(job, who, masks, chosen, scored=scores.get(part), what=f"{name} on {part}")
+                found.setdefault(name, {})[part] = {"images": len(chosen), "of": len(samples), **entry}
+    return found
+
+
+def side_by_side(
+    job: Job, who: Examinee, masks: SoftMasks, samples: Sequence[Sample], *, scored: Sequence[Score] | None, what: str
+) -> dict[str, dict[str, Any]]:
+    """The entries `teacher`, `student` and `agreement` over some samples.
+
+    Args:
+        job: for its processes and the resamples of its intervals.
+        who: the student.
+        masks: the teacher's.
+        samples: whose soft masks are known.
+        scored: the student's figures, where it has been scored on them already.
+        what: names the work in the progress shown.
+    """
+    resamples, accelerator = job.recipe.evaluate.bootstrap, job.accelerator
+    keys = {sample.key for sample in samples}
+    said = [masks.as_truth(sample) for sample in samples]
+    entries = {
+        "teacher": score(masks.probability, samples, read=as_it_is, what=what, whole=True, accelerator=accelerator),
+        "student": [one for one in scored if one.key in keys]
+        if scored is not None
+        else score(who.predictor, samples, read=who.read, what=f"beside {what}", whole=True, accelerator=accelerator),
+        "agreement": score(who.predictor, said, read=who.read, what=f"agreement: {what}", accelerator=accelerator),
+    }
+    return {name: summarise(each, resamples=resamples) for name, each in entries.items()}
+
+
+def as_it_is(sample: Sample) -> Sample:
+    """What a teacher's soft masks are asked for: the sample itself."""
+    return sample

@@ -1,0 +1,61 @@
+"""predictions.csv: what every test image scored."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from distill.metrics.per_image import ImageScore
+from distill.runtime.io import write_text
+
+COLUMNS = ("dataset", "stem", "key", "dice", "iou")  # of predictions.csv, before any other figure
+SHARE = "share"  # of the image's area that its mask covers; a column where every figure was taken
+
+
+@dataclass(frozen=True)
+class Score:
+    """One image's figures, in the convention of `distill.metrics`."""
+
+    dataset: str
+    stem: str
+    key: str
+    dice: float
+    iou: float
+    group: str | None = field(default=None, compare=False)  # the sequence or patient it comes from, where known
+    whole: ImageScore | None = field(default=None, repr=False, compare=False)  # every figure, where asked for
+    classes: dict[int, dict[str, float]] | None = field(default=None, repr=False, compare=False)  # the same of several
+
+
+def write_predictions(path: Path, scores: Mapping[str, Sequence[Score]]) -> None:
+    """predictions.csv: one line a test image, with the full precision of its figures."""
+    text = io.StringIO()
+    rows = [
+        {**{name: getattr(one, name) for name in COLUMNS}, **further(one)} for part in scores.values() for one in part
+    ]
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def further(score: Score) -> dict[str, float]:
+    """The columns beyond `COLUMNS`: every other figure of an image, and the share of it that its mask covers."""
+    return {**score.whole.figures, SHARE: score.whole.share} if score.whole else {}
+
+
+def read_predictions(path: Path) -> list[Score]:
+    """The lines of a predictions.csv.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no predictions at {path}; run do=evaluate first")
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [
+            Score(row["dataset"], row["stem"], row["key"], float(row["dice"]), float(row["iou"]))
+            for row in csv.DictReader(stream)
+        ]

@@ -1,0 +1,95 @@
+"""A mask teacher seen from outside: which images its soft masks are known of, and what they say at an image's size."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+import cache
+from cache.series import dct, series
+from cache.spec import MASK
+from distill.config.registry import MASK_TEACHERS
+from distill.data.sample import Sample
+from distill.extraction.task_teacher import TaskTeacher
+from distill.metrics.overlap import THRESHOLD
+from distill.runs.run import Job
+
+VIEW = "identity"
+
+logger = logging.getLogger("bandpass")
+
+
+@dataclass(frozen=True)
+class SoftMasks:
+    """The soft masks of one teacher: those that its cache keeps, and those that its decoder can still say.
+
+    A task teacher's decoder reads another teacher's cache, so that it can be asked about every image whose features
+    are there, and no teacher looks at an image again.
+    """
+
+    store: cache.Cache
+    teacher: TaskTeacher | None = None
+
+    def knows(self, sample: Sample) -> bool:
+        """Whether the soft mask of a sample's plain view can be had."""
+        record = (sample.key, VIEW)
+        return record in self.store or (self.teacher is not None and record in self.teacher.source)
+
+    def probability(self, sample: Sample) -> np.ndarray:
+        """What the teacher says of a sample, float32 (1, H, W) at the image's own size; its cosine series, not blocks.
+
+        Raises:
+            KeyError: neither the cache nor the decoder knows the image.
+        """
+        if self.teacher is None or (sample.key, VIEW) in self.store:
+            seen = self.store.decode(sample.key, VIEW, map=MASK, grid=sample.size)
+            logits = self.store.codecs[MASK].inverse(seen)
+        else:
+            said = self.teacher.logits(sample.key)
+            logits = series(dct(said), (said.shape[-2], said.shape[-1]), grid=sample.size)
+        return logits.sigmoid().numpy()
+
+    def mask(self, sample: Sample) -> np.ndarray:
+        """The soft mask from the threshold on, uint8 (H, W) of 0 and 1."""
+        return (self.probability(sample)[0] >= THRESHOLD).astype(np.uint8)
+
+    def as_truth(self, sample: Sample) -> Sample:
+        """The sample with what the teacher says in the place of its mask: who is scored on it agrees or does not."""
+        return replace(sample, read_mask=partial(self.mask, sample))
+
+
+def soft_masks_of(job: Job) -> dict[str, SoftMasks]:
+    """The mask teachers of a job whose caches are there, by name; caches of features alone are not opened."""
+    found: dict[str, SoftMasks] = {}
+    for name, entry in job.recipe.consulted.items():
+        if entry.adapter in MASK_TEACHERS and cache.exists(job.caches[name]):
+            store = cache.open(job.caches[name])
+            if MASK in store.spec.names:
+                found[name] = SoftMasks(store, decoder_of(job, name))
+    return found
+
+
+def decoder_of(job: Job, name: str) -> TaskTeacher | None:
+    """A task teacher's published decoder with the cache that it reads; None where either is not at hand."""
+    recipe = job.recipe.teachers[name]
+    path = job.caches.get(recipe.of or "")
+    if recipe.adapter != "task" or recipe.weights is None or path is None or not cache.exists(path):
+        return None
+    source = cache.open(path)
+    teacher = TaskTeacher(Path(recipe.weights).expanduser(), source)
+    try:
+        _ = teacher.facts, teacher.decoder
+    except (FileNotFoundError, ValueError) as error:
+        logger.warning("teacher %s is scored on the images whose soft masks its cache keeps alone: %s", name, error)
+        return None
+    return teacher
+
+
+def known(masks: SoftMasks, samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """The samples whose soft masks can be had."""
+    return tuple(sample for sample in samples if masks.knows(sample))

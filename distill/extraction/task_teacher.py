@@ -1,0 +1,136 @@
+"""A task teacher's soft masks: its decoder reads another teacher's cache, and what it says becomes a cache as well."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import cache
+from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec, flip
+from distill.runs.fingerprint import digest_file
+from students.base import whole
+from students.task_decoder import TaskDecoder
+
+FACTS = "task.json"  # in the published folder: what the decoder reads and learned from
+FIDELITY = 0.99  # at least; a mask of one channel is cheap, and its contour is what is wanted of it
+
+Record = tuple[str, str]  # key of an image, view
+
+
+@dataclass(frozen=True)
+class TaskTeacher:
+    """A published decoder together with the cache that it reads."""
+
+    folder: Path
+    source: cache.Cache
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """task.json: `reads` (digest of the cache's manifest), `maps` in the order read, `labelled` keys, `licence`.
+
+        Raises:
+            FileNotFoundError: the folder holds no published task teacher.
+            ValueError: it was trained on another cache.
+        """
+        path = self.folder / FACTS
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"expected a task teacher in {self.folder} ({FACTS}, config.json, model.safetensors), found none; "
+                "recipe=adapt_teacher publishes one"
+            )
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        if facts["reads"] != self.source.manifest.digest:
+            raise ValueError(
+                f"the task teacher in {self.folder} was trained on another cache than {self.source.path}; train it "
+                "with the same teacher, image_size, cache.fidelity and data"
+            )
+        return facts
+
+    @cached_property
+    def decoder(self) -> TaskDecoder:
+        """The network, frozen, in eval mode."""
+        decoder = TaskDecoder(**json.loads((self.folder / "config.json").read_text(encoding="utf-8")))
+        if decoder.classes != 1:
+            raise ValueError(
+                f"the task teacher in {self.folder} tells {decoder.classes} classes apart, but a soft mask is of one; "
+                "train it with student.classes=1"
+            )
+        path = self.folder / "model.safetensors"
+        with whole(path):
+            decoder.load_state_dict(load_file(path))
+        return decoder.eval().requires_grad_(False)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the masks depend on."""
+        weights = digest_file(self.folder / "model.safetensors")
+        return {"teacher": "task", "weights": weights, "reads": self.facts["reads"], "of": self.source.identity}
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """One map of one channel: the logit of the foreground."""
+        finest = max(self.source.spec, key=lambda entry: entry.grid[0] * entry.grid[1])
+        stride = max(1, finest.stride * finest.grid[0] // self.decoder.grid[0])
+        return FeatureSpec((MapSpec(MASK, 1, self.decoder.grid, stride),))
+
+    def logits(self, key: str) -> Tensor:
+        """The logits (1, rows, columns) of an image in its plain view, averaged over the views that the cache holds.
+
+        Raises:
+            FileNotFoundError: it holds none.
+        """
+        views = [view for view in self.source.views if (key, view) in self.source]
+        if not views:
+            raise FileNotFoundError(
+                f"{self.source.path} lacks image {key[:12]}, which the task teacher in {self.folder} should read; give "
+                "a cache of all training images, or leave teachers.NAME.cache out and run do=extract"
+            )
+        maps = tuple(
+            torch.stack([self.source.decode(key, view, map=name) for view in views]) for name in self.facts["maps"]
+        )
+        with torch.inference_mode():
+            said = self.decoder(maps, self.decoder.grid).clamp(-LOGIT_CLIP, LOGIT_CLIP)
+        return torch.stack([flip(one, view) for one, view in zip(said, views, strict=True)]).mean(dim=0)
+
+
+def create_masks(folder: Path, teacher: TaskTeacher, *, fidelity: float, batch_size: int) -> None:
+    """Fits the codec on masks of images that the decoder learned from, and writes the manifest.
+
+    The manifest's calibration keys are all images whose masks the decoder has seen, so that no job that tests,
+    validates or has no mask for one of them learns from it.
+    """
+    labelled = sorted(teacher.facts["labelled"])
+    masks = torch.stack([teacher.logits(key) for key in labelled[:256]])
+    fidelity = max(FIDELITY, fidelity)
+    cache.create(
+        folder,
+        spec=teacher.spec,
+        codecs={MASK: cache.fit(masks, fidelity=fidelity)},
+        identity=teacher.identity,
+        licence=teacher.facts["licence"],
+        fidelity=fidelity,
+        batch_size=batch_size,
+        views=teacher.source.views,
+        calibration=labelled,
+        terms=teacher.source.manifest.terms,
+    )
+
+
+def code_masks(store: cache.Cache, run: Sequence[Record], teacher: TaskTeacher) -> Iterator[tuple[Any, float]]:
+    """The coded masks of a run of records, and the fidelity that each reached."""
+    codec = store.codecs[MASK]
+    said: Mapping[str, Tensor] = {}
+    for key, view in run:
+        if key not in said:  # records are sorted, so that the views of an image are neighbours
+            said = {key: teacher.logits(key)}
+        logits = flip(said[key], view)
+        code = codec.encode(logits)
+        yield (key, view, {MASK: code}), codec.fidelity(logits[None], [code])

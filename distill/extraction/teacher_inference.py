@@ -1,0 +1,130 @@
+"""How a teacher looks at images: read ahead by threads, with their prompts, in halves where memory does not suffice."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cache.spec import flip
+from distill.config.schema import TeacherRecipe
+from distill.data.prompts import policy_of, prompt_of, record_key
+from distill.data.sample import Sample
+from distill.data.sources.unlabelled import unlabel
+from distill.runs.run import Job
+from distill.runtime.threads import small_workers, usable_cores
+
+READERS = 8  # threads, at most, that read and preprocess images while the teacher looks at the last batch
+
+logger = logging.getLogger("bandpass")
+Record = tuple[str, str]  # key of an image (and of its prompt), view
+
+
+class Batch(NamedTuple):
+    """What a teacher is shown at once."""
+
+    records: list[Record]
+    pixels: Tensor  # (N, 3, S, S)
+    valid: Tensor  # (N, 2)
+    prompts: list[np.ndarray] | None  # of each image, for a teacher that is prompted
+
+
+def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
+    """The teacher of a recipe; its library is imported here and nowhere else.
+
+    Raises:
+        ValueError: no weights are named.
+        FileNotFoundError: they are not to be had.
+    """
+    import teachers
+
+    teacher = teachers.load(
+        recipe.adapter,
+        weights=recipe.weights,
+        model=recipe.model,
+        strides=tuple(recipe.strides) or None,
+        levels=tuple(recipe.levels) or None,
+        image_size=recipe.image_size,
+        classes=tuple(recipe.classes) or None,
+    )
+    return teacher if recipe.prompts is None else teacher.prompted(policy_of(recipe))
+
+
+def samples_of(job: Job, name: str) -> dict[str, Sample]:
+    """The samples behind a teacher's records, by the record's key; held-out ones without their masks."""
+    splits, recipe = job.splits, job.recipe.teachers[name]
+    held_out = map(unlabel, (*splits.val, *(sample for part in splits.test.values() for sample in part)))
+    return {record_key(recipe, sample): sample for sample in (*held_out, *splits.train, *splits.unlabelled)}
+
+
+def batches_of(
+    records: Sequence[Record],
+    samples: Mapping[str, Sample],
+    teacher: Any,  # noqa: ANN401
+    recipe: TeacherRecipe,
+    *,
+    size: int,
+) -> Iterator[Batch]:
+    """Preprocessed batches of `size` records, read by threads one batch ahead."""
+
+    def prepare(record: Record) -> Any:  # noqa: ANN401
+        key, view = record
+        prepared = teacher.prepare(np.ascontiguousarray(flip(samples[key].read_image(), view, axes=(0, 1))))
+        return prepared, None if recipe.prompts is None else prompt_of(recipe, samples[key], view)
+
+    parts = [list(records[first : first + size]) for first in range(0, len(records), size)]
+    with small_workers(min(READERS, usable_cores())) as pool:
+        ahead = [pool.submit(prepare, record) for record in parts[0]] if parts else []
+        for number, part in enumerate(parts):
+            ready, prompts = zip(*(future.result() for future in ahead), strict=True)
+            following = parts[number + 1] if number + 1 < len(parts) else []
+            ahead = [pool.submit(prepare, record) for record in following]
+            pixels = torch.stack([one.pixels for one in ready])
+            valid = torch.tensor([one.valid for one in ready])
+            yield Batch(part, pixels, valid, None if recipe.prompts is None else list(prompts))
+
+
+class Looker:
+    """A teacher that looks at batches, and at less of them at once where memory does not suffice.
+
+    Attributes:
+        size: images in one forward pass; halved whenever the device's memory runs out, and so found once.
+    """
+
+    def __init__(self, teacher: Any, *, size: int) -> None:  # noqa: ANN401
+        self.teacher, self.size = teacher, size
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """The teacher's maps (N, C, h, w) of a batch, on the CPU.
+
+        Raises:
+            ValueError: not even one image fits into the device's memory.
+        """
+        while (maps := self.attempt(batch)) is None:
+            if self.size == 1:
+                raise ValueError(
+                    f"the teacher and one image do not fit into the memory of {self.teacher.device}; take a smaller "
+                    "teacher or teachers.NAME.image_size, end what else runs there, or extract on another machine"
+                )
+            self.size = max(1, min(self.size, len(batch.records)) // 2)
+            logger.warning("out of memory; the teacher goes on with %d images at a time", self.size)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return maps
+
+    def attempt(self, batch: Batch) -> dict[str, Tensor] | None:
+        """The maps; None where memory ran out."""
+        parts = []
+        try:
+            for first in range(0, len(batch.records), self.size):
+                part = slice(first, first + self.size)
+                asked = {} if batch.prompts is None else {"prompts": batch.prompts[part]}
+                maps = self.teacher.forward(batch.pixels[part], batch.valid[part], **asked)
+                parts.append({name: value.cpu() for name, value in maps.items()})
+        except torch.OutOfMemoryError:
+            return None
+        return parts[0] if len(parts) == 1 else {name: torch.cat([p[name] for p in parts]) for name in parts[0]}

@@ -1,0 +1,123 @@
+"""Pictures through a student: one mask, one overlay and one row of figures each; what is complete is left alone."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from distill.data.image_io import read_image
+from distill.inference.inputs import Input
+from distill.inference.output_dir import MASKS, OVERLAYS, PICTURE_TABLE, PROBABILITIES, Table, place, put_bytes
+from distill.inference.overlay import draw_overlay, mask_picture, probability_picture
+from distill.inference.regions import COLUMNS, find
+from distill.inference.segmenter import Segmenter, first_line
+from distill.metrics.overlap import labels
+
+TABLE_COLUMNS = ("image", "key", "width", "height", *COLUMNS)
+UNREADABLE = (OSError, ValueError, Image.DecompressionBombError)
+JPEG = {"quality": 92, "subsampling": 0}  # colours at full resolution: a contour is thin
+
+
+@dataclass(frozen=True)
+class Options:
+    """How masks are made, and which files are wanted."""
+
+    threshold: float
+    flips: bool = False
+    probabilities: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one picture."""
+
+    found: bool = False
+    seconds: float | None = None  # in the network; None where its results were there already
+    failure: str = ""  # why it cannot be read or segmented
+
+
+class Painter:
+    """Makes the results of pictures in `out`; several threads may call it, of which one at a time has the network."""
+
+    def __init__(self, segmenter: Segmenter, options: Options, *, out: Path) -> None:
+        self.segmenter, self.options, self.out = segmenter, options, out
+        self.table = Table(out / PICTURE_TABLE, TABLE_COLUMNS)
+        self.network = threading.Lock()
+
+    def __call__(self, one: Input) -> Outcome:
+        """Makes the results of a picture, unless those of the same bytes are there."""
+        try:
+            data = one.path.read_bytes()
+            key = hashlib.sha256(data).hexdigest()
+            if self.is_done(one, key):
+                return Outcome(found=any(int(row["area"]) for row in self.table.rows[one.name]))
+            image = read_image(data)
+        except UNREADABLE as error:
+            return Outcome(failure=f"{one.path} cannot be read ({first_line(error)})")
+        try:
+            with self.network:
+                probability, seconds = self.segmenter.timed(image, flips=self.options.flips)
+        except Exception as error:  # of torch or of ONNX Runtime, whose errors share no class of their own
+            return Outcome(failure=f"{one.path} cannot be segmented ({first_line(error)})")
+        mask = labels(probability, threshold=self.options.threshold)
+        for path, content in self.files(one, image, mask, probability):
+            put_bytes(path, content)
+        height, width = mask.shape
+        rows = [finding.row() for finding in find(mask, probability)]
+        self.table.put(one.name, [{"key": key, "width": width, "height": height, **row} for row in rows])
+        return Outcome(found=bool(mask.any()), seconds=seconds)
+
+    def files(
+        self, one: Input, image: np.ndarray, mask: np.ndarray, probability: np.ndarray
+    ) -> Iterator[tuple[Path, bytes]]:
+        """The files of a picture's results, and their bytes."""
+        mask_file, overlay, *maps = self.paths(one)
+        yield mask_file, encode(mask_picture(mask, classes=self.segmenter.classes), "png")
+        yield overlay, encode(Image.fromarray(draw_overlay(image, mask)), "jpeg")
+        planes = probability if len(probability) == 1 else probability[1:]
+        for path, plane in zip(maps, planes, strict=len(maps) > 0):
+            yield path, encode(probability_picture(plane), "png")
+
+    def paths(self, one: Input) -> list[Path]:
+        """The files of a picture's results: mask, overlay, then probabilities, a file for each class but background."""
+        stem, classes = one.stem, self.segmenter.classes
+        paths = [place(self.out, MASKS, stem, ".png"), place(self.out, OVERLAYS, stem, ".jpg")]
+        if self.options.probabilities:
+            suffixes = [".png"] if classes == 1 else [f".{label}.png" for label in range(1, classes)]
+            paths += [place(self.out, PROBABILITIES, stem, suffix) for suffix in suffixes]
+        return paths
+
+    def is_done(self, one: Input, key: str) -> bool:
+        """Whether the results of a picture are there, and of these bytes."""
+        rows = self.table.rows.get(one.name, [])
+        return bool(rows) and rows[0]["key"] == key and all(path.is_file() for path in self.paths(one))
+
+
+def encode(picture: Image.Image, form: str) -> bytes:
+    """A picture as the bytes of a PNG or JPEG file."""
+    stream = io.BytesIO()
+    picture.save(stream, form, **(JPEG if form == "jpeg" else {"compress_level": 4}))
+    return stream.getvalue()
+
+
+def paint_all(painter: Painter, pictures: Sequence[Input], *, threads: int) -> Generator[Outcome, None, None]:
+    """The outcome of each picture in turn, read and written while another one is in the network.
+
+    The table is saved at the end, also of an interrupted run.
+    """
+    pool = ThreadPoolExecutor(threads)
+    futures: list[Future[Outcome]] = [pool.submit(painter, one) for one in pictures]
+    try:
+        for future in futures:
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        painter.table.save()

@@ -1,0 +1,84 @@
+"""The network as it is used: an image of any size in, a probability of that size out, every resize inside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import students
+from distill.metrics.overlap import THRESHOLD
+from students import MEAN, STD, Student
+
+
+class Deploy(nn.Module):
+    """A student between the two resizes that training implies; what is evaluated, exported and served.
+
+    The image is resized with the antialiased filter of `distill.runtime.resize` to `image_size`, normalised and segmented;
+    the probability, not the logits, is resized back with the same filter, so that a pixel of a small image gets the
+    mean over its area, and rounding errors stay small whatever the range of the logits.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        student: Student,
+        *,
+        image_size: int,
+        mean: tuple[float, ...] = MEAN,
+        std: tuple[float, ...] = STD,
+    ) -> None:
+        super().__init__()
+        self.student, self.image_size, self.classes = student, image_size, student.classes
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Probability float32 (N, K, H, W) in [0, 1] of RGB images uint8 (N, H, W, 3), of any H and W.
+
+        K = 1: of the foreground (sigmoid); several: of each class, summing to 1 (softmax).
+        """
+        x = image.permute(0, 3, 1, 2).to(self.mean.dtype) / 255
+        # Not channels last, as the image came: there torch's group norm loses three digits.
+        x = _resize(x, (self.image_size, self.image_size)).contiguous()
+        logits = self.student((x - self.mean) / self.std)
+        probability = logits.sigmoid() if self.classes == 1 else logits.softmax(dim=1)
+        return _resize(probability, (image.shape[1], image.shape[2]))
+
+
+def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """The filter of `distill.runtime.resize` as ONNX has an operator for it; a test holds the two together."""
+    return functional.interpolate(images, size, mode="bilinear", antialias=True)
+
+
+def predict(deploy: Deploy, image: np.ndarray) -> np.ndarray:
+    """Probability float32 (K, H, W) of one RGB image uint8 (H, W, 3), computed where `deploy` lies."""
+    with torch.inference_mode():
+        pixels = torch.from_numpy(np.ascontiguousarray(image))[None].to(deploy.mean.device)
+        return deploy(pixels)[0].cpu().numpy()
+
+
+def load(source: str | Path) -> Deploy:
+    """A published student from a folder or a hub id, ready to `predict`; in eval mode, on the CPU.
+
+    Raises:
+        FileNotFoundError: a folder without `config.json`.
+        ValueError: the student named there is not known, or it is not said how images are shown to it.
+    """
+    student, config = students.load(source), students.read_config(source)
+    said = {"threshold": THRESHOLD, **config}
+    kinds: dict[str, Any] = {"image_size": int, "mean": list, "std": list, "threshold": (int, float)}
+    for name, kind in kinds.items():
+        if not isinstance(said.get(name), kind):
+            raise ValueError(
+                f"config.json of {source} says {name}={json.dumps(said.get(name))}, which is no "
+                f"{'list of three numbers' if kind is list else 'number'}; publish the student again with do=publish"
+            )
+    return Deploy(student, image_size=config["image_size"], mean=tuple(config["mean"]), std=tuple(config["std"])).eval()

@@ -1,0 +1,102 @@
+"""The student as one ONNX file, and how it is run without torch."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distill.inference.model import Deploy
+from students.fast import faster
+
+EXAMPLE_SIZE = (90, 110)  # of the two images the graph is traced with; any other size runs as well
+NOISY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+
+Runner = Callable[[np.ndarray], np.ndarray]  # uint8 (N, H, W, 3) -> float32 (N, K, H, W)
+
+
+def export_onnx(deploy: Deploy, path: Path, *, metadata: Mapping[str, str], plain: bool = False) -> None:
+    """Writes `image` uint8 (N, H, W, 3) -> `probability` float32 (N, K, H, W) for any N, H, W, weights included.
+
+    Args:
+        deploy: on the CPU, in eval mode; left as it is.
+        path: the file to write.
+        metadata: what the file says of itself (`metadata_props`).
+        plain: layer by layer, and not in the fewer operators of `students.fast`; to compare with.
+
+    Raises:
+        ValueError: the student uses an operation that ONNX does not have.
+    """
+    exported = copy.deepcopy(deploy)
+    if not plain:
+        exported.add_module("student", faster(deploy.student))
+    example = torch.zeros(2, *EXAMPLE_SIZE, 3, dtype=torch.uint8)
+    dynamic = torch.export.Dim.DYNAMIC
+    with quiet() as said:
+        try:
+            program = torch.onnx.export(
+                exported,
+                (example,),
+                dynamo=True,
+                input_names=["image"],
+                output_names=["probability"],
+                dynamic_shapes={"image": {0: dynamic, 1: dynamic, 2: dynamic}},
+                verbose=False,
+            )
+            assert program is not None
+            program.model.metadata_props.update(metadata)
+            program.save(str(path), external_data=False)
+        except Exception as error:
+            name = type(deploy.student).__name__
+            reason = f"{error}\n{said.getvalue()}".strip()
+            raise ValueError(f"student {name} cannot be exported to ONNX: {reason}") from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[io.StringIO]:
+    """Keeps what the exporter prints, logs and warns about from the user; yields what it printed."""
+    said = io.StringIO()
+    loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            warnings.simplefilter("ignore")
+            yield said
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def start_session(path: Path, *, threads: int) -> Any:  # noqa: ANN401
+    """ONNX Runtime's session of a file on the CPU, with so many threads; 0: as it sees fit."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or they burn the cores that torch needs
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def open_onnx(path: Path, *, threads: int = 0) -> Runner:
+    """Runs the file with ONNX Runtime on the CPU.
+
+    Args:
+        path: an ONNX file.
+        threads: how many; 0: as ONNX Runtime sees fit.
+    """
+    session = start_session(path, threads=threads)
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return session.run(["probability"], {"image": np.ascontiguousarray(images)})[0]
+
+    return run

@@ -1,0 +1,162 @@
+"""The folder of results: what made it, what is complete in it, and its tables; whole after a kill at any instant."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distill.runtime.io import write_json, write_text
+
+RECORD = "predict.json"
+KINDS = MASKS, OVERLAYS, PROBABILITIES, VIDEOS = "masks", "overlays", "probabilities", "videos"
+TABLES = PICTURE_TABLE, VIDEO_TABLE = "areas.csv", "videos.csv"
+UNFINISHED = ".writing-"
+SAVE_EVERY_SECONDS = 5.0  # what a kill costs at most; saving at every image would cost the square of their number
+
+
+class Table:
+    """A CSV of rows by the name of the input they are about, saved as a whole every few seconds.
+
+    Safe to use from several threads.
+
+    Raises:
+        ValueError: the file has other columns, as where a spreadsheet saved it with semicolons.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.path, self.columns = path, tuple(columns)
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+        self.lock, self.saved = threading.Lock(), time.monotonic()
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as stream:
+                reader = csv.DictReader(stream)
+                if tuple(reader.fieldnames or self.columns) != self.columns:
+                    raise ValueError(
+                        f"{path} does not begin with the columns {','.join(self.columns[:3])},... that distill predict "
+                        "wrote, as where a spreadsheet saved it; remove it, and what it told of is done again"
+                    )
+                for row in reader:
+                    self.rows.setdefault(row[self.columns[0]], []).append(row)
+
+    def put(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Replaces the rows of an input; its name becomes their first column."""
+        with self.lock:
+            self.rows[name] = [{self.columns[0]: name, **row} for row in rows]
+            if time.monotonic() - self.saved > SAVE_EVERY_SECONDS:
+                self._write()
+
+    def save(self) -> None:
+        """Writes the file, sorted by name."""
+        with self.lock:
+            self._write()
+
+    def _write(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row for name in sorted(self.rows) for row in self.rows[name])
+        write_text(self.path, text.getvalue())
+        self.saved = time.monotonic()
+
+
+def require_own(out: Path) -> None:
+    """Refuses a folder that holds files which no prediction wrote; one that is empty or not there may be used.
+
+    Raises:
+        ValueError: such a folder, or a file.
+    """
+    if out.is_file():
+        raise ValueError(f"out={out} is a file; name a folder")
+    if not out.is_dir() or (out / RECORD).is_file():
+        return
+    if others := sorted(path.name for path in out.iterdir() if not path.name.startswith(".")):
+        raise ValueError(
+            f"out={out} holds {others[0]!r} but no {RECORD}, so that distill predict did not make it and will not "
+            "write into it; choose an empty or a new folder"
+        )
+
+
+def prepare(out: Path, settings: Mapping[str, Any], *, about: Mapping[str, Any], stems: Collection[str]) -> str:
+    """Makes `out` a folder of results by these settings: results by other settings are removed.
+
+    Args:
+        out: the folder; made if need be. Held by this process (`cache.lock`).
+        settings: what decides the pixels of a mask, JSON-able.
+        about: what else the record shall say.
+        stems: of the inputs, whose results are made anew.
+
+    Returns:
+        a sentence where older results were removed, else nothing.
+
+    Raises:
+        ValueError: among the results by other settings are some that would not be made anew.
+    """
+    path = out / RECORD
+    if not path.is_file():
+        write_json(path, {**settings, **about})
+        return ""
+    _sweep(out)
+    before = json.loads(path.read_text(encoding="utf-8"))
+    changed = [key for key in settings if before.get(key) != settings[key]]
+    if not changed:
+        return ""
+    said = ", ".join(f"{key} {_short(before.get(key))} (now {_short(settings[key])})" for key in changed)
+    if others := sorted(_stems(out).difference(stems)):
+        raise ValueError(
+            f"{out} was made with {said}, and holds results of {others[0]!r}, which is not among images= now; choose "
+            "another out="
+        )
+    for kind in KINDS:  # so that no mask of another student stays among those of this one
+        shutil.rmtree(out / kind, ignore_errors=True)
+    for name in TABLES:  # and no other CSV: it would be the user's own
+        (out / name).unlink(missing_ok=True)
+    write_json(path, {**settings, **about})
+    return f"{out} was made with {said}: everything in it is done again"
+
+
+def place(out: Path, kind: str, stem: str, suffix: str) -> Path:
+    """Where a result lies: `masks/sub/a.png`."""
+    return out / kind / f"{stem}{suffix}"
+
+
+def unfinished(path: Path) -> Path:
+    """The name under which a result is written before it is complete; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
+
+
+def put_bytes(path: Path, data: bytes) -> None:
+    """Replaces a result as a whole. Nothing is forced to disk: unlike a cache, a mask is made again in no time."""
+    temporary = unfinished(path)
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def _stems(out: Path) -> set[str]:
+    """The stems of the inputs that have results: a mask or a video."""
+    kept = {out / MASKS: "[!.]*.png", out / VIDEOS: "[!.]*.mp4"}
+    return {
+        str(path.relative_to(folder).with_suffix(""))
+        for folder, pattern in kept.items()
+        for path in folder.rglob(pattern)
+    }
+
+
+def _short(value: Any) -> str:  # noqa: ANN401
+    said = str(value)
+    return said[:12] if len(said) == 64 else said
+
+
+def _sweep(out: Path) -> None:
+    """Removes what killed writers left behind; the folder is held, so that none is at work."""
+    for kind in KINDS:
+        for path in (out / kind).rglob(f"{UNFINISHED}*"):
+            path.unlink()

@@ -1,0 +1,201 @@
+"""Masks, overlays and figures of pictures and videos by a published student."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cache
+from distill.inference.film import TABLE_COLUMNS as VIDEO_COLUMNS
+from distill.inference.film import Film, is_done, make_film, percentiles
+from distill.inference.images import Options, Outcome, Painter, paint_all
+from distill.inference.inputs import Input, find_inputs
+from distill.inference.output_dir import VIDEO_TABLE, Table, prepare, require_own
+from distill.inference.overlay import palette
+from distill.inference.segmenter import Segmenter, open_segmenter
+from distill.inference.video import require_library
+from distill.runtime.issues import several
+from distill.runtime.progress import progress
+from distill.runtime.threads import usable_cores, use_all_cores
+
+KEPT = 20  # failures that are named at the end; the rest is counted
+
+logger = logging.getLogger("bandpass")
+
+
+@dataclass
+class Summary:
+    """What a prediction came to.
+
+    Attributes:
+        out: the folder of results.
+        pictures: how many were made or found complete.
+        found: how many of them have a finding.
+        kept: how many of them were complete already.
+        seconds: how long the others took, with reading and writing.
+        latency: median and 95th percentile of the network alone, in milliseconds; None where none was run.
+        films: what became of each video, by name; None where it was complete already.
+        failures: a sentence for each file that could not be read.
+    """
+
+    out: Path
+    pictures: int = 0
+    found: int = 0
+    kept: int = 0
+    seconds: float = 0.0
+    latency: tuple[float, float] | None = None
+    films: dict[str, Film | None] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """In words: one line for the pictures, one for each video, one for each failure."""
+        said = [_picture_line(self)] if self.pictures else []
+        said += [f"{name}: {film.line() if film else 'complete already'}" for name, film in self.films.items()]
+        if self.failures:
+            said += [f"left out {several(len(self.failures), 'file')}:", *(f"  {one}" for one in self.failures[:KEPT])]
+            said += [f"  and {len(self.failures) - KEPT} more"] if len(self.failures) > KEPT else []
+        return [*said, f"results are in {self.out}"]
+
+
+def _picture_line(summary: Summary) -> str:
+    without, made = summary.pictures - summary.found, summary.pictures - summary.kept
+    parts = [f"{several(summary.pictures, 'image')}: {summary.found} with a finding, {without} without"]
+    if made:
+        parts.append(f"{made / max(summary.seconds, 1e-9):.1f} images/s")
+    if summary.latency:
+        parts.append(f"in the network p50 {summary.latency[0]:.1f} ms, p95 {summary.latency[1]:.1f} ms")
+    if summary.kept:
+        parts.append(f"{summary.kept} of them complete already")
+    return "; ".join(parts)
+
+
+def predict(
+    student: str | Path,
+    images: str | Path,
+    *,
+    out: str | Path,
+    threshold: float | None = None,
+    flips: bool = False,
+    probabilities: bool = False,
+) -> Summary:
+    """Writes masks, overlays and figures of pictures and videos; what is complete in `out` is left alone.
+
+    Args:
+        student: a published folder, a hub id, or a `model.onnx`.
+        images: a picture, a folder, a pattern or a video.
+        out: the folder of results. Those of these images by another student or threshold are removed first.
+        threshold: from which probability on a pixel is foreground; the student's own if not given.
+        flips: the mean probability over the image and its mirror images.
+        probabilities: also write the probabilities, as grey PNG.
+
+    Returns:
+        what it came to; unreadable files are named in its `failures`.
+
+    Raises:
+        FileNotFoundError: the student or the images are not there.
+        ValueError: no student of ours, no picture, or an `out` that holds other files, or results of other images
+            by another student or threshold.
+        BlockingIOError: another process works in `out`.
+    """
+    out = Path(out).expanduser()
+    require_own(out)
+    inputs, passed = find_inputs(str(images), out=out)
+    if any(one.video for one in inputs):
+        require_library()
+    use_all_cores()
+    segmenter = open_segmenter(student)
+    options = Options(settle_threshold(segmenter, threshold), flips, probabilities)
+    if passed:
+        logger.info("passing over %s: neither picture nor video", several(passed, "file"))
+    with cache.lock(out, wait=False):
+        stems = {one.stem for one in inputs}
+        if said := prepare(out, settings_of(segmenter, options), about=about(segmenter), stems=stems):
+            logger.info(said)
+        logger.info(introduction(segmenter, options))
+        summary = Summary(out)
+        pictures = [one for one in inputs if not one.video]
+        if pictures:
+            add_pictures(summary, Painter(segmenter, options, out=out), pictures)
+        add_films(summary, segmenter, options, [one for one in inputs if one.video])
+    return summary
+
+
+def settle_threshold(segmenter: Segmenter, asked: float | None) -> float:
+    """The threshold that was asked for, or the student's own.
+
+    Raises:
+        ValueError: it is no probability, or the student has several classes.
+    """
+    if asked is None:
+        return segmenter.threshold
+    if segmenter.classes > 1:
+        raise ValueError(
+            f"{segmenter.name} has {segmenter.classes} classes, of which the most probable is taken, so that "
+            "threshold= means nothing; take it out"
+        )
+    if not 0 < asked <= 1:
+        raise ValueError(f"threshold is {asked:g}, but must lie over 0 and up to 1")
+    return asked
+
+
+def settings_of(segmenter: Segmenter, options: Options) -> dict[str, Any]:
+    """What decides the pixels of a mask: results by other settings are done again."""
+    threshold = options.threshold if segmenter.classes == 1 else None
+    return {"format": 1, "student": segmenter.digest, "threshold": threshold, "flips": options.flips}
+
+
+def about(segmenter: Segmenter) -> dict[str, Any]:
+    """What the record says besides."""
+    meaning = "255 is foreground" if segmenter.classes == 1 else "levels are numbers of classes, 0 is background"
+    return {
+        "name": segmenter.name,
+        "classes": segmenter.classes,
+        "masks": f"{meaning}; of the size of the upright picture",
+        "palette": palette(segmenter.classes),
+        "boxes": "left, top, right, bottom in pixels, right and bottom exclusive",
+    }
+
+
+def introduction(segmenter: Segmenter, options: Options) -> str:
+    """The first line: what works, where, and how."""
+    rule = f"threshold {options.threshold:g}" if segmenter.classes == 1 else f"{segmenter.classes} classes"
+    return f"{segmenter.name} by {segmenter.place}, {rule}{', mean over four flips' if options.flips else ''}"
+
+
+def add_pictures(summary: Summary, painter: Painter, pictures: Sequence[Input]) -> None:
+    """Makes the results of pictures, and adds what they came to."""
+    began = time.monotonic()
+    outcomes: list[Outcome] = []
+    work = paint_all(painter, pictures, threads=usable_cores() + 1)
+    with closing(work):  # so that the table is saved wherever this is interrupted
+        for outcome in progress(work, what="predict", total=len(pictures)):
+            if outcome.failure:
+                summary.failures.append(outcome.failure)
+            else:
+                outcomes.append(outcome)
+    spent = [outcome.seconds for outcome in outcomes if outcome.seconds is not None]
+    summary.pictures, summary.kept = len(outcomes), len(outcomes) - len(spent)
+    summary.found = sum(outcome.found for outcome in outcomes)
+    summary.seconds = time.monotonic() - began
+    summary.latency = percentiles(spent) if spent else None
+
+
+def add_films(summary: Summary, segmenter: Segmenter, options: Options, videos: Sequence[Input]) -> None:
+    """Makes the results of videos, and adds what they came to."""
+    if not videos:
+        return
+    if options.probabilities:
+        logger.info("probabilities=true is for pictures; of a video there are overlay and table")
+    table = Table(summary.out / VIDEO_TABLE, VIDEO_COLUMNS)
+    for one in videos:
+        try:
+            done = is_done(one, table, out=summary.out)
+            film = None if done else make_film(segmenter, options, one, out=summary.out, table=table)
+            summary.films[one.name] = film
+        except ValueError as error:  # noqa: PERF203 - a video takes minutes
+            summary.failures.append(f"{one.path} cannot be read ({error})")

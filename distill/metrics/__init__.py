@@ -1,0 +1,1 @@
+"""Dice to calibration: figures of one image and of a data set."""

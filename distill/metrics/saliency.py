@@ -1,0 +1,108 @@
+"""Figures of a soft prediction against a mask, from research on saliency: mean error, weighted F, structure.
+
+Each takes the prediction stretched to 0..1 (`distill.metrics.threshold_sweep.stretch`) and equals PySODMetrics 1.6.2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from distill.metrics.overlap import Flags
+from distill.metrics.threshold_sweep import EPSILON, Values
+
+REACH, SIGMA = 3, 5.0  # of the Gaussian window of 7 x 7 pixels in the weighted F-measure
+HALVING = 5.0  # pixels after which a false positive's excess weight has halved
+
+
+def mean_absolute_error(stretched: Values, truth: Flags) -> float:
+    """The mean over pixels of |prediction - mask|, in [0, 1]; both (H, W), the prediction stretched to 0..1."""
+    return float(np.abs(stretched - truth).mean())
+
+
+def weighted_f_measure(stretched: Values, truth: Flags) -> float:
+    """The weighted F-measure with beta 1 (Margolin et al., CVPR 2014), in [0, 1].
+
+    An error beside the object counts more the further it lies from it (weight 2 - 2^(-d / 5)), and a miss inside the
+    object counts less where its neighbours, seen through a Gaussian window, were found. A pixel outside takes the
+    error of the nearest object pixel before that smoothing, and nothing lies beyond the image's border.
+
+    0 where the mask is empty, whatever the prediction, as PySODMetrics has it.
+
+    Args:
+        stretched: (H, W) in 0..1.
+        truth: bool (H, W).
+    """
+    if not truth.any():
+        return 0.0
+    error = np.abs(stretched - truth)
+    distance, (rows, columns) = ndimage.distance_transform_edt(~truth, return_indices=True)
+    box = _box_around(truth, REACH)
+    spread = error[rows[box], columns[box]]
+    window = np.exp(-(np.arange(-REACH, REACH + 1) ** 2) / (2 * SIGMA**2))
+    for axis in (0, 1):
+        spread = ndimage.correlate1d(spread, window / window.sum(), axis=axis, mode="constant")
+    missed = np.minimum(error[box], spread)[truth[box]]
+    beside = ~truth
+    false = float((error[beside] * (2 - np.exp2(-distance[beside] / HALVING))).sum())
+    found = missed.size - float(missed.sum())
+    recall, precision = 1 - float(missed.mean()), found / (found + false + EPSILON)
+    return 2 * recall * precision / (recall + precision + EPSILON)
+
+
+def s_measure(stretched: Values, truth: Flags) -> float:
+    """The structure measure, half of objects and half of regions (Fan et al., ICCV 2017), in [0, 1].
+
+    Of an empty mask it is 1 less the prediction's mean, of a full one its mean.
+
+    Args:
+        stretched: (H, W) in 0..1.
+        truth: bool (H, W).
+    """
+    share = float(truth.mean())
+    if share in (0.0, 1.0):
+        mean = float(stretched.mean())
+        return mean if share else 1 - mean
+    objects = share * _likeness(stretched[truth]) + (1 - share) * _likeness(1 - stretched[~truth])
+    return max(0.0, 0.5 * objects + 0.5 * _regions(stretched, truth))
+
+
+def _likeness(values: Values) -> float:
+    """How near 1, and how uniform, the predictions (n,) of an object's pixels are."""
+    mean = float(values.mean())
+    deviation = float(values.std(ddof=1)) if values.size > 1 else 0.0
+    return 2 * mean / (mean * mean + 1 + deviation + EPSILON)
+
+
+def _regions(stretched: Values, truth: Flags) -> float:
+    """Structural similarity of the four parts around the object's centre, weighted by their areas."""
+    height, width = truth.shape
+    row = int(np.round((truth.sum(axis=1) @ np.arange(height)) / truth.sum())) + 1
+    column = int(np.round((truth.sum(axis=0) @ np.arange(width)) / truth.sum())) + 1
+    total = 0.0
+    for rows in (slice(0, row), slice(row, height)):
+        for columns in (slice(0, column), slice(column, width)):
+            part = truth[rows, columns]
+            if part.size:
+                total += part.size / truth.size * _similarity(stretched[rows, columns], part)
+    return total
+
+
+def _similarity(prediction: Values, truth: Flags) -> float:
+    """Structural similarity of a part (h, w): luminance, contrast and structure in one fraction."""
+    freedom = max(prediction.size - 1, 1)
+    mean, expected = float(prediction.mean()), float(truth.mean())
+    a, b = prediction - mean, truth - expected
+    both = float((a * b).sum()) / freedom
+    spread = (float((a * a).sum()) + float((b * b).sum())) / freedom
+    above, below = 4 * mean * expected * both, (mean**2 + expected**2) * spread
+    if above != 0:
+        return above / (below + EPSILON)
+    return 1.0 if below == 0 else 0.0
+
+
+def _box_around(truth: Flags, margin: int) -> tuple[slice, slice]:
+    """The rows and columns that hold the foreground, wider by `margin` where the image goes on."""
+    spans = [np.flatnonzero(truth.any(axis=axis)) for axis in (1, 0)]
+    rows, columns = (slice(max(int(span[0]) - margin, 0), int(span[-1]) + margin + 1) for span in spans)
+    return rows, columns

@@ -1,0 +1,1 @@
+"""The published folder of a student."""

@@ -1,0 +1,212 @@
+"""The model card: what the student is, how good, from what, under which terms, and how it is used."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from distill.config.schema import DataRecipe, Recipe
+from distill.data.sample import Sample
+from distill.metrics.overlap import THRESHOLD
+from distill.runs.fingerprint import digest_file
+from distill.runs.licences import (
+    Terms,
+    contradictions,
+    licence_of,
+    slug,
+    terms_of_data,
+    terms_of_start,
+    terms_of_teachers,
+)
+from distill.runs.reproduce import command, public_name
+from distill.runs.run import Job
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An example picture: its file, relative to the card, and what stands over it."""
+
+    file: str
+    title: str
+
+
+def render_card(
+    job: Job,
+    metrics: Mapping[str, Any],
+    *,
+    proof: Mapping[str, Any],
+    pictures: Sequence[Picture],
+    found: Mapping[str, Any] | None = None,
+) -> str:
+    """The model card as Markdown with the Hub's YAML front matter.
+
+    Args:
+        job: what was published.
+        metrics: its metrics.json.
+        proof: what `distill.publishing.onnx_check.prove` found.
+        pictures: the examples to show.
+        found: how the threshold was chosen, what a frame takes, what came of int8; what is missing was not asked for.
+    """
+    import jinja2
+
+    found = found or {}
+    choice, folder_of_encoder = found.get("threshold"), "encoder" if job.recipe.publish.encoder else ""
+    data, recipe = job.recipe.data, job.recipe
+    generated = data.name == "builtin"
+    parts = parts_of_data(job)
+    names = list(dict.fromkeys(name for counts in parts.values() for name in counts))
+    teachers, terms, licence = terms_of_teachers(job), terms_of_job(job, tested=True), licence_of_student(job)
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(
+        files("distill.publishing").joinpath("card.md.jinja").read_text(encoding="utf-8")
+    )
+    return template.render(
+        front_matter=front_matter(job, metrics, licence=licence, names=[] if generated else names),
+        title=title_of(recipe),
+        student=metrics["student"],
+        datasets=metrics["datasets"],
+        convention=metrics["convention"],
+        resamples=recipe.evaluate.bootstrap,
+        interval=lambda figure: f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]",
+        image_size=recipe.image_size,
+        classes=recipe.student.classes,
+        threshold=choice["threshold"] if choice else THRESHOLD,
+        choice=choice,
+        latency=found.get("latency"),
+        int8=found.get("int8"),
+        folder_of_encoder=folder_of_encoder,
+        sam=recipe.student.name == "sam_vit",
+        generated=generated,
+        pictures=pictures,
+        place=recipe.publish.hub or "path/to/this/folder",
+        proof=proof,
+        parts=parts,
+        split=describe_split(data),
+        notes=job.splits.notes,
+        teachers=teachers,
+        weights={name: place_of_weights(recipe, name) for name in teachers},
+        encoder=encoder_of(recipe),
+        start=public_name(recipe.student.init),
+        builtin_teacher=any(teacher.weights == "builtin" for teacher in recipe.teachers.values()),
+        asked_licence=recipe.publish.licence,
+        licence=licence,
+        contradictions=contradictions(terms_of_job(job, tested=False), asked=recipe.publish.licence),
+        terms=terms,
+        citations=[part.citation for part in terms if part.citation],
+        run=job.folder.name,
+        command=command(recipe),
+    )
+
+
+def parts_of_data(job: Job) -> dict[str, dict[str, int]]:
+    """Part of the data -> images of each data set in it; without the parts that hold none."""
+    found = {
+        "training": count(job.splits.train),
+        "unlabelled": count(job.splits.unlabelled),
+        "validation": count(job.splits.val),
+        "test": count(sample for samples in job.splits.test.values() for sample in samples),
+    }
+    return {part: counts for part, counts in found.items() if counts}
+
+
+def terms_of_job(job: Job, *, tested: bool) -> list[Terms]:
+    """The terms of everything that a student was made from, and where asked of what it was `tested` on, each once."""
+    parts = {name: counts for name, counts in parts_of_data(job).items() if tested or name != "test"}
+    names = dict.fromkeys(name for counts in parts.values() for name in counts)
+    data = [terms_of_data(name, generated=job.recipe.data.name == "builtin") for name in names]
+    return list(dict.fromkeys([*data, *terms_of_start(job.recipe), *terms_of_teachers(job).values()]))
+
+
+def licence_of_student(job: Job) -> dict[str, str]:
+    """`license`, and `license_name` where that is `other`, as `distill.runs.licences.licence_of` says."""
+    return licence_of(terms_of_job(job, tested=True), asked=job.recipe.publish.licence)
+
+
+def front_matter(job: Job, metrics: Mapping[str, Any], *, licence: Mapping[str, str], names: Sequence[str]) -> str:
+    """The card's YAML for the Hub: licence, tags, data sets and the results as a model-index.
+
+    Args:
+        job: what was published.
+        metrics: its metrics.json.
+        licence: `license`, and `license_name` where that is `other`.
+        names: of the data sets, empty where they are generated.
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = [
+        EvalResult(
+            task_type="image-segmentation",
+            dataset_type=slug(name),
+            dataset_name=name,
+            dataset_split="test",
+            metric_type=kind,
+            metric_name=f"mean {title} per image, at the mask's own size",
+            metric_value=round(figures[entry]["mean"], 6),
+            metric_args={"interval_95": [round(figures[entry]["low"], 6), round(figures[entry]["high"], 6)]},
+        )
+        for name, figures in metrics["datasets"].items()
+        for entry, kind, title in (("dice", "dice", "Dice"), ("iou", "mean_iou", "IoU"))
+    ]
+    card = ModelCardData(
+        library_name="bandpass",
+        pipeline_tag="image-segmentation",
+        tags=["image-segmentation", "knowledge-distillation", "bandpass", "onnx", slug(job.recipe.student.name)],
+        datasets=[slug(name) for name in names] or None,
+        metrics=["dice", "mean_iou"],
+        model_name=title_of(job.recipe),
+        eval_results=results,
+        license=licence["license"],
+        license_name=licence.get("license_name"),
+    )
+    return card.to_yaml().strip()
+
+
+def place_of_weights(recipe: Recipe, teacher: str) -> str:
+    """Where a teacher's weights came from, as far as the recipe says; a cache may be all there was."""
+    asked = recipe.teachers.get(teacher)
+    return (public_name(asked.weights) if asked else None) or "given as a cache"
+
+
+def encoder_of(recipe: Recipe) -> str:
+    """Which pretrained weights the student's backbone began with, in words; empty where there were none."""
+    place = recipe.student.encoder
+    if place is None:
+        return ""
+    digest = f" (sha256 {digest_file(Path(place))[:12]})" if Path(place).is_file() else ""
+    return f"{public_name(place)}{digest}"
+
+
+def title_of(recipe: Recipe) -> str:
+    """The student's name in words: recipe, class and width."""
+    return f"{recipe.name}: {recipe.student.name} of width {recipe.student.width}"
+
+
+def count(samples: Iterable[Sample]) -> dict[str, int]:
+    """Images of each data set, by name."""
+    return dict(sorted(Counter(sample.dataset for sample in samples).items()))
+
+
+def describe_split(data: DataRecipe) -> str:
+    """How training, validation and test parts came about, in a sentence."""
+    if data.name == "builtin":
+        return f"The parts were generated apart from one another (data.seed={data.seed})."
+    whole = f"; {', '.join(data.whole)} as a whole" if data.whole else ""
+    if data.name == "pranet":
+        test = f"Training and test images are those of PraNet's folders{whole}."
+        share = f"{data.validation:.0%} of the training part"
+    elif data.split:
+        test = (
+            f"Tested is what the split {public_name(data.split)} says, a data set that it does not mention as a whole"
+            f"{whole}."
+        )
+        share = f"{data.validation:.0%} of the training part where the split names none"
+    else:
+        test = f"Tested is a random {data.fractions[2]:.0%} of each data set (data.seed={data.seed})."
+        share = f"{data.fractions[1]:.0%}"
+    if data.fold:
+        share = f"fold {data.fold} of the training part"
+    return f"{test} Validation is {share}. Groups (sequences or patients) are kept whole where they are known."

@@ -1,0 +1,106 @@
+"""One picture of a run: input, the teacher's features as its code keeps them, the student's answer, the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+import cache
+from cache.spec import MASK
+from distill.config.schema import TeacherRecipe
+from distill.data.prompts import record_key
+from distill.data.sample import Sample
+from distill.data.sources.unlabelled import unlabel
+from distill.extraction.extract import gallery, is_complete
+from distill.inference.drawing import BACKGROUND, PREDICTION, TEXT, TRUTH, draw_contour
+from distill.inference.model import Deploy, predict
+from distill.runs.run import Job
+
+CELLS = 64  # a side of the grid on which the teacher's cosine series is drawn
+SHOWN = 4  # images
+PANEL, GAP, HEAD = 1.9, 0.05, 0.3  # inches
+SPREAD = 2.5  # deviations of a component between black and full colour
+
+
+def colours_of(features: np.ndarray) -> np.ndarray:
+    """Three principal components (3, h, w) as RGB in [0, 1], mid-grey at zero, each scaled by its own deviation."""
+    deviation = features.std(axis=(1, 2), keepdims=True).clip(1e-6)
+    return (0.5 + features / (2 * SPREAD * deviation)).clip(0, 1).transpose(1, 2, 0)
+
+
+def shown_key(recipe: TeacherRecipe, sample: Sample) -> str:
+    """The key under which a teacher's cache holds a validation image, whose own mask asks for nothing."""
+    return record_key(recipe, unlabel(sample))
+
+
+def teacher_colours(store: cache.Cache, key: str) -> np.ndarray:
+    """What a teacher saw in an image (CELLS, CELLS, 3), from its code; `key` of the record."""
+    name = store.spec.names[-1]
+    seen = store.decode(key, "identity", map=name, grid=(CELLS, CELLS))
+    if name == MASK:
+        return store.codecs[name].inverse(seen).sigmoid().expand(3, -1, -1).permute(1, 2, 0).numpy()
+    return colours_of(seen[:3].numpy())
+
+
+def draw_gallery(job: Job, deploy: Deploy, path: Path) -> bool:
+    """Writes the picture, a row an image of the validation part; False where no cache holds them."""
+    shown = [sample for sample in gallery(job) if sample.read_mask().any()][:SHOWN]
+    keys = {name: partial(shown_key, job.recipe.teachers[name]) for name in job.caches}
+    stores = {
+        name: cache.open(folder)
+        for name, folder in job.caches.items()
+        if is_complete(folder, [(keys[name](sample), "identity") for sample in shown])
+    }
+    if not stores or not shown:
+        return False
+    rows = []
+    for sample in shown:
+        image = sample.read_image()
+        seen = [teacher_colours(store, keys[name](sample)) for name, store in stores.items()]
+        rows.append((image, seen, predict(deploy, image), sample.read_mask()))
+    titles = [f"teacher {name}{' (built in)' * (job.recipe.teachers[name].weights == 'builtin')}" for name in stores]
+    draw_rows(path, ["input", *titles, "student", "truth"], rows)
+    return True
+
+
+def draw_rows(
+    path: Path,
+    columns: Sequence[str],
+    rows: Sequence[tuple[np.ndarray, list[np.ndarray], np.ndarray, np.ndarray]],
+) -> None:
+    """Lays out rows of (image, teachers' colours, probability, mask) under the columns' names."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    width = len(columns) * (PANEL + GAP) - GAP
+    heights = [PANEL * image.shape[0] / image.shape[1] for image, *_ in rows]
+    height = HEAD + sum(heights) + GAP * len(rows)
+    figure = Figure(figsize=(width, height), dpi=110, facecolor=BACKGROUND)
+    FigureCanvasAgg(figure)
+    for column, name in enumerate(columns):
+        colour = {"student": PREDICTION, "truth": TRUTH}.get(name, TEXT)
+        left = (column * (PANEL + GAP) + 0.06) / width
+        figure.text(left, 1 - HEAD / 2 / height, name, color=colour, size=9, va="center", parse_math=False)
+    top = height - HEAD
+    for (image, teachers, probability, mask), tall in zip(rows, heights, strict=True):
+        top -= tall
+        foreground = probability[0] if len(probability) == 1 else 1 - probability[0]
+        for column in range(len(columns)):
+            place = (column * (PANEL + GAP) / width, top / height, PANEL / width, tall / height)
+            axes = figure.add_axes(place)
+            axes.set_axis_off()
+            if 0 < column <= len(teachers):
+                axes.imshow(
+                    teachers[column - 1], interpolation="bicubic", extent=(0, image.shape[1], image.shape[0], 0)
+                )
+                continue
+            axes.imshow(image)
+            if column == len(columns) - 2:
+                draw_contour(axes, foreground, colour=PREDICTION)
+            elif column == len(columns) - 1:
+                draw_contour(axes, mask > 0, colour=TRUTH)
+        top -= GAP
+    figure.savefig(path, dpi=110, facecolor=BACKGROUND)

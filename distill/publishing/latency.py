@@ -1,0 +1,46 @@
+"""How long a network takes for one frame: percentiles, for the model card and the benchmark of students."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from distill.runtime.hardware import machine
+from distill.runtime.timing import Timing
+
+ROUNDS = 100
+SECONDS = 2.0  # at most, whatever the number of rounds
+WARM = 3
+
+
+def timed(action: Callable[[], object], *, rounds: int = ROUNDS, seconds: float = SECONDS) -> Timing:
+    """Seconds of repeated runs, of `rounds` or of as many as begin within `seconds`, at least one."""
+    for _ in range(WARM):
+        action()
+    taken: list[float] = []
+    until = time.perf_counter() + seconds
+    while len(taken) < rounds and (not taken or time.perf_counter() < until):
+        began = time.perf_counter()
+        action()
+        taken.append(time.perf_counter() - began)
+    return Timing(tuple(taken))
+
+
+def latency(run: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> dict[str, Any]:
+    """What the model card says of a file on one thread: milliseconds for one frame, and where that was measured.
+
+    Args:
+        run: uint8 (1, H, W, 3) -> probability, on one thread.
+        image: uint8 (H, W, 3), as decoded.
+    """
+    timing = timed(lambda: run(image[None]))
+    return {
+        **{f"p{share}": round(1000 * timing.percentile(share / 100), 2) for share in (50, 95, 99)},
+        "runs": len(timing.seconds),
+        "size": list(image.shape[:2]),
+        "threads": 1,
+        "cpu": machine(1)["cpu"],
+    }

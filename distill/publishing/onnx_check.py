@@ -1,0 +1,130 @@
+"""What must hold of an ONNX file before it is published: it is the network that was evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from distill.data.sample import Sample
+from distill.evaluation.predictions_csv import Score
+from distill.inference.model import Deploy
+from distill.inference.onnx_file import Runner
+from distill.metrics.overlap import labels, overlap
+from distill.runtime.progress import progress
+
+LARGEST_DIFFERENCE = 1e-4  # of any probability, between torch and ONNX Runtime
+LARGEST_DICE_DIFFERENCE = 1e-3  # of a data set's mean, between metrics.json and ONNX Runtime
+IMAGES_AT_MOST = 200  # a data set, on which that is proved; evenly spread where there are more
+SIZES_AT_MOST = 4  # different image sizes that are also run as a batch of two, and cut to an odd size
+
+
+@dataclass
+class Proof:
+    """What was compared and how far apart the two were at worst."""
+
+    max_difference: float = 0.0
+    worst: str = ""  # the image it was seen on
+    batches: int = 0
+    sizes: set[tuple[int, int]] = field(default_factory=set)
+    dice: dict[str, dict[str, float]] = field(default_factory=dict)  # data set -> images, onnx, torch
+
+    def compare(self, expected: np.ndarray, received: np.ndarray, *, what: str) -> None:
+        """Takes in one batch of probabilities (N, K, H, W) by torch and by ONNX Runtime.
+
+        Raises:
+            ValueError: their shapes differ, or the values by more than `LARGEST_DIFFERENCE`.
+        """
+        if expected.shape != received.shape:
+            raise ValueError(
+                f"model.onnx returns shape {received.shape} for {what}, but torch returns {expected.shape}"
+            )
+        difference = float(np.abs(expected - received).max())
+        if not difference < LARGEST_DIFFERENCE:
+            raise ValueError(
+                f"model.onnx differs from torch by {difference:.1e} on {what}, but at most {LARGEST_DIFFERENCE:.0e} "
+                "is allowed; nothing was published"
+            )
+        self.batches += 1
+        self.sizes.add((expected.shape[2], expected.shape[3]))
+        if difference >= self.max_difference:
+            self.max_difference, self.worst = difference, what
+
+    def to_json(self) -> dict[str, Any]:
+        """For published.json and the model card."""
+        return {
+            "max_difference": self.max_difference,
+            "worst": self.worst,
+            "batches": self.batches,
+            "sizes": {"count": len(self.sizes), "smallest": min(self.sizes), "largest": max(self.sizes)},
+            "dice": self.dice,
+        }
+
+
+def prove(
+    deploy: Deploy, run: Runner, *, test: Mapping[str, Sequence[Sample]], scores: Sequence[Score]
+) -> dict[str, Any]:
+    """Compares torch and ONNX Runtime on the test images at their own sizes, one at a time and two at a time.
+
+    Args:
+        deploy: the student that was evaluated, on the CPU.
+        run: the ONNX file.
+        test: the test samples of each data set.
+        scores: the figures of the evaluation, an entry an image (`predictions.csv`).
+
+    Returns:
+        what was proved, JSON-able.
+
+    Raises:
+        ValueError: they disagree.
+    """
+    proof = Proof()
+    dice = {(figures.dataset, figures.stem, figures.key): figures.dice for figures in scores}
+    for name, samples in test.items():
+        chosen = spread(samples, IMAGES_AT_MOST)
+        found: list[float] = []
+        for sample in progress(chosen, what=f"check model.onnx on {name}", total=len(chosen)):
+            image = sample.read_image()
+            received = run(image[None])
+            proof.compare(by_torch(deploy, image[None]), received, what=f"{name}/{sample.stem}")
+            found.append(overlap(labels(received[0]), sample.read_mask(), classes=deploy.classes)[0])
+        expected = float(np.mean([dice[sample.dataset, sample.stem, sample.key] for sample in chosen]))
+        proof.dice[name] = {"images": len(chosen), "onnx": float(np.mean(found)), "torch": expected}
+        if not abs(proof.dice[name]["onnx"] - expected) < LARGEST_DICE_DIFFERENCE:
+            raise ValueError(
+                f"model.onnx scores Dice {proof.dice[name]['onnx']:.4f} on {len(chosen)} images of {name}, but "
+                f"the evaluation says {expected:.4f}; nothing was published. Delete metrics.json and evaluate again"
+            )
+    for what, images in pairs(test):
+        proof.compare(by_torch(deploy, images), run(images), what=what)
+    return proof.to_json()
+
+
+def by_torch(deploy: Deploy, images: np.ndarray) -> np.ndarray:
+    """Probability (N, K, H, W) of images uint8 (N, H, W, 3)."""
+    with torch.inference_mode():
+        return deploy(torch.from_numpy(np.ascontiguousarray(images))).numpy()
+
+
+def pairs(test: Mapping[str, Sequence[Sample]]) -> Iterator[tuple[str, np.ndarray]]:
+    """Batches of two: an image of each of a few sizes with its mirror image, whole and cut to an odd size."""
+    first: dict[tuple[int, int], Sample] = {}
+    for samples in test.values():
+        for sample in samples:
+            first.setdefault(sample.size, sample)
+    for sample in spread(list(first.values()), SIZES_AT_MOST):
+        image = sample.read_image()
+        height, width = (2 * side // 3 | 1 for side in image.shape[:2])
+        for cut in (image, image[:height, :width]):
+            what = f"two images of {cut.shape[0]} x {cut.shape[1]} pixels from {sample.dataset}/{sample.stem}"
+            yield what, np.stack([cut, cut[:, ::-1]])
+
+
+def spread(items: Sequence[Sample], count: int) -> list[Sample]:
+    """At most `count` of the items, evenly spread."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(position)] for position in np.linspace(0, len(items) - 1, count)]

@@ -1,0 +1,137 @@
+"""model.int8.onnx: the network in whole numbers, calibrated on training images; kept where it is faster and as good."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.data.sample import Sample, Splits
+from distill.inference.onnx_file import Runner, open_onnx
+from distill.metrics.overlap import labels, overlap
+from distill.publishing.onnx_check import spread
+from distill.runtime.progress import progress
+from distill.runtime.timing import interleaved, work_ratio
+
+FILE = "model.int8.onnx"
+CALIBRATION = 64  # training images, evenly spread, whose ranges of activations are taken
+OPERATORS = ("Conv", "ConvTranspose", "Concat", "MaxPool", "Add", "Mul")  # never a resize, a norm or a softmax
+LARGEST_LOSS = 0.005  # of mean Dice over the validation images
+LARGEST_RATIO = 0.95  # of its seconds by those of model.onnx: less would be within the noise of a measurement
+ROUNDS = 20
+
+logger = logging.getLogger("bandpass")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of it.
+
+    Attributes:
+        written: whether the file was kept.
+        why: in words.
+        dice: mean Dice of the file over the validation images; this and the following None where there is no file.
+        before: that of model.onnx.
+        ratio: its CPU seconds by those of model.onnx on one image and one thread, the median of interleaved runs.
+    """
+
+    written: bool
+    why: str
+    dice: float | None
+    before: float | None
+    ratio: float | None
+
+
+def add_int8(folder: Path, splits: Splits, *, classes: int, threshold: float) -> dict[str, Any]:
+    """Writes model.int8.onnx beside model.onnx, judges it, and takes it away again where it is not worth it.
+
+    Args:
+        folder: which holds model.onnx.
+        splits: whose training images calibrate, and whose validation images judge.
+        classes: channels of the network's output.
+        threshold: from which probability on a pixel is foreground, where it is served.
+
+    Returns:
+        the `Verdict`, JSON-able.
+    """
+    plain, small = folder / "model.onnx", folder / FILE
+    logger.info("quantising %s on %d training images", FILE, min(len(splits.train), CALIBRATION))
+    try:
+        quantise(plain, small, spread(splits.train, CALIBRATION))
+    except Exception as error:  # of ONNX Runtime's quantiser, by operator and version; the student itself is whole
+        why = (
+            f"ONNX Runtime cannot quantise this network ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        )
+        logger.warning("%s not written: %s", FILE, why)
+        return asdict(Verdict(False, why, None, None, None))
+    runners = (open_onnx(path, threads=1) for path in (plain, small))
+    found = judge(*runners, val=splits.val, classes=classes, threshold=threshold)
+    if not found.written:
+        small.unlink()
+    logger.info("%s %s: %s", FILE, "written" if found.written else "not written", found.why)
+    return asdict(found)
+
+
+def judge(plain: Runner, small: Runner, *, val: Sequence[Sample], classes: int, threshold: float) -> Verdict:
+    """Whether the quantised file loses at most `LARGEST_LOSS` of Dice at the threshold that it has, and is faster."""
+    table = []
+    for sample in progress(val, what=f"validate {FILE}", total=len(val)):
+        image, mask = sample.read_image()[None], sample.read_mask()
+        found = (labels(run(image)[0], threshold=threshold) for run in (plain, small))
+        table.append([overlap(predicted, mask, classes=classes)[0] for predicted in found])
+    before, after = np.mean(table, axis=0).tolist()
+    image = val[0].read_image()[None]
+    actions = {"plain": lambda: plain(image), "int8": lambda: small(image)}
+    spent = interleaved(actions, rounds=ROUNDS, what=f"time {FILE}")
+    share = work_ratio(spent, "int8", "plain")
+    why = f"Dice {after:.4f} on {len(val)} validation images (model.onnx {before:.4f}), {share:.2f} x its time"
+    if before - after > LARGEST_LOSS:
+        return Verdict(False, f"{why}; at most {100 * LARGEST_LOSS:.1f} points may be lost", after, before, share)
+    if share > LARGEST_RATIO:
+        return Verdict(False, f"{why}; at most {LARGEST_RATIO} x is worth a second file", after, before, share)
+    return Verdict(True, why, after, before, share)
+
+
+def quantise(source: Path, target: Path, samples: Sequence[Sample]) -> None:
+    """Static quantisation: weights int8 a channel, activations uint8 by the ranges that they take on the samples.
+
+    The resizes, the normalisation and everything else but `OPERATORS` stay float32; what the file says of itself stays.
+    """
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.calibrate import CalibrationDataReader
+
+    class Images(CalibrationDataReader):
+        """Hands out one image after another, which is how the calibration asks."""
+
+        def __init__(self) -> None:
+            self.left: Iterator[Sample] = iter(samples)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            """The next input; None after the last."""
+            sample = next(self.left, None)
+            return None if sample is None else {"image": np.ascontiguousarray(sample.read_image()[None])}
+
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # it advises a preparation that our exporter has done
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent) as place:
+            made = Path(place) / target.name
+            quantize_static(
+                str(source),
+                str(made),
+                Images(),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(OPERATORS),
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+            )
+            made.replace(target)
+    finally:
+        root.setLevel(level)

@@ -1,0 +1,70 @@
+"""Publishing a task teacher: the decoder, what it reads, what it learned from, and how good it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cache
+from distill.config.parse import dump_recipe
+from distill.distillation.distiller import plan_inputs
+from distill.evaluation.evaluate import load_student, read_metrics, say
+from distill.extraction.task_teacher import FACTS
+from distill.runs.reproduce import command, public_recipe
+from distill.runs.run import Job
+from distill.runtime.io import write_json, write_text
+
+CARD = """\
+# Task teacher: a decoder on cached features
+
+A decoder of {parameters:,} parameters with full-scale skip connections and channel attention. It reads the
+frequency-coded features of `{teacher}` ({maps}), not images: `task.json` names the cache by its digest. Its soft masks
+teach a student:
+
+    teachers.masks={{adapter: task, of: TEACHER, weights: THIS_FOLDER}} stages.NAME.losses.imitate_mask=1
+
+where TEACHER is the recipe's name for that teacher, with the same settings and data.
+
+Trained with the masks of {labelled} images. Features were under the licence {licence}.
+
+{scores}
+
+Dice and IoU {convention}.
+
+Made with
+
+    {command}
+"""
+
+
+def build_task(job: Job, folder: Path) -> dict[str, Any]:
+    """Writes a task teacher into `folder`; nothing is exported to ONNX, because it reads no images."""
+    ((name, path),) = job.caches.items()
+    caches = {name: cache.open(path)}
+    decoder, inputs = load_student(job, caches), plan_inputs(job.recipe, caches)
+    decoder.save_pretrained(folder)
+    # safetensors makes files that only their owner can read; a published one is for others
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
+    labelled = sorted(sample.key for sample in job.splits.train)
+    facts = {
+        "reads": caches[name].manifest.digest,
+        "maps": [target.map for target in inputs],
+        "labelled": labelled,
+        "licence": caches[name].licence,
+        "run": job.folder.name,
+    }
+    write_json(folder / FACTS, facts)
+    metrics = read_metrics(job)
+    card = CARD.format(
+        parameters=metrics["student"]["parameters"],
+        teacher=caches[name].identity["teacher"],
+        maps=", ".join(f"{t.map}: {t.channels} x {t.grid[0]} x {t.grid[1]}" for t in inputs),
+        labelled=len(labelled),
+        licence=caches[name].licence,
+        scores="\n".join(f"* {dataset}: {say(figures)}" for dataset, figures in metrics["datasets"].items()),
+        convention=metrics["convention"],
+        command=command(job.recipe),
+    )
+    write_text(folder / "README.md", card)
+    write_text(folder / "recipe.yaml", dump_recipe(public_recipe(job.recipe)))
+    return {}

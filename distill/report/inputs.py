@@ -1,0 +1,109 @@
+"""What a page is made of: the files of a run, read once."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from cache.spec import MASK
+from distill.data.sample import Sample
+from distill.evaluation.predictions_csv import SHARE
+from distill.runs.run import Job
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one test image scored: a line of predictions.csv with the image it is of."""
+
+    sample: Sample
+    figures: dict[str, float]  # every numeric column
+
+    @property
+    def dice(self) -> float:
+        """Dice of the image."""
+        return self.figures["dice"]
+
+
+@dataclass(frozen=True)
+class Material:
+    """The files of an evaluated run."""
+
+    job: Job
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json.
+
+        Raises:
+            FileNotFoundError: the run has not been evaluated.
+        """
+        path = self.job.folder / "metrics.json"
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if "datasets" not in found:
+            raise FileNotFoundError(f"no evaluation in {path}; run do=evaluate first")
+        return found
+
+    @cached_property
+    def training(self) -> dict[str, Any]:
+        """train.json; empty where there is none."""
+        return json.loads(self.job.trained.read_text(encoding="utf-8")) if self.job.trained.is_file() else {}
+
+    @cached_property
+    def published(self) -> dict[str, Any]:
+        """published.json; empty where the student has not been published."""
+        path = self.job.published / "published.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    @cached_property
+    def log(self) -> list[dict[str, Any]]:
+        """The whole lines of log.jsonl."""
+        path = self.job.folder / "log.jsonl"
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+    @cached_property
+    def rows(self) -> dict[str, list[Row]]:
+        """Data set -> its rows in predictions.csv, in their order.
+
+        Raises:
+            FileNotFoundError: there is no predictions.csv.
+            ValueError: it names images that the recipe's data does not hold.
+        """
+        parts = self.job.splits.test.values()
+        samples = {(sample.dataset, sample.stem, sample.key): sample for part in parts for sample in part}
+        path = self.job.folder / "predictions.csv"
+        if not path.is_file():
+            raise FileNotFoundError(f"no predictions at {path}; run do=evaluate first")
+        found: dict[str, list[Row]] = {name: [] for name in self.job.splits.test}
+        with path.open(encoding="utf-8", newline="") as stream:
+            for line in csv.DictReader(stream):
+                name, stem, key = (line.pop(column) for column in ("dataset", "stem", "key"))
+                if (name, stem, key) not in samples:
+                    raise ValueError(f"{path} scores {name}/{stem}, which the recipe's data does not hold (any more)")
+                row = Row(samples[name, stem, key], {column: float(value) for column, value in line.items()})
+                found.setdefault(name, []).append(row)
+        return {name: rows for name, rows in found.items() if rows}
+
+    @cached_property
+    def targets(self) -> list[tuple[str, str, str, int]]:
+        """What the student imitated, as (teacher, map, band, stride), soft masks left out."""
+        names = [name.rsplit("/", 3) for name in self.training.get("targets", [])]
+        return [(teacher, map_, band, int(stride)) for teacher, map_, band, stride in names if map_ != MASK]
+
+
+def share_of(row: Row) -> float:
+    """The share of an image that its mask covers; read from the mask where an older predictions.csv lacks it."""
+    if not math.isnan(known := row.figures.get(SHARE, math.nan)):
+        return known
+    return float((row.sample.read_mask() > 0).mean())
+
+
+def spread(items: list[Row], count: int) -> Iterator[Row]:
+    """At most `count` of the items, evenly spread."""
+    step = max(1.0, len(items) / count)
+    return (items[int(place * step)] for place in range(min(count, len(items))))

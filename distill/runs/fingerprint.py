@@ -1,0 +1,122 @@
+"""Names for artefacts: digests of what was asked for and of the files it was asked of."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from distill.config.schema import Recipe, TeacherRecipe
+from students.published import files_of
+
+# What does not change the trained weights, or is a place rather than a content, is no part of a run's identity.
+NOT_IDENTITY = ("name", "home", "do", "workers", "trackers", "publish", "arms", "trials")
+DEFAULTS = 1  # of the schema: to be raised when a default changes, so that old artefacts are not taken for new ones
+
+
+def essence(part: Any) -> Any:  # noqa: ANN401
+    """What a recipe (or a part of one) asks for beyond the defaults, as plain data, the order of names kept.
+
+    So a setting that a later version adds leaves the names of older artefacts as they are.
+    """
+    if isinstance(part, dict):
+        return [[name, essence(value)] for name, value in part.items()]
+    if not dataclasses.is_dataclass(part):
+        return part
+    asked = {}
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if value != default:
+            asked[field.name] = essence(value)
+    return asked
+
+
+def digest_of(value: Any) -> str:  # noqa: ANN401
+    """The sha256 (hex) of a JSON-able value, keys sorted."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """The sha256 (hex) of a file's bytes; read once a process while size and time of change stay the same."""
+    status = path.stat()
+    return _digest_bytes(str(path), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest_bytes(path: str, size: int, changed: int) -> str:
+    del size, changed  # they are the memo's key
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fingerprint(weights: str | None) -> str:
+    """What stands for weights in a digest: the content of a local file or folder, else the hub id itself."""
+    path = Path(str(files("teachers") / "builtin")) if weights == "builtin" else Path(weights or "").expanduser()
+    if weights and path.is_file():
+        return digest_file(path)
+    if weights and path.is_dir():
+        parts = [file for file in sorted(path.iterdir()) if file.name == "config.json" or file.suffix == ".safetensors"]
+        return digest_of([(file.name, digest_file(file)) for file in parts])
+    return f"hub:{weights}"
+
+
+def source_of(name: str) -> list[str]:
+    """For a class of the user's own (`module:Class`) the digest of the file that defines it, as a list; else nothing.
+
+    So an edited network trains anew, and an edited teacher looks anew. What the file imports does not count.
+    """
+    return [digest_file(file) for file in list(files_of(name.partition(":")[0]))[-1:]] if ":" in name else []
+
+
+def digest_features(teacher: TeacherRecipe, *, fidelity: float, calibration: list[str], source: str = "") -> str:
+    """Names a teacher's cache: what looks, at how many pixels, in which views, coded how and fitted on what.
+
+    Args:
+        teacher: the teacher's part of the recipe.
+        fidelity: the cosine the code was asked for.
+        calibration: keys of the images on which the code's statistics are fitted.
+        source: the cache that a task teacher reads; nothing for one that looks at images.
+    """
+    asked = essence(teacher)
+    for place in ("weights", "cache", "batch_size", "licence", "of", "weight", "drop"):
+        asked.pop(place, None)
+    own = source_of(teacher.adapter)
+    content = [DEFAULTS, asked, fingerprint(teacher.weights), fidelity, sorted(calibration), *own]
+    return digest_of([*content, source] if source else content)
+
+
+def digest_run(recipe: Recipe, *, splits: str, caches: dict[str, str]) -> str:
+    """Names a run: what it asks for (no place, no idle stage, not what the recipe is called), the images, the caches.
+
+    Args:
+        recipe: the resolved recipe.
+        splits: `Splits.digest()`.
+        caches: what stands for each teacher's cache that the recipe consults.
+    """
+    asked = essence(recipe)
+    for place in (*NOT_IDENTITY, "teachers", "cache", *(() if recipe.imitates else ("imitate",))):
+        asked.pop(place, None)
+    data = asked.get("data", {})
+    for place in ("root", "split", "memory_gb", "skip_bad", "unlabelled"):
+        data.pop(place, None)
+    asked.get("evaluate", {}).pop("bootstrap", None)
+    if heard := {name: list(said) for name, said in heard_of(recipe).items() if said != (1.0, 0.0)}:
+        asked["heard"] = heard
+    asked["stages"] = essence({name: stage for name, stage in recipe.stages.items() if stage.runs})
+    for place in ("init", "encoder"):
+        if weights := getattr(recipe.student, place):
+            asked["student"][place] = fingerprint(weights)
+    return digest_of([DEFAULTS, asked, splits, caches, *source_of(recipe.student.name)])
+
+
+def heard_of(recipe: Recipe) -> dict[str, tuple[float, float]]:
+    """Weight and drop of every teacher that the recipe consults, where anything is imitated."""
+    return {name: (entry.weight, entry.drop) for name, entry in recipe.consulted.items() if recipe.imitates}

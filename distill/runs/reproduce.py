@@ -1,0 +1,55 @@
+"""What may be published of a recipe, and the command that runs it again elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from distill.config.schema import VERBS, Recipe
+
+
+def public_recipe(recipe: Recipe) -> Recipe:
+    """The recipe without the places of this machine: `command` asks for those."""
+    data = replace(
+        recipe.data,
+        root=public_name(recipe.data.root),
+        split=public_name(recipe.data.split),
+        unlabelled=public_name(recipe.data.unlabelled),
+    )
+    student = replace(
+        recipe.student, init=public_name(recipe.student.init), encoder=public_name(recipe.student.encoder)
+    )
+    teachers = {
+        name: replace(teacher, cache=None, weights=public_name(teacher.weights))
+        for name, teacher in recipe.teachers.items()
+    }
+    return replace(
+        recipe,
+        home="artifacts",
+        do=list(VERBS),
+        data=data,
+        student=student,
+        teachers=teachers,
+        publish=replace(recipe.publish, hub=None),
+        arms={},
+        trials={},
+    )
+
+
+def public_name(place: str | None) -> str | None:
+    """A hub id or a built-in name as it is; of a path on this machine, its last part."""
+    return Path(place).name if place and Path(place).exists() else place
+
+
+def command(recipe: Recipe) -> str:
+    """The command that runs the public recipe again; what only its user can know is in capitals."""
+    data, student = recipe.data, recipe.student
+    places = {"data.root": data.root, "data.split": data.split, "data.unlabelled": data.unlabelled}
+    places |= {"student.init": student.init, "student.encoder": student.encoder}
+    places |= {f"teachers.{name}.weights": teacher.weights for name, teacher in recipe.teachers.items()}
+    words = [
+        f"{key}={'FILE' if Path(place).is_file() else 'DIR'}"
+        for key, place in places.items()
+        if place and Path(place).exists()
+    ]
+    return " ".join(["accelerate launch distill/run.py recipe=recipe.yaml", *words])

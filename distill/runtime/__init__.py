@@ -1,0 +1,1 @@
+"""Files, progress, threads, resizing: what knows nothing of the field."""

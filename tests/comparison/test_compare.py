@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib import import_module
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from distill.comparison.compare import compare, compare_command, curves_of
+from distill.comparison.plot import plot
+from distill.comparison.runs import choose_arms, finished_of, trials_of
+from distill.comparison.statistics import HELPS, HURTS, UNDECIDED, Curve, compare_scores, markdown, t_interval, verdict
+from distill.config.parse import read_recipe
+from distill.evaluation.predictions_csv import Score, write_predictions
+
+
+def scores_of(gain: float, noise: float, *, seeds: int = 3, images: int = 60) -> dict:
+    random = np.random.default_rng(0)
+    base = random.uniform(0.4, 0.8, images)
+    found = {}
+    for arm, lift in (("alone", 0.0), ("taught", gain)):
+        for seed in range(seeds):
+            dice = base + lift + noise * random.standard_normal(images)
+            found[arm, "unet", seed] = [Score("d", f"{i}", f"{i:03}", float(v), float(v)) for i, v in enumerate(dice)]
+    return found
+
+
+def compared(gain: float, noise: float, **options):
+    scores = scores_of(gain, noise, **options)
+    return compare_scores(scores, seconds=dict.fromkeys(scores, 1.0), steps={10}, resamples=500)
+
+
+def test_a_real_gain_helps_and_its_interval_holds_it():
+    row = compared(0.05, 0.02).rows[1]
+    assert row.verdict == HELPS
+    assert row.image_interval[0] < 0.05 < row.image_interval[1] + 0.01
+    assert row.difference == pytest.approx(0.05, abs=0.01)
+    assert compared(-0.05, 0.02).rows[1].verdict == HURTS
+
+
+def test_no_gain_is_no_evidence():
+    assert compared(0.0, 0.05).rows[1].verdict == UNDECIDED
+
+
+def test_one_seed_is_never_evidence():
+    row = compared(0.2, 0.01, seeds=1).rows[1]
+    assert row.verdict == UNDECIDED
+    assert row.seed_interval is None
+
+
+def test_both_intervals_must_agree():
+    assert verdict((0.1, 0.2), (-0.1, 0.4)) == UNDECIDED
+    assert verdict((0.1, 0.2), (0.1, 0.4)) == HELPS
+
+
+def test_the_t_interval_is_student_s():
+    low, high = t_interval([1.0, 2.0, 3.0])
+    assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), abs=1e-5)
+
+
+def test_images_are_paired_by_key_not_by_position():
+    scores = scores_of(0.05, 0.0)
+    scores["taught", "unet", 1] = scores["taught", "unet", 1][::-1]
+    comparison = compare_scores(scores, seconds=dict.fromkeys(scores, 1.0), steps={10}, resamples=200)
+    assert comparison.rows[1].image_interval == pytest.approx((0.05, 0.05), abs=1e-9)
+
+
+def test_arms_that_were_scored_on_other_images_are_refused():
+    scores = scores_of(0.05, 0.0)
+    scores["taught", "unet", 1] = [Score("d", s.stem, f"x{s.key}", s.dice, s.iou) for s in scores["taught", "unet", 1]]
+    with pytest.raises(ValueError, match="arm 'taught' was scored on other images of d"):
+        compare_scores(scores, seconds=dict.fromkeys(scores, 1.0), steps={10}, resamples=200)
+
+
+def test_an_arm_with_a_network_of_its_own_says_so():
+    scores = scores_of(0.05, 0.02)
+    networks = {("alone", "unet"): "unet", ("taught", "unet"): "timm_unet"}
+    seconds = dict.fromkeys(scores, 1.0)
+    comparison = compare_scores(scores, seconds=seconds, steps={10}, resamples=200, networks=networks)
+    assert [row.label for row in comparison.rows] == ["alone", "taught (timm_unet)"]
+    assert "| d (60) | unet | taught (timm_unet) |" in markdown(comparison, title="t")
+
+
+def test_table_and_plot_show_every_arm(tmp_path):
+    comparison = compared(0.05, 0.02)
+    text = markdown(comparison, title="t")
+    assert "| alone |" in text
+    assert "helps" in text
+    plot(comparison, tmp_path / "p.png", title="t")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_names_of_many_arms_are_turned_and_have_room(tmp_path, monkeypatch):
+    from matplotlib import pyplot
+
+    scores = scores_of(0.01, 0.05)
+    few = compare_scores(scores, seconds=dict.fromkeys(scores, 1.0), steps={10}, resamples=100)
+    scores |= {
+        (f"a_long_name_{n}", *key[1:]): one for key, one in list(scores.items()) if key[0] == "taught" for n in range(6)
+    }
+    many = compare_scores(scores, seconds=dict.fromkeys(scores, 1.0), steps={10}, resamples=100)
+    monkeypatch.setattr(pyplot, "close", lambda figure: None)
+    for number, (comparison, turned) in enumerate(((few, 0), (many, 30))):
+        plot(comparison, tmp_path / f"{number}.png", title="t")
+        axis = pyplot.figure(pyplot.get_fignums()[-1]).axes[0]
+        labels = axis.get_xticklabels()
+        assert [label.get_rotation() for label in labels] == [turned] * len(labels)
+        boxes = [label.get_window_extent() for label in labels]
+        if not turned:
+            assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    monkeypatch.undo()
+    pyplot.close("all")
+
+
+def test_validation_over_the_steps_stands_beside_the_points(tmp_path):
+    from PIL import Image
+
+    curves = tuple(Curve("unet", arm, (10, 20, 30), ((0.2, 0.5, 0.6), (0.1, 0.4, 0.7))) for arm in ("alone", "taught"))
+    sizes = []
+    for validation in ((), curves):
+        plot(replace(compared(0.05, 0.02), validation=validation), tmp_path / "p.png", title="t")
+        with Image.open(tmp_path / "p.png") as picture:
+            sizes.append(picture.width)
+    assert sizes[1] == sizes[0] + 450  # one panel of three inches more
+
+
+def test_curves_come_from_the_logs_at_the_steps_that_every_seed_has(tmp_path):
+    trials = trials_of(read_recipe([*WORDS, f"home={tmp_path}"]), students=["unet"], seeds=[0, 1])
+    assert curves_of(trials) == ()
+    for number, trial in enumerate(trials):
+        trial.job.folder.mkdir(parents=True)
+        steps = [(10, 0.3), (20, 0.4), (30 + number, 0.5)]
+        lines = [{"step": step, "stage": "s", "validation_dice": dice + number / 10} for step, dice in steps]
+        lines.insert(1, {"step": 15, "stage": "s", "loss": 1.0})
+        (trial.job.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    alone, taught = curves_of(trials)
+    assert (alone.arm, alone.steps, taught.arm) == ("alone", (10, 20), "taught")
+    assert np.allclose(taught.dice, ((0.4, 0.5), (0.6, 0.7)))
+
+
+WORDS = [
+    "recipe=sam_to_unet",
+    "arms.alone.stages.semantic.losses={segment: 2.0}",
+    "data.images={train: 8, val: 2, test: 3}",
+]
+VALIDATED = {"fast": {"alone": 0.5, "taught": 0.6}, "slow": {"alone": 0.7, "taught": 0.4}}
+
+
+def tuned_recipe(home, *words):
+    trials = "trials={fast: {optimiser: {learning_rate: 0.01}}, slow: {optimiser: {learning_rate: 0.001}}}"
+    return read_recipe([*WORDS, trials, f"home={home}", *words])
+
+
+def pretend_to_train(monkeypatch, ran: list[str]) -> None:
+    """Runs leave what a training and an evaluation would."""
+
+    def run(trials, *, jobs, verbs=("train", "evaluate")):
+        for trial in trials:
+            ran.append(f"{trial.arm} {trial.seed} {trial.setting} {'+'.join(verbs)}")
+            trial.job.folder.mkdir(parents=True, exist_ok=True)
+            dice = VALIDATED[trial.setting][trial.arm]
+            trial.job.trained.write_text(json.dumps({"validation_dice": dice, "seconds": 1.0, "steps": 60}))
+            scores = [Score("builtin", f"{i}", f"{i}", dice, dice) for i in range(3)]
+            write_predictions(trial.job.folder / "predictions.csv", {"builtin": scores})
+
+    module = import_module("distill.comparison.compare")
+    monkeypatch.setattr(module, "run_missing", run)
+    monkeypatch.setattr(module, "extract", lambda job: {"sam": 0})
+
+
+def test_every_arm_tries_the_same_settings_with_the_first_seed_and_keeps_its_best(tmp_path, monkeypatch):
+    ran: list[str] = []
+    pretend_to_train(monkeypatch, ran)
+    comparison = compare(tuned_recipe(tmp_path), seeds=(3, 4), out=tmp_path / "out")
+    assert ran[:4] == ["alone 3 fast train", "alone 3 slow train", "taught 3 fast train", "taught 3 slow train"]
+    chosen = ["alone 3 slow", "taught 3 fast", "alone 4 slow", "taught 4 fast"]
+    assert ran[4:] == [f"{title} train+evaluate" for title in chosen]
+    assert comparison.tuning == (
+        ("alone", "unet", {"fast": 0.5, "slow": 0.7}),
+        ("taught", "unet", {"fast": 0.6, "slow": 0.4}),
+    )
+    text = (tmp_path / "out" / "compare.md").read_text()
+    assert "| alone | unet | 0.500 | **0.700** |" in text
+    assert "| taught | unet | **0.600** | 0.400 |" in text
+
+
+def test_frames_of_one_sequence_count_together_and_the_table_says_how_many(tmp_path):
+    random, found = np.random.default_rng(0), {}
+    lift = np.repeat(random.normal(0.05, 0.04, 10), 30)  # the same in every frame of a sequence
+    for arm, gain in (("alone", 0.0), ("taught", lift)):
+        for seed in (0, 1):
+            dice = np.full(300, 0.5) + gain
+            found[arm, "unet", seed] = [
+                Score("d", f"{i}", f"{i:03}", float(v), float(v), f"sequence {i // 30}") for i, v in enumerate(dice)
+            ]
+    comparison = compare_scores(found, seconds=dict.fromkeys(found, 1.0), steps={10}, resamples=500)
+    low, high = comparison.rows[1].image_interval
+    assert high - low == pytest.approx(2 * 1.96 * lift.std() / 10**0.5, rel=0.25)
+    assert "| d (300 in 10 sequences) |" in markdown(comparison, title="t")
+    assert "images of one sequence are drawn together" in markdown(comparison, title="t")
+
+
+def test_a_run_whose_projection_collapsed_is_named_in_the_table():
+    comparison = replace(compared(0.05, 0.02), collapsed=("taught unet seed 1, semantic: sam/neck/low/16",))
+    assert "The projection collapsed: taught unet seed 1, semantic: sam/neck/low/16." in markdown(comparison, title="t")
+
+
+def test_arms_are_chosen_by_name_and_the_first_is_the_control(tmp_path):
+    recipe = tuned_recipe(tmp_path)
+    assert list(choose_arms(recipe, ["taught", "alone"]).arms) == ["taught", "alone"]
+    assert choose_arms(recipe, None) == recipe
+    with pytest.raises(ValueError, match="the recipe has no arm 'tought'; choose from alone, taught"):
+        choose_arms(recipe, ["tought"])
+
+
+def test_what_cannot_be_compared_fairly_is_refused(tmp_path):
+    options = {"students": ["unet"], "seeds": [0]}
+    with pytest.raises(ValueError, match="arm 'taught' trains 50 steps of 16 images, but arm 'alone' 60 of 16"):
+        trials_of(tuned_recipe(tmp_path, "arms.taught.stages.semantic.epochs=30"), **options)
+    with pytest.raises(
+        ValueError, match=r"arm 'taught' is scored on validation every 1 steps, but arm 'alone' every 5"
+    ):
+        trials_of(tuned_recipe(tmp_path, "arms.taught.evaluate.every=1"), **options)
+    with pytest.raises(ValueError, match="arm 'taught' is tested on other images than arm 'alone'"):
+        trials_of(tuned_recipe(tmp_path, "arms.taught.data.seed=7"), **options)
+    with pytest.raises(ValueError, match="arms 'taught' and 'again' ask for the very same trainings"):
+        trials_of(tuned_recipe(tmp_path, "arms.again={}"), **options)
+    with pytest.raises(ValueError, match=r"evaluate\.patience ends a stage early"):
+        trials_of(tuned_recipe(tmp_path, "evaluate.patience=2"), **options)
+    with pytest.raises(ValueError, match=r"arm 'taught' has a pretrained encoder, but its student\.encoder is empty"):
+        trials_of(tuned_recipe(tmp_path, "arms.taught.student={name: timm_unet, encoder: null}"), **options)
+
+
+def test_jobs_and_seeds_are_whole_numbers():
+    for word, said in (("jobs=-1", "jobs is -1, but must be whole numbers from 0 on"),
+                       ("seeds=0,a", r"seeds is \[0, 'a'\], but must be whole numbers from 0 on")):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            compare_command(["recipe=sam_to_unet", word], dry=True)
+    with pytest.raises(ValueError, match="seeds is -1"):
+        compare_command(["recipe=sam_to_unet", "seeds=-1"], dry=True)
+
+
+def test_no_jobs_compare_what_is_there_and_name_what_is_not(tmp_path, monkeypatch, caplog):
+    ran: list[str] = []
+    pretend_to_train(monkeypatch, ran)
+    monkeypatch.setattr(
+        import_module("distill.comparison.runs"),
+        "is_evaluated",
+        lambda job: (job.folder / "predictions.csv").is_file(),
+    )
+    recipe = tuned_recipe(tmp_path, "arms.late={optimiser: {ema: 0.9}}")
+    with pytest.raises(ValueError, match="the control and another arm are not finished yet"):
+        compare(recipe, seeds=(3, 4), jobs=0, out=tmp_path / "out")
+    early = choose_arms(recipe, ["alone", "taught"])
+    compare(early, seeds=(3,), out=tmp_path / "first")
+    ran.clear()
+    with caplog.at_level("WARNING", logger="bandpass"):
+        comparison = compare(recipe, seeds=(3, 4), jobs=0, out=tmp_path / "out")
+    assert not ran
+    assert comparison.seeds == (3,)
+    assert [row.arm for row in comparison.rows] == ["alone", "taught"]
+    assert comparison.tuning[0] == ("alone", "unet", {"fast": 0.5, "slow": 0.7})
+    assert "left out, since not every setting is tried yet: late" in caplog.text
+
+
+def test_an_arm_that_lacks_a_seed_of_the_control_is_left_out(tmp_path, monkeypatch):
+    recipe = read_recipe([*WORDS, "arms.late={optimiser: {ema: 0.9}}", f"home={tmp_path}"])
+    trials = trials_of(recipe, students=["unet"], seeds=[0, 1])
+    there = {trial.job.folder for trial in trials if (trial.arm, trial.seed) != ("taught", 1)}
+    monkeypatch.setattr(import_module("distill.comparison.runs"), "is_evaluated", lambda job: job.folder in there)
+    assert {(trial.arm, trial.seed) for trial in finished_of(trials)} == {
+        ("alone", 0), ("alone", 1), ("late", 0), ("late", 1),
+    }  # fmt: skip
+    monkeypatch.setattr(import_module("distill.comparison.runs"), "is_evaluated", lambda job: False)
+    with pytest.raises(ValueError, match="the control and another arm are not finished yet"):
+        finished_of(trials)
+
+
+def test_a_run_is_shared_by_recipes_of_other_names_once_it_is_trained(tmp_path):
+    def only(name):
+        return trials_of(read_recipe([*WORDS, f"name={name}", f"home={tmp_path}"]), students=["unet"], seeds=[0])[0].job
+
+    first = only("first")
+    first.folder.mkdir(parents=True)
+    assert only("second").folder.name == first.folder.name.replace("first", "second")  # begun is not trained
+    first.trained.write_text("{}")
+    assert (only("second").folder, only("second").recipe.name) == (first.folder, "first")
+    own = first.folder.with_name(first.folder.name.replace("first", "second"))
+    own.mkdir()
+    (own / "train.json").write_text("{}")
+    assert only("second").folder == own

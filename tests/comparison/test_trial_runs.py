@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from importlib import import_module
+
+import pytest
+
+from distill.comparison.launcher import Processes, places_for, run_missing, terminated_as_interrupted
+from distill.comparison.runs import trials_of
+from distill.config.parse import read_recipe
+from distill.training.jsonl_log import last_step
+
+module = import_module("distill.comparison.launcher")
+WORDS = ["stages.semantic.steps=60", "stages.boundary.epochs=0", "arms={alone: {}, taught: {optimiser: {ema: 0.5}}}"]
+
+
+def trials_in(home, *words, seeds=(0, 1)):
+    recipe = read_recipe(["recipe=sam_to_unet", *WORDS, *words, f"home={home}"])
+    return trials_of(recipe, students=["unet"], seeds=seeds)
+
+
+def until(true, seconds=30.0):
+    limit = time.monotonic() + seconds
+    while not true() and time.monotonic() < limit:
+        time.sleep(0.01)
+
+
+def test_settings_that_ask_for_the_same_share_one_run(tmp_path, monkeypatch):
+    ran: list[str] = []
+    monkeypatch.setattr(module, "run_trial", lambda trial, *_, **__: ran.append(f"{trial.arm} {trial.seed}") or "")
+    run_missing(trials_in(tmp_path, "trials={one: {}, same: {}}"), jobs=1)
+    assert ran == ["alone 0", "taught 0", "alone 1", "taught 1"]
+
+
+def test_what_is_tested_already_is_not_run_again_and_what_is_trained_is_tested(tmp_path, monkeypatch):
+    ran: list[tuple[str, tuple[str, ...]]] = []
+    monkeypatch.setattr(module, "run_trial", lambda trial, *_, verbs, **__: ran.append((trial.title, verbs)) or "")
+    trials = trials_in(tmp_path, seeds=[0])
+    for trial in trials:
+        trial.job.folder.mkdir(parents=True)
+        trial.job.trained.write_text("{}")
+    monkeypatch.setattr(module, "is_evaluated", lambda job: job.folder == trials[0].job.folder)
+    run_missing(trials, jobs=2, verbs=("train",))
+    assert not ran
+    run_missing(trials, jobs=2)
+    assert ran == [("taught unet seed 0", ("train", "evaluate"))]
+
+
+def test_several_gpus_are_shared_among_the_runs(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    assert places_for(3) == ["4", "6", "4"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
+    assert places_for(2) == [None, None]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert places_for(2) == ["0", "1"]
+
+
+def test_the_last_step_is_that_of_the_last_whole_line(tmp_path):
+    log = tmp_path / "log.jsonl"
+    assert last_step(log) == 0
+    log.write_text('{"step": 2')
+    assert last_step(log) == 0
+    log.write_text('{"step": 25, "loss": 1.0}\n{"step": 50, "loss": 0.5}\n{"step": 75, "lo')
+    assert last_step(log) == 50
+
+
+def test_it_tells_how_far_the_runs_are_and_what_remains(tmp_path, monkeypatch, caplog):
+    def run(trial, processes, **_):
+        with processes.guard:
+            processes.running[trial.job.folder] = None
+        trial.job.folder.mkdir(parents=True)
+        for step, said in ((30, "at 30"), (60, "is tested")):
+            (trial.job.folder / "log.jsonl").write_text(json.dumps({"step": step}) + "\n")
+            until(lambda said=said: f"{trial.title} {said}" in caplog.text)
+        with processes.guard:
+            del processes.running[trial.job.folder]
+        if trial.arm == "taught":
+            raise OSError("no space left on device")
+        return ""
+
+    monkeypatch.setattr(module, "run_trial", run)
+    monkeypatch.setattr(module, "LOOK_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(module, "LINE_EVERY_SECONDS", 0.0)
+    with caplog.at_level("INFO", logger="bandpass"), pytest.raises(RuntimeError, match="taught unet seed 0: no space"):
+        run_missing(trials_in(tmp_path, seeds=[0]), jobs=1)
+    said = [record.message for record in caplog.records]
+    assert "compare 1/2 runs, alone unet seed 0" in said
+    assert "compare 2/2 runs, taught unet seed 0 FAILED" in said
+    assert any(re.fullmatch(r"compare 90/120 steps, .*/s, .* left, taught unet seed 0 at 30", line) for line in said)
+    assert any(
+        re.fullmatch(r"compare 120/120 steps, .*/s, took .*, taught unet seed 0 is tested", line) for line in said
+    )
+
+
+def test_what_is_interrupted_ends_the_runs_it_started_and_starts_no_other(tmp_path, monkeypatch):
+    started: list[str] = []
+
+    def run(trial, processes, **_):
+        trial.job.folder.mkdir(parents=True)
+        started.append(trial.title)
+        return str(processes.run(trial.job.folder, [sys.executable, "-c", "import time; time.sleep(60)"], env={}))
+
+    def terminate():
+        until(lambda: started)
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(module, "run_trial", run)
+    before, began = signal.getsignal(signal.SIGTERM), time.monotonic()
+    threading.Thread(target=terminate).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_missing(trials_in(tmp_path), jobs=1)
+    assert time.monotonic() - began < 30
+    assert started == ["alone unet seed 0"]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_run_that_comes_after_the_end_is_not_started(tmp_path):
+    processes = Processes()
+    processes.end()
+    assert processes.run(tmp_path, [sys.executable, "-c", "open('started', 'w')"], env={}) == -signal.SIGTERM
+    assert not (tmp_path / "started").exists()
+    assert processes.folders() == []
+
+
+def test_a_thread_that_compares_leaves_the_handlers_of_signals_alone():
+    before, found = signal.getsignal(signal.SIGTERM), []
+
+    def enter():
+        with terminated_as_interrupted():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert found == [before]

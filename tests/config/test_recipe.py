@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+import yaml
+
+import recipes
+from distill.cli.help import describe_keys, help_text, story
+from distill.config.files import load_layer
+from distill.config.parse import build_recipe, dump_recipe, parse_overrides, read_recipe
+from distill.config.schedule import spans_of
+from distill.config.schema import Recipe
+
+NAMES = recipes.names()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_is_valid_and_survives_being_written(name):
+    recipe = read_recipe([f"recipe={name}"]) if "data.root" not in story_of(name) else None
+    recipe = recipe or read_recipe([f"recipe={name}"])
+    assert build_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
+    assert recipe.name == name
+
+
+def story_of(name: str) -> str:
+    return (recipes.FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_has_its_story_on_top(name):
+    story = [line for line in story_of(name).splitlines() if line.startswith("#")]
+    assert len(story) >= 3
+    assert "distill" in "\n".join(story)
+
+
+def test_every_arm_of_every_recipe_is_a_valid_recipe_of_equal_steps():
+    for name in NAMES:
+        recipe = read_recipe([f"recipe={name}"])
+        for overrides in recipe.arms.values():
+            arm = build_recipe({**dataclasses.asdict(recipe), "arms": {}}, overrides or {})
+            assert spans_of(arm, labelled=810)[-1].stop == spans_of(recipe, labelled=810)[-1].stop
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["student.widht=3"], r"no key 'student\.widht'; did you mean 'student\.width'"),
+        (["lr=3"], r"no key 'lr'; did you mean 'optimiser\.learning_rate'"),
+        (["learning_rate=3"], r"did you mean 'optimiser\.learning_rate'"),
+        (["teachers.sam.veiws=identity"], r"no key 'teachers\.sam\.veiws'; did you mean 'teachers\.NAME\.views'"),
+        (["student.width=wide"], r"student\.width: Value 'wide' of type 'str' could not be converted to Integer"),
+        (["student=unet"], r"student is 'unet', but must be a mapping"),
+        (["cache.fidelity=2"], r"cache\.fidelity is 2\.0, but must lie in \[0\.5, 1\)"),
+        (["do=tran"], r"do is 'tran', but must be one of extract, train, evaluate, publish"),
+        (
+            ["stages.semantic.losses.imitate=1"],
+            r"but must be one of segment, cross_entropy, dice, boundary, structure, imitate_mask",
+        ),
+        (["stages.semantic.freeze=encoder"], r"freezes the encoder, but its imitation terms reach nothing else"),
+        (["stages.semantic.freeze=encoder,decoder,head"], r"freezes"),
+        (["teachers.sam.views=identity"], r"draws hflip, vflip, rot180, but teachers\.sam\.views does not show it"),
+        (["data.name=folder", "data.root=x"], r"teachers\.sam\.weights=builtin knows generated frames only"),
+        (["data.fractions=[0.5,0.2,0.1]"], r"must be three shares"),
+        (["stages.semantics.epochs=3"], r"no stages\.semantics; did you mean 'stages\.semantic'"),
+        (["arms.alone.stages.semantc.epochs=3"], r"arm 'alone': the recipe has no stages\.semantc"),
+        (["imitate.high=[]"], r"stages weigh imitate_high, but imitate\.high names no stride"),
+        (["stages.semantic.steps=-1"], r"steps is -1, but must not be negative"),
+        (["stages.semantic.rates={encodr: 0.1}"], r"a part of stages\.NAME\.rates is 'encodr', but must be one of"),
+        (["stages.semantic.rates={encoder: 0}"], r"rates\.encoder is 0\.0, but must be positive; stages\.NAME\.freeze"),
+        (
+            ["stages.semantic.losses.relate=1", "imitate.all=[]"],
+            r"stages weigh relate, but imitate\.all names no stride",
+        ),
+        (["optimiser.ema=1"], r"optimiser\.ema is 1\.0, but must lie in \[0, 1\)"),
+        (["evaluate.patience=-2"], r"evaluate\.patience is -2, but must not be negative"),
+        (["data.labels=some"], r"data\.labels is 'some', but must be a share as 10% or a number of images"),
+        (["data.unlabelled_share=1"], r"data\.unlabelled_share is 1\.0, but must lie between 0 and 1"),
+        (["seed=-1"], r"seed is -1, but must not be negative"),
+        (["image_size"], r"expected key=value, got 'image_size'"),
+        (["data.images=16,4,5"], r"data\.images is \[16, 4, 5\], but must be a mapping, as 'data\.images=\{NAME"),
+        (["data.colours=000000,reddish"], r"data\.colours holds 'reddish', but must hold six hexadecimal digits"),
+        (["image_size=8"], r"image_size is 8, but must lie between 32 and 4096"),
+    ],
+)
+def test_a_wrong_word_is_told_in_a_sentence(words, sentence):
+    with pytest.raises(ValueError, match=sentence) as caught:
+        read_recipe(["recipe=sam_to_unet", *words])
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(FileNotFoundError, match=r"did you mean 'sam_to_unet'"):
+        read_recipe(["recipe=sam_to_unett"])
+    with pytest.raises(ValueError, match="name a recipe with recipe=NAME"):
+        read_recipe(["student.width=3"])
+
+
+def test_later_words_win_and_commas_make_lists():
+    recipe = read_recipe(["recipe=sam_to_unet", "student.width=4", "student.width=16", "do=extract,train"])
+    assert recipe.student.width == 16
+    assert recipe.do == ["extract", "train"]
+    assert parse_overrides(["a.b=[1,2]", "a.c=x,y", "d=null"]) == {"a": {"b": [1, 2], "c": ["x", "y"]}, "d": None}
+
+
+def test_colours_are_taken_as_they_are_typed_and_must_be_quoted_in_a_file(tmp_path):
+    typed = {"[000000,ff0000,00ff00]": ["000000", "ff0000", "00ff00"], "004000,000046": ["004000", "000046"]}
+    typed |= {"['#1e1000', \"00ff00\"]": ["#1e1000", "00ff00"], "1e1000": ["1e1000"], "[]": []}
+    for value, colours in typed.items():
+        recipe = read_recipe(["recipe=sam_to_unet", f"data.colours={value}"])
+        assert recipe.data.colours == colours
+        assert build_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
+    (tmp_path / "own.yaml").write_text("extends: sam_to_unet\ndata: {colours: [ff0000, 004000]}\n")
+    with pytest.raises(ValueError, match=r"data\.colours holds '2048', .*; in a file put each in quotes, as '004000'"):
+        read_recipe([f"recipe={tmp_path / 'own.yaml'}"])
+
+
+def test_a_file_that_is_no_mapping_is_refused(tmp_path):
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(ValueError, match="a recipe is a mapping of keys"):
+        load_layer(tmp_path / "list.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [1\n")
+    with pytest.raises(ValueError, match="is not YAML"):
+        load_layer(tmp_path / "broken.yaml")
+
+
+def test_a_recipe_lies_over_the_one_it_extends(tmp_path):
+    (tmp_path / "own.yaml").write_text("extends: sam_to_unet\nname: own\nstages: {boundary: {epochs: 3}}\n")
+    base, own = (read_recipe([f"recipe={name}"]) for name in ("sam_to_unet", tmp_path / "own.yaml"))
+    assert own.stages["boundary"] == dataclasses.replace(base.stages["boundary"], epochs=3)
+    assert (own.stages["semantic"], own.arms, own.name) == (base.stages["semantic"], base.arms, "own")
+    (tmp_path / "less.yaml").write_text("extends: sam_to_unet\nstages: {boundary: null}\narms: null\n")
+    assert list(read_recipe([f"recipe={tmp_path / 'less.yaml'}"]).stages) == ["semantic"]
+    (tmp_path / "ring.yaml").write_text(f"extends: {tmp_path / 'ring.yaml'}\n")
+    with pytest.raises(ValueError, match="extends itself, by way of"):
+        load_layer(tmp_path / "ring.yaml")
+    (tmp_path / "lost.yaml").write_text("extends: sam_to_unett\n")
+    with pytest.raises(FileNotFoundError, match=r"did you mean 'sam_to_unet'"):
+        load_layer(tmp_path / "lost.yaml")
+
+
+def test_help_explains_every_key():
+    keys = list(describe_keys())
+    assert all(meaning for _, _, meaning in keys)
+    text = help_text()
+    assert all(key in text for key, _, _ in keys)
+    assert all(name in text for name in NAMES)
+    assert {field.name for field in dataclasses.fields(Recipe)} <= {key.split(".")[0] for key, _, _ in keys}
+
+
+def test_help_tells_a_recipe_in_one_whole_sentence():
+    for name in NAMES:
+        assert re.fullmatch(r".+[.?]", story(name)), name
+    assert story("study_pretrained") == "What is a pretrained encoder worth, and does the teacher still help?"
+
+
+def test_help_prints_the_own_keys_of_a_command_before_all_others():
+    for command, key in (("compare", "jobs=1"), ("evaluate", "tolerance=2"), ("doctor", "data.split=DIR")):
+        lines = help_text(command).splitlines()
+        assert any(line.startswith(f"  {key} ") for line in lines[: lines.index("Examples")]), command

@@ -1,0 +1,217 @@
+"""The page of a student: what it answers over HTTP on loopback, and what a browser makes of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import socket
+import threading
+from http.client import HTTPConnection
+
+import numpy as np
+import pytest
+from PIL import Image
+from published import write_disc, write_student
+
+from distill.cli.demo import open_server, read_request
+from distill.data.image_io import NO_PICTURE
+from distill.demo.server import is_loopback
+from distill.demo.session import KEPT, title_of
+from distill.inference.segmenter import open_segmenter
+from distill.run import main
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    folder = write_student(tmp_path_factory.mktemp("published") / "student")
+    write_disc(folder / "examples" / "1.png", 3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(student):
+    with open_server(read_request([f"student={student}", "port=0"])) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def ask(server):
+    connection = HTTPConnection(*server.server_address[:2], timeout=30)
+
+    def ask(method, path, body=None, **headers):
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer, answer.read()
+
+    yield ask
+    connection.close()
+
+
+@pytest.fixture
+def disc(tmp_path):
+    write_disc(tmp_path / "disc.png", 0)
+    return tmp_path / "disc.png"
+
+
+def picture_of(answer):
+    return np.asarray(Image.open(io.BytesIO(answer[1])))
+
+
+def test_an_image_is_looked_at_once_and_drawn_at_any_threshold(ask, disc, student):
+    seen = json.loads(ask("POST", "/images", disc.read_bytes())[1])
+    assert (seen["width"], seen["height"]) == (62, 45)
+    assert seen["milliseconds"] > 0
+    probability = open_segmenter(student).probability(np.array(Image.open(disc)))[0]
+    for threshold in (0.3, 0.5, 0.6):
+        place = f"/images/{seen['id']}"
+        (found,) = json.loads(ask("GET", f"{place}/findings?threshold={threshold}")[1])
+        assert found["area"] == (probability >= threshold).sum()
+        mask = picture_of(ask("GET", f"{place}/mask?threshold={threshold}"))
+        np.testing.assert_array_equal(mask, 255 * (probability >= threshold))
+        assert picture_of(ask("GET", f"{place}/overlay?threshold={threshold}")).shape == (45, 62, 3)
+    grey = picture_of(ask("GET", f"/images/{seen['id']}/probability"))
+    np.testing.assert_allclose(grey / 255, probability, atol=0.5 / 255 + 1e-6)
+
+
+def test_the_page_holds_what_it_needs_and_may_speak_to_nobody_else(ask):
+    answer, page = ask("GET", "/")
+    assert answer.status == 200
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+    assert not re.findall(rb"https?://|src=|@import|url\(", page)
+
+
+def test_it_says_which_student_it_is_and_shows_its_examples(ask, student):
+    said = json.loads(ask("GET", "/student.json")[1])
+    assert (said["classes"], said["threshold"], said["examples"]) == (1, 0.5, 1)
+    assert said["name"] == student.parent.name
+    assert ask("GET", "/examples/0")[1] == (student / "examples" / "1.png").read_bytes()
+    assert picture_of(ask("GET", "/generated/0")).shape == (384, 480, 3)
+
+
+def test_the_mean_over_flips_is_another_image_of_the_same_bytes(ask, disc):
+    plain, flipped = (json.loads(ask("POST", f"/images?flips={word}", disc.read_bytes())[1]) for word in ("", "true"))
+    assert plain["id"] != flipped["id"]
+
+
+def test_what_is_no_picture_or_unknown_is_refused_in_a_sentence(ask, disc):
+    answer, body = ask("POST", "/images", b"no picture")
+    assert (answer.status, json.loads(body)) == (422, {"error": f"this cannot be read: it {NO_PICTURE}"})
+    assert ask("POST", "/elsewhere", b"")[0].status == 404
+    for path in ("/nowhere", "/images/none/mask", "/images", "/examples/7", "/examples/../config.json"):
+        assert ask("GET", path)[0].status == 404
+    answer, body = ask("GET", "/", Host="evil.example")
+    assert (answer.status, json.loads(body)["error"]) == (
+        403,
+        "this server answers to localhost, not to 'evil.example'",
+    )
+
+
+def test_only_the_last_images_are_remembered(ask, tmp_path):
+    names = []
+    for seed in range(KEPT + 1):
+        write_disc(tmp_path / "disc.png", seed)
+        names.append(json.loads(ask("POST", "/images", (tmp_path / "disc.png").read_bytes())[1])["id"])
+    assert ask("GET", f"/images/{names[0]}/mask")[0].status == 404
+    assert ask("GET", f"/images/{names[1]}/mask")[0].status == 200
+
+
+def test_loopback_is_the_default_and_a_port_in_use_is_told(server, student):
+    assert is_loopback(read_request(["student=s"]).host)
+    assert not is_loopback("0.0.0.0")
+    assert not is_loopback("example.org")
+    with pytest.raises(ValueError, match=r"another program has that port; choose another by port=, or any by port=0"):
+        open_server(read_request([f"student={student}", f"port={server.server_address[1]}"]))
+
+
+def test_a_host_of_ipv6_is_served(student, disc):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with open_server(read_request([f"student={student}", "host=::1", "port=0"])) as server:
+        port = server.server_address[1]
+        assert server.url == f"http://[::1]:{port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        connection = HTTPConnection("::1", port, timeout=30)
+        connection.request("POST", "/images", disc.read_bytes(), {"Origin": server.url})
+        assert connection.getresponse().status == 200
+        connection.close()
+        server.shutdown()
+
+
+def test_wrong_words_are_told_and_a_dry_run_serves_nothing(student, capsys):
+    with pytest.raises(ValueError, match=r"distill demo needs student=, as in distill demo student=DIR"):
+        read_request([])
+    with pytest.raises(ValueError, match=r"no key 'prot'.*did you mean 'port'"):
+        read_request(["student=s", "prot=1"])
+    with pytest.raises(ValueError, match="port is 'x', but must be a whole number from 0 to 65535"):
+        read_request(["student=s", "port=x"])
+    assert main(["demo", f"student={student}", "port=0", "--dry-run"]) == 0
+    assert "would serve at http://127.0.0.1:" in capsys.readouterr().err
+
+
+def test_a_browser_shows_mask_area_and_latency_of_a_real_image(server, shared):
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright (extra dev) is not installed")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    image = sorted((shared / "data" / "kvasir-seg" / "images").iterdir())[0]
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        asked, said = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.goto(server.url)
+        page.set_input_files("#file", image)
+        page.wait_for_selector("#result[data-ready]")
+        page.wait_for_load_state("networkidle")
+        drawn = page.evaluate("document.getElementById('picture').naturalWidth")
+        shown = page.inner_text("#result")
+        page.click("text=Mask")
+        page.wait_for_selector("#picture[src*='/mask']")
+        page.evaluate("document.getElementById('threshold').value = 0.8")
+        page.dispatch_event("#threshold", "input")
+        page.wait_for_selector("#picture[src$='threshold=0.80']")
+        browser.close()
+    with Image.open(image) as opened:
+        width, height = opened.size
+    assert drawn == width
+    assert f"{width} × {height}" in shown
+    assert re.search(r"network\s+[\d.]+ ms", shown)
+    assert "found" in shown
+    assert said == []
+    assert all(url.startswith((server.url, "blob:", "data:")) for url in asked)
+
+
+@pytest.mark.parametrize("place", ["student", "./student", "student/model.onnx", "model.onnx", "."])
+def test_a_student_named_from_within_its_run_has_the_runs_name(tmp_path, monkeypatch, place):
+    run = tmp_path / "polyps-unet"
+    write_student(run / "student")
+    monkeypatch.chdir(run if place.startswith(("student", "./")) else run / "student")
+    assert title_of(place) == "polyps-unet"
+    assert title_of("owner/name") == "name"
+
+
+def test_another_pages_post_and_a_malformed_host_are_refused(ask, server, disc):
+    answer, body = ask("POST", "/images", disc.read_bytes(), Origin="https://elsewhere.example")
+    assert answer.status == 403
+    assert b"not to one of https://elsewhere.example" in body
+    assert ask("GET", "/student.json", Host="[")[0].status == 400
+    own = server.url
+    assert ask("POST", "/images", disc.read_bytes(), Origin=own)[0].status == 200
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(ask, disc, monkeypatch):
+    monkeypatch.setattr("distill.demo.session.MOST_PIXELS", 100)
+    answer, body = ask("POST", "/images", disc.read_bytes())
+    assert answer.status == 422
+    assert b"and at most 100 are taken here" in body

@@ -1,0 +1,234 @@
+"""A task teacher: trained on a cache, published, and heard through a cache of soft masks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from small_job import VIEWS, job_of, recipe_of
+
+import cache
+from cache.spec import MASK, flip
+from distill.config.parse import read_recipe
+from distill.config.schema import OptimiserRecipe, StageRecipe, StudentRecipe, TeacherRecipe
+from distill.data.sources.unlabelled import unlabel
+from distill.distillation import losses
+from distill.distillation.distiller import check_mask, plan_targets
+from distill.evaluation.evaluate import evaluate
+from distill.extraction.extract import extract, wanted_records
+from distill.extraction.task_teacher import FIDELITY, TaskTeacher
+from distill.publishing.publish import publish
+from distill.run import main
+from distill.runs.checks import create_student, open_caches
+from distill.training.train import train
+
+
+@pytest.fixture(scope="module")
+def task_job(features, tmp_path_factory):
+    """A decoder trained on the drawn features, evaluated and published."""
+    recipe = replace(
+        recipe_of(features),
+        image_size=48,
+        student=StudentRecipe(name="task_decoder", width=8),
+        optimiser=OptimiserRecipe(batch_size=4, learning_rate=1e-2, ema=0.5),
+        stages={"semantic": StageRecipe(steps=30, losses={"segment": 1.0})},
+    )
+    job = job_of(recipe, tmp_path_factory.mktemp("task") / "run")
+    train(job), evaluate(job), publish(job)
+    return job
+
+
+def taught_recipe(features, task_job, **changes):
+    recipe = recipe_of(features)
+    masks = TeacherRecipe(adapter="task", of="drawn", weights=str(task_job.published))
+    stages = {"semantic": StageRecipe(epochs=2, losses={"segment": 1.0, "imitate_mask": 1.0})}
+    return replace(recipe, teachers={**recipe.teachers, "masks": masks}, stages=stages, **changes)
+
+
+@pytest.fixture(scope="module")
+def taught_job(features, task_job, tmp_path_factory):
+    """A student's job with the masks extracted."""
+    job = job_of(taught_recipe(features, task_job), tmp_path_factory.mktemp("taught") / "run")
+    assert extract(job) == {"drawn": 0, "masks": 0}, "no image goes through a teacher"
+    return job
+
+
+def test_a_decoder_learns_the_task_from_the_cache_alone(task_job):
+    scores = json.loads((task_job.folder / "metrics.json").read_text())["datasets"]
+    assert all(figures["dice"]["mean"] > 0.6 for figures in scores.values()), scores
+    assert (task_job.published / "README.md").read_text().startswith("# Task teacher")
+
+
+def test_a_published_decoder_says_what_it_reads_and_whose_masks_it_saw(task_job, features):
+    facts = json.loads((task_job.published / "task.json").read_text())
+    assert facts["reads"] == cache.open(features).manifest.digest
+    assert facts["maps"] == ["neck"]
+    assert facts["labelled"] == sorted(sample.key for sample in task_job.splits.train)
+
+
+def test_its_masks_become_a_cache_that_holds_what_it_says(task_job, taught_job, features):
+    store, teacher = cache.open(taught_job.caches["masks"]), TaskTeacher(task_job.published, cache.open(features))
+    assert store.spec.names == (MASK,)
+    for sample in taught_job.splits.train[:3]:
+        said = teacher.logits(sample.key)
+        for view in VIEWS:
+            kept = store.codecs[MASK].inverse(store.decode(sample.key, view, map=MASK))
+            assert torch.nn.functional.cosine_similarity(kept.flatten(), flip(said, view).flatten(), dim=0) > 0.97
+    assert store.codecs[MASK].reached >= FIDELITY
+
+
+def test_the_masks_are_averaged_over_the_views(task_job, features):
+    teacher = TaskTeacher(task_job.published, cache.open(features))
+    key = task_job.splits.train[0].key
+    assert teacher.logits(key).shape == (1, 24, 24)
+    alone = replace(teacher, source=cache.open(features))
+    alone.source.__dict__["_find"] = lambda wanted, find=alone.source._find: (
+        find(wanted) if wanted[1] == "identity" else None
+    )
+    assert not torch.allclose(alone.logits(key), teacher.logits(key))
+
+
+def test_a_given_cache_need_not_hold_the_gallery_but_every_training_image(taught_job, tmp_path):
+    """As a cache from elsewhere, whose validation images were others."""
+    val = tuple(replace(sample, key=f"{number:e>64}") for number, sample in enumerate(taught_job.splits.val))
+    job = replace(taught_job, splits=replace(taught_job.splits, val=val))
+    job = replace(job, caches={**job.caches, "masks": tmp_path / "masks"})
+    assert extract(job) == {"drawn": 0, "masks": 0}
+    assert {key for key, _ in cache.open(tmp_path / "masks")} == {sample.key for sample in job.splits.train}
+    foreign = (*job.splits.train, replace(job.splits.train[0], key="f" * 64))
+    with pytest.raises(FileNotFoundError, match=f"lacks image {'f' * 12}, which the task teacher in .* should read"):
+        extract(replace(job, splits=replace(job.splits, train=foreign)))
+
+
+def test_a_student_hears_the_soft_mask_of_the_very_crop_and_view(taught_job, tmp_path):
+    job = replace(taught_job, folder=tmp_path / "run")
+    summary = train(job)
+    assert summary["targets"] == ["masks/mask/mask/1"]
+    lines = [json.loads(line) for line in (job.folder / "log.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(line["imitate_mask"]) for line in lines if "loss" in line)
+
+
+def test_masks_and_features_teach_together(taught_job, features):
+    stages = {"semantic": StageRecipe(epochs=1, losses={"imitate_mask": 1.0, "imitate_all": 1.0, "segment": 1.0})}
+    recipe = replace(taught_job.recipe, stages=stages, imitate=replace(taught_job.recipe.imitate, all=[8]))
+    student = create_student(recipe)
+    targets = plan_targets(recipe, open_caches(replace(taught_job, recipe=recipe)), student)
+    assert {target.name for target in targets} == {"drawn/neck/all/8", "masks/mask/mask/1"}
+
+
+def test_a_decoder_needs_the_validation_images_in_its_cache(task_job):
+    other = replace(task_job.splits, val=(replace(task_job.splits.val[0], key="f" * 64),))
+    with pytest.raises(FileNotFoundError, match="lacks 1 of 33 records"):
+        open_caches(replace(task_job, splits=other))
+
+
+def test_a_task_teacher_has_the_views_of_the_cache_it_reads(taught_job):
+    recipe = taught_job.recipe
+    two = replace(recipe.teachers["drawn"], views=["identity", "hflip"])
+    augment = replace(recipe.augment, views=["identity", "hflip"])
+    changed = replace(recipe, teachers={**recipe.teachers, "drawn": two}, augment=augment)
+    assert {view for _, view in wanted_records(replace(taught_job, recipe=changed), "masks")} == {"identity", "hflip"}
+    given = {"masks": replace(recipe.teachers["masks"], cache="somewhere", of=None)}
+    assert list(replace(recipe, teachers=given).consulted) == ["masks"], "a finished mask cache needs no source"
+
+
+def test_what_a_decoder_cannot_have_is_refused():
+    for word in ("student.encoder=x.safetensors", "student.init=somewhere", "publish.encoder=true"):
+        with pytest.raises(ValueError, match="=task_decoder has no such thing; leave it out"):
+            read_recipe(["recipe=adapt_teacher", word])
+    with pytest.raises(ValueError, match=r"weights=builtin knows generated frames only, but data\.name is folder"):
+        read_recipe(["recipe=adapt_teacher", "data.name=folder", "data.root=x"])
+    with pytest.raises(ValueError, match=r"data\.root is x, but data\.name is builtin, which is generated"):
+        read_recipe(["recipe=adapt_teacher", "data.root=x"])
+
+
+def test_a_network_without_a_soft_mask_cannot_say_one(taught_job):
+    teachers = {"several": TeacherRecipe(adapter="network", weights="x")}
+    recipe = replace(taught_job.recipe, teachers=teachers)
+    with pytest.raises(ValueError, match="teacher 'several' has no soft mask of one class, only stride16"):
+        check_mask(recipe, ["stride16"], teacher="several")
+
+
+def test_masks_of_images_without_labels_here_are_refused(taught_job):
+    train_part = taught_job.splits.train
+    fewer = replace(taught_job.splits, train=train_part[:4], unlabelled=train_part[4:])
+    with pytest.raises(ValueError, match="learned from the masks of 4 images that have no mask here"):
+        open_caches(replace(taught_job, splits=fewer))
+
+
+def test_a_decoder_that_saw_few_masks_teaches_images_that_have_none(features, task_job, tmp_path, monkeypatch):
+    train_part = task_job.splits.train
+    few = replace(task_job.splits, train=train_part[:4], unlabelled=tuple(map(unlabel, train_part[4:])))
+    decoder = replace(job_of(task_job.recipe, tmp_path / "decoder"), splits=few)
+    train(decoder), evaluate(decoder), publish(decoder)
+    stages = {"joint": StageRecipe(epochs=2, losses={"segment": 1.0, "imitate_mask": 1.0})}
+    job = replace(job_of(replace(taught_recipe(features, decoder), stages=stages), tmp_path / "run"), splits=few)
+    extract(job)
+    assert all((sample.key, "identity") in cache.open(job.caches["masks"]) for sample in few.unlabelled)
+    heard, term = [], losses.imitate_mask
+    monkeypatch.setattr(
+        losses, "imitate_mask", lambda logits, mask, soft: heard.append(mask) or term(logits, mask, soft)
+    )
+    summary = train(job)
+    assert [target.split("/")[0] for target in summary["targets"]] == ["masks"]
+    unknown = [(mask == losses.IGNORE).flatten(1).all(1).tolist() for mask in heard]
+    assert unknown == [[False, False, True, True]] * summary["steps"]
+
+
+def test_a_decoder_of_another_cache_is_refused(task_job, features, tmp_path):
+    folder = tmp_path / "teacher"
+    folder.mkdir()
+    for path in task_job.published.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    facts = json.loads((folder / "task.json").read_text())
+    (folder / "task.json").write_text(json.dumps({**facts, "reads": "0" * 64}))
+    with pytest.raises(ValueError, match="was trained on another cache than"):
+        _ = TaskTeacher(folder, cache.open(features)).facts
+    with pytest.raises(FileNotFoundError, match=r"expected a task teacher in .*; recipe=adapt_teacher publishes one"):
+        _ = TaskTeacher(tmp_path, cache.open(features)).facts
+
+
+def test_a_decoder_whose_weights_are_cut_short_is_named(task_job, features, tmp_path):
+    shutil.copytree(task_job.published, tmp_path / "teacher")
+    weights = tmp_path / "teacher" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"model\.safetensors is not a whole safetensors file"):
+        _ = TaskTeacher(tmp_path / "teacher", cache.open(features)).decoder
+
+
+def test_a_recipe_that_cannot_have_masks_is_refused(features, task_job):
+    recipe = taught_recipe(features, task_job)
+    with pytest.raises(ValueError, match=r"teachers\.masks\.of is 'sam', but must name the teacher .*: drawn"):
+        replace(recipe, teachers={**recipe.teachers, "masks": replace(recipe.teachers["masks"], of="sam")})
+    with pytest.raises(ValueError, match="stages weigh imitate_mask, but no teacher has adapter: task"):
+        replace(recipe, teachers={"drawn": recipe.teachers["drawn"]})
+    with pytest.raises(ValueError, match=r"imitate_mask knows one foreground class, but student\.classes is 3"):
+        replace(recipe, student=StudentRecipe(width=2, classes=3))
+    with pytest.raises(ValueError, match="reads the features of one teacher and imitates none"):
+        replace(recipe, student=StudentRecipe(name="task_decoder"))
+
+
+def test_a_published_student_teaches_another_one_from_its_cache(tmp_path, capfd):
+    """The whole path of recipe=malunet_to_microaunet on drawn discs, with small networks."""
+    small = ["data.name=builtin", "data.size=[64,64]", "data.images={train: 12, val: 4, test: 4}", "image_size=64"]
+    small += ["student.name=unet", "student.width=2", "optimiser.batch_size=4", "precision=fp32", f"home={tmp_path}"]
+    small += ["stages.semantic.epochs=2", "stages.boundary.epochs=1", "publish.examples=1", "cache.fidelity=0.8"]
+    alone = [f"stages.{stage}.losses={{imitate_all: 0, imitate_mask: 0}}" for stage in ("semantic", "boundary")]
+    assert main(["recipe=malunet_to_microaunet", *small, *alone, "name=first"]) == 0
+    (first,) = (tmp_path / "runs").iterdir()
+    assert main(["recipe=malunet_to_microaunet", *small, f"teachers.malunet.weights={first / 'student'}"]) == 0
+    (second,) = [run for run in (tmp_path / "runs").iterdir() if run != first]
+    summary = json.loads((second / "train.json").read_text())
+    assert summary["targets"] == ["malunet/mask/mask/1", "malunet/stride16/all/16", "malunet/stride8/all/8"]
+    store = cache.open(next((tmp_path / "features").iterdir()))
+    assert store.codecs[MASK].reached >= FIDELITY
+    assert "network" in (second / "student" / "README.md").read_text()
+    learned = json.loads((first / "student" / "learned.json").read_text())["labelled"]
+    assert store.identity["labelled"] == learned
+    few = ["data.labels=6", "do=extract,train", f"teachers.malunet.weights={first / 'student'}"]
+    assert main(["recipe=malunet_to_microaunet", *small, *few]) == 1
+    assert "learned from the masks of 6 images that have no mask here" in capfd.readouterr().err

@@ -1,0 +1,430 @@
+"""The published folder: what is in it, and what keeps a wrong one from being published."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from dataclasses import replace
+from importlib import import_module
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import yaml
+from PIL import Image
+from small_job import small_job
+
+import students
+from distill.config.parse import build_recipe, dump_recipe
+from distill.config.schema import Recipe, StageRecipe, TeacherRecipe
+from distill.evaluation.evaluate import evaluate, load_student, read_metrics, score
+from distill.inference.model import Deploy, load, predict
+from distill.inference.onnx_file import open_onnx
+from distill.inference.segmenter import open_segmenter
+from distill.metrics.overlap import dice
+from distill.publishing.card import render_card
+from distill.publishing.publish import publish, push
+from distill.publishing.threshold import GRID, choose_threshold
+from distill.runs.licences import Terms, contradictions
+from distill.runs.reproduce import command, public_recipe
+
+publishing = import_module("distill.publishing.publish")  # the module: the package has a function of that name
+
+PROOF = {"batches": 3, "sizes": {"count": 1}, "max_difference": 1e-6, "dice": {}}
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory):
+    """A job published for real, once, with what it said while doing so: exporting to ONNX takes seconds."""
+    job = small_job(tmp_path_factory.mktemp("published"))
+    evaluate(job)
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        assert publish(job) == job.published
+    return job, out.getvalue()
+
+
+@pytest.fixture
+def job(published):
+    return published[0]
+
+
+@pytest.fixture
+def fresh_job(tmp_path, monkeypatch):
+    """A job that has been evaluated, and an exporter and a runner that are torch itself."""
+    job = small_job(tmp_path)
+    evaluate(job)
+    deploy = Deploy(load_student(job), image_size=job.recipe.image_size).eval()
+
+    def by_torch(images):
+        with torch.inference_mode():
+            return deploy(torch.from_numpy(images.copy())).numpy()
+
+    monkeypatch.setattr(publishing, "export_onnx", lambda deploy, path, *, metadata: path.write_bytes(b""))
+    monkeypatch.setattr(publishing, "open_onnx", lambda path, **threads: by_torch)
+    return job
+
+
+def card_of(folder) -> tuple[dict, str]:
+    front, body = (folder / "README.md").read_text(encoding="utf-8").removeprefix("---\n").split("\n---\n", 1)
+    return yaml.safe_load(front), body
+
+
+def test_predict_sees_the_same_by_the_folder_and_by_its_onnx_file(job):
+    by_folder, by_file = open_segmenter(job.published), open_segmenter(job.published / "model.onnx")
+    chosen = json.loads((job.published / "config.json").read_text())["threshold"]
+    assert (by_folder.classes, by_folder.threshold) == (by_file.classes, by_file.threshold) == (1, chosen)
+    for sample in job.splits.val:
+        image = sample.read_image()
+        for flips in (False, True):
+            expected = by_folder.probability(image, flips=flips)
+            assert expected.shape == (1, *image.shape[:2])
+            np.testing.assert_allclose(by_file.probability(image, flips=flips), expected, atol=1e-5, rtol=0)
+
+
+def test_a_folder_in_the_home_folder_is_found(job, monkeypatch):
+    monkeypatch.setenv("HOME", str(job.published.parent))
+    assert load(f"~/{job.published.name}").image_size == job.recipe.image_size
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 56), (2, 131, 67), (3, 17, 200)])
+def test_onnx_runtime_agrees_with_torch_at_any_size_and_batch(job, shape):
+    images = np.random.default_rng(0).integers(0, 256, size=(*shape, 3), dtype=np.uint8)
+    found = open_onnx(job.published / "model.onnx")(images)
+    assert found.dtype == np.float32
+    assert found.shape == (shape[0], 1, *shape[1:])
+    deploy = load(job.published)
+    np.testing.assert_allclose(found, np.stack([predict(deploy, image) for image in images]), atol=1e-5, rtol=0)
+
+
+def test_the_onnx_file_is_one_file_that_says_what_it_is(job):
+    model = onnx.load(job.published / "model.onnx", load_external_data=False)
+    assert [node.name for node in model.graph.input] == ["image"]
+    assert [node.name for node in model.graph.output] == ["probability"]
+    assert not [tensor for tensor in model.graph.initializer if tensor.external_data]
+    assert {entry.key: entry.value for entry in model.metadata_props} == {
+        "name": "discs: unet of width 4",
+        "classes": "1",
+        "threshold": str(json.loads((job.published / "config.json").read_text())["threshold"]),
+        "image_size": "32",
+        "licence": "apache-2.0",
+        "run": "discs-unet-0123456789ab",
+        "digest": "0123456789ab",
+    }
+
+
+def test_the_published_threshold_is_the_best_of_the_grid_on_validation(job):
+    found = read_metrics(job)["published"]["threshold"]
+    deploy = load(job.published)
+    pairs = [(predict(deploy, sample.read_image())[0], sample.read_mask() > 0) for sample in job.splits.val]
+    means = {threshold: np.mean([float(dice(p >= threshold, mask)) for p, mask in pairs]) for threshold in GRID}
+    assert found["dice"] == pytest.approx(max(means.values())) == pytest.approx(means[found["threshold"]])
+    assert found["usual"] == pytest.approx(means[0.5])
+    assert f"The threshold {found['threshold']} in `config.json`" in card_of(job.published)[1]
+
+
+def test_of_equal_thresholds_the_one_nearest_to_a_half_is_taken(job):
+    sure = choose_threshold(lambda image: 0.9 * (image[None, ..., 0] > 90), job.splits.val)
+    assert (sure.threshold, sure.images) == (0.5, 2)
+    with pytest.raises(ValueError, match="expected validation images to choose a threshold on, got none"):
+        choose_threshold(lambda image: image, ())
+
+
+def test_the_onnx_file_gives_the_dice_of_the_evaluation(job):
+    run = open_onnx(job.published / "model.onnx")
+    record = json.loads((job.published / "published.json").read_text())["onnx"]
+    for name, samples in job.splits.test.items():
+        found = np.mean([figures.dice for figures in score(lambda image: run(image[None])[0], samples, shown=False)])
+        expected = read_metrics(job)["datasets"][name]["dice"]["mean"]
+        assert found == pytest.approx(expected, abs=1e-3)
+        assert record["dice"][name] == {"images": len(samples), "onnx": pytest.approx(found), "torch": expected}
+    assert 0 <= record["max_difference"] < 1e-5
+    assert record["batches"] > sum(map(len, job.splits.test.values()))
+
+
+def test_the_published_student_loads_in_one_line_with_the_trained_weights(job):
+    trained = load_student(job).state_dict()
+    for student in (students.load(job.published), students.resolve("unet").from_pretrained(job.published)):
+        found = student.state_dict()
+        assert found.keys() == trained.keys()
+        assert all(torch.equal(found[name], trained[name]) for name in trained)
+        assert not student.training
+
+
+def test_the_card_s_front_matter_holds_the_measured_figures(job):
+    front, _ = card_of(job.published)
+    assert front["license"] == "apache-2.0"
+    assert "license_name" not in front
+    assert front["library_name"] == "bandpass"
+    found = {
+        (result["dataset"]["name"], metric["type"]): metric["value"]
+        for result in front["model-index"][0]["results"]
+        for metric in result["metrics"]
+    }
+    for name, figures in read_metrics(job)["datasets"].items():
+        assert found[name, "dice"] == pytest.approx(figures["dice"]["mean"], abs=1e-6)
+        assert found[name, "mean_iou"] == pytest.approx(figures["iou"]["mean"], abs=1e-6)
+
+
+def test_the_card_shows_every_picture_and_every_picture_is_there(job):
+    _, body = card_of(job.published)
+    pictures = sorted(path.relative_to(job.published).as_posix() for path in job.published.glob("examples/*"))
+    assert pictures == ["examples/1.png", "examples/2.png", "examples/3.png"]
+    assert all(f"]({picture})" in body for picture in pictures)
+    for picture in pictures:
+        with Image.open(job.published / picture) as opened:
+            assert opened.width > opened.height > 200
+
+
+def test_the_lines_that_the_card_gives_for_serving_run(job, tmp_path, monkeypatch):
+    _, body = card_of(job.published)
+    (lines,) = (block.split("```")[0] for block in body.split("```python\n") if "onnxruntime" in block.split("```")[0])
+    assert "torch" not in lines
+    assert len([line for line in lines.splitlines() if line]) <= 10
+    image = job.splits.test["right"][0].read_image()
+    Image.fromarray(image).save(tmp_path / "image.png")
+    (tmp_path / "model.onnx").symlink_to(job.published / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    exec(lines, {})
+    mask = np.asarray(Image.open(tmp_path / "mask.png"))
+    threshold = json.loads((job.published / "config.json").read_text())["threshold"]
+    np.testing.assert_array_equal(mask > 0, predict(load(job.published), image)[0] >= threshold)
+
+
+def test_the_lines_that_the_card_gives_for_bandpass_run(job):
+    _, body = card_of(job.published)
+    (lines,) = (block.split("```")[0] for block in body.split("```python\n") if "import students" in block)
+    names: dict = {}
+    exec(lines.replace("path/to/this/folder", str(job.published)), names)
+    image = job.splits.test["right"][0].read_image()
+    assert names["deploy"].predict(names["network"], image).shape == (1, *image.shape[:2])
+
+
+def test_the_card_says_what_it_must(job):
+    _, body = card_of(job.published)
+    for words in (
+        "Not a medical device",
+        "generated images",
+        "A frame of 56 x 40 pixels took",
+        "measured when this was published",
+        "two discs of left were drawn by the same hand",
+        "per image at threshold 0.5, at the mask's own size",
+        "accelerate launch distill/run.py recipe=recipe.yaml",
+        "None: trained on masks alone",
+    ):
+        assert words in body
+    found = build_recipe(yaml.safe_load((job.published / "recipe.yaml").read_text()))
+    assert found == public_recipe(job.recipe)
+
+
+def test_the_exporter_s_noise_does_not_reach_the_user(published):
+    assert published[1] == ""
+
+
+def test_publishing_again_returns_at_once(job, monkeypatch):
+    monkeypatch.setattr(publishing, "build", None)
+    assert publish(job) == job.published
+
+
+def test_a_folder_that_lacks_a_file_is_published_again(fresh_job):
+    folder = publish(fresh_job)
+    record = json.loads((folder / "published.json").read_text())
+    assert {"README.md", "model.onnx", "model.safetensors", "examples/1.png"} <= set(record["files"])
+    (folder / "model.onnx").unlink()
+    assert (publish(fresh_job) / "model.onnx").is_file()
+    record.pop("files")  # as one of before was published
+    (folder / "published.json").write_text(json.dumps(record))
+    (folder / "left-over.txt").write_text("old")
+    assert (publish(fresh_job) / "left-over.txt").is_file()
+
+
+def test_other_wishes_replace_the_folder_as_a_whole(fresh_job):
+    publish(fresh_job)
+    (fresh_job.published / "left-over.txt").write_text("old")
+    other = replace(fresh_job, recipe=replace(fresh_job.recipe, publish=replace(fresh_job.recipe.publish, examples=0)))
+    publish(other)
+    assert not (other.published / "left-over.txt").exists()
+    assert not list(other.published.glob("examples/*"))
+    assert "## Examples" not in card_of(other.published)[1]
+    assert not list(other.folder.glob(".student*"))
+
+
+def test_an_onnx_file_that_disagrees_is_not_published(fresh_job, monkeypatch):
+    by_torch = publishing.open_onnx(None)
+    monkeypatch.setattr(publishing, "open_onnx", lambda path, **threads: lambda images: by_torch(images) + 2e-4)
+    with pytest.raises(ValueError, match=r"model.onnx differs from torch by 2.0e-04 on left/.*nothing was published"):
+        publish(fresh_job)
+    assert not fresh_job.published.exists()
+    assert not list(fresh_job.folder.glob(".student*"))
+
+
+def test_an_onnx_file_that_fails_only_on_batches_is_not_published(fresh_job, monkeypatch):
+    by_torch = publishing.open_onnx(None)
+    monkeypatch.setattr(
+        publishing, "open_onnx", lambda path, **threads: lambda images: by_torch(images)[[0] * len(images)]
+    )
+    with pytest.raises(ValueError, match=r"differs from torch by .* on two images of 40 x 56 pixels from left/"):
+        publish(fresh_job)
+
+
+def test_an_onnx_file_of_another_dice_is_not_published(fresh_job):
+    path = fresh_job.folder / "predictions.csv"
+    lines = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()]
+    changed = [lines[0], *([*fields[:3], str(float(fields[3]) - 0.01), fields[4]] for fields in lines[1:])]
+    path.write_text("\n".join(",".join(fields) for fields in changed) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"scores Dice 0\.\d+ on 3 images of left, but the evaluation says 0\.\d+"):
+        publish(fresh_job)
+    assert not fresh_job.published.exists()
+
+
+def test_publishing_before_training_or_evaluation_says_what_to_run(tmp_path):
+    job = small_job(tmp_path)
+    with pytest.raises(FileNotFoundError, match="run do=evaluate first"):
+        publish(job)
+    evaluate(job)
+    job.weights.write_bytes(b"other")
+    with pytest.raises(ValueError, match="of other weights"):
+        publish(job)
+    job.weights.unlink()
+    with pytest.raises(FileNotFoundError, match=r"best\.safetensors has been removed since; put it back"):
+        publish(job)
+    job.trained.unlink()
+    with pytest.raises(FileNotFoundError, match="run do=train first"):
+        publish(job)
+
+
+def research_job(folder, **wishes):
+    """A job on data sets that may not be used for everything."""
+    job = small_job(folder, data="folder", **wishes)
+    names = {"left": "kvasir-seg", "right": "CVC-ClinicDB"}
+    test = {names[n]: tuple(replace(s, dataset=names[n]) for s in part) for n, part in job.splits.test.items()}
+    train = tuple(replace(sample, dataset="our-own") for sample in job.splits.train)
+    return replace(job, splits=replace(job.splits, train=train, test=test))
+
+
+def render(job) -> tuple[dict, str]:
+    text = render_card(job, evaluate(job), proof=PROOF, pictures=[])
+    front, body = text.removeprefix("---\n").split("\n---\n", 1)
+    return yaml.safe_load(front), body
+
+
+def test_research_data_forbids_an_open_licence(tmp_path):
+    front, body = render(research_job(tmp_path))
+    assert front["license"] == "other"
+    assert front["license_name"] == "terms-of-our-own-left-cvc-clinicdb-kvasir-seg"
+    assert "Apache" not in body
+    assert "| Kvasir-SEG | research and education |" in body
+    assert "| our-own | not known to Bandpass; ask its owner |" in body
+    assert "Jha, D." in body
+    assert "Bernal, J." in body
+    assert "generated" not in body
+
+
+def test_a_student_that_it_began_as_is_named_on_the_card(tmp_path):
+    job = small_job(tmp_path)
+    metrics = evaluate(job)
+    job = replace(job, recipe=replace(job.recipe, student=replace(job.recipe.student, init="someone/discs")))
+    card = render_card(job, metrics, proof=PROOF, pictures=[])
+    assert "The network began as the student someone/discs, whose terms count for this one as well." in card
+
+
+def test_a_licence_that_was_asked_for_is_the_one_on_the_card(tmp_path):
+    front, body = render(research_job(tmp_path, licence="CC-BY-NC-4.0"))
+    assert front["license"] == "cc-by-nc-4.0"
+    assert "license_name" not in front
+    assert "CC-BY-NC-4.0, as chosen by whoever published" in body
+    assert "No licence is granted" not in body
+
+
+def test_a_licence_that_contradicts_what_the_student_was_made_from_is_granted_with_a_warning(tmp_path):
+    job = research_job(tmp_path, licence="apache-2.0")
+    sentence = (
+        "publish.licence=apache-2.0 was asked for, but our-own, which this student was made from, is under: not known"
+    )
+    front, body = render(job)
+    assert front["license"] == "apache-2.0"
+    assert f"**{sentence}" in body
+    assert "Kvasir-SEG, which" not in body, "it was only tested on"
+    terms = [Terms("a teacher", "CC-BY-NC-4.0"), Terms("another", "MIT"), Terms("ours", "Apache-2.0")]
+    assert [s.split(", ")[1] for s in contradictions(terms, asked="apache-2.0")] == ["but a teacher"]
+    assert contradictions(terms, asked="cc-by-nc-4.0") == contradictions(terms, asked=None) == []
+
+
+def test_a_teacher_is_named_with_its_weights_and_its_licence_binds_the_student(tmp_path, monkeypatch):
+    identity = {"teacher": "timm", "model": "vit_small", "weights": "ab" * 32}
+    opened = SimpleNamespace(identity=identity, licence="dinov3-license")
+    monkeypatch.setattr("cache.open", lambda path: opened, raising=False)
+    job = small_job(tmp_path)
+    recipe = replace(
+        job.recipe,
+        stages={"semantic": StageRecipe(losses={"segment": 1.0, "imitate_low": 1.0})},
+        teachers={"timm": TeacherRecipe(adapter="timm", weights="timm/vit_small")},
+    )
+    job = replace(job, recipe=recipe, caches={"timm": tmp_path, "gone": tmp_path / "gone"})
+    (tmp_path / "manifest.json").write_text("{}")
+    front, body = render(job)
+    assert front["license"] == "other"
+    assert "| timm vit_small | timm/vit_small (sha256 abababababab) | dinov3-license |" in body
+    assert "| gone | not recorded: gone is not there any more |" in body
+    opened.licence = "apache-2.0"
+    assert render(replace(job, caches={"timm": tmp_path}))[0]["license"] == "apache-2.0"
+
+
+def test_places_of_this_machine_are_not_published(tmp_path):
+    weights = tmp_path / "teacher.safetensors"
+    weights.write_bytes(b"")
+    recipe = small_job(tmp_path, data="folder").recipe
+    recipe = replace(recipe, home=str(tmp_path), teachers={"timm": TeacherRecipe(adapter="timm", weights=str(weights))})
+    assert str(tmp_path) not in dump_recipe(public_recipe(recipe))
+    assert command(recipe).endswith("recipe=recipe.yaml data.root=DIR teachers.timm.weights=FILE")
+
+
+def test_a_hub_id_is_public():
+    stages = {"semantic": {"epochs": 1, "losses": {"segment": 1.0}}}
+    recipe = build_recipe({"stages": stages, "teachers": {"sam": {"weights": "facebook/sam-vit-base"}}})
+    assert isinstance(recipe, Recipe)
+    assert public_recipe(recipe).teachers["sam"].weights == "facebook/sam-vit-base"
+    assert command(recipe) == "accelerate launch distill/run.py recipe=recipe.yaml"
+
+
+class Hub:
+    """Stands for `huggingface_hub.HfApi`."""
+
+    uploads: list = []  # noqa: RUF012
+    refuses = False
+
+    def create_repo(self, repository, *, exist_ok):
+        if Hub.refuses:
+            raise OSError("401 Client Error: Unauthorized\nRequest ID")
+
+    def upload_folder(self, *, folder_path, repo_id, commit_message):
+        Hub.uploads.append((folder_path, repo_id))
+
+
+def test_the_hub_gets_a_folder_once_and_a_refusal_is_a_sentence(fresh_job, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    asked = replace(fresh_job.recipe.publish, hub="someone/discs")
+    job = replace(fresh_job, recipe=replace(fresh_job.recipe, publish=asked))
+    Hub.refuses = True
+    with pytest.raises(ValueError, match=r"did not take .* as 'someone/discs': 401 Client Error.*`hf auth login`"):
+        publish(job)
+    Hub.refuses = False
+    publish(job)
+    publish(job)
+    push(job.published, "someone/discs")
+    assert Hub.uploads == [(job.published, "someone/discs")]
+    assert 'students.load("someone/discs")' in (job.published / "README.md").read_text()
+
+
+def test_the_encoder_alone_is_published_and_another_student_starts_from_it(fresh_job):
+    wishes = replace(fresh_job.recipe.publish, encoder=True)
+    folder = publish(replace(fresh_job, recipe=replace(fresh_job.recipe, publish=wishes)))
+    assert "student.encoder=FILE" in (folder / "README.md").read_text(encoding="utf-8")
+    trained, fresh = load_student(fresh_job), students.create("unet", width=4)
+    fresh.load_encoder(folder / "encoder" / "encoder.safetensors")
+    expected, found = trained.encoder.state_dict(), fresh.encoder.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    with pytest.raises(ValueError, match=r"is not an encoder of student UNet at this width: \d+ of \d+ tensors"):
+        students.create("unet", width=8).load_encoder(folder / "encoder" / "encoder.safetensors")

@@ -1,0 +1,301 @@
+"""Stages beyond the plain: steps instead of epochs, averaged weights, early ends, unlabelled images, collapse."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import replace
+from importlib import import_module, invalidate_caches
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from small_job import VIEWS, disc_splits, job_of, recipe_of, train_killed_at, weights_of
+
+from distill.config.schedule import spans_of
+from distill.config.schema import EvaluateRecipe, OptimiserRecipe, Recipe, StageRecipe, TeacherRecipe
+from distill.data.sources.unlabelled import unlabel
+from distill.distillation.collapse import spread
+from distill.distillation.dataset import Batches, TrainingSet, loader
+from distill.runs.checks import check
+from distill.runs.fingerprint import digest_features, digest_run, essence
+from distill.training.state import averaged, begin
+from distill.training.train import batches_of, learn, train
+from students import create
+
+training = import_module("distill.training.train")  # the module: the package has a function of that name
+
+
+def half_unlabelled(job):
+    splits = job.splits
+    return replace(splits, train=splits.train[:4], unlabelled=tuple(map(unlabel, splits.train[4:])))
+
+
+def lines_of(job) -> list[dict]:
+    return [json.loads(line) for line in (job.folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_stage_is_as_long_as_its_steps_say():
+    stages = {
+        "one": StageRecipe(steps=5, losses={"segment": 1.0}),
+        "two": StageRecipe(epochs=2, losses={"segment": 1.0}),
+    }
+    spans = spans_of(replace(recipe_of(), stages=stages), labelled=28)
+    assert [(s.start, s.stop, s.per_epoch) for s in spans] == [(0, 5, 7), (5, 19, 7)]
+    nothing = replace(stages["two"], steps=0)
+    assert not nothing.runs
+    with pytest.raises(ValueError, match="no stage with at least one epoch or step"):
+        replace(recipe_of(), stages={"one": nothing})
+
+
+def test_stages_of_other_batches_do_not_draw_the_same_epochs_again(features):
+    plain, imitating = {"segment": 1.0}, {"segment": 1.0, "imitate_low": 1.0}
+    losses = {"first": plain, "second": imitating, "third": plain}
+    stages = {name: StageRecipe(epochs=2, losses=terms) for name, terms in losses.items()}
+    recipe = replace(recipe_of(features), stages=stages)
+    spans = spans_of(recipe, labelled=28, unlabelled=40)
+    assert [(span.unlabelled, span.origin) for span in spans] == [(0, (0, 0)), (2, (14, 2)), (0, (28, 3))]
+    drawn = []
+    for span in spans:
+        options = {"start": span.start, "stop": span.stop, "share": span.unlabelled, "origin": span.origin}
+        batches = Batches(images=28, batch=4, seed=0, rank=0, ranks=1, unlabelled=40, **options)
+        drawn.append({index for batch in batches for index in batch if index[1] < 28})
+    assert not drawn[0] & drawn[1]
+    assert not drawn[1] & drawn[2]
+    assert [span.origin for span in spans_of(recipe, labelled=28)] == [(0, 0)] * 3, "as ever where batches are alike"
+
+
+def first_step(tmp_path, *, stage: StageRecipe, **optimiser):
+    """A course after its first step, which goes at the full rate and without decay, and how far each weight moved."""
+    settings = OptimiserRecipe(learning_rate=0.01, weight_decay=0, warmup=0, **optimiser)
+    course = begin(job_of(replace(recipe_of(), stages={"one": stage}, optimiser=settings), tmp_path))
+    before = {name: p.detach().clone() for name, p in course.student.named_parameters()}
+    norms = []
+    course.optimiser.optimizer.register_step_pre_hook(lambda *_: norms.append(gradient_norm(course.student)))
+    batch = next(iter(loader(course.dataset, batches_of(course, course.spans[0], start=0), workers=0)))
+    learn(course, course.spans[0], 0, batch)
+    moved = {name: (p.detach() - before[name]).abs().max().item() for name, p in course.student.named_parameters()}
+    return moved, norms[0]
+
+
+def gradient_norm(network) -> float:
+    return float(torch.stack([p.grad.norm() for p in network.parameters()]).norm())
+
+
+def test_a_stage_has_a_rate_of_its_own_and_so_has_a_part(tmp_path):
+    stage = StageRecipe(epochs=1, losses={"segment": 1.0}, learning_rate=0.5, rates={"encoder": 0.1})
+    moved, _ = first_step(tmp_path, stage=stage)
+    for part, rate in (("encoder", 0.0005), ("decoder", 0.005), ("head", 0.005)):
+        longest = max(far for name, far in moved.items() if name.startswith(part))
+        assert longest == pytest.approx(rate, rel=0.01), part  # AdamW's first step is its rate
+
+
+def test_a_gradient_is_clipped_to_the_norm_asked_for(tmp_path):
+    stage = StageRecipe(epochs=1, losses={"segment": 1.0})
+    _, free = first_step(tmp_path / "free", stage=stage, gradient_clip=0)
+    _, clipped = first_step(tmp_path / "clipped", stage=stage, gradient_clip=0.01)
+    assert free > 0.1
+    assert clipped == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_part_that_a_later_stage_freezes_stays_where_that_stage_found_it(tmp_path):
+    stages = {
+        "free": StageRecipe(steps=4, losses={"segment": 1.0}),
+        "frozen": StageRecipe(steps=4, losses={"segment": 1.0}, freeze=["encoder"]),
+    }
+    course = begin(job_of(replace(recipe_of(), stages=stages), tmp_path))
+
+    def encoder_and_rest():
+        state = {name: tensor.clone() for name, tensor in course.student.state_dict().items()}
+        return [[t for name, t in state.items() if name.startswith("encoder") == part] for part in (True, False)]
+
+    places = [encoder_and_rest()]
+    for span in course.spans:
+        training.run_stage(course, span, began=0)
+        places.append(encoder_and_rest())
+    changed = [
+        [any(not torch.equal(a, b) for a, b in zip(*pair, strict=True)) for pair in zip(one, two, strict=True)]
+        for one, two in pairwise(places)
+    ]
+    assert changed == [[True, True], [False, True]]  # its statistics and what AdamW remembers of it included
+
+
+def test_averaged_weights_follow_the_weights_and_their_statistics():
+    student = create("unet", width=2)
+    average = averaged(student, decay=0.75)
+    average.update_parameters(student)
+    before = student.state_dict()["head.bias"].clone()
+    with torch.no_grad():
+        student.head.bias += 1
+    student.encoder.levels[0][1].running_mean += 2
+    average.update_parameters(student)
+    assert torch.allclose(average.module.head.bias, before + 0.25)
+    assert torch.allclose(average.module.encoder.levels[0][1].running_mean, torch.full((2,), 0.5))
+
+
+def test_averaged_weights_are_what_is_kept_and_a_killed_run_keeps_the_same(tmp_path, monkeypatch):
+    recipe = replace(recipe_of(), optimiser=OptimiserRecipe(batch_size=4, learning_rate=1e-2, ema=0.9))
+    whole, killed = job_of(recipe, tmp_path / "whole"), job_of(recipe, tmp_path / "killed")
+    train(whole)
+    train_killed_at(7, killed, monkeypatch)
+    for name, tensor in weights_of(whole).items():
+        assert torch.equal(tensor, weights_of(killed)[name]), name
+    plain = job_of(replace(recipe, optimiser=replace(recipe.optimiser, ema=0.0)), tmp_path / "plain")
+    train(plain)
+    assert any(not torch.equal(tensor, weights_of(plain)[name]) for name, tensor in weights_of(whole).items())
+
+
+def test_a_stage_without_progress_ends_early_and_the_next_one_begins(tmp_path, monkeypatch, caplog):
+    figures = iter([0.5, 0.4, 0.3, 0.9, 0.8, 0.95, 0.7])
+    monkeypatch.setattr(training, "validate", lambda *args, **named: next(figures))
+    stages = {name: StageRecipe(epochs=4, losses={"segment": 1.0}) for name in ("first", "second")}
+    recipe = replace(recipe_of(), stages=stages, evaluate=EvaluateRecipe(every=1, patience=2))
+    job = job_of(recipe, tmp_path / "run")
+    with caplog.at_level(logging.INFO, logger="bandpass"):
+        summary = train(job)
+    assert "stage 'first' ends at step 6: no better score for 2 scores" in caplog.text
+    scored = [(line["stage"], line["step"]) for line in lines_of(job) if "validation_dice" in line]
+    assert scored == [("first", s) for s in (2, 4, 6)] + [("second", s) for s in (10, 12, 14, 16)]
+    assert (summary["steps"], summary["best_step"], summary["validation_dice"]) == (6 + 8, 14, 0.95)
+
+
+def test_validation_does_not_end_a_stage_that_trains_no_logits(features, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "validate", lambda *args, **named: 0.1)
+    stages = {"distil": StageRecipe(epochs=4, losses={"imitate_low": 1.0})}
+    recipe = recipe_of(features, stages=stages, evaluate=EvaluateRecipe(every=1, patience=1))
+    assert train(job_of(recipe, tmp_path / "run"))["steps"] == 8
+    task = {"task": StageRecipe(epochs=4, losses={"segment": 1.0})}
+    assert train(job_of(replace(recipe, stages=task), tmp_path / "other"))["steps"] == 4
+
+
+def test_processes_that_cannot_share_a_batch_are_told(features, tmp_path, monkeypatch):
+    job = job_of(recipe_of(features), tmp_path / "run")
+    monkeypatch.setattr(type(job.accelerator), "num_processes", property(lambda self: 2))
+    splits = half_unlabelled(job)
+    with pytest.raises(
+        ValueError, match="has 3 labelled and 1 unlabelled images, but each must be a multiple of the 2"
+    ):
+        check(replace(job, splits=replace(splits, unlabelled=splits.unlabelled[:1])))
+    check(replace(job, splits=splits))
+
+
+def test_unlabelled_images_are_a_fixed_share_of_every_batch_and_come_round_evenly():
+    options = {"images": 20, "batch": 8, "seed": 1, "start": 0, "stop": 14, "unlabelled": 7, "share": 4}
+    batches = list(Batches(**options, rank=0, ranks=1))
+    assert all([index >= 20 for _, index in batch] == [False] * 4 + [True] * 4 for batch in batches)
+    counts = np.bincount([index - 20 for batch in batches for _, index in batch if index >= 20])
+    assert counts.tolist() == [8] * 7
+    labelled = [index for batch in batches[:5] for _, index in batch if index < 20]
+    assert sorted(labelled) == list(range(20))
+    parts = [list(Batches(**options, rank=rank, ranks=2)) for rank in (0, 1)]
+    for whole, halves in zip(batches, zip(*parts, strict=True), strict=True):
+        assert sorted(whole) == sorted([*halves[0], *halves[1]])
+        assert [sum(index >= 20 for _, index in half) for half in halves] == [2, 2]
+
+
+def test_only_stages_that_imitate_mix_unlabelled_images_in(features):
+    recipe = recipe_of(features, stages={
+        "distil": StageRecipe(epochs=1, losses={"imitate_low": 1.0}),
+        "task": StageRecipe(epochs=1, losses={"segment": 1.0}),
+    })  # fmt: skip
+    spans = spans_of(recipe, labelled=8, unlabelled=5)
+    assert [(s.unlabelled, s.stop - s.start) for s in spans] == [(2, 2), (0, 2)], "equally long with and without"
+    assert spans_of(recipe, labelled=8, unlabelled=1)[0].unlabelled == 1, "a batch keeps its size"
+
+
+def test_unlabelled_images_are_taught_and_never_asked_for_a_mask(features, tmp_path):
+    job = job_of(recipe_of(features), tmp_path / "run")
+    splits = half_unlabelled(job)
+    dataset = TrainingSet((*splits.train, *splits.unlabelled), job.recipe, {})
+    batches = Batches(images=4, batch=4, seed=0, start=0, stop=2, rank=0, ranks=1, unlabelled=4, share=2)
+    for batch in loader(dataset, batches, workers=0):
+        assert (batch["mask"] == 255).flatten(1).all(1).tolist() == [False, False, True, True]
+    train(replace(job, splits=splits))
+    steps = [line["step"] for line in lines_of(job) if "imitate_low" in line]
+    assert steps, "the imitation terms were there"
+
+
+def test_the_spread_of_a_map_is_its_variance_and_effective_rank():
+    random = torch.Generator().manual_seed(0)
+    target = torch.randn(8, 6, 20, 20, generator=random)
+    alike = spread(target, target)
+    assert alike.target_variance == pytest.approx(1, abs=0.05)
+    assert alike.target_rank == pytest.approx(6, abs=0.05)
+    assert not alike.collapsed
+    line = torch.randn(8, 1, 20, 20, generator=random) * torch.ones(1, 6, 1, 1)
+    assert spread(line, target).rank == pytest.approx(1, abs=1e-3)
+    assert spread(0.05 * target, target).collapsed
+    assert spread(torch.zeros_like(target), target).collapsed
+    assert not spread(0.05 * target, target, scaled=False).collapsed, "a term on cosines knows no scale"
+    wide = torch.randn(8, 40, 20, 20, generator=random)
+    narrow = torch.randn(8, 2, 20, 20, generator=random)[:, :1] * torch.ones(1, 40, 1, 1)
+    assert spread(narrow, wide).collapsed
+    two = torch.einsum(
+        "kc,nchw->nkhw", torch.randn(40, 2, generator=random), torch.randn(8, 2, 20, 20, generator=random)
+    )
+    assert spread(two, wide).collapsed
+    assert not spread(two, wide, channels=2).collapsed, "two channels cannot say more than two things"
+
+
+def test_a_collapsed_projection_is_named(features, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(training, "spread", lambda projected, target, **_: spread(torch.zeros_like(projected), target))
+    job = job_of(recipe_of(features), tmp_path / "run")
+    with caplog.at_level(logging.WARNING, logger="bandpass"):
+        summary = train(job)
+    assert summary["collapsed"][0] == "semantic: drawn/neck/low/16"
+    assert "the projection of drawn/neck/low/16 has collapsed" in caplog.text
+    spreads = [line["spread"] for line in lines_of(job) if "spread" in line]
+    assert spreads[0]["drawn/neck/low/8"]["variance"] == 0
+
+
+# Where a default changes, digest.DEFAULTS must be raised, so that no old run is taken for a new one.
+KNOWN = {
+    "image_size": 128, "seed": 0, "precision": "fp32",
+    "optimiser": {"learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 16, "warmup": 0.05, "schedule": "cosine",
+                  "gradient_clip": 1.0, "ema": 0.0},
+    "augment": {"views": list(VIEWS), "scale": 0.6, "colour": 0.1, "sizes": [1.0]},
+    "imitate": {"low": [16, 8], "high": [8], "all": [16, 8], "bands": "cosine"},
+    "evaluate": {"bootstrap": 2000, "every": 5.0, "patience": 0},
+    "cache": {"fidelity": 0.8, "calibration": 256},  # stands in the names of caches, whatever the default
+}  # fmt: skip
+
+
+def test_a_default_of_the_schema_is_not_changed_unnoticed():
+    for name, expected in KNOWN.items():
+        found = getattr(recipe_of(), name) if name in ("seed", "precision") else None
+        fields = {field.name: field for field in Recipe.__dataclass_fields__.values()}
+        default = fields[name].default_factory() if isinstance(expected, dict) else fields[name].default
+        found = default.__dict__ if isinstance(expected, dict) else default
+        assert found == expected, f"{name}: raise digest.DEFAULTS, then change this test"
+
+
+def test_a_network_or_teacher_of_the_user_s_own_is_known_by_the_file_that_defines_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    recipe = recipe_of()
+    own = replace(recipe, student=replace(recipe.student, name="nets_of_mine:Net"))
+    teacher = TeacherRecipe(adapter="nets_of_mine:Eyes", weights="given")
+    named = []
+    for number, text in enumerate(("relu", "tanh", "tanh ")):
+        (tmp_path / "nets_of_mine.py").write_text(f"# {text}")
+        os.utime(tmp_path / "nets_of_mine.py", (number, number))
+        invalidate_caches()
+        run = digest_run(own, splits="s", caches={})
+        named.append((run, digest_features(teacher, fidelity=0.8, calibration=[])))
+    assert len(set(named)) == 3
+    assert all(len({pair[place] for pair in named}) == 3 for place in (0, 1))
+
+
+def test_a_run_is_named_by_what_differs_from_the_defaults_in_the_order_of_stages():
+    recipe = recipe_of()
+    assert essence(OptimiserRecipe(ema=0.5, batch_size=16)) == {"ema": 0.5}
+    names = [digest_run(one, splits="s", caches={}) for one in (
+        recipe,
+        replace(recipe, stages=dict(reversed(recipe.stages.items()))),
+        replace(recipe, optimiser=replace(recipe.optimiser, ema=0.5)),
+    )]  # fmt: skip
+    assert len(set(names)) == 3
+    assert digest_run(replace(recipe, name="other", home="elsewhere", workers=3), splits="s", caches={}) == names[0]
+    assert digest_run(recipe, splits="other", caches={}) != names[0]
+    assert disc_splits().digest() == disc_splits().digest()
