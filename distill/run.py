@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distill.config.schema import Recipe
-    from distill.runs.run import Job
+    from distill.runs.run import Run
 
 if __package__ in (None, ""):
     # As a script, Python puts distill/ first on the path, where its modules would hide libraries.
@@ -107,25 +107,25 @@ def run(recipe: Recipe) -> dict[str, Any]:
     from distill.publishing.publish import publish
     from distill.report.write import refresh
     from distill.runs.checks import check
-    from distill.runs.run import open_job
+    from distill.runs.run import open_run
     from distill.runtime.threads import use_all_cores
     from distill.training.train import train
 
     use_all_cores()
-    job = open_job(recipe)
-    lead = job.accelerator.is_main_process
+    run = open_run(recipe)
+    lead = run.accelerator.is_main_process
     quieten(lead)
     if recipe.trackers:
         # TensorBoard makes a folder of the project's name; the others keep many runs in one project.
-        project = job.folder.name if recipe.trackers == ["tensorboard"] else "bandpass"
-        job.accelerator.init_trackers(
-            project, config={"run": job.folder.name}, init_kwargs={"wandb": {"name": job.folder.name}}
+        project = run.folder.name if recipe.trackers == ["tensorboard"] else "bandpass"
+        run.accelerator.init_trackers(
+            project, config={"run": run.folder.name}, init_kwargs={"wandb": {"name": run.folder.name}}
         )
-    check(job)
-    for line in introduction(job):
+    check(run)
+    for line in introduction(run):
         logger.info(line)
     metrics: dict[str, Any] = {}
-    verbs: dict[str, Callable[[Job], Any]] = {
+    verbs: dict[str, Callable[[Run], Any]] = {
         "extract": extract,
         "train": train,
         "evaluate": evaluate,
@@ -135,30 +135,30 @@ def run(recipe: Recipe) -> dict[str, Any]:
         if name not in recipe.do:
             continue
         began = time.monotonic()
-        result = verb(job)
+        result = verb(run)
         if lead:
-            metrics = add_cost(job, name, seconds=time.monotonic() - began, result=result)
-        job.accelerator.wait_for_everyone()
+            metrics = add_cost(run, name, seconds=time.monotonic() - began, result=result)
+        run.accelerator.wait_for_everyone()
     if lead and {"evaluate", "publish"}.intersection(recipe.do):
-        refresh(job)
+        refresh(run)
     if recipe.trackers:
-        job.accelerator.end_training()
-    for line in conclusion(job, metrics):
+        run.accelerator.end_training()
+    for line in conclusion(run, metrics):
         logger.info(line)
     return metrics
 
 
-def add_cost(job: Job, verb: str, *, seconds: float, result: Any) -> dict[str, Any]:  # noqa: ANN401
+def add_cost(run: Run, verb: str, *, seconds: float, result: Any) -> dict[str, Any]:  # noqa: ANN401
     """Adds what a verb took to metrics.json: a run that was killed, or is run again, keeps what it has cost."""
     from distill.evaluation.evaluate import read_metrics
     from distill.runs.run import update_metrics
 
-    metrics = read_metrics(job)
+    metrics = read_metrics(run)
     spent = round(metrics.get("seconds", {}).get(verb, 0.0) + seconds, 1)
     entries: dict[str, Any] = {"seconds": {verb: spent}}
     if verb == "extract":
         entries["teacher_forwards"] = metrics.get("teacher_forwards", 0) + sum(result.values())
-    return update_metrics(job, **entries)
+    return update_metrics(run, **entries)
 
 
 def start_logging() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
-from small_job import write_features
+from small_run import write_features
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

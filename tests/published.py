@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from small_job import IMAGE_SIZE, read_disc, taught_tensors
+from small_run import IMAGE_SIZE, read_disc, taught_tensors
 
 import students
 from students import MEAN, STD

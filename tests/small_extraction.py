@@ -9,12 +9,12 @@ from typing import ClassVar
 import numpy as np
 import torch
 from accelerate import Accelerator
-from small_job import disc_sample
+from small_run import disc_sample
 
 from cache.spec import FeatureSpec, MapSpec
 from distill.config.schema import CacheRecipe, Recipe, StageRecipe, TeacherRecipe
 from distill.data.sample import Splits
-from distill.runs.run import Job
+from distill.runs.run import Run
 from teachers.preprocess import Prepared
 
 CHANNELS, GRID = 5, (8, 8)
@@ -55,8 +55,8 @@ def noisy(seed):
     return np.ascontiguousarray(coarse.repeat(8, axis=0).repeat(8, axis=1))
 
 
-def extraction_job(folder, *, images=20, calibration=8, changed=None, read=noisy) -> Job:
-    """A job whose features go to folder/features: `images` to train in two views; `changed` is one that is another."""
+def extraction_job(folder, *, images=20, calibration=8, changed=None, read=noisy) -> Run:
+    """A run whose features go to folder/features: `images` to train in two views; `changed` is one that is another."""
     recipe = Recipe(
         name="cells",
         teachers={"cells": TeacherRecipe(adapter="cells", weights="none", views=VIEWS, batch_size=3)},
@@ -67,7 +67,7 @@ def extraction_job(folder, *, images=20, calibration=8, changed=None, read=noisy
     seeds = [seed + 100_000 * (seed == changed) for seed in range(images + 2)]
     samples = [replace(disc_sample("drawn", seed, (48, 48)), read_image=partial(read, seed)) for seed in seeds]
     splits = Splits(train=tuple(samples[:images]), val=tuple(samples[images:]), test={})
-    return Job(recipe, splits, {"cells": folder / "features"}, folder / "run", Accelerator(cpu=True))
+    return Run(recipe, splits, {"cells": folder / "features"}, folder / "run", Accelerator(cpu=True))
 
 
 def content(folder) -> dict[str, bytes]:

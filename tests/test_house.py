@@ -54,14 +54,14 @@ def test_rooms_import_only_downwards(room):
 
 def test_training_and_publishing_never_import_a_teacher():
     code = (
-        "import sys, distill.train, distill.publish, distill.evaluate\n"
+        "import sys, distill.training.train, distill.publishing.publish, distill.evaluation.evaluate\n"
         "assert not [m for m in sys.modules if m.startswith(('teachers.', 'timm', 'segment_anything'))], sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 @pytest.mark.parametrize(
-    ("registry", "name"), [("teachers", "TEACHERS"), ("students.registry", "STUDENTS"), ("distill.data", "DATASETS")]
+    ("registry", "name"), [("teachers", "TEACHERS"), ("students.registry", "STUDENTS"), ("distill.data.sources.open_data", "DATASETS")]
 )
 def test_registries_are_literal_and_name_what_exists(registry, name):
     module = import_module(registry)
@@ -103,7 +103,7 @@ def test_no_large_file_is_committed_but_the_built_in_teacher():
 def test_help_needs_no_torch_and_verbs_stay_functions():
     script = (
         "import sys; from distill.run import main; assert main(['--help']) == 0; assert 'torch' not in sys.modules\n"
-        "import distill, distill.evaluate, distill.train; from distill import train\n"
+        "import distill, distill.report.write, distill.run; from distill import train\n"
         "assert all(callable(getattr(distill, name)) for name in distill.__all__), distill.__all__\n"
         "assert train is distill.train and 'torch' in sys.modules"
     )

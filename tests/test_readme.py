@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from small_job import read_disc
+from small_run import read_disc
 from small_teachers import write_sam
 
 from distill.run import main

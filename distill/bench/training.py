@@ -20,7 +20,7 @@ from distill.bench.material import LARGE, SMALL, count_of, drawn_maps, given, im
 from distill.config.schema import AugmentRecipe, OptimiserRecipe, Recipe, StageRecipe, StudentRecipe, TeacherRecipe
 from distill.data.sample import Splits
 from distill.distillation.dataset import loader
-from distill.runs.run import Job, start_accelerator
+from distill.runs.run import Run, start_accelerator
 from distill.runtime.threads import usable_cores, workers_beside
 from distill.runtime.timing import Row, interleaved, ratio, settle, told, work_ratio
 from distill.training.state import Course, begin
@@ -90,7 +90,7 @@ def live_rows(request: Request, case: Case) -> Iterator[Row]:
         folder = Path(name)
         course = course_of(request, case, folder, taught=True)
         step = stepper(course, request)
-        teacher = sam_vit_base(folder).to(course.job.accelerator.device)
+        teacher = sam_vit_base(folder).to(course.run.accelerator.device)
         images = images_of(request, case.batch)
         codec = next(iter(course.dataset.caches.values())).codecs[case.map.name]
 
@@ -134,7 +134,7 @@ def course_of(request: Request, case: Case, folder: Path, *, taught: bool) -> Co
     )
     caches = {"drawn": features} if taught else {}
     splits = Splits(train=samples, val=(), test={})
-    return begin(Job(recipe, splits, caches, folder / name, start_accelerator(recipe)))
+    return begin(Run(recipe, splits, caches, folder / name, start_accelerator(recipe)))
 
 
 def stepper(course: Course, request: Request) -> Callable[[], object]:

@@ -16,7 +16,7 @@ from cache.series import Box, dct, series
 from cache.spec import flip
 from distill.cache_report.report import table
 from distill.data.sample import Sample
-from distill.runs.run import Job
+from distill.runs.run import Run
 
 BANDS = ("low", "high", "all")
 BOX: Box = (0.125, 0.25, 0.75, 0.875)
@@ -70,14 +70,14 @@ class Reference:
         return cls(name, size, reference_bytes(variances, error) if error < variances.sum() else 0.0)
 
 
-def held_out(job: Job, store: Cache, count: int) -> list[Sample]:
+def held_out(run: Run, store: Cache, count: int) -> list[Sample]:
     """At most `count` validation images, evenly spread by key, on none of which the codecs were fitted.
 
     Raises:
         ValueError: there are none.
     """
     fitted = set(store.calibration)
-    free = sorted((sample for sample in job.splits.val if sample.key not in fitted), key=lambda sample: sample.key)
+    free = sorted((sample for sample in run.splits.val if sample.key not in fitted), key=lambda sample: sample.key)
     if not free:
         raise ValueError("the data has no validation image that the codecs were not fitted on; name other data.* words")
     return [free[round(place)] for place in np.linspace(0, len(free) - 1, min(count, len(free)))]

@@ -17,7 +17,7 @@ USAGE = "distill cache do=report,verify,export,import cache=DIR [out=DIR] [recip
 OWN = ("do", "cache", "out", "images")
 
 if TYPE_CHECKING:
-    from distill.runs.run import Job
+    from distill.runs.run import Run
 
 CALIBRATION = 64
 """Training images on which a report fits each way to store a map."""
@@ -130,22 +130,22 @@ def with_teacher(request: Request, folder: Path) -> tuple[list[str], dict[str, A
     from distill.cache_report.teacher_agreement import agreement_lines, agreements, held_out, see
     from distill.config.parse import read_recipe
     from distill.extraction.teacher_inference import load_teacher
-    from distill.runs.run import calibration_keys, open_job
+    from distill.runs.run import calibration_keys, open_run
 
     store = cache.open(request.cache)
-    job = open_job(read_recipe(request.recipe))
-    name = teacher_of(job, store)
-    if job.recipe.teachers[name].prompts is not None:
+    run = open_run(read_recipe(request.recipe))
+    name = teacher_of(run, store)
+    if run.recipe.teachers[name].prompts is not None:
         raise ValueError(
             f"teachers.{name}.prompts is set, but held-out images have no prompts to compare the live teacher by; "
             "leave recipe out, and the report tells what can be told from the cache alone"
         )
-    teacher = load_teacher(job.recipe.teachers[name]).to(job.accelerator.device)
+    teacher = load_teacher(run.recipe.teachers[name]).to(run.accelerator.device)
     size = store.batch_size
-    samples = held_out(job, store, request.images)
+    samples = held_out(run, store, request.images)
     found, references = agreements(store, teacher, samples, size=size)
-    fitted = set(calibration_keys(job.splits, CALIBRATION))
-    training = {sample.key: sample for sample in (*job.splits.train, *job.splits.unlabelled) if sample.key in fitted}
+    fitted = set(calibration_keys(run.splits, CALIBRATION))
+    training = {sample.key: sample for sample in (*run.splits.train, *run.splits.unlabelled) if sample.key in fitted}
     calibration = see(teacher, [sample.read_image() for sample in training.values()], size=size)
     maps = see(teacher, [sample.read_image() for sample in samples], size=size)
     points = [
@@ -161,16 +161,16 @@ def with_teacher(request: Request, folder: Path) -> tuple[list[str], dict[str, A
     return lines, {"held_out_images": len(samples), **figures}
 
 
-def teacher_of(job: Job, store: cache.Cache) -> str:
+def teacher_of(run: Run, store: cache.Cache) -> str:
     """The recipe's name of the teacher that a cache was made with.
 
     Raises:
         ValueError: the recipe has none of its kind.
     """
     kind = store.identity.get("teacher")
-    known = {name: teacher.adapter for name, teacher in job.recipe.teachers.items()}
+    known = {name: teacher.adapter for name, teacher in run.recipe.teachers.items()}
     fitting = [name for name, adapter in known.items() if adapter == kind]
-    same = [name for name in fitting if job.caches.get(name, Path()).resolve() == store.path.resolve()]
+    same = [name for name in fitting if run.caches.get(name, Path()).resolve() == store.path.resolve()]
     if not fitting:
         told = ", ".join(f"{name} ({adapter})" for name, adapter in known.items()) or "none"
         raise ValueError(f"{store.path} was made by a {kind!r} teacher, but the recipe's teachers are {told}")
@@ -199,10 +199,10 @@ def expected(request: Request) -> list[tuple[str, str]]:
     """The records that the recipe would have extracted into the cache."""
     from distill.config.parse import read_recipe
     from distill.extraction.extract import wanted_records
-    from distill.runs.run import open_job
+    from distill.runs.run import open_run
 
-    job = open_job(read_recipe(request.recipe))
-    return wanted_records(job, teacher_of(job, cache.open(request.cache)))
+    run = open_run(read_recipe(request.recipe))
+    return wanted_records(run, teacher_of(run, cache.open(request.cache)))
 
 
 def share(request: Request, verb: str) -> None:

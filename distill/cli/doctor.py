@@ -32,7 +32,7 @@ distill doctor data.root=DIR [data.name=folder] [data.split=DIR] [student.classe
   data.name=NAME        folder, kvasir-seg, cvc-clinicdb, cvc-colondb, etis, cvc-300, polypgen or pranet
   data.split=DIR        train.csv, test.csv and perhaps val.csv: with these, what the parts share is an error
   data.groups=FILE      sequences or patients, beside images/ (sequences.csv)
-  data.train, data.test, data.whole, data.colours, student.classes     as for a run
+  data.train, data.test, data.test_only, data.colours, student.classes     as for a run
   home=DIR              remembers what files were looked at, as a run does
   out=DIR               doctor.html, with pictures, and doctor.json
 

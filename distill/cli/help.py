@@ -15,7 +15,7 @@ from distill.config.parse import fields_of, schema_under
 from distill.config.schema import Recipe
 
 COMMANDS = {
-    "run": "the whole job: extract, train, evaluate, publish; each returns at once where it is complete",
+    "run": "the whole run: extract, train, evaluate, publish; each returns at once where it is complete",
     "extract": "the teachers look at every training image once and leave a frequency-coded cache",
     "train": "the student learns from the cache, stage by stage; continues bit-exactly after a kill",
     "evaluate": "Dice and IoU on every test data set; with predictions=DIR masks=DIR, any folder in every convention",

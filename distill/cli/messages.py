@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from distill.evaluation.evaluate import say
-from distill.runs.run import Job
+from distill.runs.run import Run
 
 BUILT_IN = """\
 This run uses only what is built in: generated frames, and a small teacher of SAM's architecture that was trained with
@@ -15,9 +15,9 @@ labels on other frames of the same generator. It is not SAM. With your own image
         teachers.{teacher}.weights=facebook/sam-vit-base{student}"""
 
 
-def introduction(job: Job) -> Iterator[str]:
+def introduction(run: Run) -> Iterator[str]:
     """What is run, on which images, with which teacher, and where it goes."""
-    recipe, splits = job.recipe, job.splits
+    recipe, splits = run.recipe, run.splits
     given = [name for name, teacher in recipe.consulted.items() if (teacher.cache or teacher.weights) == "builtin"]
     if recipe.data.name == "builtin" and given:
         larger = "" if recipe.reads_features else " image_size=352 student.width=32"
@@ -28,13 +28,13 @@ def introduction(job: Job) -> Iterator[str]:
     yield f"data {recipe.data.name}: {counts}; test: {tests}"
     yield from (f"  note: {note}" for note in splits.notes)
     for name, teacher in recipe.consulted.items():
-        yield f"teacher {name}: {teacher.cache or teacher.weights}, features in {job.caches[name]}"
+        yield f"teacher {name}: {teacher.cache or teacher.weights}, features in {run.caches[name]}"
     network = "task decoder on cached features," if recipe.reads_features else f"student {recipe.student.name}"
     yield f"{network} of width {recipe.student.width} at {recipe.image_size} px"
-    yield f"run in {job.folder}"
+    yield f"run in {run.folder}"
 
 
-def conclusion(job: Job, metrics: Mapping[str, Any]) -> Iterator[str]:
+def conclusion(run: Run, metrics: Mapping[str, Any]) -> Iterator[str]:
     """Scores with intervals, what it cost, and where the student is."""
     for name, scores in metrics.get("datasets", {}).items():
         yield f"{name}: {say(scores)}"
@@ -43,7 +43,7 @@ def conclusion(job: Job, metrics: Mapping[str, Any]) -> Iterator[str]:
     seconds = metrics.get("seconds", {})
     if seconds:
         yield "seconds: " + ", ".join(f"{verb} {value:.0f}" for verb, value in seconds.items())
-    if (job.folder / "report.html").is_file():
-        yield f"the report: {job.folder / 'report.html'}"
-    if (job.published / "model.safetensors").is_file():
-        yield f"the {job.published.name}: {job.published}"
+    if (run.folder / "report.html").is_file():
+        yield f"the report: {run.folder / 'report.html'}"
+    if (run.published / "model.safetensors").is_file():
+        yield f"the {run.published.name}: {run.published}"

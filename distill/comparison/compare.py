@@ -44,7 +44,7 @@ def compare(
 ) -> Comparison:
     """Runs what is missing of a comparison, and says what it shows.
 
-    Where the recipe has `trials`, every arm first tries each of these settings with the first seed, and goes on with
+    Where the recipe has a `sweep`, every arm first tries each of these settings with the first seed, and goes on with
     the one of the best validation Dice; that run is also its run of the first seed.
 
     Args:
@@ -67,18 +67,18 @@ def compare(
         ", ".join(recipe.arms),
         ", ".join(students),
         ", ".join(map(str, seeds)),
-        f"; every arm tries {', '.join(recipe.trials)} with seed {seeds[0]}" if recipe.trials else "",
+        f"; every arm tries {', '.join(recipe.sweep)} with seed {seeds[0]}" if recipe.sweep else "",
     )
     forwards: dict[Path, int] = {}
     tuning: dict[tuple[str, str], dict[str, float]] = {}
-    if recipe.trials:
+    if recipe.sweep:
         if jobs:
             do_missing(tried, jobs=jobs, verbs=("train",), forwards=forwards)
         for trial in tried:
             tuning.setdefault((trial.arm, trial.student), {})[trial.setting] = summary_of(trial)["validation_dice"]
     chosen = {key: max(figures, key=figures.__getitem__) for key, figures in tuning.items()}
     trials = trials_of(recipe, students=students, seeds=seeds, settings=chosen)
-    if shared := {trial.job.folder.name for trial in trials if trial.job.recipe.name != recipe.name}:
+    if shared := {trial.run.folder.name for trial in trials if trial.run.recipe.name != recipe.name}:
         logger.info("other comparisons asked for the same, and have it already: %s", ", ".join(sorted(shared)))
     if jobs:
         do_missing(trials, jobs=jobs, verbs=("train", "evaluate"), forwards=forwards)
@@ -92,7 +92,7 @@ def compare(
         steps={value["steps"] for value in summaries.values()},
         resamples=recipe.evaluate.bootstrap,
         tuning=tuning,
-        networks={(trial.arm, trial.student): trial.job.recipe.student.name for trial in trials},
+        networks={(trial.arm, trial.student): trial.run.recipe.student.name for trial in trials},
     )
     collapsed = tuple(f"{trial.title}, {one}" for trial in trials for one in summary_of(trial).get("collapsed", ()))
     comparison = dataclasses.replace(
@@ -101,7 +101,7 @@ def compare(
         validation=curves_of(trials),
         convention=CONVENTION if recipe.student.classes == 1 else CONVENTION_SEVERAL,
     )
-    name = f"{recipe.name}-{digest_of([trial.job.folder.name for trial in trials])[:12]}"
+    name = f"{recipe.name}-{digest_of([trial.run.folder.name for trial in trials])[:12]}"
     folder = out or Path(recipe.home).expanduser() / "compare" / name
     looked = {path.name: len(cache.open(path)) for path in caches_of(trials) if cache.exists(path)}
     write(comparison, folder, title=recipe.name, forwards=sum(forwards.values()), looked=looked)
@@ -110,11 +110,11 @@ def compare(
 
 def scores_of(trial: Trial) -> list[Score]:
     """What a tested run scored on every test image, with the sequence that each comes from."""
-    tested = [sample for part in trial.job.splits.test.values() for sample in part]
+    tested = [sample for part in trial.run.splits.test.values() for sample in part]
     groups = {(sample.dataset, sample.key): sample.group for sample in tested}
     return [
         dataclasses.replace(score, group=groups.get((score.dataset, score.key)))
-        for score in read_predictions(trial.job.folder / "predictions.csv")
+        for score in read_predictions(trial.run.folder / "predictions.csv")
     ]
 
 
@@ -123,7 +123,7 @@ def curves_of(trials: Sequence[Trial]) -> tuple[Curve, ...]:
     curves = []
     for arm, student in dict.fromkeys((trial.arm, trial.student) for trial in trials):
         mine = [trial for trial in trials if (trial.arm, trial.student) == (arm, student)]
-        scores = [validation_of(trial.job.folder / "log.jsonl") for trial in mine]
+        scores = [validation_of(trial.run.folder / "log.jsonl") for trial in mine]
         steps = sorted(set.intersection(*map(set, scores)))
         if steps:
             curves.append(
@@ -142,16 +142,16 @@ def do_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str], forw
         forwards: cache -> images that a teacher looked at for it in this call; caches that stand here are full.
     """
     for trial in missing_of(trials, verbs=verbs):
-        if not forwards.keys() >= set(trial.job.caches.values()):
-            for name, images in extract(trial.job).items():
-                forwards[trial.job.caches[name]] = images
+        if not forwards.keys() >= set(trial.run.caches.values()):
+            for name, images in extract(trial.run).items():
+                forwards[trial.run.caches[name]] = images
     release_memory()  # a GPU that a teacher has left is for those who train now
     run_missing(trials, jobs=jobs, verbs=verbs)
 
 
 def caches_of(trials: Sequence[Trial]) -> list[Path]:
     """The folders of all caches that these learn from."""
-    return list(dict.fromkeys(path for trial in trials for path in trial.job.caches.values()))
+    return list(dict.fromkeys(path for trial in trials for path in trial.run.caches.values()))
 
 
 def write(comparison: Comparison, folder: Path, *, title: str, forwards: int, looked: Mapping[str, int]) -> None:
@@ -195,9 +195,9 @@ def compare_command(words: Sequence[str], *, dry: bool) -> int:
             raise ValueError(f"{key} is {mine[key]!r}, but must be whole numbers from {least} on")
     if dry:
         for trial in trials_of(recipe, students=chosen or [recipe.student.name], seeds=seeds[:1]):
-            logger.info("%s: %d steps in %s", trial.title, trial.steps, trial.job.folder)
+            logger.info("%s: %d steps in %s", trial.title, trial.steps, trial.run.folder)
         for seed in seeds[1:]:
-            logger.info("then seed %d, an arm each%s", seed, " with its best setting" if recipe.trials else "")
+            logger.info("then seed %d, an arm each%s", seed, " with its best setting" if recipe.sweep else "")
         return 0
     out = mine.get("out")
     compare(recipe, students=chosen, seeds=seeds, jobs=jobs, out=Path(out) if out else None)

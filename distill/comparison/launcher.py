@@ -41,7 +41,7 @@ def run_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str] = ("
         RuntimeError: some failed; each is named with the end of its output.
     """
     missing = missing_of(trials, verbs=verbs)
-    there = len({trial.job.folder for trial in trials}) - len(missing)
+    there = len({trial.run.folder for trial in trials}) - len(missing)
     if there:
         logger.info("%d of %d runs are there already", there, there + len(missing))
     if not missing:
@@ -81,7 +81,7 @@ def run_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str] = ("
                         + (" FAILED" if error else "")
                     )
                 under_way = processes.folders()
-                note = "; ".join(where_it_stands(trial) for trial in missing if trial.job.folder in under_way)
+                note = "; ".join(where_it_stands(trial) for trial in missing if trial.run.folder in under_way)
                 bar.update(max(0, steps_done(missing) - bar.done), note)
         finally:  # after an interruption; else nothing waits or runs any more
             pool.shutdown(wait=False, cancel_futures=True)
@@ -96,16 +96,16 @@ def missing_of(trials: Sequence[Trial], *, verbs: Sequence[str]) -> list[Trial]:
     """The trials that `verbs` have not been done for yet, one for each run: settings that ask for the same share it."""
     asked: dict[Path, Trial] = {}
     for trial in trials:
-        asked.setdefault(trial.job.folder, trial)
+        asked.setdefault(trial.run.folder, trial)
     tested = "evaluate" in verbs
     return [
-        trial for trial in asked.values() if not (is_evaluated(trial.job) if tested else trial.job.trained.is_file())
+        trial for trial in asked.values() if not (is_evaluated(trial.run) if tested else trial.run.trained.is_file())
     ]
 
 
 def steps_done(trials: Sequence[Trial]) -> int:
     """How many steps these runs have told of together."""
-    return sum(min(last_step(trial.job.folder / "log.jsonl"), trial.steps) for trial in trials)
+    return sum(min(last_step(trial.run.folder / "log.jsonl"), trial.steps) for trial in trials)
 
 
 def where_it_stands(trial: Trial) -> str:
@@ -174,8 +174,8 @@ def places_for(jobs: int) -> list[str | None]:
 
 def run_trial(trial: Trial, processes: Processes, *, jobs: int, verbs: Sequence[str], gpu: str | None = None) -> str:
     """Runs one trial in a process of its own; returns the end of its output if it failed, else nothing."""
-    folder = trial.job.folder
-    write_text(folder / "recipe.yaml", dump_recipe(trial.job.recipe))
+    folder = trial.run.folder
+    write_text(folder / "recipe.yaml", dump_recipe(trial.run.recipe))
     threads = max(1, usable_cores() // jobs)
     status = processes.run(
         folder,

@@ -16,7 +16,7 @@ from distill.config.schedule import Span, spans_of, steps_of_score
 from distill.config.schema import Recipe
 from distill.evaluation.evaluate import is_evaluated
 from distill.runs.checks import check
-from distill.runs.run import Job, open_job, start_accelerator
+from distill.runs.run import Run, open_run, start_accelerator
 
 logger = logging.getLogger("bandpass")
 
@@ -28,7 +28,7 @@ class Trial:
     arm: str
     student: str
     seed: int
-    job: Job
+    run: Run
     setting: str = ""
 
     @property
@@ -39,8 +39,8 @@ class Trial:
     @property
     def span(self) -> Span:
         """The last stage of training."""
-        splits = self.job.splits
-        return spans_of(self.job.recipe, labelled=len(splits.train), unlabelled=len(splits.unlabelled))[-1]
+        splits = self.run.splits
+        return spans_of(self.run.recipe, labelled=len(splits.train), unlabelled=len(splits.unlabelled))[-1]
 
     @property
     def steps(self) -> int:
@@ -50,12 +50,12 @@ class Trial:
     @property
     def scored_every(self) -> int:
         """Steps from one score on the validation images to the next."""
-        return steps_of_score(self.span, self.job.recipe)
+        return steps_of_score(self.span, self.run.recipe)
 
     @property
     def tested(self) -> dict[str, list[str]]:
         """Data set -> the keys of its test images."""
-        return {name: sorted(sample.key for sample in part) for name, part in self.job.splits.test.items()}
+        return {name: sorted(sample.key for sample in part) for name, part in self.run.splits.test.items()}
 
 
 Settings = dict[tuple[str, str], str]  # arm, student -> name of the setting that was chosen for it
@@ -82,7 +82,7 @@ def trials_of(
         recipe: with its arms.
         students: names of students.
         seeds: of weights, data order and augmentation.
-        settings: those chosen of `recipe.trials`; where not given, every arm with every one of them.
+        settings: those chosen of `recipe.sweep`; where not given, every arm with every one of them.
 
     Raises:
         ValueError: the recipe has fewer than two arms, or an arm changes what must be equal.
@@ -92,24 +92,24 @@ def trials_of(
     accelerator = start_accelerator(recipe)
     if accelerator.num_processes > 1:
         raise ValueError("start compare without a launcher; jobs=N runs N of its trainings at once")
-    base = {**dataclasses.asdict(recipe), "do": ["train", "evaluate"], "arms": {}, "trials": {}}
+    base = {**dataclasses.asdict(recipe), "do": ["train", "evaluate"], "arms": {}, "sweep": {}}
     trials: list[Trial] = []
     for seed in dict.fromkeys(seeds):
         for student in students:
             for arm, overrides in recipe.arms.items():
-                names = list(recipe.trials or [""]) if settings is None else [settings.get((arm, student), "")]
+                names = list(recipe.sweep or [""]) if settings is None else [settings.get((arm, student), "")]
                 for name in names:
                     layers = [
                         {"seed": seed, "student": {"name": student}},
                         overrides or {},
-                        recipe.trials.get(name, {}),
+                        recipe.sweep.get(name, {}),
                     ]
                     own = build_recipe(base, *layers)
                     if "encoder" in (overrides or {}).get("student", {}) and own.student.encoder is None:
                         raise ValueError(f"arm {arm!r} has a pretrained encoder, but its student.encoder is empty")
-                    job = finished_twin(open_job(own, accelerator=accelerator))
-                    check(job)
-                    trials.append(Trial(arm, student, seed, job, name))
+                    run = finished_twin(open_run(own, accelerator=accelerator))
+                    check(run)
+                    trials.append(Trial(arm, student, seed, run, name))
                     require_fair(trials[0], trials[-1])
     if settings is None:
         require_different(trials)
@@ -120,27 +120,27 @@ def require_different(trials: Sequence[Trial]) -> None:
     """Raises ValueError where two arms ask for the very same runs: nothing would be compared."""
     runs: dict[str, list[Path]] = {}
     for trial in trials:
-        runs.setdefault(trial.arm, []).append(trial.job.folder)
+        runs.setdefault(trial.arm, []).append(trial.run.folder)
     for arm, folders in runs.items():
         if twin := next((other for other, its in runs.items() if other != arm and its == folders), None):
             raise ValueError(f"arms {arm!r} and {twin!r} ask for the very same trainings; change one, or leave it out")
 
 
-def finished_twin(job: Job) -> Job:
-    """The job, or where it is not trained yet the one that another recipe asked for in other words and that is."""
-    if job.trained.is_file():
-        return job
-    rest = job.folder.name.removeprefix(job.recipe.name)  # -STUDENT-DIGEST
-    for folder in sorted(job.folder.parent.glob(f"*{glob.escape(rest)}")):
-        twin = replace(job, recipe=replace(job.recipe, name=folder.name.removesuffix(rest)), folder=folder)
+def finished_twin(run: Run) -> Run:
+    """The run, or where it is not trained yet the one that another recipe asked for in other words and that is."""
+    if run.trained.is_file():
+        return run
+    rest = run.folder.name.removeprefix(run.recipe.name)  # -STUDENT-DIGEST
+    for folder in sorted(run.folder.parent.glob(f"*{glob.escape(rest)}")):
+        twin = replace(run, recipe=replace(run.recipe, name=folder.name.removesuffix(rest)), folder=folder)
         if twin.trained.is_file():
             return twin
-    return job
+    return run
 
 
 def require_fair(first: Trial, other: Trial) -> None:
     """Raises ValueError unless two runs train for the same number of steps of the same size."""
-    batches = [trial.job.recipe.optimiser.batch_size for trial in (first, other)]
+    batches = [trial.run.recipe.optimiser.batch_size for trial in (first, other)]
     if first.steps != other.steps or batches[0] != batches[1]:
         raise ValueError(
             f"arm {other.arm!r} trains {other.steps} steps of {batches[1]} images, but arm {first.arm!r} {first.steps} "
@@ -153,13 +153,13 @@ def require_fair(first: Trial, other: Trial) -> None:
         )
     if first.tested != other.tested:
         raise ValueError(f"arm {other.arm!r} is tested on other images than arm {first.arm!r}; compare equal data")
-    if other.job.recipe.evaluate.patience:
+    if other.run.recipe.evaluate.patience:
         raise ValueError("evaluate.patience ends a stage early, but a fair comparison has equal steps; set it to 0")
 
 
 def summary_of(trial: Trial) -> dict[str, Any]:
     """The train.json of a finished run."""
-    return json.loads(trial.job.trained.read_text(encoding="utf-8"))
+    return json.loads(trial.run.trained.read_text(encoding="utf-8"))
 
 
 def with_finished_settings(recipe: Recipe, *, students: Sequence[str], seed: int) -> Recipe:
@@ -168,10 +168,10 @@ def with_finished_settings(recipe: Recipe, *, students: Sequence[str], seed: int
     Raises:
         ValueError: the first arm has not, or no other.
     """
-    if not recipe.trials:
+    if not recipe.sweep:
         return recipe
     tried = trials_of(recipe, students=students, seeds=[seed])
-    unfinished = {trial.arm for trial in tried if not trial.job.trained.is_file()}
+    unfinished = {trial.arm for trial in tried if not trial.run.trained.is_file()}
     return replace(recipe, arms=without(recipe.arms, unfinished, why="not every setting is tried yet"))
 
 
@@ -181,7 +181,7 @@ def finished_of(trials: Sequence[Trial]) -> list[Trial]:
     Raises:
         ValueError: there is no such seed, or no other arm.
     """
-    tested = {(trial.arm, trial.student, trial.seed) for trial in trials if is_evaluated(trial.job)}
+    tested = {(trial.arm, trial.student, trial.seed) for trial in trials if is_evaluated(trial.run)}
     students, control = {trial.student for trial in trials}, trials[0].arm
     seeds = {trial.seed for trial in trials if all((control, student, trial.seed) in tested for student in students)}
     wanted = [(student, seed) for student in students for seed in seeds]

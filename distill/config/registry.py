@@ -17,7 +17,7 @@ MASK_LOSSES = {"imitate_mask": "distill.distillation.losses:imitate_mask"}
 FEATURE_LOSSES = {
     "imitate_low": "distill.distillation.losses:imitate_low",
     "imitate_high": "distill.distillation.losses:imitate_high",
-    "imitate_all": "distill.distillation.losses:imitate_all",
+    "imitate_features": "distill.distillation.losses:imitate_features",
     "imitate_mse": "distill.distillation.losses:imitate_mse",
     "relate": "distill.distillation.losses:relate",
 }
@@ -27,7 +27,7 @@ BAND_OF = {  # what a term imitates: a band of a teacher's features, both at onc
     "imitate_mask": "mask",
     "imitate_low": "low",
     "imitate_high": "high",
-    "imitate_all": "all",
+    "imitate_features": "all",
     "imitate_mse": "all",
     "relate": "all",
 }

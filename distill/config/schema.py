@@ -1,7 +1,7 @@
 """What a run does, as data: the schema of a recipe.
 
-A recipe is a YAML file read into these frozen dataclasses (`distill.config.parse` reads it), so that names, types and ranges
-are checked before anything is loaded.
+A recipe is a YAML file read into these frozen dataclasses (`distill.config.parse` reads it), so that names, types and
+ranges are checked before anything is loaded.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Recipe:
     evaluate: EvaluateRecipe = field(default_factory=EvaluateRecipe)
     publish: PublishRecipe = field(default_factory=PublishRecipe)
     arms: dict[str, Any] = setting({}, "compare: name -> overrides; the first arm is the control")
-    trials: dict[str, Any] = setting(
+    sweep: dict[str, Any] = setting(
         {}, "compare: name -> overrides that every arm tries with the first seed; its best validation Dice decides"
     )
 

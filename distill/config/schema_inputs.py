@@ -29,7 +29,7 @@ class DataRecipe:
         None, "folder with train.csv, test.csv and perhaps val.csv (columns dataset,stem or stem)"
     )
     fractions: list[float] = setting([0.8, 0.1, 0.1], "train, val, test where no split is given")
-    whole: list[str] = setting(
+    test_only: list[str] = setting(
         [], "folder: data sets of which every image is tested, whatever the split says; none of them may be trained on"
     )
     labels: str = setting(

@@ -38,7 +38,7 @@ class ImitateRecipe:
 
     low: list[int] = setting([16, 8], "strides of the encoder maps that imitate the low band")
     high: list[int] = setting([8], "strides that imitate the high band")
-    all: list[int] = setting([16, 8], "strides that imitate both bands at once: imitate_all, imitate_mse, relate")
+    all: list[int] = setting([16, 8], "strides that imitate both bands at once: imitate_features, imitate_mse, relate")
     bands: str = setting("cosine", "what parts low from high: cosine (the code's own), or fourier (Polyp-DiFoM's box)")
 
     def __post_init__(self) -> None:
@@ -50,14 +50,14 @@ class AugmentRecipe:
     """What is done to a training image; every draw depends on (seed, epoch, sample) alone."""
 
     views: list[str] = setting(list(VIEWS), "flips to draw from; each must be in the cache")
-    scale: float = setting(0.6, "smallest side of a random crop as a share of the image's side; 1: no crop")
+    min_crop: float = setting(0.6, "smallest side of a random crop as a share of the image's side; 1: no crop")
     colour: float = setting(0.1, "strength of brightness, contrast, saturation and hue changes; 0: none")
     sizes: list[float] = setting([1.0], "factors on image_size, one drawn for each batch, to the next multiple of 32")
 
     def __post_init__(self) -> None:
         require_choices("augment.views", self.views, VIEWS)
         require(len(self.views) >= 1, "augment.views is empty, but must name at least identity")
-        require(0.1 <= self.scale <= 1, f"augment.scale is {self.scale}, but must lie in [0.1, 1]")
+        require(0.1 <= self.min_crop <= 1, f"augment.min_crop is {self.min_crop}, but must lie in [0.1, 1]")
         require(0 <= self.colour <= 1, f"augment.colour is {self.colour}, but must lie in [0, 1]")
         require(
             bool(self.sizes) and all(0.25 <= factor <= 4 for factor in self.sizes),
@@ -103,8 +103,8 @@ class StageRecipe:
     steps: int | None = setting(None, "length in steps of the optimiser instead of epochs")
     losses: dict[str, float] = setting({}, f"weight of each term, 0 is off: {', '.join(LOSSES)}")
     freeze: list[str] = setting([], "encoder, decoder, head: parts that do not learn")
-    learning_rate: float = setting(1.0, "factor on the schedule's learning rate")
-    rates: dict[str, float] = setting({}, "further factors for encoder, decoder or head, as {encoder: 0.1}")
+    lr_scale: float = setting(1.0, "factor on the schedule's learning rate")
+    part_lr_scale: dict[str, float] = setting({}, "further factors for encoder, decoder or head, as {encoder: 0.1}")
 
     def __post_init__(self) -> None:
         require(self.epochs >= 0, f"stages.NAME.epochs is {self.epochs}, but must not be negative")
@@ -120,10 +120,13 @@ class StageRecipe:
             + " and ".join(term for term in self.losses if term in FEATURE_LOSSES and self.losses[term]),
         )
         require(len(self.freeze) < len(PARTS), "stages.NAME freezes the whole student; nothing would learn")
-        require(self.learning_rate > 0, f"stages.NAME.learning_rate is {self.learning_rate}, but must be positive")
-        for part, rate in self.rates.items():
-            require_choice("a part of stages.NAME.rates", part, PARTS)
-            require(rate > 0, f"stages.NAME.rates.{part} is {rate}, but must be positive; stages.NAME.freeze stops it")
+        require(self.lr_scale > 0, f"stages.NAME.lr_scale is {self.lr_scale}, but must be positive")
+        for part, rate in self.part_lr_scale.items():
+            require_choice("a part of stages.NAME.part_lr_scale", part, PARTS)
+            require(
+                rate > 0,
+                f"stages.NAME.part_lr_scale.{part} is {rate}, but must be positive; stages.NAME.freeze stops it",
+            )
 
     @property
     def runs(self) -> bool:

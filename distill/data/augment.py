@@ -41,7 +41,7 @@ def generator_for(seed: int, epoch: int, sample: str, *, stream: int = 0) -> np.
 def draw(augment: AugmentRecipe, random: np.random.Generator) -> Draw:
     """Draws a view, a box and colour factors."""
     view = augment.views[int(random.integers(len(augment.views)))]
-    box = draw_box(augment.scale, random)
+    box = draw_box(augment.min_crop, random)
     brightness, contrast, saturation = 1 + augment.colour * random.uniform(-1, 1, size=3)
     hue = augment.colour * HUE_SHARE * random.uniform(-1, 1)
     return Draw(view, box, float(brightness), float(contrast), float(saturation), float(hue))

@@ -1,6 +1,7 @@
 """Pixels from files: any size and mode that Pillow reads, in one form.
 
-An image becomes uint8 (H, W, 3) RGB, a mask uint8 (H, W) of 0 and 1; class numbers are read by `distill.data.mask_classes`.
+An image becomes uint8 (H, W, 3) RGB, a mask uint8 (H, W) of 0 and 1; class numbers are read by
+`distill.data.mask_classes`.
 The EXIF rotation of a file is applied to that file: a mask without one is taken as drawn on the upright picture.
 """
 

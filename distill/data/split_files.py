@@ -40,7 +40,7 @@ def read_roles(
     """Reads train.csv, test.csv and perhaps val.csv of `data.split`.
 
     Args:
-        data: the data part of the recipe. Rows of data sets in `data.whole` are passed over.
+        data: the data part of the recipe. Rows of data sets in `data.test_only` are passed over.
         stems: the stems that each data set under the root has; None where the data set was not chosen.
         trained: data sets to train on; rows of others in train.csv and val.csv are passed over.
         tested: data sets to test on; rows of others in test.csv are passed over.
@@ -48,7 +48,7 @@ def read_roles(
 
     Raises:
         FileNotFoundError: a file is not there.
-        ValueError: a file lacks its columns, or trains on what `data.whole` names.
+        ValueError: a file lacks its columns, or trains on what `data.test_only` names.
     """
     tables = _read_tables(Path(data.split or "").expanduser(), sets=list(stems))
     tables = _pass_over_whole(tables, data, trained=trained)
@@ -65,7 +65,7 @@ def read_roles(
                 hint = "" if problems.many else _hint(stem, stems[name] or ())
                 sentence = f"{part}.csv names {name},{stem}, but {name}/images has no such file{hint}"
                 problems.add("unknown stem", sentence)
-    notes = _test_whole(parts, tables["test"], stems, tested=tested, asked=data.whole)
+    notes = _test_whole(parts, tables["test"], stems, tested=tested, asked=data.test_only)
     _require_rows(data, parts, problems)
     mentioned = {row for rows in tables.values() for row in rows} | set(parts)
     for name in dict.fromkeys([*trained, *tested]):
@@ -111,17 +111,17 @@ def read_groups(folder: Path, name: str | None, stems: Iterable[str], *, problem
 def _pass_over_whole(
     tables: Mapping[str, list[Name]], data: DataRecipe, *, trained: Sequence[str]
 ) -> dict[str, list[Name]]:
-    """The tables without the rows of data sets in `data.whole`.
+    """The tables without the rows of data sets in `data.test_only`.
 
     With `data.train` these are passed over knowingly; without, the split would train or validate on what is tested.
     """
     for part in ("train", "val") if not data.train else ():
-        for name, count in Counter(name for name, _ in tables.get(part, []) if name in data.whole).items():
+        for name, count in Counter(name for name, _ in tables.get(part, []) if name in data.test_only).items():
             raise ValueError(
-                f"data.whole names {name!r}, of which {part}.csv has {several(count, 'row')}; every image of it is "
+                f"data.test_only names {name!r}, of which {part}.csv has {several(count, 'row')}; every image of it is "
                 f"tested, so say what to train on instead by data.train=[{','.join(trained)}]"
             )
-    return {part: [row for row in rows if row[0] not in data.whole] for part, rows in tables.items()}
+    return {part: [row for row in rows if row[0] not in data.test_only] for part, rows in tables.items()}
 
 
 def _test_whole(
@@ -141,7 +141,11 @@ def _test_whole(
     for name in whole:
         parts.update({(name, stem): "test" for stem in stems[name] or ()})
     return [
-        (f"data.whole names {name}" if name in asked else f"test.csv does not mention {name} and it is not trained on")
+        (
+            f"data.test_only names {name}"
+            if name in asked
+            else f"test.csv does not mention {name} and it is not trained on"
+        )
         + f": all its {len(stems[name] or ())} images are tested"
         for name in whole
     ]

@@ -133,7 +133,7 @@ class TrainingSet(Dataset):
     @property
     def side_kept(self) -> int:
         """Pixels a side beyond which a decoded image is shrunk: even the smallest crop of it fills the largest side."""
-        return math.ceil(max(self.recipe.sides) * max(KEPT_AT_MOST, 1 / self.recipe.augment.scale))
+        return math.ceil(max(self.recipe.sides) * max(KEPT_AT_MOST, 1 / self.recipe.augment.min_crop))
 
     def decode(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Image and mask of a sample, shrunk where they have far more pixels than the student can see."""

@@ -151,7 +151,7 @@ def imitate_low(projected: Tensor, target: Tensor, *, deviation: float = 1.0) ->
     return cosine_and_smooth_l1(projected, target)
 
 
-def imitate_all(projected: Tensor, target: Tensor, *, deviation: float = 1.0) -> Tensor:
+def imitate_features(projected: Tensor, target: Tensor, *, deviation: float = 1.0) -> Tensor:
     """`cosine_and_smooth_l1` on both bands at once, as far as the student's grid holds them; arguments as above."""
     del deviation
     return cosine_and_smooth_l1(projected, target)

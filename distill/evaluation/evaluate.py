@@ -26,7 +26,7 @@ from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL, THRESHOLD, c
 from distill.metrics.per_image import TOLERANCE, score_classes, score_everything
 from distill.runs.checks import build_student, open_caches
 from distill.runs.fingerprint import digest_file
-from distill.runs.run import Job, as_job, update_metrics
+from distill.runs.run import Run, as_run, update_metrics
 from distill.runtime.progress import progress
 from students import Student
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 DRAWN = "sequences"  # what the bootstrap draws, where known, so that runs scored otherwise are scored again
 
 
-def evaluate(work: Job | Recipe) -> dict[str, Any]:
-    """Scores a job's student on each test data set and returns the run's metrics.
+def evaluate(work: Run | Recipe) -> dict[str, Any]:
+    """Scores a run's student on each test data set and returns the run's metrics.
 
     Writes `datasets`, `student`, `teachers` and `convention` into metrics.json and one line an image into
     predictions.csv. The images are shared by the processes, and the result is the same for any number of them. Returns
@@ -47,22 +47,22 @@ def evaluate(work: Job | Recipe) -> dict[str, Any]:
         FileNotFoundError: no student has been trained.
         ValueError: there are no test images.
     """
-    job = as_job(work)
-    recipe, accelerator = job.recipe, job.accelerator
-    if not all(job.splits.test.values()) or not job.splits.test:
+    run = as_run(work)
+    recipe, accelerator = run.recipe, run.accelerator
+    if not all(run.splits.test.values()) or not run.splits.test:
         raise ValueError(
             "there are no test images to evaluate on; give the split a test.csv or data.fractions a test share, "
             "or leave evaluate and publish out of do="
         )
-    caches = open_caches(job, learning=False) if recipe.reads_features else {}
-    student = load_student(job, caches).to(accelerator.device)
-    of: dict[str, Any] = {"weights": digest_file(job.weights), "resamples": recipe.evaluate.bootstrap, "drawn": DRAWN}
-    metrics = read_metrics(job)
-    if job.agree(lambda: metrics.get("evaluated") == of and (job.folder / "predictions.csv").is_file()):
+    caches = open_caches(run, learning=False) if recipe.reads_features else {}
+    student = load_student(run, caches).to(accelerator.device)
+    of: dict[str, Any] = {"weights": digest_file(run.weights), "resamples": recipe.evaluate.bootstrap, "drawn": DRAWN}
+    metrics = read_metrics(run)
+    if run.agree(lambda: metrics.get("evaluated") == of and (run.folder / "predictions.csv").is_file()):
         return metrics
     from distill.evaluation.mask_teachers import score_teachers  # which scores by the functions of this module
 
-    who = examinee_of(student.eval(), job, caches)
+    who = examinee_of(student.eval(), run, caches)
     scores = {
         name: score(
             who.predictor,
@@ -73,13 +73,13 @@ def evaluate(work: Job | Recipe) -> dict[str, Any]:
             whole=True,
             accelerator=accelerator,
         )
-        for name, samples in job.splits.test.items()
+        for name, samples in run.splits.test.items()
     }
-    teachers = score_teachers(job, who, scores)
+    teachers = score_teachers(run, who, scores)
     if accelerator.is_main_process:
-        write_predictions(job.folder / "predictions.csv", scores)
+        write_predictions(run.folder / "predictions.csv", scores)
         update_metrics(
-            job,
+            run,
             datasets={name: summarise(part, resamples=of["resamples"]) for name, part in scores.items()},
             student=task_decoder.cost(student)
             if recipe.reads_features
@@ -90,7 +90,7 @@ def evaluate(work: Job | Recipe) -> dict[str, Any]:
             teachers=teachers,
         )
     accelerator.wait_for_everyone()
-    return read_metrics(job)
+    return read_metrics(run)
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ class Examinee:
     read: Callable[[Sample], Any]
 
 
-def examinee_of(network: Any, job: Job, caches: Mapping[str, cache.Cache]) -> Examinee:  # noqa: ANN401
+def examinee_of(network: Any, run: Run, caches: Mapping[str, cache.Cache]) -> Examinee:  # noqa: ANN401
     """A student is shown images; a task decoder what its teacher's cache holds of them. `network` is not copied."""
-    if job.recipe.reads_features:
-        inputs = plan_inputs(job.recipe, caches)
+    if run.recipe.reads_features:
+        inputs = plan_inputs(run.recipe, caches)
         return Examinee(partial(task_decoder.predict, network), partial(task_decoder.show, caches, inputs))
-    deploy = Deploy(network, image_size=job.recipe.image_size).to(job.accelerator.device).eval()
+    deploy = Deploy(network, image_size=run.recipe.image_size).to(run.accelerator.device).eval()
     return Examinee(partial(predict, deploy), read_image)
 
 
@@ -162,39 +162,39 @@ def score_one(probability: np.ndarray, sample: Sample, *, classes: int = 1, whol
     return Score(sample.dataset, sample.stem, sample.key, dice, iou, sample.group, every, apart)
 
 
-def validate(network: nn.Module, job: Job, *, caches: Mapping[str, cache.Cache] | None = None) -> float:
-    """Mean Dice over a job's validation images in the convention of the test.
+def validate(network: nn.Module, run: Run, *, caches: Mapping[str, cache.Cache] | None = None) -> float:
+    """Mean Dice over a run's validation images in the convention of the test.
 
-    The processes of a job share the images.
+    The processes of a run share the images.
 
     Args:
         network: the one in training; neither copied nor moved, and left in the mode it was in.
-        job: whose validation images, recipe and processes count.
+        run: whose validation images, recipe and processes count.
         caches: those that a task decoder reads.
     """
     modes = {module: module.training for module in network.modules()}
-    who = examinee_of(network.eval(), job, caches or {})
+    who = examinee_of(network.eval(), run, caches or {})
     scores = score(
         who.predictor,
-        job.splits.val,
+        run.splits.val,
         read=who.read,
-        classes=job.recipe.student.classes,
+        classes=run.recipe.student.classes,
         shown=False,
-        accelerator=job.accelerator,
+        accelerator=run.accelerator,
     )
     for module, training in modes.items():
         module.training = training
     return float(np.mean([figures.dice for figures in scores]))
 
 
-def is_evaluated(job: Job) -> bool:
+def is_evaluated(run: Run) -> bool:
     """Whether training is complete and its weights have been scored."""
-    if not (job.trained.is_file() and job.weights.is_file() and (job.folder / "predictions.csv").is_file()):
+    if not (run.trained.is_file() and run.weights.is_file() and (run.folder / "predictions.csv").is_file()):
         return False
-    return read_metrics(job).get("evaluated", {}).get("weights") == digest_file(job.weights)
+    return read_metrics(run).get("evaluated", {}).get("weights") == digest_file(run.weights)
 
 
-def load_student(job: Job, caches: Mapping[str, cache.Cache] | None = None) -> Any:  # noqa: ANN401
+def load_student(run: Run, caches: Mapping[str, cache.Cache] | None = None) -> Any:  # noqa: ANN401
     """The student that `train` kept, in eval mode on the CPU; a task decoder's shape follows from its cache.
 
     Raises:
@@ -202,9 +202,9 @@ def load_student(job: Job, caches: Mapping[str, cache.Cache] | None = None) -> A
     """
     from safetensors.torch import load_file
 
-    job.require_trained()
-    student = build_student(job.recipe, caches or {})
-    student.load_state_dict(load_file(job.weights))
+    run.require_trained()
+    student = build_student(run.recipe, caches or {})
+    student.load_state_dict(load_file(run.weights))
     return student.eval()
 
 
@@ -254,7 +254,7 @@ def say(figures: Mapping[str, Any]) -> str:
     return f"{', '.join(parts)} over {figures['images']} images"
 
 
-def read_metrics(job: Job) -> dict[str, Any]:
+def read_metrics(run: Run) -> dict[str, Any]:
     """The run's metrics.json, or nothing where there is none yet."""
-    path = job.folder / "metrics.json"
+    path = run.folder / "metrics.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -9,20 +9,20 @@ from distill.data.sample import Sample
 from distill.evaluation.evaluate import Examinee, score, summarise
 from distill.evaluation.predictions_csv import Score
 from distill.evaluation.soft_masks import SoftMasks, known, soft_masks_of
-from distill.runs.run import Job
+from distill.runs.run import Run
 
 VALIDATION = "validation"
 
 
 def score_teachers(
-    job: Job, who: Examinee, scores: Mapping[str, Sequence[Score]]
+    run: Run, who: Examinee, scores: Mapping[str, Sequence[Score]]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Every mask teacher beside the student, on the validation and test images whose soft masks are known.
 
     Training images do not count: a teacher has learned from their masks.
 
     Args:
-        job: whose images and caches count.
+        run: whose images and caches count.
         who: the student.
         scores: the student's figures of the test images.
 
@@ -30,32 +30,32 @@ def score_teachers(
         teacher -> data set, or `validation` -> {"images", "of": how many there are, "teacher" and "student": the entry
         of a data set over these images, "agreement": Dice and IoU of the student's mask against the teacher's}.
     """
-    if job.recipe.reads_features or job.recipe.student.classes > 1:
+    if run.recipe.reads_features or run.recipe.student.classes > 1:
         return {}
-    parts = {VALIDATION: job.splits.val, **job.splits.test}
+    parts = {VALIDATION: run.splits.val, **run.splits.test}
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for name, masks in soft_masks_of(job).items():
+    for name, masks in soft_masks_of(run).items():
         for part, samples in parts.items():
             if chosen := known(masks, samples):
-                entry = side_by_side(job, who, masks, chosen, scored=scores.get(part), what=f"{name} on {part}")
+                entry = side_by_side(run, who, masks, chosen, scored=scores.get(part), what=f"{name} on {part}")
                 found.setdefault(name, {})[part] = {"images": len(chosen), "of": len(samples), **entry}
     return found
 
 
 def side_by_side(
-    job: Job, who: Examinee, masks: SoftMasks, samples: Sequence[Sample], *, scored: Sequence[Score] | None, what: str
+    run: Run, who: Examinee, masks: SoftMasks, samples: Sequence[Sample], *, scored: Sequence[Score] | None, what: str
 ) -> dict[str, dict[str, Any]]:
     """The entries `teacher`, `student` and `agreement` over some samples.
 
     Args:
-        job: for its processes and the resamples of its intervals.
+        run: for its processes and the resamples of its intervals.
         who: the student.
         masks: the teacher's.
         samples: whose soft masks are known.
         scored: the student's figures, where it has been scored on them already.
         what: names the work in the progress shown.
     """
-    resamples, accelerator = job.recipe.evaluate.bootstrap, job.accelerator
+    resamples, accelerator = run.recipe.evaluate.bootstrap, run.accelerator
     keys = {sample.key for sample in samples}
     said = [masks.as_truth(sample) for sample in samples]
     entries = {

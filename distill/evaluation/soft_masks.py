@@ -17,7 +17,7 @@ from distill.config.registry import MASK_TEACHERS
 from distill.data.sample import Sample
 from distill.extraction.task_teacher import TaskTeacher
 from distill.metrics.overlap import THRESHOLD
-from distill.runs.run import Job
+from distill.runs.run import Run
 
 VIEW = "identity"
 
@@ -63,21 +63,21 @@ class SoftMasks:
         return replace(sample, read_mask=partial(self.mask, sample))
 
 
-def soft_masks_of(job: Job) -> dict[str, SoftMasks]:
-    """The mask teachers of a job whose caches are there, by name; caches of features alone are not opened."""
+def soft_masks_of(run: Run) -> dict[str, SoftMasks]:
+    """The mask teachers of a run whose caches are there, by name; caches of features alone are not opened."""
     found: dict[str, SoftMasks] = {}
-    for name, entry in job.recipe.consulted.items():
-        if entry.adapter in MASK_TEACHERS and cache.exists(job.caches[name]):
-            store = cache.open(job.caches[name])
+    for name, entry in run.recipe.consulted.items():
+        if entry.adapter in MASK_TEACHERS and cache.exists(run.caches[name]):
+            store = cache.open(run.caches[name])
             if MASK in store.spec.names:
-                found[name] = SoftMasks(store, decoder_of(job, name))
+                found[name] = SoftMasks(store, decoder_of(run, name))
     return found
 
 
-def decoder_of(job: Job, name: str) -> TaskTeacher | None:
+def decoder_of(run: Run, name: str) -> TaskTeacher | None:
     """A task teacher's published decoder with the cache that it reads; None where either is not at hand."""
-    recipe = job.recipe.teachers[name]
-    path = job.caches.get(recipe.of or "")
+    recipe = run.recipe.teachers[name]
+    path = run.caches.get(recipe.of or "")
     if recipe.adapter != "task" or recipe.weights is None or path is None or not cache.exists(path):
         return None
     source = cache.open(path)

@@ -15,9 +15,9 @@ from cache.spec import MASK
 from distill.data.prompts import record_key
 from distill.extraction.encode import encode, write_coded
 from distill.extraction.task_teacher import FIDELITY
-from distill.extraction.teacher_inference import Looker, Record, batches_of, samples_of
+from distill.extraction.teacher_inference import FeatureExtractor, Record, batches_of, samples_of
 from distill.runs.licences import terms_of_images
-from distill.runs.run import Job, calibration_keys
+from distill.runs.run import Run, calibration_keys
 from distill.runtime.progress import Progress
 from distill.runtime.threads import one_thread
 
@@ -38,53 +38,53 @@ def batch_size_of(folder: Path, *, asked: int) -> int:
         return asked
 
 
-def fitted_records(job: Job, name: str, keys: Sequence[str]) -> list[Record]:
+def fitted_records(run: Run, name: str, keys: Sequence[str]) -> list[Record]:
     """The records of a teacher's calibration images, in their plain view.
 
     Args:
-        job: whose training images they are.
+        run: whose training images they are.
         name: of the teacher.
         keys: of the images.
     """
-    recipe, splits = job.recipe.teachers[name], job.splits
+    recipe, splits = run.recipe.teachers[name], run.splits
     own = {sample.key: record_key(recipe, sample) for sample in (*splits.train, *splits.unlabelled)}
     return [(own[key], "identity") for key in keys if key in own]
 
 
-def restore_cache(job: Job, name: str, looker: Looker) -> None:
+def restore_cache(run: Run, name: str, extractor: FeatureExtractor) -> None:
     """Writes a damaged manifest again, if it comes out as the shards say; the teacher looks at nothing for it."""
     with suppress(cache.DamagedError):
-        found(job, name, looker, codecs=None)
+        found(run, name, extractor, codecs=None)
 
 
-def found(job: Job, name: str, looker: Looker, *, codecs: dict[str, cache.Codec] | None) -> cache.Cache:
+def found(run: Run, name: str, extractor: FeatureExtractor, *, codecs: dict[str, cache.Codec] | None) -> cache.Cache:
     """Writes the manifest and statistics of a teacher's cache; without codecs, as `cache.create` says.
 
     Raises:
         cache.DamagedError: there are no codecs, and those of the folder cannot be proved.
     """
-    recipe, teacher = job.recipe.teachers[name], looker.teacher
+    recipe, teacher = run.recipe.teachers[name], extractor.teacher
     return cache.create(
-        job.caches[name],
+        run.caches[name],
         spec=teacher.spec,
         codecs=codecs,
         identity=teacher.identity,
         licence=recipe.licence or teacher.licence,
-        fidelity=job.recipe.cache.fidelity,
-        batch_size=looker.size,  # as memory allowed
+        fidelity=run.recipe.cache.fidelity,
+        batch_size=extractor.size,  # as memory allowed
         views=tuple(recipe.views),
-        calibration=calibration_keys(job.splits, job.recipe.cache.calibration),
-        terms=terms_of_images(job),
+        calibration=calibration_keys(run.splits, run.recipe.cache.calibration),
+        terms=terms_of_images(run),
     )
 
 
-def create_cache(job: Job, name: str, looker: Looker) -> int:
+def create_cache(run: Run, name: str, extractor: FeatureExtractor) -> int:
     """Fits the codecs, writes the manifest and the calibration images' records; returns how many were looked at."""
-    keys = calibration_keys(job.splits, job.recipe.cache.calibration)
-    records = sorted(fitted_records(job, name, keys))
-    features = look(job, name, looker, records)
+    keys = calibration_keys(run.splits, run.recipe.cache.calibration)
+    records = sorted(fitted_records(run, name, keys))
+    features = look(run, name, extractor, records)
     with one_thread():
-        store = found(job, name, looker, codecs=fit(features, asked=job.recipe.cache.fidelity))
+        store = found(run, name, extractor, codecs=fit(features, asked=run.recipe.cache.fidelity))
         write_seen(store, records, features)
     return len(records)
 
@@ -93,23 +93,23 @@ def write_seen(store: cache.Cache, records: Sequence[Record], features: dict[str
     """Writes the records of maps that were looked at, (n, C, h, w) a batch."""
     seen = {map_: [one for batch in batches for one in batch] for map_, batches in features.items()}
     place = {record: index for index, record in enumerate(records)}
-    for run in cache.plan(store, place):
-        maps = ({map_: parts[place[record]] for map_, parts in seen.items()} for record in run)
-        write_coded(store, [encode(store, record, one) for record, one in zip(run, maps, strict=True)])
+    for shard in cache.plan(store, place):
+        maps = ({map_: parts[place[record]] for map_, parts in seen.items()} for record in shard)
+        write_coded(store, [encode(store, record, one) for record, one in zip(shard, maps, strict=True)])
 
 
-def look(job: Job, name: str, looker: Looker, records: Sequence[Record]) -> dict[str, list[Tensor]]:
+def look(run: Run, name: str, extractor: FeatureExtractor, records: Sequence[Record]) -> dict[str, list[Tensor]]:
     """Each map of the calibration images, (n, C, h, w) a batch, in half precision.
 
     Batches are those of `fill`: what is coded from these maps is what a later look at the same images would give.
     """
-    recipe, samples = job.recipe.teachers[name], samples_of(job, name)
-    features: dict[str, list[Tensor]] = {map_: [] for map_ in looker.teacher.spec.names}
+    recipe, samples = run.recipe.teachers[name], samples_of(run, name)
+    features: dict[str, list[Tensor]] = {map_: [] for map_ in extractor.teacher.spec.names}
     with Progress("calibrate", total=len(records), unit="images") as bar:
         for first in range(0, len(records), SIZE):
-            run = records[first : first + SIZE]
-            for batch in batches_of(run, samples, looker.teacher, recipe, size=looker.size):
-                for map_, maps in looker(batch).items():
+            shard = records[first : first + SIZE]
+            for batch in batches_of(shard, samples, extractor.teacher, recipe, size=extractor.size):
+                for map_, maps in extractor(batch).items():
                     features[map_].append(maps.half())
                 bar.update(len(batch.records))
     return features

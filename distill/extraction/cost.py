@@ -12,8 +12,8 @@ from cache.calibration import HELD_OUT
 from cache.spec import FeatureSpec
 from distill.data.sample import Sample
 from distill.extraction.calibrate import is_founded
-from distill.extraction.teacher_inference import Looker, Record, batches_of
-from distill.runs.run import Job, calibration_keys
+from distill.extraction.teacher_inference import FeatureExtractor, Record, batches_of
+from distill.runs.run import Run, calibration_keys
 from distill.runtime.progress import clock
 
 PROBED = 4  # images that the teacher looks at
@@ -24,57 +24,59 @@ COMPRESSION = {0.8: 20.0, 0.9: 10.0, 0.95: 6.0, 1.0: 1.2}
 
 
 def cost_of(
-    job: Job,
+    run: Run,
     name: str,
-    looker: Looker,
+    extractor: FeatureExtractor,
     samples: Mapping[str, Sample],
     missing: Sequence[Record],
 ) -> str:
     """What the missing records of a teacher's cache will weigh, the time that the teacher needs, and much memory.
 
     Args:
-        job: whose cache it is.
+        run: whose cache it is.
         name: of the teacher.
-        looker: the teacher itself, where it will look.
+        extractor: the teacher itself, where it will look.
         samples: by the keys of the records.
         missing: the records, at least one.
     """
-    recipe = job.recipe.teachers[name]
+    recipe = run.recipe.teachers[name]
     probed = list(missing[:: max(1, len(missing) // PROBED)][:PROBED])
     seconds = 0.0
-    patience = PATIENCE if job.accelerator.device.type == "cpu" else float("inf")  # a GPU wakes up slowly
+    patience = PATIENCE if run.accelerator.device.type == "cpu" else float("inf")  # a GPU wakes up slowly
     for asked in (probed[:1], probed):  # the first pass of a network is slow; if it is very slow, it is all there is
         if seconds < patience:
             began = time.monotonic()
-            for batch in batches_of(asked, samples, looker.teacher, recipe, size=looker.size):
-                looker(batch)
+            for batch in batches_of(asked, samples, extractor.teacher, recipe, size=extractor.size):
+                extractor(batch)
             seconds = (time.monotonic() - began) / len(asked)
-    seconds *= len(missing) / job.accelerator.num_processes
-    raw = len(missing) * sum(2 * entry.channels * entry.grid[0] * entry.grid[1] for entry in looker.teacher.spec.maps)
-    ratio = float(np.interp(job.recipe.cache.fidelity, list(COMPRESSION), list(COMPRESSION.values())))
+    seconds *= len(missing) / run.accelerator.num_processes
+    raw = len(missing) * sum(
+        2 * entry.channels * entry.grid[0] * entry.grid[1] for entry in extractor.teacher.spec.maps
+    )
+    ratio = float(np.interp(run.recipe.cache.fidelity, list(COMPRESSION), list(COMPRESSION.values())))
     told = f"  about {clock(seconds)} on this machine, {weight(raw / ratio)} (raw fp16: {weight(raw)})"
-    memory = 0 if is_founded(job.caches[name]) else memory_to_fit(job, looker.teacher.spec)
+    memory = 0 if is_founded(run.caches[name]) else memory_to_fit(run, extractor.teacher.spec)
     return f"{told}; fitting the code takes {weight(memory)} of memory" if memory >= MUCH else told
 
 
-def memory_to_fit(job: Job, spec: FeatureSpec) -> int:
+def memory_to_fit(run: Run, spec: FeatureSpec) -> int:
     """The bytes of memory that calibration needs.
 
     All maps of its images wait in half precision, and of those that are held out of the largest map, components and
     coefficients in single precision.
     """
-    images = len(calibration_keys(job.splits, job.recipe.cache.calibration))
+    images = len(calibration_keys(run.splits, run.recipe.cache.calibration))
     values = [entry.channels * entry.grid[0] * entry.grid[1] for entry in spec]
     return 2 * images * sum(values) + 8 * min(HELD_OUT, max(1, images // 4)) * max(values)
 
 
-def check_memory(job: Job, name: str, spec: FeatureSpec) -> None:
+def check_memory(run: Run, name: str, spec: FeatureSpec) -> None:
     """Raises ValueError where calibration needs more memory than this machine has at all."""
-    needed, there = memory_to_fit(job, spec), memory_of_machine()
+    needed, there = memory_to_fit(run, spec), memory_of_machine()
     if there is not None and needed > there:
         raise ValueError(
             f"fitting the code of teacher {name!r} takes {weight(needed)} of memory, but this machine has "
-            f"{weight(there)}; set cache.calibration below {job.recipe.cache.calibration} images, or choose fewer or "
+            f"{weight(there)}; set cache.calibration below {run.recipe.cache.calibration} images, or choose fewer or "
             f"coarser maps with teachers.{name}.levels or teachers.{name}.strides"
         )
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import cache
-from distill.extraction.teacher_inference import Batch, Looker, Record
+from distill.extraction.teacher_inference import Batch, FeatureExtractor, Record
 from distill.runtime.progress import Progress
 from distill.runtime.threads import compute_alone, small_workers, workers_beside
 
@@ -95,10 +95,10 @@ def _encode(record: Record, maps: Mapping[str, np.ndarray]) -> Coded:
     return encode(_store, record, {name: torch.from_numpy(features) for name, features in maps.items()})
 
 
-def write_run(
+def extract_shard(
     store: cache.Cache,
     batches: Iterable[Batch],
-    looker: Looker,
+    extractor: FeatureExtractor,
     encoders: Encoders,
     bar: Progress,
     *,
@@ -111,7 +111,7 @@ def write_run(
     pending: deque[Future[Coded]] = deque()
     coded: list[Coded] = []
     for batch in batches:
-        maps = looker(batch)
+        maps = extractor(batch)
         if rounded:
             maps = {name: features.half() for name, features in maps.items()}
         for index, record in enumerate(batch.records):

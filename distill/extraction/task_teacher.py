@@ -104,7 +104,7 @@ class TaskTeacher:
 def create_masks(folder: Path, teacher: TaskTeacher, *, fidelity: float, batch_size: int) -> None:
     """Fits the codec on masks of images that the decoder learned from, and writes the manifest.
 
-    The manifest's calibration keys are all images whose masks the decoder has seen, so that no job that tests,
+    The manifest's calibration keys are all images whose masks the decoder has seen, so that no run that tests,
     validates or has no mask for one of them learns from it.
     """
     labelled = sorted(teacher.facts["labelled"])
@@ -124,11 +124,11 @@ def create_masks(folder: Path, teacher: TaskTeacher, *, fidelity: float, batch_s
     )
 
 
-def code_masks(store: cache.Cache, run: Sequence[Record], teacher: TaskTeacher) -> Iterator[tuple[Any, float]]:
+def code_masks(store: cache.Cache, shard: Sequence[Record], teacher: TaskTeacher) -> Iterator[tuple[Any, float]]:
     """The coded masks of a run of records, and the fidelity that each reached."""
     codec = store.codecs[MASK]
     said: Mapping[str, Tensor] = {}
-    for key, view in run:
+    for key, view in shard:
         if key not in said:  # records are sorted, so that the views of an image are neighbours
             said = {key: teacher.logits(key)}
         logits = flip(said[key], view)

@@ -15,7 +15,7 @@ from distill.config.schema import TeacherRecipe
 from distill.data.prompts import policy_of, prompt_of, record_key
 from distill.data.sample import Sample
 from distill.data.sources.unlabelled import unlabel
-from distill.runs.run import Job
+from distill.runs.run import Run
 from distill.runtime.threads import small_workers, usable_cores
 
 READERS = 8  # threads, at most, that read and preprocess images while the teacher looks at the last batch
@@ -54,9 +54,9 @@ def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
     return teacher if recipe.prompts is None else teacher.prompted(policy_of(recipe))
 
 
-def samples_of(job: Job, name: str) -> dict[str, Sample]:
+def samples_of(run: Run, name: str) -> dict[str, Sample]:
     """The samples behind a teacher's records, by the record's key; held-out ones without their masks."""
-    splits, recipe = job.splits, job.recipe.teachers[name]
+    splits, recipe = run.splits, run.recipe.teachers[name]
     held_out = map(unlabel, (*splits.val, *(sample for part in splits.test.values() for sample in part)))
     return {record_key(recipe, sample): sample for sample in (*held_out, *splits.train, *splits.unlabelled)}
 
@@ -88,7 +88,7 @@ def batches_of(
             yield Batch(part, pixels, valid, None if recipe.prompts is None else list(prompts))
 
 
-class Looker:
+class FeatureExtractor:
     """A teacher that looks at batches, and at less of them at once where memory does not suffice.
 
     Attributes:

@@ -19,9 +19,9 @@ from students import MEAN, STD, Student
 class Deploy(nn.Module):
     """A student between the two resizes that training implies; what is evaluated, exported and served.
 
-    The image is resized with the antialiased filter of `distill.runtime.resize` to `image_size`, normalised and segmented;
-    the probability, not the logits, is resized back with the same filter, so that a pixel of a small image gets the
-    mean over its area, and rounding errors stay small whatever the range of the logits.
+    The image is resized with the antialiased filter of `distill.runtime.resize` to `image_size`, normalised and
+    segmented; the probability, not the logits, is resized back with the same filter, so that a pixel of a small
+    image gets the mean over its area, and rounding errors stay small whatever the range of the logits.
     """
 
     mean: Tensor

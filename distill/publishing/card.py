@@ -23,7 +23,7 @@ from distill.runs.licences import (
     terms_of_teachers,
 )
 from distill.runs.reproduce import command, public_name
-from distill.runs.run import Job
+from distill.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Picture:
 
 
 def render_card(
-    job: Job,
+    run: Run,
     metrics: Mapping[str, Any],
     *,
     proof: Mapping[str, Any],
@@ -45,7 +45,7 @@ def render_card(
     """The model card as Markdown with the Hub's YAML front matter.
 
     Args:
-        job: what was published.
+        run: what was published.
         metrics: its metrics.json.
         proof: what `distill.publishing.onnx_check.prove` found.
         pictures: the examples to show.
@@ -54,18 +54,18 @@ def render_card(
     import jinja2
 
     found = found or {}
-    choice, folder_of_encoder = found.get("threshold"), "encoder" if job.recipe.publish.encoder else ""
-    data, recipe = job.recipe.data, job.recipe
+    choice, folder_of_encoder = found.get("threshold"), "encoder" if run.recipe.publish.encoder else ""
+    data, recipe = run.recipe.data, run.recipe
     generated = data.name == "builtin"
-    parts = parts_of_data(job)
+    parts = parts_of_data(run)
     names = list(dict.fromkeys(name for counts in parts.values() for name in counts))
-    teachers, terms, licence = terms_of_teachers(job), terms_of_job(job, tested=True), licence_of_student(job)
+    teachers, terms, licence = terms_of_teachers(run), terms_of_run(run, tested=True), licence_of_student(run)
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(
         files("distill.publishing").joinpath("card.md.jinja").read_text(encoding="utf-8")
     )
     return template.render(
-        front_matter=front_matter(job, metrics, licence=licence, names=[] if generated else names),
+        front_matter=front_matter(run, metrics, licence=licence, names=[] if generated else names),
         title=title_of(recipe),
         student=metrics["student"],
         datasets=metrics["datasets"],
@@ -86,7 +86,7 @@ def render_card(
         proof=proof,
         parts=parts,
         split=describe_split(data),
-        notes=job.splits.notes,
+        notes=run.splits.notes,
         teachers=teachers,
         weights={name: place_of_weights(recipe, name) for name in teachers},
         encoder=encoder_of(recipe),
@@ -94,43 +94,43 @@ def render_card(
         builtin_teacher=any(teacher.weights == "builtin" for teacher in recipe.teachers.values()),
         asked_licence=recipe.publish.licence,
         licence=licence,
-        contradictions=contradictions(terms_of_job(job, tested=False), asked=recipe.publish.licence),
+        contradictions=contradictions(terms_of_run(run, tested=False), asked=recipe.publish.licence),
         terms=terms,
         citations=[part.citation for part in terms if part.citation],
-        run=job.folder.name,
+        run=run.folder.name,
         command=command(recipe),
     )
 
 
-def parts_of_data(job: Job) -> dict[str, dict[str, int]]:
+def parts_of_data(run: Run) -> dict[str, dict[str, int]]:
     """Part of the data -> images of each data set in it; without the parts that hold none."""
     found = {
-        "training": count(job.splits.train),
-        "unlabelled": count(job.splits.unlabelled),
-        "validation": count(job.splits.val),
-        "test": count(sample for samples in job.splits.test.values() for sample in samples),
+        "training": count(run.splits.train),
+        "unlabelled": count(run.splits.unlabelled),
+        "validation": count(run.splits.val),
+        "test": count(sample for samples in run.splits.test.values() for sample in samples),
     }
     return {part: counts for part, counts in found.items() if counts}
 
 
-def terms_of_job(job: Job, *, tested: bool) -> list[Terms]:
+def terms_of_run(run: Run, *, tested: bool) -> list[Terms]:
     """The terms of everything that a student was made from, and where asked of what it was `tested` on, each once."""
-    parts = {name: counts for name, counts in parts_of_data(job).items() if tested or name != "test"}
+    parts = {name: counts for name, counts in parts_of_data(run).items() if tested or name != "test"}
     names = dict.fromkeys(name for counts in parts.values() for name in counts)
-    data = [terms_of_data(name, generated=job.recipe.data.name == "builtin") for name in names]
-    return list(dict.fromkeys([*data, *terms_of_start(job.recipe), *terms_of_teachers(job).values()]))
+    data = [terms_of_data(name, generated=run.recipe.data.name == "builtin") for name in names]
+    return list(dict.fromkeys([*data, *terms_of_start(run.recipe), *terms_of_teachers(run).values()]))
 
 
-def licence_of_student(job: Job) -> dict[str, str]:
+def licence_of_student(run: Run) -> dict[str, str]:
     """`license`, and `license_name` where that is `other`, as `distill.runs.licences.licence_of` says."""
-    return licence_of(terms_of_job(job, tested=True), asked=job.recipe.publish.licence)
+    return licence_of(terms_of_run(run, tested=True), asked=run.recipe.publish.licence)
 
 
-def front_matter(job: Job, metrics: Mapping[str, Any], *, licence: Mapping[str, str], names: Sequence[str]) -> str:
+def front_matter(run: Run, metrics: Mapping[str, Any], *, licence: Mapping[str, str], names: Sequence[str]) -> str:
     """The card's YAML for the Hub: licence, tags, data sets and the results as a model-index.
 
     Args:
-        job: what was published.
+        run: what was published.
         metrics: its metrics.json.
         licence: `license`, and `license_name` where that is `other`.
         names: of the data sets, empty where they are generated.
@@ -154,10 +154,10 @@ def front_matter(job: Job, metrics: Mapping[str, Any], *, licence: Mapping[str, 
     card = ModelCardData(
         library_name="bandpass",
         pipeline_tag="image-segmentation",
-        tags=["image-segmentation", "knowledge-distillation", "bandpass", "onnx", slug(job.recipe.student.name)],
+        tags=["image-segmentation", "knowledge-distillation", "bandpass", "onnx", slug(run.recipe.student.name)],
         datasets=[slug(name) for name in names] or None,
         metrics=["dice", "mean_iou"],
-        model_name=title_of(job.recipe),
+        model_name=title_of(run.recipe),
         eval_results=results,
         license=licence["license"],
         license_name=licence.get("license_name"),
@@ -194,7 +194,7 @@ def describe_split(data: DataRecipe) -> str:
     """How training, validation and test parts came about, in a sentence."""
     if data.name == "builtin":
         return f"The parts were generated apart from one another (data.seed={data.seed})."
-    whole = f"; {', '.join(data.whole)} as a whole" if data.whole else ""
+    whole = f"; {', '.join(data.test_only)} as a whole" if data.test_only else ""
     if data.name == "pranet":
         test = f"Training and test images are those of PraNet's folders{whole}."
         share = f"{data.validation:.0%} of the training part"

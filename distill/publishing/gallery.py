@@ -17,7 +17,7 @@ from distill.data.sources.unlabelled import unlabel
 from distill.extraction.extract import gallery, is_complete
 from distill.inference.drawing import BACKGROUND, PREDICTION, TEXT, TRUTH, draw_contour
 from distill.inference.model import Deploy, predict
-from distill.runs.run import Job
+from distill.runs.run import Run
 
 CELLS = 64  # a side of the grid on which the teacher's cosine series is drawn
 SHOWN = 4  # images
@@ -45,13 +45,13 @@ def teacher_colours(store: cache.Cache, key: str) -> np.ndarray:
     return colours_of(seen[:3].numpy())
 
 
-def draw_gallery(job: Job, deploy: Deploy, path: Path) -> bool:
+def draw_gallery(run: Run, deploy: Deploy, path: Path) -> bool:
     """Writes the picture, a row an image of the validation part; False where no cache holds them."""
-    shown = [sample for sample in gallery(job) if sample.read_mask().any()][:SHOWN]
-    keys = {name: partial(shown_key, job.recipe.teachers[name]) for name in job.caches}
+    shown = [sample for sample in gallery(run) if sample.read_mask().any()][:SHOWN]
+    keys = {name: partial(shown_key, run.recipe.teachers[name]) for name in run.caches}
     stores = {
         name: cache.open(folder)
-        for name, folder in job.caches.items()
+        for name, folder in run.caches.items()
         if is_complete(folder, [(keys[name](sample), "identity") for sample in shown])
     }
     if not stores or not shown:
@@ -61,7 +61,7 @@ def draw_gallery(job: Job, deploy: Deploy, path: Path) -> bool:
         image = sample.read_image()
         seen = [teacher_colours(store, keys[name](sample)) for name, store in stores.items()]
         rows.append((image, seen, predict(deploy, image), sample.read_mask()))
-    titles = [f"teacher {name}{' (built in)' * (job.recipe.teachers[name].weights == 'builtin')}" for name in stores]
+    titles = [f"teacher {name}{' (built in)' * (run.recipe.teachers[name].weights == 'builtin')}" for name in stores]
     draw_rows(path, ["input", *titles, "student", "truth"], rows)
     return True
 

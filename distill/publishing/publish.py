@@ -22,7 +22,7 @@ from distill.inference.drawing import draw_example
 from distill.inference.model import Deploy, predict
 from distill.inference.onnx_file import export_onnx, open_onnx
 from distill.metrics.overlap import IGNORED, THRESHOLD
-from distill.publishing.card import Picture, licence_of_student, render_card, terms_of_job, title_of
+from distill.publishing.card import Picture, licence_of_student, render_card, terms_of_run, title_of
 from distill.publishing.gallery import draw_gallery
 from distill.publishing.latency import latency
 from distill.publishing.onnx_check import prove
@@ -34,7 +34,7 @@ from distill.runs.fingerprint import digest_file
 from distill.runs.leakage import learned_by_start
 from distill.runs.licences import contradictions
 from distill.runs.reproduce import public_recipe
-from distill.runs.run import Job, as_job, update_metrics
+from distill.runs.run import Run, as_run, update_metrics
 from distill.runtime.io import write_json
 from students import MEAN, STD, Student
 from students.published import LEARNED
@@ -44,7 +44,7 @@ RECORD = "published.json"
 logger = logging.getLogger("bandpass")
 
 
-def publish(work: Job | Recipe) -> Path:
+def publish(work: Run | Recipe) -> Path:
     """Writes the student's folder, pushes it where `publish.hub` asks for it, and returns it.
 
     The folder appears at once and whole: weights, config, model card, recipe, example pictures, and an ONNX file that
@@ -54,135 +54,135 @@ def publish(work: Job | Recipe) -> Path:
         FileNotFoundError: nothing has been trained or evaluated yet.
         ValueError: the ONNX file disagrees with torch or with the evaluation, or the Hub refuses.
     """
-    job = as_job(work)
-    if job.accelerator.is_main_process:
-        record = wanted_record(job)
-        if not is_published(job, record):
-            build_and_replace(job, record)
-        if job.recipe.publish.hub:
-            push(job.published, job.recipe.publish.hub)
-    job.accelerator.wait_for_everyone()
-    return job.published
+    run = as_run(work)
+    if run.accelerator.is_main_process:
+        record = wanted_record(run)
+        if not is_published(run, record):
+            build_and_replace(run, record)
+        if run.recipe.publish.hub:
+            push(run.published, run.recipe.publish.hub)
+    run.accelerator.wait_for_everyone()
+    return run.published
 
 
-def wanted_record(job: Job) -> dict[str, Any]:
+def wanted_record(run: Run) -> dict[str, Any]:
     """What decides whether a published folder is still the one asked for.
 
     Raises:
         FileNotFoundError: nothing has been trained or evaluated yet.
         ValueError: the evaluation is of other weights.
     """
-    job.require_trained()
-    metrics = read_metrics(job)
+    run.require_trained()
+    metrics = read_metrics(run)
     if "datasets" not in metrics:
-        raise FileNotFoundError(f"no evaluation in {job.folder / 'metrics.json'}; run do=evaluate first")
-    weights = digest_file(job.weights)
+        raise FileNotFoundError(f"no evaluation in {run.folder / 'metrics.json'}; run do=evaluate first")
+    weights = digest_file(run.weights)
     if metrics["evaluated"]["weights"] != weights:
-        raise ValueError(f"{job.folder / 'metrics.json'} is of other weights than {job.weights}; run do=evaluate first")
-    asked = asdict(job.recipe.publish)
+        raise ValueError(f"{run.folder / 'metrics.json'} is of other weights than {run.weights}; run do=evaluate first")
+    asked = asdict(run.recipe.publish)
     asked.pop("hub")
     return {"weights": weights, "evaluated": metrics["evaluated"], "asked": asked}
 
 
-def is_published(job: Job, record: Mapping[str, Any]) -> bool:
+def is_published(run: Run, record: Mapping[str, Any]) -> bool:
     """Whether the published folder is there, for this record, with every file that it was published with."""
-    path = job.published / RECORD
+    path = run.published / RECORD
     if not path.is_file():
         return False
     found = json.loads(path.read_text(encoding="utf-8"))
-    whole = all((job.published / name).is_file() for name in found.get("files", ()))
+    whole = all((run.published / name).is_file() for name in found.get("files", ()))
     return whole and all(found.get(name) == value for name, value in record.items())
 
 
-def build_and_replace(job: Job, record: Mapping[str, Any]) -> None:
+def build_and_replace(run: Run, record: Mapping[str, Any]) -> None:
     """Builds the folder beside its place and moves it there, so that a half-written one is never seen."""
-    temporary = job.folder / f".{job.published.name}.{os.getpid()}"
+    temporary = run.folder / f".{run.published.name}.{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        proof = build_task(job, temporary) if job.recipe.reads_features else build(job, temporary)
+        proof = build_task(run, temporary) if run.recipe.reads_features else build(run, temporary)
         files = sorted(path.relative_to(temporary).as_posix() for path in temporary.rglob("*") if path.is_file())
         write_json(temporary / RECORD, {**record, **proof, "files": files})
-        if job.published.exists():
-            shutil.rmtree(job.published)
-        temporary.replace(job.published)
+        if run.published.exists():
+            shutil.rmtree(run.published)
+        temporary.replace(run.published)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     remark = "; model.onnx agrees with torch to {max_difference:.0e} on {batches} batches"
-    logger.info("published %s%s", job.published, remark.format(**proof["onnx"]) if proof else "")
+    logger.info("published %s%s", run.published, remark.format(**proof["onnx"]) if proof else "")
 
 
-def build(job: Job, folder: Path) -> dict[str, Any]:
+def build(run: Run, folder: Path) -> dict[str, Any]:
     """Writes everything but the record into `folder`; returns what was proved of the ONNX file."""
-    recipe, metrics = job.recipe, read_metrics(job)
-    scores = read_predictions(job.folder / "predictions.csv")
-    student = load_student(job)
+    recipe, metrics = run.recipe, read_metrics(run)
+    scores = read_predictions(run.folder / "predictions.csv")
+    student = load_student(run)
     deploy = Deploy(student, image_size=recipe.image_size).eval()
-    choice = choose_threshold(partial(predict, deploy), job.splits.val) if student.classes == 1 else None
+    choice = choose_threshold(partial(predict, deploy), run.splits.val) if student.classes == 1 else None
     threshold = choice.threshold if choice else THRESHOLD
-    save_student(job, student, folder, threshold=threshold)
+    save_student(run, student, folder, threshold=threshold)
     if recipe.publish.encoder:
         student.export_encoder(folder / "encoder")
     logger.info("exporting model.onnx")
-    export_onnx(deploy, folder / "model.onnx", metadata=onnx_metadata(job, threshold=threshold))
-    proof = prove(deploy, open_onnx(folder / "model.onnx"), test=job.splits.test, scores=scores)
+    export_onnx(deploy, folder / "model.onnx", metadata=onnx_metadata(run, threshold=threshold))
+    proof = prove(deploy, open_onnx(folder / "model.onnx"), test=run.splits.test, scores=scores)
     found: dict[str, Any] = {"threshold": asdict(choice) if choice else None}
     if recipe.publish.int8:
-        found["int8"] = add_int8(folder, job.splits, classes=student.classes, threshold=threshold)
-    frame = next(iter(job.splits.test.values()))[0].read_image()
+        found["int8"] = add_int8(folder, run.splits, classes=student.classes, threshold=threshold)
+    frame = next(iter(run.splits.test.values()))[0].read_image()
     found["latency"] = latency(open_onnx(folder / "model.onnx", threads=1), frame)
-    update_metrics(job, published=found)
-    pictures = draw_examples(job, deploy, scores, folder=folder)
-    card = render_card(job, metrics, proof=proof, pictures=pictures, found=found)
-    for sentence in contradictions(terms_of_job(job, tested=False), asked=recipe.publish.licence):
+    update_metrics(run, published=found)
+    pictures = draw_examples(run, deploy, scores, folder=folder)
+    card = render_card(run, metrics, proof=proof, pictures=pictures, found=found)
+    for sentence in contradictions(terms_of_run(run, tested=False), asked=recipe.publish.licence):
         logger.warning(sentence)
-    labelled = {sample.key for sample in job.splits.train}.union(*filter(None, learned_by_start(recipe).values()))
+    labelled = {sample.key for sample in run.splits.train}.union(*filter(None, learned_by_start(recipe).values()))
     write_json(folder / LEARNED, {"labelled": sorted(labelled)})  # for those whom it may teach, or be the start of
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / "recipe.yaml").write_text(dump_recipe(public_recipe(recipe)), encoding="utf-8")
     return {"onnx": proof, **found}
 
 
-def save_student(job: Job, student: Student, folder: Path, *, threshold: float) -> None:
+def save_student(run: Run, student: Student, folder: Path, *, threshold: float) -> None:
     """`model.safetensors` and `config.json`, from which `students.load` and `from_pretrained` rebuild it."""
     config = {
-        **init_arguments(job.recipe),
-        "student": job.recipe.student.name,
-        "image_size": job.recipe.image_size,
+        **init_arguments(run.recipe),
+        "student": run.recipe.student.name,
+        "image_size": run.recipe.image_size,
         "mean": list(MEAN),
         "std": list(STD),
         "threshold": threshold,
         "classes": student.classes,
-        "run": job.folder.name,
+        "run": run.folder.name,
     }
     student.save_pretrained(folder, config=config)
     # safetensors makes files that only their owner can read; a published one is for others
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
 
 
-def onnx_metadata(job: Job, *, threshold: float) -> dict[str, str]:
+def onnx_metadata(run: Run, *, threshold: float) -> dict[str, str]:
     """What the ONNX file says of itself, as strings."""
-    licence = licence_of_student(job)
+    licence = licence_of_student(run)
     return {
-        "name": title_of(job.recipe),
-        "classes": str(job.recipe.student.classes),
+        "name": title_of(run.recipe),
+        "classes": str(run.recipe.student.classes),
         "threshold": str(threshold),
-        "image_size": str(job.recipe.image_size),
+        "image_size": str(run.recipe.image_size),
         "licence": licence.get("license_name", licence["license"]),
-        "run": job.folder.name,
-        "digest": job.folder.name.rpartition("-")[2],
+        "run": run.folder.name,
+        "digest": run.folder.name.rpartition("-")[2],
     }
 
 
-def draw_examples(job: Job, deploy: Deploy, scores: Sequence[Score], *, folder: Path) -> list[Picture]:
+def draw_examples(run: Run, deploy: Deploy, scores: Sequence[Score], *, folder: Path) -> list[Picture]:
     """Pictures of test images at evenly spaced ranks of Dice, from the best to the worst."""
     samples = {
-        (sample.dataset, sample.stem, sample.key): sample for part in job.splits.test.values() for sample in part
+        (sample.dataset, sample.stem, sample.key): sample for part in run.splits.test.values() for sample in part
     }
     ranked = sorted(scores, key=lambda figures: (-figures.dice, figures.dataset, figures.stem))
-    ranks = np.linspace(0, len(ranked) - 1, min(job.recipe.publish.examples, len(ranked))).round().astype(int)
+    ranks = np.linspace(0, len(ranked) - 1, min(run.recipe.publish.examples, len(ranked))).round().astype(int)
     pictures: list[Picture] = []
     (folder / "examples").mkdir()
-    if draw_gallery(job, deploy, folder / "examples" / "teacher.png"):
+    if draw_gallery(run, deploy, folder / "examples" / "teacher.png"):
         title = "validation images: input, what the caches hold (features as colours, soft masks), student, truth"
         pictures.append(Picture("examples/teacher.png", title))
     for number, rank in enumerate(ranks, start=1):

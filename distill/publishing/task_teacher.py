@@ -11,7 +11,7 @@ from distill.distillation.distiller import plan_inputs
 from distill.evaluation.evaluate import load_student, read_metrics, say
 from distill.extraction.task_teacher import FACTS
 from distill.runs.reproduce import command, public_recipe
-from distill.runs.run import Job
+from distill.runs.run import Run
 from distill.runtime.io import write_json, write_text
 
 CARD = """\
@@ -37,24 +37,24 @@ Made with
 """
 
 
-def build_task(job: Job, folder: Path) -> dict[str, Any]:
+def build_task(run: Run, folder: Path) -> dict[str, Any]:
     """Writes a task teacher into `folder`; nothing is exported to ONNX, because it reads no images."""
-    ((name, path),) = job.caches.items()
+    ((name, path),) = run.caches.items()
     caches = {name: cache.open(path)}
-    decoder, inputs = load_student(job, caches), plan_inputs(job.recipe, caches)
+    decoder, inputs = load_student(run, caches), plan_inputs(run.recipe, caches)
     decoder.save_pretrained(folder)
     # safetensors makes files that only their owner can read; a published one is for others
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
-    labelled = sorted(sample.key for sample in job.splits.train)
+    labelled = sorted(sample.key for sample in run.splits.train)
     facts = {
         "reads": caches[name].manifest.digest,
         "maps": [target.map for target in inputs],
         "labelled": labelled,
         "licence": caches[name].licence,
-        "run": job.folder.name,
+        "run": run.folder.name,
     }
     write_json(folder / FACTS, facts)
-    metrics = read_metrics(job)
+    metrics = read_metrics(run)
     card = CARD.format(
         parameters=metrics["student"]["parameters"],
         teacher=caches[name].identity["teacher"],
@@ -63,8 +63,8 @@ def build_task(job: Job, folder: Path) -> dict[str, Any]:
         licence=caches[name].licence,
         scores="\n".join(f"* {dataset}: {say(figures)}" for dataset, figures in metrics["datasets"].items()),
         convention=metrics["convention"],
-        command=command(job.recipe),
+        command=command(run.recipe),
     )
     write_text(folder / "README.md", card)
-    write_text(folder / "recipe.yaml", dump_recipe(public_recipe(job.recipe)))
+    write_text(folder / "recipe.yaml", dump_recipe(public_recipe(run.recipe)))
     return {}

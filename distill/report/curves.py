@@ -18,7 +18,7 @@ MEANINGS = {
     "imitate_mask": "the student's mask against the teacher's soft mask",
     "imitate_low": "projected features against the teacher's low band",
     "imitate_high": "projected features against the teacher's high band",
-    "imitate_all": "projected features against the teacher's, both bands",
+    "imitate_features": "projected features against the teacher's, both bands",
     "imitate_mse": "projected features against the teacher's, mean square error",
     "relate": "how alike places look to the student, against how alike they look to the teacher",
 }
@@ -41,7 +41,7 @@ def curves(material: Material) -> list[Panel]:
         best = max(points, key=lambda point: point[1])
         told = f"best {best[1]:.3f} at step {best[0]:.0f}"
         alt = f"Validation Dice from {points[0][1]:.3f} to {points[-1][1]:.3f}, {told}"
-        images = len(material.job.splits.val)
+        images = len(material.run.splits.val)
         svg = lines_chart(f"validation Dice, {told}", {"validation": points}, alt=alt, spans=spans, mark=best)
         panels.append(Panel(svg, f"mean over {images} validation images; the marked step is the one kept"))
     for name in ("loss", *LOSSES):
@@ -94,7 +94,7 @@ def short(target: str) -> str:
 
 def describe(material: Material, term: str) -> str:
     """What a term asks for, and how much it weighs in each stage."""
-    stages: dict[str, Any] = {name: stage for name, stage in material.job.recipe.stages.items() if stage.runs}
+    stages: dict[str, Any] = {name: stage for name, stage in material.run.recipe.stages.items() if stage.runs}
     weights = {name: stage.losses.get(term, 0) for name, stage in stages.items()}
     told = ", ".join(f"{weight:g} in {name}" for name, weight in weights.items() if weight)
     return f"{MEANINGS.get(term, 'a term of the loss')}; weight {told}" if told else MEANINGS.get(term, "")

@@ -37,8 +37,8 @@ class Stage:
 
 def setting(material: Material) -> list[Fact]:
     """Student, teacher and training in a few lines."""
-    job, metrics = material.job, material.metrics
-    recipe, student = job.recipe, metrics["student"]
+    run, metrics = material.run, material.metrics
+    recipe, student = run.recipe, metrics["student"]
     network = f"{recipe.student.name} of width {recipe.student.width}"
     macs = f", {student['macs'] / 1e6:,.0f} million multiply-accumulates an image" if "macs" in student else ""
     sees = (
@@ -92,7 +92,7 @@ def stages(material: Material) -> list[Stage]:
     """The stages that ran."""
     return [
         Stage(name, length_of(stage), losses_of(stage), ", ".join(stage.freeze) or "nothing")
-        for name, stage in material.job.recipe.stages.items()
+        for name, stage in material.run.recipe.stages.items()
         if stage.runs
     ]
 
@@ -109,12 +109,12 @@ def losses_of(stage: StageRecipe) -> str:
 
 def split_words(material: Material) -> str:
     """How the parts came about."""
-    return describe_split(material.job.recipe.data)
+    return describe_split(material.run.recipe.data)
 
 
 def warnings(material: Material) -> Iterator[str]:
     """What a reader must know before any figure."""
-    recipe = material.job.recipe
+    recipe = material.run.recipe
     if recipe.data.name == "builtin":
         yield "Trained and tested on generated images: the figures say nothing about real ones."
     if any((teacher.cache or teacher.weights) == "builtin" for teacher in recipe.consulted.values()):

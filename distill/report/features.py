@@ -65,12 +65,12 @@ def seen(material: Material, student: Any) -> list[Seen]:  # noqa: ANN401
         material: the run.
         student: the trained one, on the CPU, in eval mode; a task decoder is not read.
     """
-    job, found = material.job, []
-    for name, path in job.caches.items():
+    run, found = material.run, []
+    for name, path in run.caches.items():
         if not cache.exists(path):
             continue
-        store, recipe = cache.open(path), job.recipe.teachers[name]
-        images = recorded(store, gallery(job), partial(shown_key, recipe))
+        store, recipe = cache.open(path), run.recipe.teachers[name]
+        images = recorded(store, gallery(run), partial(shown_key, recipe))
         if not images or not features_of(store.spec):
             continue
         imitated = [target for target in material.targets if target[0] == name]
@@ -88,7 +88,7 @@ def seen(material: Material, student: Any) -> list[Seen]:  # noqa: ANN401
                 cutoff(store.spec[map_].grid),
                 tuple(dict.fromkeys(band for _, _, band, _ in imitated)),
                 reading,
-                tuple(draw(store, map_, shown, student=student, reading=reading, size=job.recipe.image_size)),
+                tuple(draw(store, map_, shown, student=student, reading=reading, size=run.recipe.image_size)),
             )
         )
     return found
@@ -105,7 +105,7 @@ def chosen(material: Material, store: cache.Cache, imitated: Sequence[tuple[str,
     if imitated:
         _, name, _, stride = min(imitated, key=lambda target: target[3])
         return name, stride
-    cells = max(1, material.job.recipe.image_size // 8)
+    cells = max(1, material.run.recipe.image_size // 8)
     return nearest_map(store.spec, (cells, cells)).name, 8
 
 
@@ -130,12 +130,12 @@ def read(
         map_: of the teacher.
         stride: of the student.
     """
-    size = material.job.recipe.image_size
+    size = material.run.recipe.image_size
     if stride not in student.strides or size % stride:
         return None
     macs = material.metrics["student"].get("macs", BUDGET)
     wanted = int(min(AT_MOST, max(AT_LEAST, BUDGET // max(1, macs))))
-    known = recorded(store, material.job.splits.train, partial(record_key, recipe))
+    known = recorded(store, material.run.splits.train, partial(record_key, recipe))
     train = sorted(known, key=lambda sample: sample.key)[:wanted]
     if len(train) < min(AT_LEAST, wanted):
         return None

@@ -13,7 +13,7 @@ from typing import Any
 from cache.spec import MASK
 from distill.data.sample import Sample
 from distill.evaluation.predictions_csv import SHARE
-from distill.runs.run import Job
+from distill.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Row:
 class Material:
     """The files of an evaluated run."""
 
-    job: Job
+    run: Run
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class Material:
         Raises:
             FileNotFoundError: the run has not been evaluated.
         """
-        path = self.job.folder / "metrics.json"
+        path = self.run.folder / "metrics.json"
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         if "datasets" not in found:
             raise FileNotFoundError(f"no evaluation in {path}; run do=evaluate first")
@@ -51,18 +51,18 @@ class Material:
     @cached_property
     def training(self) -> dict[str, Any]:
         """train.json; empty where there is none."""
-        return json.loads(self.job.trained.read_text(encoding="utf-8")) if self.job.trained.is_file() else {}
+        return json.loads(self.run.trained.read_text(encoding="utf-8")) if self.run.trained.is_file() else {}
 
     @cached_property
     def published(self) -> dict[str, Any]:
         """published.json; empty where the student has not been published."""
-        path = self.job.published / "published.json"
+        path = self.run.published / "published.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     @cached_property
     def log(self) -> list[dict[str, Any]]:
         """The whole lines of log.jsonl."""
-        path = self.job.folder / "log.jsonl"
+        path = self.run.folder / "log.jsonl"
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
@@ -74,12 +74,12 @@ class Material:
             FileNotFoundError: there is no predictions.csv.
             ValueError: it names images that the recipe's data does not hold.
         """
-        parts = self.job.splits.test.values()
+        parts = self.run.splits.test.values()
         samples = {(sample.dataset, sample.stem, sample.key): sample for part in parts for sample in part}
-        path = self.job.folder / "predictions.csv"
+        path = self.run.folder / "predictions.csv"
         if not path.is_file():
             raise FileNotFoundError(f"no predictions at {path}; run do=evaluate first")
-        found: dict[str, list[Row]] = {name: [] for name in self.job.splits.test}
+        found: dict[str, list[Row]] = {name: [] for name in self.run.splits.test}
         with path.open(encoding="utf-8", newline="") as stream:
             for line in csv.DictReader(stream):
                 name, stem, key = (line.pop(column) for column in ("dataset", "stem", "key"))

@@ -14,14 +14,14 @@ from distill.config.parse import dump_recipe
 from distill.data.sample import Sample
 from distill.evaluation.evaluate import Examinee, examinee_of, load_student
 from distill.evaluation.soft_masks import soft_masks_of
-from distill.publishing.card import licence_of_student, parts_of_data, terms_of_job, title_of
+from distill.publishing.card import licence_of_student, parts_of_data, terms_of_run, title_of
 from distill.report import facts, plots, tables
 from distill.report.cases import Ask, cases, has_soft_masks
 from distill.report.curves import curves
 from distill.report.features import seen
 from distill.report.inputs import Material
 from distill.runs.reproduce import command, public_recipe
-from distill.runs.run import Job
+from distill.runs.run import Run
 
 Result = TypeVar("Result")
 
@@ -45,15 +45,15 @@ class Sections:
             return None
 
 
-def render(job: Job) -> str:
-    """The page of an evaluated job as HTML.
+def render(run: Run) -> str:
+    """The page of an evaluated run as HTML.
 
     Raises:
-        FileNotFoundError: the job has not been evaluated.
+        FileNotFoundError: the run has not been evaluated.
     """
     import jinja2
 
-    material, sections = Material(job), Sections()
+    material, sections = Material(run), Sections()
     metrics = material.metrics
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=True
@@ -61,16 +61,16 @@ def render(job: Job) -> str:
     folder = files("distill.report")
     template = environment.from_string(folder.joinpath("page.html.jinja").read_text(encoding="utf-8"))
     content: dict[str, Any] = {
-        "title": title_of(job.recipe),
-        "run": job.folder.name,
+        "title": title_of(run.recipe),
+        "run": run.folder.name,
         "metrics": metrics,
         "warnings": list(facts.warnings(material)),
-        "notes": job.splits.notes,
+        "notes": run.splits.notes,
         "setting": facts.setting(material),
         "stages": facts.stages(material),
-        "parts": parts_of_data(job),
+        "parts": parts_of_data(run),
         "split": facts.split_words(material),
-        "resamples": metrics.get("evaluated", {}).get("resamples", job.recipe.evaluate.bootstrap),
+        "resamples": metrics.get("evaluated", {}).get("resamples", run.recipe.evaluate.bootstrap),
         "results": tables.results(metrics),
         "by_size": tables.by_size(metrics),
         "by_class": tables.by_class(metrics),
@@ -78,13 +78,13 @@ def render(job: Job) -> str:
         "teachers": tables.teachers(metrics),
         "side_titles": tables.titles(tables.SIDE_BY_SIDE),
         "cost": facts.cost(material),
-        "terms": terms_of_job(job, tested=True),
-        "licence": licence_of_student(job),
+        "terms": terms_of_run(run, tested=True),
+        "licence": licence_of_student(run),
         "versions": facts.versions(),
-        "command": command(job.recipe),
-        "recipe": dump_recipe(public_recipe(job.recipe)),
+        "command": command(run.recipe),
+        "recipe": dump_recipe(public_recipe(run.recipe)),
         "proof": material.published.get("onnx"),
-        "several": job.recipe.student.classes > 1,
+        "several": run.recipe.student.classes > 1,
         "short": short,
     }
     content |= drawn(material, sections)
@@ -94,12 +94,12 @@ def render(job: Job) -> str:
 
 def drawn(material: Material, sections: Sections) -> dict[str, Any]:
     """The parts of the page that look at images, caches and the network."""
-    job = material.job
-    sections.left_out += absent(job)
-    caches = sections.make("What the caches hold", lambda: stores_of(job)) or {}
-    masks = sections.make("The soft masks", lambda: soft_masks_of(job)) or {}
-    network = sections.make("The student's pictures", lambda: load_student(job, caches))
-    who = None if network is None else sections.make("The student's answers", lambda: examinee_of(network, job, caches))
+    run = material.run
+    sections.left_out += absent(run)
+    caches = sections.make("What the caches hold", lambda: stores_of(run)) or {}
+    masks = sections.make("The soft masks", lambda: soft_masks_of(run)) or {}
+    network = sections.make("The student's pictures", lambda: load_student(run, caches))
+    who = None if network is None else sections.make("The student's answers", lambda: examinee_of(network, run, caches))
     shown = who and sections.make("The cases", lambda: cases(material, asked(who), masks))
     return {
         "size_chart": sections.make("Dice against size", lambda: plots.size_chart(material)),
@@ -114,14 +114,14 @@ def drawn(material: Material, sections: Sections) -> dict[str, Any]:
     }
 
 
-def stores_of(job: Job) -> dict[str, cache.Cache]:
-    """The caches of a job that are there."""
-    return {name: cache.open(path) for name, path in job.caches.items() if cache.exists(path)}
+def stores_of(run: Run) -> dict[str, cache.Cache]:
+    """The caches of a run that are there."""
+    return {name: cache.open(path) for name, path in run.caches.items() if cache.exists(path)}
 
 
-def absent(job: Job) -> list[str]:
+def absent(run: Run) -> list[str]:
     """A sentence for each cache that is not there (any more)."""
-    gone = {name: path for name, path in job.caches.items() if not cache.exists(path)}
+    gone = {name: path for name, path in run.caches.items() if not cache.exists(path)}
     return [f"What teacher {name} saw is left out: its cache {path.name} is not there" for name, path in gone.items()]
 
 
@@ -139,10 +139,10 @@ def measured(material: Material) -> dict[str, Any] | None:
     from distill.inference.onnx_file import open_onnx
     from distill.publishing.latency import latency
 
-    path = material.job.published / "model.onnx"
+    path = material.run.published / "model.onnx"
     if not path.is_file():
         return None
     if "latency" in material.published:
         return material.published["latency"]
-    first = next(iter(material.job.splits.test.values()))[0]
+    first = next(iter(material.run.splits.test.values()))[0]
     return latency(open_onnx(path, threads=1), first.read_image())

@@ -12,7 +12,7 @@ from distill.config.parse import read_recipe
 from distill.config.schema import Recipe
 from distill.report.inputs import Material
 from distill.runs.fingerprint import digest_of
-from distill.runs.run import Job, as_job, open_job
+from distill.runs.run import Run, as_run, open_run
 from distill.runtime.io import write_text
 
 USAGE = "distill report run=DIR | recipe=NAME [key=value ...]"
@@ -23,35 +23,35 @@ HEAD = 2000  # characters in which it stands
 logger = logging.getLogger("bandpass")
 
 
-def report(work: Job | Recipe) -> Path:
-    """Writes an evaluated job's report.html and returns its path.
+def report(work: Run | Recipe) -> Path:
+    """Writes an evaluated run's report.html and returns its path.
 
     Raises:
-        FileNotFoundError: the job has not been evaluated.
+        FileNotFoundError: the run has not been evaluated.
     """
     from distill.report.page import render
 
-    job = as_job(work)
-    path = job.folder / NAME
-    mark = MARK.format(content_of(job))
-    write_text(path, render(job).replace("</title>", f"</title>\n{mark}", 1))
+    run = as_run(work)
+    path = run.folder / NAME
+    mark = MARK.format(content_of(run))
+    write_text(path, render(run).replace("</title>", f"</title>\n{mark}", 1))
     return path
 
 
-def refresh(job: Job) -> None:
+def refresh(run: Run) -> None:
     """Writes report.html unless it is there and of this content; what fails is a sentence, and the run goes on."""
     try:
-        path = job.folder / NAME
-        if not (path.is_file() and MARK.format(content_of(job)) in path.read_text(encoding="utf-8")[:HEAD]):
-            report(job)
+        path = run.folder / NAME
+        if not (path.is_file() and MARK.format(content_of(run)) in path.read_text(encoding="utf-8")[:HEAD]):
+            report(run)
     except Exception as error:  # nothing that a page fails at is worth a run
         logger.warning("report.html was not written (%s: %s); distill report run=%s tries again, --debug shows where",
-                       type(error).__name__, error, job.folder)  # fmt: skip
+                       type(error).__name__, error, run.folder)  # fmt: skip
 
 
-def content_of(job: Job) -> str:
+def content_of(run: Run) -> str:
     """A digest of what a page says: figures, training, what was published, and how the page is laid out."""
-    material = Material(job)
+    material = Material(run)
     figures = {name: value for name, value in material.metrics.items() if name != "seconds"}
     folder = files("distill.report")
     layout = [folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.html.jinja", "style.css")]
@@ -75,20 +75,20 @@ def report_command(words: Sequence[str], *, dry: bool) -> int:
     given = [word.partition("=")[2] for word in words if word.startswith("run=")]
     rest = [word for word in words if not word.startswith("run=")]
     if given:
-        job = job_of(Path(given[-1]).expanduser(), rest)
+        run = run_of(Path(given[-1]).expanduser(), rest)
     elif any(word.startswith("recipe=") for word in rest):
-        job = open_job(read_recipe(rest))
+        run = open_run(read_recipe(rest))
     else:
         raise ValueError(f"distill report needs run=DIR or recipe=NAME, as in {USAGE}")
     if dry:
-        logger.info("would write %s", job.folder / NAME)
+        logger.info("would write %s", run.folder / NAME)
         return 0
-    logger.info("written to %s", report(job))
+    logger.info("written to %s", report(run))
     return 0
 
 
-def job_of(folder: Path, words: Sequence[str]) -> Job:
-    """The job of a run's folder, wherever that lies now.
+def run_of(folder: Path, words: Sequence[str]) -> Run:
+    """The run of a run's folder, wherever that lies now.
 
     Its caches are looked for beside it, in `home/features`, where it lies in `home/runs`; else where its recipe says.
 
@@ -100,4 +100,4 @@ def job_of(folder: Path, words: Sequence[str]) -> Job:
         raise FileNotFoundError(f"expected a run in {folder} (recipe.yaml, metrics.json), found none")
     home = folder.resolve().parent.parent
     beside = [f"home={home}"] if (home / "features").is_dir() and folder.resolve().parent.name == "runs" else []
-    return replace(open_job(read_recipe([f"recipe={path}", *beside, *words])), folder=folder)
+    return replace(open_run(read_recipe([f"recipe={path}", *beside, *words])), folder=folder)

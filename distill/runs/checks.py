@@ -17,7 +17,7 @@ from distill.config.schema import SIDE_STEP, Recipe, TeacherRecipe
 from distill.data.prompts import policy_of, record_key
 from distill.distillation.distiller import bands_of, check_strides, plan_inputs
 from distill.runs.leakage import check_start
-from distill.runs.run import Job
+from distill.runs.run import Run
 from students.contract import check_contract
 from students.task_decoder import TaskDecoder
 
@@ -34,13 +34,13 @@ EXAMPLE_WEIGHTS = {
 }
 
 
-def check(job: Job) -> None:
-    """What can be known of a job before any teacher looks at an image: cheap mistakes are told before costly work.
+def check(run: Run) -> None:
+    """What can be known of a run before any teacher looks at an image: cheap mistakes are told before costly work.
 
     Raises:
         ValueError: the student cannot be made, or does not fit what the recipe asks of it.
     """
-    recipe, processes = job.recipe, job.accelerator.num_processes
+    recipe, processes = run.recipe, run.accelerator.num_processes
     for name, teacher in recipe.consulted.items():
         if teacher.weights is None and teacher.cache is None:
             if teacher.adapter == "task":
@@ -57,8 +57,8 @@ def check(job: Job) -> None:
             f"optimiser.batch_size is {recipe.optimiser.batch_size}, but must be a multiple of the {processes} "
             "processes"
         )
-    check_shares(job)
-    check_start(job)
+    check_shares(run)
+    check_start(run)
     if recipe.reads_features:
         return
     student = create_student(recipe)
@@ -98,11 +98,11 @@ def check_sides(recipe: Recipe, student: students.Student) -> None:
         ) from error
 
 
-def check_shares(job: Job) -> None:
+def check_shares(run: Run) -> None:
     """Raises ValueError where the processes cannot have equal shares of a batch's labelled and unlabelled images."""
-    processes, splits = job.accelerator.num_processes, job.splits
-    for span in spans_of(job.recipe, labelled=len(splits.train), unlabelled=len(splits.unlabelled)):
-        labelled = min(job.recipe.optimiser.batch_size - span.unlabelled, len(splits.train))
+    processes, splits = run.accelerator.num_processes, run.splits
+    for span in spans_of(run.recipe, labelled=len(splits.train), unlabelled=len(splits.unlabelled)):
+        labelled = min(run.recipe.optimiser.batch_size - span.unlabelled, len(splits.train))
         if labelled % processes or span.unlabelled % processes:
             raise ValueError(
                 f"a batch of stage {span.name!r} has {labelled} labelled and {span.unlabelled} unlabelled images, but "
@@ -159,27 +159,27 @@ def create_student(recipe: Recipe, caches: Mapping[str, cache.Cache] | None = No
     return student
 
 
-def open_caches(job: Job, *, learning: bool = True) -> dict[str, cache.Cache]:
-    """The caches that a job reads, each checked to hold what is read of it.
+def open_caches(run: Run, *, learning: bool = True) -> dict[str, cache.Cache]:
+    """The caches that a run reads, each checked to hold what is read of it.
 
     Args:
-        job: whose caches are opened.
+        run: whose caches are opened.
         learning: every training image is wanted in every view drawn; else every validation and test image as it is.
 
     Raises:
         FileNotFoundError: a cache is missing or incomplete.
-        ValueError: a cache was fitted on images that this job validates or tests on, or on masks it should not know.
+        ValueError: a cache was fitted on images that this run validates or tests on, or on masks it should not know.
     """
     opened: dict[str, cache.Cache] = {}
-    splits = job.splits
+    splits = run.splits
     held_out = {sample.key for part in (splits.val, *splits.test.values()) for sample in part}
-    for name, path in job.caches.items():
-        wanted = read_records(job, name, learning=learning)
-        cure = "give another cache" if job.recipe.teachers[name].cache else "run do=extract first"
+    for name, path in run.caches.items():
+        wanted = read_records(run, name, learning=learning)
+        cure = "give another cache" if run.recipe.teachers[name].cache else "run do=extract first"
         if not cache.exists(path):
             raise FileNotFoundError(f"no features of teacher {name!r} at {path}; {cure}")
         opened[name] = cache.open(path)
-        check_prompts(path, opened[name], job.recipe.teachers[name])
+        check_prompts(path, opened[name], run.recipe.teachers[name])
         if missing := sum(record not in opened[name] for record in wanted):
             raise FileNotFoundError(
                 f"{path} lacks {missing} of {len(wanted)} records (images times views) of teacher {name!r}; {cure}"
@@ -188,18 +188,18 @@ def open_caches(job: Job, *, learning: bool = True) -> dict[str, cache.Cache]:
             raise ValueError(
                 f"{path} was fitted on {leaked} images that are validation or test here; {cure}, or another split"
             )
-        check_labels(job, path, opened[name])
+        check_labels(run, path, opened[name])
     return opened
 
 
-def read_records(job: Job, name: str, *, learning: bool) -> list[tuple[str, str]]:
+def read_records(run: Run, name: str, *, learning: bool) -> list[tuple[str, str]]:
     """The records that are read of a teacher's cache; see `open_caches`."""
-    splits, teacher = job.splits, job.recipe.teachers[name]
+    splits, teacher = run.splits, run.recipe.teachers[name]
     if not learning:
         return [(sample.key, "identity") for part in (splits.val, *splits.test.values()) for sample in part]
     keys = sorted({record_key(teacher, sample) for sample in (*splits.train, *splits.unlabelled)})
-    wanted = [(key, view) for key in keys for view in job.recipe.augment.views]
-    if job.recipe.reads_features:  # which is validated from the cache while it learns
+    wanted = [(key, view) for key in keys for view in run.recipe.augment.views]
+    if run.recipe.reads_features:  # which is validated from the cache while it learns
         wanted += [(sample.key, "identity") for sample in splits.val]
     return wanted
 
@@ -214,8 +214,8 @@ def check_prompts(path: Path, store: cache.Cache, teacher: TeacherRecipe) -> Non
         )
 
 
-def check_labels(job: Job, path: Path, store: cache.Cache) -> None:
-    """Refuses a teacher that learned from masks which this job must not know, as far as its cache says what it saw.
+def check_labels(run: Run, path: Path, store: cache.Cache) -> None:
+    """Refuses a teacher that learned from masks which this run must not know, as far as its cache says what it saw.
 
     Raises:
         ValueError: it learned from masks of images that are held out, or that have no mask here.
@@ -229,7 +229,7 @@ def check_labels(job: Job, path: Path, store: cache.Cache) -> None:
                 "%s does not say which masks its teacher learned from; see that none of them is tested here", path
             )
         return
-    if foreign := len(set(seen) - {sample.key for sample in job.splits.train}):
+    if foreign := len(set(seen) - {sample.key for sample in run.splits.train}):
         raise ValueError(
             f"the teacher behind {path} learned from the masks of {foreign} images that have no mask here, or are held "
             "out; train it with the same data.split, data.labels and data.seed"

@@ -14,7 +14,7 @@ from distill.config.schema import Recipe, TeacherRecipe
 from students.published import files_of
 
 # What does not change the trained weights, or is a place rather than a content, is no part of a run's identity.
-NOT_IDENTITY = ("name", "home", "do", "workers", "trackers", "publish", "arms", "trials")
+NOT_IDENTITY = ("name", "home", "do", "workers", "trackers", "publish", "arms", "sweep")
 DEFAULTS = 1  # of the schema: to be raised when a default changes, so that old artefacts are not taken for new ones
 
 

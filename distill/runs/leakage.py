@@ -12,12 +12,12 @@ from students import learned_keys
 from students.published import HUB_ID, LEARNED
 
 if TYPE_CHECKING:
-    from distill.runs.run import Job
+    from distill.runs.run import Run
 
 logger = logging.getLogger("bandpass")
 
 
-def check_start(job: Job) -> None:
+def check_start(run: Run) -> None:
     """Refuses weights to start from that know the masks of images which are held out, or count as unlabelled, here.
 
     Weights that Bandpass did not publish tell nothing; of a student to start from that is said once.
@@ -25,9 +25,9 @@ def check_start(job: Job) -> None:
     Raises:
         ValueError: they do, as far as what lies beside them says so.
     """
-    held_out = {sample.key for part in (job.splits.val, *job.splits.test.values()) for sample in part}
-    hidden = held_out | {sample.key for sample in job.splits.unlabelled}
-    for setting, keys in learned_by_start(job.recipe).items():
+    held_out = {sample.key for part in (run.splits.val, *run.splits.test.values()) for sample in part}
+    hidden = held_out | {sample.key for sample in run.splits.unlabelled}
+    for setting, keys in learned_by_start(run.recipe).items():
         if keys is None:
             _say_untold(setting)
         elif known := len(hidden & keys):

@@ -15,7 +15,7 @@ from distill.runs.reproduce import public_name
 from students import said_licence
 
 if TYPE_CHECKING:
-    from distill.runs.run import Job
+    from distill.runs.run import Run
 
 OWN_LICENCE = "Apache-2.0"
 PERMISSIVE = ("apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "isc", "mit", "unlicense")
@@ -50,17 +50,17 @@ def terms_of_data(name: str, *, generated: bool) -> Terms:
     return Terms(known.title, known.licence or f"see {known.page}", known.citation)
 
 
-def terms_of_images(job: Job) -> dict[str, str]:
+def terms_of_images(run: Run) -> dict[str, str]:
     """Data set -> its terms, of the images that a teacher is shown for training."""
-    generated = job.recipe.data.name == "builtin"
-    names = sorted({sample.dataset for sample in (*job.splits.train, *job.splits.unlabelled)})
+    generated = run.recipe.data.name == "builtin"
+    names = sorted({sample.dataset for sample in (*run.splits.train, *run.splits.unlabelled)})
     return {name: terms_of_data(name, generated=generated).licence for name in names}
 
 
-def terms_of_teachers(job: Job) -> dict[str, Terms]:
+def terms_of_teachers(run: Run) -> dict[str, Terms]:
     """Teacher's name in the recipe -> its terms, as its cache records them; empty where none is imitated."""
     found: dict[str, Terms] = {}
-    for name, path in job.caches.items():
+    for name, path in run.caches.items():
         if cache.exists(path):
             opened = cache.open(path)
             model = opened.identity.get("model")

@@ -32,7 +32,7 @@ def public_recipe(recipe: Recipe) -> Recipe:
         teachers=teachers,
         publish=replace(recipe.publish, hub=None),
         arms={},
-        trials={},
+        sweep={},
     )
 
 

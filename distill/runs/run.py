@@ -1,4 +1,4 @@
-"""A recipe made concrete: its data opened, its folders named. Every verb works on a `Job`."""
+"""A recipe made concrete: its data opened, its folders named. Every verb works on a `Run`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Job:
+class Run:
     """What the verbs `extract`, `train`, `evaluate` and `publish` work on."""
 
     recipe: Recipe
@@ -72,9 +72,9 @@ def calibration_keys(splits: Splits, count: int) -> list[str]:
     return sorted({sample.key for sample in (*splits.train, *splits.unlabelled)})[:count]
 
 
-def as_job(work: Job | Recipe) -> Job:
-    """A job as it is; a recipe opened. So every verb takes either."""
-    return work if isinstance(work, Job) else open_job(work)
+def as_run(work: Run | Recipe) -> Run:
+    """A run as it is; a recipe opened. So every verb takes either."""
+    return work if isinstance(work, Run) else open_run(work)
 
 
 def start_accelerator(recipe: Recipe) -> Accelerator:
@@ -110,7 +110,7 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
     )
 
 
-def open_job(recipe: Recipe, *, accelerator: Accelerator | None = None) -> Job:
+def open_run(recipe: Recipe, *, accelerator: Accelerator | None = None) -> Run:
     """Opens the data and names the folders; rank 0 looks at the files first so that others find the memo warm."""
     accelerator = accelerator or start_accelerator(recipe)
     home = Path(recipe.home).expanduser()
@@ -132,7 +132,7 @@ def open_job(recipe: Recipe, *, accelerator: Accelerator | None = None) -> Job:
             caches[name] = home / "features" / contents[name]
     digest = digest_run(recipe, splits=splits.digest(), caches=contents)
     folder = home / "runs" / f"{recipe.name}-{recipe.student.name.replace(':', '.')}-{digest[:12]}"
-    return Job(recipe, splits, caches, folder, accelerator)
+    return Run(recipe, splits, caches, folder, accelerator)
 
 
 def digest_given(folder: Path, *, teacher: str) -> str:
@@ -146,9 +146,9 @@ def digest_given(folder: Path, *, teacher: str) -> str:
     return digest_file(folder / "manifest.json")
 
 
-def update_metrics(job: Job, **entries: Any) -> dict[str, Any]:  # noqa: ANN401
+def update_metrics(run: Run, **entries: Any) -> dict[str, Any]:  # noqa: ANN401
     """Merges `entries` into the run's metrics.json (mappings one level deep) and returns the whole."""
-    path = job.folder / "metrics.json"
+    path = run.folder / "metrics.json"
     metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for name, value in entries.items():
         metrics[name] = {**metrics.get(name, {}), **value} if isinstance(value, dict) else value

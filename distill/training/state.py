@@ -1,4 +1,4 @@
-"""What the training loop works with, put together for a job and put back where the last checkpoint left it."""
+"""What the training loop works with, put together for a run and put back where the last checkpoint left it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from distill.config.schedule import Span, spans_of
 from distill.distillation.dataset import TrainingSet
 from distill.distillation.distiller import Distiller, Target, plan_inputs, plan_targets
 from distill.runs.checks import check, create_student, open_caches
-from distill.runs.run import Job
+from distill.runs.run import Run
 from distill.runtime.io import write_text
 from distill.runtime.memory_format import memory_format_of
 from distill.runtime.progress import Progress
@@ -45,7 +45,7 @@ class State:
 class Course:
     """What the loop works with."""
 
-    job: Job
+    run: Run
     targets: tuple[Target, ...]
     student: nn.Module
     average: AveragedModel | None  # of the student's weights over steps
@@ -75,15 +75,15 @@ class Course:
         return batch["image"].contiguous(memory_format=self.memory_format)
 
 
-def begin(job: Job) -> Course:
+def begin(run: Run) -> Course:
     """Opens the caches, builds student and optimiser, and puts them where the last checkpoint left them."""
-    recipe, accelerator = job.recipe, job.accelerator
+    recipe, accelerator = run.recipe, run.accelerator
     lead = accelerator.is_main_process
-    check(job)
+    check(run)
     torch.backends.cudnn.deterministic = True  # a continued run must end where an uninterrupted one does
     if lead:
-        write_text(job.folder / "recipe.yaml", dump_recipe(recipe))
-    caches = open_caches(job)
+        write_text(run.folder / "recipe.yaml", dump_recipe(recipe))
+    caches = open_caches(run)
     student = create_student(recipe, caches)
     targets = plan_targets(recipe, caches, student)
     layout = memory_format_of(student, device=accelerator.device, precision=recipe.precision)
@@ -94,21 +94,21 @@ def begin(job: Job) -> Course:
     average = averaged(student, decay=recipe.optimiser.ema) if recipe.optimiser.ema else None
     state = State()
     saved: dict[str, Any] = {}
-    if job.agree(checkpoint_of(job).is_file):
-        saved = load_checkpoint(checkpoint_of(job), saved_modules(distiller, average), optimiser)
+    if run.agree(checkpoint_of(run).is_file):
+        saved = load_checkpoint(checkpoint_of(run), saved_modules(distiller, average), optimiser)
         state = State(**saved["state"])
-        logger.info("continuing at step %d from %s", state.step, checkpoint_of(job))
-    keep_best(state, job.weights)
+        logger.info("continuing at step %d from %s", state.step, checkpoint_of(run))
+    keep_best(state, run.weights)
     model, wrapped = accelerator.prepare(distiller, optimiser)
     if accelerator.scaler is not None and saved.get("scaler"):
         accelerator.scaler.load_state_dict(saved["scaler"])
-    samples = (*job.splits.train, *job.splits.unlabelled)
+    samples = (*run.splits.train, *run.splits.unlabelled)
     dataset = TrainingSet(samples, recipe, caches, inputs=plan_inputs(recipe, caches))
     dataset.keep_in_memory()
-    spans = spans_of(recipe, labelled=len(job.splits.train), unlabelled=len(job.splits.unlabelled))
-    journal = Journal(job.folder / "log.jsonl", step=state.step, writes=lead)
+    spans = spans_of(recipe, labelled=len(run.splits.train), unlabelled=len(run.splits.unlabelled))
+    journal = Journal(run.folder / "log.jsonl", step=state.step, writes=lead)
     bar = Progress("train", total=spans[-1].stop, unit="steps", shown=lead, done=state.step)
-    return Course(job, targets, student, average, model, wrapped, dataset, spans, state, journal, bar, layout)
+    return Course(run, targets, student, average, model, wrapped, dataset, spans, state, journal, bar, layout)
 
 
 def keep_best(state: State, weights: Path) -> None:
@@ -145,15 +145,15 @@ def saved_modules(model: nn.Module, average: AveragedModel | None) -> dict[str, 
 
 def save(course: Course, *, seconds: float) -> None:
     """Writes the checkpoint on the first process."""
-    accelerator = course.job.accelerator
+    accelerator = course.run.accelerator
     course.state.seconds = seconds
     if accelerator.is_main_process:
         modules = saved_modules(accelerator.unwrap_model(course.model), course.average)
         scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
         state = {"state": asdict(course.state), "scaler": scaler}
-        save_checkpoint(checkpoint_of(course.job), modules, course.optimiser.optimizer, state)
+        save_checkpoint(checkpoint_of(course.run), modules, course.optimiser.optimizer, state)
 
 
-def checkpoint_of(job: Job) -> Path:
+def checkpoint_of(run: Run) -> Path:
     """The file that a killed run continues from; removed when training is complete."""
-    return job.folder / "checkpoints" / "last.safetensors"
+    return run.folder / "checkpoints" / "last.safetensors"

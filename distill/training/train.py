@@ -22,7 +22,7 @@ from distill.distillation.criterion import terms_of
 from distill.distillation.dataset import Batches, loader
 from distill.distillation.distiller import Target
 from distill.evaluation.evaluate import validate
-from distill.runs.run import Job, as_job
+from distill.runs.run import Run, as_run
 from distill.runtime.io import write_json
 from distill.runtime.progress import clock
 from distill.runtime.threads import workers_beside
@@ -36,31 +36,31 @@ SEED_STRIDE = 1_000_003  # between the streams of two steps, so that those of tw
 logger = logging.getLogger("bandpass")
 
 
-def train(work: Job | Recipe) -> dict[str, Any]:
-    """Trains the student of a job and returns the summary in `train.json`; at once where that is there already.
+def train(work: Run | Recipe) -> dict[str, Any]:
+    """Trains the student of a run and returns the summary in `train.json`; at once where that is there already.
 
     Continues bit-exactly from the last checkpoint after a kill: every random draw hangs on (seed, epoch, sample), the
-    schedule on the step. The student that scored best on validation is kept in `job.weights`.
+    schedule on the step. The student that scored best on validation is kept in `run.weights`.
 
     Raises:
         FileNotFoundError: a cache is missing or does not hold every training image in every view drawn; or the weights
             of a training that was complete have been removed.
         ValueError: the student or the processes do not fit the recipe, or the loss is no longer finite.
     """
-    job = as_job(work)
-    if job.agree(lambda: job.trained.is_file() and not job.weights.is_file()):
-        job.require_trained()
-    if not job.agree(job.trained.is_file):
-        with cache.lock(job.folder) if job.accelerator.is_main_process else nullcontext():
-            if not job.agree(job.trained.is_file):  # by the training that this one waited for
-                return run_course(begin(job))
-    logger.info("trained already: %s", job.folder)
-    return json.loads(job.trained.read_text(encoding="utf-8"))
+    run = as_run(work)
+    if run.agree(lambda: run.trained.is_file() and not run.weights.is_file()):
+        run.require_trained()
+    if not run.agree(run.trained.is_file):
+        with cache.lock(run.folder) if run.accelerator.is_main_process else nullcontext():
+            if not run.agree(run.trained.is_file):  # by the training that this one waited for
+                return run_course(begin(run))
+    logger.info("trained already: %s", run.folder)
+    return json.loads(run.trained.read_text(encoding="utf-8"))
 
 
 def run_course(course: Course) -> dict[str, Any]:
     """Every stage in turn; writes and returns the summary."""
-    job = course.job
+    run = course.run
     began = time.monotonic() - course.state.seconds
     with course.bar:
         for span in course.spans:
@@ -75,10 +75,10 @@ def run_course(course: Course) -> dict[str, Any]:
         "targets": [target.name for target in course.targets],
         "collapsed": course.state.collapsed,
     }
-    if job.accelerator.is_main_process:
-        write_json(job.trained, summary)
-        checkpoint_of(job).unlink(missing_ok=True)
-    job.accelerator.wait_for_everyone()
+    if run.accelerator.is_main_process:
+        write_json(run.trained, summary)
+        checkpoint_of(run).unlink(missing_ok=True)
+    run.accelerator.wait_for_everyone()
     logger.info(
         "trained %d steps in %s; best validation Dice %.3f at step %d",
         course.state.taken,
@@ -91,7 +91,7 @@ def run_course(course: Course) -> dict[str, Any]:
 
 def run_stage(course: Course, span: Span, *, began: float) -> None:
     """The steps of one stage that are not done yet; logs, scores and saves on the way."""
-    job, state = course.job, course.state
+    run, state = course.run, course.state
     start = max(span.start, state.step)
     if start >= span.stop:
         return
@@ -99,11 +99,11 @@ def run_stage(course: Course, span: Span, *, began: float) -> None:
         state.stage_best, state.stale = -1.0, 0
     bands = {BAND_OF[term] for term in span.terms if term in BAND_OF}
     course.dataset.targets = tuple(target for target in course.targets if target.band in bands)
-    score_every = steps_of_score(span, job.recipe)
+    score_every = steps_of_score(span, run.recipe)
     set_frozen(course.student, span.stage.freeze)
     sums: dict[str, Tensor] = {}
     since, saved = start, time.monotonic()
-    workers = workers_beside(job.accelerator.device, asked=job.recipe.workers)
+    workers = workers_beside(run.accelerator.device, asked=run.recipe.workers)
     batches = loader(course.dataset, batches_of(course, span, start=start), workers=workers)
     for step, batch in enumerate(batches, start=start):
         scores = (step + 1) % score_every == 0 or step + 1 == course.total
@@ -132,7 +132,7 @@ def run_stage(course: Course, span: Span, *, began: float) -> None:
 
 def means_of(course: Course, sums: dict[str, Tensor], *, steps: int) -> dict[str, float]:
     """Every term's mean over so many steps and over the processes, which so agree on whether the loss is finite."""
-    accelerator = course.job.accelerator
+    accelerator = course.run.accelerator
     means = torch.stack(list(sums.values())) / steps
     if accelerator.num_processes > 1:
         means = accelerator.reduce(means, reduction="mean")
@@ -141,18 +141,18 @@ def means_of(course: Course, sums: dict[str, Tensor], *, steps: int) -> dict[str
 
 def batches_of(course: Course, span: Span, *, start: int) -> Batches:
     """This process's batches of a stage from step `start` on."""
-    job = course.job
+    run = course.run
     return Batches(
-        images=len(job.splits.train),
-        batch=job.recipe.optimiser.batch_size,
-        seed=job.recipe.seed,
+        images=len(run.splits.train),
+        batch=run.recipe.optimiser.batch_size,
+        seed=run.recipe.seed,
         start=start,
         stop=span.stop,
-        rank=job.accelerator.process_index,
-        ranks=job.accelerator.num_processes,
-        unlabelled=len(job.splits.unlabelled),
+        rank=run.accelerator.process_index,
+        ranks=run.accelerator.num_processes,
+        unlabelled=len(run.splits.unlabelled),
         share=span.unlabelled,
-        sides=job.recipe.sides if job.recipe.sides != (job.recipe.image_size,) else (),
+        sides=run.recipe.sides if run.recipe.sides != (run.recipe.image_size,) else (),
         origin=span.origin,
     )
 
@@ -160,12 +160,12 @@ def batches_of(course: Course, span: Span, *, start: int) -> Batches:
 def judges(course: Course, span: Span) -> bool:
     """Whether validation may end the stage: of a stage that trains no logits, Dice says nothing."""
     trained = {*TASK_LOSSES, *MASK_LOSSES}.intersection(span.terms)
-    return bool(course.job.recipe.evaluate.patience and trained)
+    return bool(course.run.recipe.evaluate.patience and trained)
 
 
 def is_stale(course: Course, span: Span) -> bool:
     """Whether the stage should end early; says so."""
-    patience, state = course.job.recipe.evaluate.patience, course.state
+    patience, state = course.run.recipe.evaluate.patience, course.state
     if not judges(course, span) or state.stale < patience or state.step >= span.stop:
         return False
     logger.info("stage %r ends at step %d: no better score for %d scores", span.name, state.step, state.stale)
@@ -198,10 +198,10 @@ def learn(
     Returns:
         The terms and their weighted sum, `loss`; if `watch`, how much targets and projections vary.
     """
-    recipe, accelerator = course.job.recipe, course.job.accelerator
+    recipe, accelerator = course.run.recipe, course.run.accelerator
     torch.manual_seed(recipe.seed + SEED_STRIDE * (step + 1))  # what a layer draws hangs on the step alone
     for group in course.optimiser.param_groups:
-        factor = span.stage.learning_rate * span.stage.rates.get(group["part"], 1.0)
+        factor = span.stage.lr_scale * span.stage.part_lr_scale.get(group["part"], 1.0)
         group["lr"] = learning_rate_at(step, course.total, recipe.optimiser) * factor
     batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
     size = (int(batch["mask"].shape[-2]), int(batch["mask"].shape[-1]))
@@ -228,7 +228,7 @@ def spread_of(course: Course, span: Span, target: Target, projected: Tensor, wan
     if target.band == "high":
         wanted = wanted / target.deviation
     scaled = any(BAND_OF.get(name) == target.band and name != "relate" for name in span.terms)
-    projection = course.job.accelerator.unwrap_model(course.model).projections[target.name]
+    projection = course.run.accelerator.unwrap_model(course.model).projections[target.name]
     return spread(projected, wanted, scaled=scaled, channels=projection.in_channels)
 
 
@@ -247,26 +247,26 @@ def say_terms(course: Course, span: Span, means: dict[str, float], spreads: dict
     rate = max(group["lr"] for group in course.optimiser.param_groups)
     spreading = {"spread": {name: asdict(figures) for name, figures in spreads.items()}} if spreads else {}
     course.journal.add(step=step, stage=span.name, learning_rate=rate, **means, **spreading)
-    course.job.accelerator.log({f"{span.name}/{name}": value for name, value in means.items()}, step=step)
+    course.run.accelerator.log({f"{span.name}/{name}": value for name, value in means.items()}, step=step)
     return f"{span.name} loss {means['loss']:.3f}"
 
 
 def score(course: Course, span: Span) -> str:
     """Scores the student on the validation images and keeps it where it is the best so far; returns a note."""
-    job, state = course.job, course.state
-    if job.accelerator.num_processes > 1:
+    run, state = course.run, course.state
+    if run.accelerator.num_processes > 1:
         for buffer in course.scored.buffers():  # each process has batch-norm statistics of its own; the first's count
             torch.distributed.broadcast(buffer, 0)
-    dice = validate(course.scored, job, caches=course.dataset.caches)
+    dice = validate(course.scored, run, caches=course.dataset.caches)
     course.journal.add(step=state.step, stage=span.name, validation_dice=dice)
-    job.accelerator.log({"validation/dice": dice}, step=state.step)
+    run.accelerator.log({"validation/dice": dice}, step=state.step)
     state.stale = 0 if dice > state.stage_best else state.stale + 1
     state.stage_best = max(dice, state.stage_best)
     if dice > state.best:
         state.best, state.best_step = dice, state.step
-        if job.accelerator.is_main_process:
+        if run.accelerator.is_main_process:
             said = {"step": str(state.step), "validation_dice": repr(dice)}
-            save_tensors(course.scored.state_dict(), job.weights, metadata=said)
+            save_tensors(course.scored.state_dict(), run.weights, metadata=said)
     return f"{span.name} validation Dice {dice:.3f}"
 
 

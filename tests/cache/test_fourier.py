@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_job import GRID, disc_splits, recipe_of
+from small_run import GRID, disc_splits, recipe_of
 
 import cache
 from cache.fourier import fourier_band, fourier_low, fourier_shares

@@ -9,7 +9,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
-from small_job import disc_splits, job_of, recipe_of
+from small_run import disc_splits, recipe_of, run_of
 
 import cache
 from cache.spec import FeatureSpec, MapSpec
@@ -140,9 +140,9 @@ def test_the_code_needs_fewer_bytes_than_every_simpler_way_at_its_cosine(store):
 
 
 def test_held_out_images_are_spread_and_never_those_of_the_calibration(store, tmp_path):
-    job = job_of(recipe_of(), tmp_path / "run")
-    assert held_out(job, store, 9) == sorted(SPLITS.val, key=lambda sample: sample.key)
-    all_known = replace(job, splits=replace(SPLITS, val=SPLITS.train))
+    run = run_of(recipe_of(), tmp_path / "run")
+    assert held_out(run, store, 9) == sorted(SPLITS.val, key=lambda sample: sample.key)
+    all_known = replace(run, splits=replace(SPLITS, val=SPLITS.train))
     with pytest.raises(ValueError, match="no validation image that the codecs were not fitted on"):
         held_out(all_known, store, 9)
 
@@ -151,7 +151,7 @@ def test_verify_with_a_recipe_names_the_records_that_are_missing(store, tmp_path
     teacher = TeacherRecipe(adapter="pooled", weights="w", cache=str(store.path), views=["identity"])
     recipe = replace(recipe_of(), teachers={"p": teacher})
     monkeypatch.setattr("distill.config.parse.read_recipe", lambda words: recipe)
-    monkeypatch.setattr("distill.runs.run.open_job", lambda _: job_of(recipe, tmp_path / "run"))
+    monkeypatch.setattr("distill.runs.run.open_run", lambda _: run_of(recipe, tmp_path / "run"))
     assert cache_command(["do=verify", f"cache={store.path}", "recipe=any"], dry=False) == 1
     said = capsys.readouterr().out
     assert said.startswith("(no file): 2 records are missing; to extract again: ")  # the gallery's
@@ -160,9 +160,9 @@ def test_verify_with_a_recipe_names_the_records_that_are_missing(store, tmp_path
 
 def test_the_command_with_a_recipe_reports_the_live_teacher(store, tmp_path, monkeypatch, capsys):
     recipe = replace(recipe_of(), teachers={"p": TeacherRecipe(adapter="timm", weights="w", cache=str(store.path))})
-    job = job_of(recipe, tmp_path / "run")
+    run = run_of(recipe, tmp_path / "run")
     monkeypatch.setattr("distill.config.parse.read_recipe", lambda words: recipe)
-    monkeypatch.setattr("distill.runs.run.open_job", lambda _: job)
+    monkeypatch.setattr("distill.runs.run.open_run", lambda _: run)
     monkeypatch.setattr(
         import_module("distill.extraction.teacher_inference"), "load_teacher", lambda _: PooledTeacher()
     )

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from small_job import small_job
+from small_run import small_run
 
 import cache
 import students
@@ -147,8 +147,8 @@ def test_the_dry_run_times_a_step_until_the_device_is_done(tmp_path, monkeypatch
     seconds = [0.0]
     monkeypatch.setattr(estimate, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
     monkeypatch.setattr(estimate, "settle", lambda: seconds.append(seconds.pop() + 3600))
-    job = small_job(tmp_path)
-    (line,) = estimate.estimate_training(job)
+    run = small_run(tmp_path)
+    (line,) = estimate.estimate_training(run)
     assert "1 steps of 16 images at 32 px, about 1:00:00" in line
 
 

@@ -130,11 +130,11 @@ def test_curves_come_from_the_logs_at_the_steps_that_every_seed_has(tmp_path):
     trials = trials_of(read_recipe([*WORDS, f"home={tmp_path}"]), students=["unet"], seeds=[0, 1])
     assert curves_of(trials) == ()
     for number, trial in enumerate(trials):
-        trial.job.folder.mkdir(parents=True)
+        trial.run.folder.mkdir(parents=True)
         steps = [(10, 0.3), (20, 0.4), (30 + number, 0.5)]
         lines = [{"step": step, "stage": "s", "validation_dice": dice + number / 10} for step, dice in steps]
         lines.insert(1, {"step": 15, "stage": "s", "loss": 1.0})
-        (trial.job.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (trial.run.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     alone, taught = curves_of(trials)
     assert (alone.arm, alone.steps, taught.arm) == ("alone", (10, 20), "taught")
     assert np.allclose(taught.dice, ((0.4, 0.5), (0.6, 0.7)))
@@ -149,7 +149,7 @@ VALIDATED = {"fast": {"alone": 0.5, "taught": 0.6}, "slow": {"alone": 0.7, "taug
 
 
 def tuned_recipe(home, *words):
-    trials = "trials={fast: {optimiser: {learning_rate: 0.01}}, slow: {optimiser: {learning_rate: 0.001}}}"
+    trials = "sweep={fast: {optimiser: {learning_rate: 0.01}}, slow: {optimiser: {learning_rate: 0.001}}}"
     return read_recipe([*WORDS, trials, f"home={home}", *words])
 
 
@@ -159,15 +159,15 @@ def pretend_to_train(monkeypatch, ran: list[str]) -> None:
     def run(trials, *, jobs, verbs=("train", "evaluate")):
         for trial in trials:
             ran.append(f"{trial.arm} {trial.seed} {trial.setting} {'+'.join(verbs)}")
-            trial.job.folder.mkdir(parents=True, exist_ok=True)
+            trial.run.folder.mkdir(parents=True, exist_ok=True)
             dice = VALIDATED[trial.setting][trial.arm]
-            trial.job.trained.write_text(json.dumps({"validation_dice": dice, "seconds": 1.0, "steps": 60}))
+            trial.run.trained.write_text(json.dumps({"validation_dice": dice, "seconds": 1.0, "steps": 60}))
             scores = [Score("builtin", f"{i}", f"{i}", dice, dice) for i in range(3)]
-            write_predictions(trial.job.folder / "predictions.csv", {"builtin": scores})
+            write_predictions(trial.run.folder / "predictions.csv", {"builtin": scores})
 
     module = import_module("distill.comparison.compare")
     monkeypatch.setattr(module, "run_missing", run)
-    monkeypatch.setattr(module, "extract", lambda job: {"sam": 0})
+    monkeypatch.setattr(module, "extract", lambda run: {"sam": 0})
 
 
 def test_every_arm_tries_the_same_settings_with_the_first_seed_and_keeps_its_best(tmp_path, monkeypatch):
@@ -248,7 +248,7 @@ def test_no_jobs_compare_what_is_there_and_name_what_is_not(tmp_path, monkeypatc
     monkeypatch.setattr(
         import_module("distill.comparison.runs"),
         "is_evaluated",
-        lambda job: (job.folder / "predictions.csv").is_file(),
+        lambda run: (run.folder / "predictions.csv").is_file(),
     )
     recipe = tuned_recipe(tmp_path, "arms.late={optimiser: {ema: 0.9}}")
     with pytest.raises(ValueError, match="the control and another arm are not finished yet"):
@@ -268,19 +268,19 @@ def test_no_jobs_compare_what_is_there_and_name_what_is_not(tmp_path, monkeypatc
 def test_an_arm_that_lacks_a_seed_of_the_control_is_left_out(tmp_path, monkeypatch):
     recipe = read_recipe([*WORDS, "arms.late={optimiser: {ema: 0.9}}", f"home={tmp_path}"])
     trials = trials_of(recipe, students=["unet"], seeds=[0, 1])
-    there = {trial.job.folder for trial in trials if (trial.arm, trial.seed) != ("taught", 1)}
-    monkeypatch.setattr(import_module("distill.comparison.runs"), "is_evaluated", lambda job: job.folder in there)
+    there = {trial.run.folder for trial in trials if (trial.arm, trial.seed) != ("taught", 1)}
+    monkeypatch.setattr(import_module("distill.comparison.runs"), "is_evaluated", lambda run: run.folder in there)
     assert {(trial.arm, trial.seed) for trial in finished_of(trials)} == {
         ("alone", 0), ("alone", 1), ("late", 0), ("late", 1),
     }  # fmt: skip
-    monkeypatch.setattr(import_module("distill.comparison.runs"), "is_evaluated", lambda job: False)
+    monkeypatch.setattr(import_module("distill.comparison.runs"), "is_evaluated", lambda run: False)
     with pytest.raises(ValueError, match="the control and another arm are not finished yet"):
         finished_of(trials)
 
 
 def test_a_run_is_shared_by_recipes_of_other_names_once_it_is_trained(tmp_path):
     def only(name):
-        return trials_of(read_recipe([*WORDS, f"name={name}", f"home={tmp_path}"]), students=["unet"], seeds=[0])[0].job
+        return trials_of(read_recipe([*WORDS, f"name={name}", f"home={tmp_path}"]), students=["unet"], seeds=[0])[0].run
 
     first = only("first")
     first.folder.mkdir(parents=True)

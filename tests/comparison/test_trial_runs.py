@@ -34,7 +34,7 @@ def until(true, seconds=30.0):
 def test_settings_that_ask_for_the_same_share_one_run(tmp_path, monkeypatch):
     ran: list[str] = []
     monkeypatch.setattr(module, "run_trial", lambda trial, *_, **__: ran.append(f"{trial.arm} {trial.seed}") or "")
-    run_missing(trials_in(tmp_path, "trials={one: {}, same: {}}"), jobs=1)
+    run_missing(trials_in(tmp_path, "sweep={one: {}, same: {}}"), jobs=1)
     assert ran == ["alone 0", "taught 0", "alone 1", "taught 1"]
 
 
@@ -43,9 +43,9 @@ def test_what_is_tested_already_is_not_run_again_and_what_is_trained_is_tested(t
     monkeypatch.setattr(module, "run_trial", lambda trial, *_, verbs, **__: ran.append((trial.title, verbs)) or "")
     trials = trials_in(tmp_path, seeds=[0])
     for trial in trials:
-        trial.job.folder.mkdir(parents=True)
-        trial.job.trained.write_text("{}")
-    monkeypatch.setattr(module, "is_evaluated", lambda job: job.folder == trials[0].job.folder)
+        trial.run.folder.mkdir(parents=True)
+        trial.run.trained.write_text("{}")
+    monkeypatch.setattr(module, "is_evaluated", lambda run: run.folder == trials[0].run.folder)
     run_missing(trials, jobs=2, verbs=("train",))
     assert not ran
     run_missing(trials, jobs=2)
@@ -74,13 +74,13 @@ def test_the_last_step_is_that_of_the_last_whole_line(tmp_path):
 def test_it_tells_how_far_the_runs_are_and_what_remains(tmp_path, monkeypatch, caplog):
     def run(trial, processes, **_):
         with processes.guard:
-            processes.running[trial.job.folder] = None
-        trial.job.folder.mkdir(parents=True)
+            processes.running[trial.run.folder] = None
+        trial.run.folder.mkdir(parents=True)
         for step, said in ((30, "at 30"), (60, "is tested")):
-            (trial.job.folder / "log.jsonl").write_text(json.dumps({"step": step}) + "\n")
+            (trial.run.folder / "log.jsonl").write_text(json.dumps({"step": step}) + "\n")
             until(lambda said=said: f"{trial.title} {said}" in caplog.text)
         with processes.guard:
-            del processes.running[trial.job.folder]
+            del processes.running[trial.run.folder]
         if trial.arm == "taught":
             raise OSError("no space left on device")
         return ""
@@ -103,9 +103,9 @@ def test_what_is_interrupted_ends_the_runs_it_started_and_starts_no_other(tmp_pa
     started: list[str] = []
 
     def run(trial, processes, **_):
-        trial.job.folder.mkdir(parents=True)
+        trial.run.folder.mkdir(parents=True)
         started.append(trial.title)
-        return str(processes.run(trial.job.folder, [sys.executable, "-c", "import time; time.sleep(60)"], env={}))
+        return str(processes.run(trial.run.folder, [sys.executable, "-c", "import time; time.sleep(60)"], env={}))
 
     def terminate():
         until(lambda: started)

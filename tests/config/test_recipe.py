@@ -67,8 +67,14 @@ def test_every_arm_of_every_recipe_is_a_valid_recipe_of_equal_steps():
         (["arms.alone.stages.semantc.epochs=3"], r"arm 'alone': the recipe has no stages\.semantc"),
         (["imitate.high=[]"], r"stages weigh imitate_high, but imitate\.high names no stride"),
         (["stages.semantic.steps=-1"], r"steps is -1, but must not be negative"),
-        (["stages.semantic.rates={encodr: 0.1}"], r"a part of stages\.NAME\.rates is 'encodr', but must be one of"),
-        (["stages.semantic.rates={encoder: 0}"], r"rates\.encoder is 0\.0, but must be positive; stages\.NAME\.freeze"),
+        (
+            ["stages.semantic.part_lr_scale={encodr: 0.1}"],
+            r"a part of stages\.NAME\.part_lr_scale is 'encodr', but must be one of",
+        ),
+        (
+            ["stages.semantic.part_lr_scale={encoder: 0}"],
+            r"part_lr_scale\.encoder is 0\.0, but must be positive; stages\.NAME\.freeze",
+        ),
         (
             ["stages.semantic.losses.relate=1", "imitate.all=[]"],
             r"stages weigh relate, but imitate\.all names no stride",

@@ -1,4 +1,4 @@
-"""Masks of several classes: what files may hold, what is refused, and the whole job on a drawn data set."""
+"""Masks of several classes: what files may hold, what is refused, and the whole run on a drawn data set."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_several_classes_go_the_whole_way(tmp_path):
         *("student.width=4", f"teachers.efficientnet.weights={teacher['weights']}", "cache.calibration=8"),
         *(f"teachers.efficientnet.model={teacher['model']}", "teachers.efficientnet.strides=[16]"),
         *("teachers.efficientnet.image_size=64", "teachers.efficientnet.views=[identity]", "augment.views=[identity]"),
-        *("stages.joint.steps=8", "augment.scale=0.6", "optimiser.batch_size=4", "evaluate.bootstrap=100"),
+        *("stages.joint.steps=8", "augment.min_crop=0.6", "optimiser.batch_size=4", "evaluate.bootstrap=100"),
         *("optimiser.learning_rate=0.02", "publish.examples=1", "precision=fp32", "teachers.efficientnet.licence=MIT"),
     ]
     recipe = distill.read_recipe(words)

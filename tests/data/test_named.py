@@ -98,7 +98,7 @@ def test_polypgen_is_a_data_set_a_centre_and_its_sequences_are_groups(tmp_path):
         fill(folder, f"images_seq{sequence}", f"masks_seq{sequence}", stems=stems, first=1000 * sequence)
         (folder / f"masks_seq{sequence}" / "box.txt").write_text("polyp 1 2 3 4")
     (root / "sequenceData" / "negativeOnly" / "seq1_neg").mkdir(parents=True)
-    splits = opened(root, "polypgen", whole=["polypgen-c6"])
+    splits = opened(root, "polypgen", test_only=["polypgen-c6"])
     assert {name: len(part) for name, part in splits.test.items()}["polypgen-c6"] == 10
     assert "polypgen-c6" not in {sample.dataset for sample in (*splits.train, *splits.val)}
     sequences = [sample for sample in everything(splits) if sample.dataset == "polypgen-sequences"]
@@ -130,7 +130,7 @@ def test_pranets_split_is_read_as_it_is_and_validated_by_sequence(tmp_path, name
     assert not groups[0] & groups[1]
     assert splits.notes.count("sequences of cvc-clinicdb are known by the numbers of its frames") == 1
     assert any(note.startswith("1 of 2 test images of cvc-clinicdb come from groups") for note in splits.notes)
-    whole = opened(tmp_path / "data", "pranet", whole=["cvc-clinicdb"])
+    whole = opened(tmp_path / "data", "pranet", test_only=["cvc-clinicdb"])
     assert len(whole.test["cvc-clinicdb"]) == 12
     assert {sample.dataset for sample in (*whole.train, *whole.val)} == {"kvasir-seg"}
 
@@ -242,6 +242,6 @@ def test_the_sequences_of_clinicdb_are_those_of_its_table(shared):
 
 
 def test_the_card_says_how_a_data_set_of_the_field_was_cut():
-    told = describe_split(DataRecipe(name="pranet", root="d", whole=["etis"]))
+    told = describe_split(DataRecipe(name="pranet", root="d", test_only=["etis"]))
     assert told.startswith("Training and test images are those of PraNet's folders; etis as a whole. Validation is 10%")
     assert "a random 10% of each data set" in describe_split(DataRecipe(name="polypgen", root="d"))

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_job import disc_splits, job_of, recipe_of
+from small_run import disc_splits, recipe_of, run_of
 from small_teachers import small_sam
 
 import cache
@@ -18,7 +18,7 @@ from distill.config.schema import CacheRecipe, StageRecipe, TeacherRecipe
 from distill.data.prompts import boxes_of, flip_boxes, grid_of, jittered, policy_of, prompt_of, record_key
 from distill.data.sources.unlabelled import unlabel
 from distill.extraction.extract import extract, wanted_records
-from distill.extraction.teacher_inference import Batch, Looker, samples_of
+from distill.extraction.teacher_inference import Batch, FeatureExtractor, samples_of
 from distill.runs.checks import open_caches
 from distill.training.train import train
 
@@ -34,7 +34,7 @@ def weights(tmp_path_factory):
 
 
 def asked_job(weights, folder, **changes):
-    """A job whose teacher is asked for soft masks, on half of the training images with, and half without a mask."""
+    """A run whose teacher is asked for soft masks, on half of the training images with, and half without a mask."""
     teacher = replace(BOXES, weights=weights, views=["identity", "hflip"], batch_size=4)
     recipe = replace(
         recipe_of(),
@@ -43,9 +43,9 @@ def asked_job(weights, folder, **changes):
         augment=replace(recipe_of().augment, views=["identity", "hflip"]),
         stages={"semantic": StageRecipe(epochs=1, losses={"segment": 1.0, "imitate_mask": 1.0})},
     )
-    job = job_of(recipe, folder / "run")
-    part = job.splits.train
-    return replace(job, splits=replace(job.splits, train=part[:4], unlabelled=tuple(map(unlabel, part[4:]))))
+    run = run_of(recipe, folder / "run")
+    part = run.splits.train
+    return replace(run, splits=replace(run.splits, train=part[:4], unlabelled=tuple(map(unlabel, part[4:]))))
 
 
 def test_boxes_are_those_of_the_components_and_specks_are_left_out():
@@ -101,41 +101,41 @@ def test_the_prompt_is_part_of_the_record_s_key():
 
 
 def test_no_held_out_image_is_asked_with_its_own_mask(weights, tmp_path):
-    job = asked_job(weights, tmp_path)
-    wanted, samples = wanted_records(job, "sam"), samples_of(job, "sam")
+    run = asked_job(weights, tmp_path)
+    wanted, samples = wanted_records(run, "sam"), samples_of(run, "sam")
     assert len(wanted) == 8 * 2 + 2
-    held_out = {sample.key for part in (job.splits.val, *job.splits.test.values()) for sample in part}
+    held_out = {sample.key for part in (run.splits.val, *run.splits.test.values()) for sample in part}
     seen = [samples[key] for key, _ in wanted]
     assert all(sample.mask_key == "" for sample in seen if sample.key in held_out)
     assert sum(bool(sample.mask_key) for sample in seen) == 4 * 2
 
 
 def test_sam_s_soft_masks_are_kept_and_teach_a_student(weights, tmp_path, caplog):
-    job = asked_job(weights, tmp_path)
+    run = asked_job(weights, tmp_path)
     with caplog.at_level(logging.INFO, logger="bandpass"):
-        assert extract(job)["sam"] == 8 * 2 + 2
+        assert extract(run)["sam"] == 8 * 2 + 2
     assert "sam: 10 images in up to 2 views, 18 records to extract" in caplog.text
     assert "on this machine" in caplog.text
     assert "4 training images without a mask are asked with a grid of points" in caplog.text
-    store = cache.open(job.caches["sam"])
+    store = cache.open(run.caches["sam"])
     assert store.spec.names == ("neck", MASK)
     assert store.manifest.terms == {"left": "Apache-2.0"}
-    assert store.identity["prompts"].startswith(policy_of(job.recipe.teachers["sam"]))
-    labelled = job.splits.train[0]
+    assert store.identity["prompts"].startswith(policy_of(run.recipe.teachers["sam"]))
+    labelled = run.splits.train[0]
     assert (labelled.key, "identity") not in store
-    assert (record_key(job.recipe.teachers["sam"], labelled), "identity") in store
-    summary = train(job)
+    assert (record_key(run.recipe.teachers["sam"], labelled), "identity") in store
+    summary = train(run)
     assert summary["targets"] == ["sam/mask/mask/1"]
-    lines = [json.loads(line) for line in (job.folder / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     assert all(np.isfinite(line["imitate_mask"]) for line in lines if "loss" in line)
-    more = replace(job, splits=replace(job.splits, train=job.splits.train[:2], unlabelled=job.splits.train[2:4]))
-    assert open_caches(job)
+    more = replace(run, splits=replace(run.splits, train=run.splits.train[:2], unlabelled=run.splits.train[2:4]))
+    assert open_caches(run)
     masked_away = replace(more, splits=replace(more.splits, unlabelled=tuple(map(unlabel, more.splits.unlabelled))))
     with pytest.raises(FileNotFoundError, match="lacks 4 of 8 records"):
         open_caches(masked_away)
-    other = replace(job.recipe.teachers["sam"], jitter=0.3)
+    other = replace(run.recipe.teachers["sam"], jitter=0.3)
     with pytest.raises(ValueError, match=r"was asked with prompts .*, but the recipe says .*jitter=0\.3"):
-        open_caches(replace(job, recipe=replace(job.recipe, teachers={"sam": other})))
+        open_caches(replace(run, recipe=replace(run.recipe, teachers={"sam": other})))
 
 
 def test_what_cannot_be_prompted_is_refused():
@@ -172,22 +172,22 @@ def batch_of(count):
 
 def test_a_batch_is_halved_once_where_memory_runs_out(caplog):
     teacher = NarrowTeacher(room=3)
-    looker = Looker(teacher, size=8)
+    extractor = FeatureExtractor(teacher, size=8)
     for _ in range(2):
         batch = batch_of(8)
         with caplog.at_level(logging.WARNING, logger="bandpass"):
-            assert torch.equal(looker(batch)["map"], batch.pixels[:, :1])
+            assert torch.equal(extractor(batch)["map"], batch.pixels[:, :1])
     assert teacher.seen == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]
-    assert looker.size == 2
+    assert extractor.size == 2
     assert caplog.text.count("out of memory") == 2
     with pytest.raises(ValueError, match="the teacher and one image do not fit into the memory of cpu"):
-        Looker(NarrowTeacher(room=0), size=2)(batch_of(2))
+        FeatureExtractor(NarrowTeacher(room=0), size=2)(batch_of(2))
 
 
 def test_the_size_that_memory_allowed_is_recorded_with_the_cache(weights, tmp_path, monkeypatch):
     from teachers.sam import SamTeacher
 
-    job = asked_job(weights, tmp_path)
+    run = asked_job(weights, tmp_path)
     forward = SamTeacher.forward
 
     def narrow(self, pixels, valid, prompts=None):
@@ -196,5 +196,5 @@ def test_the_size_that_memory_allowed_is_recorded_with_the_cache(weights, tmp_pa
         return forward(self, pixels, valid, prompts)
 
     monkeypatch.setattr(SamTeacher, "forward", narrow)
-    extract(job)
-    assert cache.open(job.caches["sam"]).batch_size == 2
+    extract(run)
+    assert cache.open(run.caches["sam"]).batch_size == 2

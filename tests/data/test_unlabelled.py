@@ -297,17 +297,17 @@ def test_a_whole_data_set_is_tested_whatever_the_split_says_of_it(centres, tmp_p
         test={"kvasir": range(16, 20), "clinic": range(8, 30)},  # twice, and stems that are not there
     )
     for test in ([], ["kvasir"], ["kvasir", "clinic"]):
-        splits = open_folder(centres, split=split, train=["kvasir"], test=test, whole=["clinic"])
+        splits = open_folder(centres, split=split, train=["kvasir"], test=test, test_only=["clinic"])
         assert {name: len(part) for name, part in splits.test.items()} == {"kvasir": 4, "clinic": 12}
         assert {sample.dataset for sample in (*splits.train, *splits.val)} == {"kvasir"}
-        assert splits.notes == ("data.whole names clinic: all its 12 images are tested",)
+        assert splits.notes == ("data.test_only names clinic: all its 12 images are tested",)
 
 
 def test_a_whole_data_set_is_tested_alone_where_nothing_else_is_named(centres):
     told = open_folder(centres, train=["kvasir"], test=["clinic", "kvasir"])
     assert len(told.test["clinic"]) == 12
-    assert open_folder(centres, whole=["clinic"]).digest() == told.digest()
-    alone = open_folder(centres, train=["kvasir"], test=["kvasir"], whole=["clinic"])
+    assert open_folder(centres, test_only=["clinic"]).digest() == told.digest()
+    alone = open_folder(centres, train=["kvasir"], test=["kvasir"], test_only=["clinic"])
     assert alone.digest() == told.digest()
 
 
@@ -317,22 +317,26 @@ def test_a_whole_data_set_is_never_trained_or_validated_on(centres, tmp_path, pa
     parts[part]["clinic"] = range(3)
     split = write_split(tmp_path, **parts)
     with pytest.raises(
-        ValueError, match=rf"data.whole names 'clinic', of which {part}.csv has 3 rows; .* by data.train=\[kvasir\]"
+        ValueError, match=rf"data.test_only names 'clinic', of which {part}.csv has 3 rows; .* by data.train=\[kvasir\]"
     ):
-        open_folder(centres, split=split, whole=["clinic"])
-    assert len(open_folder(centres, split=split, whole=["clinic"], train=["kvasir"]).test["clinic"]) == 12
-    with pytest.raises(ValueError, match=r"data.train and data.whole both name 'clinic', but .* take it out of one"):
-        open_folder(centres, split=split, whole=["clinic"], train=["kvasir", "clinic"])
+        open_folder(centres, split=split, test_only=["clinic"])
+    assert len(open_folder(centres, split=split, test_only=["clinic"], train=["kvasir"]).test["clinic"]) == 12
+    with pytest.raises(
+        ValueError, match=r"data.train and data.test_only both name 'clinic', but .* take it out of one"
+    ):
+        open_folder(centres, split=split, test_only=["clinic"], train=["kvasir", "clinic"])
 
 
 def test_a_whole_that_does_not_fit_says_what_to_do(centres, tmp_path):
-    with pytest.raises(ValueError, match=r"data.whole names 'clinik', which is not under .*; did you mean 'clinic'"):
-        open_folder(centres, whole=["clinik"])
-    with pytest.raises(ValueError, match=r"data.whole names every data set under data.root \(clinic, kvasir\)"):
-        open_folder(centres, whole=["clinic", "kvasir"])
+    with pytest.raises(
+        ValueError, match=r"data.test_only names 'clinik', which is not under .*; did you mean 'clinic'"
+    ):
+        open_folder(centres, test_only=["clinik"])
+    with pytest.raises(ValueError, match=r"data.test_only names every data set under data.root \(clinic, kvasir\)"):
+        open_folder(centres, test_only=["clinic", "kvasir"])
     for name in ("builtin", "datasets"):
-        with pytest.raises(ValueError, match=rf"data.whole is for data.name=folder, but data.name is {name}; take"):
-            open_data(DataRecipe(name=name, whole=["clinic"]), home=tmp_path)
+        with pytest.raises(ValueError, match=rf"data.test_only is for data.name=folder, but data.name is {name}; take"):
+            open_data(DataRecipe(name=name, test_only=["clinic"]), home=tmp_path)
 
 
 def test_unlabelled_images_of_a_tested_centre_are_those_that_are_not_tested(centres, tmp_path):
@@ -340,7 +344,7 @@ def test_unlabelled_images_of_a_tested_centre_are_those_that_are_not_tested(cent
     splits = open_folder(centres, split=split, unlabelled=str(centres / "clinic"))
     assert [len(splits.unlabelled), splits.dropped] == [4, 8]
     assert any(note.startswith("data.unlabelled holds 8 of 8 test images of clinic: ") for note in splits.notes)
-    whole = open_folder(centres, whole=["clinic"], unlabelled=str(centres / "clinic"))
+    whole = open_folder(centres, test_only=["clinic"], unlabelled=str(centres / "clinic"))
     assert [whole.unlabelled, whole.dropped] == [(), 12]
 
 
@@ -348,9 +352,8 @@ def test_the_pranet_split_tests_every_frame_of_a_centre_that_none_saw(shared):
     sets = ("cvc-clinicdb", "kvasir-seg")
     found = {name: {path.stem for path in (shared / "data" / name / "images").iterdir()} for name in sets}
     problems = Problems("shared")
-    recipe = DataRecipe(
-        name="folder", split=str(shared / "data" / "splits" / "pranet"), train=["kvasir-seg"], whole=["cvc-clinicdb"]
-    )
+    split = str(shared / "data" / "splits" / "pranet")
+    recipe = DataRecipe(name="folder", split=split, train=["kvasir-seg"], test_only=["cvc-clinicdb"])
     roles = read_roles(recipe, found, trained=["kvasir-seg"], tested=list(found), problems=problems)
     count = Counter((name, part) for (name, _), part in roles.parts.items())
     assert count == {("kvasir-seg", "train"): 900, ("kvasir-seg", "test"): 100, ("cvc-clinicdb", "test"): 612}

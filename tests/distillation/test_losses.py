@@ -160,7 +160,7 @@ def test_plain_mse_is_one_for_a_student_that_says_nothing():
 
 def test_both_bands_at_once_are_judged_as_the_low_one_is():
     student, target = torch.randn(2, 2, 5, 4, 4, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(losses.imitate_all(student, target, deviation=3.0), losses.imitate_low(student, target))
+    assert torch.equal(losses.imitate_features(student, target, deviation=3.0), losses.imitate_low(student, target))
 
 
 def test_relations_do_not_depend_on_scale_or_rotation_of_the_channels():

@@ -1,4 +1,4 @@
-"""Several teachers at once: what a weight and a random absence do to value and gradient, and the whole job."""
+"""Several teachers at once: what a weight and a random absence do to value and gradient, and the whole run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
-from small_job import disc_splits, job_of, recipe_of, train_killed_at, weights_of
+from small_run import disc_splits, recipe_of, run_of, train_killed_at, weights_of
 from small_teachers import write_sam, write_timm
 
 from distill.config.parse import read_recipe
@@ -61,7 +61,7 @@ def test_a_weight_is_a_factor_on_value_and_gradient():
     assert torch.equal(heavy[DINO.name].grad, plain[DINO.name].grad)
 
 
-@pytest.mark.parametrize("name", ["imitate_all", "imitate_mse", "relate"])
+@pytest.mark.parametrize("name", ["imitate_features", "imitate_mse", "relate"])
 def test_an_image_that_does_not_hear_a_teacher_learns_nothing_from_it(name):
     targets = [replace(t, band="all") for t in (SAM, DINO)]
     projected = {t.name: torch.randn(3, 5, 4, 4).requires_grad_() for t in targets}
@@ -123,7 +123,7 @@ def test_views_and_crops_are_drawn_as_without_dropping(features, tmp_path):
     plain, dropping = two_teachers(features), two_teachers(features, drawn={"drop": 0.5})
     items = []
     for recipe in (plain, dropping):
-        caches = open_caches(job_of(recipe, tmp_path / "run"))
+        caches = open_caches(run_of(recipe, tmp_path / "run"))
         dataset = TrainingSet(disc_splits().train, recipe, caches)
         dataset.targets = plan_targets(recipe, caches, create_student(recipe))
         items.append([dataset[3, index] for index in range(8)])
@@ -135,11 +135,11 @@ def test_views_and_crops_are_drawn_as_without_dropping(features, tmp_path):
 
 def test_a_killed_training_with_dropping_ends_where_an_uninterrupted_one_does(features, tmp_path, monkeypatch):
     recipe = two_teachers(features, drawn={"drop": 0.5, "weight": 2.0}, other={"drop": 0.5})
-    whole, killed, plain = (job_of(recipe, tmp_path / name) for name in ("whole", "killed", "plain"))
+    whole, killed, plain = (run_of(recipe, tmp_path / name) for name in ("whole", "killed", "plain"))
     summary = train(whole)
     assert {name.split("/")[0] for name in summary["targets"]} == {"drawn", "other"}
     train_killed_at(5, killed, monkeypatch)
-    plain = job_of(two_teachers(features), tmp_path / "plain")
+    plain = run_of(two_teachers(features), tmp_path / "plain")
     train(plain)
     assert all(torch.equal(value, weights_of(killed)[name]) for name, value in weights_of(whole).items())
     assert any(not torch.equal(value, weights_of(plain)[name]) for name, value in weights_of(whole).items())

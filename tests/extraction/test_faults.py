@@ -23,7 +23,8 @@ from small_extraction import CellTeacher, content, extraction_job
 
 import cache
 from cache.spec import FeatureSpec, MapSpec
-from distill.extraction import calibrate, extract
+from distill import extract
+from distill.extraction import calibrate
 from distill.extraction.cost import PROBED, memory_to_fit
 
 EXTRACTING = sys.modules["distill.extraction.extract"]
@@ -39,49 +40,49 @@ def teacher(monkeypatch):
     logging.getLogger("bandpass").setLevel(logging.INFO)
 
 
-def features(job):
-    return job.caches["cells"]
+def features(run):
+    return run.caches["cells"]
 
 
 def extracted(folder, **facts):
     """The content of the cache of an extraction that nothing disturbs."""
-    job = extraction_job(folder, **facts)
-    extract(job)
-    return content(features(job))
+    run = extraction_job(folder, **facts)
+    extract(run)
+    return content(features(run))
 
 
 def test_calibration_images_pass_the_teacher_once(teacher, tmp_path):
-    job = extraction_job(tmp_path)
-    assert extract(job) == {"cells": 20 * 2 + 2}
+    run = extraction_job(tmp_path)
+    assert extract(run) == {"cells": 20 * 2 + 2}
     assert teacher.seen == 20 * 2 + 2 + 1 + PROBED  # the estimate has looked at a few before
-    assert extract(job) == {"cells": 0}
-    assert len(cache.open(features(job))) == 42
+    assert extract(run) == {"cells": 0}
+    assert len(cache.open(features(run))) == 42
 
 
 def test_a_kill_before_the_calibration_images_are_written_ends_bit_identical(teacher, tmp_path, monkeypatch):
     whole = extracted(tmp_path / "straight")
-    job = extraction_job(tmp_path / "killed")
+    run = extraction_job(tmp_path / "killed")
     with monkeypatch.context() as patch:
         patch.setattr(calibrate, "write_coded", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            extract(job)
-    assert len(cache.open(features(job))) == 0
-    extract(job)
-    assert content(features(job)) == whole
+            extract(run)
+    assert len(cache.open(features(run))) == 0
+    extract(run)
+    assert content(features(run)) == whole
 
 
 @pytest.mark.parametrize("name", ["shard", "manifest", "codec-neck"])
 def test_one_damaged_file_of_a_complete_cache_is_put_right_by_the_next_extraction(teacher, tmp_path, name):
-    job = extraction_job(tmp_path)
-    extract(job)
-    whole, draw = content(features(job)), random.Random(0)
-    file = next(features(job).glob(f"{name}*"))
+    run = extraction_job(tmp_path)
+    extract(run)
+    whole, draw = content(features(run)), random.Random(0)
+    file = next(features(run).glob(f"{name}*"))
     for case in range(6):
         teacher.seen = 0
         damage(file, draw, cut=case % 3 == 0)
-        assert [problem.file for problem in cache.verify(features(job))] == [file.name]
-        extract(job)
-        assert content(features(job)) == whole
+        assert [problem.file for problem in cache.verify(features(run))] == [file.name]
+        extract(run)
+        assert content(features(run)) == whole
         assert teacher.seen == {"shard": 8, "manifest": 0, "codec-neck": 8}[name] or name == "shard"
 
 
@@ -94,13 +95,13 @@ def damage(file, draw, *, cut, place=None):
 
 
 def test_manifest_and_statistics_damaged_together_are_fitted_anew(teacher, tmp_path):
-    job = extraction_job(tmp_path)
-    extract(job)
-    whole = content(features(job))
+    run = extraction_job(tmp_path)
+    extract(run)
+    whole = content(features(run))
     for name in ("manifest.json", "codec-p3.safetensors"):
-        (features(job) / name).write_bytes(whole[name][:-3])
-    extract(job)
-    assert content(features(job)) == whole
+        (features(run) / name).write_bytes(whole[name][:-3])
+    extract(run)
+    assert content(features(run)) == whole
 
 
 def test_statistics_are_written_again_whatever_batch_size_the_recipe_says_now(teacher, tmp_path, monkeypatch):
@@ -110,68 +111,68 @@ def test_statistics_are_written_again_whatever_batch_size_the_recipe_says_now(te
         return {name: maps * (1 + 1e-3 * len(pixels)) for name, maps in forward(self, pixels, valid).items()}
 
     monkeypatch.setattr(CellTeacher, "forward", rounding)
-    job = extraction_job(tmp_path)
-    extract(job)
-    whole = content(features(job))
-    (features(job) / "codec-p3.safetensors").unlink()
-    larger = {"cells": replace(job.recipe.teachers["cells"], batch_size=8)}
-    extract(replace(job, recipe=replace(job.recipe, teachers=larger)))
-    assert content(features(job)) == whole
+    run = extraction_job(tmp_path)
+    extract(run)
+    whole = content(features(run))
+    (features(run) / "codec-p3.safetensors").unlink()
+    larger = {"cells": replace(run.recipe.teachers["cells"], batch_size=8)}
+    extract(replace(run, recipe=replace(run.recipe, teachers=larger)))
+    assert content(features(run)) == whole
 
 
 def test_a_cache_is_looked_at_once_while_its_files_stay_the_same(teacher, tmp_path, monkeypatch, caplog):
-    job, looked = extraction_job(tmp_path), []
-    extract(job)
+    run, looked = extraction_job(tmp_path), []
+    extract(run)
     monkeypatch.setattr(EXTRACTING, "LONG", 1)
     monkeypatch.setattr(cache, "verify", lambda folder, verify=cache.verify: looked.append(folder) or verify(folder))
     with caplog.at_level(logging.INFO, logger="bandpass"):
-        extract(job), extract(job)
-    assert looked == [features(job)]
-    assert caplog.text.count(f"looking at every byte of {features(job)}, 0.0 MB") == 1
-    os.utime(features(job) / "manifest.json")
-    extract(job)
+        extract(run), extract(run)
+    assert looked == [features(run)]
+    assert caplog.text.count(f"looking at every byte of {features(run)}, 0.0 MB") == 1
+    os.utime(features(run) / "manifest.json")
+    extract(run)
     assert len(looked) == 2
 
 
 def test_a_shard_that_the_disk_gives_no_longer_is_named(teacher, tmp_path, monkeypatch):
-    job = extraction_job(tmp_path)
-    extract(job)
+    run = extraction_job(tmp_path)
+    extract(run)
 
     def broken(file):
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr("cache.verification._sha256", broken)
-    whole = content(features(job))
+    whole = content(features(run))
     EXTRACTING.is_sound.cache_clear()
     with pytest.raises(OSError, match=r"it cannot be read: Input/output error; if that persists, remove it and extr"):
-        extract(job)
-    problems = cache.verify(features(job))
-    assert {problem.file for problem in problems} == {path.name for path in features(job).glob("shard-*")}
-    assert content(features(job)) == whole
+        extract(run)
+    problems = cache.verify(features(run))
+    assert {problem.file for problem in problems} == {path.name for path in features(run).glob("shard-*")}
+    assert content(features(run)) == whole
 
 
 def test_a_shard_of_another_cache_stays_and_is_in_nobodys_way(teacher, tmp_path, monkeypatch):
-    job, other = extraction_job(tmp_path / "own"), extraction_job(tmp_path / "other", images=21)
-    extract(job)
+    run, other = extraction_job(tmp_path / "own"), extraction_job(tmp_path / "other", images=21)
+    extract(run)
     with monkeypatch.context() as patch:
         patch.setattr(CellTeacher, "identity", {"teacher": "cells", "weights": "f" * 64})
         extract(other)
     for shard in features(other).glob("shard-*"):
-        shutil.copy(shard, features(job))
-    before, teacher.seen = content(features(job)), 0
-    extract(job)
-    assert (content(features(job)), teacher.seen) == (before, 0)
+        shutil.copy(shard, features(run))
+    before, teacher.seen = content(features(run)), 0
+    extract(run)
+    assert (content(features(run)), teacher.seen) == (before, 0)
 
 
 def test_memory_that_the_machine_has_not_is_told_before_the_teacher_looks(teacher, tmp_path, monkeypatch, caplog):
     large = FeatureSpec((MapSpec("a", 256, (256, 256), 4), MapSpec("b", 256, (128, 128), 8)))
-    job = extraction_job(tmp_path, images=400, calibration=256)
-    needed = memory_to_fit(job, large)  # 256 images in half precision; 64 of the larger map twice in single
+    run = extraction_job(tmp_path, images=400, calibration=256)
+    needed = memory_to_fit(run, large)  # 256 images in half precision; 64 of the larger map twice in single
     assert needed == 256 * 2 * (256**3 + 256 * 128**2) + 64 * 2 * 4 * 256**3
     monkeypatch.setattr("distill.extraction.cost.memory_to_fit", lambda *_: needed)
     monkeypatch.setattr("distill.extraction.cost.memory_of_machine", lambda: needed - 1)
     with pytest.raises(ValueError, match=r"takes 19\.33 GB of memory, but this machine has .*below 256 images, or"):
-        extract(job)
+        extract(run)
     assert teacher.seen == 0
     monkeypatch.setattr("distill.extraction.cost.memory_of_machine", lambda: None)
     with caplog.at_level(logging.INFO, logger="bandpass"):
@@ -180,8 +181,8 @@ def test_memory_that_the_machine_has_not_is_told_before_the_teacher_looks(teache
 
 
 def test_a_map_of_one_image_that_is_not_finite_is_named(teacher, tmp_path, monkeypatch):
-    forward, job = CellTeacher.forward, extraction_job(tmp_path)
-    last = job.splits.train[-1]
+    forward, run = CellTeacher.forward, extraction_job(tmp_path)
+    last = run.splits.train[-1]
 
     def broken(self, pixels, valid):
         bad = pixels == torch.from_numpy(last.read_image()).permute(2, 0, 1).float() / 255
@@ -190,10 +191,10 @@ def test_a_map_of_one_image_that_is_not_finite_is_named(teacher, tmp_path, monke
         return maps
 
     monkeypatch.setattr(CellTeacher, "forward", broken)
-    monkeypatch.setattr(calibrate, "calibration_keys", lambda *_: sorted(s.key for s in job.splits.train[:8]))
+    monkeypatch.setattr(calibrate, "calibration_keys", lambda *_: sorted(s.key for s in run.splits.train[:8]))
     message = rf"no code for map 'p3' of image {last.key[:12]} under view 'identity': a feature map holds infinite"
     with pytest.raises(ValueError, match=message):
-        extract(job)
+        extract(run)
 
 
 def test_maps_that_do_not_vary_are_named(teacher, tmp_path, monkeypatch):
@@ -206,55 +207,55 @@ def test_maps_that_do_not_vary_are_named(teacher, tmp_path, monkeypatch):
 
 
 def test_a_manifest_that_would_come_out_otherwise_is_not_written(teacher, tmp_path, monkeypatch):
-    job = extraction_job(tmp_path)
-    extract(job)
-    whole = content(features(job))
-    (features(job) / "manifest.json").write_text("{")
+    run = extraction_job(tmp_path)
+    extract(run)
+    whole = content(features(run))
+    (features(run) / "manifest.json").write_text("{")
     monkeypatch.setattr(CellTeacher, "identity", {"teacher": "cells", "weights": "f" * 64})
     message = (
         r"manifest.json is damaged or missing, and what would be written in its place is not what the rest of the "
         r"cache was made with .*; restore it from a copy"
     )
     with pytest.raises(cache.DamagedError, match=message):
-        extract(job)
-    assert {name: part for name, part in content(features(job)).items() if name != "manifest.json"} == {
+        extract(run)
+    assert {name: part for name, part in content(features(run)).items() if name != "manifest.json"} == {
         name: part for name, part in whole.items() if name != "manifest.json"
     }
 
 
 def test_a_manifest_of_another_version_stops_the_extraction(teacher, tmp_path):
-    job = extraction_job(tmp_path)
-    extract(job)
-    path = features(job) / "manifest.json"
+    run = extraction_job(tmp_path)
+    extract(run)
+    path = features(run) / "manifest.json"
     data = json.loads(path.read_text())
     data["version"] = 7
     del data["checksum"]
     data["checksum"] = cache.manifest._sha256(cache.manifest.canonical(data))
     path.write_text(json.dumps(data))
-    before = content(features(job))
+    before = content(features(run))
     with pytest.raises(ValueError, match="format version 7, but this library reads version 1; use the library that"):
-        extract(job)
-    assert content(features(job)) == before
+        extract(run)
+    assert content(features(run)) == before
 
 
 def test_a_deleted_shard_is_extracted_again(teacher, tmp_path):
-    job = extraction_job(tmp_path)
-    extract(job)
-    whole = content(features(job))
-    sorted(features(job).glob("shard-*"))[-1].unlink()
-    extract(job)
-    assert content(features(job)) == whole
+    run = extraction_job(tmp_path)
+    extract(run)
+    whole = content(features(run))
+    sorted(features(run).glob("shard-*"))[-1].unlink()
+    extract(run)
+    assert content(features(run)) == whole
 
 
 def test_an_image_that_changed_between_two_runs_is_a_new_record(teacher, tmp_path):
     """Its key is that of its content, so that nobody reads the features of the old one for it; those stay."""
-    job = extraction_job(tmp_path)
-    extract(job)
-    before = {record: cache.open(features(job)).read(*record, map="neck") for record in cache.open(features(job))}
+    run = extraction_job(tmp_path)
+    extract(run)
+    before = {record: cache.open(features(run)).read(*record, map="neck") for record in cache.open(features(run))}
     teacher.seen = 0
     changed = extraction_job(tmp_path, images=20, changed=19)
     assert extract(changed) == {"cells": 2}
-    store = cache.open(features(job))
+    store = cache.open(features(run))
     assert all(store.read(*record, map="neck") == code for record, code in before.items())
     assert {key for key, _ in set(store) - set(before)} == {changed.splits.train[19].key}
 
@@ -275,38 +276,38 @@ def test_a_full_disk_stops_in_a_sentence_and_the_same_command_continues(teacher,
     whole = extracted(tmp_path / "straight", images=60)
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"." * 40_000)
-    job = extraction_job(small_disk, images=60)
+    run = extraction_job(small_disk, images=60)
     with pytest.raises(OSError, match=r"could not write .* is intact: make room and run the same command again"):
-        extract(job)
-    assert not list(features(job).glob(".writing-*"))
+        extract(run)
+    assert not list(features(run).glob(".writing-*"))
     ballast.unlink()
-    extract(job)
-    assert content(features(job)) == whole
+    extract(run)
+    assert content(features(run)) == whole
 
 
 def test_a_limit_on_the_size_of_files_is_told_like_a_full_disk(teacher, tmp_path):
-    job = extraction_job(tmp_path, images=60)
+    run = extraction_job(tmp_path, images=60)
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, before[1]))
         with pytest.raises(OSError, match=r"could not write \d+ bytes .*make room and run the same") as caught:
-            extract(job)
+            extract(run)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert caught.value.errno == errno.EFBIG
-    extract(job)
-    assert len(cache.open(features(job))) == 60 * 2 + 2
+    extract(run)
+    assert len(cache.open(features(run))) == 60 * 2 + 2
 
 
-def killed_after(seconds, job):
+def killed_after(seconds, run):
     """Extracts in a child process that is killed after so many seconds; returns whether it came to its end before."""
     child = os.fork()
     if child == 0:
         status = 1
         with contextlib.suppress(BaseException):
             torch.set_num_threads(1)
-            extract(job)
+            extract(run)
             status = 0
         os._exit(status)
     deadline = time.monotonic() + seconds
@@ -339,11 +340,11 @@ def kill_at_random(folder, kills, *, images, seed):
     seconds, whole = time.monotonic() - began, content(features(straight))
     left = []
     for number in count():
-        job = extraction_job(folder / f"{number}", images=images)
-        if not killed_after(draw.uniform(0, seconds), job):
-            left.append([len(list(features(job).glob(pattern))) for pattern in ("shard-*", ".writing-*")])
-            assert killed_after(1e9, job)
-            assert content(features(job)) == whole, f"kill {number} left another cache"
+        run = extraction_job(folder / f"{number}", images=images)
+        if not killed_after(draw.uniform(0, seconds), run):
+            left.append([len(list(features(run).glob(pattern))) for pattern in ("shard-*", ".writing-*")])
+            assert killed_after(1e9, run)
+            assert content(features(run)) == whole, f"kill {number} left another cache"
         shutil.rmtree(folder / f"{number}")
         if len(left) == kills:
             return seconds, left
@@ -372,18 +373,18 @@ def test_a_hundred_kills_of_an_extraction_of_ten_seconds(teacher, small_shards, 
 @pytest.mark.study
 @pytest.mark.timeout(7200)
 def test_two_thousand_flips_and_truncations_are_found_named_and_repaired(teacher, tmp_path, capsys):
-    job = extraction_job(tmp_path)
-    extract(job)
-    whole, draw = content(features(job)), random.Random(2)
+    run = extraction_job(tmp_path)
+    extract(run)
+    whole, draw = content(features(run)), random.Random(2)
     counts = {}
     for name, good in sorted(whole.items()):
         places = [draw.randrange(len(good)) for _ in range(400)] + list(range(0, len(good), max(1, len(good) // 200)))
         for number, place in enumerate(places):
             cut = number % 4 == 0
-            damage(features(job) / name, draw, cut=cut, place=place)
-            assert [problem.file for problem in cache.verify(features(job))] == [name], (name, place, cut)
-            extract(job)
-            assert content(features(job)) == whole, (name, place, cut)
+            damage(features(run) / name, draw, cut=cut, place=place)
+            assert [problem.file for problem in cache.verify(features(run))] == [name], (name, place, cut)
+            extract(run)
+            assert content(features(run)) == whole, (name, place, cut)
             counts[name] = counts.get(name, 0) + 1
     with capsys.disabled():
         sys.stdout.write(f"\n{sum(counts.values())} cases, each found, named and repaired: {counts}\n")

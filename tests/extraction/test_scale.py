@@ -15,7 +15,7 @@ from small_extraction import CellTeacher, extraction_job, noisy
 import cache
 from cache.shard import SIZE, pack
 from cache.spec import FeatureSpec, MapSpec
-from distill.extraction import extract
+from distill import extract
 
 CODES = {"neck": {"low": b"low", "high": b"the high band"}}
 

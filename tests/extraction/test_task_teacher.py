@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_job import VIEWS, job_of, recipe_of
+from small_run import VIEWS, recipe_of, run_of
 
 import cache
 from cache.spec import MASK, flip
@@ -37,9 +37,9 @@ def task_job(features, tmp_path_factory):
         optimiser=OptimiserRecipe(batch_size=4, learning_rate=1e-2, ema=0.5),
         stages={"semantic": StageRecipe(steps=30, losses={"segment": 1.0})},
     )
-    job = job_of(recipe, tmp_path_factory.mktemp("task") / "run")
-    train(job), evaluate(job), publish(job)
-    return job
+    run = run_of(recipe, tmp_path_factory.mktemp("task") / "run")
+    train(run), evaluate(run), publish(run)
+    return run
 
 
 def taught_recipe(features, task_job, **changes):
@@ -51,10 +51,10 @@ def taught_recipe(features, task_job, **changes):
 
 @pytest.fixture(scope="module")
 def taught_job(features, task_job, tmp_path_factory):
-    """A student's job with the masks extracted."""
-    job = job_of(taught_recipe(features, task_job), tmp_path_factory.mktemp("taught") / "run")
-    assert extract(job) == {"drawn": 0, "masks": 0}, "no image goes through a teacher"
-    return job
+    """A student's run with the masks extracted."""
+    run = run_of(taught_recipe(features, task_job), tmp_path_factory.mktemp("taught") / "run")
+    assert extract(run) == {"drawn": 0, "masks": 0}, "no image goes through a teacher"
+    return run
 
 
 def test_a_decoder_learns_the_task_from_the_cache_alone(task_job):
@@ -95,25 +95,25 @@ def test_the_masks_are_averaged_over_the_views(task_job, features):
 def test_a_given_cache_need_not_hold_the_gallery_but_every_training_image(taught_job, tmp_path):
     """As a cache from elsewhere, whose validation images were others."""
     val = tuple(replace(sample, key=f"{number:e>64}") for number, sample in enumerate(taught_job.splits.val))
-    job = replace(taught_job, splits=replace(taught_job.splits, val=val))
-    job = replace(job, caches={**job.caches, "masks": tmp_path / "masks"})
-    assert extract(job) == {"drawn": 0, "masks": 0}
-    assert {key for key, _ in cache.open(tmp_path / "masks")} == {sample.key for sample in job.splits.train}
-    foreign = (*job.splits.train, replace(job.splits.train[0], key="f" * 64))
+    run = replace(taught_job, splits=replace(taught_job.splits, val=val))
+    run = replace(run, caches={**run.caches, "masks": tmp_path / "masks"})
+    assert extract(run) == {"drawn": 0, "masks": 0}
+    assert {key for key, _ in cache.open(tmp_path / "masks")} == {sample.key for sample in run.splits.train}
+    foreign = (*run.splits.train, replace(run.splits.train[0], key="f" * 64))
     with pytest.raises(FileNotFoundError, match=f"lacks image {'f' * 12}, which the task teacher in .* should read"):
-        extract(replace(job, splits=replace(job.splits, train=foreign)))
+        extract(replace(run, splits=replace(run.splits, train=foreign)))
 
 
 def test_a_student_hears_the_soft_mask_of_the_very_crop_and_view(taught_job, tmp_path):
-    job = replace(taught_job, folder=tmp_path / "run")
-    summary = train(job)
+    run = replace(taught_job, folder=tmp_path / "run")
+    summary = train(run)
     assert summary["targets"] == ["masks/mask/mask/1"]
-    lines = [json.loads(line) for line in (job.folder / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     assert all(np.isfinite(line["imitate_mask"]) for line in lines if "loss" in line)
 
 
 def test_masks_and_features_teach_together(taught_job, features):
-    stages = {"semantic": StageRecipe(epochs=1, losses={"imitate_mask": 1.0, "imitate_all": 1.0, "segment": 1.0})}
+    stages = {"semantic": StageRecipe(epochs=1, losses={"imitate_mask": 1.0, "imitate_features": 1.0, "segment": 1.0})}
     recipe = replace(taught_job.recipe, stages=stages, imitate=replace(taught_job.recipe.imitate, all=[8]))
     student = create_student(recipe)
     targets = plan_targets(recipe, open_caches(replace(taught_job, recipe=recipe)), student)
@@ -163,17 +163,17 @@ def test_masks_of_images_without_labels_here_are_refused(taught_job):
 def test_a_decoder_that_saw_few_masks_teaches_images_that_have_none(features, task_job, tmp_path, monkeypatch):
     train_part = task_job.splits.train
     few = replace(task_job.splits, train=train_part[:4], unlabelled=tuple(map(unlabel, train_part[4:])))
-    decoder = replace(job_of(task_job.recipe, tmp_path / "decoder"), splits=few)
+    decoder = replace(run_of(task_job.recipe, tmp_path / "decoder"), splits=few)
     train(decoder), evaluate(decoder), publish(decoder)
     stages = {"joint": StageRecipe(epochs=2, losses={"segment": 1.0, "imitate_mask": 1.0})}
-    job = replace(job_of(replace(taught_recipe(features, decoder), stages=stages), tmp_path / "run"), splits=few)
-    extract(job)
-    assert all((sample.key, "identity") in cache.open(job.caches["masks"]) for sample in few.unlabelled)
+    run = replace(run_of(replace(taught_recipe(features, decoder), stages=stages), tmp_path / "run"), splits=few)
+    extract(run)
+    assert all((sample.key, "identity") in cache.open(run.caches["masks"]) for sample in few.unlabelled)
     heard, term = [], losses.imitate_mask
     monkeypatch.setattr(
         losses, "imitate_mask", lambda logits, mask, soft: heard.append(mask) or term(logits, mask, soft)
     )
-    summary = train(job)
+    summary = train(run)
     assert [target.split("/")[0] for target in summary["targets"]] == ["masks"]
     unknown = [(mask == losses.IGNORE).flatten(1).all(1).tolist() for mask in heard]
     assert unknown == [[False, False, True, True]] * summary["steps"]
@@ -217,7 +217,7 @@ def test_a_published_student_teaches_another_one_from_its_cache(tmp_path, capfd)
     small = ["data.name=builtin", "data.size=[64,64]", "data.images={train: 12, val: 4, test: 4}", "image_size=64"]
     small += ["student.name=unet", "student.width=2", "optimiser.batch_size=4", "precision=fp32", f"home={tmp_path}"]
     small += ["stages.semantic.epochs=2", "stages.boundary.epochs=1", "publish.examples=1", "cache.fidelity=0.8"]
-    alone = [f"stages.{stage}.losses={{imitate_all: 0, imitate_mask: 0}}" for stage in ("semantic", "boundary")]
+    alone = [f"stages.{stage}.losses={{imitate_features: 0, imitate_mask: 0}}" for stage in ("semantic", "boundary")]
     assert main(["recipe=malunet_to_microaunet", *small, *alone, "name=first"]) == 0
     (first,) = (tmp_path / "runs").iterdir()
     assert main(["recipe=malunet_to_microaunet", *small, f"teachers.malunet.weights={first / 'student'}"]) == 0

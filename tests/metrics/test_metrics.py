@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from safetensors.torch import save_file
-from small_job import small_job
+from small_run import small_run
 
 from distill.evaluation.evaluate import cost, evaluate, load_student, score, validate
 from distill.evaluation.predictions_csv import read_predictions
@@ -135,47 +135,47 @@ def test_no_images_have_no_interval():
 
 
 def test_an_evaluation_equals_a_computation_by_hand(tmp_path):
-    job = small_job(tmp_path)
-    metrics = evaluate(job)
-    deploy = Deploy(load_student(job), image_size=job.recipe.image_size).eval()
-    for name, samples in job.splits.test.items():
+    run = small_run(tmp_path)
+    metrics = evaluate(run)
+    deploy = Deploy(load_student(run), image_size=run.recipe.image_size).eval()
+    for name, samples in run.splits.test.items():
         by_hand = []
         for sample in samples:
             found, truth = predict(deploy, sample.read_image())[0] >= 0.5, sample.read_mask() == 1
             by_hand.append(2 * (found & truth).sum() / (found.sum() + truth.sum()))
         assert metrics["datasets"][name]["images"] == len(samples)
         assert metrics["datasets"][name]["dice"]["mean"] == pytest.approx(np.mean(by_hand))
-        lines = [line for line in read_predictions(job.folder / "predictions.csv") if line.dataset == name]
+        lines = [line for line in read_predictions(run.folder / "predictions.csv") if line.dataset == name]
         assert [line.dice for line in lines] == by_hand
         assert [(line.stem, line.key) for line in lines] == [(sample.stem, sample.key) for sample in samples]
     assert 0.3 < metrics["datasets"]["left"]["dice"]["mean"] < 1
     assert "per image at threshold 0.5, at the mask's own size" in metrics["convention"]
-    assert json.loads((job.folder / "metrics.json").read_text()) == metrics
+    assert json.loads((run.folder / "metrics.json").read_text()) == metrics
 
 
 def test_an_evaluation_returns_at_once_until_the_weights_change(tmp_path, monkeypatch):
-    job = small_job(tmp_path)
-    metrics = evaluate(job)
+    run = small_run(tmp_path)
+    metrics = evaluate(run)
     with monkeypatch.context() as patch:
         patch.setattr(evaluation, "score", None)
-        assert evaluate(job) == metrics
-    student = load_student(job)
+        assert evaluate(run) == metrics
+    student = load_student(run)
     torch.nn.init.constant_(student.head.bias, 100.0)
-    save_file(student.state_dict(), job.weights)
-    assert evaluate(job)["datasets"]["left"]["dice"] != metrics["datasets"]["left"]["dice"]
+    save_file(student.state_dict(), run.weights)
+    assert evaluate(run)["datasets"]["left"]["dice"] != metrics["datasets"]["left"]["dice"]
 
 
 def test_a_perfect_predictor_scores_one_and_its_opposite_zero(tmp_path):
-    sample = small_job(tmp_path).splits.test["right"][0]
+    sample = small_run(tmp_path).splits.test["right"][0]
     truth = sample.read_mask()[None].astype(np.float32)
     assert [(s.dice, s.iou) for s in score(lambda image: truth, [sample], shown=False)] == [(1.0, 1.0)]
     assert [(s.dice, s.iou) for s in score(lambda image: 1 - truth, [sample], shown=False)] == [(0.0, 0.0)]
 
 
 def test_two_processes_score_what_one_does(tmp_path, monkeypatch):
-    job = small_job(tmp_path)
-    samples = job.splits.test["left"]
-    predictor = partial(predict, Deploy(load_student(job), image_size=job.recipe.image_size).eval())
+    run = small_run(tmp_path)
+    samples = run.splits.test["left"]
+    predictor = partial(predict, Deploy(load_student(run), image_size=run.recipe.image_size).eval())
     shares = []
     monkeypatch.setattr("accelerate.utils.gather_object", lambda share: shares.append(share) or share)
     for rank in (1, 0):
@@ -187,21 +187,21 @@ def test_two_processes_score_what_one_does(tmp_path, monkeypatch):
 
 
 def test_validation_is_the_mean_dice_and_leaves_the_student_as_it_was(tmp_path):
-    job = small_job(tmp_path)
-    student = load_student(job)
+    run = small_run(tmp_path)
+    student = load_student(run)
     student.train()
     student.encoder.eval()
     before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-    found = validate(student, job)
+    found = validate(student, run)
     assert student.training
     assert not student.encoder.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
-    predictor = partial(predict, Deploy(student, image_size=job.recipe.image_size).eval())
-    assert found == pytest.approx(np.mean([figures.dice for figures in score(predictor, job.splits.val)]))
+    predictor = partial(predict, Deploy(student, image_size=run.recipe.image_size).eval())
+    assert found == pytest.approx(np.mean([figures.dice for figures in score(predictor, run.splits.val)]))
 
 
 def test_multiply_accumulates_equal_a_count_by_hand(tmp_path):
-    student = load_student(small_job(tmp_path))
+    student = load_student(small_run(tmp_path))
     counts = []
 
     def add(module, inputs, output):
@@ -218,15 +218,15 @@ def test_multiply_accumulates_equal_a_count_by_hand(tmp_path):
 
 
 def test_nothing_to_evaluate_is_said(tmp_path):
-    job = small_job(tmp_path)
-    job.weights.unlink()
+    run = small_run(tmp_path)
+    run.weights.unlink()
     gone = r"discs-unet-\w+ was complete, but checkpoints/best.safetensors has been removed since; .* delete train.json"
     for verb in (train, evaluate):
         with pytest.raises(FileNotFoundError, match=gone):
-            verb(job)
-    job.trained.unlink()
+            verb(run)
+    run.trained.unlink()
     with pytest.raises(FileNotFoundError, match=r"training in .*discs-unet-\w+ has not begun; run do=train first"):
-        evaluate(job)
-    job.splits.test.clear()
+        evaluate(run)
+    run.splits.test.clear()
     with pytest.raises(ValueError, match=r"no test images to evaluate on; give the split a test\.csv"):
-        evaluate(job)
+        evaluate(run)

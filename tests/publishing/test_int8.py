@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from small_job import small_job
+from small_run import small_run
 
 from distill.evaluation.evaluate import evaluate, load_student
 from distill.inference.model import Deploy
@@ -21,17 +21,17 @@ SLOW = [0.0]
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory):
-    job = small_job(tmp_path_factory.mktemp("int8"), int8=True, examples=0)
-    evaluate(job)
-    return job
+def run(tmp_path_factory):
+    run = small_run(tmp_path_factory.mktemp("int8"), int8=True, examples=0)
+    evaluate(run)
+    return run
 
 
-def test_the_quantised_file_keeps_shapes_words_and_the_float_resizes_and_is_the_same_each_time(job, tmp_path):
-    deploy = Deploy(load_student(job), image_size=32).eval()
+def test_the_quantised_file_keeps_shapes_words_and_the_float_resizes_and_is_the_same_each_time(run, tmp_path):
+    deploy = Deploy(load_student(run), image_size=32).eval()
     export_onnx(deploy, tmp_path / "model.onnx", metadata={"classes": "1"})
     for name in ("a.onnx", "b.onnx"):
-        quantise(tmp_path / "model.onnx", tmp_path / name, job.splits.train)
+        quantise(tmp_path / "model.onnx", tmp_path / name, run.splits.train)
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
     model = onnx.load(tmp_path / "a.onnx")
     assert {"classes": "1"}.items() <= {entry.key: entry.value for entry in model.metadata_props}.items()
@@ -40,38 +40,38 @@ def test_the_quantised_file_keeps_shapes_words_and_the_float_resizes_and_is_the_
     makers = {output: node.op_type for node in model.graph.node for output in node.output}
     resizes = [node for node in model.graph.node if node.op_type == "Resize"]
     assert resizes and all(makers.get(node.input[0]) != "DequantizeLinear" for node in resizes)
-    image = job.splits.test["right"][1].read_image()[None]
+    image = run.splits.test["right"][1].read_image()[None]
     found, expected = (open_onnx(tmp_path / name, threads=1)(image) for name in ("a.onnx", "model.onnx"))
     assert found.shape == expected.shape
     assert 0 < np.abs(found - expected).max() < 0.1
 
 
-def judged(job, monkeypatch, *, share, shift=0.0):
+def judged(run, monkeypatch, *, share, shift=0.0):
     """The verdict on a file that is the image's red, shifted, at a given share of the time."""
     monkeypatch.setattr(int8, "work_ratio", lambda timings, above, below: share)
 
     def run(images, by=0.0):
         return np.stack([np.clip(image[None, ..., 0] / 255 + by, 0, 1) for image in images])
 
-    return judge(run, lambda images: run(images, shift), val=job.splits.val, classes=1, threshold=0.5)
+    return judge(run, lambda images: run(images, shift), val=run.splits.val, classes=1, threshold=0.5)
 
 
-def test_a_file_that_is_faster_and_as_good_is_kept(job, monkeypatch):
-    assert judged(job, monkeypatch, share=0.7).written
+def test_a_file_that_is_faster_and_as_good_is_kept(run, monkeypatch):
+    assert judged(run, monkeypatch, share=0.7).written
 
 
-def test_a_file_that_is_no_faster_or_loses_dice_is_not(job, monkeypatch):
-    slow, poor = judged(job, monkeypatch, share=0.97), judged(job, monkeypatch, share=0.5, shift=-0.5)
+def test_a_file_that_is_no_faster_or_loses_dice_is_not(run, monkeypatch):
+    slow, poor = judged(run, monkeypatch, share=0.97), judged(run, monkeypatch, share=0.5, shift=-0.5)
     assert not slow.written and slow.why.endswith("0.97 x its time; at most 0.95 x is worth a second file")
     assert not poor.written and poor.why.endswith("0.50 x its time; at most 0.5 points may be lost")
 
 
-def test_it_is_judged_at_the_threshold_at_which_it_is_served(job):
+def test_it_is_judged_at_the_threshold_at_which_it_is_served(run):
     def run(images, by=0.0):  # over 0.5 everywhere
         return np.stack([0.6 + 0.4 * image[None, ..., 0] / 255 + by for image in images])
 
     at_half, at_chosen = (
-        judge(run, lambda images: run(images, -0.05), val=job.splits.val, classes=1, threshold=threshold)
+        judge(run, lambda images: run(images, -0.05), val=run.splits.val, classes=1, threshold=threshold)
         for threshold in (0.5, 0.8)
     )
     assert at_half.dice == at_half.before
@@ -79,10 +79,10 @@ def test_it_is_judged_at_the_threshold_at_which_it_is_served(job):
 
 
 @pytest.mark.parametrize("share", [0.6, 1.4])
-def test_publishing_writes_it_or_says_why_not(job, monkeypatch, share, tmp_path):
+def test_publishing_writes_it_or_says_why_not(run, monkeypatch, share, tmp_path):
     monkeypatch.setattr(int8, "work_ratio", lambda timings, above, below: share)
     monkeypatch.setattr(int8, "LARGEST_LOSS", 1.0)
-    fresh = replace(job, recipe=replace(job.recipe, publish=replace(job.recipe.publish, licence=f"share-{share}")))
+    fresh = replace(run, recipe=replace(run.recipe, publish=replace(run.recipe.publish, licence=f"share-{share}")))
     folder = publish(fresh)
     found = json.loads((fresh.folder / "metrics.json").read_text())["published"]["int8"]
     card = (folder / "README.md").read_text(encoding="utf-8")
@@ -91,12 +91,12 @@ def test_publishing_writes_it_or_says_why_not(job, monkeypatch, share, tmp_path)
     assert ("asked for and not written" in card) == (share > 1)
 
 
-def test_a_network_that_the_quantiser_refuses_is_published_without_the_file(job, monkeypatch):
+def test_a_network_that_the_quantiser_refuses_is_published_without_the_file(run, monkeypatch):
     def refuse(*given):
         raise KeyError("no such operator")
 
     monkeypatch.setattr(int8, "quantise", refuse)
-    fresh = replace(job, recipe=replace(job.recipe, publish=replace(job.recipe.publish, licence="refused")))
+    fresh = replace(run, recipe=replace(run.recipe, publish=replace(run.recipe.publish, licence="refused")))
     folder = publish(fresh)
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert not (folder / "model.int8.onnx").exists() and (folder / "model.onnx").is_file()

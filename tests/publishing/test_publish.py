@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from small_job import small_job
+from small_run import small_run
 
 import students
 from distill.config.parse import build_recipe, dump_recipe
@@ -38,25 +38,25 @@ PROOF = {"batches": 3, "sizes": {"count": 1}, "max_difference": 1e-6, "dice": {}
 
 @pytest.fixture(scope="session")
 def published(tmp_path_factory):
-    """A job published for real, once, with what it said while doing so: exporting to ONNX takes seconds."""
-    job = small_job(tmp_path_factory.mktemp("published"))
-    evaluate(job)
+    """A run published for real, once, with what it said while doing so: exporting to ONNX takes seconds."""
+    run = small_run(tmp_path_factory.mktemp("published"))
+    evaluate(run)
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
-        assert publish(job) == job.published
-    return job, out.getvalue()
+        assert publish(run) == run.published
+    return run, out.getvalue()
 
 
 @pytest.fixture
-def job(published):
+def run(published):
     return published[0]
 
 
 @pytest.fixture
 def fresh_job(tmp_path, monkeypatch):
-    """A job that has been evaluated, and an exporter and a runner that are torch itself."""
-    job = small_job(tmp_path)
-    evaluate(job)
-    deploy = Deploy(load_student(job), image_size=job.recipe.image_size).eval()
+    """A run that has been evaluated, and an exporter and a runner that are torch itself."""
+    run = small_run(tmp_path)
+    evaluate(run)
+    deploy = Deploy(load_student(run), image_size=run.recipe.image_size).eval()
 
     def by_torch(images):
         with torch.inference_mode():
@@ -64,7 +64,7 @@ def fresh_job(tmp_path, monkeypatch):
 
     monkeypatch.setattr(publishing, "export_onnx", lambda deploy, path, *, metadata: path.write_bytes(b""))
     monkeypatch.setattr(publishing, "open_onnx", lambda path, **threads: by_torch)
-    return job
+    return run
 
 
 def card_of(folder) -> tuple[dict, str]:
@@ -72,11 +72,11 @@ def card_of(folder) -> tuple[dict, str]:
     return yaml.safe_load(front), body
 
 
-def test_predict_sees_the_same_by_the_folder_and_by_its_onnx_file(job):
-    by_folder, by_file = open_segmenter(job.published), open_segmenter(job.published / "model.onnx")
-    chosen = json.loads((job.published / "config.json").read_text())["threshold"]
+def test_predict_sees_the_same_by_the_folder_and_by_its_onnx_file(run):
+    by_folder, by_file = open_segmenter(run.published), open_segmenter(run.published / "model.onnx")
+    chosen = json.loads((run.published / "config.json").read_text())["threshold"]
     assert (by_folder.classes, by_folder.threshold) == (by_file.classes, by_file.threshold) == (1, chosen)
-    for sample in job.splits.val:
+    for sample in run.splits.val:
         image = sample.read_image()
         for flips in (False, True):
             expected = by_folder.probability(image, flips=flips)
@@ -84,30 +84,30 @@ def test_predict_sees_the_same_by_the_folder_and_by_its_onnx_file(job):
             np.testing.assert_allclose(by_file.probability(image, flips=flips), expected, atol=1e-5, rtol=0)
 
 
-def test_a_folder_in_the_home_folder_is_found(job, monkeypatch):
-    monkeypatch.setenv("HOME", str(job.published.parent))
-    assert load(f"~/{job.published.name}").image_size == job.recipe.image_size
+def test_a_folder_in_the_home_folder_is_found(run, monkeypatch):
+    monkeypatch.setenv("HOME", str(run.published.parent))
+    assert load(f"~/{run.published.name}").image_size == run.recipe.image_size
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 56), (2, 131, 67), (3, 17, 200)])
-def test_onnx_runtime_agrees_with_torch_at_any_size_and_batch(job, shape):
+def test_onnx_runtime_agrees_with_torch_at_any_size_and_batch(run, shape):
     images = np.random.default_rng(0).integers(0, 256, size=(*shape, 3), dtype=np.uint8)
-    found = open_onnx(job.published / "model.onnx")(images)
+    found = open_onnx(run.published / "model.onnx")(images)
     assert found.dtype == np.float32
     assert found.shape == (shape[0], 1, *shape[1:])
-    deploy = load(job.published)
+    deploy = load(run.published)
     np.testing.assert_allclose(found, np.stack([predict(deploy, image) for image in images]), atol=1e-5, rtol=0)
 
 
-def test_the_onnx_file_is_one_file_that_says_what_it_is(job):
-    model = onnx.load(job.published / "model.onnx", load_external_data=False)
+def test_the_onnx_file_is_one_file_that_says_what_it_is(run):
+    model = onnx.load(run.published / "model.onnx", load_external_data=False)
     assert [node.name for node in model.graph.input] == ["image"]
     assert [node.name for node in model.graph.output] == ["probability"]
     assert not [tensor for tensor in model.graph.initializer if tensor.external_data]
     assert {entry.key: entry.value for entry in model.metadata_props} == {
         "name": "discs: unet of width 4",
         "classes": "1",
-        "threshold": str(json.loads((job.published / "config.json").read_text())["threshold"]),
+        "threshold": str(json.loads((run.published / "config.json").read_text())["threshold"]),
         "image_size": "32",
         "licence": "apache-2.0",
         "run": "discs-unet-0123456789ab",
@@ -115,46 +115,46 @@ def test_the_onnx_file_is_one_file_that_says_what_it_is(job):
     }
 
 
-def test_the_published_threshold_is_the_best_of_the_grid_on_validation(job):
-    found = read_metrics(job)["published"]["threshold"]
-    deploy = load(job.published)
-    pairs = [(predict(deploy, sample.read_image())[0], sample.read_mask() > 0) for sample in job.splits.val]
+def test_the_published_threshold_is_the_best_of_the_grid_on_validation(run):
+    found = read_metrics(run)["published"]["threshold"]
+    deploy = load(run.published)
+    pairs = [(predict(deploy, sample.read_image())[0], sample.read_mask() > 0) for sample in run.splits.val]
     means = {threshold: np.mean([float(dice(p >= threshold, mask)) for p, mask in pairs]) for threshold in GRID}
     assert found["dice"] == pytest.approx(max(means.values())) == pytest.approx(means[found["threshold"]])
     assert found["usual"] == pytest.approx(means[0.5])
-    assert f"The threshold {found['threshold']} in `config.json`" in card_of(job.published)[1]
+    assert f"The threshold {found['threshold']} in `config.json`" in card_of(run.published)[1]
 
 
-def test_of_equal_thresholds_the_one_nearest_to_a_half_is_taken(job):
-    sure = choose_threshold(lambda image: 0.9 * (image[None, ..., 0] > 90), job.splits.val)
+def test_of_equal_thresholds_the_one_nearest_to_a_half_is_taken(run):
+    sure = choose_threshold(lambda image: 0.9 * (image[None, ..., 0] > 90), run.splits.val)
     assert (sure.threshold, sure.images) == (0.5, 2)
     with pytest.raises(ValueError, match="expected validation images to choose a threshold on, got none"):
         choose_threshold(lambda image: image, ())
 
 
-def test_the_onnx_file_gives_the_dice_of_the_evaluation(job):
-    run = open_onnx(job.published / "model.onnx")
-    record = json.loads((job.published / "published.json").read_text())["onnx"]
-    for name, samples in job.splits.test.items():
+def test_the_onnx_file_gives_the_dice_of_the_evaluation(run):
+    run = open_onnx(run.published / "model.onnx")
+    record = json.loads((run.published / "published.json").read_text())["onnx"]
+    for name, samples in run.splits.test.items():
         found = np.mean([figures.dice for figures in score(lambda image: run(image[None])[0], samples, shown=False)])
-        expected = read_metrics(job)["datasets"][name]["dice"]["mean"]
+        expected = read_metrics(run)["datasets"][name]["dice"]["mean"]
         assert found == pytest.approx(expected, abs=1e-3)
         assert record["dice"][name] == {"images": len(samples), "onnx": pytest.approx(found), "torch": expected}
     assert 0 <= record["max_difference"] < 1e-5
-    assert record["batches"] > sum(map(len, job.splits.test.values()))
+    assert record["batches"] > sum(map(len, run.splits.test.values()))
 
 
-def test_the_published_student_loads_in_one_line_with_the_trained_weights(job):
-    trained = load_student(job).state_dict()
-    for student in (students.load(job.published), students.resolve("unet").from_pretrained(job.published)):
+def test_the_published_student_loads_in_one_line_with_the_trained_weights(run):
+    trained = load_student(run).state_dict()
+    for student in (students.load(run.published), students.resolve("unet").from_pretrained(run.published)):
         found = student.state_dict()
         assert found.keys() == trained.keys()
         assert all(torch.equal(found[name], trained[name]) for name in trained)
         assert not student.training
 
 
-def test_the_card_s_front_matter_holds_the_measured_figures(job):
-    front, _ = card_of(job.published)
+def test_the_card_s_front_matter_holds_the_measured_figures(run):
+    front, _ = card_of(run.published)
     assert front["license"] == "apache-2.0"
     assert "license_name" not in front
     assert front["library_name"] == "bandpass"
@@ -163,47 +163,47 @@ def test_the_card_s_front_matter_holds_the_measured_figures(job):
         for result in front["model-index"][0]["results"]
         for metric in result["metrics"]
     }
-    for name, figures in read_metrics(job)["datasets"].items():
+    for name, figures in read_metrics(run)["datasets"].items():
         assert found[name, "dice"] == pytest.approx(figures["dice"]["mean"], abs=1e-6)
         assert found[name, "mean_iou"] == pytest.approx(figures["iou"]["mean"], abs=1e-6)
 
 
-def test_the_card_shows_every_picture_and_every_picture_is_there(job):
-    _, body = card_of(job.published)
-    pictures = sorted(path.relative_to(job.published).as_posix() for path in job.published.glob("examples/*"))
+def test_the_card_shows_every_picture_and_every_picture_is_there(run):
+    _, body = card_of(run.published)
+    pictures = sorted(path.relative_to(run.published).as_posix() for path in run.published.glob("examples/*"))
     assert pictures == ["examples/1.png", "examples/2.png", "examples/3.png"]
     assert all(f"]({picture})" in body for picture in pictures)
     for picture in pictures:
-        with Image.open(job.published / picture) as opened:
+        with Image.open(run.published / picture) as opened:
             assert opened.width > opened.height > 200
 
 
-def test_the_lines_that_the_card_gives_for_serving_run(job, tmp_path, monkeypatch):
-    _, body = card_of(job.published)
+def test_the_lines_that_the_card_gives_for_serving_run(run, tmp_path, monkeypatch):
+    _, body = card_of(run.published)
     (lines,) = (block.split("```")[0] for block in body.split("```python\n") if "onnxruntime" in block.split("```")[0])
     assert "torch" not in lines
     assert len([line for line in lines.splitlines() if line]) <= 10
-    image = job.splits.test["right"][0].read_image()
+    image = run.splits.test["right"][0].read_image()
     Image.fromarray(image).save(tmp_path / "image.png")
-    (tmp_path / "model.onnx").symlink_to(job.published / "model.onnx")
+    (tmp_path / "model.onnx").symlink_to(run.published / "model.onnx")
     monkeypatch.chdir(tmp_path)
     exec(lines, {})
     mask = np.asarray(Image.open(tmp_path / "mask.png"))
-    threshold = json.loads((job.published / "config.json").read_text())["threshold"]
-    np.testing.assert_array_equal(mask > 0, predict(load(job.published), image)[0] >= threshold)
+    threshold = json.loads((run.published / "config.json").read_text())["threshold"]
+    np.testing.assert_array_equal(mask > 0, predict(load(run.published), image)[0] >= threshold)
 
 
-def test_the_lines_that_the_card_gives_for_bandpass_run(job):
-    _, body = card_of(job.published)
+def test_the_lines_that_the_card_gives_for_bandpass_run(run):
+    _, body = card_of(run.published)
     (lines,) = (block.split("```")[0] for block in body.split("```python\n") if "import students" in block)
     names: dict = {}
-    exec(lines.replace("path/to/this/folder", str(job.published)), names)
-    image = job.splits.test["right"][0].read_image()
+    exec(lines.replace("path/to/this/folder", str(run.published)), names)
+    image = run.splits.test["right"][0].read_image()
     assert names["deploy"].predict(names["network"], image).shape == (1, *image.shape[:2])
 
 
-def test_the_card_says_what_it_must(job):
-    _, body = card_of(job.published)
+def test_the_card_says_what_it_must(run):
+    _, body = card_of(run.published)
     for words in (
         "Not a medical device",
         "generated images",
@@ -215,17 +215,17 @@ def test_the_card_says_what_it_must(job):
         "None: trained on masks alone",
     ):
         assert words in body
-    found = build_recipe(yaml.safe_load((job.published / "recipe.yaml").read_text()))
-    assert found == public_recipe(job.recipe)
+    found = build_recipe(yaml.safe_load((run.published / "recipe.yaml").read_text()))
+    assert found == public_recipe(run.recipe)
 
 
 def test_the_exporter_s_noise_does_not_reach_the_user(published):
     assert published[1] == ""
 
 
-def test_publishing_again_returns_at_once(job, monkeypatch):
+def test_publishing_again_returns_at_once(run, monkeypatch):
     monkeypatch.setattr(publishing, "build", None)
-    assert publish(job) == job.published
+    assert publish(run) == run.published
 
 
 def test_a_folder_that_lacks_a_file_is_published_again(fresh_job):
@@ -280,32 +280,32 @@ def test_an_onnx_file_of_another_dice_is_not_published(fresh_job):
 
 
 def test_publishing_before_training_or_evaluation_says_what_to_run(tmp_path):
-    job = small_job(tmp_path)
+    run = small_run(tmp_path)
     with pytest.raises(FileNotFoundError, match="run do=evaluate first"):
-        publish(job)
-    evaluate(job)
-    job.weights.write_bytes(b"other")
+        publish(run)
+    evaluate(run)
+    run.weights.write_bytes(b"other")
     with pytest.raises(ValueError, match="of other weights"):
-        publish(job)
-    job.weights.unlink()
+        publish(run)
+    run.weights.unlink()
     with pytest.raises(FileNotFoundError, match=r"best\.safetensors has been removed since; put it back"):
-        publish(job)
-    job.trained.unlink()
+        publish(run)
+    run.trained.unlink()
     with pytest.raises(FileNotFoundError, match="run do=train first"):
-        publish(job)
+        publish(run)
 
 
 def research_job(folder, **wishes):
-    """A job on data sets that may not be used for everything."""
-    job = small_job(folder, data="folder", **wishes)
+    """A run on data sets that may not be used for everything."""
+    run = small_run(folder, data="folder", **wishes)
     names = {"left": "kvasir-seg", "right": "CVC-ClinicDB"}
-    test = {names[n]: tuple(replace(s, dataset=names[n]) for s in part) for n, part in job.splits.test.items()}
-    train = tuple(replace(sample, dataset="our-own") for sample in job.splits.train)
-    return replace(job, splits=replace(job.splits, train=train, test=test))
+    test = {names[n]: tuple(replace(s, dataset=names[n]) for s in part) for n, part in run.splits.test.items()}
+    train = tuple(replace(sample, dataset="our-own") for sample in run.splits.train)
+    return replace(run, splits=replace(run.splits, train=train, test=test))
 
 
-def render(job) -> tuple[dict, str]:
-    text = render_card(job, evaluate(job), proof=PROOF, pictures=[])
+def render(run) -> tuple[dict, str]:
+    text = render_card(run, evaluate(run), proof=PROOF, pictures=[])
     front, body = text.removeprefix("---\n").split("\n---\n", 1)
     return yaml.safe_load(front), body
 
@@ -323,10 +323,10 @@ def test_research_data_forbids_an_open_licence(tmp_path):
 
 
 def test_a_student_that_it_began_as_is_named_on_the_card(tmp_path):
-    job = small_job(tmp_path)
-    metrics = evaluate(job)
-    job = replace(job, recipe=replace(job.recipe, student=replace(job.recipe.student, init="someone/discs")))
-    card = render_card(job, metrics, proof=PROOF, pictures=[])
+    run = small_run(tmp_path)
+    metrics = evaluate(run)
+    run = replace(run, recipe=replace(run.recipe, student=replace(run.recipe.student, init="someone/discs")))
+    card = render_card(run, metrics, proof=PROOF, pictures=[])
     assert "The network began as the student someone/discs, whose terms count for this one as well." in card
 
 
@@ -339,11 +339,11 @@ def test_a_licence_that_was_asked_for_is_the_one_on_the_card(tmp_path):
 
 
 def test_a_licence_that_contradicts_what_the_student_was_made_from_is_granted_with_a_warning(tmp_path):
-    job = research_job(tmp_path, licence="apache-2.0")
+    run = research_job(tmp_path, licence="apache-2.0")
     sentence = (
         "publish.licence=apache-2.0 was asked for, but our-own, which this student was made from, is under: not known"
     )
-    front, body = render(job)
+    front, body = render(run)
     assert front["license"] == "apache-2.0"
     assert f"**{sentence}" in body
     assert "Kvasir-SEG, which" not in body, "it was only tested on"
@@ -356,26 +356,26 @@ def test_a_teacher_is_named_with_its_weights_and_its_licence_binds_the_student(t
     identity = {"teacher": "timm", "model": "vit_small", "weights": "ab" * 32}
     opened = SimpleNamespace(identity=identity, licence="dinov3-license")
     monkeypatch.setattr("cache.open", lambda path: opened, raising=False)
-    job = small_job(tmp_path)
+    run = small_run(tmp_path)
     recipe = replace(
-        job.recipe,
+        run.recipe,
         stages={"semantic": StageRecipe(losses={"segment": 1.0, "imitate_low": 1.0})},
         teachers={"timm": TeacherRecipe(adapter="timm", weights="timm/vit_small")},
     )
-    job = replace(job, recipe=recipe, caches={"timm": tmp_path, "gone": tmp_path / "gone"})
+    run = replace(run, recipe=recipe, caches={"timm": tmp_path, "gone": tmp_path / "gone"})
     (tmp_path / "manifest.json").write_text("{}")
-    front, body = render(job)
+    front, body = render(run)
     assert front["license"] == "other"
     assert "| timm vit_small | timm/vit_small (sha256 abababababab) | dinov3-license |" in body
     assert "| gone | not recorded: gone is not there any more |" in body
     opened.licence = "apache-2.0"
-    assert render(replace(job, caches={"timm": tmp_path}))[0]["license"] == "apache-2.0"
+    assert render(replace(run, caches={"timm": tmp_path}))[0]["license"] == "apache-2.0"
 
 
 def test_places_of_this_machine_are_not_published(tmp_path):
     weights = tmp_path / "teacher.safetensors"
     weights.write_bytes(b"")
-    recipe = small_job(tmp_path, data="folder").recipe
+    recipe = small_run(tmp_path, data="folder").recipe
     recipe = replace(recipe, home=str(tmp_path), teachers={"timm": TeacherRecipe(adapter="timm", weights=str(weights))})
     assert str(tmp_path) not in dump_recipe(public_recipe(recipe))
     assert command(recipe).endswith("recipe=recipe.yaml data.root=DIR teachers.timm.weights=FILE")
@@ -406,16 +406,16 @@ class Hub:
 def test_the_hub_gets_a_folder_once_and_a_refusal_is_a_sentence(fresh_job, monkeypatch):
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
     asked = replace(fresh_job.recipe.publish, hub="someone/discs")
-    job = replace(fresh_job, recipe=replace(fresh_job.recipe, publish=asked))
+    run = replace(fresh_job, recipe=replace(fresh_job.recipe, publish=asked))
     Hub.refuses = True
     with pytest.raises(ValueError, match=r"did not take .* as 'someone/discs': 401 Client Error.*`hf auth login`"):
-        publish(job)
+        publish(run)
     Hub.refuses = False
-    publish(job)
-    publish(job)
-    push(job.published, "someone/discs")
-    assert Hub.uploads == [(job.published, "someone/discs")]
-    assert 'students.load("someone/discs")' in (job.published / "README.md").read_text()
+    publish(run)
+    publish(run)
+    push(run.published, "someone/discs")
+    assert Hub.uploads == [(run.published, "someone/discs")]
+    assert 'students.load("someone/discs")' in (run.published / "README.md").read_text()
 
 
 def test_the_encoder_alone_is_published_and_another_student_starts_from_it(fresh_job):

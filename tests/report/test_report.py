@@ -10,7 +10,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from small_job import IMAGE_SIZE, disc_splits, job_of, recipe_of, small_job
+from small_run import IMAGE_SIZE, disc_splits, recipe_of, run_of, small_run
 
 from distill.config.schema import OptimiserRecipe, StageRecipe, StudentRecipe, TeacherRecipe
 from distill.evaluation.evaluate import evaluate
@@ -58,17 +58,17 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def page_of(job) -> Page:
-    return Page((job.folder / NAME).read_text(encoding="utf-8"))
+def page_of(run) -> Page:
+    return Page((run.folder / NAME).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
 def taught(features, tmp_path_factory):
     """A student taught by the drawn features, in two stages, evaluated."""
     recipe = recipe_of(features, optimiser=OptimiserRecipe(batch_size=4, learning_rate=1e-2))
-    job = job_of(recipe, tmp_path_factory.mktemp("taught") / "runs" / "run")
-    train(job), evaluate(job), report(job)
-    return job
+    run = run_of(recipe, tmp_path_factory.mktemp("taught") / "runs" / "run")
+    train(run), evaluate(run), report(run)
+    return run
 
 
 def test_the_page_stands_alone_and_is_whole(taught):
@@ -131,21 +131,21 @@ def test_licences_costs_and_the_way_to_run_it_again_are_there(taught):
 
 
 def test_names_of_files_and_data_sets_are_words_and_never_markup(tmp_path):
-    job = small_job(tmp_path)
+    run = small_run(tmp_path)
     odd = 'a<script>alert("&")</script>&amp;$x_1$'
-    test = {odd: tuple(replace(s, dataset=odd, stem=f"{odd}{i}") for i, s in enumerate(job.splits.test["left"]))}
-    job = replace(job, splits=replace(job.splits, test=test, notes=(odd,)))
-    evaluate(job), report(job)
-    page = page_of(job)
+    test = {odd: tuple(replace(s, dataset=odd, stem=f"{odd}{i}") for i, s in enumerate(run.splits.test["left"]))}
+    run = replace(run, splits=replace(run.splits, test=test, notes=(odd,)))
+    evaluate(run), report(run)
+    page = page_of(run)
     assert not page.of("script")
     assert page.text.count(odd) > 5
     assert f"{odd}0" in page.text
 
 
 def test_a_run_without_a_teacher_has_a_page_that_says_so(tmp_path):
-    job = small_job(tmp_path)
-    evaluate(job), report(job)
-    page = page_of(job)
+    run = small_run(tmp_path)
+    evaluate(run), report(run)
+    page = page_of(run)
     assert "none: trained on masks alone" in page.text
     assert not {"teacher", "seen", "cache", "training"} & {a["id"] for a in page.of("section")}
     assert len([1 for words in page.words if words in ("best", "median", "worst")]) == 5, (
@@ -154,13 +154,13 @@ def test_a_run_without_a_teacher_has_a_page_that_says_so(tmp_path):
 
 
 def test_several_classes_have_a_page(tmp_path):
-    job = small_job(tmp_path)
-    recipe = replace(job.recipe, student=StudentRecipe(width=2, classes=3), image_size=IMAGE_SIZE)
-    job = job_of(
+    run = small_run(tmp_path)
+    recipe = replace(run.recipe, student=StudentRecipe(width=2, classes=3), image_size=IMAGE_SIZE)
+    run = run_of(
         replace(recipe, stages={"semantic": StageRecipe(steps=2, losses={"segment": 1.0})}), tmp_path / "three"
     )
-    train(job), evaluate(job), report(job)
-    page = page_of(job)
+    train(run), evaluate(run), report(run)
+    page = page_of(run)
     assert "found as another class" in page.text
     assert "averaged over the classes but background" in page.text
     assert "By class" in page.text
@@ -169,49 +169,49 @@ def test_several_classes_have_a_page(tmp_path):
 
 
 def test_a_part_that_cannot_be_drawn_leaves_a_sentence_and_the_rest(tmp_path, monkeypatch, caplog):
-    job = small_job(tmp_path)
-    evaluate(job)
+    run = small_run(tmp_path)
+    evaluate(run)
 
     def broken(*_):
         raise RuntimeError("the pencil broke")
 
     monkeypatch.setattr(pages, "cases", broken)
-    report(job)
-    page = page_of(job)
+    report(run)
+    page = page_of(run)
     assert "The cases are left out: the pencil broke." in page.text
     assert "Every figure, with its convention" in page.text
     monkeypatch.setattr(pages, "render", broken)
-    (job.folder / NAME).unlink()
-    refresh(job)
-    assert not (job.folder / NAME).exists()
+    (run.folder / NAME).unlink()
+    refresh(run)
+    assert not (run.folder / NAME).exists()
     assert any("report.html was not written (RuntimeError: the pencil broke)" in r.getMessage() for r in caplog.records)
 
 
 def test_a_cache_that_is_gone_is_named(taught, tmp_path):
-    job = replace(taught, caches={"drawn": tmp_path / "drawn-0123"}, folder=tmp_path)
+    run = replace(taught, caches={"drawn": tmp_path / "drawn-0123"}, folder=tmp_path)
     for path in taught.folder.rglob("*.*"):
         (tmp_path / path.relative_to(taught.folder)).parent.mkdir(exist_ok=True)
         (tmp_path / path.relative_to(taught.folder)).write_bytes(path.read_bytes())
-    report(job)
-    page = page_of(job)
+    report(run)
+    page = page_of(run)
     assert "What teacher drawn saw is left out: its cache drawn-0123 is not there." in page.text
     assert "seen" not in {section["id"] for section in page.of("section")}
     assert page.of("img"), "the student's cases need no cache"
 
 
 def test_a_page_is_written_again_only_for_other_figures(tmp_path, monkeypatch):
-    job = small_job(tmp_path)
-    evaluate(job)
-    refresh(job)
-    first = (job.folder / NAME).read_text(encoding="utf-8")
-    monkeypatch.setattr(pages, "render", lambda job: pytest.fail("it was there already"))
-    refresh(job)
-    assert (job.folder / NAME).read_text(encoding="utf-8") == first
-    metrics = json.loads((job.folder / "metrics.json").read_text())
-    (job.folder / "metrics.json").write_text(json.dumps({**metrics, "evaluated": {"weights": "others"}}))
-    monkeypatch.setattr(pages, "render", lambda job: "<title>new</title>")
-    refresh(job)
-    assert "<title>new</title>" in (job.folder / NAME).read_text(encoding="utf-8")
+    run = small_run(tmp_path)
+    evaluate(run)
+    refresh(run)
+    first = (run.folder / NAME).read_text(encoding="utf-8")
+    monkeypatch.setattr(pages, "render", lambda run: pytest.fail("it was there already"))
+    refresh(run)
+    assert (run.folder / NAME).read_text(encoding="utf-8") == first
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    (run.folder / "metrics.json").write_text(json.dumps({**metrics, "evaluated": {"weights": "others"}}))
+    monkeypatch.setattr(pages, "render", lambda run: "<title>new</title>")
+    refresh(run)
+    assert "<title>new</title>" in (run.folder / NAME).read_text(encoding="utf-8")
 
 
 def test_the_command_finds_a_run_wherever_it_lies(tmp_path, capfd):
@@ -230,7 +230,7 @@ def test_the_command_finds_a_run_wherever_it_lies(tmp_path, capfd):
     moved = run.rename(tmp_path / "moved")
     (moved / NAME).unlink()
     assert main(["report", f"run={moved}"]) == 0
-    assert page_of(replace(small_job(tmp_path), folder=moved)).of("svg")
+    assert page_of(replace(small_run(tmp_path), folder=moved)).of("svg")
     assert main(["report", f"run={tmp_path}"]) == 1
     assert "expected a run in" in capfd.readouterr().err
     with pytest.raises(ValueError, match="distill report needs run=DIR or recipe=NAME"):
@@ -253,20 +253,20 @@ def masks_job(features, tmp_path_factory):
         student=StudentRecipe(name="task_decoder", width=8),
         stages={"semantic": StageRecipe(steps=30, losses={"segment": 1.0})},
     )
-    teacher = job_of(recipe, folder / "teacher")
+    teacher = run_of(recipe, folder / "teacher")
     train(teacher), evaluate(teacher), publish(teacher), report(teacher)
     masks = TeacherRecipe(adapter="task", of="drawn", weights=str(teacher.published))
     recipe = recipe_of(features)
     stages = {"semantic": StageRecipe(steps=8, losses={"segment": 1.0, "imitate_mask": 1.0})}
-    job = job_of(replace(recipe, teachers={**recipe.teachers, "masks": masks}, stages=stages), folder / "student")
-    extract(job), train(job), evaluate(job), report(job)
-    return teacher, job
+    run = run_of(replace(recipe, teachers={**recipe.teachers, "masks": masks}, stages=stages), folder / "student")
+    extract(run), train(run), evaluate(run), report(run)
+    return teacher, run
 
 
 def test_teacher_and_student_are_scored_alike_on_the_same_images(masks_job):
-    teacher, job = masks_job
+    teacher, run = masks_job
     own = json.loads((teacher.folder / "metrics.json").read_text())["datasets"]
-    found = json.loads((job.folder / "metrics.json").read_text())
+    found = json.loads((run.folder / "metrics.json").read_text())
     assert set(found["teachers"]["masks"]) == {"validation", "left", "right"}
     for name, entry in found["teachers"]["masks"].items():
         assert entry["images"] == entry["of"]
@@ -293,13 +293,13 @@ def test_a_task_teacher_has_a_page_too(masks_job):
 def test_soft_masks_that_are_not_known_are_not_scored(masks_job, tmp_path):
     from distill.evaluation.soft_masks import known, soft_masks_of
 
-    _, job = masks_job
-    (masks,) = soft_masks_of(job).values()
+    _, run = masks_job
+    (masks,) = soft_masks_of(run).values()
     assert masks.teacher is not None
     alone = replace(masks, teacher=None)
-    assert set(known(alone, job.splits.val)) == set(job.splits.val), "the gallery's"
-    assert not known(alone, job.splits.test["left"])
-    sample = job.splits.val[0]
+    assert set(known(alone, run.splits.val)) == set(run.splits.val), "the gallery's"
+    assert not known(alone, run.splits.test["left"])
+    sample = run.splits.val[0]
     assert masks.probability(sample).shape == (1, *sample.size)
     np.testing.assert_array_equal(masks.as_truth(sample).read_mask(), masks.probability(sample)[0] >= 0.5)
 

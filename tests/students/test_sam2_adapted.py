@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_job import job_of, recipe_of
+from small_run import recipe_of, run_of
 from small_teachers import noise, write_sam2
 
 import students
@@ -38,16 +38,16 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(weights, tmp_path_factory):
-    """A job that has trained the adapters and the decoder on the discs, alone."""
+    """A run that has trained the adapters and the decoder on the discs, alone."""
     recipe = replace(
         recipe_of(),
         student=StudentRecipe(name="sam2_adapted", width=8, options={"trunk": TRUNK}, encoder=str(weights)),
         optimiser=OptimiserRecipe(batch_size=4, learning_rate=1e-2, weight_decay=0.1, ema=0.5),
         stages={"task": StageRecipe(steps=4, losses={"structure": 1.0})},
     )
-    job = job_of(recipe, tmp_path_factory.mktemp("trained") / "run")
-    train(job)
-    return job
+    run = run_of(recipe, tmp_path_factory.mktemp("trained") / "run")
+    train(run)
+    return run
 
 
 def test_a_fresh_one_sees_what_sam2_sees(weights):

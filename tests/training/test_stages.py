@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from small_job import VIEWS, disc_splits, job_of, recipe_of, train_killed_at, weights_of
+from small_run import VIEWS, disc_splits, recipe_of, run_of, train_killed_at, weights_of
 
 from distill.config.schedule import spans_of
 from distill.config.schema import EvaluateRecipe, OptimiserRecipe, Recipe, StageRecipe, TeacherRecipe
@@ -28,13 +28,13 @@ from students import create
 training = import_module("distill.training.train")  # the module: the package has a function of that name
 
 
-def half_unlabelled(job):
-    splits = job.splits
+def half_unlabelled(run):
+    splits = run.splits
     return replace(splits, train=splits.train[:4], unlabelled=tuple(map(unlabel, splits.train[4:])))
 
 
-def lines_of(job) -> list[dict]:
-    return [json.loads(line) for line in (job.folder / "log.jsonl").read_text().splitlines()]
+def lines_of(run) -> list[dict]:
+    return [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
 
 
 def test_a_stage_is_as_long_as_its_steps_say():
@@ -70,7 +70,7 @@ def test_stages_of_other_batches_do_not_draw_the_same_epochs_again(features):
 def first_step(tmp_path, *, stage: StageRecipe, **optimiser):
     """A course after its first step, which goes at the full rate and without decay, and how far each weight moved."""
     settings = OptimiserRecipe(learning_rate=0.01, weight_decay=0, warmup=0, **optimiser)
-    course = begin(job_of(replace(recipe_of(), stages={"one": stage}, optimiser=settings), tmp_path))
+    course = begin(run_of(replace(recipe_of(), stages={"one": stage}, optimiser=settings), tmp_path))
     before = {name: p.detach().clone() for name, p in course.student.named_parameters()}
     norms = []
     course.optimiser.optimizer.register_step_pre_hook(lambda *_: norms.append(gradient_norm(course.student)))
@@ -85,7 +85,7 @@ def gradient_norm(network) -> float:
 
 
 def test_a_stage_has_a_rate_of_its_own_and_so_has_a_part(tmp_path):
-    stage = StageRecipe(epochs=1, losses={"segment": 1.0}, learning_rate=0.5, rates={"encoder": 0.1})
+    stage = StageRecipe(epochs=1, losses={"segment": 1.0}, lr_scale=0.5, part_lr_scale={"encoder": 0.1})
     moved, _ = first_step(tmp_path, stage=stage)
     for part, rate in (("encoder", 0.0005), ("decoder", 0.005), ("head", 0.005)):
         longest = max(far for name, far in moved.items() if name.startswith(part))
@@ -105,7 +105,7 @@ def test_a_part_that_a_later_stage_freezes_stays_where_that_stage_found_it(tmp_p
         "free": StageRecipe(steps=4, losses={"segment": 1.0}),
         "frozen": StageRecipe(steps=4, losses={"segment": 1.0}, freeze=["encoder"]),
     }
-    course = begin(job_of(replace(recipe_of(), stages=stages), tmp_path))
+    course = begin(run_of(replace(recipe_of(), stages=stages), tmp_path))
 
     def encoder_and_rest():
         state = {name: tensor.clone() for name, tensor in course.student.state_dict().items()}
@@ -137,12 +137,12 @@ def test_averaged_weights_follow_the_weights_and_their_statistics():
 
 def test_averaged_weights_are_what_is_kept_and_a_killed_run_keeps_the_same(tmp_path, monkeypatch):
     recipe = replace(recipe_of(), optimiser=OptimiserRecipe(batch_size=4, learning_rate=1e-2, ema=0.9))
-    whole, killed = job_of(recipe, tmp_path / "whole"), job_of(recipe, tmp_path / "killed")
+    whole, killed = run_of(recipe, tmp_path / "whole"), run_of(recipe, tmp_path / "killed")
     train(whole)
     train_killed_at(7, killed, monkeypatch)
     for name, tensor in weights_of(whole).items():
         assert torch.equal(tensor, weights_of(killed)[name]), name
-    plain = job_of(replace(recipe, optimiser=replace(recipe.optimiser, ema=0.0)), tmp_path / "plain")
+    plain = run_of(replace(recipe, optimiser=replace(recipe.optimiser, ema=0.0)), tmp_path / "plain")
     train(plain)
     assert any(not torch.equal(tensor, weights_of(plain)[name]) for name, tensor in weights_of(whole).items())
 
@@ -152,11 +152,11 @@ def test_a_stage_without_progress_ends_early_and_the_next_one_begins(tmp_path, m
     monkeypatch.setattr(training, "validate", lambda *args, **named: next(figures))
     stages = {name: StageRecipe(epochs=4, losses={"segment": 1.0}) for name in ("first", "second")}
     recipe = replace(recipe_of(), stages=stages, evaluate=EvaluateRecipe(every=1, patience=2))
-    job = job_of(recipe, tmp_path / "run")
+    run = run_of(recipe, tmp_path / "run")
     with caplog.at_level(logging.INFO, logger="bandpass"):
-        summary = train(job)
+        summary = train(run)
     assert "stage 'first' ends at step 6: no better score for 2 scores" in caplog.text
-    scored = [(line["stage"], line["step"]) for line in lines_of(job) if "validation_dice" in line]
+    scored = [(line["stage"], line["step"]) for line in lines_of(run) if "validation_dice" in line]
     assert scored == [("first", s) for s in (2, 4, 6)] + [("second", s) for s in (10, 12, 14, 16)]
     assert (summary["steps"], summary["best_step"], summary["validation_dice"]) == (6 + 8, 14, 0.95)
 
@@ -165,20 +165,20 @@ def test_validation_does_not_end_a_stage_that_trains_no_logits(features, tmp_pat
     monkeypatch.setattr(training, "validate", lambda *args, **named: 0.1)
     stages = {"distil": StageRecipe(epochs=4, losses={"imitate_low": 1.0})}
     recipe = recipe_of(features, stages=stages, evaluate=EvaluateRecipe(every=1, patience=1))
-    assert train(job_of(recipe, tmp_path / "run"))["steps"] == 8
+    assert train(run_of(recipe, tmp_path / "run"))["steps"] == 8
     task = {"task": StageRecipe(epochs=4, losses={"segment": 1.0})}
-    assert train(job_of(replace(recipe, stages=task), tmp_path / "other"))["steps"] == 4
+    assert train(run_of(replace(recipe, stages=task), tmp_path / "other"))["steps"] == 4
 
 
 def test_processes_that_cannot_share_a_batch_are_told(features, tmp_path, monkeypatch):
-    job = job_of(recipe_of(features), tmp_path / "run")
-    monkeypatch.setattr(type(job.accelerator), "num_processes", property(lambda self: 2))
-    splits = half_unlabelled(job)
+    run = run_of(recipe_of(features), tmp_path / "run")
+    monkeypatch.setattr(type(run.accelerator), "num_processes", property(lambda self: 2))
+    splits = half_unlabelled(run)
     with pytest.raises(
         ValueError, match="has 3 labelled and 1 unlabelled images, but each must be a multiple of the 2"
     ):
-        check(replace(job, splits=replace(splits, unlabelled=splits.unlabelled[:1])))
-    check(replace(job, splits=splits))
+        check(replace(run, splits=replace(splits, unlabelled=splits.unlabelled[:1])))
+    check(replace(run, splits=splits))
 
 
 def test_unlabelled_images_are_a_fixed_share_of_every_batch_and_come_round_evenly():
@@ -206,14 +206,14 @@ def test_only_stages_that_imitate_mix_unlabelled_images_in(features):
 
 
 def test_unlabelled_images_are_taught_and_never_asked_for_a_mask(features, tmp_path):
-    job = job_of(recipe_of(features), tmp_path / "run")
-    splits = half_unlabelled(job)
-    dataset = TrainingSet((*splits.train, *splits.unlabelled), job.recipe, {})
+    run = run_of(recipe_of(features), tmp_path / "run")
+    splits = half_unlabelled(run)
+    dataset = TrainingSet((*splits.train, *splits.unlabelled), run.recipe, {})
     batches = Batches(images=4, batch=4, seed=0, start=0, stop=2, rank=0, ranks=1, unlabelled=4, share=2)
     for batch in loader(dataset, batches, workers=0):
         assert (batch["mask"] == 255).flatten(1).all(1).tolist() == [False, False, True, True]
-    train(replace(job, splits=splits))
-    steps = [line["step"] for line in lines_of(job) if "imitate_low" in line]
+    train(replace(run, splits=splits))
+    steps = [line["step"] for line in lines_of(run) if "imitate_low" in line]
     assert steps, "the imitation terms were there"
 
 
@@ -241,12 +241,12 @@ def test_the_spread_of_a_map_is_its_variance_and_effective_rank():
 
 def test_a_collapsed_projection_is_named(features, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(training, "spread", lambda projected, target, **_: spread(torch.zeros_like(projected), target))
-    job = job_of(recipe_of(features), tmp_path / "run")
+    run = run_of(recipe_of(features), tmp_path / "run")
     with caplog.at_level(logging.WARNING, logger="bandpass"):
-        summary = train(job)
+        summary = train(run)
     assert summary["collapsed"][0] == "semantic: drawn/neck/low/16"
     assert "the projection of drawn/neck/low/16 has collapsed" in caplog.text
-    spreads = [line["spread"] for line in lines_of(job) if "spread" in line]
+    spreads = [line["spread"] for line in lines_of(run) if "spread" in line]
     assert spreads[0]["drawn/neck/low/8"]["variance"] == 0
 
 
@@ -255,7 +255,7 @@ KNOWN = {
     "image_size": 128, "seed": 0, "precision": "fp32",
     "optimiser": {"learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 16, "warmup": 0.05, "schedule": "cosine",
                   "gradient_clip": 1.0, "ema": 0.0},
-    "augment": {"views": list(VIEWS), "scale": 0.6, "colour": 0.1, "sizes": [1.0]},
+    "augment": {"views": list(VIEWS), "min_crop": 0.6, "colour": 0.1, "sizes": [1.0]},
     "imitate": {"low": [16, 8], "high": [8], "all": [16, 8], "bands": "cosine"},
     "evaluate": {"bootstrap": 2000, "every": 5.0, "patience": 0},
     "cache": {"fidelity": 0.8, "calibration": 256},  # stands in the names of caches, whatever the default

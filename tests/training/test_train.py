@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_job import disc_splits, job_of, recipe_of, train_killed_at, weights_of
+from small_run import disc_splits, recipe_of, run_of, train_killed_at, weights_of
 
 import cache
 from cache.series import WHOLE
@@ -40,9 +40,9 @@ training = import_module("distill.training.train")  # the module: the package ha
 
 @pytest.mark.parametrize("at", [3, 7])
 def test_a_killed_training_ends_bit_identical(features, tmp_path, monkeypatch, at):
-    whole = job_of(recipe_of(features), tmp_path / "whole")
+    whole = run_of(recipe_of(features), tmp_path / "whole")
     expected = train(whole)
-    killed = job_of(recipe_of(features), tmp_path / "killed")
+    killed = run_of(recipe_of(features), tmp_path / "killed")
     continued = train_killed_at(at, killed, monkeypatch)
     assert continued["validation_dice"] == expected["validation_dice"]
     assert continued["best_step"] == expected["best_step"]
@@ -54,7 +54,7 @@ def test_a_killed_training_ends_bit_identical(features, tmp_path, monkeypatch, a
 def test_the_best_weights_keep_their_score_where_a_kill_took_their_steps_back(tmp_path, monkeypatch):
     figures = iter([0.3, 0.9, *(5 * [0.5])])
     monkeypatch.setattr(training, "validate", lambda *args, **named: next(figures))
-    job = job_of(recipe_of(), tmp_path)
+    run = run_of(recipe_of(), tmp_path)
     with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
         learn = training.learn
 
@@ -64,12 +64,12 @@ def test_the_best_weights_keep_their_score_where_a_kill_took_their_steps_back(tm
             return learn(course, span, step, *args, **named)
 
         patch.setattr(training, "learn", killed)
-        train(job)
-    best = weights_of(job)
-    summary = train(job)  # from the start, for there is no checkpoint yet; this time nothing scores 0.9
+        train(run)
+    best = weights_of(run)
+    summary = train(run)  # from the start, for there is no checkpoint yet; this time nothing scores 0.9
     assert summary["validation_dice"] == 0.9
     assert summary["best_step"] == 4
-    assert all(torch.equal(tensor, best[name]) for name, tensor in weights_of(job).items())
+    assert all(torch.equal(tensor, best[name]) for name, tensor in weights_of(run).items())
 
 
 def test_a_module_that_a_network_uses_under_two_names_is_kept(tmp_path):
@@ -83,28 +83,28 @@ def test_a_module_that_a_network_uses_under_two_names_is_kept(tmp_path):
 
 
 def test_a_crop_is_not_made_of_fewer_pixels_than_it_has(tmp_path):
-    recipe = recipe_of(augment=AugmentRecipe(scale=0.2, sizes=[1, 1.5]))
+    recipe = recipe_of(augment=AugmentRecipe(min_crop=0.2, sizes=[1, 1.5]))
     assert TrainingSet((), recipe, {}).side_kept == 480  # 96 pixels a side out of a fifth
     assert TrainingSet((), recipe_of(), {}).side_kept == 2 * 64
 
 
 def test_a_trained_job_returns_at_once(features, tmp_path, monkeypatch):
-    job = job_of(recipe_of(features), tmp_path)
-    first = train(job)
-    monkeypatch.setattr(training, "begin", lambda job: pytest.fail("trained again"))
-    assert train(job) == first
+    run = run_of(recipe_of(features), tmp_path)
+    first = train(run)
+    monkeypatch.setattr(training, "begin", lambda run: pytest.fail("trained again"))
+    assert train(run) == first
 
 
 def test_the_published_student_knows_nothing_of_teachers(features, tmp_path):
-    job = job_of(recipe_of(features), tmp_path)
-    train(job)
-    assert set(weights_of(job)) == set(create("unet", width=2).state_dict())
+    run = run_of(recipe_of(features), tmp_path)
+    train(run)
+    assert set(weights_of(run)) == set(create("unet", width=2).state_dict())
 
 
 def test_the_log_has_every_term_of_every_stage(features, tmp_path):
-    job = job_of(recipe_of(features), tmp_path)
-    train(job)
-    lines = [json.loads(line) for line in (job.folder / "log.jsonl").read_text().splitlines()]
+    run = run_of(recipe_of(features), tmp_path)
+    train(run)
+    lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     terms = {line["stage"]: set(line) for line in lines if "loss" in line}
     assert {"segment", "imitate_low"} <= terms["semantic"]
     assert {"segment", "boundary", "imitate_high"} <= terms["boundary"]
@@ -149,7 +149,7 @@ def test_a_sample_is_augmented_by_its_name_and_nothing_else():
 
 
 def test_boxes_stay_inside_and_some_images_are_seen_whole():
-    boxes = [draw(AugmentRecipe(scale=0.3), generator_for(0, e, "k")).box for e in range(400)]
+    boxes = [draw(AugmentRecipe(min_crop=0.3), generator_for(0, e, "k")).box for e in range(400)]
     assert all(0 <= b[0] < b[2] <= 1 + 1e-9 and 0 <= b[1] < b[3] <= 1 + 1e-9 for b in boxes)
     whole = np.mean([box == WHOLE for box in boxes])
     assert 0.12 < whole < 0.28
@@ -188,20 +188,20 @@ def test_a_stride_the_student_has_not_is_refused(features):
 
 
 def test_a_missing_or_incomplete_cache_says_what_to_run(features, tmp_path):
-    job = job_of(recipe_of(tmp_path / "nowhere"), tmp_path)
+    run = run_of(recipe_of(tmp_path / "nowhere"), tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no features of teacher 'drawn' at .*; give another cache"):
-        open_caches(job)
-    job = job_of(recipe_of(features), tmp_path)
-    more = replace(job.splits, train=(*job.splits.train, *job.splits.val))
+        open_caches(run)
+    run = run_of(recipe_of(features), tmp_path)
+    more = replace(run.splits, train=(*run.splits.train, *run.splits.val))
     with pytest.raises(FileNotFoundError, match=r"lacks 6 of 40 records .* give another cache"):
-        open_caches(replace(job, splits=more))
+        open_caches(replace(run, splits=more))
 
 
 def test_a_cache_fitted_on_held_out_images_is_refused(features, tmp_path):
-    job = job_of(recipe_of(features), tmp_path)
-    leaky = replace(job.splits, val=job.splits.train[:3])
+    run = run_of(recipe_of(features), tmp_path)
+    leaky = replace(run.splits, val=run.splits.train[:3])
     with pytest.raises(ValueError, match="was fitted on 3 images that are validation or test here"):
-        open_caches(replace(job, splits=leaky))
+        open_caches(replace(run, splits=leaky))
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder", "head"])
@@ -209,12 +209,12 @@ def test_a_frozen_part_rests_with_its_statistics(tmp_path, part):
     stages = {"semantic": StageRecipe(epochs=2, losses={"segment": 1.0}, freeze=[part])}
     recipe = replace(recipe_of(), stages=stages)
     before = create_student(recipe).state_dict()
-    job = job_of(recipe, tmp_path)
-    train(job)
-    for name, tensor in weights_of(job).items():
+    run = run_of(recipe, tmp_path)
+    train(run)
+    for name, tensor in weights_of(run).items():
         if name.startswith(part):
             assert torch.equal(tensor, before[name]), name
-    assert any(not torch.equal(t, before[n]) for n, t in weights_of(job).items() if not n.startswith(part))
+    assert any(not torch.equal(t, before[n]) for n, t in weights_of(run).items() if not n.startswith(part))
 
 
 def test_a_part_that_was_frozen_learns_again():
@@ -228,7 +228,7 @@ def test_a_part_that_was_frozen_learns_again():
 def test_a_loss_that_is_no_number_stops_with_its_place(tmp_path, monkeypatch):
     monkeypatch.setattr(losses, "segment", lambda logits, mask: logits.sum() * float("nan"))
     with pytest.raises(ValueError, match=r"the loss became nan between steps 0 and 6 of stage 'semantic'"):
-        train(job_of(recipe_of(), tmp_path))
+        train(run_of(recipe_of(), tmp_path))
 
 
 def test_a_student_starts_from_a_published_one_with_a_new_head(tmp_path):
@@ -250,22 +250,22 @@ def test_a_start_that_knows_the_masks_it_is_scored_by_is_refused_and_hands_on_wh
     create("unet", width=2).save_pretrained(encoder.parents[1], config={"width": 2, "classes": 1, "student": "unet"})
     record = encoder.parents[1] / LEARNED
     starts = (StudentRecipe(width=2, init=str(encoder.parents[1])), StudentRecipe(width=2, encoder=str(encoder)))
-    jobs = [job_of(replace(recipe_of(), student=start), tmp_path / "run") for start in starts]
+    jobs = [run_of(replace(recipe_of(), student=start), tmp_path / "run") for start in starts]
     check(jobs[0])
     assert "does not say which masks it learned from" in caplog.text
     splits = disc_splits()
     record.write_text(json.dumps({"labelled": [splits.train[0].key, "elsewhere"]}))
-    for job in jobs:
-        check(job)
-        ((_, known),) = learned_by_start(job.recipe).items()
+    for run in jobs:
+        check(run)
+        ((_, known),) = learned_by_start(run.recipe).items()
         assert known == {splits.train[0].key, "elsewhere"}
     for held_out in (splits.val[0], splits.test["left"][1]):
         record.write_text(json.dumps({"labelled": [held_out.key]}))
-        for job in jobs:
+        for run in jobs:
             with pytest.raises(
                 ValueError, match=r"student\.\w+=.* learned from the masks of 1 images that are validation"
             ):
-                check(job)
+                check(run)
 
 
 def test_the_learning_rate_rises_then_falls_to_zero():
@@ -295,14 +295,14 @@ def test_a_checkpoint_that_is_damaged_says_what_to_do(tmp_path):
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path, monkeypatch):
-    job = job_of(replace(recipe_of(), optimiser=OptimiserRecipe(batch_size=3)), tmp_path)
-    monkeypatch.setattr(type(job.accelerator), "num_processes", property(lambda self: 2))
+    run = run_of(replace(recipe_of(), optimiser=OptimiserRecipe(batch_size=3)), tmp_path)
+    monkeypatch.setattr(type(run.accelerator), "num_processes", property(lambda self: 2))
     with pytest.raises(ValueError, match=r"optimiser\.batch_size is 3, but must be a multiple of the 2 processes"):
-        train(job)
+        train(run)
 
 
 def test_imitation_changes_the_encoder(features, tmp_path):
-    taught, alone = job_of(recipe_of(features), tmp_path / "t"), job_of(recipe_of(), tmp_path / "a")
+    taught, alone = run_of(recipe_of(features), tmp_path / "t"), run_of(recipe_of(), tmp_path / "a")
     train(taught), train(alone)
     name = "encoder.levels.0.0.weight"
     assert not torch.equal(weights_of(taught)[name], weights_of(alone)[name])
@@ -332,7 +332,7 @@ def test_every_batch_has_one_of_the_sizes_and_its_targets_their_grid(features):
 
 def test_a_run_of_several_sizes_that_was_killed_ends_where_an_uninterrupted_one_does(features, tmp_path, monkeypatch):
     recipe = recipe_of(features, augment=AugmentRecipe(sizes=[1, 1.5], colour=0.4))
-    whole, killed = (job_of(recipe, tmp_path / name) for name in ("whole", "killed"))
+    whole, killed = (run_of(recipe, tmp_path / name) for name in ("whole", "killed"))
     train(whole)
     train_killed_at(4, killed, monkeypatch)
     for name, tensor in weights_of(whole).items():
@@ -340,10 +340,10 @@ def test_a_run_of_several_sizes_that_was_killed_ends_where_an_uninterrupted_one_
 
 
 def test_a_single_size_is_trained_at_and_none_but_the_student_s_own_is_drawn(tmp_path):
-    job = job_of(recipe_of(augment=AugmentRecipe(sizes=[1.5])), tmp_path / "larger")
-    course = begin(job)
+    run = run_of(recipe_of(augment=AugmentRecipe(sizes=[1.5])), tmp_path / "larger")
+    course = begin(run)
     assert {index[2] for batch in batches_of(course, course.spans[0], start=0) for index in batch} == {96}
-    course = begin(job_of(recipe_of(), tmp_path / "own"))
+    course = begin(run_of(recipe_of(), tmp_path / "own"))
     assert {len(index) for batch in batches_of(course, course.spans[0], start=0) for index in batch} == {2}
 
 
@@ -351,7 +351,7 @@ def test_a_size_that_the_student_refuses_is_told_before_anything_costly(tmp_path
     recipe = recipe_of(augment=AugmentRecipe(sizes=[1, 2]))
     small = replace(recipe, student=StudentRecipe(name="microaunet", width=4))
     with pytest.raises(ValueError, match=r"student microaunet does not take 64 x 64 pixels .*at least 97 x 97 pixels"):
-        check(job_of(small, tmp_path))
+        check(run_of(small, tmp_path))
 
 
 def test_a_size_that_the_student_pads_is_told_before_anything_costly(features, tmp_path):
@@ -359,9 +359,9 @@ def test_a_size_that_the_student_pads_is_told_before_anything_costly(features, t
     taught = replace(small, stages={"joint": StageRecipe(epochs=1, losses={"segment": 1.0, "imitate_low": 1.0})})
     message = r"not take 144 x 144 .* stride 8 then has 20 x 20 cells, .* imitates has 18 x 18; .* such as 128 and 160"
     with pytest.raises(ValueError, match=message):
-        check(job_of(taught, tmp_path))
+        check(run_of(taught, tmp_path))
     alone = {"teachers": {}, "stages": {"alone": StageRecipe(epochs=1, losses={"segment": 1.0})}}
-    check(job_of(replace(small, **alone), tmp_path))
+    check(run_of(replace(small, **alone), tmp_path))
 
 
 def test_sizes_that_make_no_sense_are_refused(features):
@@ -373,11 +373,11 @@ def test_sizes_that_make_no_sense_are_refused(features):
 
 
 def test_what_several_strides_imitate_is_decoded_once(features, tmp_path, monkeypatch):
-    losses = {"segment": 1.0, "imitate_low": 1.0, "imitate_all": 1.0}
+    losses = {"segment": 1.0, "imitate_low": 1.0, "imitate_features": 1.0}
     recipe = replace(recipe_of(features), stages={"joint": StageRecipe(steps=1, losses=losses)})
-    job = job_of(recipe, tmp_path)
-    caches = open_caches(job)
-    dataset = TrainingSet(job.splits.train, recipe, caches)
+    run = run_of(recipe, tmp_path)
+    caches = open_caches(run)
+    dataset = TrainingSet(run.splits.train, recipe, caches)
     dataset.targets = plan_targets(recipe, caches, create_student(recipe, caches))
     assert sorted((target.band, target.stride) for target in dataset.targets) == [
         ("all", 8), ("all", 16), ("low", 8), ("low", 16),
@@ -389,7 +389,7 @@ def test_what_several_strides_imitate_is_decoded_once(features, tmp_path, monkey
     )
     item = dataset[0, 1]
     assert sorted(decoded) == ["all", "low"]
-    drawn = draw(recipe.augment, generator_for(recipe.seed, 0, job.splits.train[1].key))
+    drawn = draw(recipe.augment, generator_for(recipe.seed, 0, run.splits.train[1].key))
     for target in dataset.targets:
-        alone = read_target(caches[target.teacher], target, job.splits.train[1].key, drawn.view, drawn.box)
+        alone = read_target(caches[target.teacher], target, run.splits.train[1].key, drawn.view, drawn.box)
         assert torch.equal(item[target.name], alone)

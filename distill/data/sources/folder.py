@@ -47,8 +47,8 @@ def open_folder(data: DataRecipe, *, home: Path, reading: Reading = FOREGROUND) 
     """Opens the data sets under `data.root` and splits them.
 
     With `data.split` its files decide, and a data set that they do not mention and that is tested is tested as a
-    whole; without, `data.fractions` of each data set, at random by content. One that `data.whole` names is tested as a
-    whole whatever the split says, and never trained on.
+    whole; without, `data.fractions` of each data set, at random by content. One that `data.test_only` names is tested
+    as a whole whatever the split says, and never trained on.
 
     Args:
         data: the data part of a recipe with `name: folder`.
@@ -101,7 +101,7 @@ def take_inventory(
         known = {name: names.get(name) for name in found.places}
         roles = read_roles(data, known, trained=trained, tested=tested, problems=problems)
     elif found.divided:
-        roles = roles_of(listings, whole=data.whole, trained=trained, tested=tested)
+        roles = roles_of(listings, whole=data.test_only, trained=trained, tested=tested)
     notes = [note for listing in listings for note in listing.notes] + (list(roles.notes) if roles else [])
     pairs: list[Pair] = []
     for listing in listings:
@@ -167,22 +167,22 @@ def choose_data_sets(data: DataRecipe, folders: Mapping[str, object]) -> tuple[l
     """The names of the data sets to train on, and of those to test on.
 
     Raises:
-        ValueError: one that is not there, or one that is both trained on and in `data.whole`.
+        ValueError: one that is not there, or one that is both trained on and in `data.test_only`.
     """
     trained = _chosen(data.train, folders, option="data.train")
     tested = _chosen(data.test, folders, option="data.test")
-    whole = _chosen(data.whole, folders, option="data.whole") if data.whole else []
+    whole = _chosen(data.test_only, folders, option="data.test_only") if data.test_only else []
     for name in whole:
         if name in data.train:
             raise ValueError(
-                f"data.train and data.whole both name {name!r}, but a data set of which every image is tested must not "
-                f"be trained on; take it out of one of them"
+                f"data.train and data.test_only both name {name!r}, but a data set of which every image is tested must "
+                f"not be trained on; take it out of one of them"
             )
     trained = [name for name in trained if name not in whole]
     if not trained:
         raise ValueError(
-            f"data.whole names every data set under data.root ({', '.join(whole)}), so that none is left to train on; "
-            f"take one out"
+            f"data.test_only names every data set under data.root ({', '.join(whole)}), so that none is left to train "
+            f"on; take one out"
         )
     return trained, list(dict.fromkeys([*tested, *whole]))
 

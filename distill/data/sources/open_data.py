@@ -46,8 +46,10 @@ def open_data(data: DataRecipe, *, home: Path, classes: int = 1) -> Splits:
     if data.name not in DATASETS:
         choices = ", ".join(sorted(DATASETS))
         raise ValueError(f"unknown data.name {data.name!r}; choose from {choices}{nearest(data.name, DATASETS)}")
-    if data.whole and data.name in ("builtin", "datasets"):
-        raise ValueError(f"data.whole is for data.name=folder, but data.name is {data.name}; take data.whole out")
+    if data.test_only and data.name in ("builtin", "datasets"):
+        raise ValueError(
+            f"data.test_only is for data.name=folder, but data.name is {data.name}; take data.test_only out"
+        )
     reading = Reading(classes, tuple(data.colours))
     if data.fold is not None:
         parse_fold(data.fold)  # before an hour of looking at files

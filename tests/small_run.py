@@ -1,4 +1,4 @@
-"""Jobs small enough for tests: a trained U-Net of width 4, and one to be taught, on a few drawn discs."""
+"""Runs small enough for tests: a trained U-Net of width 4, and one to be taught, on a few drawn discs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from distill.config.schema import (
 )
 from distill.data.sample import Sample, Splits
 from distill.distillation.dataset import normalise
-from distill.runs.run import Job
+from distill.runs.run import Run
 from distill.runtime.resize import resize
 
 IMAGE_SIZE = 32
@@ -82,8 +82,8 @@ def taught_tensors() -> dict[str, torch.Tensor]:
     return student.state_dict()
 
 
-def small_job(folder, *, data: str = "builtin", **publish) -> Job:
-    """A trained job in `folder`; `publish` are fields of the recipe's publish part."""
+def small_run(folder, *, data: str = "builtin", **publish) -> Run:
+    """A trained run in `folder`; `publish` are fields of the recipe's publish part."""
     recipe = Recipe(
         name="discs",
         image_size=IMAGE_SIZE,
@@ -92,11 +92,11 @@ def small_job(folder, *, data: str = "builtin", **publish) -> Job:
         stages={"semantic": StageRecipe(epochs=1, losses={"segment": 1.0})},
         publish=PublishRecipe(**{"examples": 3, **publish}),
     )
-    job = Job(recipe, disc_splits(), {}, folder / "runs" / "discs-unet-0123456789ab", Accelerator(cpu=True))
-    job.weights.parent.mkdir(parents=True)
-    save_file(taught_tensors(), job.weights)
-    job.trained.write_text("{}")
-    return job
+    run = Run(recipe, disc_splits(), {}, folder / "runs" / "discs-unet-0123456789ab", Accelerator(cpu=True))
+    run.weights.parent.mkdir(parents=True)
+    save_file(taught_tensors(), run.weights)
+    run.trained.write_text("{}")
+    return run
 
 
 def write_features(folder) -> None:
@@ -141,7 +141,7 @@ def recipe_of(features=None, **changes) -> Recipe:
         image_size=64,
         student=StudentRecipe(width=2),
         teachers={"drawn": TeacherRecipe(weights="given", cache=str(features))} if features else {},
-        augment=AugmentRecipe(scale=0.5, colour=0.4),
+        augment=AugmentRecipe(min_crop=0.5, colour=0.4),
         optimiser=OptimiserRecipe(batch_size=4, learning_rate=1e-2, warmup=0.2),
         stages={
             "semantic": StageRecipe(epochs=3, losses={"segment": 1.0, **imitation}),
@@ -155,22 +155,22 @@ def recipe_of(features=None, **changes) -> Recipe:
     return replace(recipe, **changes)
 
 
-def job_of(recipe: Recipe, folder) -> Job:
-    """A job on the discs; caches that are not given lie beside its folder."""
+def run_of(recipe: Recipe, folder) -> Run:
+    """A run on the discs; caches that are not given lie beside its folder."""
     caches = {name: Path(entry.cache or folder.parent / name) for name, entry in recipe.consulted.items()}
-    return Job(recipe, disc_splits(), caches, folder, Accelerator(cpu=True))
+    return Run(recipe, disc_splits(), caches, folder, Accelerator(cpu=True))
 
 
-def weights_of(job: Job) -> dict[str, torch.Tensor]:
-    return load_file(job.weights)
+def weights_of(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(run.weights)
 
 
 class KilledError(RuntimeError):
     pass
 
 
-def train_killed_at(step: int, job: Job, monkeypatch) -> dict:
-    """Trains a job that saves at every step, is killed before `step`, and continues; returns the summary."""
+def train_killed_at(step: int, run: Run, monkeypatch) -> dict:
+    """Trains a run that saves at every step, is killed before `step`, and continues; returns the summary."""
     training = import_module("distill.training.train")  # the module: the package has a function of that name
     monkeypatch.setattr(training, "LOG_EVERY_STEPS", 1)
     monkeypatch.setattr(training, "CHECKPOINT_EVERY_SECONDS", 0.0)
@@ -183,6 +183,6 @@ def train_killed_at(step: int, job: Job, monkeypatch) -> dict:
 
     monkeypatch.setattr(training, "learn", learn_until)
     with pytest.raises(KilledError):
-        training.train(job)
+        training.train(run)
     monkeypatch.setattr(training, "learn", learn)
-    return training.train(job)
+    return training.train(run)
