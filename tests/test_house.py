@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 
@@ -19,7 +21,22 @@ MAY_IMPORT = {
     "cache": set(),
     "recipes": set(),
 }
-BESIDE = {"LICENSE", "CHANGELOG.md", "LOG.md", "README.md", "pyproject.toml", "results", "tests", *ROOMS}
+LEVELS = {  # rooms of distill; each imports only what has a lower number
+    "runtime": 0, "data.synthetic": 0, "config": 1, "metrics": 1, "data": 2, "data.sources": 3, "distillation": 4,
+    "runs": 5, "extraction": 6, "inference": 6, "cache_report": 6, "evaluation": 7, "training": 8, "publishing": 8,
+    "comparison": 9, "report": 9, "doctor": 10, "bench": 10, "demo": 10, "cli": 11,
+}  # fmt: skip
+BESIDE = {
+    "CITATION.cff",
+    "LICENSE",
+    "CHANGELOG.md",
+    "LOG.md",
+    "README.md",
+    "pyproject.toml",
+    "results",
+    "tests",
+    *ROOMS,
+}
 
 
 def tracked() -> list[str]:
@@ -61,7 +78,8 @@ def test_training_and_publishing_never_import_a_teacher():
 
 
 @pytest.mark.parametrize(
-    ("registry", "name"), [("teachers", "TEACHERS"), ("students.registry", "STUDENTS"), ("distill.data.sources.open_data", "DATASETS")]
+    ("registry", "name"),
+    [("teachers", "TEACHERS"), ("students.registry", "STUDENTS"), ("distill.data.sources.open_data", "DATASETS")],
 )
 def test_registries_are_literal_and_name_what_exists(registry, name):
     module = import_module(registry)
@@ -83,15 +101,81 @@ def test_the_top_level_is_what_was_agreed():
     assert {name for name in top if not name.startswith(".")} <= BESIDE
 
 
-def test_the_readme_shows_the_tree_one_line_a_file():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    listed = {line.split()[0] for line in readme.split("```tree")[1].split("```")[0].splitlines() if line.strip()}
-    files = {
-        name
-        for name in tracked()
-        if name.split("/")[0] in ROOMS and name.endswith((".py", ".yaml")) and not name.endswith("__init__.py")
-    }
-    assert listed - {f"{room}/" for room in ROOMS} == files
+def room_of(module: str) -> str | None:
+    """The room of a module of `distill`, the longest name of `LEVELS` that it begins with."""
+    parts = module.split(".")
+    return next((name for size in (3, 2) if (name := ".".join(parts[1:size])) in LEVELS), None)
+
+
+def test_rooms_of_distill_import_only_lower_levels():
+    for path in (ROOT / "distill").rglob("*.py"):
+        room = room_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        for name in imports_of(path) if room else ():
+            other = room_of(name) if name.startswith("distill.") else None
+            allowed = other is None or other == room or LEVELS[other] < LEVELS[room]
+            assert allowed, f"{path.relative_to(ROOT)} ({room}) imports {name} ({other})"
+
+
+def test_no_module_lies_flat_in_distill_but_the_command_line():
+    assert {path.name for path in (ROOT / "distill").glob("*.py")} == {"__init__.py", "run.py"}
+    rooms = {room_of(f"distill.{'.'.join(path.relative_to(ROOT / 'distill').parts)}") for path in packages()}
+    assert rooms == set(LEVELS)
+
+
+def packages() -> list[Path]:
+    return [path.parent for path in (ROOT / "distill").rglob("__init__.py") if path.parent.name != "distill"]
+
+
+def test_modules_import_one_another_in_no_circle():
+    graph = {module_of(path): edges_of(path) for room in ROOMS for path in (ROOT / room).rglob("*.py")}
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"imported in a circle: {' -> '.join(error.args[1])}")
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def edges_of(path: Path) -> set[str]:
+    """The modules of ours that a file imports, packages themselves left out where a module of theirs is named."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules = {f"{node.module}.{alias.name}" for alias in node.names}
+            inner = {name for name in modules if (ROOT / name.replace(".", "/")).with_suffix(".py").is_file()}
+            found |= inner or {node.module or ""}
+    return {name for name in found if name.partition(".")[0] in ROOMS} - {module_of(path)}
+
+
+@pytest.mark.parametrize("package", [str(path.relative_to(ROOT)) for path in packages()])
+def test_a_room_lists_its_files_one_line_each(package):
+    folder = ROOT / package
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+    listed = re.findall(r"^(\w+): \S", text, flags=re.MULTILINE)
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert sorted(listed) == sorted(files), f"{package}/__init__.py should list exactly its files"
+
+
+def test_the_map_of_distill_names_every_room():
+    text = (ROOT / "distill" / "README.md").read_text(encoding="utf-8")
+    assert {name.split(".")[0] for name in LEVELS} <= set(re.findall(r"`(\w+)/`", text))
+
+
+def test_the_readme_can_be_finished():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 220 and max(map(len, lines)) <= 140
+
+
+def test_links_of_the_pages_lead_somewhere():
+    for name in tracked():
+        if name.endswith(".md") and name != "LOG.md":
+            page = ROOT / name
+            for link in re.findall(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)", page.read_text(encoding="utf-8")):
+                assert "://" in link or (page.parent / link).exists(), f"{name} links to {link}"
 
 
 def test_no_large_file_is_committed_but_the_built_in_teacher():
