@@ -80,7 +80,7 @@ def load(
         ValueError: if there is no such teacher, or the weights are not its own, or an argument does not fit.
         FileNotFoundError: if the weights are not where they were looked for; the message says which command gets them.
     """
-    from teachers.base import Choice
+    from teachers.choice import Choice
 
     teacher = resolve(name)
     if classes and name in TEACHERS and name not in WITH_CLASSES:

@@ -5,27 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cache.spec import FeatureSpec
+from teachers.choice import Choice
 from teachers.frame import resample
-from teachers.preprocess import Letterbox, Prepared, Stretch
+from teachers.preprocess import Letterbox, Prepared, SquareResize
 
 Self = TypeVar("Self", bound="Teacher")
-
-
-class Choice(NamedTuple):
-    """What may be chosen of a teacher beside its weights, each None where it was not; see `teachers.load`."""
-
-    model: str | None
-    levels: Sequence[int] | None
-    strides: Sequence[int] | None
-    image_size: int | None
-    classes: Sequence[str] | None = None
 
 
 class Teacher(ABC):
@@ -53,7 +44,7 @@ class Teacher(ABC):
         network: nn.Module,
         *,
         spec: FeatureSpec,
-        preprocessing: Letterbox | Stretch,
+        preprocessing: Letterbox | SquareResize,
         facts: Mapping[str, Any],
         licence: str,
     ) -> None:

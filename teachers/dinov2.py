@@ -12,7 +12,7 @@ whole image is stretched to a square instead, and the maps cover it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cache.spec import FeatureSpec, MapSpec
-from teachers.base import Choice, Teacher
-from teachers.dinov2_names import (
+from teachers.base import Teacher
+from teachers.choice import Choice, choose_levels, require_multiple, require_unset
+from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
+from teachers.weights import (
+    WeightFiles,
+    locate,
+    read_config,
+    read_shapes,
+    read_tensors,
+    require_kind,
+    require_shapes,
+    sha256,
+)
+from teachers.weights.dinov2_original import (
     MASK,
     POSITIONS,
     Architecture,
@@ -36,9 +48,8 @@ from teachers.dinov2_names import (
     original_tensors,
     timm_shapes,
 )
-from teachers.library import without_progress_bar
-from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Stretch
-from teachers.weights import WeightFiles, locate, read_config, read_shapes, read_tensors, require_shapes, sha256
+from teachers.weights.locate import sides_of
+from teachers.weights.transformers import without_progress_bar
 
 _EXAMPLE = "facebook/dinov2-base"
 
@@ -57,29 +68,20 @@ class Dinov2Teacher(Teacher):
 
         Arguments and errors as in `teachers.load`; `levels` are blocks, counted from 0, the last one if None.
         """
-        model, levels, strides, image_size, _ = choice
-        if model is not None or strides:
-            raise ValueError(
-                "the maps of teacher 'dinov2' are blocks, all of stride 14, and its weights say which model it is: "
-                f"leave out model and strides, and choose blocks with levels; got model={model}, strides={strides}"
-            )
+        require_unset(choice, "model", "strides", teacher="dinov2")
         files = locate(weights, example=_EXAMPLE, originals=True)
         found = read_shapes(files.model)
         architecture = _architecture(files, found)
-        size, patch = image_size or architecture.image_size, architecture.patch_size
-        if size % patch or size < patch:
-            near = sorted({max(1, size // patch) * patch, max(1, size // patch + 1) * patch})
-            raise ValueError(
-                f"expected image_size to be a multiple of DINOv2's patches of {patch} pixels, got {size}; choose "
-                f"{' or '.join(map(str, near))}"
-            )
-        blocks = _choose(levels, architecture.num_hidden_layers)
+        size, patch = choice.image_size or architecture.image_size, architecture.patch_size
+        require_multiple(size, patch, cells="DINOv2's patches")
+        depth = architecture.num_hidden_layers
+        blocks = choose_levels(choice.levels, depth, weights="DINOv2", default=(depth - 1,))
         width, grid = architecture.hidden_size, (size // patch, size // patch)
         return cls(
             "dinov2",
             _network(files.model, found, architecture, size=size, depth=blocks[-1] + 1),
             spec=FeatureSpec(tuple(MapSpec(f"block{block}", width, grid, patch) for block in blocks)),
-            preprocessing=Stretch(size, IMAGENET_MEAN, IMAGENET_STD),
+            preprocessing=SquareResize(size, IMAGENET_MEAN, IMAGENET_STD),
             facts={"model": asdict(architecture), "levels": blocks, "weights": sha256(files.model)},
             licence="Apache-2.0",
         )
@@ -102,42 +104,20 @@ class Dinov2Teacher(Teacher):
 def _architecture(files: WeightFiles, found: Mapping[str, tuple[int, ...]]) -> Architecture:
     """The network that the config.json of `transformers` describes, or else the shapes of the tensors."""
     raw = read_config(files.config) if files.config else {}
-    kind = raw.get("model_type")
-    if files.config and kind in ("dinov2", "dinov2_with_registers"):
-        return _from_config(files.config, raw)
-    if raw and "dinov2" not in str(raw.get("architecture")):
-        raise ValueError(
-            f"{files.config} describes a model of type '{kind}', but teacher 'dinov2' needs 'dinov2' or "
-            f"'dinov2_with_registers', or a DINOv2 of timm; `hf download {_EXAMPLE}` gets one"
-        )
-    if POSITIONS in found:
-        raise FileNotFoundError(
-            f"no config.json beside {files.model}: looked for {files.model.with_name('config.json')}; "
-            f"`hf download {_EXAMPLE}` gets a whole folder"
-        )
+    if POSITIONS in found or (raw and "dinov2" not in str(raw.get("architecture"))):  # else timm's, or an original
+        raw = require_kind(files, ("dinov2", "dinov2_with_registers"), teacher="dinov2", example=_EXAMPLE)
+        return _from_config(files, raw)
     return architecture_of(found, files.model)
 
 
-def _from_config(path: Path, raw: Mapping[str, Any]) -> Architecture:
+def _from_config(files: WeightFiles, raw: Mapping[str, Any]) -> Architecture:
     from transformers import Dinov2Config, Dinov2WithRegistersConfig
 
     registers = raw["model_type"] == "dinov2_with_registers"
     config: Any = (Dinov2WithRegistersConfig if registers else Dinov2Config).from_dict(dict(raw))
-    image, patch = config.image_size, config.patch_size
-    if not isinstance(image, int) or not isinstance(patch, int) or image % patch:
-        raise ValueError(
-            f"expected image_size in {path} to be a whole multiple of patch_size {patch}, got {image}; correct the file"
-        )
+    sides_of(config, str(files.config))
     shared = {field.name: getattr(config, field.name) for field in fields(Architecture) if field.name != "registers"}
     return Architecture(**shared, registers=config.num_register_tokens if registers else 0)
-
-
-def _choose(levels: Sequence[int] | None, depth: int) -> list[int]:
-    """The blocks asked for, from shallow to deep."""
-    chosen = sorted(set(levels or (depth - 1,)))
-    if not 0 <= chosen[0] <= chosen[-1] < depth:
-        raise ValueError(f"these DINOv2 weights have blocks 0 to {depth - 1}, got levels={list(levels or ())}")
-    return chosen
 
 
 def _network(

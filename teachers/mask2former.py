@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from cache.spec import MASK
-from teachers.base import Choice, Teacher
+from teachers.base import Teacher
+from teachers.choice import Choice
 from teachers.semantic import Family, assemble, named_states, soft_mask
 
 

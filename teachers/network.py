@@ -13,8 +13,9 @@ from torch.nn import functional
 import students
 from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec
 from students import Student
-from teachers.base import Choice, Teacher
-from teachers.preprocess import Stretch
+from teachers.base import Teacher
+from teachers.choice import Choice, require_multiple, require_unset
+from teachers.preprocess import SquareResize, to_bytes
 from teachers.weights import WeightFiles, locate, read_config, read_shapes, read_tensors, require_shapes, sha256
 
 EXAMPLE = "your_name/your_student"
@@ -30,37 +31,27 @@ class NetworkTeacher(Teacher):
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> NetworkTeacher:
         """Loads what `do=publish` wrote or pushed; arguments and errors as in `teachers.load`."""
-        model, levels, strides, image_size, _ = choice
-        if model is not None or levels:
-            raise ValueError(
-                "the published student says which model it is, and its maps are chosen by strides: leave out model and "
-                f"levels, got model={model}, levels={levels}"
-            )
+        require_unset(choice, "model", "levels", teacher="network")
         files = locate(weights, example=EXAMPLE)
         config = read_config(files.config) if files.config else {}
         student = build(files, config)
         if missing := {"image_size", "mean", "std"} - config.keys():
             raise ValueError(f"{files.config} does not say {', '.join(sorted(missing))}; do=publish writes it whole")
-        size = image_size or int(config["image_size"])
-        chosen = choose_strides(student, strides)
-        multiple = max(*student.strides, MASK_STRIDE)  # to which students pad, whichever of their maps are chosen
-        if size % multiple:
-            below = size // multiple * multiple
-            raise ValueError(
-                f"expected image_size to be a multiple of {multiple}, so that cells cover the image; got {size}, "
-                f"choose {below or multiple} or {below + multiple}"
-            )
-        seen = students.learned_keys(files.model.parent)
+        size = choice.image_size or int(config["image_size"])
+        chosen = choose_strides(student, choice.strides)
+        # Students pad to this multiple, whichever of their maps are chosen.
+        require_multiple(size, max(*student.strides, MASK_STRIDE))
+        labelled = students.learned_keys(files.model.parent)
         return cls(
             "network",
             Pyramid(student, chosen),
             spec=spec_of(student, chosen, size),
-            preprocessing=Stretch(size, on_bytes(config["mean"]), on_bytes(config["std"])),
+            preprocessing=SquareResize(size, to_bytes(config["mean"]), to_bytes(config["std"])),
             facts={
                 "model": config["student"],
                 "strides": list(chosen),
                 "weights": sha256(files.model),
-                **({"labelled": seen} if seen is not None else {}),
+                **({"labelled": labelled} if labelled is not None else {}),
             },
             licence=students.said_licence(files.model.parent) or "see the student's card",
         )
@@ -131,9 +122,3 @@ def spec_of(student: Student, strides: Sequence[int], size: int) -> FeatureSpec:
     if student.classes == 1:
         maps.append(MapSpec(MASK, 1, (size // MASK_STRIDE,) * 2, MASK_STRIDE))
     return FeatureSpec(tuple(maps))
-
-
-def on_bytes(values: Sequence[float]) -> tuple[float, float, float]:
-    """Statistics of [0, 1] on the scale of 0 to 255."""
-    red, green, blue = (round(value * 255, 6) for value in values)
-    return red, green, blue

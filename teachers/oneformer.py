@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from cache.spec import MASK
-from teachers.base import Choice, Teacher
+from teachers.base import Teacher
+from teachers.choice import Choice
 from teachers.semantic import Family, assemble, named_states, soft_mask
 
 # "the task is semantic" between start and end in CLIP's byte pairs, which the processor fills up with zeros. So no

@@ -8,7 +8,6 @@ square, which is a background and no thing. What a grid finds are things, not th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from cache.spec import LOGIT_CLIP
 from teachers.weights import WeightFiles, read_config, read_tensors, require_shapes
+from teachers.weights.sam_original import POSITIONS, decoder_config, decoder_name
 
 QUALITY, STABILITY, OFFSET = 0.88, 0.95, 1.0  # of segment_anything's SamAutomaticMaskGenerator
 LARGEST = 0.5  # share of the square
@@ -28,25 +28,7 @@ RULE = (
     f"{QUALITY} and stability {STABILITY} that cover at most {LARGEST}"
 )
 _PARTS = ("prompt_encoder.", "mask_decoder.")
-_POSITIONS = "prompt_encoder.shared_embedding.positional_embedding"
 _SHARED = "shared_image_embedding.positional_embedding"  # the same tensor, under which transformers may keep it once
-# `transformers` name -> original name
-_RENAMED = (
-    ("shared_embedding.positional_embedding", "pe_layer.positional_encoding_gaussian_matrix"),
-    (".point_embed.", ".point_embeddings."),
-    ("mask_embed.conv1.", "mask_downscaling.0."),
-    ("mask_embed.layer_norm1.", "mask_downscaling.1."),
-    ("mask_embed.conv2.", "mask_downscaling.3."),
-    ("mask_embed.layer_norm2.", "mask_downscaling.4."),
-    ("mask_embed.conv3.", "mask_downscaling.6."),
-    ("upscale_conv1.", "output_upscaling.0."),
-    ("upscale_layer_norm.", "output_upscaling.1."),
-    ("upscale_conv2.", "output_upscaling.3."),
-    ("layer_norm_final_attn.", "norm_final_attn."),
-    (".layer_norm", ".norm"),
-    (".proj_in.", ".layers.0."),
-    (".proj_out.", ".layers.2."),
-)
 
 
 class SoftMask(nn.Module):
@@ -127,14 +109,6 @@ class Prompted(nn.Module):
         self.encoder, self.masks = encoder, masks
 
 
-def original_name(name: str) -> str:
-    """What an original checkpoint calls a tensor of `SoftMask`."""
-    name = re.sub(r"(iou_prediction_head|mlps\.\d+)\.layers\.0\.", r"\1.layers.1.", name)
-    for library, original in _RENAMED:
-        name = name.replace(library, original)
-    return name
-
-
 def load_soft_mask(files: WeightFiles, found: Mapping[str, tuple[int, ...]], vision: Any) -> SoftMask:  # noqa: ANN401
     """Prompt encoder and mask decoder with their weights in float32; only these tensors are read.
 
@@ -151,13 +125,13 @@ def load_soft_mask(files: WeightFiles, found: Mapping[str, tuple[int, ...]], vis
             f"{files.model} holds SAM's vision encoder alone, but prompts need its prompt encoder and mask decoder; "
             "give a whole SAM, weights=facebook/sam-vit-base say, or leave prompts out"
         )
-    original = original_name(_POSITIONS) in found
-    config = _config_of_original(found, vision) if original else _config(files)
+    original = decoder_name(POSITIONS) in found
+    config = decoder_config(found, vision) if original else _config(files)
     with torch.device("meta"):  # nothing is initialised only to be overwritten
         network = SoftMask(config)
-    names = {name: original_name(name) if original else name for name in network.state_dict()}
-    if names[_POSITIONS] not in found:
-        names[_POSITIONS] = _SHARED
+    names = {name: decoder_name(name) if original else name for name in network.state_dict()}
+    if names[POSITIONS] not in found:
+        names[POSITIONS] = _SHARED
     places = set(names.values())
     require_shapes(
         {name: shape for name, shape in found.items() if name.startswith(_PARTS) or name in places},
@@ -180,27 +154,3 @@ def _config(files: WeightFiles) -> Any:  # noqa: ANN401
 
     assert files.config is not None  # the vision encoder was described by it
     return SamConfig.from_dict(read_config(files.config))
-
-
-def _config_of_original(found: Mapping[str, tuple[int, ...]], vision: Any) -> Any:  # noqa: ANN401
-    """The configuration that a checkpoint's shapes describe; eight heads and the epsilon are segment_anything's own."""
-    from transformers import SamConfig
-
-    width = vision.output_channels
-    layers = {name.split(".")[3] for name in found if name.startswith("mask_decoder.transformer.layers.")}
-    return SamConfig(
-        vision_config=vision.to_dict() | {"num_pos_feats": found[original_name(_POSITIONS)][-1]},
-        prompt_encoder_config={
-            "hidden_size": width,
-            "image_size": vision.image_size,
-            "patch_size": vision.patch_size,
-            "mask_input_channels": found.get("prompt_encoder.mask_downscaling.3.weight", (16,))[0],
-        },
-        mask_decoder_config={
-            "hidden_size": width,
-            "mlp_dim": found.get("mask_decoder.transformer.layers.0.mlp.lin1.weight", (2048,))[0],
-            "num_hidden_layers": len(layers),
-            "iou_head_hidden_dim": found.get("mask_decoder.iou_prediction_head.layers.0.weight", (256,))[0],
-            "layer_norm_eps": 1e-5,  # torch's own, where transformers has 1e-6
-        },
-    )

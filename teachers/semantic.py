@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec
-from teachers.base import Choice
-from teachers.library import load_network, require_kind
-from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Stretch
-from teachers.weights import locate, read_shapes, sha256
+from teachers.choice import Choice, require_multiple, require_unset
+from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
+from teachers.weights import locate, read_shapes, require_kind, sha256
+from teachers.weights.transformers import load_network
 
 _SMALLEST = 1e-6  # score: below it nothing is said
 _SHOWN = 5  # classes that a message names
@@ -56,11 +56,7 @@ class Family(NamedTuple):
 
 def assemble(family: Family, weights: str | Path, choice: Choice) -> dict[str, Any]:
     """The arguments of a `Teacher` of this family; errors as in `teachers.load`."""
-    if choice.model is not None or choice.levels:
-        raise ValueError(
-            f"the weights of teacher '{family.name}' say which model it is, and its maps are chosen by strides: leave "
-            f"out model and levels; got model={choice.model}, levels={choice.levels}"
-        )
+    require_unset(choice, "model", "levels", teacher=family.name)
     files = locate(weights, example=family.example)
     raw = require_kind(files, (family.name,), teacher=family.name, example=family.example)
     configuration, network = family.library()
@@ -74,7 +70,7 @@ def assemble(family: Family, weights: str | Path, choice: Choice) -> dict[str, A
         "name": family.name,
         "network": load_network(network, config, files.model, read_shapes(files.model), unread=_UNREAD, called=called),
         "spec": spec,
-        "preprocessing": Stretch(size, IMAGENET_MEAN, IMAGENET_STD),
+        "preprocessing": SquareResize(size, IMAGENET_MEAN, IMAGENET_STD),
         "facts": {
             "model": {key: getattr(config, key) for key in family.sizes} | {"backbone": backbone},
             **({"classes": chosen} if chosen else {}),
@@ -128,13 +124,8 @@ def choose_maps(
         raise ValueError(
             f"{called}'s pixel decoder has no state of stride {unknown[0]}; choose from {', '.join(map(str, strides))}"
         )
-    step, finest = max(strides), min(strides)
-    if size % step or size < step:
-        near = sorted({max(1, size // step) * step, (size // step + 1) * step})
-        raise ValueError(
-            f"expected image_size to be a multiple of {step}, so that {called}'s cells cover the image, got {size}; "
-            f"choose {' or '.join(map(str, near))}"
-        )
+    require_multiple(size, max(strides), cells=f"{called}'s cells")
+    finest = min(strides)
     maps = [
         MapSpec(name_of(stride, finest), strides[stride], (size // stride, size // stride), stride)
         for stride in sorted(set(asked or (finest,)))

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from cache.spec import FeatureSpec, MapSpec
 from teachers.backbone import EXAMPLE, Backbone, find_backbone
-from teachers.base import Choice, Teacher
-from teachers.preprocess import Stretch
+from teachers.base import Teacher
+from teachers.choice import Choice, require_multiple
+from teachers.preprocess import SquareResize, to_bytes
 from teachers.weights import read_shapes, read_tensors, require_shapes, sha256
 
 
@@ -45,18 +46,13 @@ class TimmTeacher(Teacher):
             backbone.arguments["img_size"] = size
         pyramid = _pyramid(backbone)
         chosen = _choose(pyramid, levels, strides, backbone.architecture)
-        coarsest = max(pyramid[level] for level in chosen)
-        if size % coarsest:
-            raise ValueError(
-                f"expected image_size to be a multiple of the stride {coarsest}, so that cells cover the image; "
-                f"got {size}; choose {size // coarsest * coarsest or coarsest} or {(size // coarsest + 1) * coarsest}"
-            )
+        require_multiple(size, max(pyramid[level] for level in chosen))
         network = _load(backbone, chosen)
         return cls(
             "timm",
             network,
             spec=_spec(network, {level: pyramid[level] for level in chosen}, size),
-            preprocessing=Stretch(size, _to_bytes(settings["mean"]), _to_bytes(settings["std"])),
+            preprocessing=SquareResize(size, to_bytes(settings["mean"]), to_bytes(settings["std"])),
             facts={"model": backbone.architecture, "levels": chosen, "weights": sha256(backbone.path)},
             licence=backbone.licence,
         )
@@ -197,8 +193,3 @@ def _spec(network: nn.Module, strides: Mapping[int, int], size: int) -> FeatureS
 
 def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in network.state_dict().items()}
-
-
-def _to_bytes(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = (round(value * 255, 6) for value in values)
-    return red, green, blue

@@ -417,7 +417,7 @@ def test_timm_says_what_it_does_not_know(tmp_path):
         ({"strides": (12,)}, r"has no map of stride 12; choose from 2, 4, 8, 16, 32"),
         ({"strides": None, "levels": (7,)}, r"has levels 0 to 4, got \[7\]; their strides are \[2, 4, 8, 16, 32\]"),
         ({"levels": (2,)}, r"expected levels or strides, got levels=\[2\] and strides=\[8, 16\]"),
-        ({"image_size": 100}, r"multiple of the stride 16.*got 100; choose 96 or 112"),
+        ({"image_size": 100}, r"multiple of 16.*got 100; choose 96 or 112"),
         ({"weights": "hub", "model": None}, r"weights=hub needs the name of a backbone"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -492,7 +492,7 @@ def test_of_two_levels_at_one_stride_the_deepest_teaches(tmp_path, name):
 
 def test_a_network_that_pads_its_pixels_is_refused_not_squeezed_into_the_grid(tmp_path):
     import students
-    from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Stretch
+    from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
 
     student = students.create("microaunet", width=4).eval()
     config = {"width": 4, "student": "microaunet", "image_size": 336}
@@ -513,7 +513,7 @@ def test_a_network_that_pads_its_pixels_is_refused_not_squeezed_into_the_grid(tm
         "own",
         torch.nn.Conv2d(3, 4, 3, stride=16, padding=1),
         spec=spec,
-        preprocessing=Stretch(200, IMAGENET_MEAN, IMAGENET_STD),
+        preprocessing=SquareResize(200, IMAGENET_MEAN, IMAGENET_STD),
         facts={},
         licence="mit",
     )

@@ -15,23 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from teachers.weights import WeightFiles, read_config, read_tensors, require_config, require_shapes
-
-
-def require_kind(files: WeightFiles, kinds: Sequence[str], *, teacher: str, example: str) -> dict[str, Any]:
-    """The config.json beside the weights, which must describe a model of one of `kinds`.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it describes another kind of model.
-    """
-    raw = read_config(require_config(files, example=example))
-    if raw.get("model_type") not in kinds:
-        raise ValueError(
-            f"{files.config} describes a model of type '{raw.get('model_type')}', but teacher '{teacher}' needs "
-            f"{' or '.join(map(repr, kinds))}; `hf download {example}` gets one"
-        )
-    return raw
+from teachers.weights.tensors import read_tensors, require_shapes
 
 
 def file_shapes(network: Any) -> dict[str, tuple[int, ...]]:  # noqa: ANN401
