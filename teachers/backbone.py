@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from teachers.weights import locate, read_config
+from teachers.weights.known import NEAREST as EXAMPLE
 
-EXAMPLE = "timm/tf_efficientnet_b0.ns_jft_in1k"
 _UNKNOWN_LICENCE = "unknown: see the weights"
 
 

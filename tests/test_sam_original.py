@@ -1,4 +1,4 @@
-"""The checkpoints of segment_anything and MedSAM load as they were published, and nothing in them is executed."""
+"""The checkpoints of segment_anything load as they were published, and nothing in them is executed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def checkpoint(official):
 
 @pytest.fixture
 def file(tmp_path):
-    path = tmp_path / "medsam_vit_b.pth"
+    path = tmp_path / "sam_vit_b_01ec64.pth"
     torch.save(checkpoint(small_segment_anything()), path)
     return path
 
