@@ -44,7 +44,7 @@ def choose_levels(
         count: how many there are.
         weights: the network's name in messages.
         kind: their name in messages.
-        default: the numbers where none is asked for.
+        default: the numbers otherwise.
 
     Raises:
         ValueError: there is no such block or stage.

@@ -2,7 +2,7 @@
 
 Positions at another size than the weights' own follow the original code (dinov2/models/vision_transformer.py with the
 settings of dinov2/hub/backbones.py), resized once while loading: bicubic, without registers at a scale of (n + 0.1) / m
-for n cells out of m, a historical trick that shifts what is sampled, and without antialiasing; with registers to the
+for n cells out of m, a historical trick that shifts the samples, and without antialiasing; with registers to the
 plain size, antialiased. `transformers` does the second but not the first: it leaves out the 0.1. At the weights' own
 518 pixels nothing is resized, and both agree.
 
@@ -25,30 +25,10 @@ from cache.spec import FeatureSpec, MapSpec
 from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_multiple, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
-from teachers.weights import (
-    WeightFiles,
-    locate,
-    read_config,
-    read_shapes,
-    read_tensors,
-    require_kind,
-    require_shapes,
-    sha256,
-)
-from teachers.weights.dinov2_original import (
-    MASK,
-    POSITIONS,
-    Architecture,
-    architecture_of,
-    hub_names,
-    hub_shapes,
-    hub_tensors,
-    is_timm,
-    original_shapes,
-    original_tensors,
-    timm_shapes,
-)
-from teachers.weights.locate import sides_of
+from teachers.weights import dinov2_original as names
+from teachers.weights.dinov2_original import POSITIONS, Architecture
+from teachers.weights.locate import WeightFiles, locate, read_config, require_kind, sides_of
+from teachers.weights.tensors import read_shapes, read_tensors, require_shapes, sha256
 from teachers.weights.transformers import without_progress_bar
 
 _EXAMPLE = "facebook/dinov2-base"
@@ -107,7 +87,7 @@ def _architecture(files: WeightFiles, found: Mapping[str, tuple[int, ...]]) -> A
     if POSITIONS in found or (raw and "dinov2" not in str(raw.get("architecture"))):  # else timm's, or an original
         raw = require_kind(files, ("dinov2", "dinov2_with_registers"), teacher="dinov2", example=_EXAMPLE)
         return _from_config(files, raw)
-    return architecture_of(found, files.model)
+    return names.architecture_of(found, files.model)
 
 
 def _from_config(files: WeightFiles, raw: Mapping[str, Any]) -> Architecture:
@@ -135,7 +115,7 @@ def _network(
     )
     loader: Any = Dinov2WithRegistersModel if registers else Dinov2Model
     positions = resize_positions(state[POSITIONS], size // part.patch_size, antialias=registers > 0)
-    wanted = {name: state[name] for name in hub_shapes(part)} | {POSITIONS: positions}
+    wanted = {name: state[name] for name in names.hub_shapes(part)} | {POSITIONS: positions}
     with without_progress_bar():
         network, report = loader.from_pretrained(None, config=config, state_dict=wanted, output_loading_info=True)
     assert not any(report.values()), report
@@ -144,15 +124,15 @@ def _network(
 
 def _state(path: Path, found: Mapping[str, tuple[int, ...]], architecture: Architecture) -> dict[str, Tensor]:
     """The tensors of a file of any kind under the names of `transformers`' files, after a strict comparison."""
-    timm, hub, mask = is_timm(found), POSITIONS in found, hub_names(MASK)[0]
-    shapes = hub_shapes if hub else timm_shapes if timm else original_shapes
+    timm, hub, mask = names.is_timm(found), POSITIONS in found, names.hub_names(names.MASK)[0]
+    shapes = names.hub_shapes if hub else names.timm_shapes if timm else names.original_shapes
     expected = {
-        name: shape for name, shape in shapes(architecture).items() if name in found or name not in (MASK, mask)
+        name: shape for name, shape in shapes(architecture).items() if name in found or name not in (names.MASK, mask)
     }
     require_shapes(found, expected, path=path, network="DINOv2 as its config.json or its own shapes describe it")
     state = read_tensors(path)
     if not hub:
-        state = hub_tensors(original_tensors(state, architecture) if timm else state)
+        state = names.hub_tensors(names.original_tensors(state, architecture) if timm else state)
     return {mask: state["embeddings.cls_token"].new_zeros(1, architecture.hidden_size)} | state
 
 

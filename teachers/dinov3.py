@@ -17,23 +17,16 @@ from cache.spec import FeatureSpec, MapSpec
 from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_multiple, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
-from teachers.weights import locate, read_shapes, require_kind, sha256
+from teachers.weights.locate import locate, require_kind
+from teachers.weights.tensors import read_shapes, sha256
 from teachers.weights.transformers import load_network
 
 _EXAMPLE = "facebook/dinov3-vitb16-pretrain-lvd1689m"
 _VIT, _CONVNEXT = "dinov3_vit", "dinov3_convnext"
 _ARCHITECTURE = {  # settings that differ between networks, under the names of `transformers`
     _VIT: (
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "patch_size",
-        "num_register_tokens",
-        "use_gated_mlp",
-        "hidden_act",
-        "rope_theta",
-        "layer_norm_eps",
+        *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "patch_size"),
+        *("num_register_tokens", "use_gated_mlp", "hidden_act", "rope_theta", "layer_norm_eps"),
     ),
     _CONVNEXT: ("hidden_sizes", "depths", "hidden_act", "layer_norm_eps"),
 }
@@ -91,7 +84,7 @@ def _side(size: int | Sequence[int]) -> int:
 
 
 def _vit_maps(config: Any, levels: Sequence[int] | None, size: int) -> tuple[list[int], FeatureSpec]:  # noqa: ANN401
-    """The blocks asked for, from shallow to deep, and their maps."""
+    """The chosen blocks, from shallow to deep, and their maps."""
     patch = _side(config.patch_size)
     require_multiple(size, patch, cells="DINOv3's patches")
     depth = config.num_hidden_layers
@@ -101,7 +94,7 @@ def _vit_maps(config: Any, levels: Sequence[int] | None, size: int) -> tuple[lis
 
 
 def _convnext_maps(config: Any, levels: Sequence[int] | None, size: int) -> tuple[list[int], FeatureSpec]:  # noqa: ANN401
-    """The stages asked for, from shallow to deep, and their maps."""
+    """The chosen stages, from shallow to deep, and their maps."""
     depth = len(config.depths)
     chosen = choose_levels(levels, depth, weights="DINOv3", kind="stages", default=(depth - 1,))
     require_multiple(size, _STEM * 2 ** chosen[-1], cells="DINOv3's cells")
@@ -126,7 +119,7 @@ def _network(
     from transformers import DINOv3ConvNextModel, DINOv3ViTModel
 
     loader = DINOv3ViTModel if kind == _VIT else DINOv3ConvNextModel
-    network: Any = load_network(loader, config, path, found, called="DINOv3 as its config.json describes it")
+    network: Any = load_network(loader, config, path, found, title="DINOv3 as its config.json describes it")
     del _blocks(network, "layer" if kind == _VIT else "stages")[depth:]
     return network
 

@@ -1,6 +1,6 @@
 """Mask2Former (Cheng et al. 2022): the states of its pixel decoder, and a soft mask of chosen classes.
 
-From `transformers` folders and hub ids. The whole image is stretched to a square, 384 pixels unless said otherwise, as
+From `transformers` folders and hub ids. The whole image is stretched to a square, 384 pixels by default, as
 the processor of the published weights does.
 """
 
@@ -31,7 +31,7 @@ def _library() -> tuple[Any, Any]:
 
 MASK2FORMER = Family(
     name="mask2former",
-    called="Mask2Former",
+    title="Mask2Former",
     example="facebook/mask2former-swin-small-coco-panoptic",
     licence="see the card of the weights",
     image_size=384,
@@ -63,8 +63,8 @@ class Mask2FormerTeacher(Teacher):
             states = network.model.pixel_level_module(pixels)
             maps = named_states(states.decoder_last_hidden_state, states.decoder_hidden_states, strides)
         else:
-            said = network(pixels, output_hidden_states=True)
-            maps = named_states(said.pixel_decoder_last_hidden_state, said.pixel_decoder_hidden_states, strides)
+            outputs = network(pixels, output_hidden_states=True)
+            maps = named_states(outputs.pixel_decoder_last_hidden_state, outputs.pixel_decoder_hidden_states, strides)
             grid, chosen = self.spec[MASK].grid, self._facts["classes"]
-            maps[MASK] = soft_mask(said.class_queries_logits, said.masks_queries_logits, chosen, grid=grid)
+            maps[MASK] = soft_mask(outputs.class_queries_logits, outputs.masks_queries_logits, chosen, grid=grid)
         return {name: maps[name] for name in self.spec.names}

@@ -16,7 +16,8 @@ from students import Student
 from teachers.base import Teacher
 from teachers.choice import Choice, require_multiple, require_unset
 from teachers.preprocess import SquareResize, to_bytes
-from teachers.weights import WeightFiles, locate, read_config, read_shapes, read_tensors, require_shapes, sha256
+from teachers.weights.locate import WeightFiles, locate, read_config
+from teachers.weights.tensors import read_shapes, read_tensors, require_shapes, sha256
 
 EXAMPLE = "your_name/your_student"
 DEFAULT_STRIDES = (16, 8)
@@ -30,7 +31,7 @@ class NetworkTeacher(Teacher):
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> NetworkTeacher:
-        """Loads what `do=publish` wrote or pushed; arguments and errors as in `teachers.load`."""
+        """Loads a folder that `do=publish` wrote or pushed; arguments and errors as in `teachers.load`."""
         require_unset(choice, "model", "levels", teacher="network")
         files = locate(weights, example=EXAMPLE)
         config = read_config(files.config) if files.config else {}
@@ -100,7 +101,7 @@ class Pyramid(nn.Module):
 
 
 def choose_strides(student: Student, asked: Sequence[int] | None) -> tuple[int, ...]:
-    """The strides asked for, or the default ones that the student has, finest last.
+    """The chosen strides, or the default ones that the student has, finest last.
 
     Raises:
         ValueError: the student has no such level.

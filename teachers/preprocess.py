@@ -20,7 +20,7 @@ IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 @dataclass(frozen=True)
 class Prepared:
-    """One image as a teacher sees it.
+    """One image as the input of a teacher.
 
     Attributes:
         pixels: float32 tensor (3, S, S), normalised.
@@ -105,7 +105,7 @@ def normalise(image: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]
 
 
 def require_image(image: np.ndarray) -> np.ndarray:
-    """Returns the image, or says what is wrong with it.
+    """Returns the image unchanged if it is one.
 
     Raises:
         ValueError: if it is not a non-empty uint8 array of shape (H, W, 3).

@@ -17,9 +17,9 @@ from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Letterbox
 from teachers.sam_masks import RULE, SCALE, Prompted, load_soft_mask
-from teachers.weights import MODEL, WeightFiles, locate, put_tensors, read_shapes, sha256
-from teachers.weights.locate import sides_of, vision_config
+from teachers.weights.locate import MODEL, WeightFiles, locate, sides_of, vision_config
 from teachers.weights.sam_original import PREFIX, encoder_config, encoder_name
+from teachers.weights.tensors import put_tensors, read_shapes, sha256
 
 if TYPE_CHECKING:
     from transformers import SamVisionConfig
@@ -30,24 +30,13 @@ _PREFIX = "vision_encoder."
 NECK, BLOCK = "neck", "block"
 _REST_OF_SAM = ("prompt_encoder.", "mask_decoder.", "shared_image_embedding.")
 _ARCHITECTURE = (
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "output_channels",
-    "patch_size",
-    "window_size",
-    "global_attn_indexes",
-    "mlp_dim",
-    "hidden_act",
-    "layer_norm_eps",
-    "qkv_bias",
-    "use_abs_pos",
-    "use_rel_pos",
-)
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "output_channels", "patch_size", "window_size",
+    "global_attn_indexes", "mlp_dim", "hidden_act", "layer_norm_eps", "qkv_bias", "use_abs_pos", "use_rel_pos",
+)  # fmt: skip
 
 
 class Source(NamedTuple):
-    """Where a teacher's weights came from: prompts ask for more of them."""
+    """A teacher's weights, of which prompts need more than the encoder."""
 
     files: WeightFiles
     found: Mapping[str, tuple[int, ...]]
@@ -55,11 +44,11 @@ class Source(NamedTuple):
 
 
 class SamTeacher(Teacher):
-    """The vision encoder of SAM with its neck, and if asked for its soft answers to prompts.
+    """The vision encoder of SAM with its neck, and its soft masks for prompts.
 
     Maps: `neck`, output_channels (256) on a grid of image_size / patch_size (64 x 64) cells that cover the image;
-    `block0`, `block1`, ...: what that block of the trunk says (base: 768 channels), on the same grid. The neck unless
-    chosen. Of a teacher that is `prompted` also `mask`: the logit of a soft foreground, on four times as many cells a
+    `block0`, `block1`, ...: the output of that block of the trunk (base: 768 channels), on the same grid. The neck by
+    default. Of a teacher that is `prompted` also `mask`: the logit of a soft foreground, on four times as many cells a
     side. Without it the prompt encoder and the mask decoder are never read.
     """
 
@@ -118,32 +107,32 @@ class SamTeacher(Teacher):
         """As `Teacher.maps` says."""
         if isinstance(self.network, Prompted):
             raise ValueError("a teacher 'sam' that is prompted needs a prompt for each image, got none; give prompts")
-        seen = _see(self.network, pixels, self.spec.names)
-        return {name: seen[name] for name in self.spec.names}
+        maps = _run(self.network, pixels, self.spec.names)
+        return {name: maps[name] for name in self.spec.names}
 
-    def answers(self, pixels: Tensor, prompts: Sequence[Tensor]) -> dict[str, Tensor]:
-        """As `Teacher.answers` says."""
+    def prompted_maps(self, pixels: Tensor, prompts: Sequence[Tensor]) -> dict[str, Tensor]:
+        """As `Teacher.prompted_maps`."""
         if not isinstance(self.network, Prompted):
-            return super().answers(pixels, prompts)
-        seen = _see(self.network.encoder, pixels, (*self.spec.names, NECK))
-        masks = [self.network.masks(one[None], prompt) for one, prompt in zip(seen[NECK], prompts, strict=True)]
-        return {name: seen[name] for name in self.spec.names if name != MASK} | {MASK: torch.cat(masks)}
+            return super().prompted_maps(pixels, prompts)
+        maps = _run(self.network.encoder, pixels, (*self.spec.names, NECK))
+        masks = [self.network.masks(one[None], prompt) for one, prompt in zip(maps[NECK], prompts, strict=True)]
+        return {name: maps[name] for name in self.spec.names if name != MASK} | {MASK: torch.cat(masks)}
 
 
-def _see(encoder: torch.nn.Module, pixels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """The neck, and blocks where any is named."""
+def _run(encoder: torch.nn.Module, pixels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """Maps (N, C, rows, columns) of the encoder: the neck, and the named blocks."""
     blocks = [name for name in names if name.startswith(BLOCK)]
     if not blocks:
         return {NECK: encoder(pixels).last_hidden_state}
-    said = encoder(pixels, output_hidden_states=True)
-    states = {name: said.hidden_states[int(name.removeprefix(BLOCK)) + 1] for name in blocks}  # the first: embedding
-    return {name: value.permute(0, 3, 1, 2) for name, value in states.items()} | {NECK: said.last_hidden_state}
+    outputs = encoder(pixels, output_hidden_states=True)
+    states = {name: outputs.hidden_states[int(name.removeprefix(BLOCK)) + 1] for name in blocks}  # the first: embedding
+    return {name: value.permute(0, 3, 1, 2) for name, value in states.items()} | {NECK: outputs.last_hidden_state}
 
 
 def _choose(
     config: SamVisionConfig, levels: Sequence[int] | None, strides: Sequence[int] | None
 ) -> tuple[MapSpec, ...]:
-    """The blocks asked for, from shallow to deep, and the neck if it is asked for or nothing is."""
+    """The chosen blocks, from shallow to deep, and the neck if it is chosen or nothing is."""
     size, patch = sides_of(config, "SAM's config.json")
     grid, chosen = (size // patch,) * 2, choose_levels(levels, config.num_hidden_layers, weights="SAM")
     if any(stride != patch for stride in strides or ()):
@@ -169,14 +158,8 @@ def _vision_config(files: WeightFiles) -> SamVisionConfig:
     """The configuration of the encoder, checked to be one."""
     from transformers import SamVisionConfig
 
-    settings = vision_config(
-        files,
-        whole=("sam",),
-        alone="sam_vision_model",
-        teacher="sam",
-        example=_EXAMPLE,
-        checkpoint="sam_vit_b_01ec64.pth",
-    )
+    kinds, checkpoint = ("sam", "sam_vision_model"), "sam_vit_b_01ec64.pth"
+    settings = vision_config(files, kinds, teacher="sam", example=_EXAMPLE, checkpoint=checkpoint)
     return SamVisionConfig.from_dict(settings)
 
 
@@ -190,6 +173,6 @@ def _encoder(
         encoder = SamVisionEncoder(config)
     prefix = PREFIX if original else _PREFIX
     names = {name: encoder_name(name) if original else name for name in encoder.state_dict()}
-    called = f"SAM's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it"
-    put_tensors(encoder, path, found, names=names, prefix=prefix, rest=_REST_OF_SAM, called=called)
+    title = f"SAM's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it"
+    put_tensors(encoder, path, found, names=names, prefix=prefix, rest=_REST_OF_SAM, title=title)
     return encoder

@@ -21,44 +21,23 @@ from cache.spec import FeatureSpec, MapSpec
 from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_multiple, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
-from teachers.weights import locate, put_tensors, read_shapes, sha256
-from teachers.weights.locate import vision_config
+from teachers.weights.locate import WeightFiles, locate, vision_config
 from teachers.weights.sam2_original import PREFIX, REST, original_name, settings_of_original
+from teachers.weights.tensors import put_tensors, read_shapes, sha256
 
 _EXAMPLE = "facebook/sam2.1-hiera-tiny"
-_KINDS: dict[str, Any] = {
-    "whole": ("sam2", "sam2_video"),
-    "alone": "sam2_vision_model",
-    "teacher": "sam2",
-    "example": _EXAMPLE,
-    "checkpoint": "sam2.1_hiera_tiny.pt",
-}
+_KINDS, _CHECKPOINT = ("sam2", "sam2_video", "sam2_vision_model"), "sam2.1_hiera_tiny.pt"
 _PREFIX = "vision_encoder."
 _REST_OF_SAM2 = (
-    "prompt_encoder.",
-    "mask_decoder.",
-    "shared_image_embedding.",
-    "memory_",
-    "mask_downsample.",
-    "no_memory_",
-    "no_object_pointer",
-    "object_pointer_proj.",
-    "occlusion_spatial_embedding_parameter",
+    "prompt_encoder.", "mask_decoder.", "shared_image_embedding.", "memory_", "mask_downsample.", "no_memory_",
+    "no_object_pointer", "object_pointer_proj.", "occlusion_spatial_embedding_parameter",
     "temporal_positional_encoding_projection_layer.",
-)
+)  # fmt: skip
 _TRUNK = (
-    "hidden_size",
-    "blocks_per_stage",
-    "embed_dim_per_stage",
-    "num_attention_heads_per_stage",
-    "window_size_per_stage",
-    "global_attention_blocks",
-    "window_positional_embedding_background_size",
-    "num_query_pool_stages",
-    "mlp_ratio",
-    "hidden_act",
-    "layer_norm_eps",
-)
+    "hidden_size", "blocks_per_stage", "embed_dim_per_stage", "num_attention_heads_per_stage",
+    "window_size_per_stage", "global_attention_blocks", "window_positional_embedding_background_size",
+    "num_query_pool_stages", "mlp_ratio", "hidden_act", "layer_norm_eps",
+)  # fmt: skip
 _NECK = ("fpn_hidden_size", "fpn_kernel_size", "fpn_top_down_levels", "num_feature_levels")
 
 
@@ -80,8 +59,7 @@ class Sam2Teacher(Teacher):
         files = locate(weights, example=_EXAMPLE, originals=True)
         found = read_shapes(files.model)
         original = any(name.startswith(PREFIX) for name in found)
-        settings = settings_of_original(found, files.model) if original else vision_config(files, **_KINDS)
-        config = _config(settings)
+        config = _config(settings_of_original(found, files.model) if original else _vision_settings(files))
         size = _size(config, choice.image_size)
         spec = FeatureSpec(_choose(_all_maps(config, size), choice.levels, choice.strides))
         return cls(
@@ -105,6 +83,10 @@ class Sam2Teacher(Teacher):
             pyramid, _ = self.network.get_submodule("neck")(stages)
             maps |= {f"fpn{index}": value for index, value in enumerate(reversed(pyramid))}
         return {name: maps[name] for name in self.spec.names}
+
+
+def _vision_settings(files: WeightFiles) -> dict[str, Any]:
+    return vision_config(files, _KINDS, teacher="sam2", example=_EXAMPLE, checkpoint=_CHECKPOINT)
 
 
 def _config(settings: dict[str, Any]) -> Any:  # noqa: ANN401
@@ -145,7 +127,7 @@ def _all_maps(config: Any, size: int) -> list[MapSpec]:  # noqa: ANN401
 def _choose(
     maps: Sequence[MapSpec], levels: Sequence[int] | None, strides: Sequence[int] | None
 ) -> tuple[MapSpec, ...]:
-    """Maps of the pyramid by stride, stages by number; the whole pyramid if nothing is asked for."""
+    """Maps of the pyramid by stride, stages by number; the whole pyramid by default."""
     pyramid = {entry.stride: entry for entry in maps if entry.name.startswith("fpn")}
     stages = [entry for entry in maps if entry.name.startswith("stage")]
     wanted = sorted(set(strides or ()))
@@ -171,6 +153,6 @@ def _network(
     prefix = PREFIX if original else _PREFIX if whole else ""
     rest = REST if original else _REST_OF_SAM2 if whole else ()
     names = {name: original_name(name) if original else name for name in network.state_dict()}
-    called = f"SAM 2's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it"
-    put_tensors(network, path, found, names=names, prefix=prefix, rest=rest, called=called)
+    title = f"SAM 2's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it"
+    put_tensors(network, path, found, names=names, prefix=prefix, rest=rest, title=title)
     return network

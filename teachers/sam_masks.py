@@ -1,9 +1,9 @@
-"""SAM's soft foreground: its mask decoder asked with boxes or points, and the answers made into one map.
+"""SAM's soft foreground: the masks of its decoder for boxes or points, joined into one map.
 
-To each prompt SAM gives three masks and says how good it takes each to be; the best of the three is kept, and of all
-prompts' masks the maximum is taken. A grid of points asks without knowing what is wanted: of its answers those are kept
-that segment_anything's automatic generator would keep (quality and stability), unless they cover more than half of the
-square, which is a background and no thing. What a grid finds are things, not the class that a student learns.
+For each prompt SAM returns three masks with a predicted IoU; the best of the three is kept, and the maximum is taken
+over all prompts. Of a grid of points, which knows nothing of the object, the masks are kept that segment_anything's
+automatic generator would keep (quality and stability), unless they cover more than half of the square, which is
+background. A grid finds objects of any kind, not the class that a student learns.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from cache.spec import LOGIT_CLIP
-from teachers.weights import WeightFiles, read_config, read_tensors, require_shapes
+from teachers.weights.locate import WeightFiles, read_config
 from teachers.weights.sam_original import POSITIONS, decoder_config, decoder_name
+from teachers.weights.tensors import read_tensors, require_shapes
 
 QUALITY, STABILITY, OFFSET = 0.88, 0.95, 1.0  # of segment_anything's SamAutomaticMaskGenerator
 LARGEST = 0.5  # share of the square
@@ -39,7 +40,7 @@ class SoftMask(nn.Module):
 
         super().__init__()
         self.prompt_encoder = SamPromptEncoder(config)
-        config.mask_decoder_config._attn_implementation = "sdpa"  # which a whole SamModel would say to its decoder
+        config.mask_decoder_config._attn_implementation = "sdpa"  # as a whole SamModel sets it
         self.mask_decoder = SamMaskDecoder(config.mask_decoder_config)
 
     def forward(self, embedding: Tensor, prompt: Tensor) -> Tensor:
@@ -47,15 +48,15 @@ class SoftMask(nn.Module):
 
         Args:
             embedding: SAM's embedding of the image, (1, C, rows, columns).
-            prompt: boxes (B, 4) as x0, y0, x1, y1, or points (P, 2) as x, y, in pixels of the input square. No box says
-                that there is no foreground. Where none of the points finds anything, nothing is known: 0 everywhere.
+            prompt: boxes (B, 4) as x0, y0, x1, y1, or points (P, 2) as x, y, in pixels of the input square. No box
+                means no foreground. Where no point finds anything, the foreground is unknown: 0 everywhere.
         """
         size = (1, 1, SCALE * embedding.shape[-2], SCALE * embedding.shape[-1])
         boxes = prompt.shape[-1] == 4
         found = embedding.new_full(size[-2:], -torch.inf)
         for part in prompt.split(TOGETHER) if len(prompt) else ():
             masks, quality = self.masks(embedding, part)
-            kept = masks if boxes else masks[worth(masks, quality)]
+            kept = masks if boxes else masks[is_kept(masks, quality)]
             if len(kept):
                 found = torch.maximum(found, kept.amax(dim=0))
         nothing = -LOGIT_CLIP if boxes else 0.0
@@ -93,7 +94,7 @@ class SoftMask(nn.Module):
         return self.prompt_encoder.shared_embedding(centres[None]).permute(0, 3, 1, 2)
 
 
-def worth(masks: Tensor, quality: Tensor) -> Tensor:
+def is_kept(masks: Tensor, quality: Tensor) -> Tensor:
     """Which masks (N, H, W) of points are kept, bool (N,); quality (N,) is the IoU that SAM predicts for each."""
     inner, outer = ((masks > offset).sum(dim=(1, 2)) for offset in (OFFSET, -OFFSET))
     stability = inner / outer.clamp(min=1)
@@ -102,7 +103,7 @@ def worth(masks: Tensor, quality: Tensor) -> Tensor:
 
 
 class Prompted(nn.Module):
-    """SAM's vision encoder with what answers prompts."""
+    """SAM's vision encoder with its prompt encoder and mask decoder."""
 
     def __init__(self, encoder: nn.Module, masks: SoftMask) -> None:
         super().__init__()
@@ -123,7 +124,7 @@ def load_soft_mask(files: WeightFiles, found: Mapping[str, tuple[int, ...]], vis
     if not any(name.startswith(_PARTS[1]) for name in found):
         raise ValueError(
             f"{files.model} holds SAM's vision encoder alone, but prompts need its prompt encoder and mask decoder; "
-            "give a whole SAM, weights=facebook/sam-vit-base say, or leave prompts out"
+            "give a whole SAM, such as weights=facebook/sam-vit-base, or leave prompts out"
         )
     original = decoder_name(POSITIONS) in found
     config = decoder_config(found, vision) if original else _config(files)

@@ -1,9 +1,9 @@
 """Any backbone of timm: chosen levels of its feature pyramid.
 
 Strided convolutions put the centre of a cell's receptive field up to (stride - 1) / 2 pixels from the centre of the
-cell (towards the bottom right where padding follows TensorFlow, `tf_...`, else towards the top left). What trained
-weights answer to lies nearer: with the EfficientNet-B0 of TRACER the response to a changed square of a Kvasir-SEG image
-is centred 0.03 cells (stride 8) and 0.15 cells (stride 16) away. It is left as it is: moving a map by a fraction of a
+cell (towards the bottom right where padding follows TensorFlow, `tf_...`, else towards the top left). The response
+of trained weights lies nearer: with TRACER's EfficientNet-B0 the response to a changed square of a Kvasir-SEG image is
+centred 0.03 cells (stride 8) and 0.15 cells (stride 16) away. It is left as it is: moving a map by a fraction of a
 cell would blur it, and the features would no longer be the published network's.
 """
 
@@ -23,7 +23,7 @@ from teachers.backbone import EXAMPLE, Backbone, find_backbone
 from teachers.base import Teacher
 from teachers.choice import Choice, require_multiple
 from teachers.preprocess import SquareResize, to_bytes
-from teachers.weights import read_shapes, read_tensors, require_shapes, sha256
+from teachers.weights.tensors import read_shapes, read_tensors, require_shapes, sha256
 
 
 class TimmTeacher(Teacher):
@@ -90,7 +90,7 @@ def _pyramid(backbone: Backbone) -> list[int]:
 def _choose(
     pyramid: Sequence[int], levels: Sequence[int] | None, strides: Sequence[int] | None, model: str
 ) -> list[int]:
-    """The levels asked for, from shallow to deep; of several of one stride, the deepest."""
+    """The chosen levels, from shallow to deep; of several of one stride, the deepest."""
     if levels and strides:
         raise ValueError(
             f"expected levels or strides, got levels={list(levels)} and strides={list(strides)}; leave one out"
@@ -152,7 +152,7 @@ def _without_remarks() -> Iterator[None]:
 
 
 def _without_deeper_blocks(network: nn.Module) -> nn.Module:
-    """EfficientNets run to the end whatever is asked for, unlike timm's other pyramids, which stop at the deepest."""
+    """The network up to the deepest level: timm's EfficientNets run to the end, unlike its other pyramids."""
     from timm.models.efficientnet import EfficientNetFeatures
 
     if isinstance(network, EfficientNetFeatures):

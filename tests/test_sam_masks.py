@@ -9,7 +9,7 @@ from small_teachers import noise, randomise, small_sam, small_segment_anything, 
 
 import teachers
 from cache.spec import LOGIT_CLIP, MASK
-from teachers.sam_masks import SoftMask, worth
+from teachers.sam_masks import SoftMask, is_kept
 from teachers.weights.sam_original import decoder_name
 
 BOXES = torch.tensor([[10.0, 12.0, 50.0, 44.0], [30.0, 5.0, 79.0, 60.0], [2.0, 2.0, 20.0, 70.0]])
@@ -135,7 +135,7 @@ def test_of_points_the_sure_the_stable_and_the_small_are_kept():
     size = torch.full((4, 10, 10), -5.0)
     size[0, :5, :5] = size[1, :5, :5] = size[2, :9, :9] = 5.0
     size[3, :5, :5] = 0.5  # within the offset: unstable
-    assert worth(size, torch.tensor([0.9, 0.5, 0.9, 0.9])).tolist() == [True, False, False, False]
+    assert is_kept(size, torch.tensor([0.9, 0.5, 0.9, 0.9])).tolist() == [True, False, False, False]
 
 
 def test_more_prompts_than_fit_in_one_pass_are_one_foreground(teacher, monkeypatch):

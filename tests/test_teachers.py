@@ -293,7 +293,7 @@ def test_sam_is_read_out_of_the_whole_model_too(tmp_path):
 
 def test_the_configuration_that_the_hub_holds_for_sam_is_understood(tmp_path):
     from teachers.sam import _vision_config
-    from teachers.weights import WeightFiles
+    from teachers.weights.locate import WeightFiles
 
     old = {"_name_or_path": "", "dropout": 0.0, "projection_dim": 512, "torch_dtype": None, "model_type": ""}
     sizes = {"hidden_size": 768, "mlp_dim": 3072, "image_size": 1024, "global_attn_indexes": [2, 5, 8, 11]}
@@ -497,7 +497,7 @@ def test_a_network_that_pads_its_pixels_is_refused_not_squeezed_into_the_grid(tm
     student = students.create("microaunet", width=4).eval()
     config = {"width": 4, "student": "microaunet", "image_size": 336}
     student.save_pretrained(tmp_path, config={**config, "mean": students.MEAN, "std": students.STD})
-    with pytest.raises(ValueError, match=r"image_size to be a multiple of 32, .*; got 336, choose 320 or 352"):
+    with pytest.raises(ValueError, match=r"image_size to be a multiple of 32, .*, got 336; choose 320 or 352"):
         teachers.load("network", weights=tmp_path, strides=[16])
 
     class Own(teachers.base.Teacher):

@@ -1,19 +1,6 @@
-"""Weights: where they are, what is in them, and the names that other projects give their tensors."""
+"""Weights of teachers: files, tensors, and the names of tensors in the files of other projects."""
 
-from teachers.weights.locate import CONFIG, MODEL, WeightFiles, locate, read_config, require_config, require_kind
-from teachers.weights.tensors import put_tensors, read_shapes, read_tensors, require_shapes, sha256
+from teachers.weights.locate import CONFIG, MODEL, locate
+from teachers.weights.tensors import read_shapes, read_tensors, sha256
 
-__all__ = [
-    "CONFIG",
-    "MODEL",
-    "WeightFiles",
-    "locate",
-    "put_tensors",
-    "read_config",
-    "read_shapes",
-    "read_tensors",
-    "require_config",
-    "require_kind",
-    "require_shapes",
-    "sha256",
-]
+__all__ = ["CONFIG", "MODEL", "locate", "read_shapes", "read_tensors", "sha256"]

@@ -158,14 +158,14 @@ def architecture_of(found: Mapping[str, tuple[int, ...]], path: Path) -> Archite
     """The network that the shapes of an original checkpoint, or of timm's file, describe.
 
     Raises:
-        ValueError: if a tensor that says the size is missing, or is no such tensor.
+        ValueError: as `shape_of`.
     """
 
     def shape(name: str, dimensions: int) -> tuple[int, ...]:
         return shape_of(found, name, dimensions, path=path, network="DINOv2")
 
     width, patch = shape("cls_token", 3)[-1], shape("patch_embed.proj.weight", 4)[-1]
-    shape("blocks.0.norm1.weight", 1)  # there is a block to look at
+    shape("blocks.0.norm1.weight", 1)  # there is at least one block
     cells = shape("pos_embed", 3)[1] - (0 if "reg_token" in found else 1)
     registers = [name for name in ("register_tokens", "reg_token") if name in found]
     return Architecture(

@@ -1,6 +1,6 @@
 """Known checkpoints of every teacher: where they are, how large, under which licence.
 
-Facts of the hub's own pages and of timm's configurations, as looked up on 2026-11-20; unknown ones are left empty.
+Facts of the hub's own pages and of timm's configurations, read on 2026-11-20; unknown ones are left empty.
 Sizes and digests are of the safetensors file.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MEASURED, NEAREST = "tracer-te0-efficientnet-b0", "timm/tf_efficientnet_b0.in1k"  # what messages recommend
+MEASURED, NEAREST = "tracer-te0-efficientnet-b0", "timm/tf_efficientnet_b0.in1k"  # recommended in messages
 _APACHE, _MIT, _DINOV3 = "Apache-2.0", "MIT", "DINOv3 License"
 _MASK2FORMER = "other: see its card"
 

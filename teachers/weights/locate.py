@@ -41,7 +41,7 @@ def locate(weights: str | Path, *, example: str, originals: bool = False) -> Wei
             nothing is opened only because it lies in a folder.
 
     Raises:
-        FileNotFoundError: if there are none, saying where they were looked for and which command gets them.
+        FileNotFoundError: if there are none; the message names the places searched and the command that gets them.
         ValueError: if a pickle is offered.
     """
     path = Path(weights).expanduser()
@@ -120,7 +120,7 @@ def require_config(files: WeightFiles, *, example: str) -> Path:
     """The config.json beside the weights.
 
     Raises:
-        FileNotFoundError: there is none; the message says which command gets a whole folder.
+        FileNotFoundError: there is none; the message names the command that gets a whole folder.
     """
     if files.config is None:
         raise FileNotFoundError(
@@ -147,28 +147,20 @@ def require_kind(files: WeightFiles, kinds: Sequence[str], *, teacher: str, exam
 
 
 def vision_config(
-    files: WeightFiles, *, whole: Sequence[str], alone: str, teacher: str, example: str, checkpoint: str
+    files: WeightFiles, kinds: Sequence[str], *, teacher: str, example: str, checkpoint: str
 ) -> dict[str, Any]:
-    """The settings of a vision encoder, from the config.json beside the weights.
-
-    Args:
-        files: the weights.
-        whole: kinds of models of which it is a part.
-        alone: the kind of the encoder alone.
-        teacher: the adapter, for messages.
-        example: a hub id, for messages.
-        checkpoint: the name of an original checkpoint, for messages.
+    """The settings of a vision encoder from the config.json of a whole model or of the encoder alone.
 
     Raises:
-        FileNotFoundError, ValueError: as `require_kind`, or the weights are another project's checkpoint.
+        FileNotFoundError, ValueError: as `require_kind`, or the weights are an original checkpoint of something else.
     """
     if files.model.suffix in SUFFIXES:
         raise ValueError(
             f"{files.model} is no original checkpoint of teacher '{teacher}': it holds no tensor image_encoder.*; give "
             f"{checkpoint}, say, or weights={example}"
         )
-    raw = require_kind(files, (*whole, alone), teacher=teacher, example=example)
-    return raw if raw["model_type"] == alone else dict(raw.get("vision_config") or {})
+    raw = require_kind(files, kinds, teacher=teacher, example=example)
+    return raw if raw["model_type"].endswith("_vision_model") else dict(raw.get("vision_config") or {})
 
 
 def sides_of(config: Any, place: str | Path) -> tuple[int, int]:  # noqa: ANN401

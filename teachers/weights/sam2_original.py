@@ -15,19 +15,10 @@ from teachers.weights.tensors import shape_of
 
 PREFIX = "image_encoder."
 REST = (
-    "memory_attention.",
-    "memory_encoder.",
-    "sam_mask_decoder.",
-    "sam_prompt_encoder.",
-    "mask_downsample.",
-    "maskmem_tpos_enc",
-    "no_mem_embed",
-    "no_mem_pos_enc",
-    "no_obj_embed_spatial",
-    "no_obj_ptr",
-    "obj_ptr_proj.",
+    "memory_attention.", "memory_encoder.", "sam_mask_decoder.", "sam_prompt_encoder.", "mask_downsample.",
+    "maskmem_tpos_enc", "no_mem_embed", "no_mem_pos_enc", "no_obj_embed_spatial", "no_obj_ptr", "obj_ptr_proj.",
     "obj_ptr_tpos_proj.",
-)
+)  # fmt: skip
 
 
 class Trunk(NamedTuple):
@@ -67,7 +58,7 @@ def settings_of_original(found: Mapping[str, tuple[int, ...]], path: Path) -> di
     """The vision_config of `transformers` that a checkpoint's shapes describe.
 
     Raises:
-        ValueError: if a tensor that says the size is missing, or the trunk is none of SAM 2's.
+        ValueError: as `shape_of`, or the trunk is none of SAM 2's.
     """
 
     def shape(name: str, dimensions: int) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import SamVisionConfig
 
 PREFIX = "image_encoder."
-# `transformers` name -> original name; the neck before the blocks, whose norms are called the same in `transformers`.
+# `transformers` name -> original name; the neck before the blocks, whose norms have the same names in `transformers`.
 _ENCODER = (
     ("neck.conv1.", "neck.0."),
     ("neck.layer_norm1.", "neck.1."),
@@ -64,15 +64,15 @@ def decoder_name(name: str) -> str:
 def encoder_config(found: Mapping[str, tuple[int, ...]], path: Path) -> SamVisionConfig:
     """The encoder that a checkpoint's shapes describe: base, large, huge, or any other.
 
-    Relative positions are stored for every offset within a window, 2 * side - 1 of them: their number says how large a
-    block's window is, and, where it is the whole grid, that the block attends everywhere.
+    Relative positions are stored for every offset within a window, 2 * side - 1 of them: their number gives the
+    size of a block's window; where that is the whole grid, the block attends everywhere.
 
     Args:
         found: name and shape of every tensor in the file.
         path: the file, for messages.
 
     Raises:
-        ValueError: if a tensor that says the size is missing, or is no such tensor.
+        ValueError: as `shape_of`.
     """
     from transformers import SamVisionConfig
 

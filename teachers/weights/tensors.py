@@ -59,7 +59,7 @@ def require_shapes(
     """Refuses weights that are not exactly those of a network.
 
     Raises:
-        ValueError: naming what is missing, what is left over, or the first tensor of another size.
+        ValueError: naming missing and unknown tensors, or the first one of another shape.
     """
     missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or extra:
@@ -100,7 +100,7 @@ def put_tensors(
     names: Mapping[str, str],
     prefix: str,
     rest: tuple[str, ...],
-    called: str,
+    title: str,
 ) -> None:
     """Puts a file's tensors into a network on the meta device, strictly; of a safetensors file only these are read.
 
@@ -109,9 +109,9 @@ def put_tensors(
         path: the file.
         found: name and shape of every tensor in it.
         names: name in the network -> name in the file, without `prefix`.
-        prefix: what the names of the network's tensors in the file begin with.
+        prefix: the beginning of the names of the network's tensors in the file.
         rest: beginnings of names in the file that are another part's.
-        called: the network's name in messages.
+        title: the network's name in messages.
 
     Raises:
         ValueError: as `require_shapes`.
@@ -120,7 +120,7 @@ def put_tensors(
         {name: shape for name, shape in found.items() if not name.startswith(rest)},
         {prefix + names[name]: tuple(value.shape) for name, value in network.state_dict().items()},
         path=path,
-        network=called,
+        network=title,
     )
     tensors = read_tensors(path, prefix=prefix)
     network.load_state_dict({name: tensors[place] for name, place in names.items()}, strict=True, assign=True)
