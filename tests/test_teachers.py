@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -229,6 +231,37 @@ def test_the_config_of_another_kind_of_model_is_refused(member, tmp_path):
     (tmp_path / "other" / "config.json").write_text(json.dumps({"model_type": "vit"}))
     with pytest.raises(ValueError, match=r"describes a model of type 'vit', but teacher '\w+' needs .*`hf download"):
         teachers.load(member[0], **arguments)
+
+
+# The folder's README
+
+
+README = Path(teachers.__file__).with_name("README.md")
+
+
+def test_the_readme_lists_every_file_of_the_folder():
+    own, weights = README.read_text(encoding="utf-8").partition("## Files")[2].split("`weights/`:")
+    for text, folder in ((own, README.parent), (weights, README.parent / "weights")):
+        listed = [line.split()[0] for line in text.split("```")[1].splitlines() if line]
+        files = {path.name for path in folder.glob("*.py")} | ({"builtin/"} if folder == README.parent else set())
+        assert set(listed) == files and len(listed) == len(files)
+
+
+def test_the_readme_stays_short():
+    lines = README.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 140
+    assert max(map(len, lines)) <= 140
+
+
+def test_the_readme_s_own_teacher_teaches(tmp_path, monkeypatch):
+    from torchvision.models import resnet18
+
+    (code,) = re.findall(r"In `my_teacher.py`:\n\n```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "my_teacher.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    save_file(resnet18().state_dict(), tmp_path / "resnet18.safetensors")
+    teacher = teachers.load("my_teacher:MyTeacher", weights=tmp_path / "resnet18.safetensors", image_size=64)
+    assert teacher([noise(50, 70)])["layer3"].shape == (1, 256, 4, 4)
 
 
 # SAM
