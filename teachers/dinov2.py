@@ -67,7 +67,7 @@ class Dinov2Teacher(Teacher):
         )
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """As `Teacher.maps` says."""
+        """See `Teacher.maps`."""
         blocks, (rows, columns) = self._facts["levels"], self.spec.maps[0].grid
         if len(blocks) == 1:  # the network ends with it
             tokens = [self.network(pixels).last_hidden_state]

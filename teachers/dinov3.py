@@ -66,7 +66,7 @@ class Dinov3Teacher(Teacher):
         )
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """As `Teacher.maps` says."""
+        """See `Teacher.maps`."""
         run = _run_vit if self._facts["model"]["kind"] == _VIT else _run_convnext
         states = run(self.network, pixels)
         return {name: states[level] for name, level in zip(self.spec.names, self._facts["levels"], strict=True)}

@@ -23,12 +23,6 @@ def _strides(config: Any) -> dict[int, int]:  # noqa: ANN401
     )
 
 
-def _library() -> tuple[Any, Any]:
-    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
-
-    return Mask2FormerConfig, Mask2FormerForUniversalSegmentation
-
-
 MASK2FORMER = Family(
     name="mask2former",
     title="Mask2Former",
@@ -36,7 +30,7 @@ MASK2FORMER = Family(
     licence="see the card of the weights",
     image_size=384,
     strides=_strides,
-    library=_library,
+    library=("Mask2FormerConfig", "Mask2FormerForUniversalSegmentation"),
     sizes=("feature_size", "mask_feature_size", "hidden_dim", "encoder_layers", "decoder_layers", "num_queries"),
 )
 
@@ -56,7 +50,7 @@ class Mask2FormerTeacher(Teacher):
         return cls(**assemble(MASK2FORMER, weights, choice))
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """As `Teacher.maps` says."""
+        """See `Teacher.maps`."""
         network: Any = self.network
         strides = _strides(network.config)
         if MASK not in self.spec.names:

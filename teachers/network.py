@@ -17,7 +17,7 @@ from teachers.base import Teacher
 from teachers.choice import Choice, require_multiple, require_unset
 from teachers.preprocess import SquareResize, to_bytes
 from teachers.weights.locate import WeightFiles, locate, read_config
-from teachers.weights.tensors import read_shapes, read_tensors, require_shapes, sha256
+from teachers.weights.tensors import read_shapes, read_tensors, require_shapes, sha256, shapes_of
 
 EXAMPLE = "your_name/your_student"
 DEFAULT_STRIDES = (16, 8)
@@ -58,7 +58,7 @@ class NetworkTeacher(Teacher):
         )
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """As `Teacher.maps` says."""
+        """See `Teacher.maps`."""
         return dict(zip(self.spec.names, self.network(pixels), strict=True))
 
 
@@ -75,8 +75,8 @@ def build(files: WeightFiles, config: Mapping[str, Any]) -> Student:
         )
     kind = students.resolve_published(str(config["student"]), files.model.parent)
     student = kind(**{name: config[name] for name in signature(kind).parameters if name in config})
-    expected = {name: tuple(value.shape) for name, value in student.state_dict().items()}
-    require_shapes(read_shapes(files.model), expected, path=files.model, network=f"student '{config['student']}'")
+    network = f"student '{config['student']}'"
+    require_shapes(read_shapes(files.model), shapes_of(student), path=files.model, network=network)
     student.load_state_dict(read_tensors(files.model))
     return student
 

@@ -26,12 +26,6 @@ def _strides(config: Any) -> dict[int, int]:  # noqa: ANN401
     return {config.common_stride: config.mask_dim} | dict.fromkeys(config.strides[-3:], config.conv_dim)
 
 
-def _library() -> tuple[Any, Any]:
-    from transformers import OneFormerConfig, OneFormerForUniversalSegmentation
-
-    return OneFormerConfig, OneFormerForUniversalSegmentation
-
-
 ONEFORMER = Family(
     name="oneformer",
     title="OneFormer",
@@ -39,7 +33,7 @@ ONEFORMER = Family(
     licence="MIT",
     image_size=800,
     strides=_strides,
-    library=_library,
+    library=("OneFormerConfig", "OneFormerForUniversalSegmentation"),
     sizes=("conv_dim", "mask_dim", "hidden_dim", "encoder_layers", "decoder_layers", "query_dec_layers", "num_queries"),
 )
 
@@ -59,7 +53,7 @@ class OneFormerTeacher(Teacher):
         return cls(**assemble(ONEFORMER, weights, choice))
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """As `Teacher.maps` says."""
+        """See `Teacher.maps`."""
         network: Any = self.network
         strides = _strides(network.config)
         if MASK not in self.spec.names:

@@ -69,7 +69,7 @@ class SamTeacher(Teacher):
         size, _ = sides_of(config, "SAM's config.json")
         if choice.image_size not in (None, size):
             raise ValueError(
-                f"these SAM weights see images of {size} pixels, got image_size={choice.image_size}; leave it out"
+                f"these SAM weights take images of {size} pixels, got image_size={choice.image_size}; leave it out"
             )
         teacher = cls(
             "sam",
@@ -104,14 +104,14 @@ class SamTeacher(Teacher):
         ).to(self.device, self.dtype)
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """As `Teacher.maps` says."""
+        """See `Teacher.maps`."""
         if isinstance(self.network, Prompted):
             raise ValueError("a teacher 'sam' that is prompted needs a prompt for each image, got none; give prompts")
         maps = _run(self.network, pixels, self.spec.names)
         return {name: maps[name] for name in self.spec.names}
 
     def prompted_maps(self, pixels: Tensor, prompts: Sequence[Tensor]) -> dict[str, Tensor]:
-        """As `Teacher.prompted_maps`."""
+        """See `Teacher.prompted_maps`."""
         if not isinstance(self.network, Prompted):
             return super().prompted_maps(pixels, prompts)
         maps = _run(self.network.encoder, pixels, (*self.spec.names, NECK))

@@ -26,7 +26,6 @@ from teachers.weights.sam2_original import PREFIX, REST, original_name, settings
 from teachers.weights.tensors import put_tensors, read_shapes, sha256
 
 _EXAMPLE = "facebook/sam2.1-hiera-tiny"
-_KINDS, _CHECKPOINT = ("sam2", "sam2_video", "sam2_vision_model"), "sam2.1_hiera_tiny.pt"
 _PREFIX = "vision_encoder."
 _REST_OF_SAM2 = (
     "prompt_encoder.", "mask_decoder.", "shared_image_embedding.", "memory_", "mask_downsample.", "no_memory_",
@@ -59,7 +58,7 @@ class Sam2Teacher(Teacher):
         files = locate(weights, example=_EXAMPLE, originals=True)
         found = read_shapes(files.model)
         original = any(name.startswith(PREFIX) for name in found)
-        config = _config(settings_of_original(found, files.model) if original else _vision_settings(files))
+        config = _config(files, found, original=original)
         size = _size(config, choice.image_size)
         spec = FeatureSpec(_choose(_all_maps(config, size), choice.levels, choice.strides))
         return cls(
@@ -76,7 +75,7 @@ class Sam2Teacher(Teacher):
         )
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """As `Teacher.maps` says."""
+        """See `Teacher.maps`."""
         stages = self.network.get_submodule("backbone")(pixels).intermediate_hidden_states
         maps = {f"stage{index}": value.permute(0, 3, 1, 2) for index, value in enumerate(stages)}
         if any(name.startswith("fpn") for name in self.spec.names):
@@ -85,13 +84,14 @@ class Sam2Teacher(Teacher):
         return {name: maps[name] for name in self.spec.names}
 
 
-def _vision_settings(files: WeightFiles) -> dict[str, Any]:
-    return vision_config(files, _KINDS, teacher="sam2", example=_EXAMPLE, checkpoint=_CHECKPOINT)
-
-
-def _config(settings: dict[str, Any]) -> Any:  # noqa: ANN401
+def _config(files: WeightFiles, found: Mapping[str, tuple[int, ...]], *, original: bool) -> Any:  # noqa: ANN401
+    """The Sam2VisionConfig of a checkpoint's shapes, or else of config.json."""
     from transformers import Sam2VisionConfig
 
+    if original:
+        return Sam2VisionConfig.from_dict(settings_of_original(found, files.model))
+    kinds, checkpoint = ("sam2", "sam2_video", "sam2_vision_model"), "sam2.1_hiera_tiny.pt"
+    settings = vision_config(files, kinds, teacher="sam2", example=_EXAMPLE, checkpoint=checkpoint)
     return Sam2VisionConfig.from_dict(settings)
 
 

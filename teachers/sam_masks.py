@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from cache.spec import LOGIT_CLIP
 from teachers.weights.locate import WeightFiles, read_config
 from teachers.weights.sam_original import POSITIONS, decoder_config, decoder_name
-from teachers.weights.tensors import read_tensors, require_shapes
+from teachers.weights.tensors import read_tensors, require_shapes, shapes_of
 
 QUALITY, STABILITY, OFFSET = 0.88, 0.95, 1.0  # of segment_anything's SamAutomaticMaskGenerator
 LARGEST = 0.5  # share of the square
@@ -136,7 +136,7 @@ def load_soft_mask(files: WeightFiles, found: Mapping[str, tuple[int, ...]], vis
     places = set(names.values())
     require_shapes(
         {name: shape for name, shape in found.items() if name.startswith(_PARTS) or name in places},
-        {names[name]: tuple(value.shape) for name, value in network.state_dict().items()},
+        {names[name]: shape for name, shape in shapes_of(network).items()},
         path=files.model,
         network="SAM's prompt encoder and mask decoder",
     )

@@ -41,7 +41,7 @@ class Family(NamedTuple):
         licence: of the published weights.
         image_size: side of the square that its processor aims at, in pixels.
         strides: of the pixel decoder's states, finest first, and their channels, by a configuration.
-        library: `transformers`' configuration and network, imported on use.
+        library: names of the configuration and the network in `transformers`.
         sizes: the settings of a configuration that differ between networks.
     """
 
@@ -51,16 +51,18 @@ class Family(NamedTuple):
     licence: str
     image_size: int
     strides: Callable[[Any], Mapping[int, int]]
-    library: Callable[[], tuple[Any, Any]]
+    library: tuple[str, str]
     sizes: tuple[str, ...]
 
 
 def assemble(family: Family, weights: str | Path, choice: Choice) -> dict[str, Any]:
     """The arguments of a `Teacher` of this family; errors as in `teachers.load`."""
+    import transformers
+
     require_unset(choice, "model", "levels", teacher=family.name)
     files = locate(weights, example=family.example)
     raw = require_kind(files, (family.name,), teacher=family.name, example=family.example)
-    configuration, network = family.library()
+    configuration, network = (getattr(transformers, name) for name in family.library)
     config = configuration.from_dict({**raw, "is_training": False})
     size = choice.image_size or family.image_size
     chosen = choose_classes(config.id2label, choice.classes, title=family.title)

@@ -23,7 +23,7 @@ from teachers.backbone import EXAMPLE, Backbone, find_backbone
 from teachers.base import Teacher
 from teachers.choice import Choice, require_multiple
 from teachers.preprocess import SquareResize, to_bytes
-from teachers.weights.tensors import read_shapes, read_tensors, require_shapes, sha256
+from teachers.weights.tensors import read_shapes, read_tensors, require_shapes, sha256, shapes_of
 
 
 class TimmTeacher(Teacher):
@@ -58,7 +58,7 @@ class TimmTeacher(Teacher):
         )
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """As `Teacher.maps` says."""
+        """See `Teacher.maps`."""
         return dict(zip(self.spec.names, _run(self.network, pixels), strict=True))
 
 
@@ -112,8 +112,8 @@ def _load(backbone: Backbone, levels: Sequence[int]) -> nn.Module:
     """The pyramid with its weights, from a file of exactly the pyramid or exactly the whole network."""
     found = read_shapes(backbone.path)
     with torch.device("meta"):
-        whole = _shapes(_create(backbone, features=False, levels=None, pretrained=False))
-        pyramid = _shapes(_create(backbone, features=True, levels=None, pretrained=False))
+        whole = shapes_of(_create(backbone, features=False, levels=None, pretrained=False))
+        pyramid = shapes_of(_create(backbone, features=True, levels=None, pretrained=False))
     nearest = min((whole, pyramid), key=lambda expected: len(expected.keys() ^ found.keys()))
     if nearest is pyramid:
         require_shapes(found, pyramid, path=backbone.path, network=f"the feature levels of '{backbone.architecture}'")
@@ -189,7 +189,3 @@ def _spec(network: nn.Module, strides: Mapping[int, int], size: int) -> FeatureS
             for (level, stride), value in zip(strides.items(), maps, strict=True)
         )
     )
-
-
-def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in network.state_dict().items()}

@@ -55,9 +55,7 @@ def download(hub_id: str, filenames: Sequence[str], *, revision: str | None = No
 
     try:
         return [Path(hf_hub_download(hub_id, filename, revision=revision)) for filename in filenames]
-    except (
-        Exception
-    ) as failure:  # no network, unknown id, gated, no such file: another family of errors in each version
+    except Exception as failure:  # another family of errors in each version of the client
         raise NotOnHubError(_reason(hub_id, failure)) from failure
 
 
@@ -73,7 +71,7 @@ def download_file(url: str, path: Path) -> None:
 
     try:
         download_url_to_file(url, str(path))
-    except Exception as failure:  # as above
+    except Exception as failure:  # of the socket, of HTTP, of the disk
         raise NotOnHubError(f"the request failed: {' '.join(str(failure).split())[:200]}") from failure
 
 

@@ -75,6 +75,11 @@ def require_shapes(
             )
 
 
+def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a network."""
+    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+
+
 def shape_of(
     found: Mapping[str, tuple[int, ...]], name: str, dimensions: int, *, path: Path, network: str
 ) -> tuple[int, ...]:
@@ -118,7 +123,7 @@ def put_tensors(
     """
     require_shapes(
         {name: shape for name, shape in found.items() if not name.startswith(rest)},
-        {prefix + names[name]: tuple(value.shape) for name, value in network.state_dict().items()},
+        {prefix + names[name]: shape for name, shape in shapes_of(network).items()},
         path=path,
         network=title,
     )

@@ -54,7 +54,7 @@ def convert(checkpoint: Path, target: Path) -> None:
     from safetensors.torch import save_file
 
     from teachers.weights.checkpoint import read_checkpoint
-    from teachers.weights.tensors import require_shapes
+    from teachers.weights.tensors import require_shapes, shapes_of
 
     state = read_checkpoint(checkpoint)
     with torch.device("meta"):
@@ -62,7 +62,7 @@ def convert(checkpoint: Path, target: Path) -> None:
     names = {name: original_name(name) for name in network.state_dict()}
     require_shapes(
         {name: tuple(value.shape) for name, value in state.items() if not name.startswith(REST)},
-        {names[name]: tuple(value.shape) for name, value in network.state_dict().items()},
+        {names[name]: shape for name, shape in shapes_of(network).items()},
         path=checkpoint,
         network="TRACER TE-0",
     )
