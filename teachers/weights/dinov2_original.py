@@ -162,7 +162,7 @@ def architecture_of(found: Mapping[str, tuple[int, ...]], path: Path) -> Archite
     """
 
     def shape(name: str, dimensions: int) -> tuple[int, ...]:
-        return shape_of(found, name, dimensions, path=path, network="DINOv2")
+        return shape_of(found, name, dimensions=dimensions, path=path, network="DINOv2")
 
     width, patch = shape("cls_token", 3)[-1], shape("patch_embed.proj.weight", 4)[-1]
     shape("blocks.0.norm1.weight", 1)  # there is at least one block

@@ -62,7 +62,7 @@ def settings_of_original(found: Mapping[str, tuple[int, ...]], path: Path) -> di
     """
 
     def shape(name: str, dimensions: int) -> tuple[int, ...]:
-        return shape_of(found, PREFIX + name, dimensions, path=path, network="SAM 2's vision encoder")
+        return shape_of(found, PREFIX + name, dimensions=dimensions, path=path, network="SAM 2's vision encoder")
 
     places = {match[1] for name in found if (match := re.match(r"image_encoder\.trunk\.blocks\.(\d+)\.", name))}
     widths = [shape(f"trunk.blocks.{index}.norm2.weight", 1)[0] for index in range(max(1, len(places)))]

@@ -77,7 +77,7 @@ def encoder_config(found: Mapping[str, tuple[int, ...]], path: Path) -> SamVisio
     from transformers import SamVisionConfig
 
     def shape(name: str, dimensions: int) -> tuple[int, ...]:
-        return shape_of(found, PREFIX + name, dimensions, path=path, network="SAM's vision encoder")
+        return shape_of(found, PREFIX + name, dimensions=dimensions, path=path, network="SAM's vision encoder")
 
     _, grid, _, width = shape("pos_embed", 4)
     patch = shape("patch_embed.proj.weight", 4)[-1]

@@ -81,7 +81,7 @@ def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def shape_of(
-    found: Mapping[str, tuple[int, ...]], name: str, dimensions: int, *, path: Path, network: str
+    found: Mapping[str, tuple[int, ...]], name: str, *, dimensions: int, path: Path, network: str
 ) -> tuple[int, ...]:
     """The shape of a tensor from which the size of a network follows.
 
