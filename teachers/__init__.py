@@ -20,7 +20,7 @@ TEACHERS = {
     "sam2": "teachers.sam2:Sam2Teacher",
     "timm": "teachers.timm:TimmTeacher",
 }
-WITH_CLASSES = ("mask2former", "oneformer")  # whose soft mask is one of chosen classes
+WITH_CLASSES = ("mask2former", "oneformer")  # teachers with a soft mask of chosen classes
 
 
 def resolve(name: str) -> type[Teacher]:
@@ -64,23 +64,23 @@ def load(
             with this package; for `timm` also "hub", the weights that timm publishes for `model`; for `sam`,
             `sam2` and `dinov2` also the path of an original checkpoint, `.pth` or `.pt`; for `network` the folder of a
             published student.
-        model: `timm` only: name of the backbone, e.g. "tf_efficientnet_b0"; may be left out where the weights say it.
+        model: `timm` only: name of the backbone, e.g. "tf_efficientnet_b0"; may be left out where the weights name it.
         levels: `timm`: feature levels, as in timm's `out_indices`; `dinov2`, `dinov3`: blocks (of a ConvNeXt stages),
             counted from 0, the last if None; `sam2`: stages of the trunk, `sam`: blocks of it, counted from 0.
         strides: strides of the maps, in pixels. `timm`: instead of levels, (16,) if neither is given; `sam2`: maps of
             the pyramid, all three if neither is given; `network`: levels of the student, (16, 8) if not given;
             `mask2former`, `oneformer`: states of the pixel decoder, the finest if not given; `sam`: that of the
             patches, for the neck, which there is anyway if no levels are given.
-        image_size: side of the square the teacher sees, in pixels; its own if None. `sam`: fixed by the weights;
+        image_size: side of the square input, in pixels; its own if None. `sam`: fixed by the weights;
             `dinov2`: a multiple of 14; `dinov3`: of 16; `mask2former`, `oneformer`, `sam2`: of 32.
         classes: `mask2former`, `oneformer`: labels (or numbers) of config.json, of which `mask` is the soft mask; there
             is none if None.
 
     Raises:
         ValueError: if there is no such teacher, or the weights are not its own, or an argument does not fit.
-        FileNotFoundError: if the weights are not where they were looked for; the message says which command gets them.
+        FileNotFoundError: if there are no weights; naming the places searched and a command that gets them.
     """
-    from teachers.base import Choice
+    from teachers.choice import Choice
 
     teacher = resolve(name)
     if classes and name in TEACHERS and name not in WITH_CLASSES:

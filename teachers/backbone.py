@@ -1,4 +1,4 @@
-"""Which of timm's backbones is meant, what pixels it expects, and where its weights are."""
+"""A backbone of timm by name: the pixels it expects, and the file of its weights."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from teachers.weights import locate, read_config
+from teachers.weights.known import NEAREST as EXAMPLE
+from teachers.weights.locate import locate, read_config
 
-EXAMPLE = "timm/tf_efficientnet_b0.ns_jft_in1k"
 _UNKNOWN_LICENCE = "unknown: see the weights"
 
 
@@ -20,7 +20,7 @@ class Backbone:
     architecture: str
     path: Path
     settings: dict[str, Any]  # timm's pretrained_cfg: mean, std, input_size, num_classes, ...
-    arguments: dict[str, Any]  # what its constructor is given
+    arguments: dict[str, Any]  # of its constructor
     licence: str
 
 
@@ -29,11 +29,11 @@ def find_backbone(weights: str | Path, model: str | None) -> Backbone:
 
     Args:
         weights: a folder or hub id with a timm config.json, a safetensors file, or "hub" for timm's own of `model`.
-        model: name in timm, with or without the tag of its weights; may be left out where a config.json says it.
+        model: name in timm, with or without the tag of its weights; may be left out where a config.json names it.
 
     Raises:
-        FileNotFoundError: if there are no weights, saying which command gets them.
-        ValueError: if the backbone is unknown, unnamed, or another than the weights say.
+        FileNotFoundError: if there are no weights; the message names the command that gets them.
+        ValueError: if the backbone is unknown, unnamed, or another than that of the weights.
     """
     import timm
 

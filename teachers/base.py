@@ -1,38 +1,28 @@
-"""What every teacher is: images in, named maps in the one geometric frame out."""
+"""The base class of teachers: images in, named maps in the one geometric frame out."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cache.spec import FeatureSpec
+from teachers.choice import Choice
 from teachers.frame import resample
-from teachers.preprocess import Letterbox, Prepared, Stretch
+from teachers.preprocess import Letterbox, Prepared, SquareResize
 
 Self = TypeVar("Self", bound="Teacher")
 
 
-class Choice(NamedTuple):
-    """What may be chosen of a teacher beside its weights, each None where it was not; see `teachers.load`."""
-
-    model: str | None
-    levels: Sequence[int] | None
-    strides: Sequence[int] | None
-    image_size: int | None
-    classes: Sequence[str] | None = None
-
-
 class Teacher(ABC):
-    """A frozen network that looks at images.
+    """A frozen network that turns images into named feature maps.
 
-    A member of the registry says in `maps` how its network is run; everything else (frame, checks, freezing, identity)
-    is here and the same for all.
+    A subclass defines `load` and `maps`; frame, checks, freezing and identity are here, the same for all.
 
     Attributes:
         example: a hub id of weights that messages may recommend.
@@ -53,7 +43,7 @@ class Teacher(ABC):
         network: nn.Module,
         *,
         spec: FeatureSpec,
-        preprocessing: Letterbox | Stretch,
+        preprocessing: Letterbox | SquareResize,
         facts: Mapping[str, Any],
         licence: str,
     ) -> None:
@@ -64,7 +54,7 @@ class Teacher(ABC):
             network: any module; gradients are switched off and it is put in eval mode, for good.
             spec: the maps that `forward` returns.
             preprocessing: image -> Prepared.
-            facts: what distinguishes these features, JSON-able: model, layers, sha256 of the weights.
+            facts: all that the features depend on, JSON-able: model, layers, sha256 of the weights.
             licence: licence of the weights.
         """
         self.name = name
@@ -79,7 +69,7 @@ class Teacher(ABC):
     @classmethod
     @abstractmethod
     def load(cls, weights: str | Path, choice: Choice) -> Teacher:
-        """Loads the teacher; what may be chosen, and errors, as in `teachers.load`."""
+        """Loads the teacher; options and errors as in `teachers.load`."""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -99,7 +89,7 @@ class Teacher(ABC):
         Args:
             device: e.g. "cuda".
             dtype: torch.bfloat16 halves memory; maps then differ from those in float32 by up to 5 % of their norm
-                (4.7 % for EfficientNet-B0), and `identity` says so.
+                (4.7 % for EfficientNet-B0), and `identity` records it.
         """
         self.device, self.dtype = torch.device(device), dtype
         self.network.to(self.device, dtype)
@@ -110,7 +100,7 @@ class Teacher(ABC):
         return self.preprocessing(image)
 
     def embed(self, pixels: Tensor, prompts: Sequence[Tensor] | None = None) -> dict[str, Tensor]:
-        """The network's own maps, padding included: what the official implementation returns for the same pixels.
+        """The network's own maps, padding included, as the official implementation returns them for the same pixels.
 
         Args:
             pixels: float tensor (N, 3, S, S), as `prepare` gives them, on any device.
@@ -120,10 +110,10 @@ class Teacher(ABC):
         Returns:
             one float32 tensor (N, C, H, W) a map, without gradient, on the teacher's device.
         """
-        # Channels last is what convolutions on the CPU want: EfficientNet-B0 takes half the time.
+        # Convolutions on the CPU are faster with channels last: EfficientNet-B0 takes half the time.
         with torch.inference_mode():
             pixels = pixels.to(self.device, self.dtype, memory_format=torch.channels_last)
-            maps = self.maps(pixels) if prompts is None else self.answers(pixels, prompts)
+            maps = self.maps(pixels) if prompts is None else self.prompted_maps(pixels, prompts)
             return {name: value.float().contiguous() for name, value in maps.items()}
 
     def forward(self, pixels: Tensor, valid: Tensor, prompts: Sequence[np.ndarray] | None = None) -> dict[str, Tensor]:
@@ -143,17 +133,19 @@ class Teacher(ABC):
         """
         if prompts is not None:
             covered = valid.to("cpu", torch.float64) * pixels.shape[-1]  # rows, columns of S that each image covers
-            asked = [torch.from_numpy(prompt) for prompt in prompts]
-            asked = [one * size.flip(0).repeat(one.shape[-1] // 2) for one, size in zip(asked, covered, strict=True)]
+            scaled = [
+                torch.from_numpy(prompt) * size.flip(0).repeat(prompt.shape[-1] // 2)
+                for prompt, size in zip(prompts, covered, strict=True)
+            ]
         with torch.inference_mode():
-            seen = self.embed(pixels, None if prompts is None else asked)
-            self._require_cover(seen, pixels)
-            maps = {name: resample(value, valid, self.spec[name].grid) for name, value in seen.items()}
+            raw = self.embed(pixels, None if prompts is None else scaled)
+            self._require_cover(raw, pixels)
+            maps = {name: resample(value, valid, self.spec[name].grid) for name, value in raw.items()}
         self.spec.check(maps)
         return maps
 
     def _require_cover(self, maps: Mapping[str, Tensor], pixels: Tensor) -> None:
-        """Raises ValueError for a network that pads or cuts its pixels: its cells would not lie where the spec says."""
+        """Raises ValueError for a network that pads or cuts its pixels: its cells would not lie on the spec's grid."""
         height, width = pixels.shape[-2:]
         for name in sorted(maps, key=lambda name: -self.spec[name].stride):  # what fits the coarsest fits the others
             rows, columns = maps[name].shape[-2:]
@@ -161,7 +153,7 @@ class Teacher(ABC):
             if (rows * stride, columns * stride) != (height, width):
                 raise ValueError(
                     f"map {name!r} of teacher {self.name!r} has {rows} x {columns} cells of stride {stride}, which "
-                    f"cover {rows * stride} x {columns * stride} pixels, but the network looks at {height} x {width}; "
+                    f"cover {rows * stride} x {columns * stride} pixels, but its input is {height} x {width}; "
                     f"choose an image_size that its cells cover, such as {rows * stride}, or declare the right stride"
                 )
 
@@ -172,7 +164,7 @@ class Teacher(ABC):
         return self.forward(torch.stack([entry.pixels for entry in prepared]), valid, prompts)
 
     def prompted(self, policy: str) -> Teacher:
-        """The teacher with a map `mask`: its soft answer to prompts, which `forward` is then given for each image.
+        """The teacher with a map `mask`: the soft mask for the prompts that `forward` is then given for each image.
 
         Args:
             policy: how prompts come about; a part of the identity.
@@ -183,8 +175,8 @@ class Teacher(ABC):
         del policy
         raise ValueError(f"teacher '{self.name}' takes no prompts; leave prompts out, or use adapter=sam")
 
-    def answers(self, pixels: Tensor, prompts: Sequence[Tensor]) -> dict[str, Tensor]:
-        """As `maps`, of a teacher that is prompted."""
+    def prompted_maps(self, pixels: Tensor, prompts: Sequence[Tensor]) -> dict[str, Tensor]:
+        """As `maps`, with the prompts of each image."""
         del pixels, prompts
         raise ValueError(f"teacher '{self.name}' takes no prompts; leave them out")
 

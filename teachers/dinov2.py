@@ -2,7 +2,7 @@
 
 Positions at another size than the weights' own follow the original code (dinov2/models/vision_transformer.py with the
 settings of dinov2/hub/backbones.py), resized once while loading: bicubic, without registers at a scale of (n + 0.1) / m
-for n cells out of m, a historical trick that shifts what is sampled, and without antialiasing; with registers to the
+for n cells out of m, a historical trick that shifts the samples, and without antialiasing; with registers to the
 plain size, antialiased. `transformers` does the second but not the first: it leaves out the 0.1. At the weights' own
 518 pixels nothing is resized, and both agree.
 
@@ -12,7 +12,7 @@ whole image is stretched to a square instead, and the maps cover it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,23 +22,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cache.spec import FeatureSpec, MapSpec
-from teachers.base import Choice, Teacher
-from teachers.dinov2_names import (
-    MASK,
-    POSITIONS,
-    Architecture,
-    architecture_of,
-    hub_names,
-    hub_shapes,
-    hub_tensors,
-    is_timm,
-    original_shapes,
-    original_tensors,
-    timm_shapes,
-)
-from teachers.library import without_progress_bar
-from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Stretch
-from teachers.weights import WeightFiles, locate, read_config, read_shapes, read_tensors, require_shapes, sha256
+from teachers.base import Teacher
+from teachers.choice import Choice, choose_levels, require_multiple, require_unset
+from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
+from teachers.weights import dinov2_original as names
+from teachers.weights.dinov2_original import POSITIONS, Architecture
+from teachers.weights.locate import WeightFiles, locate, read_config, require_kind, sides_of
+from teachers.weights.tensors import read_shapes, read_tensors, require_shapes, sha256
+from teachers.weights.transformers import without_progress_bar
 
 _EXAMPLE = "facebook/dinov2-base"
 
@@ -57,35 +48,26 @@ class Dinov2Teacher(Teacher):
 
         Arguments and errors as in `teachers.load`; `levels` are blocks, counted from 0, the last one if None.
         """
-        model, levels, strides, image_size, _ = choice
-        if model is not None or strides:
-            raise ValueError(
-                "the maps of teacher 'dinov2' are blocks, all of stride 14, and its weights say which model it is: "
-                f"leave out model and strides, and choose blocks with levels; got model={model}, strides={strides}"
-            )
+        require_unset(choice, "model", "strides", teacher="dinov2")
         files = locate(weights, example=_EXAMPLE, originals=True)
         found = read_shapes(files.model)
         architecture = _architecture(files, found)
-        size, patch = image_size or architecture.image_size, architecture.patch_size
-        if size % patch or size < patch:
-            near = sorted({max(1, size // patch) * patch, max(1, size // patch + 1) * patch})
-            raise ValueError(
-                f"expected image_size to be a multiple of DINOv2's patches of {patch} pixels, got {size}; choose "
-                f"{' or '.join(map(str, near))}"
-            )
-        blocks = _choose(levels, architecture.num_hidden_layers)
+        size, patch = choice.image_size or architecture.image_size, architecture.patch_size
+        require_multiple(size, patch, cells="DINOv2's patches")
+        depth = architecture.num_hidden_layers
+        blocks = choose_levels(choice.levels, depth, weights="DINOv2", default=(depth - 1,))
         width, grid = architecture.hidden_size, (size // patch, size // patch)
         return cls(
             "dinov2",
             _network(files.model, found, architecture, size=size, depth=blocks[-1] + 1),
             spec=FeatureSpec(tuple(MapSpec(f"block{block}", width, grid, patch) for block in blocks)),
-            preprocessing=Stretch(size, IMAGENET_MEAN, IMAGENET_STD),
+            preprocessing=SquareResize(size, IMAGENET_MEAN, IMAGENET_STD),
             facts={"model": asdict(architecture), "levels": blocks, "weights": sha256(files.model)},
             licence="Apache-2.0",
         )
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """As `Teacher.maps` says."""
+        """See `Teacher.maps`."""
         blocks, (rows, columns) = self._facts["levels"], self.spec.maps[0].grid
         if len(blocks) == 1:  # the network ends with it
             tokens = [self.network(pixels).last_hidden_state]
@@ -102,42 +84,20 @@ class Dinov2Teacher(Teacher):
 def _architecture(files: WeightFiles, found: Mapping[str, tuple[int, ...]]) -> Architecture:
     """The network that the config.json of `transformers` describes, or else the shapes of the tensors."""
     raw = read_config(files.config) if files.config else {}
-    kind = raw.get("model_type")
-    if files.config and kind in ("dinov2", "dinov2_with_registers"):
-        return _from_config(files.config, raw)
-    if raw and "dinov2" not in str(raw.get("architecture")):
-        raise ValueError(
-            f"{files.config} describes a model of type '{kind}', but teacher 'dinov2' needs 'dinov2' or "
-            f"'dinov2_with_registers', or a DINOv2 of timm; `hf download {_EXAMPLE}` gets one"
-        )
-    if POSITIONS in found:
-        raise FileNotFoundError(
-            f"no config.json beside {files.model}: looked for {files.model.with_name('config.json')}; "
-            f"`hf download {_EXAMPLE}` gets a whole folder"
-        )
-    return architecture_of(found, files.model)
+    if POSITIONS in found or (raw and "dinov2" not in str(raw.get("architecture"))):  # else timm's, or an original
+        raw = require_kind(files, ("dinov2", "dinov2_with_registers"), teacher="dinov2", example=_EXAMPLE)
+        return _from_config(files, raw)
+    return names.architecture_of(found, files.model)
 
 
-def _from_config(path: Path, raw: Mapping[str, Any]) -> Architecture:
+def _from_config(files: WeightFiles, raw: Mapping[str, Any]) -> Architecture:
     from transformers import Dinov2Config, Dinov2WithRegistersConfig
 
     registers = raw["model_type"] == "dinov2_with_registers"
     config: Any = (Dinov2WithRegistersConfig if registers else Dinov2Config).from_dict(dict(raw))
-    image, patch = config.image_size, config.patch_size
-    if not isinstance(image, int) or not isinstance(patch, int) or image % patch:
-        raise ValueError(
-            f"expected image_size in {path} to be a whole multiple of patch_size {patch}, got {image}; correct the file"
-        )
+    sides_of(config, str(files.config))
     shared = {field.name: getattr(config, field.name) for field in fields(Architecture) if field.name != "registers"}
     return Architecture(**shared, registers=config.num_register_tokens if registers else 0)
-
-
-def _choose(levels: Sequence[int] | None, depth: int) -> list[int]:
-    """The blocks asked for, from shallow to deep."""
-    chosen = sorted(set(levels or (depth - 1,)))
-    if not 0 <= chosen[0] <= chosen[-1] < depth:
-        raise ValueError(f"these DINOv2 weights have blocks 0 to {depth - 1}, got levels={list(levels or ())}")
-    return chosen
 
 
 def _network(
@@ -155,7 +115,7 @@ def _network(
     )
     loader: Any = Dinov2WithRegistersModel if registers else Dinov2Model
     positions = resize_positions(state[POSITIONS], size // part.patch_size, antialias=registers > 0)
-    wanted = {name: state[name] for name in hub_shapes(part)} | {POSITIONS: positions}
+    wanted = {name: state[name] for name in names.hub_shapes(part)} | {POSITIONS: positions}
     with without_progress_bar():
         network, report = loader.from_pretrained(None, config=config, state_dict=wanted, output_loading_info=True)
     assert not any(report.values()), report
@@ -164,15 +124,15 @@ def _network(
 
 def _state(path: Path, found: Mapping[str, tuple[int, ...]], architecture: Architecture) -> dict[str, Tensor]:
     """The tensors of a file of any kind under the names of `transformers`' files, after a strict comparison."""
-    timm, hub, mask = is_timm(found), POSITIONS in found, hub_names(MASK)[0]
-    shapes = hub_shapes if hub else timm_shapes if timm else original_shapes
+    timm, hub, mask = names.is_timm(found), POSITIONS in found, names.hub_names(names.MASK)[0]
+    shapes = names.hub_shapes if hub else names.timm_shapes if timm else names.original_shapes
     expected = {
-        name: shape for name, shape in shapes(architecture).items() if name in found or name not in (MASK, mask)
+        name: shape for name, shape in shapes(architecture).items() if name in found or name not in (names.MASK, mask)
     }
     require_shapes(found, expected, path=path, network="DINOv2 as its config.json or its own shapes describe it")
     state = read_tensors(path)
     if not hub:
-        state = hub_tensors(original_tensors(state, architecture) if timm else state)
+        state = names.hub_tensors(names.original_tensors(state, architecture) if timm else state)
     return {mask: state["embeddings.cls_token"].new_zeros(1, architecture.hidden_size)} | state
 
 

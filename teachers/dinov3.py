@@ -2,7 +2,7 @@
 
 From `transformers` folders and hub ids. Positions are rotary and take any size. The whole image is stretched to a
 square, as the processor of these weights does. The weights trained on satellite images (SAT-493M) expect other pixel
-statistics than ImageNet's, which stand in no file that is read here: they are not meant.
+statistics than ImageNet's, which stand in no file that is read here: they are not supported.
 """
 
 from __future__ import annotations
@@ -14,25 +14,19 @@ from typing import Any
 from torch import Tensor, nn
 
 from cache.spec import FeatureSpec, MapSpec
-from teachers.base import Choice, Teacher
-from teachers.library import load_network, require_kind
-from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Stretch
-from teachers.weights import locate, read_shapes, sha256
+from teachers.base import Teacher
+from teachers.choice import Choice, choose_levels, require_multiple, require_unset
+from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
+from teachers.weights.locate import locate, require_kind
+from teachers.weights.tensors import read_shapes, sha256
+from teachers.weights.transformers import load_network
 
 _EXAMPLE = "facebook/dinov3-vitb16-pretrain-lvd1689m"
 _VIT, _CONVNEXT = "dinov3_vit", "dinov3_convnext"
-_ARCHITECTURE = {  # what distinguishes one network from another, under the names of `transformers`
+_ARCHITECTURE = {  # settings that differ between networks, under the names of `transformers`
     _VIT: (
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "patch_size",
-        "num_register_tokens",
-        "use_gated_mlp",
-        "hidden_act",
-        "rope_theta",
-        "layer_norm_eps",
+        *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "patch_size"),
+        *("num_register_tokens", "use_gated_mlp", "hidden_act", "rope_theta", "layer_norm_eps"),
     ),
     _CONVNEXT: ("hidden_sizes", "depths", "hidden_act", "layer_norm_eps"),
 }
@@ -53,11 +47,7 @@ class Dinov3Teacher(Teacher):
 
         Arguments and errors as in `teachers.load`; `levels` are blocks or stages, counted from 0, the last one if None.
         """
-        if choice.model is not None or choice.strides:
-            raise ValueError(
-                "the weights of teacher 'dinov3' say which model it is, and its maps are chosen by levels: leave out "
-                f"model and strides; got model={choice.model}, strides={choice.strides}"
-            )
+        require_unset(choice, "model", "strides", teacher="dinov3")
         files = locate(weights, example=_EXAMPLE)
         raw = require_kind(files, (_VIT, _CONVNEXT), teacher="dinov3", example=_EXAMPLE)
         kind, config = _config(raw)
@@ -70,13 +60,13 @@ class Dinov3Teacher(Teacher):
             "dinov3",
             _network(kind, config, files.model, found, depth=levels[-1] + 1),
             spec=spec,
-            preprocessing=Stretch(size, IMAGENET_MEAN, IMAGENET_STD),
+            preprocessing=SquareResize(size, IMAGENET_MEAN, IMAGENET_STD),
             facts={"model": {"kind": kind, **facts}, "levels": levels, "weights": sha256(files.model)},
             licence="DINOv3 License",
         )
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """As `Teacher.maps` says."""
+        """See `Teacher.maps`."""
         run = _run_vit if self._facts["model"]["kind"] == _VIT else _run_convnext
         states = run(self.network, pixels)
         return {name: states[level] for name, level in zip(self.spec.names, self._facts["levels"], strict=True)}
@@ -94,18 +84,20 @@ def _side(size: int | Sequence[int]) -> int:
 
 
 def _vit_maps(config: Any, levels: Sequence[int] | None, size: int) -> tuple[list[int], FeatureSpec]:  # noqa: ANN401
-    """The blocks asked for, from shallow to deep, and their maps."""
+    """The chosen blocks, from shallow to deep, and their maps."""
     patch = _side(config.patch_size)
-    _require_multiple(size, patch, "patches")
-    chosen = _choose(levels, config.num_hidden_layers, "blocks")
+    require_multiple(size, patch, cells="DINOv3's patches")
+    depth = config.num_hidden_layers
+    chosen = choose_levels(levels, depth, weights="DINOv3", default=(depth - 1,))
     grid = (size // patch, size // patch)
     return chosen, FeatureSpec(tuple(MapSpec(f"block{level}", config.hidden_size, grid, patch) for level in chosen))
 
 
 def _convnext_maps(config: Any, levels: Sequence[int] | None, size: int) -> tuple[list[int], FeatureSpec]:  # noqa: ANN401
-    """The stages asked for, from shallow to deep, and their maps."""
-    chosen = _choose(levels, len(config.depths), "stages")
-    _require_multiple(size, _STEM * 2 ** chosen[-1], "cells")
+    """The chosen stages, from shallow to deep, and their maps."""
+    depth = len(config.depths)
+    chosen = choose_levels(levels, depth, weights="DINOv3", kind="stages", default=(depth - 1,))
+    require_multiple(size, _STEM * 2 ** chosen[-1], cells="DINOv3's cells")
     strides = [_STEM * 2**level for level in chosen]
     return chosen, FeatureSpec(
         tuple(
@@ -113,22 +105,6 @@ def _convnext_maps(config: Any, levels: Sequence[int] | None, size: int) -> tupl
             for level, stride in zip(chosen, strides, strict=True)
         )
     )
-
-
-def _require_multiple(size: int, step: int, what: str) -> None:
-    if size % step or size < step:
-        near = sorted({max(1, size // step) * step, (size // step + 1) * step})
-        raise ValueError(
-            f"expected image_size to be a multiple of DINOv3's {what} of {step} pixels, got {size}; choose "
-            f"{' or '.join(map(str, near))}"
-        )
-
-
-def _choose(levels: Sequence[int] | None, depth: int, what: str) -> list[int]:
-    chosen = sorted(set(levels or (depth - 1,)))
-    if not 0 <= chosen[0] <= chosen[-1] < depth:
-        raise ValueError(f"these DINOv3 weights have {what} 0 to {depth - 1}, got levels={list(levels or ())}")
-    return chosen
 
 
 def _network(
@@ -143,7 +119,7 @@ def _network(
     from transformers import DINOv3ConvNextModel, DINOv3ViTModel
 
     loader = DINOv3ViTModel if kind == _VIT else DINOv3ConvNextModel
-    network: Any = load_network(loader, config, path, found, called="DINOv3 as its config.json describes it")
+    network: Any = load_network(loader, config, path, found, title="DINOv3 as its config.json describes it")
     del _blocks(network, "layer" if kind == _VIT else "stages")[depth:]
     return network
 

@@ -3,7 +3,7 @@
 Cell (i, j) of an h x w map is centred at ((i + 1/2) / h, (j + 1/2) / w) in (y, x) of the image. A network that pads its
 input (SAM fills a square) computes a larger map, of which the image covers only the first `valid` fraction of rows and
 columns, and that border falls between cells as a rule. `resample` cuts there, exactly, and lays the spec's grid over
-what is left.
+the rest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def resample(features: Tensor, valid: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Cuts each map at the exact border of its image and samples the grid's cell centres from what is left.
+    """Cuts each map at the exact border of its image and samples the grid's cell centres from the rest.
 
     Bilinear, widened to the size of a target cell where the grid is coarser than the map (the triangle filter of Pillow
     and of `torch.nn.functional.interpolate(antialias=True)`). Each source cell counts by the share of its area that the

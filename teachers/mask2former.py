@@ -1,6 +1,6 @@
 """Mask2Former (Cheng et al. 2022): the states of its pixel decoder, and a soft mask of chosen classes.
 
-From `transformers` folders and hub ids. The whole image is stretched to a square, 384 pixels unless said otherwise, as
+From `transformers` folders and hub ids. The whole image is stretched to a square, 384 pixels by default, as
 the processor of the published weights does.
 """
 
@@ -12,7 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from cache.spec import MASK
-from teachers.base import Choice, Teacher
+from teachers.base import Teacher
+from teachers.choice import Choice
 from teachers.semantic import Family, assemble, named_states, soft_mask
 
 
@@ -22,20 +23,14 @@ def _strides(config: Any) -> dict[int, int]:  # noqa: ANN401
     )
 
 
-def _library() -> tuple[Any, Any]:
-    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
-
-    return Mask2FormerConfig, Mask2FormerForUniversalSegmentation
-
-
 MASK2FORMER = Family(
     name="mask2former",
-    called="Mask2Former",
+    title="Mask2Former",
     example="facebook/mask2former-swin-small-coco-panoptic",
     licence="see the card of the weights",
     image_size=384,
     strides=_strides,
-    library=_library,
+    library=("Mask2FormerConfig", "Mask2FormerForUniversalSegmentation"),
     sizes=("feature_size", "mask_feature_size", "hidden_dim", "encoder_layers", "decoder_layers", "num_queries"),
 )
 
@@ -55,15 +50,15 @@ class Mask2FormerTeacher(Teacher):
         return cls(**assemble(MASK2FORMER, weights, choice))
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """As `Teacher.maps` says."""
+        """See `Teacher.maps`."""
         network: Any = self.network
         strides = _strides(network.config)
         if MASK not in self.spec.names:
             states = network.model.pixel_level_module(pixels)
             maps = named_states(states.decoder_last_hidden_state, states.decoder_hidden_states, strides)
         else:
-            said = network(pixels, output_hidden_states=True)
-            maps = named_states(said.pixel_decoder_last_hidden_state, said.pixel_decoder_hidden_states, strides)
+            outputs = network(pixels, output_hidden_states=True)
+            maps = named_states(outputs.pixel_decoder_last_hidden_state, outputs.pixel_decoder_hidden_states, strides)
             grid, chosen = self.spec[MASK].grid, self._facts["classes"]
-            maps[MASK] = soft_mask(said.class_queries_logits, said.masks_queries_logits, chosen, grid=grid)
+            maps[MASK] = soft_mask(outputs.class_queries_logits, outputs.masks_queries_logits, chosen, grid=grid)
         return {name: maps[name] for name in self.spec.names}

@@ -13,9 +13,11 @@ from torch.nn import functional
 import students
 from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec
 from students import Student
-from teachers.base import Choice, Teacher
-from teachers.preprocess import Stretch
-from teachers.weights import WeightFiles, locate, read_config, read_shapes, read_tensors, require_shapes, sha256
+from teachers.base import Teacher
+from teachers.choice import Choice, require_multiple, require_unset
+from teachers.preprocess import SquareResize, to_bytes
+from teachers.weights.locate import WeightFiles, locate, read_config
+from teachers.weights.tensors import read_shapes, read_tensors, require_shapes, sha256, shapes_of
 
 EXAMPLE = "your_name/your_student"
 DEFAULT_STRIDES = (16, 8)
@@ -29,44 +31,34 @@ class NetworkTeacher(Teacher):
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> NetworkTeacher:
-        """Loads what `do=publish` wrote or pushed; arguments and errors as in `teachers.load`."""
-        model, levels, strides, image_size, _ = choice
-        if model is not None or levels:
-            raise ValueError(
-                "the published student says which model it is, and its maps are chosen by strides: leave out model and "
-                f"levels, got model={model}, levels={levels}"
-            )
+        """Loads a folder that `do=publish` wrote or pushed; arguments and errors as in `teachers.load`."""
+        require_unset(choice, "model", "levels", teacher="network")
         files = locate(weights, example=EXAMPLE)
         config = read_config(files.config) if files.config else {}
         student = build(files, config)
         if missing := {"image_size", "mean", "std"} - config.keys():
             raise ValueError(f"{files.config} does not say {', '.join(sorted(missing))}; do=publish writes it whole")
-        size = image_size or int(config["image_size"])
-        chosen = choose_strides(student, strides)
-        multiple = max(*student.strides, MASK_STRIDE)  # to which students pad, whichever of their maps are chosen
-        if size % multiple:
-            below = size // multiple * multiple
-            raise ValueError(
-                f"expected image_size to be a multiple of {multiple}, so that cells cover the image; got {size}, "
-                f"choose {below or multiple} or {below + multiple}"
-            )
-        seen = students.learned_keys(files.model.parent)
+        size = choice.image_size or int(config["image_size"])
+        chosen = choose_strides(student, choice.strides)
+        # Students pad to this multiple, whichever of their maps are chosen.
+        require_multiple(size, max(*student.strides, MASK_STRIDE))
+        labelled = students.learned_keys(files.model.parent)
         return cls(
             "network",
             Pyramid(student, chosen),
             spec=spec_of(student, chosen, size),
-            preprocessing=Stretch(size, on_bytes(config["mean"]), on_bytes(config["std"])),
+            preprocessing=SquareResize(size, to_bytes(config["mean"]), to_bytes(config["std"])),
             facts={
                 "model": config["student"],
                 "strides": list(chosen),
                 "weights": sha256(files.model),
-                **({"labelled": seen} if seen is not None else {}),
+                **({"labelled": labelled} if labelled is not None else {}),
             },
             licence=students.said_licence(files.model.parent) or "see the student's card",
         )
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """As `Teacher.maps` says."""
+        """See `Teacher.maps`."""
         return dict(zip(self.spec.names, self.network(pixels), strict=True))
 
 
@@ -83,8 +75,8 @@ def build(files: WeightFiles, config: Mapping[str, Any]) -> Student:
         )
     kind = students.resolve_published(str(config["student"]), files.model.parent)
     student = kind(**{name: config[name] for name in signature(kind).parameters if name in config})
-    expected = {name: tuple(value.shape) for name, value in student.state_dict().items()}
-    require_shapes(read_shapes(files.model), expected, path=files.model, network=f"student '{config['student']}'")
+    network = f"student '{config['student']}'"
+    require_shapes(read_shapes(files.model), shapes_of(student), path=files.model, network=network)
     student.load_state_dict(read_tensors(files.model))
     return student
 
@@ -109,7 +101,7 @@ class Pyramid(nn.Module):
 
 
 def choose_strides(student: Student, asked: Sequence[int] | None) -> tuple[int, ...]:
-    """The strides asked for, or the default ones that the student has, finest last.
+    """The chosen strides, or the default ones that the student has, finest last.
 
     Raises:
         ValueError: the student has no such level.
@@ -131,9 +123,3 @@ def spec_of(student: Student, strides: Sequence[int], size: int) -> FeatureSpec:
     if student.classes == 1:
         maps.append(MapSpec(MASK, 1, (size // MASK_STRIDE,) * 2, MASK_STRIDE))
     return FeatureSpec(tuple(maps))
-
-
-def on_bytes(values: Sequence[float]) -> tuple[float, float, float]:
-    """Statistics of [0, 1] on the scale of 0 to 255."""
-    red, green, blue = (round(value * 255, 6) for value in values)
-    return red, green, blue

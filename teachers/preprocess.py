@@ -5,6 +5,7 @@ Both classes are small and picklable, so that data loading workers can prepare i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 @dataclass(frozen=True)
 class Prepared:
-    """One image as a teacher sees it.
+    """One image as the input of a teacher.
 
     Attributes:
         pixels: float32 tensor (3, S, S), normalised.
@@ -63,7 +64,7 @@ class Letterbox:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class SquareResize:
     """The whole image resized to a square, whatever its ratio, so that the image covers all of it.
 
     Torch's antialiased bilinear filter on uint8: five times as fast as Pillow's, and within one grey
@@ -88,6 +89,12 @@ class Stretch:
         return Prepared(torch.from_numpy(normalise(resized[0].numpy(), self.mean, self.std)), (1.0, 1.0))
 
 
+def to_bytes(values: Sequence[float]) -> tuple[float, float, float]:
+    """Statistics (red, green, blue) of pixels in [0, 1] on the scale of 0 to 255."""
+    red, green, blue = (round(value * 255, 6) for value in values)
+    return red, green, blue
+
+
 def normalise(image: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
     """(image - mean) / std of a uint8 array (3, H, W); mean and std on the scale of 0 to 255. Returns float32."""
     # In numpy, because torch would spread these few microseconds over threads that a busy machine has not got.
@@ -98,7 +105,7 @@ def normalise(image: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]
 
 
 def require_image(image: np.ndarray) -> np.ndarray:
-    """Returns the image, or says what is wrong with it.
+    """Returns the image unchanged if it is one.
 
     Raises:
         ValueError: if it is not a non-empty uint8 array of shape (H, W, 3).

@@ -1,6 +1,6 @@
 """SAM: the image embedding of Segment Anything (Kirillov et al. 2023), blocks of its trunk, and its soft masks.
 
-From `transformers` folders and hub ids, and from the checkpoints of `segment_anything` and MedSAM (Ma et al. 2024).
+From `transformers` folders and hub ids, and from the checkpoints of `segment_anything`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from cache.spec import MASK, FeatureSpec, MapSpec
-from teachers.base import Choice, Teacher
-from teachers.checkpoint import SUFFIXES
+from teachers.base import Teacher
+from teachers.choice import Choice, choose_levels, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Letterbox
 from teachers.sam_masks import RULE, SCALE, Prompted, load_soft_mask
-from teachers.sam_original import PREFIX, config_of_original, original_name
-from teachers.weights import MODEL, WeightFiles, locate, put_tensors, read_config, read_shapes, require_config, sha256
+from teachers.weights.locate import MODEL, WeightFiles, locate, sides_of, vision_config
+from teachers.weights.sam_original import PREFIX, encoder_config, encoder_name
+from teachers.weights.tensors import put_tensors, read_shapes, sha256
 
 if TYPE_CHECKING:
     from transformers import SamVisionConfig
@@ -29,24 +30,13 @@ _PREFIX = "vision_encoder."
 NECK, BLOCK = "neck", "block"
 _REST_OF_SAM = ("prompt_encoder.", "mask_decoder.", "shared_image_embedding.")
 _ARCHITECTURE = (
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "output_channels",
-    "patch_size",
-    "window_size",
-    "global_attn_indexes",
-    "mlp_dim",
-    "hidden_act",
-    "layer_norm_eps",
-    "qkv_bias",
-    "use_abs_pos",
-    "use_rel_pos",
-)
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "output_channels", "patch_size", "window_size",
+    "global_attn_indexes", "mlp_dim", "hidden_act", "layer_norm_eps", "qkv_bias", "use_abs_pos", "use_rel_pos",
+)  # fmt: skip
 
 
 class Source(NamedTuple):
-    """Where a teacher's weights came from: prompts ask for more of them."""
+    """A teacher's weights, of which prompts need more than the encoder."""
 
     files: WeightFiles
     found: Mapping[str, tuple[int, ...]]
@@ -54,11 +44,11 @@ class Source(NamedTuple):
 
 
 class SamTeacher(Teacher):
-    """The vision encoder of SAM with its neck, and if asked for its soft answers to prompts.
+    """The vision encoder of SAM with its neck, and its soft masks for prompts.
 
     Maps: `neck`, output_channels (256) on a grid of image_size / patch_size (64 x 64) cells that cover the image;
-    `block0`, `block1`, ...: what that block of the trunk says (base: 768 channels), on the same grid. The neck unless
-    chosen. Of a teacher that is `prompted` also `mask`: the logit of a soft foreground, on four times as many cells a
+    `block0`, `block1`, ...: the output of that block of the trunk (base: 768 channels), on the same grid. The neck by
+    default. Of a teacher that is `prompted` also `mask`: the logit of a soft foreground, on four times as many cells a
     side. Without it the prompt encoder and the mask decoder are never read.
     """
 
@@ -71,16 +61,15 @@ class SamTeacher(Teacher):
 
         Arguments and errors as in `teachers.load`; `levels` choose blocks, `strides` (16, of the patches) the neck.
         """
-        if choice.model is not None:
-            raise ValueError(f"the weights of teacher 'sam' say which model it is: leave out model; got {choice.model}")
+        require_unset(choice, "model", teacher="sam")
         files = _locate(weights)
         found = read_shapes(files.model)
         original = any(name.startswith(PREFIX) for name in found)
-        config = config_of_original(found, files.model) if original else _vision_config(files)
-        size, _ = _sizes(config)
+        config = encoder_config(found, files.model) if original else _vision_config(files)
+        size, _ = sides_of(config, "SAM's config.json")
         if choice.image_size not in (None, size):
             raise ValueError(
-                f"these SAM weights see images of {size} pixels, got image_size={choice.image_size}; leave it out"
+                f"these SAM weights take images of {size} pixels, got image_size={choice.image_size}; leave it out"
             )
         teacher = cls(
             "sam",
@@ -103,7 +92,7 @@ class SamTeacher(Teacher):
             ValueError: the weights are of the vision encoder alone.
         """
         files, found, config = self._source
-        size, patch = _sizes(config)
+        size, patch = sides_of(config, "SAM's config.json")
         mask = MapSpec(MASK, 1, (SCALE * (size // patch),) * 2, max(1, patch // SCALE))
         return SamTeacher(
             self.name,
@@ -115,39 +104,37 @@ class SamTeacher(Teacher):
         ).to(self.device, self.dtype)
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """As `Teacher.maps` says."""
+        """See `Teacher.maps`."""
         if isinstance(self.network, Prompted):
             raise ValueError("a teacher 'sam' that is prompted needs a prompt for each image, got none; give prompts")
-        seen = _see(self.network, pixels, self.spec.names)
-        return {name: seen[name] for name in self.spec.names}
+        maps = _run(self.network, pixels, self.spec.names)
+        return {name: maps[name] for name in self.spec.names}
 
-    def answers(self, pixels: Tensor, prompts: Sequence[Tensor]) -> dict[str, Tensor]:
-        """As `Teacher.answers` says."""
+    def prompted_maps(self, pixels: Tensor, prompts: Sequence[Tensor]) -> dict[str, Tensor]:
+        """See `Teacher.prompted_maps`."""
         if not isinstance(self.network, Prompted):
-            return super().answers(pixels, prompts)
-        seen = _see(self.network.encoder, pixels, (*self.spec.names, NECK))
-        masks = [self.network.masks(one[None], prompt) for one, prompt in zip(seen[NECK], prompts, strict=True)]
-        return {name: seen[name] for name in self.spec.names if name != MASK} | {MASK: torch.cat(masks)}
+            return super().prompted_maps(pixels, prompts)
+        maps = _run(self.network.encoder, pixels, (*self.spec.names, NECK))
+        masks = [self.network.masks(one[None], prompt) for one, prompt in zip(maps[NECK], prompts, strict=True)]
+        return {name: maps[name] for name in self.spec.names if name != MASK} | {MASK: torch.cat(masks)}
 
 
-def _see(encoder: torch.nn.Module, pixels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """The neck, and blocks where any is named."""
+def _run(encoder: torch.nn.Module, pixels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """Maps (N, C, rows, columns) of the encoder: the neck, and the named blocks."""
     blocks = [name for name in names if name.startswith(BLOCK)]
     if not blocks:
         return {NECK: encoder(pixels).last_hidden_state}
-    said = encoder(pixels, output_hidden_states=True)
-    states = {name: said.hidden_states[int(name.removeprefix(BLOCK)) + 1] for name in blocks}  # the first: embedding
-    return {name: value.permute(0, 3, 1, 2) for name, value in states.items()} | {NECK: said.last_hidden_state}
+    outputs = encoder(pixels, output_hidden_states=True)
+    states = {name: outputs.hidden_states[int(name.removeprefix(BLOCK)) + 1] for name in blocks}  # the first: embedding
+    return {name: value.permute(0, 3, 1, 2) for name, value in states.items()} | {NECK: outputs.last_hidden_state}
 
 
 def _choose(
     config: SamVisionConfig, levels: Sequence[int] | None, strides: Sequence[int] | None
 ) -> tuple[MapSpec, ...]:
-    """The blocks asked for, from shallow to deep, and the neck if it is asked for or nothing is."""
-    size, patch = _sizes(config)
-    grid, chosen, depth = (size // patch,) * 2, sorted(set(levels or ())), config.num_hidden_layers
-    if chosen and not 0 <= chosen[0] <= chosen[-1] < depth:
-        raise ValueError(f"these SAM weights have blocks 0 to {depth - 1}, got levels={chosen}")
+    """The chosen blocks, from shallow to deep, and the neck if it is chosen or nothing is."""
+    size, patch = sides_of(config, "SAM's config.json")
+    grid, chosen = (size // patch,) * 2, choose_levels(levels, config.num_hidden_layers, weights="SAM")
     if any(stride != patch for stride in strides or ()):
         raise ValueError(f"the neck of these SAM weights has stride {patch}, got strides={list(strides or ())}")
     maps = [MapSpec(f"{BLOCK}{block}", config.hidden_size, grid, patch) for block in chosen]
@@ -171,32 +158,9 @@ def _vision_config(files: WeightFiles) -> SamVisionConfig:
     """The configuration of the encoder, checked to be one."""
     from transformers import SamVisionConfig
 
-    if files.model.suffix in SUFFIXES:
-        raise ValueError(
-            f"{files.model} is no checkpoint of segment_anything or MedSAM: it holds no tensor {PREFIX}*; give "
-            f"sam_vit_b_01ec64.pth or medsam_vit_b.pth, say, or weights={_EXAMPLE}"
-        )
-    raw = read_config(require_config(files, example=_EXAMPLE))
-    kind = raw.get("model_type")
-    if kind == "sam":
-        return SamVisionConfig.from_dict(raw.get("vision_config") or {})
-    if kind == "sam_vision_model":
-        return SamVisionConfig.from_dict(raw)
-    raise ValueError(
-        f"{files.config} describes a model of type '{kind}', but teacher 'sam' needs 'sam' or 'sam_vision_model'; "
-        f"`hf download {_EXAMPLE}` gets one"
-    )
-
-
-def _sizes(config: SamVisionConfig) -> tuple[int, int]:
-    """Sides of the square image and of a patch, in pixels."""
-    image, patch = config.image_size, config.patch_size
-    if not isinstance(image, int) or not isinstance(patch, int) or image % patch:
-        raise ValueError(
-            f"expected image_size in SAM's config.json to be a whole multiple of patch_size {patch}, got {image}; "
-            "correct the file"
-        )
-    return image, patch
+    kinds, checkpoint = ("sam", "sam_vision_model"), "sam_vit_b_01ec64.pth"
+    settings = vision_config(files, kinds, teacher="sam", example=_EXAMPLE, checkpoint=checkpoint)
+    return SamVisionConfig.from_dict(settings)
 
 
 def _encoder(
@@ -208,7 +172,7 @@ def _encoder(
     with torch.device("meta"):  # nothing is initialised only to be overwritten
         encoder = SamVisionEncoder(config)
     prefix = PREFIX if original else _PREFIX
-    names = {name: original_name(name) if original else name for name in encoder.state_dict()}
-    called = f"SAM's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it"
-    put_tensors(encoder, path, found, names=names, prefix=prefix, rest=_REST_OF_SAM, called=called)
+    names = {name: encoder_name(name) if original else name for name in encoder.state_dict()}
+    title = f"SAM's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it"
+    put_tensors(encoder, path, found, names=names, prefix=prefix, rest=_REST_OF_SAM, title=title)
     return encoder

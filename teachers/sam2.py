@@ -18,39 +18,25 @@ import torch
 from torch import Tensor, nn
 
 from cache.spec import FeatureSpec, MapSpec
-from teachers.base import Choice, Teacher
-from teachers.checkpoint import SUFFIXES
-from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Stretch
-from teachers.sam2_original import PREFIX, REST, original_name, settings_of_original
-from teachers.weights import WeightFiles, locate, put_tensors, read_config, read_shapes, require_config, sha256
+from teachers.base import Teacher
+from teachers.choice import Choice, choose_levels, require_multiple, require_unset
+from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
+from teachers.weights.locate import WeightFiles, locate, vision_config
+from teachers.weights.sam2_original import PREFIX, REST, original_name, settings_of_original
+from teachers.weights.tensors import put_tensors, read_shapes, sha256
 
 _EXAMPLE = "facebook/sam2.1-hiera-tiny"
 _PREFIX = "vision_encoder."
 _REST_OF_SAM2 = (
-    "prompt_encoder.",
-    "mask_decoder.",
-    "shared_image_embedding.",
-    "memory_",
-    "mask_downsample.",
-    "no_memory_",
-    "no_object_pointer",
-    "object_pointer_proj.",
-    "occlusion_spatial_embedding_parameter",
+    "prompt_encoder.", "mask_decoder.", "shared_image_embedding.", "memory_", "mask_downsample.", "no_memory_",
+    "no_object_pointer", "object_pointer_proj.", "occlusion_spatial_embedding_parameter",
     "temporal_positional_encoding_projection_layer.",
-)
+)  # fmt: skip
 _TRUNK = (
-    "hidden_size",
-    "blocks_per_stage",
-    "embed_dim_per_stage",
-    "num_attention_heads_per_stage",
-    "window_size_per_stage",
-    "global_attention_blocks",
-    "window_positional_embedding_background_size",
-    "num_query_pool_stages",
-    "mlp_ratio",
-    "hidden_act",
-    "layer_norm_eps",
-)
+    "hidden_size", "blocks_per_stage", "embed_dim_per_stage", "num_attention_heads_per_stage",
+    "window_size_per_stage", "global_attention_blocks", "window_positional_embedding_background_size",
+    "num_query_pool_stages", "mlp_ratio", "hidden_act", "layer_norm_eps",
+)  # fmt: skip
 _NECK = ("fpn_hidden_size", "fpn_kernel_size", "fpn_top_down_levels", "num_feature_levels")
 
 
@@ -68,20 +54,18 @@ class Sam2Teacher(Teacher):
 
         Arguments and errors as in `teachers.load`; `strides` choose maps of the pyramid, `levels` stages of the trunk.
         """
-        model, levels, strides, image_size, _ = choice
-        if model is not None:
-            raise ValueError(f"the weights of teacher 'sam2' say which model it is: leave out model; got model={model}")
+        require_unset(choice, "model", teacher="sam2")
         files = locate(weights, example=_EXAMPLE, originals=True)
         found = read_shapes(files.model)
         original = any(name.startswith(PREFIX) for name in found)
-        config = _config(settings_of_original(found, files.model) if original else _vision_settings(files))
-        size = _size(config, image_size)
-        spec = FeatureSpec(_choose(_all_maps(config, size), levels, strides))
+        config = _config(files, found, original=original)
+        size = _size(config, choice.image_size)
+        spec = FeatureSpec(_choose(_all_maps(config, size), choice.levels, choice.strides))
         return cls(
             "sam2",
             _network(files.model, found, config, original=original),
             spec=spec,
-            preprocessing=Stretch(size, IMAGENET_MEAN, IMAGENET_STD),
+            preprocessing=SquareResize(size, IMAGENET_MEAN, IMAGENET_STD),
             facts={
                 "model": {key: getattr(config.backbone_config, key) for key in _TRUNK}
                 | {key: getattr(config, key) for key in _NECK},
@@ -91,7 +75,7 @@ class Sam2Teacher(Teacher):
         )
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """As `Teacher.maps` says."""
+        """See `Teacher.maps`."""
         stages = self.network.get_submodule("backbone")(pixels).intermediate_hidden_states
         maps = {f"stage{index}": value.permute(0, 3, 1, 2) for index, value in enumerate(stages)}
         if any(name.startswith("fpn") for name in self.spec.names):
@@ -100,28 +84,14 @@ class Sam2Teacher(Teacher):
         return {name: maps[name] for name in self.spec.names}
 
 
-def _vision_settings(files: WeightFiles) -> dict[str, Any]:
-    """The vision_config in a config.json, checked to be one."""
-    if files.model.suffix in SUFFIXES:
-        raise ValueError(
-            f"{files.model} is no checkpoint of SAM 2: it holds no tensor {PREFIX}*; give sam2.1_hiera_tiny.pt, say, "
-            f"or weights={_EXAMPLE}"
-        )
-    raw = read_config(require_config(files, example=_EXAMPLE))
-    kind = raw.get("model_type")
-    if kind in ("sam2", "sam2_video"):
-        return dict(raw.get("vision_config") or {})
-    if kind == "sam2_vision_model":
-        return raw
-    raise ValueError(
-        f"{files.config} describes a model of type '{kind}', but teacher 'sam2' needs 'sam2', 'sam2_video' or "
-        f"'sam2_vision_model'; `hf download {_EXAMPLE}` gets one"
-    )
-
-
-def _config(settings: dict[str, Any]) -> Any:  # noqa: ANN401
+def _config(files: WeightFiles, found: Mapping[str, tuple[int, ...]], *, original: bool) -> Any:  # noqa: ANN401
+    """The Sam2VisionConfig of a checkpoint's shapes, or else of config.json."""
     from transformers import Sam2VisionConfig
 
+    if original:
+        return Sam2VisionConfig.from_dict(settings_of_original(found, files.model))
+    kinds, checkpoint = ("sam2", "sam2_video", "sam2_vision_model"), "sam2.1_hiera_tiny.pt"
+    settings = vision_config(files, kinds, teacher="sam2", example=_EXAMPLE, checkpoint=checkpoint)
     return Sam2VisionConfig.from_dict(settings)
 
 
@@ -138,12 +108,7 @@ def _size(config: Any, image_size: int | None) -> int:  # noqa: ANN401
     own = trunk.image_size if isinstance(trunk.image_size, int) else trunk.image_size[0]
     size = image_size or own
     step = lcm(trunk.patch_stride[0] * trunk.window_size_per_stage[0], _strides(config)[-1])
-    if size % step:
-        near = sorted({max(1, size // step) * step, (size // step + 1) * step})
-        raise ValueError(
-            f"expected image_size to be a multiple of {step}, so that SAM 2's windows cover the image, got {size}; "
-            f"choose {' or '.join(map(str, near))}"
-        )
+    require_multiple(size, step, cells="SAM 2's windows")
     return int(size)
 
 
@@ -162,14 +127,13 @@ def _all_maps(config: Any, size: int) -> list[MapSpec]:  # noqa: ANN401
 def _choose(
     maps: Sequence[MapSpec], levels: Sequence[int] | None, strides: Sequence[int] | None
 ) -> tuple[MapSpec, ...]:
-    """Maps of the pyramid by stride, stages by number; the whole pyramid if nothing is asked for."""
+    """Maps of the pyramid by stride, stages by number; the whole pyramid by default."""
     pyramid = {entry.stride: entry for entry in maps if entry.name.startswith("fpn")}
     stages = [entry for entry in maps if entry.name.startswith("stage")]
-    wanted, deep = sorted(set(strides or ())), sorted(set(levels or ()))
+    wanted = sorted(set(strides or ()))
+    deep = choose_levels(levels, len(stages), weights="SAM 2", kind="stages")
     if not set(wanted) <= pyramid.keys():
         raise ValueError(f"SAM 2's pyramid has strides {', '.join(map(str, pyramid))}, got strides={wanted}")
-    if not set(deep) <= set(range(len(stages))):
-        raise ValueError(f"SAM 2's trunk has stages 0 to {len(stages) - 1}, got levels={deep}")
     return tuple([pyramid[stride] for stride in wanted] + [stages[level] for level in deep] or pyramid.values())
 
 
@@ -189,6 +153,6 @@ def _network(
     prefix = PREFIX if original else _PREFIX if whole else ""
     rest = REST if original else _REST_OF_SAM2 if whole else ()
     names = {name: original_name(name) if original else name for name in network.state_dict()}
-    called = f"SAM 2's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it"
-    put_tensors(network, path, found, names=names, prefix=prefix, rest=rest, called=called)
+    title = f"SAM 2's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it"
+    put_tensors(network, path, found, names=names, prefix=prefix, rest=rest, title=title)
     return network

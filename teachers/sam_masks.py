@@ -1,14 +1,13 @@
-"""SAM's soft foreground: its mask decoder asked with boxes or points, and the answers made into one map.
+"""SAM's soft foreground: the masks of its decoder for boxes or points, joined into one map.
 
-To each prompt SAM gives three masks and says how good it takes each to be; the best of the three is kept, and of all
-prompts' masks the maximum is taken. A grid of points asks without knowing what is wanted: of its answers those are kept
-that segment_anything's automatic generator would keep (quality and stability), unless they cover more than half of the
-square, which is a background and no thing. What a grid finds are things, not the class that a student learns.
+For each prompt SAM returns three masks with a predicted IoU; the best of the three is kept, and the maximum is taken
+over all prompts. Of a grid of points, which knows nothing of the object, the masks are kept that segment_anything's
+automatic generator would keep (quality and stability), unless they cover more than half of the square, which is
+background. A grid finds objects of any kind, not the class that a student learns.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from cache.spec import LOGIT_CLIP
-from teachers.weights import WeightFiles, read_config, read_tensors, require_shapes
+from teachers.weights.locate import WeightFiles, read_config
+from teachers.weights.sam_original import POSITIONS, decoder_config, decoder_name
+from teachers.weights.tensors import read_tensors, require_shapes, shapes_of
 
 QUALITY, STABILITY, OFFSET = 0.88, 0.95, 1.0  # of segment_anything's SamAutomaticMaskGenerator
 LARGEST = 0.5  # share of the square
@@ -28,25 +29,7 @@ RULE = (
     f"{QUALITY} and stability {STABILITY} that cover at most {LARGEST}"
 )
 _PARTS = ("prompt_encoder.", "mask_decoder.")
-_POSITIONS = "prompt_encoder.shared_embedding.positional_embedding"
 _SHARED = "shared_image_embedding.positional_embedding"  # the same tensor, under which transformers may keep it once
-# `transformers` name -> original name
-_RENAMED = (
-    ("shared_embedding.positional_embedding", "pe_layer.positional_encoding_gaussian_matrix"),
-    (".point_embed.", ".point_embeddings."),
-    ("mask_embed.conv1.", "mask_downscaling.0."),
-    ("mask_embed.layer_norm1.", "mask_downscaling.1."),
-    ("mask_embed.conv2.", "mask_downscaling.3."),
-    ("mask_embed.layer_norm2.", "mask_downscaling.4."),
-    ("mask_embed.conv3.", "mask_downscaling.6."),
-    ("upscale_conv1.", "output_upscaling.0."),
-    ("upscale_layer_norm.", "output_upscaling.1."),
-    ("upscale_conv2.", "output_upscaling.3."),
-    ("layer_norm_final_attn.", "norm_final_attn."),
-    (".layer_norm", ".norm"),
-    (".proj_in.", ".layers.0."),
-    (".proj_out.", ".layers.2."),
-)
 
 
 class SoftMask(nn.Module):
@@ -57,7 +40,7 @@ class SoftMask(nn.Module):
 
         super().__init__()
         self.prompt_encoder = SamPromptEncoder(config)
-        config.mask_decoder_config._attn_implementation = "sdpa"  # which a whole SamModel would say to its decoder
+        config.mask_decoder_config._attn_implementation = "sdpa"  # as a whole SamModel sets it
         self.mask_decoder = SamMaskDecoder(config.mask_decoder_config)
 
     def forward(self, embedding: Tensor, prompt: Tensor) -> Tensor:
@@ -65,15 +48,15 @@ class SoftMask(nn.Module):
 
         Args:
             embedding: SAM's embedding of the image, (1, C, rows, columns).
-            prompt: boxes (B, 4) as x0, y0, x1, y1, or points (P, 2) as x, y, in pixels of the input square. No box says
-                that there is no foreground. Where none of the points finds anything, nothing is known: 0 everywhere.
+            prompt: boxes (B, 4) as x0, y0, x1, y1, or points (P, 2) as x, y, in pixels of the input square. No box
+                means no foreground. Where no point finds anything, the foreground is unknown: 0 everywhere.
         """
         size = (1, 1, SCALE * embedding.shape[-2], SCALE * embedding.shape[-1])
         boxes = prompt.shape[-1] == 4
         found = embedding.new_full(size[-2:], -torch.inf)
         for part in prompt.split(TOGETHER) if len(prompt) else ():
             masks, quality = self.masks(embedding, part)
-            kept = masks if boxes else masks[worth(masks, quality)]
+            kept = masks if boxes else masks[is_kept(masks, quality)]
             if len(kept):
                 found = torch.maximum(found, kept.amax(dim=0))
         nothing = -LOGIT_CLIP if boxes else 0.0
@@ -111,7 +94,7 @@ class SoftMask(nn.Module):
         return self.prompt_encoder.shared_embedding(centres[None]).permute(0, 3, 1, 2)
 
 
-def worth(masks: Tensor, quality: Tensor) -> Tensor:
+def is_kept(masks: Tensor, quality: Tensor) -> Tensor:
     """Which masks (N, H, W) of points are kept, bool (N,); quality (N,) is the IoU that SAM predicts for each."""
     inner, outer = ((masks > offset).sum(dim=(1, 2)) for offset in (OFFSET, -OFFSET))
     stability = inner / outer.clamp(min=1)
@@ -120,19 +103,11 @@ def worth(masks: Tensor, quality: Tensor) -> Tensor:
 
 
 class Prompted(nn.Module):
-    """SAM's vision encoder with what answers prompts."""
+    """SAM's vision encoder with its prompt encoder and mask decoder."""
 
     def __init__(self, encoder: nn.Module, masks: SoftMask) -> None:
         super().__init__()
         self.encoder, self.masks = encoder, masks
-
-
-def original_name(name: str) -> str:
-    """What an original checkpoint calls a tensor of `SoftMask`."""
-    name = re.sub(r"(iou_prediction_head|mlps\.\d+)\.layers\.0\.", r"\1.layers.1.", name)
-    for library, original in _RENAMED:
-        name = name.replace(library, original)
-    return name
 
 
 def load_soft_mask(files: WeightFiles, found: Mapping[str, tuple[int, ...]], vision: Any) -> SoftMask:  # noqa: ANN401
@@ -149,19 +124,19 @@ def load_soft_mask(files: WeightFiles, found: Mapping[str, tuple[int, ...]], vis
     if not any(name.startswith(_PARTS[1]) for name in found):
         raise ValueError(
             f"{files.model} holds SAM's vision encoder alone, but prompts need its prompt encoder and mask decoder; "
-            "give a whole SAM, weights=facebook/sam-vit-base say, or leave prompts out"
+            "give a whole SAM, such as weights=facebook/sam-vit-base, or leave prompts out"
         )
-    original = original_name(_POSITIONS) in found
-    config = _config_of_original(found, vision) if original else _config(files)
+    original = decoder_name(POSITIONS) in found
+    config = decoder_config(found, vision) if original else _config(files)
     with torch.device("meta"):  # nothing is initialised only to be overwritten
         network = SoftMask(config)
-    names = {name: original_name(name) if original else name for name in network.state_dict()}
-    if names[_POSITIONS] not in found:
-        names[_POSITIONS] = _SHARED
+    names = {name: decoder_name(name) if original else name for name in network.state_dict()}
+    if names[POSITIONS] not in found:
+        names[POSITIONS] = _SHARED
     places = set(names.values())
     require_shapes(
         {name: shape for name, shape in found.items() if name.startswith(_PARTS) or name in places},
-        {names[name]: tuple(value.shape) for name, value in network.state_dict().items()},
+        {names[name]: shape for name, shape in shapes_of(network).items()},
         path=files.model,
         network="SAM's prompt encoder and mask decoder",
     )
@@ -180,27 +155,3 @@ def _config(files: WeightFiles) -> Any:  # noqa: ANN401
 
     assert files.config is not None  # the vision encoder was described by it
     return SamConfig.from_dict(read_config(files.config))
-
-
-def _config_of_original(found: Mapping[str, tuple[int, ...]], vision: Any) -> Any:  # noqa: ANN401
-    """The configuration that a checkpoint's shapes describe; eight heads and the epsilon are segment_anything's own."""
-    from transformers import SamConfig
-
-    width = vision.output_channels
-    layers = {name.split(".")[3] for name in found if name.startswith("mask_decoder.transformer.layers.")}
-    return SamConfig(
-        vision_config=vision.to_dict() | {"num_pos_feats": found[original_name(_POSITIONS)][-1]},
-        prompt_encoder_config={
-            "hidden_size": width,
-            "image_size": vision.image_size,
-            "patch_size": vision.patch_size,
-            "mask_input_channels": found.get("prompt_encoder.mask_downscaling.3.weight", (16,))[0],
-        },
-        mask_decoder_config={
-            "hidden_size": width,
-            "mlp_dim": found.get("mask_decoder.transformer.layers.0.mlp.lin1.weight", (2048,))[0],
-            "num_hidden_layers": len(layers),
-            "iou_head_hidden_dim": found.get("mask_decoder.iou_prediction_head.layers.0.weight", (256,))[0],
-            "layer_norm_eps": 1e-5,  # torch's own, where transformers has 1e-6
-        },
-    )

@@ -1,6 +1,6 @@
-"""What OneFormer and Mask2Former share: the states of their pixel decoders, and a soft mask by their own rule.
+"""The shared part of OneFormer and Mask2Former: states of the pixel decoder, and a soft mask by their own rule.
 
-Both say what an image shows by queries: each has a distribution over classes (and none of them) and a mask. Their
+Both segment by queries: each has a distribution over classes (and none of them) and a mask. Their
 post-processing scores class c at a pixel by the sum over queries of its probability times the mask's, and takes the
 class of the largest score. A soft mask of chosen classes is their share of all scores, as a logit: it is positive where
 together they outweigh the others.
@@ -18,63 +18,62 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec
-from teachers.base import Choice
-from teachers.library import load_network, require_kind
-from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Stretch
-from teachers.weights import locate, read_shapes, sha256
+from teachers.choice import Choice, require_multiple, require_unset
+from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
+from teachers.weights.locate import locate, require_kind
+from teachers.weights.tensors import read_shapes, sha256
+from teachers.weights.transformers import load_network
 
-_SMALLEST = 1e-6  # score: below it nothing is said
+_SMALLEST = 1e-6  # score that counts
 _SHOWN = 5  # classes that a message names
 _BACKBONE = ("model_type", "embed_dim", "depths", "num_heads", "window_size")
-# What only training or older versions read: a file may hold it or not.
+# Tensors that only training or older versions read: a file may hold them or not.
 _UNREAD = ("criterion.", "text_mapper.", "relative_position_index")
 
 
 class Family(NamedTuple):
-    """What distinguishes one of the two models from the other.
+    """The differences between the two models.
 
     Attributes:
         name: in the registry, and as `model_type` in config.json.
-        called: in messages.
+        title: the name in messages.
         example: a hub id.
         licence: of the published weights.
         image_size: side of the square that its processor aims at, in pixels.
         strides: of the pixel decoder's states, finest first, and their channels, by a configuration.
-        library: `transformers`' configuration and network, imported on use.
-        sizes: what a configuration calls the sizes that tell one network from another.
+        library: names of the configuration and the network in `transformers`.
+        sizes: the settings of a configuration that differ between networks.
     """
 
     name: str
-    called: str
+    title: str
     example: str
     licence: str
     image_size: int
     strides: Callable[[Any], Mapping[int, int]]
-    library: Callable[[], tuple[Any, Any]]
+    library: tuple[str, str]
     sizes: tuple[str, ...]
 
 
 def assemble(family: Family, weights: str | Path, choice: Choice) -> dict[str, Any]:
     """The arguments of a `Teacher` of this family; errors as in `teachers.load`."""
-    if choice.model is not None or choice.levels:
-        raise ValueError(
-            f"the weights of teacher '{family.name}' say which model it is, and its maps are chosen by strides: leave "
-            f"out model and levels; got model={choice.model}, levels={choice.levels}"
-        )
+    import transformers
+
+    require_unset(choice, "model", "levels", teacher=family.name)
     files = locate(weights, example=family.example)
     raw = require_kind(files, (family.name,), teacher=family.name, example=family.example)
-    configuration, network = family.library()
+    configuration, network = (getattr(transformers, name) for name in family.library)
     config = configuration.from_dict({**raw, "is_training": False})
     size = choice.image_size or family.image_size
-    chosen = choose_classes(config.id2label, choice.classes, called=family.called)
-    spec = choose_maps(family.strides(config), choice.strides, size, masks=bool(chosen), called=family.called)
+    chosen = choose_classes(config.id2label, choice.classes, title=family.title)
+    spec = choose_maps(family.strides(config), choice.strides, size, masks=bool(chosen), title=family.title)
     backbone = {key: getattr(config.backbone_config, key, None) for key in _BACKBONE}
-    called = f"{family.called} as its config.json describes it"
+    title = f"{family.title} as its config.json describes it"
     return {
         "name": family.name,
-        "network": load_network(network, config, files.model, read_shapes(files.model), unread=_UNREAD, called=called),
+        "network": load_network(network, config, files.model, read_shapes(files.model), unread=_UNREAD, title=title),
         "spec": spec,
-        "preprocessing": Stretch(size, IMAGENET_MEAN, IMAGENET_STD),
+        "preprocessing": SquareResize(size, IMAGENET_MEAN, IMAGENET_STD),
         "facts": {
             "model": {key: getattr(config, key) for key in family.sizes} | {"backbone": backbone},
             **({"classes": chosen} if chosen else {}),
@@ -84,8 +83,8 @@ def assemble(family: Family, weights: str | Path, choice: Choice) -> dict[str, A
     }
 
 
-def choose_classes(labels: Mapping[int, str], asked: Sequence[str] | None, *, called: str) -> list[int]:
-    """The numbers of the classes asked for, by name or by number; none if none is.
+def choose_classes(labels: Mapping[int, str], asked: Sequence[str] | None, *, title: str) -> list[int]:
+    """The numbers of the chosen classes, given by name or by number.
 
     Raises:
         ValueError: there is no such class, or nothing is left outside them.
@@ -98,27 +97,27 @@ def choose_classes(labels: Mapping[int, str], asked: Sequence[str] | None, *, ca
             near = get_close_matches(name.lower(), numbers, n=1)
             few = ", ".join(list(labels.values())[:_SHOWN])
             remedy = f"did you mean '{labels[numbers[near[0]]]}'?" if near else f"its {len(labels)} begin with {few}"
-            raise ValueError(f"these {called} weights know no class '{name}'; {remedy}")
+            raise ValueError(f"these {title} weights know no class '{name}'; {remedy}")
         chosen.add(number)
     if len(chosen) == len(labels):
         raise ValueError(
-            f"classes names all {len(labels)} classes of these {called} weights, so that the mask would be the whole "
+            f"classes names all {len(labels)} classes of these {title} weights, so that the mask would be the whole "
             "image; leave one out"
         )
     return sorted(chosen)
 
 
 def choose_maps(
-    strides: Mapping[int, int], asked: Sequence[int] | None, size: int, *, masks: bool, called: str
+    strides: Mapping[int, int], asked: Sequence[int] | None, size: int, *, masks: bool, title: str
 ) -> FeatureSpec:
-    """The states asked for by stride, the finest if none is; and the soft mask on the finest grid.
+    """The states of the chosen strides, the finest by default; and the soft mask on the finest grid.
 
     Args:
         strides: of the states, finest first, and their channels.
-        asked: strides.
+        asked: the chosen strides.
         size: side of the square image.
         masks: whether there is a soft mask.
-        called: the model's name in messages.
+        title: the model's name in messages.
 
     Raises:
         ValueError: there is no state of a stride, or cells do not cover the image.
@@ -126,15 +125,10 @@ def choose_maps(
     unknown = [stride for stride in asked or () if stride not in strides]
     if unknown:
         raise ValueError(
-            f"{called}'s pixel decoder has no state of stride {unknown[0]}; choose from {', '.join(map(str, strides))}"
+            f"{title}'s pixel decoder has no state of stride {unknown[0]}; choose from {', '.join(map(str, strides))}"
         )
-    step, finest = max(strides), min(strides)
-    if size % step or size < step:
-        near = sorted({max(1, size // step) * step, (size // step + 1) * step})
-        raise ValueError(
-            f"expected image_size to be a multiple of {step}, so that {called}'s cells cover the image, got {size}; "
-            f"choose {' or '.join(map(str, near))}"
-        )
+    require_multiple(size, max(strides), cells=f"{title}'s cells")
+    finest = min(strides)
     maps = [
         MapSpec(name_of(stride, finest), strides[stride], (size // stride, size // stride), stride)
         for stride in sorted(set(asked or (finest,)))

@@ -1,9 +1,9 @@
 """Any backbone of timm: chosen levels of its feature pyramid.
 
 Strided convolutions put the centre of a cell's receptive field up to (stride - 1) / 2 pixels from the centre of the
-cell (towards the bottom right where padding follows TensorFlow, `tf_...`, else towards the top left). What trained
-weights answer to lies nearer: with the EfficientNet-B0 of TRACER the response to a changed square of a Kvasir-SEG image
-is centred 0.03 cells (stride 8) and 0.15 cells (stride 16) away. It is left as it is: moving a map by a fraction of a
+cell (towards the bottom right where padding follows TensorFlow, `tf_...`, else towards the top left). The response
+of trained weights lies nearer: with TRACER's EfficientNet-B0 the response to a changed square of a Kvasir-SEG image is
+centred 0.03 cells (stride 8) and 0.15 cells (stride 16) away. It is left as it is: moving a map by a fraction of a
 cell would blur it, and the features would no longer be the published network's.
 """
 
@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from cache.spec import FeatureSpec, MapSpec
 from teachers.backbone import EXAMPLE, Backbone, find_backbone
-from teachers.base import Choice, Teacher
-from teachers.preprocess import Stretch
-from teachers.weights import read_shapes, read_tensors, require_shapes, sha256
+from teachers.base import Teacher
+from teachers.choice import Choice, require_multiple
+from teachers.preprocess import SquareResize, to_bytes
+from teachers.weights.tensors import read_shapes, read_tensors, require_shapes, sha256, shapes_of
 
 
 class TimmTeacher(Teacher):
@@ -45,24 +46,19 @@ class TimmTeacher(Teacher):
             backbone.arguments["img_size"] = size
         pyramid = _pyramid(backbone)
         chosen = _choose(pyramid, levels, strides, backbone.architecture)
-        coarsest = max(pyramid[level] for level in chosen)
-        if size % coarsest:
-            raise ValueError(
-                f"expected image_size to be a multiple of the stride {coarsest}, so that cells cover the image; "
-                f"got {size}; choose {size // coarsest * coarsest or coarsest} or {(size // coarsest + 1) * coarsest}"
-            )
+        require_multiple(size, max(pyramid[level] for level in chosen))
         network = _load(backbone, chosen)
         return cls(
             "timm",
             network,
             spec=_spec(network, {level: pyramid[level] for level in chosen}, size),
-            preprocessing=Stretch(size, _to_bytes(settings["mean"]), _to_bytes(settings["std"])),
+            preprocessing=SquareResize(size, to_bytes(settings["mean"]), to_bytes(settings["std"])),
             facts={"model": backbone.architecture, "levels": chosen, "weights": sha256(backbone.path)},
             licence=backbone.licence,
         )
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """As `Teacher.maps` says."""
+        """See `Teacher.maps`."""
         return dict(zip(self.spec.names, _run(self.network, pixels), strict=True))
 
 
@@ -94,7 +90,7 @@ def _pyramid(backbone: Backbone) -> list[int]:
 def _choose(
     pyramid: Sequence[int], levels: Sequence[int] | None, strides: Sequence[int] | None, model: str
 ) -> list[int]:
-    """The levels asked for, from shallow to deep; of several of one stride, the deepest."""
+    """The chosen levels, from shallow to deep; of several of one stride, the deepest."""
     if levels and strides:
         raise ValueError(
             f"expected levels or strides, got levels={list(levels)} and strides={list(strides)}; leave one out"
@@ -116,8 +112,8 @@ def _load(backbone: Backbone, levels: Sequence[int]) -> nn.Module:
     """The pyramid with its weights, from a file of exactly the pyramid or exactly the whole network."""
     found = read_shapes(backbone.path)
     with torch.device("meta"):
-        whole = _shapes(_create(backbone, features=False, levels=None, pretrained=False))
-        pyramid = _shapes(_create(backbone, features=True, levels=None, pretrained=False))
+        whole = shapes_of(_create(backbone, features=False, levels=None, pretrained=False))
+        pyramid = shapes_of(_create(backbone, features=True, levels=None, pretrained=False))
     nearest = min((whole, pyramid), key=lambda expected: len(expected.keys() ^ found.keys()))
     if nearest is pyramid:
         require_shapes(found, pyramid, path=backbone.path, network=f"the feature levels of '{backbone.architecture}'")
@@ -156,7 +152,7 @@ def _without_remarks() -> Iterator[None]:
 
 
 def _without_deeper_blocks(network: nn.Module) -> nn.Module:
-    """EfficientNets run to the end whatever is asked for, unlike timm's other pyramids, which stop at the deepest."""
+    """The network up to the deepest level: timm's EfficientNets run to the end, unlike its other pyramids."""
     from timm.models.efficientnet import EfficientNetFeatures
 
     if isinstance(network, EfficientNetFeatures):
@@ -193,12 +189,3 @@ def _spec(network: nn.Module, strides: Mapping[int, int], size: int) -> FeatureS
             for (level, stride), value in zip(strides.items(), maps, strict=True)
         )
     )
-
-
-def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
-
-
-def _to_bytes(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = (round(value * 255, 6) for value in values)
-    return red, green, blue

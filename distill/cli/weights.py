@@ -1,4 +1,4 @@
-"""`distill weights`: which weights there are for every teacher, and how they come onto this machine."""
+"""`distill weights`: lists the known weights of every teacher, and fetches them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from distill.config.parse import own_words
 from distill.runtime.issues import nearest
 from distill.runtime.progress import Progress
 from teachers import TEACHERS
-from teachers.hub import NotOnHubError, cached, download, is_offline
-from teachers.published import PUBLISHED, Published
-from teachers.weights import CONFIG, MODEL
+from teachers.weights import CONFIG, MODEL, tracer
+from teachers.weights.hub import NotOnHubError, cached, download, download_file, is_offline
+from teachers.weights.known import MEASURED, NEAREST, PUBLISHED, Published
 
-USAGE = "distill weights do=list|fetch [name=NAME,...]"
-KEYS = ("do", "name")
+USAGE = "distill weights do=list|fetch [name=NAME,...] [from=FILE.pth]"
+KEYS = ("do", "name", "from")
 BLOCK = 16_000_000  # bytes, whole megabytes
 
 logger = logging.getLogger("bandpass")
@@ -25,32 +25,34 @@ logger = logging.getLogger("bandpass")
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for.
+    """The words of a command line, checked.
 
     Attributes:
         do: list or fetch.
-        chosen: the checkpoints that are meant; all where no name was given.
+        chosen: the checkpoints named; all where no name was given.
         named: whether names were given.
+        source: the local file of a project's release to translate; empty to download it.
     """
 
     do: str
     chosen: tuple[Published, ...]
     named: bool
+    source: str = ""
 
 
 def weights_command(words: Sequence[str], *, dry: bool) -> int:
     """Runs `distill weights ...`; see `USAGE`."""
     request = read_request(words)
     if request.do == "list":
-        told = "\n\n".join(map(describe, request.chosen)) if request.named else table(request.chosen)
-        sys.stdout.write(told + "\n")
+        shown = "\n\n".join(map(describe, request.chosen)) if request.named else table(request.chosen)
+        sys.stdout.write(shown + "\n")
         return 0
     for entry in request.chosen:
         if dry:
-            logger.info("would fetch %s%s", entry.hub_id, f", {entry.size}" if entry.size else "")
+            logger.info("would fetch %s%s", entry.hub_id or entry.release, f", {entry.size}" if entry.size else "")
             continue
-        folder = fetch(entry)
-        sys.stdout.write(f"{entry.name} is in {folder}; type\n    {words_for(entry, folder)}\n")
+        place = fetch_release(entry, request.source) if entry.release else fetch(entry)
+        sys.stdout.write(f"{entry.name} is in {place}; type\n    {words_for(entry, place)}\n")
     return 0
 
 
@@ -69,21 +71,27 @@ def read_request(words: Sequence[str]) -> Request:
     chosen = tuple(dict.fromkeys(entry for name in names for entry in find(name, known, alone=do == "fetch")))
     if do == "fetch" and not chosen:
         raise ValueError(f"distill weights do=fetch needs name=NAME, of {names_of(known)}")
-    return Request(do, chosen or known, bool(names))
+    source = given.get("from", "")
+    if source and not (do == "fetch" and len(chosen) == 1 and chosen[0].release):
+        released = [entry for entry in known if entry.release]
+        raise ValueError(
+            f"from={source} is for a file of a project's release page, do=fetch name={names_of(released)}; leave it out"
+        )
+    return Request(do, chosen or known, bool(names), source)
 
 
 def loadable() -> tuple[Published, ...]:
-    """The known checkpoints whose teacher there is."""
+    """The known checkpoints whose teacher is in the registry."""
     return tuple(entry for entry in PUBLISHED if entry.teacher in TEACHERS)
 
 
 def names_of(entries: Sequence[Published]) -> str:
-    """The names, as a list in words."""
+    """The names, separated by commas."""
     return ", ".join(entry.name for entry in entries)
 
 
 def find(name: str, known: Sequence[Published], *, alone: bool) -> list[Published]:
-    """The checkpoints that a word means: a name, a hub id, or (unless one `alone` is wanted) all of a teacher.
+    """The checkpoints of a name, of a hub id or (unless one `alone` is wanted) of a teacher.
 
     Raises:
         ValueError: there is none, or it names several.
@@ -105,28 +113,35 @@ def find(name: str, known: Sequence[Published], *, alone: bool) -> list[Publishe
 
 def table(entries: Sequence[Published]) -> str:
     """A line for each checkpoint."""
-    cells = [("name", "teacher", "hub id", "size", "licence", "sha256")]
-    cells += [(e.name, e.teacher, e.hub_id, e.size, terms_of(e), e.sha256[:12]) for e in entries]
+    cells = [("name", "teacher", "hub id or page", "size", "licence", "sha256")]
+    cells += [(e.name, e.teacher, e.hub_id or page_of(e), e.size, license_of(e), e.sha256[:12]) for e in entries]
     widths = [max(len(line[column]) for line in cells) for column in range(6)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     lines += [
         "",
-        "size and sha256 are of model.safetensors, where its page gives them; do=list name=NAME shows all of one",
+        "size and sha256 are of the safetensors file, where its page gives them; do=list name=NAME shows all of one",
+        f"measured here on real images: {MEASURED}; the nearest that a hub serves is {NEAREST}, not measured",
+        "do=fetch name=NAME downloads one; timm has hundreds more: teachers.NAME.adapter=timm, weights=timm/...",
     ]
-    lines += ["do=fetch name=NAME downloads one; timm has hundreds more: teachers.NAME.adapter=timm, weights=timm/..."]
     return "\n".join(lines)
 
 
-def terms_of(entry: Published) -> str:
+def page_of(entry: Published) -> str:
+    """The page of the release that holds a checkpoint."""
+    return entry.release.replace("/download/", "/tag/").rpartition("/")[0]
+
+
+def license_of(entry: Published) -> str:
     """The licence, and whether it must be accepted first."""
     return f"{entry.licence} (gated)" if entry.gated else entry.licence
 
 
 def describe(entry: Published) -> str:
-    """All that is known of one checkpoint."""
+    """The known facts of one checkpoint, a line each."""
     facts: Mapping[str, str] = {
         "teacher": entry.teacher,
         "hub id": entry.hub_id,
+        "page": page_of(entry) if entry.release else "",
         "revision": entry.revision or "",
         "size": entry.size,
         "licence": entry.licence,
@@ -134,7 +149,7 @@ def describe(entry: Published) -> str:
         "gated": f"accept its terms at https://huggingface.co/{entry.hub_id}, then `hf auth login`"
         if entry.gated
         else "",
-        "remark": entry.remark,
+        "note": entry.note,
         "here": str(local(entry) or "no"),
         "type": words_for(entry, local(entry)),
     }
@@ -142,27 +157,31 @@ def describe(entry: Published) -> str:
 
 
 def local(entry: Published) -> Path | None:
-    """The folder in the hub's cache that holds a checkpoint, if it is there; no socket is opened."""
+    """The folder in the hub's cache, or the file in this folder, that holds a checkpoint; no socket is opened."""
+    if entry.release:
+        file = Path(f"{entry.name}.safetensors")
+        return file.resolve() if file.is_file() else None
     try:
         return cached(entry.hub_id, (MODEL, CONFIG), revision=entry.revision)[0].parent
     except NotOnHubError:
         return None
 
 
-def words_for(entry: Published, folder: Path | None) -> str:
-    """What to type to be taught by it."""
-    weights = entry.hub_id if entry.revision is None else str(folder or "FOLDER, which do=fetch prints")
-    return f"teachers.NAME.adapter={entry.teacher} teachers.NAME.weights={weights}"
+def words_for(entry: Published, place: Path | None) -> str:
+    """The recipe's keys that make a checkpoint a teacher."""
+    weights = entry.hub_id if entry.hub_id and not entry.revision else str(place or "PLACE, which do=fetch prints")
+    more = f" teachers.NAME.model={entry.model} teachers.NAME.licence={entry.licence}" if entry.release else ""
+    return f"teachers.NAME.adapter={entry.teacher}{more} teachers.NAME.weights={weights}"
 
 
 def fetch(entry: Published) -> Path:
-    """Downloads a checkpoint into the hub's cache, with its bars, and looks whether it is the one published.
+    """Downloads a checkpoint into the hub's cache, with progress bars, and compares its sha256 with the published one.
 
     Returns:
         The folder that holds it.
 
     Raises:
-        FileNotFoundError: it is not to be had; the message says why and what to do.
+        FileNotFoundError: it cannot be fetched; the message says why and what to do.
         ValueError: it is another file than was published.
     """
     before = local(entry)
@@ -187,6 +206,45 @@ def fetch(entry: Published) -> Path:
         )
     logger.info("sha256 %s%s", digest, ", as published" if entry.sha256 else "")
     return model.parent
+
+
+def fetch_release(entry: Published, source: str = "") -> Path:
+    """Writes a checkpoint of a project's release page as NAME.safetensors in this folder, if it is not there.
+
+    Args:
+        entry: the checkpoint.
+        source: the release's file; if empty, the one of its own name in this folder, else it is downloaded.
+
+    Returns:
+        The safetensors file.
+
+    Raises:
+        FileNotFoundError: there is no such file, or it cannot be downloaded; the message says what to type next.
+        ValueError: it is another file, or a damaged one.
+    """
+    if (before := local(entry)) and not source:
+        logger.info("%s was here already", before)
+        return before
+    target, page = Path(f"{entry.name}.safetensors").resolve(), page_of(entry)
+    checkpoint = Path(source or entry.release.rpartition("/")[2]).expanduser()
+    again = f"distill weights do=fetch name={entry.name} from={checkpoint.name}"
+    if source and not checkpoint.is_file():
+        raise FileNotFoundError(
+            f"no file at from={source}; download {entry.release} (page: {page}), then type `{again}`"
+        )
+    if not checkpoint.is_file():
+        try:
+            download_file(entry.release, checkpoint)
+        except NotOnHubError as failure:
+            raise FileNotFoundError(
+                f"{entry.name} is a file of the release page {page}, and {failure}; download {entry.release} where "
+                f"there is a network, then type `{again}`"
+            ) from failure
+    tracer.convert(checkpoint, target)
+    digest = sha256_shown(target)
+    known = ", as measured" if digest == entry.sha256 else f", another file than the one measured, {entry.sha256}"
+    logger.info("sha256 %s%s", digest, known)
+    return target
 
 
 def sha256_shown(path: Path) -> str:

@@ -30,7 +30,8 @@ EXAMPLE_WEIGHTS = {
     "dinov3": "facebook/dinov3-vitb16-pretrain-lvd1689m",
     "mask2former": "facebook/mask2former-swin-small-coco-panoptic",
     "oneformer": "shi-labs/oneformer_coco_swin_large",
-    "timm": "timm/tf_efficientnet_b0.in1k",
+    "timm": "timm/tf_efficientnet_b0.in1k (not measured; measured is what "
+    "`distill weights do=fetch name=tracer-te0-efficientnet-b0` gets)",
 }
 
 

@@ -8,12 +8,17 @@ import socket
 from dataclasses import replace
 
 import pytest
+import timm
+import torch
+from safetensors.torch import load_file
 from small_teachers import write_network, write_sam
 
 import teachers
 from distill.cli import weights as weights_command
+from distill.runs.checks import EXAMPLE_WEIGHTS as PREPARE
 from distill.run import main
-from teachers.published import PUBLISHED
+from teachers.weights import tracer
+from teachers.weights.known import MEASURED, NEAREST, PUBLISHED
 
 COMMIT = "0" * 40
 
@@ -48,7 +53,8 @@ def test_the_table_is_sound_and_covers_every_teacher_that_is_downloaded():
     assert len(set(names)) == len(names)
     assert {entry.teacher for entry in PUBLISHED} >= teachers.TEACHERS.keys() - {"network"}
     for entry in PUBLISHED:
-        assert re.fullmatch(r"[\w.-]+/[\w.-]+", entry.hub_id), entry
+        assert re.fullmatch(r"[\w.-]+/[\w.-]+", entry.hub_id) or entry.release, entry
+        assert bool(entry.release) == bool(entry.model) == (not entry.hub_id), entry
         assert re.fullmatch(r"([\d.]+ [MG]B)?", entry.size), entry
         assert re.fullmatch(r"([0-9a-f]{64})?", entry.sha256), entry
         assert entry.licence
@@ -120,12 +126,124 @@ def test_what_cannot_be_meant_is_refused():
         (["do=fetch"], "do=fetch needs name=NAME, of sam-vit-base"),
         (["do=fetch", "name=sam"], "name=sam is a teacher with several weights; choose from sam-vit-base"),
         (["name=sam-vit-bse"], r"no known weights 'sam-vit-bse'; did you mean 'sam-vit-base'\?; do=list shows"),
+        (
+            ["do=fetch", "name=sam-vit-base", "from=x.pth"],
+            f"from=x.pth is for a file of .* do=fetch name={MEASURED}; leave",
+        ),
+        (["from=x.pth"], "leave it out"),
         (["do=get"], "do=get, but must be list or fetch"),
         (["fetch"], "expected key=value, got 'fetch'"),
         (["nam=x"], r"has no key 'nam'; .*did you mean 'name'"),
     ):
         with pytest.raises(ValueError, match=message):
             weights_command.read_request(words)
+
+
+def release_of(state):
+    """The tensors of timm's `tf_efficientnet_b0` as TRACER's release holds them, with something of its decoder."""
+    named = {tracer.original_name(name): value for name, value in state.items()}
+    assert len(named) == len(state)
+    decoder = ("module.rfb2.conv_res.conv.weight", "module.agg.conv_cat1.weight", "module.ObjectAttention1.pw.bias")
+    edges = ("module.model.Frequency_Edge_Module1.weight", "module.model._conv_head.weight")
+    return named | dict.fromkeys((*decoder, *edges), torch.zeros(2))
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    torch.manual_seed(0)
+    return timm.create_model("tf_efficientnet_b0", features_only=True).state_dict()
+
+
+def test_the_release_of_tracer_becomes_a_file_that_timm_loads(hub, backbone, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    torch.save(release_of(backbone), "TE-0.pth")
+    assert main(["weights", "do=fetch", f"name={MEASURED}", "from=TE-0.pth"]) == 0
+    out, err = capfd.readouterr()
+    file = tmp_path / f"{MEASURED}.safetensors"
+    assert (
+        f"teachers.NAME.model=tf_efficientnet_b0 teachers.NAME.licence=Apache-2.0 teachers.NAME.weights={file}" in out
+    )
+    assert "another file than the one measured" in err
+    found = load_file(file)
+    assert found.keys() == backbone.keys()
+    assert all(torch.equal(found[name], value) for name, value in backbone.items())
+    teacher = teachers.load("timm", weights=file, model="tf_efficientnet_b0", strides=(8, 16), image_size=64)
+    assert teacher.spec.names == ("stride8", "stride16")
+    monkeypatch.setattr(tracer, "convert", lambda *_: pytest.fail("it was converted again"))
+    assert main(["weights", "do=fetch", f"name={MEASURED}"]) == 0
+    assert "was here already" in capfd.readouterr().err
+    assert main(["weights", f"name={MEASURED}"]) == 0
+    assert f"here     {file}" in capfd.readouterr().out
+
+
+def test_the_real_release_becomes_the_measured_file_byte_for_byte(shared, tmp_path):
+    measured = shared / "weights" / "tf_efficientnet_b0.tracer.safetensors"
+    torch.save(release_of(load_file(measured)), tmp_path / "TE-0.pth")
+    tracer.convert(tmp_path / "TE-0.pth", tmp_path / "out.safetensors")
+    assert (tmp_path / "out.safetensors").read_bytes() == measured.read_bytes()
+    assert hashlib.sha256(measured.read_bytes()).hexdigest() == entry_of(MEASURED).sha256
+
+
+def test_a_release_that_lacks_or_holds_other_tensors_is_refused_and_nothing_is_written(backbone, tmp_path):
+    path, target = tmp_path / "TE-0.pth", tmp_path / "out.safetensors"
+    lost = "module.model._blocks.15._se_expand.bias"
+    for change, message in (
+        (lambda state: state.pop(lost), rf"is not the weights of TRACER TE-0: it lacks 1 tensor \({lost}\); give"),
+        (
+            lambda state: state.update({"module.extra.weight": torch.ones(2)}),
+            r"unknown 1 tensor \(module\.extra\.weight",
+        ),
+        (lambda state: state.update({lost: torch.ones(2)}), rf"expected {lost} of shape \(1152,\), got \(2,\)"),
+    ):
+        state = release_of(backbone)
+        change(state)
+        torch.save(state, path)
+        with pytest.raises(ValueError, match=message):
+            tracer.convert(path, target)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["TE-0.pth"]
+
+
+def test_a_release_is_downloaded_or_the_message_says_what_to_type_next(hub, backbone, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    words = ["weights", "do=fetch", f"name={MEASURED}"]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    page = "https://github.com/Karel911/TRACER/releases"
+    next_words = f"type `distill weights do=fetch name={MEASURED} from=TRACER-Efficient-0.pth`"
+    assert main(words) == 1
+    shown = capfd.readouterr().err
+    assert f"of the release page {page}/tag/v1.0, and no request was made, because HF_HUB_OFFLINE is set" in shown
+    assert f"download {page}/download/v1.0/TRACER-Efficient-0.pth where there is a network, then {next_words}" in shown
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+
+    def refused(url, path):
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", refused)
+    assert main(words) == 1
+    shown = capfd.readouterr().err
+    assert "the request failed: Name or service not known" in shown
+    assert next_words in shown
+    assert main([*words, "from=nowhere.pth"]) == 1
+    assert f"no file at from=nowhere.pth; download {page}/download/v1.0/" in capfd.readouterr().err
+    assert main([*words, "--dry-run"]) == 0
+    assert f"would fetch {page}/download/v1.0/TRACER-Efficient-0.pth, 14.6 MB" in capfd.readouterr().err
+    monkeypatch.setattr("torch.hub.download_url_to_file", lambda url, path: torch.save(release_of(backbone), path))
+    assert main(words) == 0
+    assert load_file(f"{MEASURED}.safetensors").keys() == backbone.keys()
+
+
+def test_the_two_recommended_weights_are_named_with_what_was_measured(capsys):
+    assert main(["weights"]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        f"measured here on real images: {MEASURED}; the nearest that a hub serves is {NEAREST}, not measured" in shown
+    )
+    assert re.search(rf"{MEASURED} +timm +https://github.com/Karel911/TRACER/releases/\S+ +14.6 MB +Apache-2.0", shown)
+    assert NEAREST in PREPARE["timm"] and MEASURED in PREPARE["timm"]
+    assert main(["weights", f"name={MEASURED},{NEAREST}"]) == 0
+    shown = capsys.readouterr().out
+    assert "measured here: all figures on real images" in shown
+    assert f"the nearest to {MEASURED} that a hub serves; not measured here" in shown
 
 
 def test_a_published_student_teaches_under_the_licence_on_its_card(tmp_path):

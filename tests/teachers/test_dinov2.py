@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import teachers
 from teachers.dinov2 import resize_positions
-from teachers.dinov2_names import architecture_of, timm_shapes
+from teachers.weights.dinov2_original import architecture_of, timm_shapes
 
 WIDTH, HEADS, DEPTH, PATCH, GRID = 192, 3, 2, 14, 5
 
@@ -226,12 +226,12 @@ def test_the_whole_image_is_seen_and_not_its_centre(tmp_path):
 def test_dinov2_says_what_does_not_fit(tmp_path):
     arguments = write_dinov2(tmp_path / "small")
     for change, message in [
-        ({"image_size": 512}, r"multiple of DINOv2's patches of 14 pixels, got 512; choose 504 or 518"),
+        ({"image_size": 512}, r"multiple of 14, so that DINOv2's patches cover .*, got 512; choose 504 or 518"),
         ({"image_size": 5}, r"got 5; choose 14$"),
         ({"levels": (2,)}, r"have blocks 0 to 1, got levels=\[2\]"),
         ({"levels": (-1,)}, r"have blocks 0 to 1, got levels=\[-1\]"),
-        ({"strides": (14,)}, r"leave out model and strides, .*levels; got model=None, strides=\(14,\)"),
-        ({"model": "dinov2_vits14"}, r"its weights say which model it is: .*got model=dinov2_vits14"),
+        ({"strides": (14,)}, r"levels: leave out model and strides; got model=None, strides=\(14,\)"),
+        ({"model": "dinov2_vits14"}, r"say which model it is.*got model=dinov2_vits14"),
     ]:
         with pytest.raises(ValueError, match=message):
             teachers.load("dinov2", **{**arguments, **change})

@@ -96,7 +96,7 @@ def test_dinov3_says_what_does_not_fit(tmp_path):
     arguments = write_dinov3(tmp_path / "vit")
     write_convnext(tmp_path / "convnext")
     for change, message in [
-        ({"image_size": 100}, r"multiple of DINOv3's patches of 16 pixels, got 100; choose 96 or 112"),
+        ({"image_size": 100}, r"multiple of 16, so that DINOv3's patches cover .*, got 100; choose 96 or 112"),
         ({"levels": (2,)}, r"have blocks 0 to 1, got levels=\[2\]"),
         ({"strides": (16,)}, r"its maps are chosen by levels: leave out model and strides; got .* strides=\(16,\)"),
         ({"model": "dinov3_vits16"}, r"say which model it is.*got model=dinov3_vits16"),
@@ -104,7 +104,7 @@ def test_dinov3_says_what_does_not_fit(tmp_path):
         ({"weights": tmp_path / "convnext", "levels": (4,)}, r"have stages 0 to 3, got levels=\[4\]"),
         (
             {"weights": tmp_path / "convnext", "levels": (3,), "image_size": 112},
-            r"DINOv3's cells of 32 pixels, got 112; choose 96 or 128",
+            r"multiple of 32, so that DINOv3's cells cover .*, got 112; choose 96 or 128",
         ),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -10,8 +10,8 @@ from small_teachers import SMALL_SAM2, noise, randomise, write_sam2
 from torch.nn import functional as F
 
 import teachers
-from teachers import sam2_original
-from teachers.sam2_original import Trunk, original_name, settings_of_original
+from teachers.weights import sam2_original
+from teachers.weights.sam2_original import Trunk, original_name, settings_of_original
 
 SMALL_BLOCKS, SMALL = (1, 1, 2, 1), Trunk(1, (8, 4, 4, 2), (3,))
 PIXELS = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
@@ -162,7 +162,7 @@ def test_sam2_says_what_does_not_fit(tmp_path, file):
     for change, message in [
         ({"model": "tiny"}, r"say which model it is: leave out model; got model=tiny"),
         ({"strides": (32,)}, r"pyramid has strides 4, 8, 16, got strides=\[32\]"),
-        ({"levels": (4,)}, r"trunk has stages 0 to 3, got levels=\[4\]"),
+        ({"levels": (4,)}, r"SAM 2 weights have stages 0 to 3, got levels=\[4\]"),
         (
             {"image_size": 1000},
             r"multiple of 32, so that SAM 2's windows .*, got 1000; choose 992 or 1024",
@@ -196,5 +196,5 @@ def test_sam2_says_what_does_not_fit(tmp_path, file):
     )
     refused(
         lambda state: [state.pop(name) for name in list(state) if name.startswith("image")],
-        r"no checkpoint of SAM 2: it holds no tensor image_encoder\.\*; give sam2\.1_hiera_tiny\.pt",
+        r"no original checkpoint of teacher 'sam2': it holds no tensor image_encoder\.\*; give sam2\.1_hiera_tiny\.pt",
     )

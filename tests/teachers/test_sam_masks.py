@@ -9,7 +9,8 @@ from small_teachers import noise, randomise, small_sam, small_segment_anything, 
 
 import teachers
 from cache.spec import LOGIT_CLIP, MASK
-from teachers.sam_masks import SoftMask, original_name, worth
+from teachers.sam_masks import SoftMask, is_kept
+from teachers.weights.sam_original import decoder_name
 
 BOXES = torch.tensor([[10.0, 12.0, 50.0, 44.0], [30.0, 5.0, 79.0, 60.0], [2.0, 2.0, 20.0, 70.0]])
 POINTS = torch.tensor([[20.0, 30.0], [55.5, 41.0]])
@@ -106,7 +107,7 @@ def test_every_tensor_has_its_original_name(file):
     with torch.device("meta"):
         network = SoftMask(SamConfig())
     published = {name for name in torch.load(file) if not name.startswith("image_encoder.")}
-    assert {original_name(name) for name in network.state_dict()} == published
+    assert {decoder_name(name) for name in network.state_dict()} == published
 
 
 def test_a_mask_lies_where_its_box_does_whatever_the_image_s_ratio(teacher):
@@ -134,7 +135,7 @@ def test_of_points_the_sure_the_stable_and_the_small_are_kept():
     size = torch.full((4, 10, 10), -5.0)
     size[0, :5, :5] = size[1, :5, :5] = size[2, :9, :9] = 5.0
     size[3, :5, :5] = 0.5  # within the offset: unstable
-    assert worth(size, torch.tensor([0.9, 0.5, 0.9, 0.9])).tolist() == [True, False, False, False]
+    assert is_kept(size, torch.tensor([0.9, 0.5, 0.9, 0.9])).tolist() == [True, False, False, False]
 
 
 def test_more_prompts_than_fit_in_one_pass_are_one_foreground(teacher, monkeypatch):

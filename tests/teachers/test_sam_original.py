@@ -1,4 +1,4 @@
-"""The checkpoints of segment_anything and MedSAM load as they were published, and nothing in them is executed."""
+"""The checkpoints of segment_anything load as they were published, and nothing in them is executed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from small_teachers import noise, small_segment_anything, write_sam
 
 import teachers
-from teachers.sam_original import config_of_original, original_name
+from teachers.weights.sam_original import encoder_config, encoder_name
 
 
 def checkpoint(official):
@@ -22,7 +22,7 @@ def checkpoint(official):
 
 @pytest.fixture
 def file(tmp_path):
-    path = tmp_path / "medsam_vit_b.pth"
+    path = tmp_path / "sam_vit_b_01ec64.pth"
     torch.save(checkpoint(small_segment_anything()), path)
     return path
 
@@ -33,7 +33,7 @@ def test_an_original_checkpoint_equals_segment_anything_and_transformers(file, t
     official, teacher = small_segment_anything(), teachers.load("sam", weights=file)
     pixels = torch.randn(2, 3, 80, 80, generator=torch.Generator().manual_seed(0))
     found = teacher.embed(pixels)["neck"]
-    library = SamVisionModel(config_of_original({n: tuple(v.shape) for n, v in torch.load(file).items()}, file)).eval()
+    library = SamVisionModel(encoder_config({n: tuple(v.shape) for n, v in torch.load(file).items()}, file)).eval()
     library.vision_encoder.load_state_dict(teacher.network.state_dict())
     with torch.inference_mode():
         expected, likewise = official(pixels), library(pixels).last_hidden_state
@@ -47,7 +47,7 @@ def test_it_is_the_teacher_of_the_same_weights_in_a_folder(tmp_path):
     arguments = write_sam(tmp_path / "folder")
     folder = teachers.load("sam", **arguments)
     official = small_segment_anything()
-    official.load_state_dict({original_name(name): value for name, value in folder.network.state_dict().items()})
+    official.load_state_dict({encoder_name(name): value for name, value in folder.network.state_dict().items()})
     torch.save(checkpoint(official), tmp_path / "sam_vit_b_01ec64.pth")
     original = teachers.load("sam", weights=tmp_path / "sam_vit_b_01ec64.pth")
     differing = {key for key in folder.identity if folder.identity[key] != original.identity[key]}
@@ -88,7 +88,7 @@ def test_base_large_and_huge_are_told_from_their_shapes(width, depth, heads, eve
             global_attn_indexes=everywhere,
         )
     shapes = {f"image_encoder.{name}": tuple(value.shape) for name, value in official.state_dict().items()}
-    config = config_of_original(shapes, "sam.pth")
+    config = encoder_config(shapes, "sam.pth")
     assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (width, depth, heads)
     assert (config.image_size, config.patch_size, config.output_channels) == (1024, 16, 256)
     assert (config.window_size, tuple(config.global_attn_indexes), config.mlp_dim) == (14, everywhere, 4 * width)
@@ -104,7 +104,10 @@ def test_what_an_original_checkpoint_lacks_or_has_too_much_is_named(tmp_path):
 
     first = "image_encoder.blocks.1.mlp.lin2.bias"
     refused(lambda state: state.pop(first), rf"lacks 1 tensor \({first}\); give the matching file")
-    refused(lambda state: state.pop("image_encoder.pos_embed"), r"lacks image_encoder\.pos_embed, from whose shape")
+    refused(
+        lambda state: state.pop("image_encoder.pos_embed"),
+        r"expected image_encoder\.pos_embed of 4 dimensions, from which .*, got none; give",
+    )
     refused(
         lambda state: state.update({"image_encoder.blocks.1.adapter.weight": torch.zeros(2)}),
         r"holds unknown 1 tensor \(image_encoder\.blocks\.1\.adapter\.weight\)",
@@ -115,12 +118,12 @@ def test_what_an_original_checkpoint_lacks_or_has_too_much_is_named(tmp_path):
     )
     refused(
         lambda state: state.update({"image_encoder.patch_embed.proj.weight": torch.zeros(32)}),
-        r"expected image_encoder\.patch_embed\.proj\.weight of 4 dimensions, got shape \(32,\)",
+        r"expected image_encoder\.patch_embed\.proj\.weight of 4 dimensions, from which .*, got \(32,\)",
     )
     refused(lambda state: state.update({"head.weight": torch.zeros(2)}), r"holds unknown 1 tensor \(head\.weight\)")
     refused(
         lambda state: [state.pop(name) for name in list(state) if name.startswith("image")],
-        r"no checkpoint of segment_anything or MedSAM: it holds no tensor image_encoder\.\*; give sam_vit_b_01ec64",
+        r"no original checkpoint of teacher 'sam': it holds no tensor image_encoder\.\*; give sam_vit_b_01ec64",
     )
 
 

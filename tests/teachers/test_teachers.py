@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,6 +233,37 @@ def test_the_config_of_another_kind_of_model_is_refused(member, tmp_path):
         teachers.load(member[0], **arguments)
 
 
+# The folder's README
+
+
+README = Path(teachers.__file__).with_name("README.md")
+
+
+def test_the_readme_lists_every_file_of_the_folder():
+    own, weights = README.read_text(encoding="utf-8").partition("## Files")[2].split("`weights/`:")
+    for text, folder in ((own, README.parent), (weights, README.parent / "weights")):
+        listed = [line.split()[0] for line in text.split("```")[1].splitlines() if line]
+        files = {path.name for path in folder.glob("*.py")} | ({"builtin/"} if folder == README.parent else set())
+        assert set(listed) == files and len(listed) == len(files)
+
+
+def test_the_readme_stays_short():
+    lines = README.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 140
+    assert max(map(len, lines)) <= 140
+
+
+def test_the_readme_s_own_teacher_teaches(tmp_path, monkeypatch):
+    from torchvision.models import resnet18
+
+    (code,) = re.findall(r"In `my_teacher.py`:\n\n```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "my_teacher.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    save_file(resnet18().state_dict(), tmp_path / "resnet18.safetensors")
+    teacher = teachers.load("my_teacher:MyTeacher", weights=tmp_path / "resnet18.safetensors", image_size=64)
+    assert teacher([noise(50, 70)])["layer3"].shape == (1, 256, 4, 4)
+
+
 # SAM
 
 
@@ -293,7 +326,7 @@ def test_sam_is_read_out_of_the_whole_model_too(tmp_path):
 
 def test_the_configuration_that_the_hub_holds_for_sam_is_understood(tmp_path):
     from teachers.sam import _vision_config
-    from teachers.weights import WeightFiles
+    from teachers.weights.locate import WeightFiles
 
     old = {"_name_or_path": "", "dropout": 0.0, "projection_dim": 512, "torch_dtype": None, "model_type": ""}
     sizes = {"hidden_size": 768, "mlp_dim": 3072, "image_size": 1024, "global_attn_indexes": [2, 5, 8, 11]}
@@ -344,7 +377,7 @@ def test_sam_takes_half_precision_files_and_computes_in_float32(tmp_path):
 
 def test_sam_says_which_arguments_do_not_apply(tmp_path):
     arguments = write_sam(tmp_path / "sam")
-    with pytest.raises(ValueError, match=r"see images of 80 pixels, got image_size=352; leave it out"):
+    with pytest.raises(ValueError, match=r"take images of 80 pixels, got image_size=352; leave it out"):
         teachers.load("sam", **arguments, image_size=352)
     with pytest.raises(ValueError, match=r"the neck of these SAM weights has stride 8, got strides=\[16\]"):
         teachers.load("sam", **arguments, strides=[16])
@@ -417,7 +450,7 @@ def test_timm_says_what_it_does_not_know(tmp_path):
         ({"strides": (12,)}, r"has no map of stride 12; choose from 2, 4, 8, 16, 32"),
         ({"strides": None, "levels": (7,)}, r"has levels 0 to 4, got \[7\]; their strides are \[2, 4, 8, 16, 32\]"),
         ({"levels": (2,)}, r"expected levels or strides, got levels=\[2\] and strides=\[8, 16\]"),
-        ({"image_size": 100}, r"multiple of the stride 16.*got 100; choose 96 or 112"),
+        ({"image_size": 100}, r"multiple of 16.*got 100; choose 96 or 112"),
         ({"weights": "hub", "model": None}, r"weights=hub needs the name of a backbone"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -492,12 +525,12 @@ def test_of_two_levels_at_one_stride_the_deepest_teaches(tmp_path, name):
 
 def test_a_network_that_pads_its_pixels_is_refused_not_squeezed_into_the_grid(tmp_path):
     import students
-    from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Stretch
+    from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
 
     student = students.create("microaunet", width=4).eval()
     config = {"width": 4, "student": "microaunet", "image_size": 336}
     student.save_pretrained(tmp_path, config={**config, "mean": students.MEAN, "std": students.STD})
-    with pytest.raises(ValueError, match=r"image_size to be a multiple of 32, .*; got 336, choose 320 or 352"):
+    with pytest.raises(ValueError, match=r"image_size to be a multiple of 32, .*, got 336; choose 320 or 352"):
         teachers.load("network", weights=tmp_path, strides=[16])
 
     class Own(teachers.base.Teacher):
@@ -513,7 +546,7 @@ def test_a_network_that_pads_its_pixels_is_refused_not_squeezed_into_the_grid(tm
         "own",
         torch.nn.Conv2d(3, 4, 3, stride=16, padding=1),
         spec=spec,
-        preprocessing=Stretch(200, IMAGENET_MEAN, IMAGENET_STD),
+        preprocessing=SquareResize(200, IMAGENET_MEAN, IMAGENET_STD),
         facts={},
         licence="mit",
     )

@@ -1,8 +1,8 @@
-"""Networks of `transformers`: what its files call their tensors, and how these get into a network, strictly.
+"""Networks of `transformers`: the names of tensors in its files, and strict loading.
 
 Its versions rename modules, while files keep the names they were published with, and its loader turns one into the
-other. So a file is compared under the names of files, and loaded by the library itself, which also fills what no file
-holds (indices of relative positions, frequencies of rotary ones).
+other. So a file is compared under the names of files, and loaded by the library itself, which also fills buffers that
+no file holds (indices of relative positions, frequencies of rotary ones).
 """
 
 from __future__ import annotations
@@ -15,23 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from teachers.weights import WeightFiles, read_config, read_tensors, require_config, require_shapes
-
-
-def require_kind(files: WeightFiles, kinds: Sequence[str], *, teacher: str, example: str) -> dict[str, Any]:
-    """The config.json beside the weights, which must describe a model of one of `kinds`.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it describes another kind of model.
-    """
-    raw = read_config(require_config(files, example=example))
-    if raw.get("model_type") not in kinds:
-        raise ValueError(
-            f"{files.config} describes a model of type '{raw.get('model_type')}', but teacher '{teacher}' needs "
-            f"{' or '.join(map(repr, kinds))}; `hf download {example}` gets one"
-        )
-    return raw
+from teachers.weights.tensors import read_tensors, require_shapes
 
 
 def file_shapes(network: Any) -> dict[str, tuple[int, ...]]:  # noqa: ANN401
@@ -39,9 +23,9 @@ def file_shapes(network: Any) -> dict[str, tuple[int, ...]]:  # noqa: ANN401
     own = network.state_dict()
     try:
         from transformers.core_model_loading import revert_weight_conversion
-    except ImportError:  # before version 5 modules are called as in files
+    except ImportError:  # before version 5 modules have the names of files
         return {name: tuple(value.shape) for name, value in own.items()}
-    marks = {name: torch.tensor(number) for number, name in enumerate(own)}  # what was renamed is known by its mark
+    marks = {name: torch.tensor(number) for number, name in enumerate(own)}  # a renamed tensor is known by its mark
     names = {int(mark): name for name, mark in revert_weight_conversion(network, marks).items()}
     assert len(names) == len(own), "a tensor was split or joined; names alone do not tell"
     return {names[number]: tuple(value.shape) for number, value in enumerate(own.values())}
@@ -54,17 +38,17 @@ def load_network(
     found: Mapping[str, tuple[int, ...]],
     *,
     unread: Sequence[str] = (),
-    called: str,
+    title: str,
 ) -> nn.Module:
     """A network of `transformers` with the tensors of a file in float32.
 
     Args:
         kind: its class.
-        config: what it is made from; it may have fewer blocks than the file if `unread` names the others.
+        config: its configuration; it may have fewer blocks than the file if `unread` names the others.
         path: the file.
         found: name and shape of every tensor in it.
         unread: parts of names that tell tensors which nothing here reads; a file may hold them or not.
-        called: the network's name in messages.
+        title: the network's name in messages.
 
     Raises:
         ValueError: as `require_shapes`.
@@ -76,7 +60,7 @@ def load_network(
     with torch.device("meta"):
         network = kind(config)
     expected = read(file_shapes(network))
-    require_shapes(read(found), expected, path=path, network=called)
+    require_shapes(read(found), expected, path=path, network=title)
     state = read_tensors(path)
     with without_progress_bar():
         network, report = kind.from_pretrained(
@@ -89,7 +73,7 @@ def load_network(
 
 @contextmanager
 def without_progress_bar() -> Iterator[None]:
-    """Keeps `transformers` from drawing a bar for what takes no time, and from advice about what nothing reads."""
+    """Keeps `transformers` from drawing progress bars, and from advice about tensors that nothing reads."""
     from transformers.utils import logging
 
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

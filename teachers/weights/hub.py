@@ -1,4 +1,4 @@
-"""Files of the Hugging Face Hub: from its local cache, else by network; and the sentence where there are neither."""
+"""Files of the Hugging Face Hub, from its local cache or else by network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class NotOnHubError(FileNotFoundError):
-    """The hub's cache has not got the files, and the hub was not asked or did not give them."""
+    """The files are not in the hub's cache, and no request was made or it failed."""
 
 
 def is_offline() -> bool:
@@ -55,14 +55,28 @@ def download(hub_id: str, filenames: Sequence[str], *, revision: str | None = No
 
     try:
         return [Path(hf_hub_download(hub_id, filename, revision=revision)) for filename in filenames]
-    except (
-        Exception
-    ) as failure:  # no network, unknown id, gated, no such file: another family of errors in each version
-        raise NotOnHubError(_said(hub_id, failure)) from failure
+    except Exception as failure:  # another family of errors in each version of the client
+        raise NotOnHubError(_reason(hub_id, failure)) from failure
 
 
-def _said(hub_id: str, failure: Exception) -> str:
-    """What the hub said, with the way in where a licence must be accepted first."""
+def download_file(url: str, path: Path) -> None:
+    """Downloads a file of a project's release page, whole or not at all.
+
+    Raises:
+        NotOnHubError: the user forbids the network, or the request failed.
+    """
+    if is_offline():
+        raise NotOnHubError("no request was made, because HF_HUB_OFFLINE is set")
+    from torch.hub import download_url_to_file
+
+    try:
+        download_url_to_file(url, str(path))
+    except Exception as failure:  # of the socket, of HTTP, of the disk
+        raise NotOnHubError(f"the request failed: {' '.join(str(failure).split())[:200]}") from failure
+
+
+def _reason(hub_id: str, failure: Exception) -> str:
+    """The hub's error as a clause, with what to do where a licence must be accepted first."""
     from huggingface_hub.errors import GatedRepoError
 
     if isinstance(failure, GatedRepoError):

@@ -1,8 +1,8 @@
-"""DINOv2's tensors in the three kinds of files that hold them: what each calls them, and how large they must be.
+"""DINOv2's tensors in the three kinds of files that hold them: their names and shapes.
 
-The names of the original checkpoints (`dinov2_vit*14_pretrain.pth`) are the middle: a network's shapes are stated under
-them, the other two are told by their differences. The target is the names of `transformers`' files on the hub, which
-its own loader turns into those of its modules, whatever these are called in the version at hand.
+A network's shapes are stated under the names of the original checkpoints (`dinov2_vit*14_pretrain.pth`); timm's files
+and those of `transformers` are described by their differences. Every file is translated to the names of `transformers`'
+files on the hub, which its own loader turns into those of its modules, whatever their names in the installed version.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from teachers.weights.tensors import shape_of
 
 MASK = "mask_token"  # only pretraining uses it, so a file may do without
 POSITIONS = "embeddings.position_embeddings"
@@ -37,7 +39,7 @@ _TO_HUB = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """What distinguishes one DINOv2 from another, under the names of `transformers`.
+    """The settings of a DINOv2 that differ between its sizes, under the names of `transformers`.
 
     Attributes:
         image_size: side of the images whose positions the weights hold, in pixels.
@@ -86,7 +88,7 @@ def original_shapes(network: Architecture) -> dict[str, tuple[int, ...]]:
 
 
 def hub_names(name: str) -> tuple[str, ...]:
-    """What `transformers`' files call a tensor of an original checkpoint: three names where they hold its thirds."""
+    """The names in `transformers`' files of a tensor of an original checkpoint: three where they hold its thirds."""
     match = _BLOCK.fullmatch(name)
     prefix, rest = (f"encoder.layer.{match[1]}.", match[2]) if match else ("", name)
     stem, dot, kind = rest.rpartition(".")
@@ -156,19 +158,14 @@ def architecture_of(found: Mapping[str, tuple[int, ...]], path: Path) -> Archite
     """The network that the shapes of an original checkpoint, or of timm's file, describe.
 
     Raises:
-        ValueError: if a tensor that says the size is missing, or is no such tensor.
+        ValueError: as `shape_of`.
     """
 
     def shape(name: str, dimensions: int) -> tuple[int, ...]:
-        if len(found.get(name, ())) != dimensions or min(found[name]) < 1:
-            raise ValueError(
-                f"{path} is not the weights of DINOv2: expected {name} of {dimensions} dimensions, from which the size "
-                f"of the network follows, got {found.get(name, 'none')}; give the published file"
-            )
-        return found[name]
+        return shape_of(found, name, dimensions=dimensions, path=path, network="DINOv2")
 
     width, patch = shape("cls_token", 3)[-1], shape("patch_embed.proj.weight", 4)[-1]
-    shape("blocks.0.norm1.weight", 1)  # there is a block to look at
+    shape("blocks.0.norm1.weight", 1)  # there is at least one block
     cells = shape("pos_embed", 3)[1] - (0 if "reg_token" in found else 1)
     registers = [name for name in ("register_tokens", "reg_token") if name in found]
     return Architecture(

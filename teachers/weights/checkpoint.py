@@ -1,8 +1,8 @@
 """Original checkpoints, `.pth` and `.pt`: files of `torch.save`, read as tensors by name and as nothing else.
 
-Such a file is a pickle, and a pickle can name any function to be called. `torch.load(weights_only=True)` knows tensors
-and plain containers only and stops at everything else; it is trusted from torch 2.6 on, the oldest that this project
-installs with (in 2.5 it could be got round: CVE-2025-32434).
+Such a file is a pickle, and a pickle can call any function. `torch.load(weights_only=True)` reads tensors and plain
+containers only and stops at everything else; this is sound from torch 2.6 on, the oldest version that this project
+installs with (2.5 could be circumvented: CVE-2025-32434).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SUFFIXES = (".pth", ".pt")
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint, on the CPU; mapped into memory, so that only those that are used are read.
 
-    A state dict that lies under the key `model`, beside an optimiser perhaps, is taken out (SAM 2, MedSAM's training).
+    A state dict that lies under the key `model`, beside an optimiser perhaps, is taken out (SAM 2).
 
     Raises:
         ValueError: if it holds anything that could run code, is damaged, or is no state dict; nothing was executed.

@@ -1,6 +1,6 @@
-"""The checkpoints of SAM 2 and 2.1 (`sam2.1_hiera_tiny.pt`): which trunk they hold, and what they call its tensors.
+"""The checkpoints of SAM 2 and 2.1 (`sam2.1_hiera_tiny.pt`): their tensors' names, and the trunk of their shapes.
 
-They hold a whole video model under the key `model`; everything here speaks of `image_encoder.`, its vision encoder.
+They hold a whole video model under the key `model`; everything here is about `image_encoder.`, its vision encoder.
 """
 
 from __future__ import annotations
@@ -11,25 +11,18 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from teachers.weights.tensors import shape_of
+
 PREFIX = "image_encoder."
 REST = (
-    "memory_attention.",
-    "memory_encoder.",
-    "sam_mask_decoder.",
-    "sam_prompt_encoder.",
-    "mask_downsample.",
-    "maskmem_tpos_enc",
-    "no_mem_embed",
-    "no_mem_pos_enc",
-    "no_obj_embed_spatial",
-    "no_obj_ptr",
-    "obj_ptr_proj.",
+    "memory_attention.", "memory_encoder.", "sam_mask_decoder.", "sam_prompt_encoder.", "mask_downsample.",
+    "maskmem_tpos_enc", "no_mem_embed", "no_mem_pos_enc", "no_obj_embed_spatial", "no_obj_ptr", "obj_ptr_proj.",
     "obj_ptr_tpos_proj.",
-)
+)  # fmt: skip
 
 
 class Trunk(NamedTuple):
-    """What no shape says of a trunk: heads of the first stage, windows of each, blocks that attend everywhere."""
+    """Settings that no shape tells: heads of the first stage, windows of each stage, blocks of global attention."""
 
     heads: int
     windows: tuple[int, ...]
@@ -44,7 +37,7 @@ TRUNKS = {
     (2, 6, 36, 4): Trunk(2, (8, 4, 16, 8), (23, 33, 43)),  # large
 }
 # `transformers` name -> original name.
-_RENAMED = (
+_NAMES = (
     ("backbone.", "trunk."),
     ("patch_embed.projection.", "patch_embed.proj."),
     ("layer_norm1.", "norm1."),
@@ -55,8 +48,8 @@ _RENAMED = (
 
 
 def original_name(name: str) -> str:
-    """What an original checkpoint calls a tensor of `transformers`' Sam2VisionModel, without `PREFIX`."""
-    for library, original in _RENAMED:
+    """The original name, without `PREFIX`, of a tensor of `transformers`' Sam2VisionModel."""
+    for library, original in _NAMES:
         name = name.replace(library, original)
     return re.sub(r"^neck\.convs\.(\d+)\.", r"neck.convs.\1.conv.", name)
 
@@ -65,17 +58,11 @@ def settings_of_original(found: Mapping[str, tuple[int, ...]], path: Path) -> di
     """The vision_config of `transformers` that a checkpoint's shapes describe.
 
     Raises:
-        ValueError: if a tensor that says the size is missing, or the trunk is none of SAM 2's.
+        ValueError: as `shape_of`, or the trunk is none of SAM 2's.
     """
 
     def shape(name: str, dimensions: int) -> tuple[int, ...]:
-        got = found.get(PREFIX + name, ())
-        if len(got) != dimensions or min(got) < 1:
-            raise ValueError(
-                f"{path} is not the weights of SAM 2's vision encoder: expected {PREFIX}{name} of {dimensions} "
-                f"dimensions, from which the size of the network follows, got {got or 'none'}; give the published file"
-            )
-        return got
+        return shape_of(found, PREFIX + name, dimensions=dimensions, path=path, network="SAM 2's vision encoder")
 
     places = {match[1] for name in found if (match := re.match(r"image_encoder\.trunk\.blocks\.(\d+)\.", name))}
     widths = [shape(f"trunk.blocks.{index}.norm2.weight", 1)[0] for index in range(max(1, len(places)))]

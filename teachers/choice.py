@@ -1,0 +1,74 @@
+"""The options of a teacher beside its weights, and the refusals that all adapters share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+_OTHER = {"levels": "strides", "strides": "levels"}
+
+
+class Choice(NamedTuple):
+    """The options of a teacher beside its weights, each None where it was not given; see `teachers.load`."""
+
+    model: str | None
+    levels: Sequence[int] | None
+    strides: Sequence[int] | None
+    image_size: int | None
+    classes: Sequence[str] | None = None
+
+
+def require_unset(choice: Choice, *names: str, teacher: str) -> None:
+    """Refuses options that a teacher does not have: `model`, and `levels` or `strides` where it has the other one.
+
+    Raises:
+        ValueError: one of them is given.
+    """
+    given = {name: getattr(choice, name) for name in names}
+    if any(given.values()):
+        other = "".join(f", and its maps are chosen by {_OTHER[name]}" for name in names if name in _OTHER)
+        values = ", ".join(f"{name}={value}" for name, value in given.items())
+        raise ValueError(
+            f"the weights of teacher '{teacher}' say which model it is{other}: leave out {' and '.join(names)}; "
+            f"got {values}"
+        )
+
+
+def choose_levels(
+    asked: Sequence[int] | None, count: int, *, weights: str, kind: str = "blocks", default: Sequence[int] = ()
+) -> list[int]:
+    """Numbers of blocks or stages, from shallow to deep and each once.
+
+    Args:
+        asked: numbers from 0, or None for the default.
+        count: how many there are.
+        weights: the network's name in messages.
+        kind: their name in messages.
+        default: the numbers otherwise.
+
+    Raises:
+        ValueError: there is no such block or stage.
+    """
+    chosen = sorted(set(asked or default))
+    if chosen and not 0 <= chosen[0] <= chosen[-1] < count:
+        raise ValueError(f"these {weights} weights have {kind} 0 to {count - 1}, got levels={chosen}")
+    return chosen
+
+
+def require_multiple(size: int, step: int, *, cells: str = "cells") -> None:
+    """Refuses an image size that whole cells, patches or windows do not cover.
+
+    Args:
+        size: side of the square image, in pixels.
+        step: the number of pixels that must divide it.
+        cells: the name of the cells in messages.
+
+    Raises:
+        ValueError: naming the nearest sizes that fit.
+    """
+    if size % step or size < step:
+        near = sorted({max(1, size // step) * step, max(1, size // step + 1) * step})
+        raise ValueError(
+            f"expected image_size to be a multiple of {step}, so that {cells} cover the image, got {size}; choose "
+            f"{' or '.join(map(str, near))}"
+        )

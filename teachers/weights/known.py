@@ -1,0 +1,122 @@
+"""Known checkpoints of every teacher: where they are, how large, under which licence.
+
+Facts of the hub's own pages and of timm's configurations, read on 2026-11-20; unknown ones are left empty.
+Sizes and digests are of the safetensors file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MEASURED, NEAREST = "tracer-te0-efficientnet-b0", "timm/tf_efficientnet_b0.in1k"  # recommended in messages
+_APACHE, _MIT, _DINOV3 = "Apache-2.0", "MIT", "DINOv3 License"
+_MASK2FORMER = "other: see its card"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One checkpoint, on the Hugging Face Hub or on a project's release page.
+
+    Attributes:
+        name: its name in `distill weights`.
+        teacher: the adapter that loads it.
+        hub_id: owner/name; empty for a file of a release page.
+        licence: SPDX identifier, or its own name.
+        size: as its page gives it; empty where that is not known.
+        sha256: of the safetensors file, where its page gives it or it was measured.
+        gated: whether terms must be accepted, and a token given, before a download.
+        revision: the commit with model.safetensors where the main branch has none; such weights are given by folder.
+        release: URL of a file of a project's release page, which `do=fetch` translates.
+        model: the backbone's name in timm, where the weights do not say it.
+        note: for the user.
+    """
+
+    name: str
+    teacher: str
+    hub_id: str
+    licence: str
+    size: str = ""
+    sha256: str = ""
+    gated: bool = False
+    revision: str | None = None
+    release: str = ""
+    model: str = ""
+    note: str = ""
+
+
+PUBLISHED = (
+    Published(
+        "sam-vit-base", "sam", "facebook/sam-vit-base", _APACHE, "375 MB",
+        "892c410e496344e527255ccdcb2cb7244a609acb5389c7c4fdba1288f861c579",
+    ),
+    Published(
+        "sam-vit-large", "sam", "facebook/sam-vit-large", _APACHE, "1.25 GB",
+        "a57e1b13cd1545938dfcbc9fb26df7f60de6650237a9383382a874a623564b81",
+    ),
+    Published(
+        "sam-vit-huge", "sam", "facebook/sam-vit-huge", _APACHE, "2.56 GB",
+        "edfb0462392541fca9af44ff039bfb32dbd0c939997f3abb77a26e23af7afd7c",
+    ),
+    Published("sam2.1-hiera-tiny", "sam2", "facebook/sam2.1-hiera-tiny", _APACHE),
+    Published("sam2.1-hiera-small", "sam2", "facebook/sam2.1-hiera-small", _APACHE),
+    Published("sam2.1-hiera-base-plus", "sam2", "facebook/sam2.1-hiera-base-plus", _APACHE),
+    Published("sam2.1-hiera-large", "sam2", "facebook/sam2.1-hiera-large", _APACHE),
+    Published(
+        "dinov2-small", "dinov2", "facebook/dinov2-small", _APACHE, "88.2 MB",
+        "ae1e99fcefd534ed978cdeb8326f08030c96e28b7a81ffcbc98a857c84d14be1",
+    ),
+    Published(
+        "dinov2-base", "dinov2", "facebook/dinov2-base", _APACHE, "346 MB",
+        "d73036b56966966d07975d696bde331762f37297e2f095de8cea0040c3aa0841",
+    ),
+    Published(
+        "dinov2-large", "dinov2", "facebook/dinov2-large", _APACHE, "1.22 GB",
+        "399fba97a95f22c36834418bc69373364a99af3a1153da1c0fb31db567c92e23",
+    ),
+    Published(
+        "dinov2-giant", "dinov2", "facebook/dinov2-giant", _APACHE, "4.55 GB",
+        "917d3c470db999d32a312f8542149be91c7cbac61ee8fb4b67ae3d82b79ce21f",
+    ),
+    Published("dinov2-with-registers-base", "dinov2", "facebook/dinov2-with-registers-base", _APACHE),
+    Published("vit_small_patch14_dinov2", "dinov2", "timm/vit_small_patch14_dinov2.lvd142m", _APACHE),
+    Published(
+        "dinov3-vits16", "dinov3", "facebook/dinov3-vits16-pretrain-lvd1689m", _DINOV3, gated=True,
+        note="21.6 million parameters",
+    ),
+    Published(
+        "dinov3-vitb16", "dinov3", "facebook/dinov3-vitb16-pretrain-lvd1689m", _DINOV3, gated=True,
+        note="85.7 million parameters",
+    ),
+    Published(
+        "dinov3-convnext-tiny", "dinov3", "facebook/dinov3-convnext-tiny-pretrain-lvd1689m", _DINOV3, gated=True,
+        note="27.8 million parameters",
+    ),
+    Published(
+        "oneformer-coco-swin-large", "oneformer", "shi-labs/oneformer_coco_swin_large", _MIT, "879 MB",
+        revision="3a79bee4670e109b164c020beb56678a8ba26e2f",
+        note="its safetensors file lies in a pull request, not on the main branch",
+    ),
+    Published(
+        "mask2former-swin-tiny", "mask2former", "facebook/mask2former-swin-tiny-coco-panoptic", _MASK2FORMER, "190 MB",
+    ),
+    Published(
+        "mask2former-swin-small", "mask2former", "facebook/mask2former-swin-small-coco-panoptic", _MASK2FORMER,
+        "276 MB",
+    ),
+    Published(
+        MEASURED, "timm", "", _APACHE, "14.6 MB", "d2538f49ac77982210c0f1bf5c384e0ea6764cc4f8c75e890dfa39a7f77b8407",
+        release="https://github.com/Karel911/TRACER/releases/download/v1.0/TRACER-Efficient-0.pth",
+        model="tf_efficientnet_b0",
+        note="measured here: all figures on real images; AdvProp ImageNet, then salient objects (TRACER)",
+    ),
+    Published("tf_efficientnet_b0.ns_jft", "timm", "timm/tf_efficientnet_b0.ns_jft_in1k", _APACHE),
+    Published(
+        "tf_efficientnet_b0", "timm", NEAREST, _APACHE,
+        note=f"the nearest to {MEASURED} that a hub serves; not measured here",
+    ),
+    Published("resnet50", "timm", "timm/resnet50.a1_in1k", _APACHE),
+    Published("swinv2-tiny", "timm", "timm/swinv2_tiny_window8_256.ms_in1k", _MIT),
+    Published(
+        "convnextv2-tiny", "timm", "timm/convnextv2_tiny.fcmae_ft_in22k_in1k", "CC-BY-NC-4.0", note="not commercially",
+    ),
+)  # fmt: skip

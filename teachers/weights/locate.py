@@ -1,0 +1,177 @@
+"""The files of a teacher's weights: in a folder, at a path, in the hub's cache or on the hub; and their config.json.
+
+Safetensors files are read, and for teachers that were published so, original checkpoints (`checkpoint.py`). Any other
+pickle can run code when it is opened, so none is opened.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from teachers.weights.checkpoint import SUFFIXES
+from teachers.weights.hub import NotOnHubError, download
+
+MODEL, CONFIG = "model.safetensors", "config.json"
+_PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """A safetensors file and the config.json beside it, if there is one; or an original checkpoint without any."""
+
+    model: Path
+    config: Path | None
+
+
+def locate(weights: str | Path, *, example: str, originals: bool = False) -> WeightFiles:
+    """Finds weights in a local folder, a local file, the hub's cache, or on the hub, in this order.
+
+    Offline (`HF_HUB_OFFLINE=1`) no socket is opened; neither is one for weights that are already here.
+
+    Args:
+        weights: a folder with model.safetensors, the path of a safetensors file, or a hub id `owner/name`.
+        example: a hub id that a message may recommend.
+        originals: whether the path of an original checkpoint, `.pth` or `.pt`, will do too. It must be named itself:
+            nothing is opened only because it lies in a folder.
+
+    Raises:
+        FileNotFoundError: if there are none; the message names the places searched and the command that gets them.
+        ValueError: if a pickle is offered.
+    """
+    path = Path(weights).expanduser()
+    if originals and path.suffix in SUFFIXES and path.is_file():
+        return WeightFiles(path, None)
+    if path.suffix in _PICKLES and not (originals and path.suffix in SUFFIXES):
+        raise ValueError(_pickle_sentence(path, example))
+    if path.is_file():
+        return _with_config(path)
+    if path.is_dir():
+        return _in_folder(path, example, originals)
+    if _HUB_ID.fullmatch(str(weights)) and path.suffix not in (".safetensors", *SUFFIXES):
+        return _on_the_hub(str(weights), path)
+    raise FileNotFoundError(
+        f"no weights at '{weights}': looked for a file or folder at {path.resolve()}; give a folder with {CONFIG} and "
+        f"{MODEL}, or get one with `hf download {example}` and give its hub id, {example}"
+    )
+
+
+def _with_config(path: Path) -> WeightFiles:
+    config = path.with_name(CONFIG)
+    return WeightFiles(path, config if config.is_file() else None)
+
+
+def _in_folder(folder: Path, example: str, originals: bool) -> WeightFiles:
+    if (folder / MODEL).is_file():
+        return _with_config(folder / MODEL)
+    pickles = sorted(entry for entry in folder.iterdir() if entry.suffix in _PICKLES)
+    if pickles:
+        itself = f"; or name an original checkpoint itself, weights={pickles[0]}" if originals else ""
+        raise ValueError(_pickle_sentence(pickles[0], example) + itself)
+    raise FileNotFoundError(
+        f"no weights in {folder.resolve()}: looked for {MODEL} there; "
+        f"`hf download {example} --local-dir {folder}` gets one"
+    )
+
+
+def _on_the_hub(hub_id: str, path: Path) -> WeightFiles:
+    from huggingface_hub import constants
+
+    try:
+        return WeightFiles(*download(hub_id, (MODEL, CONFIG)))
+    except NotOnHubError as failure:
+        raise FileNotFoundError(
+            f"no weights for '{hub_id}': looked for a file or folder at {path.resolve()} and {hub_id} in the hub's "
+            f"cache {constants.HF_HUB_CACHE}; {failure}; get them where there is a network with `hf download "
+            f"{hub_id}`, or give a local folder with {CONFIG} and {MODEL}"
+        ) from failure
+
+
+def _pickle_sentence(path: Path, example: str) -> str:
+    return (
+        f"{path} is a pickle, which can run code when it is opened, so it was not: expected a safetensors file; "
+        f'`hf download {example}` gets one, or convert a file that you trust with `python -c "import torch, '
+        f"safetensors.torch as s; s.save_file(torch.load('{path.name}', weights_only=True), "
+        f"'{path.with_suffix('.safetensors').name}')\"`"
+    )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The JSON object in a config file.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON ({error}); download the folder again") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"expected a JSON object in {path}, got {type(config).__name__}; download the folder again")
+    return config
+
+
+def require_config(files: WeightFiles, *, example: str) -> Path:
+    """The config.json beside the weights.
+
+    Raises:
+        FileNotFoundError: there is none; the message names the command that gets a whole folder.
+    """
+    if files.config is None:
+        raise FileNotFoundError(
+            f"no {CONFIG} beside {files.model}: looked for {files.model.with_name(CONFIG)}; "
+            f"`hf download {example}` gets a whole folder"
+        )
+    return files.config
+
+
+def require_kind(files: WeightFiles, kinds: Sequence[str], *, teacher: str, example: str) -> dict[str, Any]:
+    """The config.json beside the weights, which must describe a model of one of `kinds`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it describes another kind of model.
+    """
+    raw = read_config(require_config(files, example=example))
+    if raw.get("model_type") not in kinds:
+        raise ValueError(
+            f"{files.config} describes a model of type '{raw.get('model_type')}', but teacher '{teacher}' needs "
+            f"{' or '.join(map(repr, kinds))}; `hf download {example}` gets one"
+        )
+    return raw
+
+
+def vision_config(
+    files: WeightFiles, kinds: Sequence[str], *, teacher: str, example: str, checkpoint: str
+) -> dict[str, Any]:
+    """The settings of a vision encoder from the config.json of a whole model or of the encoder alone.
+
+    Raises:
+        FileNotFoundError, ValueError: as `require_kind`, or the weights are an original checkpoint of something else.
+    """
+    if files.model.suffix in SUFFIXES:
+        raise ValueError(
+            f"{files.model} is no original checkpoint of teacher '{teacher}': it holds no tensor image_encoder.*; give "
+            f"{checkpoint}, say, or weights={example}"
+        )
+    raw = require_kind(files, kinds, teacher=teacher, example=example)
+    return raw if raw["model_type"].endswith("_vision_model") else dict(raw.get("vision_config") or {})
+
+
+def sides_of(config: Any, place: str | Path) -> tuple[int, int]:  # noqa: ANN401
+    """Sides of the square image and of a patch, in pixels, from a configuration of `transformers`.
+
+    Raises:
+        ValueError: the patches do not cover the image.
+    """
+    image, patch = config.image_size, config.patch_size
+    if not isinstance(image, int) or not isinstance(patch, int) or image % patch:
+        raise ValueError(
+            f"expected image_size in {place} to be a multiple of patch_size {patch}, got {image}; correct the file"
+        )
+    return image, patch
