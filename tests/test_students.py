@@ -14,7 +14,7 @@ from torch import nn
 import students
 from students import STUDENTS, create
 from students.contract import check_contract
-from students.fast import faster
+from students.onnx import fuse_for_inference
 
 SMALL_HIERA = {"width": 16, "blocks": [1, 1, 2, 1], "everywhere": [3], "windows": [8, 4, 4, 2]}
 OPTIONS = {
@@ -156,7 +156,7 @@ def test_the_network_that_is_exported_gives_the_same_logits(name):
         for norm in (part for part in student.modules() if isinstance(part, (nn.GroupNorm, nn.BatchNorm2d))):
             norm.weight.uniform_(-1.5, 1.5), norm.bias.normal_()
     images = torch.randn(2, 3, *size)
-    expected, found = student(images), faster(student)(images)
+    expected, found = student(images), fuse_for_inference(student)(images)
     assert (found - expected).abs().max() < 1e-4 * max(1.0, expected.abs().max())
 
 

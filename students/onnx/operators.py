@@ -1,7 +1,7 @@
-"""What the faster attention networks are made of; see `students.fast`.
+"""Operators of the fused attention networks: norms, 1x1 convolutions and doublings in the form that runs fastest.
 
-Whatever is pointwise runs over maps (N, C, H W): there ONNX Runtime, which blocks the channels of two-dimensional
-convolutions by sixteen, needs no reordering and pads nothing. Measured on one core; `distill bench what=student` tells.
+Pointwise operators run over maps (N, C, H W): there ONNX Runtime, which blocks the channels of two-dimensional
+convolutions by sixteen, needs no reordering and pads nothing. Measured on one core by `distill bench what=student`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from students import malunet, microaunet
 from students.attention_unet import GROUPS
 
 EPSILON = 1e-5  # of a group norm
@@ -86,6 +87,19 @@ def folded(norm: nn.Module, conv: nn.Module) -> tuple[Tensor, Tensor]:
     return weight * norm.weight.detach(), conv.bias.detach() + weight @ norm.bias.detach()
 
 
+class Normed(nn.Module):
+    """A group norm: (N, C, H, W) -> (N, C, H, W), as two operators and two views."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(norm, nn.GroupNorm)
+        self.scale = Affine(norm.weight, norm.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W)."""
+        return like(self.scale(standardised(flat(x))), x)
+
+
 class Separable(nn.Module):
     """`students.attention_unet.separable`: (N, inputs, H, W) -> (N, outputs, H W)."""
 
@@ -99,28 +113,27 @@ class Separable(nn.Module):
         return self.mix(standardised(flat(self.depthwise(x))))
 
 
-def mean_and_max(x: Tensor) -> Tensor:
-    """Mean and maximum over the channels: (N, C, H, W) -> (N, 2, H, W); the mean as a product, which is faster."""
-    cells = flat(x)
-    mean = torch.full((1, x.shape[1]), 1 / x.shape[1]) @ cells
-    return like(torch.cat([mean, cells.amax(dim=1, keepdim=True)], dim=1), x)
+class Doubling(nn.Module):
+    """`students.attention_unet.Doubling` as two products with constant matrices: (N, C, H, W) -> (N, C, 2H, 2W)."""
+
+    def __init__(self, plain: nn.Module) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, 2H, 2W)."""
+        return doubling_matrix(x.shape[2]) @ (x @ doubling_matrix(x.shape[3]).T)
 
 
-def double(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, 2H, 2W), bilinear with the corners aligned: two products with constant matrices."""
-    return doubling(x.shape[2]) @ (x @ doubling(x.shape[3]).T)
-
-
-def doubling(cells: int) -> Tensor:
+def doubling_matrix(cells: int) -> Tensor:
     """The matrix (2 cells, cells) of that interpolation along one axis."""
     unit = torch.eye(cells)[None]
     return functional.interpolate(unit, size=2 * cells, mode="linear", align_corners=True)[0].T.contiguous()
 
 
 class OneChannel(nn.Module):
-    """A convolution to one channel, (N, C, H, W) -> (N, 1, H, W), that makes a block of cells the channels of one step.
+    """A convolution to one channel, (N, C, H, W) -> (N, 1, H, W), that computes blocks of 4 x 4 cells as 16 channels.
 
-    On the blocked layout a single channel costs as much as sixteen do: 4 x 4 cells at once cost an eighth.
+    On the blocked layout a single channel costs as much as sixteen do; blocks cost an eighth.
     """
 
     weight: Tensor
@@ -137,7 +150,7 @@ class OneChannel(nn.Module):
         self.register_buffer("bias", None if plain.bias is None else plain.bias.detach().repeat(BLOCK**2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The convolution; small maps as they are."""
+        """(N, 1, H, W); small maps by the plain convolution."""
         height, width = x.shape[2:]
         if height * width < WORTH_BLOCKS:
             return self.plain(x)
@@ -153,3 +166,9 @@ class OneChannel(nn.Module):
             x = x.view(-1, every, every, x.shape[2], x.shape[3]).permute(0, 3, 1, 4, 2)
             x = x.reshape(-1, 1, every * x.shape[1], every * x.shape[3])
         return x[..., :height, :width]
+
+
+def blocked_bridge(plain: microaunet.Bridge | malunet.Bridge) -> nn.Module:
+    """The bridge with its spatial convolution as a `OneChannel`."""
+    plain.spatial = OneChannel(plain.spatial)
+    return plain
