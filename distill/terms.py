@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cache
+import students
 from distill.data.field import FIELD, named
 from distill.heritage import folders_of
 from distill.recipe import Recipe
 from distill.reproduce import public_name
-from students import said_licence
 
 if TYPE_CHECKING:
     from distill.job import Job
@@ -76,7 +76,7 @@ def terms_of_start(recipe: Recipe) -> list[Terms]:
     found = []
     for place, what in ((recipe.student.init, "student"), (recipe.student.encoder, "encoder")):
         if place:
-            said = next((licence for folder in folders_of(place) if (licence := said_licence(folder))), UNKNOWN)
+            said = next((licence for folder in folders_of(place) if (licence := students.licence_of(folder))), UNKNOWN)
             found.append(Terms(f"the {what} that it began with, {public_name(place)}", said))
     return found
 
