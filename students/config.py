@@ -44,7 +44,7 @@ def check_config(config: Mapping[str, Any], source: str | Path, *, needs: Sequen
         value = config.get(name)
         if (name in config or name in needs) and not holds(value):
             raise ValueError(
-                f"config.json of {source} says {name}={json.dumps(value)[:80]}, which is no {expected}; {REMEDY}"
+                f"config.json of {source}: expected {name} to be a {expected}, got {json.dumps(value)[:80]}; {REMEDY}"
             )
 
 
@@ -73,15 +73,17 @@ def locate(source: str | Path, name: str) -> Path:
 
 
 def _is_number(value: Any, low: float, high: float, kind: type | tuple[type, ...] = (int, float)) -> bool:  # noqa: ANN401
-    """Whether a value is a number of a kind from `low` to `high`; not-a-number and true are none."""
+    """Whether a value is a number of a kind from `low` to `high`; nan and true are none."""
     return isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high
 
 
 def _whole(low: int, high: int) -> tuple[str, Callable[[Any], bool]]:
+    """A field that holds a whole number, as in `FIELDS`."""
     return f"whole number from {low} to {high}", lambda value: _is_number(value, low, high, int)
 
 
 def _three(low: float, high: float) -> tuple[str, Callable[[Any], bool]]:
+    """A field that holds three numbers, as in `FIELDS`."""
     return (
         f"list of three numbers from {low:g} to {high:g}",
         lambda values: isinstance(values, list) and len(values) == 3 and all(_is_number(v, low, high) for v in values),

@@ -60,7 +60,7 @@ def build(config: Mapping[str, Any], source: str | Path, *, trust: str | None = 
         trust: as for `load`.
 
     Raises:
-        ValueError: as `resolve_published`, or the class does not take what config.json says.
+        ValueError: as `resolve_published`, or the class does not take the arguments in config.json.
     """
     kind = resolve_published(config["student"], source, trust=trust)
     parameters = signature(kind).parameters
@@ -143,7 +143,7 @@ def files_of(module: str) -> Iterator[Path]:
     for length in range(1, len(parts) + 1):
         try:
             found = find_spec(".".join(parts[:length]))
-        except (ImportError, ValueError):  # `resolve` says what is wrong with it
+        except (ImportError, ValueError):  # `resolve` raises it with a message
             return
         if found is not None and found.has_location and found.origin is not None:
             yield Path(found.origin).absolute()

@@ -180,7 +180,7 @@ def test_a_pruned_unetpp_gives_what_its_head_gave():
         create("unetpp", width=4).pruned(2)
 
 
-def test_microaunet_says_which_sizes_it_takes():
+def test_microaunet_refuses_sizes_that_it_does_not_take():
     with pytest.raises(ValueError, match=r"at least 97 x 97 pixels, got 96 x 200; train with a larger image_size"):
         create("microaunet", width=4)(torch.zeros(1, 3, 96, 200))
     with pytest.raises(ValueError, match=r"microaunet has a width of 6, but it must be a multiple of 4"):

@@ -21,13 +21,13 @@ from students import MEAN, STD, create
 from students.config import FIELDS
 
 
-def test_a_folder_without_a_student_is_told(tmp_path):
+def test_a_folder_without_a_student_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"expected a published student with config\.json"):
         students.load(tmp_path)
 
 
 def published(folder, **config):
-    """A small U-Net in a folder, as `do=publish` leaves it, but for what the config says otherwise."""
+    """A small U-Net in a folder, as `do=publish` leaves it, but for what `config` changes."""
     config = {"student": "unet", "width": 2, "classes": 1, **config}
     create("unet", width=2).save_pretrained(folder, config=config)
     return folder
@@ -47,14 +47,14 @@ def test_a_student_whose_tensors_are_not_all_its_own_is_refused(tmp_path, change
         students.load(tmp_path)
 
 
-def test_a_student_of_another_width_is_told_in_one_short_line(tmp_path):
+def test_a_student_of_another_width_is_refused_in_one_short_line(tmp_path):
     published(tmp_path, width=4)
-    with pytest.raises(ValueError, match=r"are not those of student 'unet' .*size mismatch") as told:
+    with pytest.raises(ValueError, match=r"are not those of student 'unet' .*size mismatch") as refusal:
         students.load(tmp_path)
-    assert len(str(told.value)) < 700 and "\n" not in str(told.value)
+    assert len(str(refusal.value)) < 700 and "\n" not in str(refusal.value)
 
 
-def test_a_student_that_is_not_there_is_told(tmp_path, monkeypatch):
+def test_a_student_that_is_not_there_is_refused(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"no published student at .*: no such folder, and no hub id"):
         students.load(tmp_path / "mistyped")
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_: (_ for _ in ()).throw(RuntimeError("404\nlong")))
@@ -65,7 +65,7 @@ def test_a_student_that_is_not_there_is_told(tmp_path, monkeypatch):
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 
 
-def test_a_pointer_or_half_a_file_of_weights_is_told(tmp_path):
+def test_a_pointer_or_half_a_file_of_weights_is_refused(tmp_path):
     file = published(tmp_path) / "model.safetensors"
     for data in (POINTER, file.read_bytes()[:-100]):
         file.write_bytes(data)
@@ -77,15 +77,15 @@ def test_a_pointer_or_half_a_file_of_weights_is_told(tmp_path):
             create("unet", width=2).load_encoder(file)
 
 
-def test_a_config_that_is_no_json_or_names_no_student_is_told(tmp_path):
+def test_a_config_that_is_no_json_or_names_no_student_is_refused(tmp_path):
     published(tmp_path)
-    for text, said in (
+    for text, message in (
         (POINTER.decode(), r"config\.json is not JSON"),
         ("[1]", "names no student"),
         ("{}", "no student"),
     ):
         (tmp_path / "config.json").write_text(text)
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             students.load(tmp_path)
 
 
@@ -127,7 +127,7 @@ def beside(tmp_path, monkeypatch):
     return published(tmp_path / "student", student="my_nets:Net", **SHOWN)
 
 
-def test_a_published_student_of_the_user_s_own_class_runs_it_and_says_so(beside, monkeypatch, caplog):
+def test_a_published_student_of_the_user_s_own_class_runs_it_and_logs_so(beside, monkeypatch, caplog):
     monkeypatch.setattr(logging.getLogger("bandpass"), "propagate", True)
     caplog.set_level(logging.INFO, "bandpass")
     assert type(students.load(beside, trust="my_nets:Net")) is sys.modules["my_nets"].Net
@@ -249,10 +249,10 @@ def test_every_field_is_tried_with_nonsense():
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in NONSENSE.items() for value in values])
 def test_a_config_that_makes_nonsense_of_a_student_is_refused(tmp_path, field, value):
     published(tmp_path, **{**SHOWN, field: value})
-    said = rf"config\.json of .* says {field}={re.escape(json.dumps(value)[:80])}, which is no .*; publish the student"
-    with pytest.raises(ValueError, match=said):
+    message = rf"config\.json of .*: expected {field} to be a .*, got {re.escape(json.dumps(value)[:80])}; publish the student"
+    with pytest.raises(ValueError, match=message):
         students.load(tmp_path)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         teachers.load("network", weights=tmp_path)
 
 
@@ -270,7 +270,7 @@ def test_a_config_that_makes_nonsense_of_a_student_is_refused(tmp_path, field, v
         {"student": "microaunet", "width": 6},
     ],
 )
-def test_options_that_a_class_does_not_take_are_told_with_the_file(tmp_path, change):
+def test_options_that_a_class_does_not_take_are_refused_with_the_file(tmp_path, change):
     published(tmp_path, **change)
     with pytest.raises(
         ValueError, match=rf"config\.json of {tmp_path} does not describe a student '{change['student']}'"
@@ -285,16 +285,16 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, value, name):
     tensors = load_file(file)
     tensors[name].view(-1)[-1] = value
     save_file(tensors, file)
-    said = (
+    message = (
         rf"model\.safetensors holds weights that are no numbers: 1 of \d+ values of {name} are nan or infinite; publish"
     )
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         students.load(tmp_path)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         teachers.load("network", weights=tmp_path)
 
 
-def test_a_folder_without_weights_is_told(tmp_path):
+def test_a_folder_without_weights_is_refused(tmp_path):
     (published(tmp_path) / "model.safetensors").unlink()
     with pytest.raises(
         FileNotFoundError, match=r"expected a published student with model\.safetensors in .*, found none"
@@ -303,7 +303,7 @@ def test_a_folder_without_weights_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"labelled": 3}', '{"labelled": [1]}', "[" * 100_000])
-def test_a_damaged_list_of_what_was_learned_is_told(tmp_path, text):
+def test_a_damaged_list_of_what_was_learned_is_refused(tmp_path, text):
     (tmp_path / "learned.json").write_text(text)
     with pytest.raises(
         ValueError, match=r"learned\.json has no list of keys under labelled \(.*\); publish the student"

@@ -187,7 +187,7 @@ def test_deep_supervision_asks_every_head_of_unetpp():
     assert torch.allclose(torch.stack(heads).mean(0), student(images), atol=1e-6)
 
 
-def test_pranet_corrects_its_global_mask_where_it_says_nothing_is():
+def test_pranet_corrects_its_global_mask_where_it_predicts_nothing():
     decoder = build("pranet").decoder
     features = torch.randn(1, decoder.reverse[0].correct[0][0].in_channels, 8, 8)
     sure = torch.full((1, 1, 8, 8), 40.0)
@@ -231,9 +231,9 @@ def test_a_class_of_the_user_s_own_is_found_by_name():
     assert isinstance(create(f"{__name__}:OwnNet", width=2), OwnNet)
 
 
-def test_a_class_of_the_user_s_own_passes_the_contract_or_is_told_why_not():
+def test_a_class_of_the_user_s_own_passes_the_contract_or_is_refused():
     check_contract(create(f"{__name__}:OwnNet", width=2), image_size=33)
-    for change, said in (
+    for change, message in (
         ({"strides": (2,)}, r"declares channels \(4,\) at strides \(2,\).* but features returns \[\(4, 33\)\]"),
         ({"classes": 2}, r"returns logits of shape \(2, 1, 33, 33\), but expected \(2, 2, 33, 33\)"),
         ({"extra": nn.Linear(1, 1)}, r"parameters outside of encoder, decoder and head, the first is extra.weight"),
@@ -242,7 +242,7 @@ def test_a_class_of_the_user_s_own_passes_the_contract_or_is_told_why_not():
         student = OwnNet()
         for name, value in change.items():
             setattr(student, name, value)
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             check_contract(student, image_size=33)
     student = OwnNet()
     del student.decoder, student.strides

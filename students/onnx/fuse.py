@@ -35,7 +35,7 @@ def fuse_for_inference(student: Student) -> nn.Module:
 
 
 def _fused(module: nn.Module) -> nn.Module:
-    """The module made from `module`, and then those made from its children: a maker sees unfused modules only."""
+    """The module made from `module`, with its children fused after it: makers are given unfused modules only."""
     place, _, attribute = FUSED.get(f"{type(module).__module__}:{type(module).__qualname__}", "").partition(":")
     made: nn.Module = getattr(import_module(place), attribute)(module).eval() if place else module
     for name, child in made.named_children():

@@ -20,7 +20,7 @@ from students.onnx.operators import (
 
 
 class Gate(nn.Module):
-    """GAU."""
+    """GAU: `students.malunet.Gate` over maps (N, C, H W)."""
 
     def __init__(self, plain: malunet.Gate) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Gate(nn.Module):
 
 
 class DilatedAttention(nn.Module):
-    """DGA."""
+    """DGA: `students.malunet.DilatedAttention` with its norm folded into the 1x1 convolution."""
 
     def __init__(self, plain: malunet.DilatedAttention) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class DilatedAttention(nn.Module):
 
 
 class ExternalAttention(nn.Module):
-    """EA: queries and keys are one product, and so are values and what follows them."""
+    """EA: queries and keys as one product, values and the output convolution as another."""
 
     def __init__(self, plain: malunet.ExternalAttention) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ from students.onnx.operators import (
 class GatedAttention(nn.Module):
     """LDGA. Projection and shortcut are a 1x1 depthwise convolution, a norm and a 1x1 convolution each, then summed.
 
-    Beside each other they are one of each: eight groups, and the last convolution sums.
+    Side by side they become one of each, with eight groups; the last convolution sums.
     """
 
     def __init__(self, plain: microaunet.GatedAttention) -> None:

@@ -17,7 +17,7 @@ EPSILON = 1e-5  # of a group norm
 LARGE = 24576  # cells of a group: over more of them ONNX Runtime's own mean is off by some 1e-5 of it
 ROW = 256  # cells that are averaged at once there
 BLOCK = 4  # cells a side that a convolution to one channel computes at once
-WORTH_BLOCKS = 4096  # cells of a map from which on that is faster
+WORTH_BLOCKS = 4096  # cells of a map from which on blocks are faster
 
 
 def flat(x: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class Affine(nn.Module):
 
     factor: Tensor
     summand: Tensor
-    nought: Tensor
+    zero: Tensor
     one: Tensor
 
     def __init__(self, factor: Tensor, summand: Tensor) -> None:
@@ -60,14 +60,14 @@ class Affine(nn.Module):
         for name, value in (
             ("factor", factor.detach()),
             ("summand", summand.detach()),
-            ("nought", torch.zeros(len(factor))),
+            ("zero", torch.zeros(len(factor))),
             ("one", torch.ones(len(factor))),
         ):
             self.register_buffer(name, value)
 
     def forward(self, x: Tensor) -> Tensor:
         """`factor x + summand`: a batch norm of mean 0 and variance 1."""
-        return functional.batch_norm(x, self.nought, self.one, self.factor, self.summand, eps=0.0)
+        return functional.batch_norm(x, self.zero, self.one, self.factor, self.summand, eps=0.0)
 
 
 def pointwise(weight: Tensor, bias: Tensor | None = None) -> nn.Conv1d:
@@ -81,7 +81,7 @@ def pointwise(weight: Tensor, bias: Tensor | None = None) -> nn.Conv1d:
 
 
 def folded(norm: nn.Module, conv: nn.Module) -> tuple[Tensor, Tensor]:
-    """Weight (outputs, inputs) and bias of a 1x1 convolution that also does the scaling of the norm before it."""
+    """Weight (outputs, inputs) and bias of a 1x1 convolution that includes the scaling of the norm before it."""
     assert isinstance(norm, nn.GroupNorm) and isinstance(conv, nn.Conv2d) and conv.bias is not None
     weight = conv.weight.detach().flatten(1)
     return weight * norm.weight.detach(), conv.bias.detach() + weight @ norm.bias.detach()
@@ -109,7 +109,7 @@ class Separable(nn.Module):
         self.mix = pointwise(*folded(norm, conv))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Depthwise convolution, group norm and 1x1 convolution."""
+        """(N, outputs, H W)."""
         return self.mix(standardised(flat(self.depthwise(x))))
 
 
@@ -125,7 +125,7 @@ class Doubling(nn.Module):
 
 
 def doubling_matrix(cells: int) -> Tensor:
-    """The matrix (2 cells, cells) of that interpolation along one axis."""
+    """The matrix (2 cells, cells) of that interpolation along one axis, corners aligned."""
     unit = torch.eye(cells)[None]
     return functional.interpolate(unit, size=2 * cells, mode="linear", align_corners=True)[0].T.contiguous()
 
@@ -158,7 +158,7 @@ class OneChannel(nn.Module):
         rows, columns = (-(-side // (every * BLOCK)) * BLOCK + self.reach for side in (height, width))
         x = functional.pad(x, [self.margin] * 4, mode=self.mode)
         x = functional.pad(x, (0, columns * every - x.shape[3], 0, rows * every - x.shape[2]))
-        if every > 1:  # the maps of every third cell, say, are convolved each for itself, without dilation
+        if every > 1:  # each of the `every`^2 maps of every n-th cell is convolved without dilation
             x = x.view(-1, x.shape[1], rows, every, columns, every).permute(0, 3, 5, 1, 2, 4)
             x = x.reshape(-1, x.shape[3], rows, columns)
         x = functional.pixel_shuffle(functional.conv2d(x, self.weight, self.bias, stride=BLOCK), BLOCK)

@@ -1,4 +1,4 @@
-"""SCR-Net's calibration in faster operators."""
+"""SCR-Net's calibration in operators that ONNX Runtime runs faster."""
 
 from __future__ import annotations
 
