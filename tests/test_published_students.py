@@ -249,7 +249,7 @@ def test_every_field_is_tried_with_nonsense():
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in NONSENSE.items() for value in values])
 def test_a_config_that_makes_nonsense_of_a_student_is_refused(tmp_path, field, value):
     published(tmp_path, **{**SHOWN, field: value})
-    message = rf"config\.json of .*: expected {field} to be a .*, got {re.escape(json.dumps(value)[:80])}; publish the student"
+    message = rf"config\.json of .*: expected {field} to be a .*, got {re.escape(json.dumps(value)[:80])}; publish"
     with pytest.raises(ValueError, match=message):
         students.load(tmp_path)
     with pytest.raises(ValueError, match=message):
