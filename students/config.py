@@ -72,14 +72,14 @@ def locate(source: str | Path, name: str) -> Path:
         ) from error
 
 
-def _is_number(value: Any, low: float, high: float, kind: type | tuple[type, ...] = (int, float)) -> bool:  # noqa: ANN401
-    """Whether a value is a number of a kind from `low` to `high`; nan and true are none."""
-    return isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high
+def _is_number(value: Any, low: float, high: float) -> bool:  # noqa: ANN401
+    """Whether a value is a number from `low` to `high`; nan and true are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 
 def _whole(low: int, high: int) -> tuple[str, Callable[[Any], bool]]:
     """A field that holds a whole number, as in `FIELDS`."""
-    return f"whole number from {low} to {high}", lambda value: _is_number(value, low, high, int)
+    return f"whole number from {low} to {high}", lambda value: isinstance(value, int) and _is_number(value, low, high)
 
 
 def _three(low: float, high: float) -> tuple[str, Callable[[Any], bool]]:

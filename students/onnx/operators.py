@@ -170,5 +170,5 @@ class OneChannel(nn.Module):
 
 def blocked_bridge(plain: microaunet.Bridge | malunet.Bridge) -> nn.Module:
     """The bridge with its spatial convolution as a `OneChannel`."""
-    plain.spatial = OneChannel(plain.spatial)
+    plain.add_module("spatial", OneChannel(plain.spatial))
     return plain
