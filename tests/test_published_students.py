@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import random
 import re
 import shutil
 import sys
@@ -315,3 +317,18 @@ def test_a_damaged_list_of_what_was_learned_is_refused(tmp_path, text):
 def test_a_card_without_a_licence_to_read_has_none(tmp_path, front):
     (tmp_path / "README.md").write_text(f"---\n{front}\n---\n# Card\n")
     assert students.licence_of(tmp_path) is None
+
+
+def test_damaged_files_are_refused_or_loaded_and_raise_nothing_else(tmp_path):
+    published(tmp_path, **SHOWN)
+    drawn = random.Random(0)
+    for file, count in ((tmp_path / "config.json", 200), (tmp_path / "model.safetensors", 100)):
+        whole = file.read_bytes()
+        for _ in range(count):
+            damaged = bytearray(whole)
+            damaged[drawn.randrange(min(len(whole), 2000))] = drawn.randrange(256)  # the header, of the weights
+            file.write_bytes(damaged[: drawn.choice([len(whole), drawn.randrange(len(whole))])])
+            with contextlib.suppress(ValueError, FileNotFoundError):
+                students.load(tmp_path)
+        file.write_bytes(whole)
+    students.load(tmp_path)
