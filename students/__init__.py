@@ -1,7 +1,8 @@
 """Students: light segmentation networks that pass one contract (`students.base.Student`)."""
 
 from students.base import MEAN, STD, Student
-from students.published import learned_keys, load, read_config, resolve_published, said_licence
+from students.config import check_config, read_config
+from students.published import build, check_finite, learned_keys, licence_of, load, resolve_published
 from students.registry import STUDENTS, create, resolve
 
 __all__ = [
@@ -9,11 +10,14 @@ __all__ = [
     "STD",
     "STUDENTS",
     "Student",
+    "build",
+    "check_config",
+    "check_finite",
     "create",
     "learned_keys",
+    "licence_of",
     "load",
     "read_config",
     "resolve",
     "resolve_published",
-    "said_licence",
 ]

@@ -1,4 +1,4 @@
-"""What MicroAUNet and MALUNet share: six stages with group norm, a bridge over the skips, five decoder steps."""
+"""The skeleton of MicroAUNet and MALUNet: six stages with group norm, a bridge over the skips, five decoder steps."""
 
 from __future__ import annotations
 
@@ -24,16 +24,26 @@ def level_widths(name: str, width: int) -> tuple[int, ...]:
     return tuple(width * factor for factor in (1, 2, 3, 4, 6, 8))
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Normalisation over four groups of channels."""
-    return nn.GroupNorm(GROUPS, channels)
+class Norm(nn.GroupNorm):
+    """Group norm over four groups of `channels`: (N, C, H, W) -> (N, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(GROUPS, channels)
+
+
+class Doubling(nn.Module):
+    """(N, C, H, W) -> (N, C, 2H, 2W), bilinear with the corners aligned."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, 2H, 2W)."""
+        return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
 
 
 def separable(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
     """Depthwise kernel x kernel, group norm, pointwise: (N, inputs, H, W) -> (N, outputs, H, W)."""
     return nn.Sequential(
         nn.Conv2d(inputs, inputs, kernel, padding=kernel // 2, groups=inputs),
-        group_norm(inputs),
+        Norm(inputs),
         nn.Conv2d(inputs, outputs, 1),
     )
 
@@ -60,7 +70,7 @@ class Encoder(nn.Module):
     def __init__(self, stages: Sequence[nn.Module], bridge: nn.Module, widths: tuple[int, ...]) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
-        self.norms = nn.ModuleList(group_norm(width) for width in widths[:-1])
+        self.norms = nn.ModuleList(Norm(width) for width in widths[:-1])
         self.bridge = bridge
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -84,20 +94,16 @@ class Decoder(nn.Module):
     def __init__(self, steps: Sequence[nn.Module], widths: tuple[int, ...]) -> None:
         super().__init__()
         self.steps = nn.ModuleList(steps)
-        self.norms = nn.ModuleList(group_norm(width) for width in widths[-2::-1])
+        self.norms = nn.ModuleList(Norm(width) for width in widths[-2::-1])
+        self.enlarge = Doubling()
 
     def forward(self, maps: tuple[Tensor, ...]) -> Tensor:
         """(N, widths[0], H/2, W/2) from the encoder's six maps."""
         x = maps[-1]
         for index, (step, norm, skip) in enumerate(zip(self.steps, self.norms, maps[-2::-1], strict=True)):
             x = norm(step(x))
-            x = functional.gelu(double(x) if index else x) + skip
+            x = functional.gelu(self.enlarge(x) if index else x) + skip
         return x
-
-
-def double(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, 2H, 2W), bilinear with the corners aligned."""
-    return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
 
 
 def downwards(widths: tuple[int, ...]) -> list[tuple[int, int]]:

@@ -19,10 +19,10 @@ class Backbone(nn.Module):
     """The pyramid of a timm backbone with random weights: a map at each of its strides, channels first.
 
     Args:
-        backbone: a name in timm, with or without the tag of its weights (which may say other pixel statistics).
+        backbone: a name in timm, with or without the tag of its weights (which may have other pixel statistics).
 
     Raises:
-        ValueError: timm does not know the backbone, it has no pyramid, or it does not take images of any size.
+        ValueError: timm has no such backbone, it has no pyramid, or it does not take images of any size.
     """
 
     scale: Tensor | None
@@ -45,7 +45,7 @@ class Backbone(nn.Module):
         self.channels = self._probe()
 
     def _probe(self) -> tuple[int, ...]:
-        """The channels of every map as a run shows them, on an oblong of few cells, so that no size is special."""
+        """The channels of every map, found by a run on a small oblong image, whose size suits no network specially."""
         sides = (2 * self.strides[-1], 3 * self.strides[-1])
         expected = [(sides[0] // stride, sides[1] // stride) for stride in self.strides]
         self.eval()
@@ -53,7 +53,7 @@ class Backbone(nn.Module):
             with torch.no_grad():
                 maps = self(torch.zeros(1, 3, *sides))
             found: Any = [tuple(value.shape[-2:]) for value in maps]
-        except (RuntimeError, AssertionError) as error:  # what timm's networks say of a size that they do not take
+        except (RuntimeError, AssertionError) as error:  # as timm's networks refuse a size
             maps, found = (), str(error) or type(error).__name__
         if found != expected:
             raise ValueError(
@@ -114,7 +114,7 @@ def _create(backbone: str) -> Any:  # noqa: ANN401
         raise ValueError(f"timm has no backbone {backbone!r}; {remedy}")
     settings = timm.get_pretrained_cfg(backbone)
     if settings is not None and settings.fixed_input_size:
-        try:  # Swin takes any size when it is told to
+        try:  # with this argument Swin takes any size
             return timm.create_model(backbone, features_only=True, strict_img_size=False)
         except TypeError:  # others have no such argument
             pass
@@ -133,12 +133,12 @@ def _change_of_statistics(backbone: str) -> tuple[Tensor | None, Tensor | None]:
 
 
 def _aliases(name: str) -> tuple[str, ...]:
-    """What timm's three kinds of pyramid call a tensor of the whole network."""
+    """The names, in timm's three kinds of pyramid, of a tensor of the whole network."""
     return name.replace(".", "_", 1), f"model.{name}", f"body.{name}"
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a file."""
+    """The tensors of a file, by name."""
     from timm.models import load_state_dict
 
     if not path.is_file():

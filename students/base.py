@@ -1,4 +1,4 @@
-"""What every student is: encoder, decoder, head, and a declared feature pyramid."""
+"""The base class of students: encoder, decoder, head, and a declared feature pyramid."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STD = (0.229, 0.224, 0.225)
 class Student(nn.Module, PyTorchModelHubMixin, ABC):
     """A light segmentation network.
 
-    Subclasses have three submodules named `encoder`, `decoder` and `head` (what a stage can freeze) and declare
+    Subclasses have three submodules `encoder`, `decoder` and `head`, which stages freeze by these names, and declare
 
     * `channels`, `strides`: one entry for each map that `features` returns, finest first;
     * `classes`: channels of the logits; 1 means one foreground class under a sigmoid.
@@ -38,7 +38,7 @@ class Student(nn.Module, PyTorchModelHubMixin, ABC):
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """The feature pyramid that the decoder reads: maps of shape (N, channels[i], ceil(H' / strides[i]), ...).
 
-        H' is H, or what the network pads it to at the bottom: as a rule the next multiple of its coarsest stride.
+        H' is the padded height: H, or as a rule the next multiple of the coarsest stride.
         """
 
     @abstractmethod
@@ -46,7 +46,7 @@ class Student(nn.Module, PyTorchModelHubMixin, ABC):
         """Logits (N, classes, *size) from the pyramid that `features` returned for images of `size`."""
 
     def level_of(self, stride: int) -> int:
-        """Which map of the pyramid has a stride; of several the deepest, which says most of what a thing is.
+        """The index of the pyramid's map at a stride; of several the deepest, the most semantic one.
 
         Raises:
             ValueError: none has.
@@ -58,7 +58,7 @@ class Student(nn.Module, PyTorchModelHubMixin, ABC):
         return max(level for level, own in enumerate(self.strides) if own == stride)
 
     def heads(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> tuple[Tensor, ...]:
-        """Logits (N, classes, *size) of every head that training supervises; of most students just those of `decode`.
+        """Logits (N, classes, *size) of every head that training supervises, by default those of `decode` alone.
 
         The task terms of a stage are averaged over them (deep supervision).
         """
@@ -70,10 +70,10 @@ class Student(nn.Module, PyTorchModelHubMixin, ABC):
         return self.decode(self.features(images), size)
 
     def load_encoder(self, weights: str | Path) -> None:
-        """Puts weights into the encoder: of its backbone, where it has one, or those that `export_encoder` wrote.
+        """Puts weights into the encoder: a backbone's, where it has one, or those that `export_encoder` wrote.
 
         Args:
-            weights: a file, or "hub" for what the backbone's library publishes.
+            weights: a file, or "hub" for the weights that the backbone's library publishes.
 
         Raises:
             FileNotFoundError: there are no such weights.
@@ -124,7 +124,7 @@ def fill(encoder: nn.Module, weights: str | Path, *, student: str) -> None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[None]:
-    """Raises ValueError, naming the file, where what is read inside is not a whole safetensors file."""
+    """Turns the error of a damaged safetensors file, read inside, into a ValueError that names it."""
     try:
         yield
     except SafetensorError as error:

@@ -1,4 +1,4 @@
-"""What every student must do, tried on a class of the user's own before anything costly begins."""
+"""The check that a student, such as a class of the user's own, keeps the contract in `students.base`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ PARTS = ("encoder", "decoder", "head")
 
 
 def check_contract(student: Student, *, image_size: int) -> None:
-    """Runs the student on two images of `image_size` and says what of the contract in `students.base` does not hold.
+    """Runs the student on two images of `image_size` pixels and refuses what breaks the contract in `students.base`.
 
-    Its weights, gradients and mode stay as they are; running statistics are not touched.
+    Weights, gradients, running statistics and mode are left unchanged.
 
     Raises:
         ValueError: a part is missing, a parameter belongs to none, or maps or logits are not as declared.
@@ -24,11 +24,11 @@ def check_contract(student: Student, *, image_size: int) -> None:
             f"{name} lacks {', '.join(declared)}; a student declares {', '.join(PARTS)} (modules), channels, strides "
             "and classes, see students/base.py"
         )
-    belonging = {id(parameter) for part in PARTS for parameter in getattr(student, part).parameters()}
-    homeless = [key for key, parameter in student.named_parameters() if id(parameter) not in belonging]
-    if homeless:
+    assigned = {id(parameter) for part in PARTS for parameter in getattr(student, part).parameters()}
+    outside = [key for key, parameter in student.named_parameters() if id(parameter) not in assigned]
+    if outside:
         raise ValueError(
-            f"{name} has parameters outside of encoder, decoder and head, the first is {homeless[0]}; no stage could "
+            f"{name} has parameters outside of encoder, decoder and head, the first is {outside[0]}; no stage could "
             "freeze them, so move them into one of the three"
         )
     training = student.training
@@ -60,6 +60,6 @@ def check_contract(student: Student, *, image_size: int) -> None:
 
 
 def _has(student: Student, part: str) -> bool:
-    """Whether a part was declared; modules live in a dict of their own."""
+    """Whether a part was declared, as a module, an attribute or by a class; modules are no entries of `vars`."""
     of_class = any(part in vars(kind) for kind in type(student).__mro__)
     return part in vars(student) or part in dict(student.named_children()) or of_class

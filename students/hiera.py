@@ -1,7 +1,7 @@
-"""SAM 2's Hiera trunk (Ravi et al. 2024) as an encoder that stays as it is, with a small adapter before every block.
+"""SAM 2's Hiera trunk (Ravi et al. 2024) as a frozen encoder with a small trainable adapter before every block.
 
-The adapters are SAM2-UNet's (Xiong et al. 2024): x + GELU(W_up GELU(W_down x)) with a bottleneck. Here W_up begins at
-zero, so that a fresh encoder says exactly what SAM 2 says.
+The adapters are SAM2-UNet's (Xiong et al. 2024): x + GELU(W_up GELU(W_down x)) with a bottleneck. Here W_up is
+initialised to zero, so that a fresh encoder computes exactly SAM 2's maps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from students.base import whole
 
-# What sam2/configs/sam2.1/*.yaml say, under the names of `transformers`.
+# The sizes in sam2/configs/sam2.1/*.yaml, under the names of `transformers`.
 TRUNKS: dict[str, dict[str, Any]] = {
     "tiny": {"width": 96, "blocks": (1, 2, 7, 2), "everywhere": (5, 7, 9)},
     "small": {"width": 96, "blocks": (1, 2, 11, 2), "everywhere": (7, 10, 13)},
@@ -57,7 +57,7 @@ def configuration(trunk: str | Mapping[str, Any]) -> Any:  # noqa: ANN401
 
 
 class Adapter(nn.Module):
-    """x + GELU(W_up GELU(W_down x)) over channels last; the identity until it learns."""
+    """x + GELU(W_up GELU(W_down x)) over channels last; initialised to the identity."""
 
     def __init__(self, channels: int, bottleneck: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Adapter(nn.Module):
 
 
 class AdaptedHiera(nn.Module):
-    """The four stages of a trunk that never learns, and adapters that do, whatever a stage of training freezes.
+    """The four stages of a trunk that is always frozen, and trainable adapters.
 
     Args:
         trunk: which one; see `configuration`.
@@ -92,7 +92,7 @@ class AdaptedHiera(nn.Module):
         self.requires_grad_()
 
     def requires_grad_(self, requires_grad: bool = True) -> AdaptedHiera:
-        """Switches the adapters' gradients; the trunk's stay off."""
+        """Switches the adapters' gradients on or off; the trunk's are always off."""
         self.adapters.requires_grad_(requires_grad)
         self.trunk.requires_grad_(False)
         return self
@@ -136,7 +136,7 @@ class AdaptedHiera(nn.Module):
             got = f"got {tuple(found[wrong[0]].shape)}" if wrong[0] in found else "got none"
             raise ValueError(
                 f"{path} is not the weights of this SAM 2 trunk: {len(wrong)} of {len(own)} tensors are missing, left "
-                f"over or of another shape, the first is {wrong[0]}, {expected}, {got}; say which trunk it is with "
+                f"over or of another shape, the first is {wrong[0]}, {expected}, {got}; choose the trunk with "
                 f"student.options.trunk, one of {', '.join(TRUNKS)}"
             )
         self.trunk.load_state_dict({name: value.float() for name, value in found.items()})
@@ -152,12 +152,12 @@ def has_adapters(path: Path) -> bool:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
         return any(name.startswith("adapters.") for name in names)
-    except SafetensorError:  # `AdaptedHiera.load` says what is wrong with it
+    except SafetensorError:  # `AdaptedHiera.load` raises it with a message
         return False
 
 
 def _locate(weights: str | Path) -> Path:
-    """The safetensors file that is meant."""
+    """The safetensors file behind a folder, a file or a hub id; errors as in `AdaptedHiera.load`."""
     path = Path(weights).expanduser()
     file = path / "model.safetensors" if path.is_dir() else path
     if path.suffix in (".pt", ".pth", ".bin"):
@@ -167,7 +167,7 @@ def _locate(weights: str | Path) -> Path:
         )
     if file.is_file():
         return file
-    said = f"looked for a file at {file.resolve()}"
+    tried = f"looked for a file at {file.resolve()}"
     if _HUB_ID.fullmatch(str(weights)) and not path.exists():
         from huggingface_hub import hf_hub_download
 
@@ -176,11 +176,10 @@ def _locate(weights: str | Path) -> Path:
         try:
             return Path(hf_hub_download(str(weights), "model.safetensors", local_files_only=offline))
         except Exception as error:  # the hub's client raises a different family of errors in each version
-            said += (
-                f" and on the hub, which said: {' '.join(str(error).split())[:200].rstrip('.') or type(error).__name__}"
-            )
+            reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+            tried += f" and on the hub, which answered: {reason}"
     raise FileNotFoundError(
-        f"no weights of SAM 2 at student.encoder={weights}: {said}; get them where there is a network with "
+        f"no weights of SAM 2 at student.encoder={weights}: {tried}; get them where there is a network with "
         f"`hf download {EXAMPLE}`, or give a folder with model.safetensors"
     )
 

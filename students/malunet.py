@@ -14,9 +14,8 @@ from students.attention_unet import (
     STRIDES,
     Decoder,
     Encoder,
-    double,
+    Norm,
     downwards,
-    group_norm,
     level_widths,
     mean_and_max,
     pad_to_32,
@@ -54,7 +53,7 @@ class DilatedAttention(nn.Module):
         self.dilated = nn.ModuleList(
             nn.Conv2d(part, part, 3, padding=dilation, dilation=dilation, groups=part) for dilation in DILATIONS
         )
-        self.mix = nn.Sequential(group_norm(inputs), nn.Conv2d(inputs, inputs, 1), nn.GELU())
+        self.mix = nn.Sequential(Norm(inputs), nn.Conv2d(inputs, inputs, 1), nn.GELU())
         self.gate = Gate(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,7 +70,7 @@ class ExternalAttention(nn.Module):
         self.query = nn.Conv2d(channels, channels, 1)
         self.keys = nn.Conv1d(channels, SLOTS * channels, 1, bias=False)
         self.values = nn.Conv1d(SLOTS * channels, channels, 1, bias=False)
-        self.out = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), group_norm(channels))
+        self.out = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), Norm(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
@@ -106,6 +105,8 @@ class MALUNet(Student):
     Sizes that are no multiple of 32 are padded with zeros at the bottom and right, and the logits cut back.
     """
 
+    decoder: Decoder
+
     def __init__(self, *, width: int = 8, classes: int = 1) -> None:
         super().__init__()
         self.channels, self.strides, self.classes = level_widths("malunet", width), STRIDES, classes
@@ -128,4 +129,4 @@ class MALUNet(Student):
 
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
         """Logits (N, classes, *size)."""
-        return double(self.head(self.decoder(features)))[..., : size[0], : size[1]]
+        return self.decoder.enlarge(self.head(self.decoder(features)))[..., : size[0], : size[1]]

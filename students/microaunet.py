@@ -13,7 +13,6 @@ from students.attention_unet import (
     STRIDES,
     Decoder,
     Encoder,
-    double,
     downwards,
     level_widths,
     mean_and_max,
@@ -95,6 +94,8 @@ class MicroAUNet(Student):
     be at least 128 pixels high and wide after that.
     """
 
+    decoder: Decoder
+
     def __init__(self, *, width: int = 8, classes: int = 1) -> None:
         super().__init__()
         self.channels, self.strides, self.classes = level_widths("microaunet", width), STRIDES, classes
@@ -126,4 +127,4 @@ class MicroAUNet(Student):
 
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
         """Logits (N, classes, *size)."""
-        return double(self.head(self.decoder(features)))[..., : size[0], : size[1]]
+        return self.decoder.enlarge(self.head(self.decoder(features)))[..., : size[0], : size[1]]

@@ -14,11 +14,7 @@ from torch.nn import functional
 from students.backbone import Backbone
 from students.base import Student, write_encoder
 
-KERNELS = (
-    3,
-    5,
-    7,
-)  # of a receptive-field block's branches; each is also the dilation of that branch's last convolution
+KERNELS = (3, 5, 7)  # of a receptive-field block's branches; each also dilates the last convolution of its branch
 ATTENTION = {8: (64, 2, 3), 16: (64, 2, 3), 32: (256, 3, 5)}  # stride: width, convolutions, kernel of reverse attention
 
 
@@ -61,7 +57,7 @@ class ReceptiveField(nn.Module):
 
 
 class PartialDecoder(nn.Module):
-    """Three deep maps at strides 8, 16, 32, gated by what lies above them: a coarse global mask at stride 8."""
+    """Three deep maps at strides 8, 16, 32, gated by the deeper ones: a coarse global mask at stride 8."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
@@ -82,9 +78,9 @@ class PartialDecoder(nn.Module):
 
 
 class ReverseAttention(nn.Module):
-    """What the mask so far leaves out: features times (1 - its probability), and a correction to its logits.
+    """A correction to a coarser mask's logits, from features times (1 - the mask's probability).
 
-    With several classes, what is left out is what the most probable class leaves out.
+    With several classes the factor is 1 - the probability of the most probable class.
     """
 
     def __init__(self, inputs: int, stride: int, classes: int) -> None:

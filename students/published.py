@@ -1,137 +1,179 @@
-"""Published students: a folder or a hub id becomes a network again; whoever made it does not choose what code runs."""
+"""Published students: a folder or a hub id becomes a network again; foreign code runs by consent only."""
 
 from __future__ import annotations
 
 import json
 import logging
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 import yaml
+from safetensors.torch import load_model
 
 from students.base import Student, whole
+from students.config import REMEDY, locate, read_config
 from students.registry import STUDENTS, resolve
 
 LEARNED = "learned.json"  # in the folder: the keys of the images whose masks were learned from
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+NO_ARGUMENTS = ("student", "image_size", "mean", "std", "threshold", "run")  # of config.json, for the class's options
 
 logger = logging.getLogger("bandpass")
 
 
-def load(source: str | Path) -> Student:
+def load(source: str | Path, *, trust: str | None = None) -> Student:
     """A published student from a folder or a hub id, in eval mode.
 
+    Args:
+        source: the folder or the hub id.
+        trust: the class, `my_nets:Net`, of a student that is not one of `STUDENTS`: consent to run its code.
+
     Raises:
-        FileNotFoundError: there is no such folder, or none with `config.json`.
-        ValueError: the student named there is not known or brings its own code, or its tensors are not those of the
-            file.
+        FileNotFoundError: there is no such folder, or none with `config.json` and `model.safetensors`.
+        ValueError: the student named there is not known or not consented to, config.json holds a value that it must
+            not, or the tensors of the file are not the student's, or not finite.
     """
     config = read_config(source)
-    kind = resolve_published(config["student"], source)
-    folder = Path(source).expanduser()
-    place = str(folder) if folder.is_dir() else str(source)
+    student = build(config, source, trust=trust)
+    file = locate(source, "model.safetensors")
     try:
-        with whole(Path(place) / "model.safetensors"):
-            return kind.from_pretrained(place, strict=True).eval()
+        with whole(file):
+            load_model(student, file, strict=True)
     except RuntimeError as error:  # torch's, of tensors that are missing, left over, or of another shape
-        told = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         raise ValueError(
             f"the weights of {source} are not those of student {config['student']!r} as this version of Bandpass and "
-            f"its libraries build it: {told[:400]}"
+            f"its libraries build it: {reason[:400]}"
         ) from error
+    check_finite(student, file)
+    return student.eval()
 
 
-def read_config(source: str | Path) -> dict[str, Any]:
-    """The config.json of a published student in a folder or on the hub.
-
-    Raises:
-        FileNotFoundError: there is no such folder, or none with `config.json`.
-        ValueError: it is no JSON, or names no student.
-    """
-    path = _config_of(source)
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # also of bytes that are no text
-        raise ValueError(f"{path} is not JSON ({error}); download or publish the student again") from error
-    if not isinstance(config, dict) or not isinstance(config.get("student"), str):
-        raise ValueError(f"{source} is no student that Bandpass published: its config.json names no student")
-    return config
-
-
-def _config_of(source: str | Path) -> Path:
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"expected a published student with config.json in {folder}, found none")
-        return folder / "config.json"
-    if not HUB_ID.fullmatch(str(source)):
-        raise FileNotFoundError(f"no published student at {source}: no such folder, and no hub id (owner/name)")
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(str(source), "config.json"))
-    except Exception as error:  # of the hub's client and of what it fetches with: they change by version
-        told = next(iter(str(error).splitlines()), type(error).__name__)
-        raise FileNotFoundError(
-            f"no published student at {source}: no such folder, and as a hub id it cannot be fetched: {told}"
-        ) from error
-
-
-def resolve_published(name: str, source: str | Path) -> type[Student]:
-    """The class that a published student names: of the registry, or of the user's own, whose code then runs.
+def build(config: Mapping[str, Any], source: str | Path, *, trust: str | None = None) -> Student:
+    """The network that config.json describes, with random weights.
 
     Args:
-        name: as for `resolve`.
-        source: where the student is; whoever made it must not choose what code runs.
+        config: checked by `check_config`.
+        source: the published student, as messages name it.
+        trust: as for `load`.
 
     Raises:
-        ValueError: as `resolve`, or the code would come with the student, or the student from the hub.
+        ValueError: as `resolve_published`, or the class does not take the arguments in config.json.
+    """
+    kind = resolve_published(config["student"], source, trust=trust)
+    parameters = signature(kind).parameters
+    open_ended = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
+    arguments = {
+        name: value for name, value in config.items() if name in parameters or (open_ended and name not in NO_ARGUMENTS)
+    }
+    try:
+        return kind(**arguments)
+    except Exception as error:  # of whatever a value of the wrong type or size leads to
+        reason = " ".join(str(error).split())[:400] or type(error).__name__
+        raise ValueError(
+            f"config.json of {source} does not describe a student {config['student']!r}: {reason}; {REMEDY}"
+        ) from error
+
+
+def check_finite(student: Student, file: Path) -> None:
+    """Refuses weights that are not numbers.
+
+    Raises:
+        ValueError: naming the file, the first tensor, and how many of its values are nan or infinite.
+    """
+    for name, value in student.state_dict().items():
+        if value.is_floating_point() and (wrong := int((~value.isfinite()).sum())):
+            raise ValueError(
+                f"{file} holds weights that are no numbers: {wrong} of {value.numel()} values of {name} are nan or "
+                f"infinite; {REMEDY}"
+            )
+
+
+def resolve_published(name: str, source: str | Path, *, trust: str | None = None) -> type[Student]:
+    """The class that a published student names: of the registry, or of the user's own with their consent.
+
+    Args:
+        name: as for `resolve`; whoever made the student chose it.
+        source: where the student is.
+        trust: the class whose code may run.
+
+    Raises:
+        ValueError: as `resolve`; or the code is not consented to, would come with the student, or the student comes
+            from the hub.
     """
     if name in STUDENTS or ":" not in name:
         return resolve(name)
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    folder = Path(source).expanduser().resolve()
-    if not folder.is_dir() or folder.is_relative_to(Path(HF_HUB_CACHE).resolve()):
+    folder = Path(source).expanduser().absolute()
+    if not folder.is_dir() or is_within(folder, Path(HF_HUB_CACHE)):
         raise ValueError(
             f"{source} is a student of class {name!r}, but of a student from the hub only those of the registry are "
             f"run ({', '.join(STUDENTS)}); if you have that class and trust it, download the student into a folder"
         )
     for file in files_of(name.partition(":")[0]):
-        if file.is_relative_to(folder):
+        if is_within(file, folder):
             raise ValueError(
                 f"{source} is a student of class {name!r}, whose code came with it and is not run: {file}; if you "
                 "trust it, move the code out of that folder"
             )
+        if trust != name:  # before the search goes on, which imports the packages of a module
+            break
         logger.info("%s runs code of %s: %s", source, name, file)
+    if trust != name:
+        raise ValueError(
+            f"{source} is a student of class {name!r}, which is none of Bandpass's own ({', '.join(STUDENTS)}), and "
+            f"loading it runs its code; {f'got trust={trust}; ' if trust else ''}if you trust it, type trust={name} "
+            f"(in a recipe student.name={name}, or model={name} of a teacher)"
+        )
     return resolve(name)
 
 
+def is_within(path: Path, folder: Path) -> bool:
+    """Whether an absolute path lies in a folder, or passes through it by links on its way elsewhere."""
+    inside = folder.resolve()
+    return any(step.resolve().is_relative_to(inside) for step in (path, *path.parents))
+
+
 def files_of(module: str) -> Iterator[Path]:
-    """The files that importing a module runs, those of its packages first; each is told before it is run."""
+    """The files that importing a module runs, those of its packages first, links unresolved; each before it is run."""
     parts = module.split(".")
     for length in range(1, len(parts) + 1):
         try:
             found = find_spec(".".join(parts[:length]))
-        except (ImportError, ValueError):  # `resolve` says what is wrong with it
+        except (ImportError, ValueError):  # `resolve` raises it with a message
             return
         if found is not None and found.has_location and found.origin is not None:
-            yield Path(found.origin).resolve()
+            yield Path(found.origin).absolute()
 
 
 def learned_keys(folder: Path) -> list[str] | None:
-    """The keys of the images whose masks a published student learned from; None where its folder does not say."""
+    """The keys of the images whose masks a published student learned from; None where its folder has no such list.
+
+    Raises:
+        ValueError: the list cannot be read.
+    """
     path = folder / LEARNED
-    return json.loads(path.read_text(encoding="utf-8"))["labelled"] if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        keys = json.loads(path.read_text(encoding="utf-8"))["labelled"]
+        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+            raise TypeError(f"labelled is {str(keys)[:80]}")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} has no list of keys under labelled ({error}); {REMEDY}") from error
+    return keys
 
 
-def said_licence(folder: Path) -> str | None:
-    """What the front matter of a student's card (README.md) says of its licence; None where it says nothing."""
+def licence_of(folder: Path) -> str | None:
+    """The licence in the front matter of a student's card (README.md); None where there is none to read."""
     path = folder / "README.md"
-    card = path.read_text(encoding="utf-8") if path.is_file() else ""
-    front = yaml.safe_load(card.split("\n---", 1)[0].removeprefix("---")) if card.startswith("---\n") else {}
-    said = front.get("license_name") or front.get("license")
-    return str(said) if said else None
+    card = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    try:
+        front = yaml.safe_load(card.split("\n---", 1)[0].removeprefix("---")) if card.startswith("---\n") else {}
+    except (yaml.YAMLError, RecursionError):
+        return None
+    licence = (front.get("license_name") or front.get("license")) if isinstance(front, dict) else None
+    return str(licence) if licence else None

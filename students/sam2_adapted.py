@@ -1,7 +1,7 @@
-"""SAM 2 fine-tuned for a task: its trunk as it is, adapters in it, full-scale skips and channel attention on top.
+"""SAM 2 fine-tuned for a task: a frozen trunk with adapters, full-scale skips and channel attention on top.
 
-This is the live form of the task teacher: `students.task_decoder` reads what a model left in a cache, this network runs
-the model, so that the adapters can learn. It is a student like any other: what it publishes teaches through
+This is the live form of the task teacher: `students.task_decoder` reads a model's cached maps, this network runs the
+model, so that adapters can be trained. It is a student like any other: published, it is a teacher through
 `adapter: network`.
 """
 
@@ -40,7 +40,7 @@ class Decoder(nn.Module):
 
 
 class Sam2Adapted(Student):
-    """SAM 2 with adapters; at Hiera-L 212,149,296 parameters that stay, 1,714,416 in adapters, 880,099 on top.
+    """SAM 2 with adapters; at Hiera-L 212,149,296 frozen parameters, 1,714,416 in adapters, 880,099 on top.
 
     Sizes that are no multiple of 32 are padded with zeros at the bottom and right, and the logits cut back.
 
@@ -90,12 +90,12 @@ class Sam2Adapted(Student):
     def _logits(
         self, levels: tuple[Tensor, ...], features: tuple[Tensor, ...], size: tuple[int, int]
     ) -> tuple[Tensor, ...]:
-        """Each level's logits, bilinear to the padded image, cut to `size`."""
+        """Logits (N, classes, *size) of each level: bilinear to the padded image, cut to `size`."""
         padded = (features[0].shape[-2] * self.strides[0], features[0].shape[-1] * self.strides[0])
-        said = (head(level) for head, level in zip(self.head, levels, strict=False))
+        coarse = (head(level) for head, level in zip(self.head, levels, strict=False))
         return tuple(
             functional.interpolate(logits, size=padded, mode="bilinear", align_corners=False)[..., : size[0], : size[1]]
-            for logits in said
+            for logits in coarse
         )
 
     def load_encoder(self, weights: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""SAM's image encoder (Kirillov et al. 2023) as a student: how the built-in teacher is made."""
+"""SAM's image encoder (Kirillov et al. 2023) as a student, from which the built-in teacher is made."""
 
 from __future__ import annotations
 
@@ -16,15 +16,22 @@ if TYPE_CHECKING:
     from transformers import SamVisionModel
 
 HEAD = 32  # channels of an attention head
-OFFSETS = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0), (0, 0))  # rows and columns that a head looks at to begin with
-SHARPNESS = 1.5  # of that look: the logit falls by this at a distance of one cell
-SQUARE_SCALE = 0.3  # of the squared distance in its channel, so that its share of the query stays small
+OFFSETS = (
+    (0, 0),
+    (0, 1),
+    (1, 0),
+    (0, -1),
+    (-1, 0),
+    (0, 0),
+)  # rows and columns to the cell that a head first attends to
+SHARPNESS = 1.5  # of that attention: the logit falls by this at a distance of one cell
+SQUARE_SCALE = 0.3  # of the squared distance in its channel, so that its share of the query is small
 CONTENT_AT_FIRST = 0.5  # factor on the initial query and key weights
 GLOBAL_EVERY = 3  # blocks: the others attend within windows of half the grid's side, as SAM's do
 
 
 def start_as_convolution(model: Any) -> None:  # noqa: ANN401
-    """Lets every head begin by looking at one neighbouring cell, so that a block begins as a convolution.
+    """Initialises every head to attend to one neighbouring cell, so that a block starts as a convolution.
 
     Cordonnier et al., "On the relationship between self-attention and convolutional layers", 2020: attention by
     -a |d - o|^2 of the relative position d attends to the offset o. SAM's relative positions enter as q . r(d), so two
@@ -70,12 +77,12 @@ class Trunk(nn.Module):
         start_as_convolution(self.model)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The neck's map alone."""
+        """One map, the neck's: (N, neck, S / patch, S / patch)."""
         return (self.model(images).last_hidden_state,)
 
 
 class Decoder(nn.Module):
-    """Doubles the grid until it is that of the pixels, without skips: what a contour needs must pass the neck."""
+    """Doublings of the neck's grid up to that of the pixels, without skips: contours come from the neck's map alone."""
 
     def __init__(self, neck: int, doublings: int) -> None:
         super().__init__()

@@ -93,7 +93,7 @@ class Refinement(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Four times: calibrate, double convolution to fewer channels, refine. The unrefined map goes on upwards."""
+    """Four times: calibrate, double convolution to fewer channels, refine. The next level reads the unrefined map."""
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The task teacher's network: full-scale skips and channel attention on the maps that a teacher left in a cache.
+"""The task teacher's network: full-scale skips and channel attention on a teacher's cached maps.
 
 Every decoder level reads every level of the pyramid at once (UNet 3+, Huang et al., 2020), weighted channel by channel
 from its mean over the image (squeeze and excitation, Hu et al., 2018). The input is a teacher's maps, not an image.
@@ -22,8 +22,8 @@ REDUCTION = 4  # of the channels between the two layers of the attention
 def normalised(conv: nn.Conv2d) -> nn.Sequential:
     """A convolution without bias, batch norm and ReLU.
 
-    Group norm scored the same (Dice within 0.003 on held-out images), but takes from every image how strong its maps
-    are as against another's, which the channel attention is there to read.
+    Group norm scored the same (Dice within 0.003 on held-out images), but removes from every image the strength of
+    its maps relative to other images, which the channel attention reads.
     """
     return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU(inplace=True))
 
@@ -78,7 +78,7 @@ class Decoder(nn.Module):
     """Coarsest level first: all levels on one grid, channel attention, 3x3 convolution; at the end one doubling.
 
     A level reads the encoder's maps at its own and all finer levels, the decoder's own at all coarser ones. The
-    coarsest level, which in UNet 3+ is the encoder's map itself, reads all maps here too: nothing else mixed them.
+    coarsest level, which in UNet 3+ is the encoder's map itself, reads all maps here too: nothing else mixes them.
     """
 
     def __init__(self, levels: int, width: int) -> None:
@@ -95,7 +95,7 @@ class Decoder(nn.Module):
         for level in reversed(range(len(maps))):
             grid = (maps[level].shape[-2], maps[level].shape[-1])
             together = torch.cat([resized(x, grid) for x in maps], dim=1)
-            maps[level] = self.mix[level](self.attention[level](together))  # what finer levels will read
+            maps[level] = self.mix[level](self.attention[level](together))  # finer levels read this
         return tuple(maps)
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
@@ -105,9 +105,9 @@ class Decoder(nn.Module):
 
 
 class TaskDecoder(nn.Module, PyTorchModelHubMixin):
-    """A segmentation network on a teacher's maps, trained in minutes while the teacher stays as it is.
+    """A segmentation network on a frozen teacher's maps.
 
-    It has a student's parts, `encoder`, `decoder` and `head`, but is none: it never sees an image.
+    It has a student's parts, `encoder`, `decoder` and `head`, but is no `Student`: its input is maps, not images.
 
     Args:
         channels: channels of each map as it is given (of a cache: the components that its codec keeps), finest first.
@@ -170,7 +170,7 @@ class TaskDecoder(nn.Module, PyTorchModelHubMixin):
         return functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
     def heads(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> tuple[Tensor, ...]:
-        """What training supervises, as a student says it: the logits of `decode`."""
+        """The logits that training supervises: those of `decode`, as for `Student.heads`."""
         return (self.decode(features, size),)
 
     def forward(self, maps: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:

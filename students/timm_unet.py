@@ -1,4 +1,4 @@
-"""U-Net (Ronneberger et al., 2015) on the feature pyramid of a timm backbone, which may bring pretrained weights."""
+"""U-Net (Ronneberger et al., 2015) on the feature pyramid of a timm backbone, which may be pretrained."""
 
 from __future__ import annotations
 

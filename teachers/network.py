@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +30,12 @@ class NetworkTeacher(Teacher):
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> NetworkTeacher:
-        """Loads a folder that `do=publish` wrote or pushed; arguments and errors as in `teachers.load`."""
-        require_unset(choice, "model", "levels", teacher="network")
+        """Loads what `do=publish` wrote or pushed; arguments and errors as in `teachers.load`."""
+        own_class = choice.model if choice.model is not None and ":" in choice.model else None
+        require_unset(choice, *(("levels",) if own_class else ("model", "levels")), teacher="network")
         files = locate(weights, example=EXAMPLE)
         config = read_config(files.config) if files.config else {}
-        student = build(files, config)
+        student = build(files, config, trust=own_class)
         if missing := {"image_size", "mean", "std"} - config.keys():
             raise ValueError(f"{files.config} does not say {', '.join(sorted(missing))}; do=publish writes it whole")
         size = choice.image_size or int(config["image_size"])
@@ -54,7 +54,7 @@ class NetworkTeacher(Teacher):
                 "weights": sha256(files.model),
                 **({"labelled": labelled} if labelled is not None else {}),
             },
-            licence=students.said_licence(files.model.parent) or "see the student's card",
+            licence=students.licence_of(files.model.parent) or "see the student's card",
         )
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -62,8 +62,13 @@ class NetworkTeacher(Teacher):
         return dict(zip(self.spec.names, self.network(pixels), strict=True))
 
 
-def build(files: WeightFiles, config: Mapping[str, Any]) -> Student:
+def build(files: WeightFiles, config: Mapping[str, Any], *, trust: str | None) -> Student:
     """The student that a published folder describes, with its weights.
+
+    Args:
+        files: where its weights are.
+        config: its config.json.
+        trust: the class of the user's own whose code may run.
 
     Raises:
         ValueError: it describes none, or the weights are not its own.
@@ -73,11 +78,12 @@ def build(files: WeightFiles, config: Mapping[str, Any]) -> Student:
             f"{files.config or files.model} describes a model of type '{config.get('model_type')}', but teacher "
             f"'network' needs a student that Bandpass published; do=publish or `hf download {EXAMPLE}` gets one"
         )
-    kind = students.resolve_published(str(config["student"]), files.model.parent)
-    student = kind(**{name: config[name] for name in signature(kind).parameters if name in config})
+    students.check_config(config, files.model.parent)
+    student = students.build(config, files.model.parent, trust=trust)
     network = f"student '{config['student']}'"
     require_shapes(read_shapes(files.model), shapes_of(student), path=files.model, network=network)
     student.load_state_dict(read_tensors(files.model))
+    students.check_finite(student, files.model)
     return student
 
 

@@ -29,6 +29,7 @@ KEYS = {
     "students": "which, as unet,microaunet; each at the width of WIDTHS, with random weights",
     "sizes": "pixels a side that the network sees, as 256,352",
     "student": "a published folder instead, with its weights and at its size",
+    "trust": "class of that student where it is your own, my_nets:Net, whose code is then run",
 }
 WIDTHS = {"microaunet": 8, "malunet": 8, "scrnet": 16, "unet": 16, "unetpp": 8, "timm_unet": 16, "pranet": 32}
 ASKED = "microaunet,malunet,scrnet,unet"
@@ -77,7 +78,7 @@ def subjects(request: Request) -> list[tuple[str, Deploy]]:
     if folder := options.get("student"):
         if taken := sorted({"students", "sizes"} & set(options)):
             raise ValueError(f"student={folder} has its own network and size; leave out {' and '.join(taken)}=")
-        return [(Path(folder).name, load(folder))]
+        return [(Path(folder).name, load(folder, trust=options.get("trust")))]
     words = options.get("sizes", "256").split(",")
     if not all(word.isdecimal() and int(word) >= 32 for word in words):
         raise ValueError(f"sizes is {options['sizes']!r}, but must be pixels a side, each at least 32, as 256,352")

@@ -15,11 +15,12 @@ from distill.demo.session import Desk
 from distill.inference.segmenter import open_segmenter
 from distill.runtime.threads import use_all_cores
 
-USAGE = """distill demo student=DIR|hub-id|model.onnx [port=7860] [host=127.0.0.1]
+USAGE = """distill demo student=DIR|hub-id|model.onnx [port=7860] [host=127.0.0.1] [trust=my_nets:Net]
 
   student=   a published folder, its model.onnx, or an id on the hub
   port=      where the page is: http://127.0.0.1:PORT; 0 for any that is free
   host=      127.0.0.1 keeps the page to this machine; 0.0.0.0 shows it to the network
+  trust=     consent to run the code of a student of this class, which is not one of Bandpass's
 
   Nothing is sent anywhere, nothing is kept: images stay in this process's memory, the last 8 of them."""
 PORT, HOST = 7860, "127.0.0.1"
@@ -34,6 +35,7 @@ class Request:
     student: str
     port: int = PORT
     host: str = HOST
+    trust: str | None = None
 
 
 def read_request(words: Sequence[str]) -> Request:
@@ -46,7 +48,7 @@ def read_request(words: Sequence[str]) -> Request:
     port = given.get("port", str(PORT))
     if not port.isdecimal() or int(port) > 65535:
         raise ValueError(f"port is {port!r}, but must be a whole number from 0 to 65535")
-    return Request(given["student"], int(port), given.get("host", HOST))
+    return Request(given["student"], int(port), given.get("host", HOST), given.get("trust"))
 
 
 def open_server(request: Request) -> Server:
@@ -57,7 +59,7 @@ def open_server(request: Request) -> Server:
         ValueError: it is no student of ours, or the address cannot be had.
     """
     use_all_cores()
-    segmenter = open_segmenter(request.student)
+    segmenter = open_segmenter(request.student, trust=request.trust)
     path = Path(request.student).expanduser()
     folder = (path.parent if path.is_file() else path) / "examples"
     desk = Desk(segmenter, examples=folder if folder.is_dir() else None)

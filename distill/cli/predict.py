@@ -23,6 +23,7 @@ USAGE = """distill predict student=DIR|hub-id|model.onnx images=FILE|FOLDER|'GLO
   threshold=      from which probability on a pixel is foreground (what the student was published with)
   flips=true      the mean over four mirror images, in four times the time
   probabilities=true  grey pictures of the probability, too
+  trust=my_nets:Net   consent to run the code of a student of this class, which is not one of Bandpass's
 
   BANDPASS_THREADS=N in the environment sets the network's threads: 1 where other work keeps the cores busy
 
@@ -45,6 +46,7 @@ class Request:
     threshold: float | None = None
     flips: bool = False
     probabilities: bool = False
+    trust: str | None = None
 
 
 def read_request(words: Sequence[str]) -> Request:
@@ -93,6 +95,7 @@ def predict_command(words: Sequence[str], *, dry: bool) -> int:
         threshold=request.threshold,
         flips=request.flips,
         probabilities=request.probabilities,
+        trust=request.trust,
     )
     sys.stdout.write("\n".join(summary.lines()) + "\n")
     return 1 if summary.failures else 0

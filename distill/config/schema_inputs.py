@@ -106,7 +106,9 @@ class TeacherRecipe:
     )
     weights: str | None = setting(None, "builtin, a hub id, a folder or a file; task: the published folder")
     of: str | None = setting(None, "task: the teacher of this recipe whose cached features it reads")
-    model: str | None = setting(None, "timm: name of the backbone")
+    model: str | None = setting(
+        None, "timm: name of the backbone; network: class of a student of your own, my_nets:Net, whose code is run"
+    )
     strides: list[int] = setting(
         [],
         "timm, sam, sam2, network, oneformer, mask2former: strides of the maps to keep; empty: 16 (timm), all (sam2), "

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import students
-from distill.metrics.overlap import THRESHOLD
 from students import MEAN, STD, Student
 
 
@@ -65,20 +62,17 @@ def predict(deploy: Deploy, image: np.ndarray) -> np.ndarray:
         return deploy(pixels)[0].cpu().numpy()
 
 
-def load(source: str | Path) -> Deploy:
+def load(source: str | Path, *, trust: str | None = None) -> Deploy:
     """A published student from a folder or a hub id, ready to `predict`; in eval mode, on the CPU.
+
+    Args:
+        source: the folder or the hub id.
+        trust: the class of a student of the user's own, as for `students.load`.
 
     Raises:
         FileNotFoundError: a folder without `config.json`.
-        ValueError: the student named there is not known, or it is not said how images are shown to it.
+        ValueError: as `students.load`, or config.json lacks how images are shown to the student.
     """
-    student, config = students.load(source), students.read_config(source)
-    said = {"threshold": THRESHOLD, **config}
-    kinds: dict[str, Any] = {"image_size": int, "mean": list, "std": list, "threshold": (int, float)}
-    for name, kind in kinds.items():
-        if not isinstance(said.get(name), kind):
-            raise ValueError(
-                f"config.json of {source} says {name}={json.dumps(said.get(name))}, which is no "
-                f"{'list of three numbers' if kind is list else 'number'}; publish the student again with do=publish"
-            )
+    config = students.read_config(source, needs=("image_size", "mean", "std"))
+    student = students.load(source, trust=trust)
     return Deploy(student, image_size=config["image_size"], mean=tuple(config["mean"]), std=tuple(config["std"])).eval()

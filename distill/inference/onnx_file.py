@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from distill.inference.model import Deploy
-from students.fast import faster
+from students.onnx import fuse_for_inference
 
 EXAMPLE_SIZE = (90, 110)  # of the two images the graph is traced with; any other size runs as well
 NOISY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
@@ -30,14 +30,14 @@ def export_onnx(deploy: Deploy, path: Path, *, metadata: Mapping[str, str], plai
         deploy: on the CPU, in eval mode; left as it is.
         path: the file to write.
         metadata: what the file says of itself (`metadata_props`).
-        plain: layer by layer, and not in the fewer operators of `students.fast`; to compare with.
+        plain: layer by layer, and not in the fewer operators of `students.onnx`; to compare with.
 
     Raises:
         ValueError: the student uses an operation that ONNX does not have.
     """
     exported = copy.deepcopy(deploy)
     if not plain:
-        exported.add_module("student", faster(deploy.student))
+        exported.add_module("student", fuse_for_inference(deploy.student))
     example = torch.zeros(2, *EXAMPLE_SIZE, 3, dtype=torch.uint8)
     dynamic = torch.export.Dim.DYNAMIC
     with quiet() as said:

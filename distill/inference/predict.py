@@ -82,6 +82,7 @@ def predict(
     threshold: float | None = None,
     flips: bool = False,
     probabilities: bool = False,
+    trust: str | None = None,
 ) -> Summary:
     """Writes masks, overlays and figures of pictures and videos; what is complete in `out` is left alone.
 
@@ -92,6 +93,7 @@ def predict(
         threshold: from which probability on a pixel is foreground; the student's own if not given.
         flips: the mean probability over the image and its mirror images.
         probabilities: also write the probabilities, as grey PNG.
+        trust: the class of a student of your own, `my_nets:Net`, whose code may run.
 
     Returns:
         what it came to; unreadable files are named in its `failures`.
@@ -108,7 +110,7 @@ def predict(
     if any(one.video for one in inputs):
         require_library()
     use_all_cores()
-    segmenter = open_segmenter(student)
+    segmenter = open_segmenter(student, trust=trust)
     options = Options(settle_threshold(segmenter, threshold), flips, probabilities)
     if passed:
         logger.info("passing over %s: neither picture nor video", several(passed, "file"))

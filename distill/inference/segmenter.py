@@ -66,10 +66,14 @@ class Segmenter:
         return probability, time.perf_counter() - began
 
 
-def open_segmenter(source: str | Path) -> Segmenter:
+def open_segmenter(source: str | Path, *, trust: str | None = None) -> Segmenter:
     """Opens a published folder, a hub id or a `model.onnx`.
 
     A folder runs on the GPU where there is one; an ONNX file runs on the CPU.
+
+    Args:
+        source: which of these.
+        trust: the class of a student of the user's own, as for `students.load`.
 
     Raises:
         FileNotFoundError: there is nothing of that name.
@@ -78,10 +82,10 @@ def open_segmenter(source: str | Path) -> Segmenter:
     path = Path(source).expanduser()
     if path.suffix.lower() == ONNX_SUFFIX:
         return _open_onnx(path)
-    return _open_folder(path if path.is_dir() else _fetch(str(source)), name=str(source))
+    return _open_folder(path if path.is_dir() else _fetch(str(source)), name=str(source), trust=trust)
 
 
-def _open_folder(folder: Path, *, name: str) -> Segmenter:
+def _open_folder(folder: Path, *, name: str, trust: str | None) -> Segmenter:
     import torch
 
     from distill.inference import model as deploy
@@ -91,7 +95,7 @@ def _open_folder(folder: Path, *, name: str) -> Segmenter:
         raise FileNotFoundError(f"{name} is a run, whose student is in a folder of its own: student={inner}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with contextlib.redirect_stdout(io.StringIO()):  # where the hub's mixin says that it reads a folder
-        network = deploy.load(folder).to(device)
+        network = deploy.load(folder, trust=trust).to(device)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     threads = f" ({several(torch.get_num_threads(), 'thread')})" if device.type == "cpu" else ""
     return Segmenter(

@@ -83,6 +83,7 @@ def render_card(
         generated=generated,
         pictures=pictures,
         place=recipe.publish.hub or "path/to/this/folder",
+        trust=f', trust="{recipe.student.name}"' if ":" in recipe.student.name else "",
         proof=proof,
         parts=parts,
         split=describe_split(data),

@@ -147,7 +147,7 @@ def create_student(recipe: Recipe, caches: Mapping[str, cache.Cache] | None = No
     if recipe.student.init is None:
         return student
     own = student.state_dict()
-    weights = students.load(recipe.student.init).state_dict()
+    weights = students.load(recipe.student.init, trust=recipe.student.name).state_dict()
     kept = {name: tensor for name, tensor in weights.items() if name in own and tensor.shape == own[name].shape}
     rebuilt = sorted(set(own) - set(kept))
     if any(not name.startswith("head.") for name in rebuilt):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from distill.config.schema import Recipe
 from students import learned_keys
-from students.published import HUB_ID, LEARNED
+from students.config import HUB_ID
+from students.published import LEARNED
 
 if TYPE_CHECKING:
     from distill.runs.run import Run

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cache
+import students
 from distill.config.schema import Recipe
 from distill.data.sources.known import FIELD, named
 from distill.runs.leakage import folders_of
 from distill.runs.reproduce import public_name
-from students import said_licence
 
 if TYPE_CHECKING:
     from distill.runs.run import Run
@@ -76,7 +76,7 @@ def terms_of_start(recipe: Recipe) -> list[Terms]:
     found = []
     for place, what in ((recipe.student.init, "student"), (recipe.student.encoder, "encoder")):
         if place:
-            said = next((licence for folder in folders_of(place) if (licence := said_licence(folder))), UNKNOWN)
+            said = next((licence for folder in folders_of(place) if (licence := students.licence_of(folder))), UNKNOWN)
             found.append(Terms(f"the {what} that it began with, {public_name(place)}", said))
     return found
 

@@ -15,8 +15,8 @@ from small_teachers import write_network, write_sam
 
 import teachers
 from distill.cli import weights as weights_command
-from distill.runs.checks import EXAMPLE_WEIGHTS as PREPARE
 from distill.run import main
+from distill.runs.checks import EXAMPLE_WEIGHTS as PREPARE
 from teachers.weights import tracer
 from teachers.weights.known import MEASURED, NEAREST, PUBLISHED
 

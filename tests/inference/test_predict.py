@@ -148,7 +148,7 @@ def test_a_folder_of_pictures_becomes_masks_overlays_and_a_table(student, images
 
 def test_what_is_complete_is_not_done_again(student, images, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(predicting, "open_segmenter", lambda source: counted(open_segmenter(source), seen))
+    monkeypatch.setattr(predicting, "open_segmenter", lambda source, **_: counted(open_segmenter(source), seen))
     out = tmp_path / "out"
     distill.predict(student, images, out=out)
     before = times_of(out / "masks")
@@ -358,7 +358,7 @@ def test_a_video_becomes_a_video_with_overlay_and_a_table_of_its_frames(student,
     (images / "damaged.mp4").write_bytes((images / "film.mp4").read_bytes()[:600])
     alive, most = weakref.WeakValueDictionary(), []
 
-    def watched(source):
+    def watched(source, **_):
         segmenter = open_segmenter(source)
 
         def run(image):
@@ -420,7 +420,7 @@ def test_a_side_of_one_pixel_is_flipped_too(student):
 
 
 def test_a_picture_at_which_the_network_fails_is_named_and_the_others_are_done(student, images, tmp_path, monkeypatch):
-    def failing(source):
+    def failing(source, **_):
         segmenter = open_segmenter(source)
 
         def run(image):

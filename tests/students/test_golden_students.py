@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from students import create
-from students.fast import faster
+from students.onnx import fuse_for_inference
 from students.scrnet import warp
 
 PAIR = {"conv1": "0", "bn1": "1", "conv2": "3", "bn2": "4"}  # the published names in our double convolution
@@ -109,7 +109,7 @@ def test_published_weights_give_the_published_output_golden(shared, name, names,
     student = create(name, width=8).eval()
     student.load_state_dict(renamed(weights, names))
     assert (as_published(student(images)) - expected).abs().max() <= 1e-5
-    assert (as_published(faster(student)(images)) - expected).abs().max() <= 1e-5
+    assert (as_published(fuse_for_inference(student)(images)) - expected).abs().max() <= 1e-5
 
 
 def skewed_warp(x, flow):
@@ -180,7 +180,7 @@ def test_a_pruned_unetpp_gives_what_its_head_gave():
         create("unetpp", width=4).pruned(2)
 
 
-def test_microaunet_says_which_sizes_it_takes():
+def test_microaunet_refuses_sizes_that_it_does_not_take():
     with pytest.raises(ValueError, match=r"at least 97 x 97 pixels, got 96 x 200; train with a larger image_size"):
         create("microaunet", width=4)(torch.zeros(1, 3, 96, 200))
     with pytest.raises(ValueError, match=r"microaunet has a width of 6, but it must be a multiple of 4"):

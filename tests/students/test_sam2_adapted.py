@@ -166,7 +166,11 @@ def test_what_is_no_trunk_or_another_one_is_refused(weights, tmp_path, monkeypat
     save_file({"layer.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     (tmp_path / "cut.safetensors").write_bytes((weights / "model.safetensors").read_bytes()[:-9])
     for place, error, message in [
-        (weights, ValueError, r"the first is pos_embed, expected \(1, 8, 4, 4\), got \(1, 16, 4, 4\); say which trunk"),
+        (
+            weights,
+            ValueError,
+            r"the first is pos_embed, expected \(1, 8, 4, 4\), got \(1, 16, 4, 4\); choose the trunk",
+        ),
         (
             tmp_path / "other.safetensors",
             ValueError,
@@ -175,7 +179,11 @@ def test_what_is_no_trunk_or_another_one_is_refused(weights, tmp_path, monkeypat
         (tmp_path / "cut.safetensors", ValueError, r"is not a whole safetensors file .*; download it again"),
         ("sam2.1_hiera_large.pt", ValueError, r"is an original checkpoint, but .*student\.encoder=facebook/sam2\.1"),
         (tmp_path, FileNotFoundError, r"looked for a file at .*model\.safetensors; get them .*`hf download facebook"),
-        ("nobody/none", FileNotFoundError, r"and on the hub, which said: .*; get them where there is a network with"),
+        (
+            "nobody/none",
+            FileNotFoundError,
+            r"and on the hub, which answered: .*; get them where there is a network with",
+        ),
     ]:
         with pytest.raises(error, match=message):
             student.load_encoder(place)

@@ -34,7 +34,7 @@ def weights_of(backbone: str) -> dict[str, torch.Tensor]:
         ("test_convnext", (4, 8, 16, 32)),
         ("darknet17", (1, 2, 4, 8, 16, 32)),
         ("efficientvit_m0", (16, 32, 64)),
-        ("swin_tiny_patch4_window7_224", (4, 8, 16, 32)),  # channels last, and of one size unless told otherwise
+        ("swin_tiny_patch4_window7_224", (4, 8, 16, 32)),  # channels last, and of one size unless it is set otherwise
     ],
 )
 def test_any_pyramid_of_doubling_strides_will_do(backbone, strides):
@@ -99,7 +99,7 @@ class Command:
         return os.mkdir, ("opened",)
 
 
-def test_a_file_that_holds_no_weights_is_told_and_no_code_in_it_runs(tmp_path, monkeypatch):
+def test_a_file_that_holds_no_weights_is_refused_and_no_code_in_it_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     student = build()
     with pytest.raises(FileNotFoundError, match=r"no weights at .*none\.pth; give a safetensors or \.pth file, or hub"):

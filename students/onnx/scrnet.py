@@ -1,4 +1,4 @@
-"""SCR-Net's calibration in faster operators; see `students.fast`."""
+"""SCR-Net's calibration in operators that ONNX Runtime runs faster."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Calibration(nn.Module):
 
 
 def warp(x: Tensor, flow: Tensor) -> Tensor:
-    """`students.scrnet.warp`, for maps of at least 2x2 cells: all channels of a cell are read at once.
+    """`students.scrnet.warp`, for maps of at least 2x2 cells: a cell's four neighbours are found once for all channels.
 
-    ONNX Runtime's own operator finds the four neighbours anew for every channel.
+    ONNX Runtime's own operator finds them for every channel.
     """
     channels, height, width = x.shape[1:]
     across = (torch.arange(width, dtype=x.dtype) + flow[:, 0]).clamp(0, width - 1)

@@ -1,7 +1,7 @@
-"""What the faster attention networks are made of; see `students.fast`.
+"""Operators of the fused attention networks: norms, 1x1 convolutions and doublings in the form that runs fastest.
 
-Whatever is pointwise runs over maps (N, C, H W): there ONNX Runtime, which blocks the channels of two-dimensional
-convolutions by sixteen, needs no reordering and pads nothing. Measured on one core; `distill bench what=student` tells.
+Pointwise operators run over maps (N, C, H W): there ONNX Runtime, which blocks the channels of two-dimensional
+convolutions by sixteen, needs no reordering and pads nothing. Measured on one core by `distill bench what=student`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from students import malunet, microaunet
 from students.attention_unet import GROUPS
 
 EPSILON = 1e-5  # of a group norm
 LARGE = 24576  # cells of a group: over more of them ONNX Runtime's own mean is off by some 1e-5 of it
 ROW = 256  # cells that are averaged at once there
 BLOCK = 4  # cells a side that a convolution to one channel computes at once
-WORTH_BLOCKS = 4096  # cells of a map from which on that is faster
+WORTH_BLOCKS = 4096  # cells of a map from which on blocks are faster
 
 
 def flat(x: Tensor) -> Tensor:
@@ -51,7 +52,7 @@ class Affine(nn.Module):
 
     factor: Tensor
     summand: Tensor
-    nought: Tensor
+    zero: Tensor
     one: Tensor
 
     def __init__(self, factor: Tensor, summand: Tensor) -> None:
@@ -59,14 +60,14 @@ class Affine(nn.Module):
         for name, value in (
             ("factor", factor.detach()),
             ("summand", summand.detach()),
-            ("nought", torch.zeros(len(factor))),
+            ("zero", torch.zeros(len(factor))),
             ("one", torch.ones(len(factor))),
         ):
             self.register_buffer(name, value)
 
     def forward(self, x: Tensor) -> Tensor:
         """`factor x + summand`: a batch norm of mean 0 and variance 1."""
-        return functional.batch_norm(x, self.nought, self.one, self.factor, self.summand, eps=0.0)
+        return functional.batch_norm(x, self.zero, self.one, self.factor, self.summand, eps=0.0)
 
 
 def pointwise(weight: Tensor, bias: Tensor | None = None) -> nn.Conv1d:
@@ -80,10 +81,23 @@ def pointwise(weight: Tensor, bias: Tensor | None = None) -> nn.Conv1d:
 
 
 def folded(norm: nn.Module, conv: nn.Module) -> tuple[Tensor, Tensor]:
-    """Weight (outputs, inputs) and bias of a 1x1 convolution that also does the scaling of the norm before it."""
+    """Weight (outputs, inputs) and bias of a 1x1 convolution that includes the scaling of the norm before it."""
     assert isinstance(norm, nn.GroupNorm) and isinstance(conv, nn.Conv2d) and conv.bias is not None
     weight = conv.weight.detach().flatten(1)
     return weight * norm.weight.detach(), conv.bias.detach() + weight @ norm.bias.detach()
+
+
+class Normed(nn.Module):
+    """A group norm: (N, C, H, W) -> (N, C, H, W), as two operators and two views."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(norm, nn.GroupNorm)
+        self.scale = Affine(norm.weight, norm.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W)."""
+        return like(self.scale(standardised(flat(x))), x)
 
 
 class Separable(nn.Module):
@@ -95,32 +109,31 @@ class Separable(nn.Module):
         self.mix = pointwise(*folded(norm, conv))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Depthwise convolution, group norm and 1x1 convolution."""
+        """(N, outputs, H W)."""
         return self.mix(standardised(flat(self.depthwise(x))))
 
 
-def mean_and_max(x: Tensor) -> Tensor:
-    """Mean and maximum over the channels: (N, C, H, W) -> (N, 2, H, W); the mean as a product, which is faster."""
-    cells = flat(x)
-    mean = torch.full((1, x.shape[1]), 1 / x.shape[1]) @ cells
-    return like(torch.cat([mean, cells.amax(dim=1, keepdim=True)], dim=1), x)
+class Doubling(nn.Module):
+    """`students.attention_unet.Doubling` as two products with constant matrices: (N, C, H, W) -> (N, C, 2H, 2W)."""
+
+    def __init__(self, plain: nn.Module) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, 2H, 2W)."""
+        return doubling_matrix(x.shape[2]) @ (x @ doubling_matrix(x.shape[3]).T)
 
 
-def double(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, 2H, 2W), bilinear with the corners aligned: two products with constant matrices."""
-    return doubling(x.shape[2]) @ (x @ doubling(x.shape[3]).T)
-
-
-def doubling(cells: int) -> Tensor:
-    """The matrix (2 cells, cells) of that interpolation along one axis."""
+def doubling_matrix(cells: int) -> Tensor:
+    """The matrix (2 cells, cells) of that interpolation along one axis, corners aligned."""
     unit = torch.eye(cells)[None]
     return functional.interpolate(unit, size=2 * cells, mode="linear", align_corners=True)[0].T.contiguous()
 
 
 class OneChannel(nn.Module):
-    """A convolution to one channel, (N, C, H, W) -> (N, 1, H, W), that makes a block of cells the channels of one step.
+    """A convolution to one channel, (N, C, H, W) -> (N, 1, H, W), that computes blocks of 4 x 4 cells as 16 channels.
 
-    On the blocked layout a single channel costs as much as sixteen do: 4 x 4 cells at once cost an eighth.
+    On the blocked layout a single channel costs as much as sixteen do; blocks cost an eighth.
     """
 
     weight: Tensor
@@ -137,7 +150,7 @@ class OneChannel(nn.Module):
         self.register_buffer("bias", None if plain.bias is None else plain.bias.detach().repeat(BLOCK**2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The convolution; small maps as they are."""
+        """(N, 1, H, W); small maps by the plain convolution."""
         height, width = x.shape[2:]
         if height * width < WORTH_BLOCKS:
             return self.plain(x)
@@ -145,7 +158,7 @@ class OneChannel(nn.Module):
         rows, columns = (-(-side // (every * BLOCK)) * BLOCK + self.reach for side in (height, width))
         x = functional.pad(x, [self.margin] * 4, mode=self.mode)
         x = functional.pad(x, (0, columns * every - x.shape[3], 0, rows * every - x.shape[2]))
-        if every > 1:  # the maps of every third cell, say, are convolved each for itself, without dilation
+        if every > 1:  # each of the `every`^2 maps of every n-th cell is convolved without dilation
             x = x.view(-1, x.shape[1], rows, every, columns, every).permute(0, 3, 5, 1, 2, 4)
             x = x.reshape(-1, x.shape[3], rows, columns)
         x = functional.pixel_shuffle(functional.conv2d(x, self.weight, self.bias, stride=BLOCK), BLOCK)
@@ -153,3 +166,9 @@ class OneChannel(nn.Module):
             x = x.view(-1, every, every, x.shape[2], x.shape[3]).permute(0, 3, 1, 4, 2)
             x = x.reshape(-1, 1, every * x.shape[1], every * x.shape[3])
         return x[..., :height, :width]
+
+
+def blocked_bridge(plain: microaunet.Bridge | malunet.Bridge) -> nn.Module:
+    """The bridge with its spatial convolution as a `OneChannel`."""
+    plain.add_module("spatial", OneChannel(plain.spatial))
+    return plain

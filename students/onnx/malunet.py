@@ -1,8 +1,6 @@
-"""MALUNet's own parts in fewer operators; see `students.fast`."""
+"""MALUNet's gated, dilated and external attention in fewer operators."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,21 +8,19 @@ from torch.nn import functional
 
 from students import malunet
 from students.attention_unet import GROUPS
-from students.fast_pieces import (
+from students.onnx.operators import (
     Affine,
-    OneChannel,
     Separable,
     flat,
     folded,
     like,
-    mean_and_max,
     pointwise,
     standardised,
 )
 
 
 class Gate(nn.Module):
-    """GAU."""
+    """GAU: `students.malunet.Gate` over maps (N, C, H W)."""
 
     def __init__(self, plain: malunet.Gate) -> None:
         super().__init__()
@@ -38,7 +34,7 @@ class Gate(nn.Module):
 
 
 class DilatedAttention(nn.Module):
-    """DGA."""
+    """DGA: `students.malunet.DilatedAttention` with its norm folded into the 1x1 convolution."""
 
     def __init__(self, plain: malunet.DilatedAttention) -> None:
         super().__init__()
@@ -53,7 +49,7 @@ class DilatedAttention(nn.Module):
 
 
 class ExternalAttention(nn.Module):
-    """EA: queries and keys are one product, and so are values and what follows them."""
+    """EA: queries and keys as one product, values and the output convolution as another."""
 
     def __init__(self, plain: malunet.ExternalAttention) -> None:
         super().__init__()
@@ -71,19 +67,3 @@ class ExternalAttention(nn.Module):
         share = 1e-9 + torch.ones(1, attention.shape[1]) @ attention  # then over the slots, which the values sum
         read = self.scale(standardised(self.values(attention) / share))
         return like(functional.gelu(same + read), x)
-
-
-class Bridge(nn.Module):
-    """c (s x + x) + s x as x (s (c + 1) + c), where c is a number a channel and s a map."""
-
-    def __init__(self, plain: malunet.Bridge) -> None:
-        super().__init__()
-        self.spatial, self.neighbours, self.mix = OneChannel(plain.spatial), plain.neighbours, plain.mix
-
-    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Maps of `widths` channels -> maps of the same shapes."""
-        gates = [self.spatial(mean_and_max(x)).sigmoid() for x in maps]
-        means = torch.cat([(x * (gate + 1)).mean(dim=(2, 3)) for gate, x in zip(gates, maps, strict=True)], dim=1)
-        means = self.neighbours(means.unsqueeze(1)).squeeze(1)
-        weights = [mix(means).sigmoid()[..., None, None] for mix in self.mix]
-        return tuple(x * (gate * (c + 1) + c) for x, gate, c in zip(maps, gates, weights, strict=True))

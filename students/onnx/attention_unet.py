@@ -1,4 +1,4 @@
-"""What the faster MicroAUNet and MALUNet share: stem, encoder, decoder, head; see `students.fast`."""
+"""Stem, encoder and head of the fused MicroAUNet and MALUNet."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from students import attention_unet, malunet, microaunet
 from students.attention_unet import pad_to_32
-from students.fast_pieces import Affine, double, flat, like, pointwise, standardised
+from students.onnx.operators import Affine, flat, like, pointwise, standardised
 
 
 class Stem(nn.Module):
-    """The first stage, its norm, pooling and GELU: (N, 3, H, W) -> (N, C, H/2, W/2), nowhere at the full size.
+    """First stage, norm, pooling and GELU: (N, 3, H, W) -> (N, C, H/2, W/2); no map has the full size.
 
-    The four pixels of a pooling window are four channels, next to each other.
+    The four pixels of a pooling window are four adjacent channels.
     """
 
     def __init__(self, stage: nn.Module, norm: nn.Module) -> None:
@@ -38,7 +38,7 @@ class Stem(nn.Module):
 
 
 def with_norm(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
-    """A convolution that also does the batch norm after it."""
+    """A convolution and the batch norm after it, as one convolution."""
     assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
     return fuse_conv_bn_eval(conv, norm)
 
@@ -54,7 +54,7 @@ def windows(plain: nn.Conv2d) -> nn.Conv2d:
 
 
 def each_of_four(plain: nn.Conv2d) -> nn.Conv2d:
-    """A 1x1 convolution on such windows: (N, 4 C, H, W) -> (N, 4 C', H, W)."""
+    """A 1x1 convolution on the windows of `windows`: (N, 4 C, H, W) -> (N, 4 C', H, W)."""
     conv = nn.Conv2d(4 * plain.in_channels, 4 * plain.out_channels, 1)
     return filled(conv, torch.kron(plain.weight.detach()[..., 0, 0], torch.eye(4))[..., None, None], plain)
 
@@ -68,27 +68,14 @@ def filled(conv: nn.Conv2d, weight: Tensor, plain: nn.Conv2d) -> nn.Conv2d:
     return conv
 
 
-class Normed(nn.Module):
-    """A group norm of (N, C, H, W), as two operators and two views."""
-
-    def __init__(self, norm: nn.Module) -> None:
-        super().__init__()
-        assert isinstance(norm, nn.GroupNorm)
-        self.scale = Affine(norm.weight, norm.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W)."""
-        return like(self.scale(standardised(flat(x))), x)
-
-
 class Encoder(nn.Module):
-    """`students.attention_unet.Encoder` on a stem."""
+    """`students.attention_unet.Encoder` with the fused stem."""
 
     def __init__(self, plain: attention_unet.Encoder) -> None:
         super().__init__()
         self.stem = Stem(plain.stages[0], plain.norms[0])
         self.stages = plain.stages[1:]
-        self.norms = nn.ModuleList(Normed(norm) for norm in plain.norms[1:])
+        self.norms = plain.norms[1:]
         self.bridge = plain.bridge
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -99,25 +86,8 @@ class Encoder(nn.Module):
         return (*self.bridge(maps), functional.gelu(self.stages[-1](maps[-1])))
 
 
-class Decoder(nn.Module):
-    """`students.attention_unet.Decoder`."""
-
-    def __init__(self, plain: attention_unet.Decoder) -> None:
-        super().__init__()
-        self.steps = plain.steps
-        self.norms = nn.ModuleList(Normed(norm) for norm in plain.norms)
-
-    def forward(self, maps: tuple[Tensor, ...]) -> Tensor:
-        """(N, widths[0], H/2, W/2) from the encoder's six maps."""
-        x = maps[-1]
-        for index, (step, norm, skip) in enumerate(zip(self.steps, self.norms, maps[-2::-1], strict=True)):
-            x = norm(step(x))
-            x = functional.gelu(double(x) if index else x) + skip
-        return x
-
-
 class Network(nn.Module):
-    """MicroAUNet or MALUNet whose encoder and decoder are faster already."""
+    """A fused MicroAUNet or MALUNet: padding, encoder, decoder, head, doubling."""
 
     def __init__(self, plain: microaunet.MicroAUNet | malunet.MALUNet) -> None:
         super().__init__()
@@ -127,6 +97,6 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes, H, W) of (N, 3, H, W)."""
-        padded = pad_to_32(images).contiguous()  # every map after it is, too, which the views rely on
+        padded = pad_to_32(images).contiguous()  # all later maps are contiguous too, as their views require
         x = self.decoder(self.encoder(padded))
-        return double(like(self.head(flat(x)), x))[..., : images.shape[-2], : images.shape[-1]]
+        return self.decoder.enlarge(like(self.head(flat(x)), x))[..., : images.shape[-2], : images.shape[-1]]

@@ -1,22 +1,18 @@
-"""MicroAUNet's own parts in fewer operators; see `students.fast`."""
+"""MicroAUNet's gated attention in fewer operators."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from students import microaunet
-from students.attention_unet import GROUPS, pooled
-from students.fast_pieces import (
+from students.attention_unet import GROUPS
+from students.onnx.operators import (
     Affine,
-    OneChannel,
     Separable,
     flat,
     folded,
     like,
-    mean_and_max,
     pointwise,
     standardised,
 )
@@ -25,7 +21,7 @@ from students.fast_pieces import (
 class GatedAttention(nn.Module):
     """LDGA. Projection and shortcut are a 1x1 depthwise convolution, a norm and a 1x1 convolution each, then summed.
 
-    Beside each other they are one of each: eight groups, and the last convolution sums.
+    Side by side they become one of each, with eight groups; the last convolution sums.
     """
 
     def __init__(self, plain: microaunet.GatedAttention) -> None:
@@ -47,21 +43,3 @@ class GatedAttention(nn.Module):
         both = torch.cat([gated, same], dim=1) if self.branches == 2 else gated
         mixed = self.mix(standardised(self.scale(both), GROUPS * self.branches))
         return like(mixed if self.branches == 2 else mixed + same, x)
-
-
-class Bridge(nn.Module):
-    """LSCAB: x + (alpha c + beta s) x as x ((1 + alpha c) + beta s), where c is a number a channel and s a map."""
-
-    def __init__(self, plain: microaunet.Bridge) -> None:
-        super().__init__()
-        self.widths, self.neighbours, self.mix = plain.widths, plain.neighbours, plain.mix
-        self.spatial, self.alpha, self.beta = OneChannel(plain.spatial), plain.alpha, plain.beta
-
-    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Maps of `widths` channels, each at least 4x4 -> maps of the same shapes."""
-        weights = self.mix(self.neighbours(pooled(maps)).squeeze(1)).sigmoid()[..., None, None]
-        factors = (1 + self.alpha * weights).split(self.widths, dim=1)
-        return tuple(
-            x * (factor + self.beta * self.spatial(mean_and_max(x)).sigmoid())
-            for x, factor in zip(maps, factors, strict=True)
-        )

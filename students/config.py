@@ -1,0 +1,101 @@
+"""config.json of a published student: where it is, and which values it may hold."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+REMEDY = "publish the student again with do=publish, or download it again"
+
+
+def read_config(source: str | Path, *, needs: Sequence[str] = ()) -> dict[str, Any]:
+    """The config.json of a published student in a folder or on the hub.
+
+    Args:
+        source: a folder or a hub id.
+        needs: fields of `FIELDS` that must be there.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or none with `config.json`.
+        ValueError: it is no JSON, names no student, or a field of `FIELDS` holds a value that it must not.
+    """
+    path = locate(source, "config.json")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # also of bytes that are no text
+        raise ValueError(f"{path} is not JSON ({error}); download or publish the student again") from error
+    if not isinstance(config, dict) or not isinstance(config.get("student"), str):
+        raise ValueError(f"{source} is no student that Bandpass published: its config.json names no student")
+    check_config(config, source, needs=needs)
+    return config
+
+
+def check_config(config: Mapping[str, Any], source: str | Path, *, needs: Sequence[str] = ()) -> None:
+    """Checks the fields of `FIELDS` that are there, and that `needs` are.
+
+    Raises:
+        ValueError: naming source, field, value and remedy.
+    """
+    for name, (expected, holds) in FIELDS.items():
+        value = config.get(name)
+        if (name in config or name in needs) and not holds(value):
+            raise ValueError(
+                f"config.json of {source}: expected {name} to be a {expected}, got {json.dumps(value)[:80]}; {REMEDY}"
+            )
+
+
+def locate(source: str | Path, name: str) -> Path:
+    """A file of a published student in a folder, or fetched from the hub.
+
+    Raises:
+        FileNotFoundError: the folder is not there, has no such file, or the hub does not give it.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"expected a published student with {name} in {folder}, found none")
+        return folder / name
+    if not HUB_ID.fullmatch(str(source)):
+        raise FileNotFoundError(f"no published student at {source}: no such folder, and no hub id (owner/name)")
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(str(source), name))
+    except Exception as error:  # of the hub's client and of what it fetches with: they change by version
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise FileNotFoundError(
+            f"no published student at {source}: no such folder, and as a hub id it cannot be fetched: {reason}"
+        ) from error
+
+
+def _is_number(value: Any, low: float, high: float) -> bool:  # noqa: ANN401
+    """Whether a value is a number from `low` to `high`; nan and true are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+def _whole(low: int, high: int) -> tuple[str, Callable[[Any], bool]]:
+    """A field that holds a whole number, as in `FIELDS`."""
+    return f"whole number from {low} to {high}", lambda value: isinstance(value, int) and _is_number(value, low, high)
+
+
+def _three(low: float, high: float) -> tuple[str, Callable[[Any], bool]]:
+    """A field that holds three numbers, as in `FIELDS`."""
+    return (
+        f"list of three numbers from {low:g} to {high:g}",
+        lambda values: isinstance(values, list) and len(values) == 3 and all(_is_number(v, low, high) for v in values),
+    )
+
+
+FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # name -> what it must be, and whether a value is that
+    "student": ("name of a student", lambda value: isinstance(value, str)),
+    "image_size": _whole(32, 4096),
+    "classes": _whole(1, 255),
+    "width": _whole(1, 65536),
+    "mean": _three(-1000, 1000),
+    "std": _three(1e-6, 1000),
+    "threshold": ("number above 0 and below 1", lambda value: _is_number(value, 0, 1) and 0 < value < 1),
+}

@@ -1,0 +1,5 @@
+"""The students in fewer and larger operators, as they are exported to ONNX: for inference only."""
+
+from students.onnx.fuse import fuse_for_inference
+
+__all__ = ["fuse_for_inference"]

@@ -1,0 +1,43 @@
+"""From a student to a network of fewer and larger operators that computes the same logits, up to rounding."""
+
+from __future__ import annotations
+
+import copy
+from importlib import import_module
+
+from torch import nn
+
+from students.base import Student
+
+FUSED = {  # class of a module -> what makes the fused module from it
+    "students.attention_unet:Norm": "students.onnx.operators:Normed",
+    "students.attention_unet:Doubling": "students.onnx.operators:Doubling",
+    "students.attention_unet:Encoder": "students.onnx.attention_unet:Encoder",
+    "students.microaunet:GatedAttention": "students.onnx.microaunet:GatedAttention",
+    "students.microaunet:Bridge": "students.onnx.operators:blocked_bridge",
+    "students.microaunet:MicroAUNet": "students.onnx.attention_unet:Network",
+    "students.malunet:Gate": "students.onnx.malunet:Gate",
+    "students.malunet:DilatedAttention": "students.onnx.malunet:DilatedAttention",
+    "students.malunet:ExternalAttention": "students.onnx.malunet:ExternalAttention",
+    "students.malunet:Bridge": "students.onnx.operators:blocked_bridge",
+    "students.malunet:MALUNet": "students.onnx.attention_unet:Network",
+    "students.scrnet:Calibration": "students.onnx.scrnet:Calibration",
+}
+
+
+def fuse_for_inference(student: Student) -> nn.Module:
+    """A copy that computes the student's logits (N, classes, H, W) in fewer operators, in eval mode.
+
+    Modules that are not in `FUSED`, such as those of a class of the user's own, are kept as they are. The sizes of
+    images are not checked: for a size that the student refuses the result has no meaning.
+    """
+    return _fused(copy.deepcopy(student).eval())
+
+
+def _fused(module: nn.Module) -> nn.Module:
+    """The module made from `module`, with its children fused after it: makers are given unfused modules only."""
+    place, _, attribute = FUSED.get(f"{type(module).__module__}:{type(module).__qualname__}", "").partition(":")
+    made: nn.Module = getattr(import_module(place), attribute)(module).eval() if place else module
+    for name, child in made.named_children():
+        setattr(made, name, _fused(child))
+    return made
