@@ -202,7 +202,7 @@ def test_a_teacher_whose_model_is_named_runs_it(beside):
     for model in (None, "other:Net"):
         with pytest.raises(ValueError, match=r"type trust=my_nets:Net \(.*, or model=my_nets:Net of a teacher\)"):
             teachers.load("network", weights=beside, model=model)
-    with pytest.raises(ValueError, match="leave out model and levels, got model=unet"):
+    with pytest.raises(ValueError, match="leave out model and levels; got model=unet"):
         teachers.load("network", weights=beside, model="unet")
     assert not (beside.parent / "ran").exists()
     assert teachers.load("network", weights=beside, model="my_nets:Net").spec.names == ("stride16", "stride8", "mask")
