@@ -83,19 +83,19 @@ def test_the_page_names_every_file_coder_and_view_and_is_one_page():
 
 
 def test_the_page_s_constants_are_those_of_the_code():
-    from cache import laws
+    from cache import probability_tables as tables
     from cache.quantise import WATER
 
     page = FORMAT.read_text(encoding="utf-8")
     said = {
         f"variances` > {WATER} step²": 1,
-        f"within [{laws.LOWEST}, {laws.HIGHEST}]".replace("-", "−"): 1,
-        f"no more than {laws.SYMBOLS} combinations": 1,
-        f"⌊p ({laws.UNIT} − N)⌋ + 1": 1,
-        f"2 min(m, {laws.REST})": 1,
+        f"within [{tables.LOWEST}, {tables.HIGHEST}]".replace("-", "−"): 1,
+        f"no more than {tables.MAX_GROUPS} combinations": 1,
+        f"⌊p ({tables.UNIT} − N)⌋ + 1": 1,
+        f"2 min(m, {tables.ESCAPE_FROM})": 1,
     }
     assert {text: page.count(text) for text in said} == said
-    assert re.search(rf"e\^\(−{laws.TAIL}a\)", page) and f"≤ {laws.FAR}" in page
+    assert re.search(rf"e\^\(−{tables.DECAY}a\)", page) and f"≤ {tables.TAIL_SHARE}" in page
 
 
 GOLDEN_CODES = {"low": "fe48fe41f772fc54a1170000", "high": "b07f814a06000000"}
