@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,7 +173,12 @@ def codec_entry(name: str, codec: Codec, data: bytes) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """The versions of the libraries on which the bytes of a code may depend."""
-    return {name: version(name) for name in LIBRARIES}
+    return {name: _version(name) for name in LIBRARIES}
+
+
+@cache
+def _version(library: str) -> str:
+    return version(library)  # which parses a file each time
 
 
 def plain(data: Mapping[str, Any]) -> dict[str, Any]:
