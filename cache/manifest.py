@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache.entropy import CODERS
 from cache.files import read_inside
-from cache.schema import check_manifest, codec_file, parse
+from cache.schema import check_depth, check_manifest, codec_file, parse
 from cache.spec import FeatureSpec
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ LARGEST = 1 << 24
 
 class DamagedError(ValueError):
     """The manifest or a codec file is not what was written; an extraction can write it again (`cache.create`)."""
+
+
+class OtherVersionError(ValueError):
+    """A cache of another format version, or with an entropy coder that this version lacks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,28 +108,35 @@ class Manifest:
         path = folder / NAME
         if not path.is_file():
             raise FileNotFoundError(f"{folder} is no feature cache: it has no {NAME}; extract with do=extract")
-        cure = "; do=extract with the recipe that made it writes it again"
         try:
-            raw = read_inside(folder, NAME, limit=LARGEST)
-            data = parse(raw)
-            if not isinstance(data, dict) or data.get("format") != FORMAT:
-                raise DamagedError(f"{path} is not the manifest of a feature cache, or is damaged{cure}")
-            whole = _sha256(canonical(_without_checksum(data))) == data.get("checksum")
-        except DamagedError:
+            return cls._parse(read_inside(folder, NAME, limit=LARGEST), folder)
+        except OtherVersionError:
             raise
         except ValueError as error:
-            raise DamagedError(f"{path} is damaged{cure}") from error
-        if whole:
-            _check_version(folder, data.get("version"))
-        if not whole or _file(data) != raw:
-            raise DamagedError(f"{path} is damaged{cure}")
-        try:
-            manifest = cls.from_data(data)
-        except ValueError as error:
-            raise DamagedError(f"{path} is damaged ({error}){cure}") from error
+            reason = f" ({error})" if error.args else ""
+            raise DamagedError(
+                f"{path} is damaged{reason}; do=extract with the recipe that made it writes it again"
+            ) from error
+
+    @classmethod
+    def _parse(cls, raw: bytes, folder: Path) -> Manifest:
+        data = parse(raw)
+        check_depth(data)
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise ValueError("it is not the manifest of a feature cache")
+        if _sha256(canonical(_without_checksum(data))) != data.get("checksum"):
+            raise ValueError
+        if type(data.get("version")) is int and data["version"] != VERSION:
+            raise OtherVersionError(
+                f"{folder} is a cache of format version {data['version']}, but this library reads version {VERSION}; "
+                "use the library that wrote it, or extract again into another folder"
+            )
+        if _file(data) != raw:
+            raise ValueError
+        manifest = cls.from_data(data)
         for entry in manifest.codecs.values():
             if entry["entropy"] not in CODERS:
-                raise ValueError(
+                raise OtherVersionError(
                     f"{folder} was written with the entropy coder {entry['entropy']!r}, but this library knows "
                     f"{', '.join(sorted(CODERS))}; use the library that wrote it, or extract again into another folder"
                 )
@@ -204,14 +215,6 @@ def differences(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, str,
 
 
 _NOTHING = object()
-
-
-def _check_version(folder: Path, version: Any) -> None:  # noqa: ANN401 - any JSON value
-    if type(version) is int and version != VERSION:
-        raise ValueError(
-            f"{folder} is a cache of format version {version}, but this library reads version {VERSION}; "
-            "use the library that wrote it, or extract again into another folder"
-        )
 
 
 def _sha256(text: str) -> str:

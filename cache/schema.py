@@ -48,11 +48,18 @@ class TensorPlace(NamedTuple):
 def parse(text: bytes | str) -> Any:  # noqa: ANN401 - any JSON value
     """The JSON value of a text; ValueError for damaged or deeply nested JSON."""
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except RecursionError as error:
         raise ValueError("its JSON is nested too deeply") from error
-    _check_depth(value, MAX_DEPTH)
-    return value
+
+
+def check_depth(value: Any, left: int = MAX_DEPTH) -> None:  # noqa: ANN401 - any JSON value
+    """Raise ValueError if a JSON value is nested deeper than `left` levels."""
+    if isinstance(value, (dict, list)):
+        if left == 0:
+            raise ValueError(f"its JSON is nested deeper than {MAX_DEPTH} levels")
+        for part in value.values() if isinstance(value, dict) else value:
+            check_depth(part, left - 1)
 
 
 def parse_header(header: bytes) -> tuple[dict[str, TensorPlace], dict[str, Any]]:
@@ -65,6 +72,7 @@ def parse_header(header: bytes) -> tuple[dict[str, TensorPlace], dict[str, Any]]
 
 def check_manifest(data: Mapping[str, Any]) -> None:
     """Raise ValueError unless `data` has every field of a manifest, each of its kind, and all of them agree."""
+    check_depth(data)
     for name, (holds, expected) in _MANIFEST.items():
         if not holds(data.get(name)):
             raise ValueError(f"expected {name} to be {expected}, got {_shortened(data.get(name))}")
@@ -117,26 +125,15 @@ def check_shard_facts(facts: Any, *, most: int) -> None:  # noqa: ANN401 - any J
 
 
 def _place(name: str, tensor: Any) -> TensorPlace:  # noqa: ANN401 - any JSON value
-    if isinstance(tensor, dict):
-        dtype, shape, offsets = tensor.get("dtype"), tensor.get("shape"), tensor.get("data_offsets")
-        if (
-            isinstance(dtype, str)
-            and dtype in ITEM_BYTES
-            and _is_list_of(shape, _is_length, most=4)
-            and _is_list_of(offsets, _is_length, most=2)
-            and len(offsets) == 2
-            and offsets[1] - offsets[0] == prod(shape) * ITEM_BYTES[dtype]
-        ):
-            return TensorPlace(dtype, tuple(shape), offsets[0], offsets[1])
+    try:
+        dtype, shape, (start, stop) = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
+        numbers = (*shape, start, stop)
+        whole = len(numbers) <= 6 and {*map(type, numbers)} == {int} and min(numbers) >= 0
+        if whole and stop - start == prod(shape) * ITEM_BYTES[dtype]:
+            return TensorPlace(dtype, tuple(shape), start, stop)
+    except (KeyError, TypeError, ValueError):  # this runs for every tensor of every shard: no check comes before
+        pass
     raise ValueError(f"type, shape and offsets of tensor {_shortened(name)} do not agree")
-
-
-def _check_depth(value: Any, left: int) -> None:  # noqa: ANN401 - any JSON value
-    if isinstance(value, (dict, list)):
-        if left == 0:
-            raise ValueError(f"its JSON is nested deeper than {MAX_DEPTH} levels")
-        for part in value.values() if isinstance(value, dict) else value:
-            _check_depth(part, left - 1)
 
 
 def _is_whole(value: Any, low: int, high: int = 1 << 62) -> bool:  # noqa: ANN401

@@ -170,11 +170,15 @@ def test_what_could_not_be_opened_is_not_written(tmp_path):
 
 
 def test_deeply_nested_json_is_refused_everywhere(folder):
-    with pytest.raises(ValueError, match=f"nested deeper than {MAX_DEPTH} levels"):
-        parse("[" * 80 + "]" * 80)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse(DEEP)
     good = (folder / "manifest.json").read_bytes()
     (folder / "manifest.json").write_text(DEEP)
-    with pytest.raises(cache.DamagedError, match="is damaged; do=extract"):
+    with pytest.raises(cache.DamagedError, match=r"is damaged .*; do=extract"):
+        cache.open(folder)
+    (folder / "manifest.json").write_bytes(good)
+    change_manifest(folder, lambda data: data["identity"].update(deep=json.loads("[" * 80 + "]" * 80)))
+    with pytest.raises(cache.DamagedError, match=f"nested deeper than {MAX_DEPTH} levels"):
         cache.open(folder)
     (folder / "manifest.json").write_bytes(good)
     name = put_shard(folder, joined(DEEP, b""))
@@ -343,7 +347,7 @@ def edited(value, draw):
         elif action == 2:
             parent[key] = [copy.deepcopy(parent[key])] * draw.randrange(1, 4)
         elif action == 3 and type(parent[key]) in (int, float):
-            parent[key] = parent[key] + draw.choice((-1, 1, -4, 8, 1 << 33, 0.25))
+            parent[key] = parent[key] + draw.choice((-1, 1, -4, 8, 1 << 33))
         elif action == 4:
             nested: object = 1
             for _ in range(draw.choice((10, 70, 300))):
