@@ -149,7 +149,7 @@ def _is_side(value: Any) -> bool:  # noqa: ANN401
 
 
 def _is_number(value: Any, low: float, high: float) -> bool:  # noqa: ANN401
-    return type(value) in (int, float) and low <= value <= high
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 
 def _is_text(value: Any) -> bool:  # noqa: ANN401
