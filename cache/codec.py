@@ -268,14 +268,15 @@ class Codec:
         """The inverse of `to_bytes`; ValueError names the field for bytes that are no codec."""
         places, metadata = parse_header(data[8 : 8 + int.from_bytes(data[:8], "little")])
         text = metadata.get(_KEY)
-        numbers = parse(text) if isinstance(text, str) else None
+        numbers: Any = parse(text) if isinstance(text, str) else None
         check_codec(places, numbers)
         try:
-            tensors = safetensors.torch.load(data)
+            tensors: dict[str, Any] = safetensors.torch.load(data)
         except safetensors.SafetensorError as error:
             raise ValueError(f"its tensors are damaged: {error}") from error
         # Cloned: the matrix products of some libraries depend on how their operands are aligned in memory.
-        codec = cls(**{name: value.clone() for name, value in tensors.items()}, **numbers)
+        tensors = {name: value.clone() for name, value in tensors.items()}
+        codec = cls(**tensors, **numbers)
         _check_values(codec)
         return codec
 

@@ -32,14 +32,16 @@ def open_inside(folder: Path, name: str) -> int:
         OSError: it does not exist or cannot be read.
     """
     path = folder / name
-    if path.is_symlink():
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
         try:
             inside = path.resolve(strict=True).is_relative_to(folder.resolve())
+            mode = path.stat().st_mode
         except (OSError, RuntimeError) as error:
             raise ForeignFileError("it is a link that leads nowhere; remove it") from error
         if not inside:
             raise ForeignFileError("it is a link that leads out of the folder; put the file itself there (cp -L)")
-    if not stat.S_ISREG(path.stat().st_mode):
+    if not stat.S_ISREG(mode):
         raise ForeignFileError("it is no regular file; move it away")
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 

@@ -53,10 +53,10 @@ def verify(path: str | Path, *, expected: Iterable[Record] = ()) -> list[Problem
 
     Args:
         path: the cache folder.
-        expected: (key, view) records that ought to be there; the cache alone cannot know of a shard that was deleted.
+        expected: (key, view) records that must be there; a deleted shard cannot be found without them.
 
     Returns:
-        The problems, none if all is well.
+        The problems; empty for a sound cache.
 
     Raises:
         FileNotFoundError: the folder is no cache.
@@ -124,6 +124,8 @@ def _examine(file: Path, manifest: Manifest | None) -> Problem | None:
         shard.check_codes()
     except ValueError as error:
         return Problem(file.name, f"it is damaged: {error}", tuple(shard.records))
+    except OSError as error:
+        return Problem(file.name, unreadable(error), kind="unreadable")
     return None
 
 

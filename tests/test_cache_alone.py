@@ -13,7 +13,10 @@ import torch
 
 import cache
 from cache import probability_tables as tables
-from cache.manifest import Manifest
+from cache import spec
+from cache.manifest import LARGEST, Manifest
+from cache.reader import LARGEST_CODEC
+from cache.schema import MAX_DEPTH
 from cache.series import dct
 from cache.spec import FeatureSpec, MapSpec
 
@@ -96,6 +99,9 @@ def test_the_page_s_constants_are_those_of_the_code():
         f"no more than {tables.MAX_GROUPS} combinations": 1,
         f"⌊p ({tables.UNIT} − N)⌋ + 1": 1,
         f"2 min(m, {tables.ESCAPE_FROM})": 1,
+        f"at most {LARGEST >> 20} MiB (manifest) and {LARGEST_CODEC >> 30} GiB (codec)": 1,
+        f"nested deeper than {MAX_DEPTH} levels": 1,
+        f"map names match\n`{spec._NAME.pattern}`": 1,
     }
     assert {text: page.count(text) for text in said} == said
     assert re.search(rf"e\^\(−{tables.DECAY}a\)", page) and f"≤ {tables.TAIL_SHARE}" in page
