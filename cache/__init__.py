@@ -1,4 +1,4 @@
-"""The frequency-coded feature cache: what a teacher saw, a few kilobytes an image, for any number of students.
+"""The frequency-coded feature cache: a teacher's feature maps in a few kilobytes an image, for any number of students.
 
     import cache
     features = cache.open("artifacts/features/sam-1f3a")
@@ -6,7 +6,7 @@
     target = features.codecs["neck"].decode(code, box=(0.1, 0.2, 0.9, 1.0), grid=(16, 16), band="low")
 
 The package stands alone: it needs numpy, torch, safetensors, constriction and zstandard, and nothing else of this
-repository. The files are described in FORMAT.md.
+repository. README.md explains its use, FORMAT.md its files.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _PLACES = {
 __all__ = ["VIEWS", "FeatureSpec", "MapSpec", "flip", *sorted(_PLACES)]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - importing the package stays quick: torch comes with what needs it
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - torch is imported only with the modules that need it
     if name not in _PLACES:
         raise AttributeError(f"module 'cache' has no attribute {name!r}; choose from {', '.join(__all__)}")
     return getattr(import_module(_PLACES[name]), name)

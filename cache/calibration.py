@@ -1,4 +1,4 @@
-"""Fitting a codec: the statistics in float64 over one map at a time, then the step on maps that were held out."""
+"""Fitting a codec: statistics in float64 over one map at a time, then the step on maps that were held out."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from cache.codec import Codec
-from cache.quality import fidelity as judged
+from cache.quality import fidelity as cosine_fidelity
 from cache.quantise import DEAD_ZONE, coded, quantise, shifts
 from cache.series import dct, series
 
 FINEST = 0.9999
-"""More cannot be asked: 32-bit features and their transforms agree with themselves to little more."""
+"""The largest fidelity that can be requested: 32-bit transforms and their inverses agree to little more."""
 
 HELD_OUT = 64
 """At most so many maps are held out (a quarter of the 256 that are recommended)."""
@@ -24,13 +24,13 @@ HELD_OUT = 64
 def fit(features: Tensor | Sequence[Tensor], *, fidelity: float, entropy: str = "laplace") -> Codec:
     """Fit a codec to calibration maps.
 
-    Every fourth map is held out of the statistics; the step is the largest for which the held-out maps keep the
-    asked cosine. The same maps in the same order give the same codec. At least 256 maps are recommended; the codec
+    Every fourth map is held out of the statistics; the step is the largest for which the held-out maps reach the
+    requested cosine. The same maps in the same order give the same codec. At least 256 maps are recommended; the codec
     records how many there were.
 
     Args:
         features: maps (N, C, h, w) of any float type, or a sequence of such tensors (read one map at a time, thrice).
-        fidelity: the asked cosine over channels, per cell, in the centred, scaled space; in (0, 0.9999].
+        fidelity: the requested cosine over channels, per cell, in the centred, scaled space; in (0, 0.9999].
         entropy: the entropy coder, a name of `cache.entropy.CODERS`.
 
     Raises:
@@ -132,7 +132,7 @@ class _HeldOut:
             decoded = series((integers + integers.sign() * beyond) * step, (components.shape[1], components.shape[2]))
             products = (components[used] * decoded).sum(0)
             norms, channels = components.norm(dim=0), components.shape[0]
-            cosines.append(judged(products, norms, decoded.norm(dim=0), channels=channels).item())
+            cosines.append(cosine_fidelity(products, norms, decoded.norm(dim=0), channels=channels).item())
         return np.array(cosines)
 
 

@@ -9,17 +9,19 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from cache.entropy import Coder, coder
-from cache.quality import fidelity as judged
+from cache.quality import fidelity as cosine_fidelity
 from cache.quantise import Band, coded, expected_errors
-from cache.series import WHOLE, Box, Grid, cutoff, dct, held, series
+from cache.schema import check_codec, parse, parse_header
+from cache.series import WHOLE, Box, Grid, cutoff, dct, nyquist_limit, series
+from cache.spec import BANDS
 
 Code = dict[str, bytes]
-BANDS = ("low", "high")
 _KEY = "bandpass-codec"
 
 
@@ -43,7 +45,7 @@ class Codec:
         reached: the fidelity on the held-out calibration maps.
         spread: the standard deviation of the fidelity of one held-out map.
         held_out: how many maps were held out.
-        images: how many calibration maps were seen, the held-out ones included.
+        images: how many calibration maps there were, the held-out ones included.
         entropy: the name of the entropy coder.
     """
 
@@ -63,7 +65,7 @@ class Codec:
     entropy: str
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Codec.from_bytes, (self.to_bytes(),)  # without what is derived, and coders cannot be pickled
+        return Codec.from_bytes, (self.to_bytes(),)  # without derived attributes: coders cannot be pickled
 
     @property
     def components(self) -> int:
@@ -82,14 +84,14 @@ class Codec:
 
     @cached_property
     def bands(self) -> dict[str, Band]:
-        """Which coefficients each band codes, and in which order."""
+        """The coded coefficients of each band in coding order, by name."""
         variances = self.variances.numpy()
         kept = coded(variances, self.step)
         low = np.zeros_like(kept)
         corner = (min(self.cutoff, self.grid[0]), min(self.cutoff, self.grid[1]))
         low[:, : corner[0], : corner[1]] = True
-        reach = np.argwhere(kept.any(0)).max(0) + 1
-        whole = (max(corner[0], int(reach[0])), max(corner[1], int(reach[1])))
+        used = np.argwhere(kept.any(0)).max(0) + 1
+        whole = (max(corner[0], int(used[0])), max(corner[1], int(used[1])))
         return {
             name: Band.of(variances, kept & mask, extent=extent, step=self.step, dead_zone=self.dead_zone)
             for name, mask, extent in (("low", low, corner), ("high", ~low, whole))
@@ -104,7 +106,7 @@ class Codec:
     def band_deviation(self) -> dict[str, float]:
         """The expected root mean square over components and cells of each band on the native grid, in the coded space.
 
-        Of coded coefficients only: what a decoded target has. 0.0 for a band in which nothing is coded.
+        Of coded coefficients only, as in a decoded map. 0.0 for a band in which nothing is coded.
         """
         return {band: float(np.sqrt(self._energy(band, self.grid) / self.variances.numel())) for band in BANDS}
 
@@ -112,7 +114,7 @@ class Codec:
     def expected_error(self) -> float:
         """The expected squared error of a decoded map, summed over the K kept components and all cells (coded space).
 
-        Under Laplace's law of each coefficient; components that are not kept, `lost`, are not counted.
+        Each coefficient is taken as Laplacian; components that are not kept, `lost`, are not counted.
         """
         coded_error, coded_energy = 0.0, 0.0
         for band in self.bands.values():
@@ -131,9 +133,10 @@ class Codec:
 
     def expected_share(self, grid: Grid, *, band: str = "high", box: Box = WHOLE) -> float:
         """The share of a band's coded energy that `grid` can hold over `box`, in [0, 1]; 0.0 for an empty band."""
-        held_grid = (held(grid[0], box[2] - box[0], self.grid[0]), held(grid[1], box[3] - box[1], self.grid[1]))
+        rows = nyquist_limit(grid[0], box[2] - box[0], self.grid[0])
+        columns = nyquist_limit(grid[1], box[3] - box[1], self.grid[1])
         whole = self._energy(band, self.grid)
-        return self._energy(band, held_grid) / whole if whole else 0.0
+        return self._energy(band, (rows, columns)) / whole if whole else 0.0
 
     def _energy(self, band: str, grid: Grid) -> float:
         used = self.bands[band]
@@ -172,14 +175,14 @@ class Codec:
             integers = self._integers(self.project(feature))
         return {name: self.coders[name].encode(values) for name, values in integers.items()}
 
-    def encode_judged(self, feature: Tensor) -> tuple[Code, float]:
+    def encode_with_fidelity(self, feature: Tensor) -> tuple[Code, float]:
         """`encode`, and the `fidelity` of the code, for little more than the code alone; errors as there."""
         with torch.no_grad():
             normal = self._normalise(feature)
             components = self._project(normal)
             integers = self._integers(components)
             decoded = series(torch.from_numpy(self._whole(integers)), self.grid)
-            reached = self._judge(normal.cpu(), components.cpu(), decoded)
+            reached = self._fidelity(normal.cpu(), components.cpu(), decoded)
         return {name: self.coders[name].encode(values) for name, values in integers.items()}, reached
 
     def _integers(self, components: Tensor) -> dict[str, np.ndarray]:
@@ -196,8 +199,8 @@ class Codec:
     def coefficients(self, code: Mapping[str, bytes], band: str = "all") -> Tensor:
         """The cosine coefficients (K, U, V) of a code, float32, in the coded space.
 
-        The low band fills the corner U = V = cutoff; the high band and both together reach as far as anything is
-        coded, and are zero beyond.
+        The low band has U = V = cutoff; the high band and both together have the rows and columns in which any
+        coefficient is coded.
         """
         if band not in ("all", *BANDS):
             raise ValueError(f"unknown band {band!r}; choose from all, low, high")
@@ -231,7 +234,8 @@ class Codec:
         Args:
             code: as from `encode`; for band="low" the low entry is enough.
             box: (y0, x0, y1, x1) in [0, 1] of the image under its view.
-            grid: rows and columns of the result; None is the native grid. What it cannot hold is dropped, not folded.
+            grid: rows and columns of the result; None is the native grid. Frequencies above its Nyquist limit are
+                dropped, not folded.
             band: "all", "low" or "high"; on one grid and box, low + high = all.
         """
         return series(self.coefficients(code, band), self.grid, box=box, grid=grid)
@@ -244,13 +248,13 @@ class Codec:
         cosines = []
         for feature, code in zip(features, codes, strict=True):
             normal = self._normalise(feature).cpu()
-            cosines.append(self._judge(normal, self._project(normal), self.decode(code)))
+            cosines.append(self._fidelity(normal, self._project(normal), self.decode(code)))
         return sum(cosines) / len(cosines)
 
-    def _judge(self, normal: Tensor, components: Tensor, decoded: Tensor) -> float:
+    def _fidelity(self, normal: Tensor, components: Tensor, decoded: Tensor) -> float:
         products = (components * decoded).sum(0)
         norms = normal.norm(dim=0) * self.gain
-        return judged(products, norms, decoded.norm(dim=0), channels=len(self.mean)).item()
+        return cosine_fidelity(products, norms, decoded.norm(dim=0), channels=len(self.mean)).item()
 
     def to_bytes(self) -> bytes:
         """The codec as a safetensors file."""
@@ -261,11 +265,30 @@ class Codec:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Codec:
-        """The inverse of `to_bytes`."""
-        header: dict[str, Any] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        """The inverse of `to_bytes`; ValueError names the field for bytes that are no codec."""
+        places, metadata = parse_header(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        text = metadata.get(_KEY)
+        numbers: Any = parse(text) if isinstance(text, str) else None
+        check_codec(places, numbers)
+        try:
+            tensors: dict[str, Any] = safetensors.torch.load(data)
+        except safetensors.SafetensorError as error:
+            raise ValueError(f"its tensors are damaged: {error}") from error
         # Cloned: the matrix products of some libraries depend on how their operands are aligned in memory.
-        tensors: dict[str, Any] = {name: value.clone() for name, value in safetensors.torch.load(data).items()}
-        return cls(**tensors, **json.loads(header["__metadata__"][_KEY]))
+        tensors = {name: value.clone() for name, value in tensors.items()}
+        codec = cls(**tensors, **numbers)
+        _check_values(codec)
+        return codec
+
+
+def _check_values(codec: Codec) -> None:
+    """Raise ValueError unless all values are finite, scales positive, variances not negative, and one is coded."""
+    if not all(value.isfinite().all() for value in (codec.mean, codec.scale, codec.basis, codec.variances)):
+        raise ValueError("expected finite mean, scale, basis and variances")
+    if not (codec.scale > 0).all() or (codec.variances < 0).any():
+        raise ValueError("expected positive scales, and variances that are not negative")
+    if not coded(codec.variances, codec.step).any():
+        raise ValueError(f"no variance is large enough to be coded with the step {codec.step:g}")
 
 
 def _mix(matrix: Tensor, maps: Tensor) -> Tensor:

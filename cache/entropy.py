@@ -1,4 +1,4 @@
-"""Entropy coders: integers to bytes and back. A codec names its coder: "laplace" of new caches, "zstd" of the first."""
+"""Entropy coders, integers to bytes and back. A codec names its coder: "laplace", or "zstd" in the oldest caches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEVEL = 15
 
 
 class Coder(ABC):
-    """Turns the quantised coefficients of one band into bytes."""
+    """A lossless code of the quantised coefficients of one band."""
 
     @abstractmethod
     def __init__(self, deviations: np.ndarray) -> None:
@@ -51,8 +51,11 @@ class Zstd(Coder):
 
     def decode(self, code: bytes) -> np.ndarray:
         """See `Coder.decode`."""
+        largest = 5 * self.count  # every value escaped
         try:
-            plain = _decompressor().decompress(code)
+            if zstandard.frame_content_size(code) > largest:  # it would be allocated before it is decompressed
+                raise zstandard.ZstdError(f"its frame claims more than the {largest} bytes of {self.count} values")
+            plain = _decompressor().decompress(code, max_output_size=largest)
         except zstandard.ZstdError as error:
             raise ValueError(f"a code of {len(code)} bytes is damaged ({error}); verify the cache") from error
         small = np.frombuffer(plain, np.int8, min(len(plain), self.count))

@@ -1,4 +1,4 @@
-"""Writing a file so that a kill at any instant leaves either all of it or nothing; one extraction a folder."""
+"""Files of a cache folder: written whole or not at all, read only if they are regular files of that folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,42 @@ logger = logging.getLogger("bandpass")
 
 _UNFINISHED = ".writing-"
 _LOCK = ".lock"
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # what a file system without locks answers
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # the errors of a file system without locks
+
+
+class ForeignFileError(ValueError):
+    """A file that is no part of its folder: a link that leads out of it, a FIFO, a device, or one of absurd size."""
+
+
+def open_inside(folder: Path, name: str) -> int:
+    """A descriptor for reading `folder/name`; the caller closes it.
+
+    Raises:
+        ForeignFileError: it is a link that leads out of the folder or nowhere, or no regular file.
+        OSError: it does not exist or cannot be read.
+    """
+    path = folder / name
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        try:
+            inside = path.resolve(strict=True).is_relative_to(folder.resolve())
+            mode = path.stat().st_mode
+        except (OSError, RuntimeError) as error:
+            raise ForeignFileError("it is a link that leads nowhere; remove it") from error
+        if not inside:
+            raise ForeignFileError("it is a link that leads out of the folder; put the file itself there (cp -L)")
+    if not stat.S_ISREG(mode):
+        raise ForeignFileError("it is no regular file; move it away")
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+
+def read_inside(folder: Path, name: str, *, limit: int) -> bytes:
+    """The bytes of `folder/name`, at most `limit`; errors as `open_inside`."""
+    with os.fdopen(open_inside(folder, name), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise ForeignFileError(f"expected at most {limit} bytes, got {size}")
+        return file.read()
 
 
 def write_whole(folder: Path, name: str, data: bytes) -> Path:
@@ -52,8 +88,8 @@ def sweep(folder: Path) -> None:
     """
     for path in folder.glob(_UNFINISHED + "*"):
         try:
-            descriptor = os.open(path, os.O_RDWR)
-        except FileNotFoundError:
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:  # gone, or not a file that a writer of ours made
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,19 +126,22 @@ def _fsync_folder(folder: Path) -> None:
 def lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
     """Hold a cache folder for one extraction; the folder is made if need be. The kernel frees it when the holder dies.
 
-    Where the file system has no locks, that is said, and nothing is held.
+    Where the file system has no locks, a warning is logged, and nothing is held.
 
     Args:
         path: the cache folder.
-        wait: whether to wait for another extraction to end, saying so, or to leave.
+        wait: whether to wait for another extraction to end, with a line in the log, or to raise.
 
     Raises:
         BlockingIOError: another extraction holds the folder, and `wait` is false; it names process and host.
+        OSError: the lock file is a link or no regular file; nothing is written to it.
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o666)
+    descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, f"{folder / _LOCK} is no regular file; remove it")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -1,10 +1,10 @@
 """The split of a map by Fourier frequencies, as Polyp-DiFoM (arXiv 2512.09307) makes it; the code's own is by cosines.
 
 A Fourier series continues a map periodically, so that its opposite borders meet in a jump, which both bands then carry;
-a cosine series continues it by reflection. Bands of a code are therefore cosine bands, and this one is made of what was
-decoded. The paper's box holds the frequencies -r ... r - 1 along each axis, r = min(rows, columns) // 6. It is not
-symmetric: of its complex inverse the real part is taken, in which a frequency counts half that has its mirror image
-outside.
+a cosine series continues it by reflection. The bands of a code are therefore cosine bands; this split is computed from
+decoded maps. The paper's box holds the frequencies -r ... r - 1 along each axis, r = min(rows, columns) // 6. It is not
+symmetric: of its complex inverse the real part is taken, in which a frequency whose mirror image lies outside counts
+half.
 """
 
 from __future__ import annotations

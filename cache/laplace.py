@@ -1,7 +1,8 @@
-"""The entropy coder "laplace": asymmetric numeral systems under the laws that the stored variances foretell.
+"""The entropy coder "laplace": asymmetric numeral systems with probability tables chosen by the stored variances.
 
-Nothing is adapted, and nothing is stored beside the code. The deviations of a band fall, so that it is cut into a dozen
-runs of one law each (cache/laws.py); up to four coefficients make one symbol, since decoding costs a search a symbol.
+Nothing is adapted, and no table is stored beside the code. The deviations of a band fall, so that it is cut into a
+dozen runs with one table each (cache/probability_tables.py); up to four coefficients are coded as one group, since
+decoding costs one search a group.
 """
 
 from __future__ import annotations
@@ -13,59 +14,59 @@ from typing import Any, final
 import constriction
 import numpy as np
 
-from cache import laws
+from cache import probability_tables
 from cache.entropy import ESCAPE, Coder
-from cache.laws import PADDING, REST
+from cache.probability_tables import ESCAPE_FROM, PADDING
 
 AnsCoder = constriction.stream.stack.AnsCoder
 Categorical, Uniform = constriction.stream.model.Categorical, constriction.stream.model.Uniform
 
 HALF = 1 << 16
-"""What is coded as it is has two halves, the upper one first."""
+"""An escaped value is stored as two halves below this, the upper one first."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """The coefficients start:stop of a band, and the tables of their law."""
+    """The coefficients start:stop of a band, and the models of their level."""
 
     start: int
     stop: int
     shift: int
-    reach: int
-    places: np.ndarray  # (digits a symbol,) what each digit counts in the symbol's number
-    symbols: Any  # constriction's model of a symbol
-    tail: Any  # and of what lies beyond a digit's reach
-    values: np.ndarray  # of each symbol, see `Law.values`
+    limit: int
+    weights: np.ndarray  # (symbols a group,) the factor of each symbol in the group's number
+    groups: Any  # constriction's model of a group
+    tail: Any  # and of the excess over the limit
+    values: np.ndarray  # of each group, see `ProbabilityTable.group_values`
 
 
 @final
 class Laplace(Coder):
-    """All on one stack: the symbols of all runs, their low bits, what lies beyond the digits, the rest as it is."""
+    """All on one stack: the groups of all runs, their low bits, excesses over the limit, escaped values."""
 
     def __init__(self, deviations: np.ndarray) -> None:
         """See `Coder`."""
         self.count = len(deviations)
-        self.runs = [_Run(start, stop, *_tables(level)) for level, start, stop in laws.runs(deviations)]
+        self.runs = [_Run(start, stop, *_models(level)) for level, start, stop in probability_tables.runs(deviations)]
         self.shifted = [run for run in self.runs if run.shift]
         self.stops = [run.stop for run in self.runs]
-        self.reaches = [run.reach for run in self.runs]
+        self.limits = [run.limit for run in self.runs]
 
     def encode(self, values: np.ndarray) -> bytes:
         """See `Coder.encode`."""
-        parts: dict[str, list[tuple[np.ndarray, Any]]] = {"symbols": [], "low": [], "tail": [], "rest": []}
+        parts: dict[str, list[tuple[np.ndarray, Any]]] = {"groups": [], "low": [], "tail": [], "escape": []}
         padded = np.zeros(self.count + PADDING, np.int64)
         padded[: self.count] = values
         for run in self.runs:
             high = padded[run.start : run.stop] >> run.shift
-            beyond = np.abs(high) - run.reach
-            digits = np.where(beyond < 0, high + run.reach - 1, 2 * run.reach - 1)
-            parts["symbols"].append((digits.reshape(-1, len(run.places)) @ run.places, run.symbols))
+            excess = np.abs(high) - run.limit
+            symbols = np.where(excess < 0, high + run.limit - 1, 2 * run.limit - 1)
+            parts["groups"].append((symbols.reshape(-1, len(run.weights)) @ run.weights, run.groups))
             if run.shift:
                 parts["low"].append((padded[run.start : run.stop] & ((1 << run.shift) - 1), Uniform(1 << run.shift)))
-            negative, beyond = high[beyond >= 0] < 0, beyond[beyond >= 0]
-            parts["tail"].append((2 * np.minimum(beyond, REST) + negative, run.tail))
-            rest = beyond[beyond >= REST] - REST
-            parts["rest"].append((np.stack([rest // HALF, rest % HALF], 1).reshape(-1), Uniform(HALF)))
+            negative, excess = high[excess >= 0] < 0, excess[excess >= 0]
+            parts["tail"].append((2 * np.minimum(excess, ESCAPE_FROM) + negative, run.tail))
+            escaped = excess[excess >= ESCAPE_FROM] - ESCAPE_FROM
+            parts["escape"].append((np.stack([escaped // HALF, escaped % HALF], 1).reshape(-1), Uniform(HALF)))
         stack = AnsCoder()
         for symbols, model in reversed([part for kind in parts.values() for part in kind]):
             stack.encode_reverse(symbols.astype(np.int32), model)
@@ -82,18 +83,18 @@ class Laplace(Coder):
             raise ValueError(damaged) from error
         values = np.zeros(self.count + PADDING, np.int8)
         for run in self.runs:
-            symbols = stack.decode(run.symbols, (run.stop - run.start) // len(run.places))
-            values[run.start : run.stop] = run.values.take(symbols).view(np.int8)
+            groups = stack.decode(run.groups, (run.stop - run.start) // len(run.weights))
+            values[run.start : run.stop] = run.values.take(groups).view(np.int8)
         result = self._complete(values, stack)[: self.count]
         if not stack.is_empty():
             raise ValueError(damaged)
         return result
 
     def _complete(self, values: np.ndarray, stack: Any) -> np.ndarray:  # noqa: ANN401
-        """Puts low bits, and what lies beyond the digits, into the int8 `values`; int32 if they do not fit."""
+        """The int8 `values` with low bits and values over the limit put in; int32 if they do not fit."""
         low = [stack.decode(Uniform(1 << run.shift), run.stop - run.start) for run in self.shifted]
         places = np.flatnonzero(values == ESCAPE)
-        beyond = self._beyond(places, stack)
+        beyond = self._over_the_limit(places, stack)
         if low or (len(beyond) and np.abs(beyond).max() > 127):
             values = values.astype(np.int32)
         values[places] = beyond
@@ -101,28 +102,28 @@ class Laplace(Coder):
             values[run.start : run.stop] = (values[run.start : run.stop] << run.shift) + bits
         return values
 
-    def _beyond(self, places: np.ndarray, stack: Any) -> np.ndarray:  # noqa: ANN401
-        """The values (int64), above their low bits, of the coefficients at `places`, which lie beyond the digits."""
+    def _over_the_limit(self, places: np.ndarray, stack: Any) -> np.ndarray:  # noqa: ANN401
+        """(len(places),) int64: the high bits t of the coefficients at `places`, where |t| >= limit."""
         bounds = np.searchsorted(places, self.stops).tolist()
         counts = [last - first for first, last in zip([0, *bounds], bounds, strict=False)]
         tails = [stack.decode(run.tail, count) for run, count in zip(self.runs, counts, strict=True) if count]
         if not tails:
             return np.zeros(0, np.int64)
         symbols = np.concatenate(tails).astype(np.int64)
-        beyond = symbols >> 1
-        far = np.flatnonzero(beyond == REST)
-        if len(far):
-            halves = stack.decode(Uniform(HALF), 2 * len(far)).astype(np.int64)
-            beyond[far] += halves[::2] * HALF + halves[1::2]
-        beyond += np.repeat(self.reaches, counts)
-        return np.where(symbols & 1, -beyond, beyond)
+        magnitudes = symbols >> 1
+        escaped = np.flatnonzero(magnitudes == ESCAPE_FROM)
+        if len(escaped):
+            halves = stack.decode(Uniform(HALF), 2 * len(escaped)).astype(np.int64)
+            magnitudes[escaped] += halves[::2] * HALF + halves[1::2]
+        magnitudes += np.repeat(self.limits, counts)
+        return np.where(symbols & 1, -magnitudes, magnitudes)
 
 
 @cache
-def _tables(level: int) -> tuple[Any, ...]:
+def _models(level: int) -> tuple[Any, ...]:
     """The fields of a `_Run` that depend on its level alone."""
-    law = laws.law(level)
-    places = len(law.digits) ** np.arange(law.size)[::-1]
-    symbols = Categorical(law.symbols(), perfect=False)
-    tail = Categorical(np.array(law.tail) / laws.UNIT, perfect=False)
-    return law.shift, law.reach, places, symbols, tail, law.values()
+    table = probability_tables.table(level)
+    weights = len(table.symbols) ** np.arange(table.group_size)[::-1]
+    groups = Categorical(table.group_probabilities(), perfect=False)
+    tail = Categorical(np.array(table.tail) / probability_tables.UNIT, perfect=False)
+    return table.shift, table.limit, weights, groups, tail, table.group_values()

@@ -1,4 +1,4 @@
-"""manifest.json: what a cache holds and how it was made, written once, checked at every opening."""
+"""manifest.json: the maps, identity and codecs of a cache, written once and checked at every opening."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cache.entropy import CODERS
+from cache.files import read_inside
+from cache.schema import check_depth, check_manifest, codec_file, parse
 from cache.spec import FeatureSpec
+
+if TYPE_CHECKING:
+    from cache.codec import Codec
 
 logger = logging.getLogger("bandpass")
 
@@ -20,10 +26,16 @@ NAME = "manifest.json"
 FORMAT = "bandpass-cache"
 VERSION = 1
 LIBRARIES = ("constriction", "numpy", "safetensors", "torch", "zstandard")
+LARGEST = 1 << 24
+"""Bytes of a manifest at most; a quarter of a million calibration images fit."""
 
 
 class DamagedError(ValueError):
-    """Manifest or statistics are not what was written; an extraction can write them again (`cache.create`)."""
+    """The manifest or a codec file is not what was written; an extraction can write it again (`cache.create`)."""
+
+
+class OtherVersionError(ValueError):
+    """A cache of another format version, or with an entropy coder that this version lacks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,15 +44,15 @@ class Manifest:
 
     Attributes:
         spec: the maps.
-        identity: who looked and how, as plain JSON data: teacher, sha256 of its weights, preprocessing, layers.
+        identity: how the maps were made, as plain JSON data: teacher, sha256 of its weights, preprocessing, layers.
         views: the views that records may have.
-        fidelity: the cosine asked of every shard.
-        codecs: for each map the file of its statistics, the file's sha256, the entropy coder,
-            and on how many maps held out, with which deviation of one, the fidelity was found.
+        fidelity: the cosine required of every shard.
+        codecs: for each map its codec's `file`, the file's `sha256`, the `entropy` coder, and the number `held_out`
+            of maps on which the fidelity was measured, with the standard deviation `spread` of a single one.
         calibration: keys of the images on which the codecs were fitted.
         batch_size: images a forward pass of the teacher; the bytes of a shard depend on it.
         licence: the licence of the teacher's weights.
-        terms: the terms of the images, by data set; empty where nothing was said.
+        terms: the terms of the images, by data set; empty where none were given.
         versions: the libraries that wrote the cache.
     """
 
@@ -57,12 +69,13 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """The sha256 of all that decides what a code means; every shard carries it."""
+        """The sha256 of every field that decoding depends on; every shard carries it."""
         unessential = ("batch_size", "licence", "terms", "versions")
-        part = {name: value for name, value in self._data().items() if name not in unessential}
+        part = {name: value for name, value in self.data().items() if name not in unessential}
         return _sha256(canonical(part))
 
-    def _data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Any]:
+        """The fields of the file but its checksum, as plain JSON data."""
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -80,7 +93,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The file: indented JSON with sorted keys, and the sha256 of everything else under "checksum"."""
-        data = self._data()
+        data = self.data()
         return _file({**data, "checksum": _sha256(canonical(data))})
 
     @classmethod
@@ -95,33 +108,50 @@ class Manifest:
         path = folder / NAME
         if not path.is_file():
             raise FileNotFoundError(f"{folder} is no feature cache: it has no {NAME}; extract with do=extract")
-        raw = path.read_bytes()
-        damaged = f"{path} is damaged; do=extract with the recipe that made it writes it again"
         try:
-            data = json.loads(raw)
+            return cls._parse(read_inside(folder, NAME, limit=LARGEST), folder)
+        except OtherVersionError:
+            raise
         except ValueError as error:
-            raise DamagedError(damaged) from error
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            reason = f" ({error})" if error.args else ""
             raise DamagedError(
-                f"{path} is not the manifest of a feature cache, or is damaged; {damaged.partition('; ')[2]}"
-            )
-        if data.get("version") != VERSION and _sha256(canonical(_without_checksum(data))) == data.get("checksum"):
-            raise ValueError(
+                f"{path} is damaged{reason}; do=extract with the recipe that made it writes it again"
+            ) from error
+
+    @classmethod
+    def _parse(cls, raw: bytes, folder: Path) -> Manifest:
+        data = parse(raw)
+        check_depth(data)
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise ValueError("it is not the manifest of a feature cache")
+        if _sha256(canonical(_without_checksum(data))) != data.get("checksum"):
+            raise ValueError
+        if type(data.get("version")) is int and data["version"] != VERSION:
+            raise OtherVersionError(
                 f"{folder} is a cache of format version {data['version']}, but this library reads version {VERSION}; "
                 "use the library that wrote it, or extract again into another folder"
             )
-        if _sha256(canonical(_without_checksum(data))) != data.get("checksum") or _file(data) != raw:
-            raise DamagedError(damaged)
-        return cls._from(data)
+        if _file(data) != raw:
+            raise ValueError
+        manifest = cls.from_data(data)
+        for entry in manifest.codecs.values():
+            if entry["entropy"] not in CODERS:
+                raise OtherVersionError(
+                    f"{folder} was written with the entropy coder {entry['entropy']!r}, but this library knows "
+                    f"{', '.join(sorted(CODERS))}; use the library that wrote it, or extract again into another folder"
+                )
+        return manifest
 
     @classmethod
-    def _from(cls, data: Mapping[str, Any]) -> Manifest:
+    def from_data(cls, data: Mapping[str, Any]) -> Manifest:
+        """The manifest of the fields of the file; ValueError names a field that is not as the format demands."""
+        check_manifest(data)
         fields = {name: data[name] for name in ("identity", "fidelity", "codecs", "batch_size", "licence", "versions")}
         return cls(
             spec=FeatureSpec.from_json(data["spec"]),
             views=tuple(data["views"]),
             calibration=tuple(data["calibration"]),
-            terms=data.get("terms", {}),
+            terms=data.get("terms") or {},
             **fields,
         )
 
@@ -134,16 +164,32 @@ class Manifest:
             )
 
     def warn_of_other_versions(self, folder: Path) -> None:
-        """Say once which libraries have changed since: old codes decode as ever, new ones may differ by a step."""
+        """Log which libraries have changed since: old codes decode as before, new ones may differ by a step."""
         now = versions()
         changed = [f"{name} {old} (now {now.get(name)})" for name, old in self.versions.items() if now.get(name) != old]
         if changed:
             logger.warning("%s was written with %s; new records may differ in the last bit", folder, ", ".join(changed))
 
 
+def codec_entry(name: str, codec: Codec, data: bytes) -> dict[str, Any]:
+    """The manifest's entry of a map's codec; `data` are the bytes of the codec's file."""
+    return {
+        "file": codec_file(name),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "entropy": codec.entropy,
+        "spread": codec.spread,
+        "held_out": codec.held_out,
+    }
+
+
 def versions() -> dict[str, str]:
     """The versions of the libraries on which the bytes of a code may depend."""
-    return {name: version(name) for name in LIBRARIES}
+    return {name: _version(name) for name in LIBRARIES}
+
+
+@cache
+def _version(library: str) -> str:
+    return version(library)  # which parses a file each time
 
 
 def plain(data: Mapping[str, Any]) -> dict[str, Any]:

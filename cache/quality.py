@@ -1,4 +1,4 @@
-"""How faithful a decoded map is, and how few bytes an ideal code would have needed for it."""
+"""The cosine of a decoded map to the original, and the Gaussian rate-distortion bound on its bytes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from torch import Tensor
 def cosine(features: Tensor, decoded: Tensor) -> Tensor:
     """The cosine over the channels of each cell, averaged over cells: (..., C, h, w) twice -> (...).
 
-    Feed it principal components, so that the mean of the features is not counted. Cells that are zero on both sides
+    For principal components, so that the mean of the features is not counted. Cells that are zero on both sides
     count as 1, on one side as 0.
     """
     return cell_cosine((features * decoded).sum(-3), features.norm(dim=-3), decoded.norm(dim=-3))
 
 
 def fidelity(products: Tensor, norms: Tensor, decoded_norms: Tensor, *, channels: int) -> Tensor:
-    """The cosine by which a code is judged: of each cell, averaged over cells (`cell_cosine`).
+    """The fidelity of a code, (...): the cosine of each cell, averaged over cells (`cell_cosine`).
 
-    A map of one channel has no direction in a cell, only a sign; there it is the cosine of the whole map.
+    A map of one channel has no direction in a cell, only a sign; its fidelity is the cosine of the whole map.
+
+    Args:
+        products: (..., h, w), the products of original and decoded cells, summed over channels.
+        norms: (..., h, w), the norms of the original cells over channels.
+        decoded_norms: (..., h, w), those of the decoded cells.
+        channels: of the original map.
     """
     if channels > 1:
         return cell_cosine(products, norms, decoded_norms)

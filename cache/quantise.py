@@ -1,4 +1,4 @@
-"""One uniform step with a dead zone, and which coefficients of which band are worth coding at all."""
+"""Quantisation with one uniform step and a dead zone, and the selection of the coefficients that are coded."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def quantise(values: Numbers, dead_zone: float) -> Numbers:
 
 
 def shifts(deviations: np.ndarray, dead_zone: float) -> np.ndarray:
-    """How far beyond |q| the reconstruction lies, in steps, for coefficients of the given deviations in steps.
+    """(n,) float32: the reconstruction of |q| minus |q|, in steps, for coefficients of the given deviations in steps.
 
-    The bin of q is [|q| - 1 + dead_zone, |q| + dead_zone); under a Laplace law of rate a = sqrt(2) / deviation its
+    The bin of q is [|q| - 1 + dead_zone, |q| + dead_zone); for a Laplacian of rate a = sqrt(2) / deviation its
     centroid lies 1/a - 1/(e^a - 1) above the lower edge, for every q: about 2 % fewer bytes than one fitted shift.
     """
     rate = np.sqrt(2) / deviations.astype(np.float64).clip(1e-9)
@@ -44,8 +44,8 @@ def shifts(deviations: np.ndarray, dead_zone: float) -> np.ndarray:
 def expected_errors(deviations: np.ndarray, dead_zone: float) -> np.ndarray:
     """The expected squared errors, in steps squared, of coefficients of the given deviations in steps.
 
-    Under a Laplace law of rate a the zero bin gives the integral of x^2 a e^(-ax) from 0 to the dead zone; every other
-    bin has the variance of an exponential law cut at 1, 1/a^2 - e^a / (e^a - 1)^2 (see `shifts` for its centroid).
+    For a Laplacian of rate a the zero bin gives the integral of x^2 a e^(-ax) from 0 to the dead zone; every other
+    bin has the variance of an exponential distribution cut at 1, 1/a^2 - e^a / (e^a - 1)^2 (`shifts`: its centroid).
     """
     rate = (np.sqrt(2) / deviations.astype(np.float64).clip(1e-9)).clip(1e-3, 500)
     outside = np.exp(-rate * dead_zone)

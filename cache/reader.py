@@ -1,4 +1,4 @@
-"""Reading a cache: an index in memory (about fifty bytes a record), the codes from disk when they are asked for."""
+"""Reading a cache: an index in memory (about fifty bytes a record), each code from disk when it is read."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ import numpy as np
 from torch import Tensor
 
 from cache.codec import BANDS, Code, Codec
-from cache.manifest import NAME, DamagedError, Manifest
+from cache.files import open_inside, read_inside
+from cache.manifest import NAME, DamagedError, Manifest, codec_entry
+from cache.schema import codec_file
 from cache.series import WHOLE, Box, Grid
 from cache.shard import PATTERN, ROW, DamagedRecordError, Record, Shard, record, row, unreadable
 from cache.spec import FeatureSpec
 
 logger = logging.getLogger("bandpass")
+
+LARGEST_CODEC = 1 << 30
+"""Bytes of a codec file at most; 1,280 channels of 64 x 64 cells need 28 MB."""
 
 
 def exists(path: str | Path) -> bool:
@@ -29,7 +34,7 @@ def exists(path: str | Path) -> bool:
 
 
 def open(path: str | Path, *, identity: Mapping[str, Any] | None = None) -> Cache:
-    """Open a cache for reading. It sees the shards that are there now; open it again to see later ones.
+    """Open a cache for reading, with the shards that are there now; open it again for later ones.
 
     Args:
         path: the cache folder.
@@ -53,7 +58,7 @@ class Cache:
     """An open cache; `cache.open` makes one. Picklable: a worker process opens the folder anew."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
-        """Read the heads of all shards; whole shards of this cache count, others are named in a warning."""
+        """Read header and index of every shard; whole shards of this cache are used, others are named in a warning."""
         self.path, self.manifest = path, manifest
         self.shards: list[Shard] = []
         for file in sorted(path.glob("shard-*.safetensors")):
@@ -87,7 +92,7 @@ class Cache:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Who looked and how, as plain JSON data."""
+        """How the maps were made, as plain JSON data: teacher, sha256 of its weights, preprocessing, layers."""
         return self.manifest.identity
 
     @property
@@ -97,7 +102,7 @@ class Cache:
 
     @property
     def fidelity(self) -> float:
-        """The cosine that was asked of every shard."""
+        """The cosine required of every shard."""
         return self.manifest.fidelity
 
     @property
@@ -107,7 +112,7 @@ class Cache:
 
     @property
     def batch_size(self) -> int:
-        """Images a forward pass of the teacher; found once, recorded, kept."""
+        """Images a forward pass of the teacher, as when the cache was created."""
         return self.manifest.batch_size
 
     @property
@@ -124,9 +129,10 @@ class Cache:
         """The codec of each map.
 
         Raises:
-            DamagedError: the statistics of a map are not what was written, or missing.
+            DamagedError: a codec file is not what was written, or missing.
+            OSError: it cannot be read.
         """
-        return {name: Codec.from_bytes(codec_bytes(self.path, self.manifest, name)) for name in self.spec.names}
+        return {name: read_codec(self.path, self.manifest, name) for name in self.spec.names}
 
     def __len__(self) -> int:
         """The number of records, an image under one view each."""
@@ -141,7 +147,7 @@ class Cache:
         return (record(self._rows[i].tobytes()) for i in self._order)
 
     def read(self, key: str, view: str, *, map: str, bands: Sequence[str] = BANDS) -> Code:
-        """The code of one map of one record: {band: bytes}; of bands that are not asked for, nothing is read.
+        """The code of one map of one record: {band: bytes}; the other bands are not read.
 
         Raises:
             ValueError: the bytes are not those that were written.
@@ -152,7 +158,7 @@ class Cache:
             raise KeyError(f"{self.path} holds no image {key[:12]} under view {view!r}; extract it with do=extract")
         number = int(np.searchsorted(self._firsts, place, side="right")) - 1
         shard, position = self.shards[number], place - int(self._firsts[number])
-        descriptor = os.open(shard.path, os.O_RDONLY)
+        descriptor = open_inside(self.path, shard.path.name)
         try:
             return {band: self._slice(descriptor, number, f"{map}/{band}", position) for band in bands}
         except DamagedRecordError as error:
@@ -172,9 +178,9 @@ class Cache:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of all files that make up the cache: shards with their indexes, manifest, statistics."""
-        tables = [NAME, *(codec["file"] for codec in self.manifest.codecs.values())]
-        return sum(shard.nbytes for shard in self.shards) + sum((self.path / name).stat().st_size for name in tables)
+        """The bytes of all files that make up the cache: shards with their indexes, manifest, codecs."""
+        files = [NAME, *map(codec_file, self.spec.names)]
+        return sum(shard.nbytes for shard in self.shards) + sum((self.path / name).stat().st_size for name in files)
 
     def bytes_per_image(self) -> float:
         """`nbytes` divided by the number of records (images, each under one view)."""
@@ -211,14 +217,38 @@ class Cache:
         return shard.code(descriptor, name, position, self._tables[number, name])
 
 
-def codec_bytes(folder: Path, manifest: Manifest, name: str) -> bytes:
-    """The checked statistics file of a map; DamagedError if it is damaged or missing."""
+def read_codec(folder: Path, manifest: Manifest, name: str) -> Codec:
+    """The codec of a map, whose file must be the one that the manifest was written with.
+
+    Raises:
+        DamagedError: the file is damaged, missing, or not of this map.
+        OSError: it cannot be read.
+    """
     entry = manifest.codecs[name]
-    path = folder / entry["file"]
-    data = path.read_bytes() if path.is_file() else b""
-    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        raise DamagedError(f"{path} is damaged or missing; do=extract with the recipe that made it writes it again")
-    return data
+    try:
+        data = read_inside(folder, codec_file(name), limit=LARGEST_CODEC)
+        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            raise ValueError("its bytes are not those that the manifest names")
+        codec = Codec.from_bytes(data)
+        if {**entry, **codec_entry(name, codec, data)} != entry:
+            raise ValueError("its numbers are not those in the manifest")
+        check_codecs(FeatureSpec((manifest.spec[name],)), {name: codec})
+    except (ValueError, FileNotFoundError) as error:
+        raise DamagedError(
+            f"{folder / codec_file(name)} is damaged or missing; do=extract with the recipe that made it writes it "
+            f"again ({error})"
+        ) from error
+    return codec
+
+
+def check_codecs(spec: FeatureSpec, codecs: Mapping[str, Codec]) -> None:
+    """Raise ValueError unless the codecs are for the maps of a spec."""
+    got = {name: (len(codec.mean), *codec.grid) for name, codec in codecs.items()}
+    expected = {map_.name: (map_.channels, *map_.grid) for map_ in spec}
+    if got != expected:
+        raise ValueError(
+            f"expected codecs for maps of (channels, rows, columns) {expected}, got {got}; fit them on this spec"
+        )
 
 
 def _checked(file: Path, manifest: Manifest) -> Shard:
@@ -227,4 +257,5 @@ def _checked(file: Path, manifest: Manifest) -> Shard:
     shard = Shard.read(file)
     if shard.facts["manifest"] != manifest.digest:
         raise ValueError("it belongs to a cache of another identity")
+    shard.check_maps(manifest.spec.names)
     return shard

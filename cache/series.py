@@ -27,11 +27,11 @@ def cutoff(grid: Grid) -> int:
     return 2 * max(1, min(grid) // 6)
 
 
-def held(points: int, extent: float, cells: int) -> int:
-    """How many frequencies, counted from zero, `points` samples over `extent` of the side can hold without folding.
+def nyquist_limit(points: int, extent: float, cells: int) -> int:
+    """The number of frequencies, counted from zero, that `points` samples over `extent` of the side represent unfolded.
 
-    Frequency u makes u half cycles over the side, u * extent over the box; `points` samples hold fewer than `points`
-    half cycles. So u >= points / extent is dropped; on the native grid nothing is. At least u = 0 is kept.
+    Frequency u makes u half cycles over the side, u * extent over the box; `points` samples represent fewer than
+    `points` half cycles. So u >= points / extent is dropped; on the native grid nothing is. At least u = 0 is kept.
     """
     return max(1, min(cells, ceil(points / extent - 1e-6)))
 
@@ -63,8 +63,8 @@ def series(coefficients: Tensor, native_grid: Grid, *, box: Box = WHOLE, grid: G
     y0, x0, y1, x1 = _checked(box)
     if min(rows, columns) < 1:
         raise ValueError(f"expected a grid of at least one row and one column, got {(rows, columns)}")
-    high = min(coefficients.shape[-2], held(rows, y1 - y0, native_grid[0]))
-    wide = min(coefficients.shape[-1], held(columns, x1 - x0, native_grid[1]))
+    high = min(coefficients.shape[-2], nyquist_limit(rows, y1 - y0, native_grid[0]))
+    wide = min(coefficients.shape[-1], nyquist_limit(columns, x1 - x0, native_grid[1]))
     down = torch.from_numpy(_basis(high, native_grid[0], y0, y1, rows)).to(coefficients)
     across = torch.from_numpy(_basis(wide, native_grid[1], x0, x1, columns)).to(coefficients)
     return down @ (coefficients[..., :high, :wide] @ across.T)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import operator
 import os
 import re
 import zlib
@@ -16,7 +15,9 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from cache.spec import VIEWS
+from cache.files import open_inside
+from cache.schema import TensorPlace, check_shard_facts, parse, parse_header
+from cache.spec import BANDS, VIEWS
 
 SIZE = 256
 """Records a shard; the unit of work of an extraction."""
@@ -34,6 +35,7 @@ ROW = 33
 _KEY = "bandpass-shard"
 _FORMAT = {"format": "bandpass-shard", "version": 1}
 _HEAD = 1 << 15  # one read of this size nearly always covers header, tables and index
+_LARGEST_HEADER = 1 << 24
 
 
 def row(record: Record) -> bytes:
@@ -86,11 +88,11 @@ def pack(codes: Sequence[tuple[str, str, Codes]], *, manifest: str, fidelity: Ma
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """What the head of a shard file says.
+    """The header and index of a shard file.
 
     Attributes:
         path: the file.
-        facts: manifest digest, number of records, fidelity by map.
+        facts: `manifest` (its digest), `records` (their number), `fidelity` (by map).
         index: the rows of all records, in ascending order, one after the other.
         places: for each tensor its first byte in the file, and the byte after its last.
         nbytes: the size of the file.
@@ -109,17 +111,19 @@ class Shard:
 
     @classmethod
     def read(cls, path: Path) -> Shard:
-        """Read the head of a shard, by plain reads: a truncated file gives an error where a memory map would crash.
+        """Read header and index of a shard, by plain reads: a truncated file would crash a memory map.
 
         Raises:
-            ValueError: the file is not a whole shard of this format, with the reason.
+            ValueError: the file is not a whole shard of this format, with the reason; a ForeignFileError if it is a
+                link that leads out of its folder, or no regular file.
+            OSError: it cannot be read.
         """
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = open_inside(path.parent, path.name)
         try:
             size = os.fstat(descriptor).st_size
             head = os.pread(descriptor, _HEAD, 0)
             length = int.from_bytes(head[:8], "little")
-            if not 2 <= length <= size - 8:
+            if not 2 <= length <= min(size - 8, _LARGEST_HEADER):
                 raise ValueError("its header is damaged or cut off")
             facts, places = _parse(_part(descriptor, head, 8, 8 + length), 8 + length, size)
             index = _part(descriptor, head, *places["index"])
@@ -128,6 +132,28 @@ class Shard:
         if len(index) != ROW * facts["records"] or max(index[32::ROW]) >= len(VIEWS):
             raise ValueError("its index is damaged")
         return cls(path, facts, index, places, size)
+
+    def check_maps(self, names: Sequence[str]) -> None:
+        """Raise ValueError unless the shard holds both bands of exactly these maps."""
+        tensors = {f"{part}/{name}/{band}" for part in ("maps", "table") for name in names for band in BANDS}
+        if self.places.keys() != tensors | {"index"} or self.facts["fidelity"].keys() != set(names):
+            raise ValueError(f"its tensors are not those of the maps {', '.join(names)}, or their names are damaged")
+
+    def check_codes(self) -> None:
+        """Read every code and raise ValueError unless the index ascends and each code has its CRC-32."""
+        rows = [bytes(self.index[i : i + ROW]) for i in range(0, len(self.index), ROW)]
+        if rows != sorted(set(rows)):
+            raise ValueError("its records are not in ascending order")
+        descriptor = open_inside(self.path.parent, self.path.name)
+        try:
+            for name in (name.partition("/")[2] for name in self.places if name.startswith("maps/")):
+                table = self.table(descriptor, name)
+                for position in range(len(rows)):
+                    self.code(descriptor, name, position, table)
+        except DamagedRecordError as error:
+            raise ValueError(f"{error} is damaged") from error
+        finally:
+            os.close(descriptor)
 
     def table(self, descriptor: int, name: str) -> np.ndarray:
         """(records, 2) uint32 of "map/band": where each code ends among those of all records, and its CRC-32."""
@@ -141,8 +167,8 @@ class Shard:
             DamagedRecordError: the code, or the index row that names it, is not what was written.
         """
         first = int(table[position - 1, 0]) if position else 0
-        start, last = self.places[f"maps/{name}"][0] + first, int(table[position, 0])
-        code = os.pread(descriptor, last - first, start) if first <= last <= self.nbytes else b""
+        (start, stop), last = self.places[f"maps/{name}"], int(table[position, 0])
+        code = os.pread(descriptor, last - first, start + first) if first <= last <= stop - start else b""
         named = self.index[position * ROW : position * ROW + ROW]
         if zlib.crc32(code, zlib.crc32(named)) != table[position, 1]:
             raise DamagedRecordError(f"{name} of record {position}")
@@ -150,7 +176,7 @@ class Shard:
 
 
 def unreadable(error: OSError) -> str:
-    """What is to be said of a shard that the disk does not give, which proves nothing of its bytes."""
+    """The reason and remedy for a shard that the disk does not give, which proves nothing of its bytes."""
     return f"it cannot be read: {error.strerror or error}; if that persists, remove it and extract again"
 
 
@@ -159,24 +185,41 @@ class DamagedRecordError(ValueError):
 
 
 def _parse(header: bytes, base: int, size: int) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:
+    """The facts of a shard, and first byte and end of each tensor in the file, whose data begin at `base`."""
     try:
-        tensors = json.loads(header)
-        facts = json.loads(tensors.pop("__metadata__")[_KEY])
-        places = {
-            name: (base + operator.index(tensor["data_offsets"][0]), base + operator.index(tensor["data_offsets"][1]))
-            for name, tensor in tensors.items()
-        }
+        tensors, metadata = parse_header(header)
+        facts = parse(metadata[_KEY])
         known = {name: facts[name] for name in _FORMAT}
-        _ = places["index"], facts["manifest"], facts["records"], facts["fidelity"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError("its header is damaged") from error
     if known != _FORMAT:
         raise ValueError(f"it is of format {known}, and this library reads {_FORMAT}")
-    if not all(base <= start <= stop <= size for start, stop in places.values()):
+    try:
+        check_shard_facts(facts, most=SIZE)
+        _check_tensors(tensors, facts["records"])
+    except ValueError as error:
+        raise ValueError(f"its header is damaged: {error}") from error
+    places = {name: (base + tensor.start, base + tensor.stop) for name, tensor in tensors.items()}
+    end = max(stop for _, stop in places.values())
+    if end > size:
         raise ValueError("it is cut off, or its header is damaged")
-    if max(stop for _, stop in places.values()) != size:
+    if end != size:
         raise ValueError("bytes were added to it, or its header is damaged")
     return facts, places
+
+
+def _check_tensors(tensors: Mapping[str, TensorPlace], records: int) -> None:
+    """Raise ValueError unless there is an index, and a table of matching size for each map and band."""
+    if "index" not in tensors or tensors["index"][:2] != ("U8", (records, ROW)):
+        raise ValueError(f"expected an index of {records} rows")
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition("/")
+        if part == "maps":
+            table = tensors.get(f"table/{rest}")
+            if tensor.dtype != "U8" or len(tensor.shape) != 1 or not table or table[:2] != ("U32", (records, 2)):
+                raise ValueError(f"expected a table of {records} rows for each map and band")
+        elif name != "index" and (part != "table" or f"maps/{rest}" not in tensors):
+            raise ValueError("expected an index, and codes and table for each map and band")
 
 
 def _part(descriptor: int, head: bytes, start: int, stop: int) -> bytes:

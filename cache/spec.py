@@ -1,4 +1,4 @@
-"""What a teacher's maps are called, how large they are, and under which views of the image they exist."""
+"""Names, channels, grids and strides of a teacher's maps, and the views of an image."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ if TYPE_CHECKING:
 VIEWS = ("identity", "hflip", "vflip", "rot180")
 """The views of an image. Their order is part of the file format: a shard stores the position in this tuple."""
 
+BANDS = ("low", "high")
+"""The bands of a code."""
+
 MASK = "mask"
 """The name of a map that is a soft mask: one channel of logits, cut off at plus and minus LOGIT_CLIP."""
 
 LOGIT_CLIP = 6.0  # beyond it a sigmoid is within 0.25 % of 0 or 1, and a cosine series would spend its bytes there
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,199}")  # a codec's file is named after its map
 
 
 @dataclass(frozen=True)
 class MapSpec:
     """One map of a teacher: `channels` numbers for each cell of a `grid` (rows, columns) that covers the image.
 
-    `stride` is the number of the teacher's input pixels a cell spans.
+    `stride` is the side of a cell in pixels of the teacher's input.
     """
 
     name: str
@@ -48,7 +51,7 @@ class MapSpec:
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """All maps that a teacher returns for one image, in order."""
+    """The maps that a teacher returns for one image, in order."""
 
     maps: tuple[MapSpec, ...]
 
@@ -92,7 +95,7 @@ class FeatureSpec:
 
 
 def flip(array: Array, view: str, axes: tuple[int, int] = (-2, -1)) -> Array:
-    """The array seen under `view`; its own inverse. `axes` are the (row, column) axes; a new contiguous array."""
+    """A contiguous array, flipped as `view` names; its own inverse. `axes` are the row and column axes."""
     if view not in VIEWS:
         raise ValueError(f"unknown view {view!r}; choose from {', '.join(VIEWS)}")
     turned = {"identity": (), "hflip": axes[1:], "vflip": axes[:1], "rot180": axes}[view]

@@ -1,8 +1,7 @@
-"""Writing a cache: the manifest once, then shards, each planned, encoded and written on its own."""
+"""Writing a cache: the manifest once, then the shards, each whole or not at all."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from math import sqrt
@@ -11,22 +10,23 @@ from typing import Any
 
 from cache.codec import BANDS, Codec
 from cache.files import write_whole
-from cache.manifest import NAME, DamagedError, Manifest, differences, plain, versions
-from cache.mending import check_codecs, check_shards, file_of, mend_statistics, statistics_in
-from cache.reader import Cache, exists, open
+from cache.manifest import NAME, DamagedError, Manifest, codec_entry, differences, plain, versions
+from cache.reader import Cache, check_codecs, exists, open
+from cache.restoration import check_shards, codecs_in, restore_codecs
+from cache.schema import codec_file
 from cache.shard import SIZE, Codes, Record, pack
 from cache.spec import FeatureSpec
 
 logger = logging.getLogger("bandpass")
 
 TOLERANCE = 0.01
-"""A shard whose fidelity is this much less than what was asked, and not by chance, is refused.
+"""A shard whose fidelity is this much below the requested one, and not by chance, is refused.
 
 Chance: single images differ (by 0.003 to 0.008 on endoscopy images), a shard may hold only a few of them, and so may
 the calibration that found the step."""
 
 SPREAD = 0.005
-"""At least so much single images are taken to differ: a small calibration cannot tell."""
+"""The standard deviation of a single image's fidelity is at least this; small calibrations underestimate it."""
 
 
 def create(
@@ -42,28 +42,28 @@ def create(
     calibration: Sequence[str],
     terms: Mapping[str, str] | None = None,
 ) -> Cache:
-    """Write the manifest and statistics of a new cache, or open the one that is there if it is the same.
+    """Write manifest and codecs of a new cache, or open the one that is there if it is the same.
 
-    An existing cache keeps its codecs and batch size: use those of the result. A damaged manifest, and damaged
-    statistics, are written again if they come out as those that the cache was made with: its shards carry the
-    manifest's digest, the manifest the statistics'. Call it on one process only.
+    An existing cache keeps its codecs and batch size: use those of the result. A damaged manifest, and damaged codec
+    files, are written again if they come out as those that the cache was made with: its shards carry the manifest's
+    digest, the manifest the codecs'. Call it on one process only.
 
     Args:
         path: the cache folder; made if need be.
         spec: the maps.
-        codecs: the codec of each map; None takes the statistics that are in the folder, to write a damaged manifest.
-        identity: who looked and how, as JSON data: teacher, sha256 of its weights, preprocessing, layers.
+        codecs: the codec of each map; None takes the files that are in the folder, to write a damaged manifest again.
+        identity: how the maps were made, as JSON data: teacher, sha256 of its weights, preprocessing, layers.
         licence: the licence of the teacher's weights.
-        fidelity: the cosine asked of every shard.
+        fidelity: the cosine required of every shard.
         batch_size: images a forward pass of the teacher.
         views: the views that records may have.
         calibration: the keys of the images on which the codecs were fitted.
         terms: the terms of the images, by data set.
 
     Raises:
-        DamagedError: what is damaged cannot be written again from this.
-        ValueError: the folder holds a cache of another identity (the difference is named) or version, or the codecs
-            do not fit the spec.
+        DamagedError: the damaged file cannot be written again from these arguments.
+        ValueError: the folder holds a cache of another identity (the difference is named) or version, the codecs
+            do not fit the spec, or an argument is not as the format demands.
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,11 +74,9 @@ def create(
             logger.warning("%s", error)
         else:
             _check_settings(existing, spec=spec, views=views, fidelity=fidelity)
-            mend_statistics(existing, codecs or {})
+            restore_codecs(existing, codecs or {})
             return existing
-    files = (
-        statistics_in(folder, spec) if codecs is None else {name: codec.to_bytes() for name, codec in codecs.items()}
-    )
+    files = codecs_in(folder, spec) if codecs is None else {name: codec.to_bytes() for name, codec in codecs.items()}
     codecs = codecs or {name: Codec.from_bytes(data) for name, data in files.items()}
     check_codecs(spec, codecs)
     manifest = Manifest(
@@ -86,37 +84,28 @@ def create(
         identity=plain(identity),
         views=tuple(views),
         fidelity=fidelity,
-        codecs={name: _entry(name, codec, files[name]) for name, codec in codecs.items()},
+        codecs={name: codec_entry(name, codec, files[name]) for name, codec in codecs.items()},
         calibration=tuple(calibration),
         batch_size=batch_size,
         licence=licence,
         versions=versions(),
         terms=dict(terms or {}),
     )
+    Manifest.from_data(manifest.data())  # nothing is written that could not be opened
     check_shards(folder, manifest)
     for name, data in files.items():
-        write_whole(folder, manifest.codecs[name]["file"], data)
+        write_whole(folder, codec_file(name), data)
     write_whole(folder, NAME, manifest.to_bytes())
     return open(folder)
-
-
-def _entry(name: str, codec: Codec, data: bytes) -> dict[str, Any]:
-    return {
-        "file": file_of(name),
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "entropy": codec.entropy,
-        "spread": codec.spread,
-        "held_out": codec.held_out,
-    }
 
 
 def plan(
     cache: str | Path | Cache, keys: Iterable[str | Record], views: Sequence[str] = ()
 ) -> list[tuple[Record, ...]]:
-    """The work that is left: new (key, view) records, sorted, in runs of at most 256, one shard each.
+    """The records that the cache lacks: new (key, view) records, sorted, in runs of at most 256, one shard each.
 
-    The runs depend on the records alone, not on who takes them. Whichever runs were written before a kill, the rest
-    is cut as before, for only the last run is short.
+    The runs depend on the records alone, not on the process that takes them. Whichever runs were written before a
+    kill, the rest is cut as before, for only the last run is short.
 
     Args:
         cache: the folder or the open cache; a folder is read afresh.
@@ -147,8 +136,8 @@ def write_shard(
         fidelity: for each map the cosine that these records reached, see `Codec.fidelity`.
 
     Raises:
-        ValueError: the maps or bands are not those of the cache, or the fidelity fell 0.01 under what was asked
-            by more than chance.
+        ValueError: the maps or bands are not those of the cache, or the fidelity is more than 0.01 below the
+            requested one and chance does not explain it.
         OSError: the disk is full or cannot be written.
     """
     folder, manifest = (
@@ -171,7 +160,7 @@ def write_shard(
 
 
 def _check_fidelity(folder: Path, manifest: Manifest, name: str, *, reached: float | None, records: int) -> None:
-    """Refuse what is worse than asked by more than TOLERANCE and three standard errors of both means."""
+    """Raise ValueError if `reached` is too low by more than TOLERANCE and three standard errors of both means."""
     codec = manifest.codecs[name]
     chance = 3 * max(codec["spread"], SPREAD) * sqrt(1 / records + 1 / codec["held_out"])
     if reached is None or not reached >= manifest.fidelity - TOLERANCE - chance:

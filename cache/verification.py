@@ -1,4 +1,4 @@
-"""Whether every byte of a cache is as it was written, and what to extract again if not."""
+"""Checking every byte of a cache, and removing the shards that are damaged."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cache.files import ForeignFileError
 from cache.manifest import NAME, DamagedError, Manifest
-from cache.reader import codec_bytes
+from cache.reader import read_codec
+from cache.schema import codec_file
 from cache.shard import PATTERN, Record, Shard, unreadable
 
 logger = logging.getLogger("bandpass")
@@ -22,10 +24,10 @@ class Problem:
 
     Attributes:
         file: its name.
-        reason: what is wrong, as a clause.
-        records: the (key, view) records to extract again, as far as the file still tells; empty if it does not.
-        kind: damaged (or missing), as its own bytes prove; unreadable, which proves nothing; or foreign, no part of
-            this cache, which does without it.
+        reason: the reason, as a clause.
+        records: the (key, view) records to extract again, as far as the file can still be read; else empty.
+        kind: "damaged" (or missing), as its own bytes prove; "unreadable", which proves nothing of its bytes; or
+            "foreign", no part of this cache, which does not need it.
     """
 
     file: str
@@ -35,25 +37,26 @@ class Problem:
 
     @property
     def removable(self) -> bool:
-        """Whether removing the file mends the cache; manifest and statistics are written anew over the old."""
+        """Whether removing the file repairs the cache; manifest and codecs are written anew over the old."""
         return self.kind == "damaged" and PATTERN.fullmatch(self.file) is not None
 
     def __str__(self) -> str:
+        file = self.file if self.file.isprintable() else ascii(self.file)
         if not (self.removable or self.records):
-            return f"{self.file}: {self.reason}"
+            return f"{file}: {self.reason}"
         images = ", ".join(sorted({key for key, _ in self.records}))
-        return f"{self.file}: {self.reason}; to extract again: {images or 'unknown, extract again with do=extract'}"
+        return f"{file}: {self.reason}; to extract again: {images or 'unknown, extract again with do=extract'}"
 
 
 def verify(path: str | Path, *, expected: Iterable[Record] = ()) -> list[Problem]:
-    """Check every byte of a cache: shards against their names, statistics against the manifest, it against itself.
+    """Check every byte of a cache: shards against their names, codecs and manifest against their checksums.
 
     Args:
         path: the cache folder.
-        expected: (key, view) records that ought to be there; the cache alone cannot know of a shard that was deleted.
+        expected: (key, view) records that must be there; a deleted shard cannot be found without them.
 
     Returns:
-        The problems, none if all is well.
+        The problems; empty for a sound cache.
 
     Raises:
         FileNotFoundError: the folder is no cache.
@@ -77,7 +80,7 @@ def verify(path: str | Path, *, expected: Iterable[Record] = ()) -> list[Problem
 def repair(path: str | Path) -> list[Problem]:
     """Remove the damaged shards, so that the next extraction writes their records again; returns what was wrong.
 
-    Damaged manifests and statistics are left where they are: `create` writes them anew. Foreign shards are told of.
+    Damaged manifests and codecs are left where they are: `create` writes them anew. Foreign files are only logged.
 
     Raises:
         ValueError: the cache is of another version; nothing is removed.
@@ -103,24 +106,36 @@ def _examine(file: Path, manifest: Manifest | None) -> Problem | None:
     try:
         shard = Shard.read(file)
         digest = _sha256(file)
+    except ForeignFileError as error:
+        return Problem(file.name, f"{error}; it is left out", kind="foreign")
     except ValueError as error:
         return Problem(file.name, f"it is damaged: {error}")
     except OSError as error:  # a disk may also fail in the middle of a file
         return Problem(file.name, unreadable(error), kind="unreadable")
-    if not digest.startswith(named[2]):
+    if not digest.startswith(named[2]) or bytes(shard.index[:6]).hex() != named[1]:
         return Problem(file.name, "its bytes are not those its name was made from", tuple(shard.records))
     if manifest is not None and shard.facts["manifest"] != manifest.digest:
         return Problem(
             file.name, "it belongs to a cache of another identity; it is left out, move it away", kind="foreign"
         )
+    try:
+        if manifest is not None:
+            shard.check_maps(manifest.spec.names)
+        shard.check_codes()
+    except ValueError as error:
+        return Problem(file.name, f"it is damaged: {error}", tuple(shard.records))
+    except OSError as error:
+        return Problem(file.name, unreadable(error), kind="unreadable")
     return None
 
 
 def _examine_codec(folder: Path, manifest: Manifest, name: str) -> Problem | None:
     try:
-        codec_bytes(folder, manifest, name)
+        read_codec(folder, manifest, name)
     except DamagedError as error:
-        return Problem(manifest.codecs[name]["file"], str(error))
+        return Problem(codec_file(name), str(error))
+    except OSError as error:
+        return Problem(codec_file(name), unreadable(error), kind="unreadable")
     return None
 
 
@@ -133,6 +148,7 @@ def _sha256(file: Path) -> str:
 
 
 def _missing(folder: Path, expected: Iterable[Record], bad: set[str]) -> list[Problem]:
-    whole = {record for file in folder.glob("shard-*") if file.name not in bad for record in Shard.read(file).records}
+    files = (file for file in folder.glob("shard-*") if file.name not in bad)
+    whole = {record for file in files for record in Shard.read(file).records}
     missing = tuple(sorted(set(expected) - whole))
     return [Problem("(no file)", f"{len(missing)} records are missing", missing)] if missing else []

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import cache
-from cache.files import write_whole
-from cache.manifest import NAME
+from cache.files import read_inside, write_whole
+from cache.manifest import LARGEST, NAME
+from cache.reader import LARGEST_CODEC
+from cache.schema import codec_file
 from distill.cache_report.report import markdown, report
 
 SPDX = {"apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc0-1.0"}
@@ -33,13 +35,14 @@ def copy_cache(source: Path, target: Path) -> cache.Cache:
     if cache.exists(target) and cache.open(target).manifest.digest != store.manifest.digest:
         raise ValueError(f"{target} holds another cache than {source}; choose another folder with out=DIR")
     with cache.lock(target):
-        statistics = sorted(entry["file"] for entry in store.manifest.codecs.values())
-        for name in [*statistics, NAME]:
-            if not cache.exists(target) or name != NAME:
-                write_whole(target, name, (source / name).read_bytes())
+        # No name comes from the files: codecs are named after their maps, shards match the pattern of their names.
+        for name in sorted(map(codec_file, store.spec.names)):
+            write_whole(target, name, read_inside(source, name, limit=LARGEST_CODEC))
+        if not cache.exists(target):
+            write_whole(target, NAME, read_inside(source, NAME, limit=LARGEST))
         for shard in store.shards:
             if not (target / shard.path.name).is_file():
-                write_whole(target, shard.path.name, shard.path.read_bytes())
+                write_whole(target, shard.path.name, read_inside(source, shard.path.name, limit=shard.nbytes))
     _require_whole(target)
     return cache.open(target)
 

@@ -138,7 +138,7 @@ def encode(store: cache.Cache, record: Record, maps: Mapping[str, Tensor]) -> Co
     codes, fidelity = {}, {}
     for name, features in maps.items():
         try:
-            codes[name], fidelity[name] = store.codecs[name].encode_judged(features)
+            codes[name], fidelity[name] = store.codecs[name].encode_with_fidelity(features)
         except ValueError as error:  # noqa: PERF203 - a map each
             key, view = record
             raise ValueError(f"no code for map {name!r} of image {key[:12]} under view {view!r}: {error}") from error

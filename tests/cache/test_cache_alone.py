@@ -12,10 +12,16 @@ import pytest
 import torch
 
 import cache
-from cache.manifest import Manifest
+from cache import probability_tables as tables
+from cache import spec
+from cache.manifest import LARGEST, Manifest
+from cache.reader import LARGEST_CODEC
+from cache.schema import MAX_DEPTH
+from cache.series import dct
 from cache.spec import FeatureSpec, MapSpec
 
 FORMAT = Path(cache.__file__).with_name("FORMAT.md")
+README = FORMAT.with_name("README.md")
 
 STORY = """
 import sys
@@ -83,19 +89,22 @@ def test_the_page_names_every_file_coder_and_view_and_is_one_page():
 
 
 def test_the_page_s_constants_are_those_of_the_code():
-    from cache import laws
+
     from cache.quantise import WATER
 
     page = FORMAT.read_text(encoding="utf-8")
     said = {
         f"variances` > {WATER} step²": 1,
-        f"within [{laws.LOWEST}, {laws.HIGHEST}]".replace("-", "−"): 1,
-        f"no more than {laws.SYMBOLS} combinations": 1,
-        f"⌊p ({laws.UNIT} − N)⌋ + 1": 1,
-        f"2 min(m, {laws.REST})": 1,
+        f"within [{tables.LOWEST}, {tables.HIGHEST}]".replace("-", "−"): 1,
+        f"no more than {tables.MAX_GROUPS} combinations": 1,
+        f"⌊p ({tables.UNIT} − N)⌋ + 1": 1,
+        f"2 min(m, {tables.ESCAPE_FROM})": 1,
+        f"at most {LARGEST >> 20} MiB (manifest) and {LARGEST_CODEC >> 30} GiB (codec)": 1,
+        f"nested deeper than {MAX_DEPTH} levels": 1,
+        f"map names match\n`{spec._NAME.pattern}`": 1,
     }
     assert {text: page.count(text) for text in said} == said
-    assert re.search(rf"e\^\(−{laws.TAIL}a\)", page) and f"≤ {laws.FAR}" in page
+    assert re.search(rf"e\^\(−{tables.DECAY}a\)", page) and f"≤ {tables.TAIL_SHARE}" in page
 
 
 GOLDEN_CODES = {"low": "fe48fe41f772fc54a1170000", "high": "b07f814a06000000"}
@@ -112,3 +121,71 @@ def test_the_code_of_a_map_has_golden_bytes():
     assert cache.Codec.from_bytes(data).to_bytes() == data
     codes = codec.encode(torch.arange(12).reshape(2, 2, 3).float())
     assert {name: code.hex() for name, code in codes.items()} == GOLDEN_CODES
+
+
+def python_blocks():
+    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def test_the_readme_s_python_fills_a_cache_and_trains_a_student_from_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    reading, writing = python_blocks()
+    keys = [f"{number:064x}" for number in range(24)]
+    maps = torch.randn(24, 64, 16, 16, generator=torch.Generator().manual_seed(0)).cumsum(-1).cumsum(-2)
+    exec(writing, {"maps": maps, "keys": keys})
+    before = {path.name: path.read_bytes() for path in (tmp_path / "artifacts/features/sam").glob("*.*")}
+    exec(writing, {"maps": maps, "keys": keys})
+    assert {path.name: path.read_bytes() for path in (tmp_path / "artifacts/features/sam").glob("*.*")} == before
+    student = torch.nn.Conv2d(3, 64, 16, stride=16)
+    names = {"student": student, "loader": [(torch.rand(4, 3, 256, 256), keys[:4])] * 2}
+    weight = student.weight.detach().clone()
+    exec(reading, names)
+    assert 0 < names["loss"].item() < 2 and not torch.equal(student.weight, weight)
+    assert len(cache.open("artifacts/features/sam")) == 24
+
+
+def test_the_readme_s_worked_example_is_what_the_code_does():
+    page = README.read_text(encoding="utf-8").partition("step by step")[2].partition("\n## ")[0]
+    rows = {line.split("  ")[0]: [float(number) for number in re.findall(r"-?\d+\.\d+", line)]
+            for line in page.partition("```\n")[2].partition("```")[0].splitlines()}  # fmt: skip
+    feature, variances = (torch.tensor(rows[name]).reshape(2, 2, 3) for name in ("map F", "variances"))
+    axis = 0.5**0.5
+    codec = cache.Codec(
+        mean=torch.tensor([3.0, -1.0]), scale=torch.tensor([2.0, 0.5]),
+        basis=torch.tensor([[axis, axis], [axis, -axis]]), variances=variances, gain=1.0, step=0.8, dead_zone=0.6,
+        lost=0.0, asked=0.8, reached=0.8, spread=0.0, held_out=4, images=16, entropy="laplace",
+    )  # fmt: skip
+    components = codec.project(feature)
+    for name, values in (("components P", components), ("cosines Z", dct(components))):
+        assert (torch.tensor(rows[name]).reshape(2, 2, 3) - values).abs().max() < 0.006, name
+    code = codec.encode(feature)
+    integers = {band: codec.coders[band].decode(code[band]).tolist() for band in code}
+    assert integers == {"low": [1, 2, 4, -1, 0, 0, 0], "high": [-1]}
+    assert "low band (both frequencies below 2) `1 2 4 -1 0 0 0`, high band `-1`" in page
+    assert f"low `{code['low'].hex()}`, high `{code['high'].hex()}`, 12 bytes" in page
+    runs = [(start, stop, tables.table(level)) for level, start, stop in tables.runs(codec.bands["low"].deviations)]
+    padded = [*integers["low"], 0, 0]
+    assert [(one.limit, one.group_size, number_of(padded[start:stop], one)) for start, stop, one in runs] == [
+        (9, 2, 172), (5, 3, 834), (3, 4, 518)]  # fmt: skip
+    assert number_of([-1, 0, 0, 0], tables.table(-1)) == 302 and "172, 834, 518" in page and ": 302." in page
+    assert f"fidelity of {codec.fidelity(feature[None], [code]):.3f}" in page
+    assert f"4 becomes {codec.coefficients(code)[0, 1, 0]:.2f}" in page
+
+
+def number_of(values, table):
+    """The number of one group of integers under a probability table."""
+    number = 0
+    for value in values:
+        number = number * len(table.symbols) + value + table.limit - 1
+    return number
+
+
+def test_the_readme_is_at_most_150_lines_and_gives_the_measured_sizes():
+    page = README.read_text(encoding="utf-8")
+    assert len(page.splitlines()) <= 150
+    results = README.parents[1] / "results"
+    bench, study = ((results / name).read_text() for name in ("bench/cache.md", "study_fidelity/compare.md"))
+    for figure in ("8,096", "12,808", "4,590", "7,681", "760", "1,337"):
+        assert figure in page and f"{figure} bytes" in bench
+    for figure in ("0.844", "0.827", "0.834", "0.838", "0.696", "0.688", "0.691"):
+        assert figure in page and figure in study, figure

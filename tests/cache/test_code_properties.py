@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from natural_maps import natural_maps
 
 import cache
-from cache.series import dct, held, series
+from cache.series import dct, nyquist_limit, series
 
 SHAPES = ((2, (5, 9)), (3, (12, 7)), (6, (16, 16)))  # channels, native grid
 FIDELITIES = (0.7, 0.95, 0.99)
@@ -60,7 +60,10 @@ def test_what_lies_above_the_target_s_nyquist_frequency_has_no_say(example, box,
     """The same code with every coefficient above it removed decodes to the same numbers."""
     codec, code = example
     spectrum = dct(codec.decode(code))
-    high, wide = held(grid[0], box[2] - box[0], codec.grid[0]), held(grid[1], box[3] - box[1], codec.grid[1])
+    high, wide = (
+        nyquist_limit(grid[0], box[2] - box[0], codec.grid[0]),
+        nyquist_limit(grid[1], box[3] - box[1], codec.grid[1]),
+    )
     below = torch.zeros_like(spectrum)
     below[:, :high, :wide] = spectrum[:, :high, :wide]
     there = series(below, codec.grid, box=box, grid=grid)

@@ -179,11 +179,11 @@ def test_the_bytes_of_a_map_do_not_depend_on_its_batch(codec, others):
 
 
 def test_a_code_judged_while_it_is_made_is_the_same_and_judged_alike(codec, others):
-    code, reached = codec.encode_judged(others[0])
+    code, reached = codec.encode_with_fidelity(others[0])
     assert code == codec.encode(others[0])
     assert reached == codec.fidelity(others[:1], [code])
     with pytest.raises(ValueError, match="infinite, undefined or absurdly large values"):
-        codec.encode_judged(others[0] * torch.inf)
+        codec.encode_with_fidelity(others[0] * torch.inf)
 
 
 def test_a_dead_channel_costs_nothing_and_comes_back_as_its_mean():

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache import laws
+from cache import probability_tables as tables
 from cache.entropy import CODERS, coder
-from cache.laws import UNIT, law, runs
+from cache.probability_tables import UNIT, runs, table
 
-LEVELS = range(laws.LOWEST, laws.HIGHEST + 1)
+LEVELS = range(tables.LOWEST, tables.HIGHEST + 1)
 LARGEST = 2**31 - 1
 
 
@@ -24,7 +24,7 @@ def falling(count, low=0.5, high=40.0):
 
 
 def laplacian(deviations, seed=0):
-    """Integers under Laplace's law, with the dead zone of the codec."""
+    """Integers of a Laplace distribution, with the dead zone of the codec."""
     values = np.random.default_rng(seed).laplace(0, deviations / np.sqrt(2))
     return (np.sign(values) * np.floor(np.abs(values) + 0.4)).astype(np.int32)
 
@@ -53,7 +53,7 @@ def test_nothing_and_nothing_but_zeros_come_back(name):
     assert len(one.encode(zeros)) < 300
 
 
-def test_the_code_is_as_short_as_laplaces_own_law_allows():
+def test_the_code_is_as_short_as_a_laplace_distribution_allows():
     deviations = falling(6000)
     rate = np.sqrt(2) / deviations.astype(np.float64)
     ideal, laplace, zstd = 0.0, 0, 0
@@ -83,16 +83,16 @@ def test_a_zstd_frame_written_by_the_first_version_is_still_read():
 
 GOLDEN_VALUES = [700, -90, 3, 0, -2, 1, 0, 0, -1, 5, 0]
 GOLDEN_DEVIATIONS = np.array([300, 20, 9, 3, 2, 1.5, 1, 0.9, 0.7, 0.6, 0.55], np.float32)
-GOLDEN_LAWS = "afaf5fe9447e89153a06c272dd277dbffe1d1cc8b4cd3ef8ecbd756607fb105b"
+GOLDEN_TABLES = "afaf5fe9447e89153a06c272dd277dbffe1d1cc8b4cd3ef8ecbd756607fb105b"
 GOLDEN_CODE = "0246a86f6eacf70e542f0000"
 
 
-def test_the_laplace_code_has_golden_bytes_and_golden_laws():
+def test_the_laplace_code_has_golden_bytes_and_golden_tables():
     one = coder("laplace", GOLDEN_DEVIATIONS)
     assert one.encode(np.array(GOLDEN_VALUES, np.int32)).hex() == GOLDEN_CODE
     assert one.decode(bytes.fromhex(GOLDEN_CODE)).tolist() == GOLDEN_VALUES
-    facts = [(law(i).shift, law(i).digits, law(i).tail, law(i).size) for i in LEVELS]
-    assert hashlib.sha256(json.dumps(facts).encode()).hexdigest() == GOLDEN_LAWS
+    facts = [(table(i).shift, table(i).symbols, table(i).tail, table(i).group_size) for i in LEVELS]
+    assert hashlib.sha256(json.dumps(facts).encode()).hexdigest() == GOLDEN_TABLES
 
 
 def test_the_stack_is_read_by_the_arithmetic_that_the_format_describes():
@@ -117,24 +117,24 @@ def test_the_stack_is_read_by_the_arithmetic_that_the_format_describes():
         scaled = sums * ((2**24 - len(shares)) / sums[-1])
         return [int(x) + i for i, x in enumerate(scaled[:-1])] + [2**24]
 
-    parts = [(law(level), start, stop) for level, start, stop in runs(deviations)]
-    got, marks = np.zeros(300 + laws.PADDING, np.int64), np.zeros(300 + laws.PADDING, bool)
+    parts = [(table(level), start, stop) for level, start, stop in runs(deviations)]
+    got, marks = np.zeros(300 + tables.PADDING, np.int64), np.zeros(300 + tables.PADDING, bool)
     for one, start, stop in parts:
-        table = bounds(one.symbols())
-        for place in range(start, stop, one.size):
-            symbol = pop(table)
-            for j in reversed(range(one.size)):
-                symbol, digit = divmod(symbol, len(one.digits))
-                got[place + j], marks[place + j] = digit - one.reach + 1, digit == len(one.digits) - 1
+        group_bounds = bounds(one.group_probabilities())
+        for place in range(start, stop, one.group_size):
+            group = pop(group_bounds)
+            for j in reversed(range(one.group_size)):
+                group, symbol = divmod(group, len(one.symbols))
+                got[place + j], marks[place + j] = symbol - one.limit + 1, symbol == len(one.symbols) - 1
     low = [(start + i, one.shift, pop([c << 24 - one.shift for c in range(2**one.shift + 1)]))
            for one, start, stop in parts if one.shift for i in range(stop - start)]  # fmt: skip
-    beyond = [(place, one.reach, pop(bounds(np.array(one.tail) / UNIT)))
+    beyond = [(place, one.limit, pop(bounds(np.array(one.tail) / UNIT)))
               for one, start, stop in parts for place in np.flatnonzero(marks[start:stop]) + start]  # fmt: skip
-    for place, reach, symbol in beyond:
-        rest = symbol // 2
-        if rest == laws.REST:
-            rest += (pop(range(0, 2**24 + 1, 256)) << 16) + pop(range(0, 2**24 + 1, 256))
-        got[place] = (reach + rest) * (-1) ** (symbol % 2)
+    for place, limit, symbol in beyond:
+        excess = symbol // 2
+        if excess == tables.ESCAPE_FROM:
+            excess += (pop(range(0, 2**24 + 1, 256)) << 16) + pop(range(0, 2**24 + 1, 256))
+        got[place] = (limit + excess) * (-1) ** (symbol % 2)
     for place, shift, bits in low:
         got[place] = (got[place] << shift) + bits
     assert got[:300].tolist() == values.tolist()
@@ -142,24 +142,24 @@ def test_the_stack_is_read_by_the_arithmetic_that_the_format_describes():
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_law_is_whole_numbers_for_every_digit_and_its_symbols_are_exact(level):
-    one = law(level)
-    for counts in (one.digits, one.tail):
+def test_a_table_is_whole_numbers_for_every_symbol_and_its_groups_are_exact(level):
+    one = table(level)
+    for counts in (one.symbols, one.tail):
         assert sum(counts) == UNIT and min(counts) >= 1
-    assert one.digits[:-1] == one.digits[-2::-1]  # no sign is more likely
-    symbols = one.symbols()
-    assert symbols.sum() == 1 and len(symbols) == len(one.values()) == len(one.digits) ** one.size
-    assert one.reach <= 127
+    assert one.symbols[:-1] == one.symbols[-2::-1]  # no sign is more likely
+    groups = one.group_probabilities()
+    assert groups.sum() == 1 and len(groups) == len(one.group_values()) == len(one.symbols) ** one.group_size
+    assert one.limit <= 127
 
 
-def test_runs_cover_a_band_once_with_whole_symbols():
+def test_runs_cover_a_band_once_with_whole_groups():
     deviations = falling(333, high=1e9)
     places = 0
     for level, start, stop in runs(deviations):
-        assert start == places and (stop - start) % law(level).size == 0
-        assert deviations[start] < 2 ** ((level + 1) / 2) or level == laws.HIGHEST
+        assert start == places and (stop - start) % table(level).group_size == 0
+        assert deviations[start] < 2 ** ((level + 1) / 2) or level == tables.HIGHEST
         places = stop
-    assert 333 <= places <= 333 + laws.PADDING
+    assert 333 <= places <= 333 + tables.PADDING
 
 
 def test_damage_is_told_and_an_unknown_coder_refused():

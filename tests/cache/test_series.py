@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.fft import dctn
 
-from cache.series import cutoff, dct, held, series
+from cache.series import cutoff, dct, nyquist_limit, series
 
 GRIDS = st.tuples(st.integers(1, 13), st.integers(1, 13))
 
@@ -81,10 +81,10 @@ def test_the_series_carries_gradients_and_takes_a_batch():
 
 def test_cutoff_and_nyquist_follow_the_design():
     assert [cutoff(grid) for grid in ((64, 64), (20, 20), (40, 30), (5, 9), (1, 1))] == [20, 6, 10, 2, 2]
-    assert held(10, 0.5, 20) == 20
-    assert held(10, 0.7 - 0.2, 40) == 20  # 0.49999999999999994 of the side is half of it
-    assert held(1, 1.0, 8) == 1
-    assert held(8, 0.01, 20) == 20
+    assert nyquist_limit(10, 0.5, 20) == 20
+    assert nyquist_limit(10, 0.7 - 0.2, 40) == 20  # 0.49999999999999994 of the side is half of it
+    assert nyquist_limit(1, 1.0, 8) == 1
+    assert nyquist_limit(8, 0.01, 20) == 20
 
 
 @pytest.mark.parametrize(
