@@ -24,9 +24,3 @@ def test_a_package_s_list_of_files_names_each_once_with_a_line(readme):
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.parent.relative_to(ROOT)))
 def test_no_line_of_a_package_s_readme_is_longer_than_140_characters(readme):
     assert max(map(len, readme.read_text(encoding="utf-8").splitlines())) <= 140
-
-
-@pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.parent.relative_to(ROOT)))
-def test_links_of_a_package_s_readme_lead_to_files(readme):
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", readme.read_text(encoding="utf-8"))
-    assert [link for link in links if not (readme.parent / link).exists()] == []

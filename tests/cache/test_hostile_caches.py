@@ -19,7 +19,6 @@ import pytest
 import safetensors.torch
 import torch
 import zstandard
-from distill.caches.share import copy_cache
 
 import cache
 from cache import manifest as manifests
@@ -28,6 +27,7 @@ from cache.manifest import Manifest
 from cache.schema import MAX_DEPTH, parse
 from cache.shard import pack
 from cache.spec import BANDS, FeatureSpec, MapSpec
+from distill.cache_report.share import copy_cache
 
 SPEC = FeatureSpec((MapSpec("neck", 3, (4, 5), 16), MapSpec("p3", 2, (6, 6), 8)))
 KEYS = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(6)]
