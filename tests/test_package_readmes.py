@@ -18,7 +18,7 @@ LISTED = re.compile(r"^\W*(\w+\.py)\W+\w")
 def test_a_package_s_list_of_files_names_each_once_with_a_line(readme):
     section = readme.read_text(encoding="utf-8").partition("\n## Files\n")[2].partition("\n## ")[0]
     listed = [match[1] for line in section.splitlines() if (match := LISTED.match(line))]
-    assert sorted(listed) == sorted(path.name for path in readme.parent.glob("*.py") if path.name != "__init__.py")
+    assert sorted(listed) == sorted(path.name for path in readme.parent.rglob("*.py") if path.name != "__init__.py")
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.parent.relative_to(ROOT)))

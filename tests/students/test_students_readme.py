@@ -20,19 +20,6 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
 
 
-def test_the_page_is_short():
-    lines = PAGE.splitlines()
-    assert len(lines) <= 170
-    assert not [line for line in lines if len(line) > 140]
-
-
-def test_every_file_has_one_line():
-    of_students, of_onnx = re.findall(r"```\n(.*?)```", PAGE.partition("## Files")[2], flags=re.DOTALL)
-    for listing, folder in ((of_students, ROOT / "students"), (of_onnx, ROOT / "students" / "onnx")):
-        names = [line.split("  ")[0] for line in listing.strip().splitlines()]
-        assert sorted(names) == sorted(path.name for path in folder.glob("*.py") if path.name != "__init__.py")
-
-
 def test_the_table_has_every_student_with_its_parameters():
     rows = dict(re.findall(r"^\| `(\w+)` \|(.*)", PAGE, flags=re.MULTILINE))
     assert set(STUDENTS) <= set(rows)

@@ -239,20 +239,6 @@ def test_the_config_of_another_kind_of_model_is_refused(member, tmp_path):
 README = Path(teachers.__file__).with_name("README.md")
 
 
-def test_the_readme_lists_every_file_of_the_folder():
-    own, weights = README.read_text(encoding="utf-8").partition("## Files")[2].split("`weights/`:")
-    for text, folder in ((own, README.parent), (weights, README.parent / "weights")):
-        listed = [line.split()[0] for line in text.split("```")[1].splitlines() if line]
-        files = {path.name for path in folder.glob("*.py")} | ({"builtin/"} if folder == README.parent else set())
-        assert set(listed) == files and len(listed) == len(files)
-
-
-def test_the_readme_stays_short():
-    lines = README.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 140
-    assert max(map(len, lines)) <= 140
-
-
 def test_the_readme_s_own_teacher_teaches(tmp_path, monkeypatch):
     from torchvision.models import resnet18
 
