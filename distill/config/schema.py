@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from distill.config.field import require, require_choice, require_choices, setting
-from distill.config.registry import BAND_OF, FEATURE_LOSSES, MASK_LOSSES, TASK_DECODER
+from distill.config.field import setting
+from distill.config.registry import FEATURE_LOSSES, MASK_LOSSES, STEPS, TASK_DECODER
+from distill.config.schema_checks import CHECKS
 from distill.config.schema_inputs import CacheRecipe, DataRecipe, TeacherRecipe
 from distill.config.schema_training import (
     AugmentRecipe,
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 SIDE_STEP = 32  # pixels: the coarsest stride of any student
-VERBS = ("extract", "train", "evaluate", "publish")
+VERBS = STEPS
 
 
 @dataclass(frozen=True)
@@ -73,102 +74,8 @@ class Recipe:
     )
 
     def __post_init__(self) -> None:
-        require(
-            32 <= self.image_size <= 4096,
-            f"image_size is {self.image_size}, but must lie between 32 and 4096",
-        )
-        require((self.workers or 0) >= 0, f"workers is {self.workers}, but must not be negative")
-        require(self.seed >= 0, f"seed is {self.seed}, but must not be negative")
-        require_choices("do", self.do, VERBS)
-        require_choice("precision", self.precision, ("fp32", "bf16", "fp16"))
-        require(
-            any(stage.runs for stage in self.stages.values()),
-            "stages has no stage with at least one epoch or step",
-        )
-        require(
-            bool(self.teachers) or not self.imitates,
-            "stages imitate a teacher, but teachers is empty; name one, or drop the imitate terms",
-        )
-        for name, teacher in self.consulted.items():
-            require(
-                self.data.name == "builtin" or teacher.weights != "builtin" or teacher.cache is not None,
-                f"teachers.{name}.weights=builtin knows generated frames only, but data.name is {self.data.name}; "
-                f"give real weights, for example teachers.{name}.weights=facebook/sam-vit-base",
-            )
-            missing = [view for view in self.augment.views if view not in self.views_of(name)]
-            require(
-                not missing,
-                f"augment.views draws {', '.join(missing)}, but teachers.{name}.views does not show it to the "
-                f"teacher; add it there, or take it from augment.views",
-            )
-
-        for term in FEATURE_LOSSES:
-            band = BAND_OF[term]
-            require(
-                term not in self.terms or bool(getattr(self.imitate, band)),
-                f"stages weigh {term}, but imitate.{band} names no stride; name one, or set "
-                f"stages.NAME.losses.{term}=0",
-            )
-        self._check_task_teachers()
-        self._check_heard()
-
-    def _check_heard(self) -> None:
-        """Somebody must be heard: a teacher of positive weight, and another one where teachers are dropped."""
-        if not self.imitates:
-            return
-        heard = {name: teacher for name, teacher in self.consulted.items() if teacher.weight > 0}
-        terms = [term for term in FEATURE_LOSSES if term in self.terms]
-        require(
-            any(teacher.adapter != "task" for teacher in heard.values()) or not terms,
-            f"stages weigh {', '.join(terms)}, but no teacher with features has a positive weight; "
-            "give one teachers.NAME.weight=1, or drop the terms",
-        )
-        dropped = [name for name, teacher in heard.items() if teacher.drop > 0]
-        require(
-            len(heard) > 1 or not dropped,
-            f"teachers.{''.join(dropped)}.drop is above 0, but no other teacher is heard, and one of them always is; "
-            "name another one, or set it to 0",
-        )
-
-    def _check_task_teachers(self) -> None:
-        """A task teacher reads another teacher's cache; soft masks come from a task teacher and are of one class."""
-        for name, teacher in self.teachers.items():
-            if teacher.adapter == "task" and teacher.cache is None:
-                sources = [other for other, entry in self.teachers.items() if entry.adapter != "task"]
-                require(
-                    teacher.of in sources,
-                    f"teachers.{name}.of is {teacher.of!r}, but must name the teacher of this recipe whose features it "
-                    f"reads: {', '.join(sources) or 'there is none'}",
-                )
-        read = [t.of for t in self.teachers.values() if t.of] + (list(self.consulted) if self.reads_features else [])
-        for name in read:
-            require(
-                name not in self.teachers or self.teachers[name].prompts is None,
-                f"teachers.{name}.prompts is set, but a task decoder reads features and no masks; leave it out",
-            )
-        if self.reads_features:
-            require(
-                len(self.consulted) == 1 and not self.imitates,
-                f"student.name={TASK_DECODER} reads the features of one teacher and imitates none, but teachers "
-                f"names {', '.join(self.consulted) or 'none'}",
-            )
-            own: dict[str, Any] = {"student.init": self.student.init, "student.encoder": self.student.encoder}
-            own["publish.encoder"] = self.publish.encoder or None
-            for key, value in own.items():
-                require(
-                    value is None, f"{key} is {value}, but student.name={TASK_DECODER} has no such thing; leave it out"
-                )
-        if MASK_LOSSES.keys() & self.terms:
-            require(
-                any(teacher.says_masks and teacher.weight > 0 for teacher in self.teachers.values()),
-                "stages weigh imitate_mask, but no teacher has adapter: task (or network), nor prompts; train one with "
-                "recipe=adapt_teacher and add it as teachers.NAME={adapter: task, of: ..., weights: DIR}, or ask SAM "
-                "with teachers.NAME.prompts=boxes",
-            )
-            require(
-                self.student.classes == 1,
-                f"imitate_mask knows one foreground class, but student.classes is {self.student.classes}",
-            )
+        for check in CHECKS:
+            check(self)
 
     @property
     def terms(self) -> set[str]:
