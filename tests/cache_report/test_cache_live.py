@@ -15,7 +15,7 @@ import cache
 from cache.spec import FeatureSpec, MapSpec
 from distill.cache_report.rate_distortion import rates
 from distill.cache_report.teacher_agreement import BANDS, agreements, cut, held_out, see, split
-from distill.cli.cache import cache_command
+from distill.cli.cache import COMMAND as cache_command
 from distill.config.schema import TeacherRecipe
 from distill.runtime.resize import resize
 

@@ -236,7 +236,7 @@ def test_the_command_finds_a_run_wherever_it_lies(tmp_path, capfd):
     with pytest.raises(ValueError, match="distill report needs run=DIR or recipe=NAME"):
         report_command([], dry=True)
     (moved / "metrics.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no evaluation in .*; run do=evaluate first"):
+    with pytest.raises(FileNotFoundError, match=r"no evaluation in .*; type distill evaluate recipe=.* first"):
         report_command([f"run={moved}"], dry=False)
 
 
