@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import recipes
-from distill.config.layers import check_names, overlaid
+from distill.config.layers import extended
 from distill.config.schema import Recipe
 from distill.config.values import from_yaml
 
@@ -59,8 +59,7 @@ def load_layer(path: Path) -> dict[str, Any]:
         layers.append(read_mapping(place))
     layer = layers.pop()
     for above in reversed(layers):
-        check_names(layer, above)
-        layer = overlaid(layer, above)
+        layer = extended(layer, above)
     return layer
 
 

@@ -7,7 +7,7 @@ import re
 from difflib import get_close_matches
 from typing import Any
 
-from distill.config.keys import DEPTH, default_at
+from distill.config.keys import DEPTH, LAYERS, default_at
 
 REFERENCE = re.compile(r"\$\{([\w-]+(?:\.[\w-]+)*)\}")
 LONGEST = 2000  # characters of a text that names other keys
@@ -36,6 +36,32 @@ def overlaid(below: dict[str, Any], above: dict[str, Any], *, ordered: bool = Tr
         else:
             merged[key] = value
     return merged
+
+
+def extended(below: dict[str, Any], above: dict[str, Any], *, ordered: bool = True) -> dict[str, Any]:
+    """A recipe laid over another, as `overlaid`; a stage or teacher that it takes away is gone from the arms below too.
+
+    Raises:
+        ValueError: a new teacher or stage is a slip (`check_names`).
+    """
+    check_names(below, above)
+    gone = {part: [name for name, entry in mapping_at(above, part).items() if entry is None] for part in NEEDED}
+    kept = dict(below)
+    for part in (part for part in LAYERS if any(gone.values()) and mapping_at(below, part)):
+        kept[part] = {name: _without(changes, gone) for name, changes in mapping_at(below, part).items()}
+    return overlaid(kept, above, ordered=ordered)
+
+
+def _without(changes: Any, gone: dict[str, list[str]]) -> Any:  # noqa: ANN401
+    """The changes of an arm without those to what is gone."""
+    if not isinstance(changes, dict):
+        return changes
+    left = {
+        part: {name: entry for name, entry in mapping_at(changes, part).items() if name not in names}
+        for part, names in gone.items()
+        if isinstance(changes.get(part), dict)
+    }
+    return {**changes, **left}
 
 
 def in_order(stages: dict[str, Any], *, below: list[str], above: list[str]) -> dict[str, Any]:
@@ -90,10 +116,9 @@ def check_names(below: dict[str, Any], above: dict[str, Any]) -> None:
     for part, needed in NEEDED.items():
         known, given = (mapping_at(layer, part) for layer in (below, above))
         for name, entry in given.items():
-            slip = known and name not in known and not (isinstance(entry, dict) and entry.get(needed))
-            if slip and (isinstance(entry, dict) or entry is None):
+            if known and name not in known and isinstance(entry, dict) and not entry.get(needed):
                 near = get_close_matches(name, known, n=1, cutoff=0.5)
-                hint = f"did you mean '{part}.{near[0]}'?" if near else f"it has {', '.join(known)};"
+                hint = f"did you mean '{part}.{near[0]}'?" if near else f"it has {', '.join(known)}."
                 raise ValueError(f"the recipe has no {part}.{name}; {hint} A new one needs {part}.{name}.{needed}")
 
 
@@ -137,9 +162,9 @@ def _value_of(name: str, key: str, recipe: dict[str, Any], *, chain: tuple[str, 
     for part in name.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     try:
-        value = _resolve(default_at(name) if value is None else value, name, recipe, chain=(*chain, name))
+        value = default_at(name) if value is None else value
     except KeyError as error:
         raise ValueError(f"{key} names {name}, but a recipe has no such key") from error
     if isinstance(value, dict) or dataclasses.is_dataclass(value):
         raise ValueError(f"{key} names {name}, which is a mapping of keys and no value")
-    return value
+    return _resolve(value, name, recipe, chain=(*chain, name))

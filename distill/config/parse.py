@@ -13,7 +13,7 @@ import yaml
 import recipes
 from distill.config.files import find_recipe, load_layer
 from distill.config.keys import DEPTH, LAYERS, annotation_at
-from distill.config.layers import check_names, mapping_at, overlaid, placed, resolved
+from distill.config.layers import check_names, extended, mapping_at, overlaid, placed, resolved
 from distill.config.schema import Recipe
 from distill.config.values import Dumper, build, from_yaml
 
@@ -30,9 +30,8 @@ def read_recipe(words: Sequence[str]) -> Recipe:
     if not isinstance(name, str):
         raise ValueError(f"name a recipe with recipe=NAME; choose from {', '.join(recipes.names())}")
     file = load_layer(find_recipe(name))
-    check_names(file, overrides)
     check_arms(file, overrides)
-    layer = overlaid(file, overrides, ordered=False)
+    layer = extended(file, overrides, ordered=False)
     recipe = build_recipe(layer)
     for part in LAYERS:
         for title, changes in getattr(recipe, part).items():

@@ -14,6 +14,7 @@ import yaml
 from distill.config.keys import DEPTH, annotation_under, default_of, fields_of, required, schema_under, unknown_key
 from distill.config.renamed import refuse_renamed
 
+LONGEST = 4000  # characters of a text: a path has at most as many
 NODES = 10_000  # values that a recipe may hold, each alias counted as often as it is used
 EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")  # 1e-3: a number, though not in YAML 1.1
 PLAIN = {f"tag:yaml.org,2002:{name}": name for name in ("null", "bool", "int", "float", "str", "timestamp", "value")}
@@ -50,9 +51,9 @@ def from_yaml(text: str, annotation: Any) -> Any:  # noqa: ANN401
         return None if node is None else _Nodes().plain(node, annotation, depth=0)
     except yaml.MarkedYAMLError as error:
         place = f", line {error.problem_mark.line + 1}" if error.problem_mark and "\n" in text else ""
-        raise ValueError(f"not YAML{place}: {error.problem}") from error
+        raise ValueError(f"it is not YAML{place}: {error.problem}") from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"not YAML: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"it is not YAML: {str(error).splitlines()[0]}") from error
 
 
 class _Nodes:
@@ -66,7 +67,7 @@ class _Nodes:
         """A node as plain data."""
         self.count += 1
         if self.count > NODES or depth > DEPTH:
-            raise ValueError(f"more than {NODES} values or {DEPTH} levels, which no recipe needs; are aliases nested?")
+            raise ValueError(f"it has more than {NODES} values or {DEPTH} levels, which no recipe needs; are aliases nested?")
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, annotation, depth=depth)
         if isinstance(node, yaml.SequenceNode):
@@ -194,12 +195,12 @@ def truth_or_none(value: Any) -> bool | None:  # noqa: ANN401
 def text_or_none(value: Any) -> str | None:  # noqa: ANN401
     """Text without line breaks and other control characters, which no key needs and a model card would show."""
     text = str(value)
-    return None if re.search(r"[\x00-\x1f\x7f\x85\u2028\u2029]", text) else text
+    return None if len(text) > LONGEST or re.search(r"[\x00-\x1f\x7f\x85\u2028\u2029]", text) else text
 
 
 TYPES: dict[Any, tuple[str, Callable[[Any], Any]]] = {
     int: ("a whole number", whole_or_none),
     float: ("a finite number", number_or_none),
     bool: ("true or false", truth_or_none),
-    str: ("text without line breaks or other control characters", text_or_none),
+    str: (f"text of at most {LONGEST} characters, without line breaks or other control characters", text_or_none),
 }
