@@ -7,13 +7,14 @@ import sys
 from types import SimpleNamespace
 
 import recipes
-from distill.cli.options import Command, table
+from distill.cli.options import Command
 
 
 def run(_: SimpleNamespace, *, dry: bool) -> int:
     """Writes the name of every recipe and the sentence that its file begins with."""
     del dry  # it writes nothing but to the terminal
-    sys.stdout.write("\n".join(table((name, story(name)) for name in recipes.names())) + "\n")
+    width = max(map(len, recipes.names()))
+    sys.stdout.write("".join(f"{name:<{width}}  {story(name)}\n" for name in recipes.names()))
     return 0
 
 
