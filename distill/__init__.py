@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from distill.cli.run import run
     from distill.comparison.compare import compare
     from distill.config.parse import read_recipe
     from distill.config.schema import Recipe
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from distill.inference.predict import predict
     from distill.publishing.publish import publish
     from distill.report.write import report
-    from distill.cli.run import run
     from distill.training.train import train
 
 __all__ = ["Recipe", "compare", "evaluate", "extract", "predict", "publish", "read_recipe", "report", "run", "train"]

@@ -19,6 +19,7 @@ BENCHES: dict[str, str] = {  # name -> "module:function", called with a Request 
     "student": "distill.bench.students:measure_students",
 }
 
+
 @dataclass(frozen=True)
 class Request:
     """What is to be measured.

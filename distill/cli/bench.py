@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import SimpleNamespace
 
 from distill.bench.command import BENCHES, Request, bench_module, bench_of, save, table
@@ -75,14 +74,18 @@ def more_keys() -> list[str]:
     """The keys of each benchmark, for help."""
     lines = []
     for name in BENCHES:
-        lines += [f"Keys of what={name}", *help_table((f"{key}=", said) for key, said in bench_module(name).KEYS.items())]
+        lines += [
+            f"Keys of what={name}",
+            *help_table((f"{key}=", said) for key, said in bench_module(name).KEYS.items()),
+        ]
     return lines
 
 
 COMMAND = Command(
     "bench",
     run,
-    does="Measures sizes, rates and latencies side by side in one run. The exit status is 1 if one is not what was wanted.",
+    does="Measures sizes, rates and latencies side by side in one run. The exit status is 1 if one is not what was "
+    "wanted.",
     writes=("a table on standard output; FILE.json, and FILE.md beside it",),
     options=(
         Option("what", f"which, with commas: {', '.join(BENCHES)}", "NAME,...", [], several_of(bench_name)),

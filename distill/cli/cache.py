@@ -153,8 +153,8 @@ def verify(given: SimpleNamespace) -> int:
         sys.stdout.write(f"{folder}: every byte is as it was written\n")
         return 0
     remedy = (
-        "distill extract with the recipe that made it puts it right: it extracts again what was damaged or is missing; of a "
-        "copy (what teachers.NAME.cache reads) remove the files named, and export or import it again"
+        "distill extract with the recipe that made it puts it right: it extracts again what was damaged or is "
+        "missing; of a copy (what teachers.NAME.cache reads) remove the files named, and export or import it again"
     )
     logger.error("%s: %s; %s", folder, several(harmful, "problem"), remedy)
     return 1
@@ -186,9 +186,12 @@ def share(given: SimpleNamespace, verb: str) -> None:
 COMMAND = Command(
     "cache",
     run,
-    does="Says what a cache costs, how faithful it is (with the recipe that made it: against the live teacher) and\n"
+    does="Says what a cache costs, how faithful it is (with the recipe that made it: against the live teacher) and "
     "whether it is whole; copies it for others.",
-    writes=("DIR-report/ (or OUT)   report.md, report.json, report.png", "OUT                    of an export or import: the copy"),
+    writes=(
+        "DIR-report/ (or OUT)   report.md, report.json, report.png",
+        "OUT                    of an export or import: the copy",
+    ),
     options=(
         Option("do", "with commas: report, verify, export, import", "report", ["report"], several_of(verb)),
         Option("cache", "the folder, HOME/features/TEACHER-DIGEST", "DIR", read=path, required=True),

@@ -16,9 +16,15 @@ if TYPE_CHECKING:
 # Name -> ("module:attribute" of its `Command`, what it is for).
 COMMANDS = {
     "run": ("distill.cli.run:RUN", "a whole recipe: extract, train, evaluate, publish; finished steps are skipped"),
-    "extract": ("distill.cli.run:EXTRACT", "the teachers' features of every training image, in a frequency-coded cache"),
+    "extract": (
+        "distill.cli.run:EXTRACT",
+        "the teachers' features of every training image, in a frequency-coded cache",
+    ),
     "train": ("distill.cli.run:TRAIN", "the student, stage by stage, from the cache; goes on bit for bit after a kill"),
-    "evaluate": ("distill.cli.run:EVALUATE", "Dice and IoU on every test set; predictions=DIR masks=DIR: of any folder"),
+    "evaluate": (
+        "distill.cli.run:EVALUATE",
+        "Dice and IoU on every test set; predictions=DIR masks=DIR: of any folder",
+    ),
     "publish": ("distill.cli.run:PUBLISH", "safetensors, ONNX checked against it, model card, example pictures"),
     "compare": ("distill.cli.compare:COMMAND", "the recipe's arms over several seeds, with paired differences"),
     "predict": ("distill.cli.predict:COMMAND", "masks, overlays and a table for a picture, a folder or a video"),

@@ -69,12 +69,19 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 COMMAND = Command(
     "demo",
     run,
-    does="Serves a page on this machine on which to drop an image and see its mask. Nothing is sent anywhere, nothing is\n"
-    "kept: images stay in this process's memory, the last 8 of them.",
+    does="Serves a page on this machine on which to drop an image and see its mask. Nothing is sent anywhere, nothing "
+    "is kept: images stay in this process's memory, the last 8 of them.",
     options=(
         STUDENT,
-        Option("port", "where the page is: http://127.0.0.1:PORT; 0 for any that is free", "7860", 7860, whole(0, 65535)),
-        Option("host", "127.0.0.1 keeps the page to this machine; 0.0.0.0 shows it to the network", "127.0.0.1", "127.0.0.1"),
+        Option(
+            "port", "where the page is: http://127.0.0.1:PORT; 0 for any that is free", "7860", 7860, whole(0, 65535)
+        ),
+        Option(
+            "host",
+            "127.0.0.1 keeps the page to this machine; 0.0.0.0 shows it to the network",
+            "127.0.0.1",
+            "127.0.0.1",
+        ),
         HOME,
     ),
     examples=(

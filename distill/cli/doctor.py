@@ -140,8 +140,8 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 COMMAND = Command(
     "doctor",
     run,
-    does="Examines a data set before anyone trains on it: files that a run would stop at, odd masks, near copies, and\n"
-    "what the parts of a split share. The exit status is 1 if there is an error: files that a run would stop at, or\n"
+    does="Examines a data set before anyone trains on it: files that a run would stop at, odd masks, near copies, and "
+    "what the parts of a split share. The exit status is 1 if there is an error: files that a run would stop at, or "
     "images, near copies and sequences on both sides of a split. Everything else is a note.",
     writes=("a table on standard output; OUT/doctor.html, with pictures, and OUT/doctor.json",),
     keys=(
@@ -160,7 +160,7 @@ COMMAND = Command(
     schema=Request,
     needs=("data.root=DIR",),
     examples=(
-        "distill doctor data.root=DIR data.split=DIR              # table, page, JSON; exit status 1 where data is wrong",
+        "distill doctor data.root=DIR data.split=DIR              # table, page, JSON; exit status 1 if wrong",
         "distill doctor data.name=pranet data.root=DIR            # a data set of the field, wherever it was unpacked",
     ),
 )

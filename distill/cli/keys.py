@@ -16,7 +16,9 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
         ValueError: none does.
     """
     del dry  # it writes nothing but to the terminal
-    chosen = [(f"{key}={default}", meaning) for key, default, meaning in describe_keys() if key.startswith(given.prefix)]
+    chosen = [
+        (f"{key}={default}", meaning) for key, default, meaning in describe_keys() if key.startswith(given.prefix)
+    ]
     if not chosen:
         near = elsewhere(given.prefix)
         hint = f"did you mean {near!r}?" if near else "distill keys lists all"

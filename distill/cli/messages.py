@@ -46,11 +46,12 @@ def few_images(run: Run) -> Iterator[str]:
     splits = run.splits
     for name, samples in splits.test.items():
         if len(samples) < FEW_TEST:
-            yield f"warning: {name} has {several(len(samples), 'test image')}; from fewer than {FEW_TEST} a score says little"
+            count = several(len(samples), "test image")
+            yield f"warning: {name} has {count}; from fewer than {FEW_TEST} a score says little"
     if len(splits.val) < FEW_VAL:
         yield (
-            f"warning: {several(len(splits.val), 'image')} to validate; from fewer than {FEW_VAL} the choice of the best "
-            "weights is mostly chance"
+            f"warning: {several(len(splits.val), 'image')} to validate; from fewer than {FEW_VAL} the choice of the "
+            "best weights is mostly chance"
         )
 
 

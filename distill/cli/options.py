@@ -77,7 +77,9 @@ class Command:
     def usage(self) -> str:
         """The command in a line; what may be left out is in brackets."""
         own = [f"{o.name}={o.shown}" if o.required else f"[{o.name}={o.shown}]" for o in self.options]
-        return " ".join([f"distill {self.name}", *self.needs, *own, *(["[key=value ...]"] if self.schema or self.further else [])])
+        return " ".join(
+            [f"distill {self.name}", *self.needs, *own, *(["[key=value ...]"] if self.schema or self.further else [])]
+        )
 
     def read(self, words: Sequence[str]) -> SimpleNamespace:
         """The values of the command's own keys, by name; `rest` has the words of all other keys, `words` all.
@@ -103,7 +105,7 @@ class Command:
 
     def help(self) -> str:
         """What `distill NAME --help` prints."""
-        lines = [self.usage, "", *self.does.splitlines(), ""]
+        lines = [self.usage, "", *wrap(self.does, 110), ""]
         if self.writes:
             lines += ["Writes", *(f"  {line}" for line in self.writes), ""]
         if self.options:

@@ -48,8 +48,8 @@ HOME = Option("home", "where runs are looked for by name", shown="artifacts", de
 COMMAND = Command(
     "predict",
     run,
-    does="Segments pictures and videos by a published student. A second call leaves alone what is complete in out, one\n"
-    "with another student, threshold or flips does all again, and is refused where other images have results there.\n"
+    does="Segments pictures and videos by a published student. A second call leaves alone what is complete in out, "
+    "one with another student, threshold or flips does all again, and is refused where other images have results. "
     "BANDPASS_THREADS=N in the environment sets the network's threads: 1 where other work keeps the cores busy.",
     writes=(
         "out/masks/NAME.png      0 and 255 at the picture's own size; numbers of classes with a palette where several",

@@ -50,7 +50,7 @@ COMMAND = Command(
     options=(
         Option(
             "run",
-            "the run's folder, or its name in HOME/runs, of which RECIPE-STUDENT and RECIPE mean the latest; or recipe=",
+            "the run's folder, or its name in HOME/runs, of which RECIPE-STUDENT and RECIPE mean the latest",
             "DIR|RUN",
         ),
     ),

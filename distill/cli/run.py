@@ -156,8 +156,9 @@ def command(name: str, does: str, *, writes: tuple[str, ...], examples: tuple[st
 
 RUN = command(
     "run",
-    "Does the steps of a recipe: extract, train, evaluate, publish (do=extract,train leaves some out). What is finished\n"
-    "is skipped: the same command goes on where it was stopped. --dry-run says images, GB and hours, and does nothing.",
+    "Does the steps of a recipe: extract, train, evaluate, publish (do=extract,train leaves some out). What is "
+    "finished is skipped: the same command goes on where it was stopped. --dry-run says images, GB and hours, and "
+    "does nothing.",
     writes=(
         "HOME/features/TEACHER-DIGEST/     the cache",
         "HOME/runs/RECIPE-STUDENT-DIGEST/  log.txt, metrics.json, predictions.csv, report.html, student/",

@@ -21,9 +21,9 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 COMMAND = Command(
     "runs",
     run,
-    does="Lists the runs with their date, steps of training, Dice on each test set and folder, the latest first.\n"
-    "A name, as sam_to_unet-unet, stands for the latest run of that recipe and student, and so does the recipe's alone:\n"
-    "predict student=NAME, demo student=NAME, report run=NAME.",
+    does="Lists the runs with their date, steps of training, Dice on each test set and folder, the latest first. "
+    "A name, as sam_to_unet-unet, stands for the latest run of that recipe and student, and so does the recipe's "
+    "alone: predict student=NAME, demo student=NAME, report run=NAME.",
     options=(Option("home", "where runs are kept", "artifacts", "artifacts"),),
     examples=("distill runs", "distill runs home=DIR"),
 )

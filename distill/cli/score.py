@@ -149,11 +149,17 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 COMMAND = Command(
     "evaluate",
     run,
-    does="Scores any folder of predictions, in every convention. Pictures are paired with masks by stem; a mask is\n"
+    does="Scores any folder of predictions, in every convention. Pictures are paired with masks by stem; a mask is "
     "foreground from level 128 (or 1) on.",
     writes=("a table on standard output, and FILE.json: every figure of every image",),
     options=(
-        Option("predictions", "a folder of pictures, grey values over 255 for probabilities", "DIR", read=path, required=True),
+        Option(
+            "predictions",
+            "a folder of pictures, grey values over 255 for probabilities",
+            "DIR",
+            read=path,
+            required=True,
+        ),
         Option("masks", "a folder of masks", "DIR", read=path, required=True),
         Option("out", "every figure of every image", "FILE.json", read=new_file),
         Option("bootstrap", "resamples of the 95 % intervals", "2000", 2000, whole(1)),
@@ -167,5 +173,7 @@ COMMAND = Command(
         ),
         Option("skip_bad", "go on without files that cannot be paired or read", "false", False, truth),
     ),
-    examples=("distill evaluate predictions=DIR masks=DIR out=FILE.json # other people's results, scored the same way",),
+    examples=(
+        "distill evaluate predictions=DIR masks=DIR out=FILE.json # other people's results, scored the same way",
+    ),
 )

@@ -90,7 +90,7 @@ def placed(stages: dict[str, Any]) -> dict[str, Any]:
     for name, stage in stages.items():
         if isinstance(stage, dict) and stage.get("before"):
             others = stage["before"] if isinstance(stage["before"], list) else [stage["before"]]
-            if missing := [other for other in others if other not in stages or other == name]:
+            if missing := [other for other in others if other not in order or other == name]:
                 rest = ", ".join(other for other in stages if other != name)
                 raise ValueError(f"stages.{name}.before is {missing[0]!r}, but must name another stage, of {rest}")
             wanted[name] = others
@@ -145,7 +145,9 @@ def _resolve(value: Any, key: str, recipe: dict[str, Any], *, chain: tuple[str, 
     if not isinstance(value, str) or "${" not in value:
         return value
     if "${" in REFERENCE.sub("", value):
-        raise ValueError(f"{key} is {value[:100]!r}, but ${{...}} may only hold a key of the recipe, as ${{image_size}}")
+        raise ValueError(
+            f"{key} is {value[:100]!r}, but ${{...}} may only hold a key of the recipe, as ${{image_size}}"
+        )
     if match := REFERENCE.fullmatch(value):
         return _value_of(match[1], key, recipe, chain=chain)
     text = REFERENCE.sub(lambda match: str(_value_of(match[1], key, recipe, chain=chain)), value)

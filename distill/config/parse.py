@@ -55,7 +55,7 @@ def check_changes(layer: dict[str, Any], changes: Any) -> None:  # noqa: ANN401
     if changes is not None and not isinstance(changes, dict):
         raise ValueError(f"it is {changes!r}, but must be a mapping of keys")
     check_names(layer, changes or {})
-    build_recipe(layer, {part: None for part in LAYERS}, changes or {})
+    build_recipe(layer, dict.fromkeys(LAYERS), changes or {})
 
 
 def parse_overrides(words: Sequence[str], schema: type = Recipe) -> dict[str, Any]:

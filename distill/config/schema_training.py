@@ -115,7 +115,9 @@ class StageRecipe:
     freeze: list[str] = setting([], "encoder, decoder, head: parts that do not learn")
     lr_scale: float = setting(1.0, "factor on the schedule's learning rate")
     part_lr_scale: dict[str, float] = setting({}, "further factors for encoder, decoder or head, as {encoder: 0.1}")
-    before: list[str] = setting([], "stages that this one comes before; empty: where it is written, on a command line last")
+    before: list[str] = setting(
+        [], "stages that this one comes before; empty: where it is written, on a command line last"
+    )
 
     def __post_init__(self) -> None:
         require(self.epochs >= 0, f"stages.NAME.epochs is {self.epochs}, but must not be negative")

@@ -67,7 +67,9 @@ class _Nodes:
         """A node as plain data."""
         self.count += 1
         if self.count > NODES or depth > DEPTH:
-            raise ValueError(f"it has more than {NODES} values or {DEPTH} levels, which no recipe needs; are aliases nested?")
+            raise ValueError(
+                f"it has more than {NODES} values or {DEPTH} levels, which no recipe needs; are aliases nested?"
+            )
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, annotation, depth=depth)
         if isinstance(node, yaml.SequenceNode):
@@ -187,9 +189,16 @@ def number_or_none(value: Any) -> float | None:  # noqa: ANN401
 
 def truth_or_none(value: Any) -> bool | None:  # noqa: ANN401
     """True or false, or a word for it."""
-    return {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}.get(
-        str(value).lower()
-    )
+    return {
+        "true": True,
+        "1": True,
+        "yes": True,
+        "on": True,
+        "false": False,
+        "0": False,
+        "no": False,
+        "off": False,
+    }.get(str(value).lower())
 
 
 def text_or_none(value: Any) -> str | None:  # noqa: ANN401

@@ -79,7 +79,10 @@ def wanted_record(run: Run) -> dict[str, Any]:
         raise FileNotFoundError(f"no evaluation in {run.folder / 'metrics.json'}; type {command_for('evaluate')} first")
     weights = digest_file(run.weights)
     if metrics["evaluated"]["weights"] != weights:
-        raise ValueError(f"{run.folder / 'metrics.json'} is of other weights than {run.weights}; type {command_for('evaluate')} first")
+        raise ValueError(
+            f"{run.folder / 'metrics.json'} is of other weights than {run.weights}; "
+            f"type {command_for('evaluate')} first"
+        )
     asked = asdict(run.recipe.publish)
     asked.pop("hub")
     return {"weights": weights, "evaluated": metrics["evaluated"], "asked": asked}
@@ -223,7 +226,8 @@ def push(folder: Path, repository: str) -> None:
     except Exception as error:  # of the Hub's client, of what it sends with, or of the system: they change by version
         raise ValueError(
             f"the Hub did not take {folder} as {repository!r}: {str(error).splitlines()[0]}; log in with "
-            f"`hf auth login`, check name and network, and type {command_for('publish')} again (the folder itself is complete)"
+            f"`hf auth login`, check name and network, and type {command_for('publish')} again (the folder "
+            "itself is complete)"
         ) from error
     write_json(folder / RECORD, {**record, "hub": repository})
     logger.info("pushed to https://huggingface.co/%s", repository)

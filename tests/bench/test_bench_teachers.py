@@ -6,8 +6,8 @@ import pytest
 
 import teachers
 from distill.bench.command import Request
-from distill.cli.bench import read_request
 from distill.bench.teachers import LEAST, SUBJECTS, chosen, measure
+from distill.cli.bench import read_request
 
 
 def request_of(**options):

@@ -13,8 +13,9 @@ import cache
 from cache.spec import FeatureSpec, MapSpec
 from distill.cache_report.plot import short
 from distill.cache_report.report import report, table
-from distill.cli.cache import COMMAND as cache_command
-from distill.cli.cache import require_sense
+from distill.cli.cache import COMMAND, require_sense
+
+cache_command = COMMAND
 
 SPEC = FeatureSpec((MapSpec("neck", 6, (8, 8), 16), MapSpec("p3", 4, (12, 12), 8)))
 

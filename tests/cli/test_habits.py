@@ -141,7 +141,9 @@ def test_a_run_is_found_by_folder_by_name_and_the_latest_by_its_recipe(home):
         assert find_run(name, home=home) is None, name
     assert student_of("own", home=home) == str(runs / "own-unet-ba9876543210" / "student")
     assert student_of("owner/name", home=home) == "owner/name"
-    with pytest.raises(FileNotFoundError, match=r"other-unet-a+ has no student yet; type distill run recipe=.*recipe\.yaml"):
+    with pytest.raises(
+        FileNotFoundError, match=r"other-unet-a+ has no student yet; type distill run recipe=.*recipe\.yaml"
+    ):
         student_of("other", home=home)
 
 

@@ -41,7 +41,7 @@ def test_the_help_of_a_command_says_what_it_does_its_keys_and_examples(name, cap
     command = find(COMMANDS[name][0])
     text = told(capsys, name, "--help")
     assert text.startswith(f"distill {name}")
-    assert command.does in text
+    assert command.does in " ".join(text.split())
     assert command.examples and all(example in text for example in command.examples)
     assert all(example.startswith(("distill ", "accelerate launch ")) for example in command.examples)
     for option in command.options:

@@ -18,8 +18,10 @@ MANY = int(os.environ.get("BANDPASS_FUZZ_CASES", "200000"))  # of the long run, 
 NAMES = ("semantic", "boundary", "sam", "alone", "taught", "new", "a b", "é", "../x", "", "0", "null", "NAME")
 VALUES = (
     "", "null", "~", "true", "on", "0", "-1", "1", "1.5", "1e3", "1e999", ".nan", "-.inf", "007", "2024-01-15", "12:30",
-    "9" * 40, "9" * 5000, "x", "@x", "`", "%", "!", "!!python/object:os.system x", "!!binary x", "&a [*a]", "*a", "<<", "<<: 3",
-    "[", "]", "{", "}", "[[", "[a", "a]", "{a", "{a: b}", "{a: {b: c}}", "{1: 2}", "{[a]: b}", "{? a : b}", "[1, [2, [3]]]",
+    "9" * 40, "9" * 5000, "x", "@x", "`", "%", "!", "!!python/object:os.system x", "!!binary x", "&a [*a]", "*a", "<<",
+    "<<: 3",
+    "[", "]", "{", "}", "[[", "[a", "a]", "{a", "{a: b}", "{a: {b: c}}", "{1: 2}", "{[a]: b}", "{? a : b}",
+    "[1, [2, [3]]]",
     "a,b", "1,2", ",", ",,", "'", '"', "'a", '"a"', "\"a', 'b\"", "a: b", "a #b", "#", "- a", "? a", "|", ">", "--- a", "...",
     "${x}", "${name}", "${student.width}", "${oc.env:HOME}", "${", "$", "\\", "\x00", "\n", "a\nb", "\t", "\x85", "\u2028",
     "\udcff", "\U0001f600", "é", "x" * 300, "[" * 200, "{a: " * 200, "identity", "hflip", "sam_to_unet", "extract", "unet",
@@ -31,13 +33,17 @@ SIGNS = "abc01.,:=[]{}'\"\\#&*!|>%@`~-?$ \t\n\x00éñ/"
 
 def some_key(draw):
     """A key: mostly a known one, perhaps with a part gone, doubled or spelt wrongly."""
-    key = draw.choice([*known_keys(), *(old.partition("=")[0] for old in RENAMED), "recipe", "extends", "stages", "arms", "a"])
+    key = draw.choice(
+        [*known_keys(), *(old.partition("=")[0] for old in RENAMED), "recipe", "extends", "stages", "arms", "a"]
+    )
     parts = [draw.choice(NAMES) if part == "NAME" else part for part in key.split(".")]
     if draw.random() < 0.15:
         parts = ["arms", draw.choice(NAMES), *parts]
     if draw.random() < 0.2:
         place = draw.randrange(len(parts))
-        parts[place : place + 1] = draw.choice([[], [parts[place]] * 2, [some_text(draw)], [*parts[place], "x"], ["options"]])
+        parts[place : place + 1] = draw.choice(
+            [[], [parts[place]] * 2, [some_text(draw)], [*parts[place], "x"], ["options"]]
+        )
     return ".".join(parts)
 
 
@@ -56,7 +62,10 @@ def some_words(draw):
     words = [f"{some_key(draw)}={some_value(draw)}" for _ in range(draw.randrange(1, 4))]
     if draw.random() < 0.1:
         words.append(some_text(draw))
-    return ["recipe=" + ("sam_to_unet" if draw.random() < 0.9 else draw.choice([*recipes.names(), some_value(draw)])), *words]
+    return [
+        "recipe=" + ("sam_to_unet" if draw.random() < 0.9 else draw.choice([*recipes.names(), some_value(draw)])),
+        *words,
+    ]
 
 
 def some_file(draw, text):
@@ -64,7 +73,11 @@ def some_file(draw, text):
     for _ in range(draw.randrange(1, 5)):
         start = draw.randrange(len(text))
         stop = min(len(text), start + draw.randrange(30))
-        text = text[:start] + draw.choice(["", text[start:stop] * 2, some_value(draw), some_text(draw), ": ", "\n"]) + text[stop:]
+        text = (
+            text[:start]
+            + draw.choice(["", text[start:stop] * 2, some_value(draw), some_text(draw), ": ", "\n"])
+            + text[stop:]
+        )
     return text
 
 
@@ -83,7 +96,10 @@ def try_some(cases, seed, folder):
         except (ValueError, FileNotFoundError) as error:
             told = str(error)
             assert told and len(told) < 20_000, (words, told)
-            assert "omegaconf" not in told.lower() and "<class" not in told and " object at 0x" not in told, (words, told)
+            assert "omegaconf" not in told.lower() and "<class" not in told and " object at 0x" not in told, (
+                words,
+                told,
+            )
             continue
         except BaseException:
             print(words)  # noqa: T201 - what to reproduce it by

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 
 import pytest
 import yaml
@@ -10,7 +9,6 @@ import recipes
 from distill.config.files import load_layer
 from distill.config.parse import build_recipe, dump_recipe, parse_overrides, read_recipe
 from distill.config.schedule import spans_of
-from distill.config.schema import Recipe
 
 NAMES = recipes.names()
 

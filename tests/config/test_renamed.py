@@ -24,7 +24,9 @@ def test_a_renamed_key_is_refused_with_its_new_name(old, tmp_path):
     *outer, last = word.partition("=")[0].split(".")
     value = word.partition("=")[2] or "0.5"
     lines = [f"{'  ' * depth}{part}:" for depth, part in enumerate(outer)]
-    (tmp_path / "old.yaml").write_text("\n".join(["extends: sam_to_unet", *lines, f"{'  ' * len(outer)}{last}: {value}"]))
+    (tmp_path / "old.yaml").write_text(
+        "\n".join(["extends: sam_to_unet", *lines, f"{'  ' * len(outer)}{last}: {value}"])
+    )
     with pytest.raises(ValueError, match=sentence.replace(".", r"\.")):
         read_recipe([f"recipe={tmp_path / 'old.yaml'}"])
 
@@ -54,7 +56,10 @@ def test_a_term_that_was_removed_is_refused_in_a_sentence():
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["teachers.sma.weight=2"], r"no teachers\.sma; did you mean 'teachers\.sam'\? A new one needs teachers\.sma\.ad"),
+        (
+            ["teachers.sma.weight=2"],
+            r"no teachers\.sma; did you mean 'teachers\.sam'\? A new one needs teachers\.sma\.ad",
+        ),
         (["teachers.other={weights: x}"], r"no teachers\.other; it has sam\. A new one needs teachers\.other\.adapter"),
         (["stages.sematnic.epochs=2"], r"no stages\.sematnic; did you mean 'stages\.semantic'"),
         (["data.name=kvasir"], r"unknown data\.name 'kvasir'; choose from .*; did you mean 'kvasir-seg'\?"),

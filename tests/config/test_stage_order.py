@@ -42,7 +42,10 @@ def test_on_the_command_line_order_is_not_meant_and_before_says_it(tmp_path):
     new = ["recipe=sam_to_unet", "stages.warm={epochs: 1, losses: {segment: 1}}"]
     assert list(read_recipe(new).stages) == ["semantic", "boundary", "warm"]
     assert list(read_recipe([*new, "stages.warm.before=boundary"]).stages) == ["semantic", "warm", "boundary"]
-    assert list(read_recipe(["recipe=sam_to_unet", "stages.boundary.before=semantic"]).stages) == ["boundary", "semantic"]
+    assert list(read_recipe(["recipe=sam_to_unet", "stages.boundary.before=semantic"]).stages) == [
+        "boundary",
+        "semantic",
+    ]
     assert list(read_recipe(["recipe=sam_to_unet", "stages.semantic=null"]).stages) == ["boundary"]
     assert all(not stage.before for stage in read_recipe([*new, "stages.warm.before=boundary"]).stages.values())
 
@@ -50,7 +53,11 @@ def test_on_the_command_line_order_is_not_meant_and_before_says_it(tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["stages.boundary.before=semantics"], r"stages\.boundary\.before is 'semantics', but must name another stage, of s"),
+        (
+            ["stages.boundary.before=semantics"],
+            r"stages\.boundary\.before is 'semantics', but must name another stage, of s",
+        ),
+        (["stages.boundary.before={a: b}"], r"must name another stage, of semantic"),
         (["stages.boundary.before=boundary"], r"must name another stage, of semantic"),
         (["stages.boundary.before=semantic", "stages.semantic.before=boundary"], "contradict each other"),
     ],

@@ -10,7 +10,21 @@ import yaml
 from distill.config.parse import build_recipe, dump_recipe, read_recipe
 from distill.config.values import NODES
 
-ASIS = ["data #2", "2024_01_15", "007", "1.10", "on", "1e3", "0x10", "no", "12:30", "polyps, second", "{a: b}", "@x", "- a"]
+ASIS = [
+    "data #2",
+    "2024_01_15",
+    "007",
+    "1.10",
+    "on",
+    "1e3",
+    "0x10",
+    "no",
+    "12:30",
+    "polyps, second",
+    "{a: b}",
+    "@x",
+    "- a",
+]
 
 
 def read(*words):
@@ -70,7 +84,10 @@ def test_part_of_a_mapping_leaves_the_rest_as_it_is():
         (["name=<script>"], r"name is '<script>'"),
         (["name=" + "x" * 101], r"name is 'x+', but must be at most 100"),
         (["name=a\nb"], r"name is 'a\\nb', but must be text of at most 4000 characters, without line breaks"),
-        (["publish.licence=a\x1b[2J"], r"publish\.licence is .*, but must be text of at most 4000 characters, without line breaks or other control"),
+        (
+            ["publish.licence=a\x1b[2J"],
+            r"publish\.licence is .*, but must be text of at most 4000 characters, without line breaks or other control",
+        ),
         (["teachers={../x: {adapter: sam, weights: builtin}}"], r"teachers names '\.\./x'"),
         (["student.name=../unet"], r"student\.name is '\.\./unet', but must be a student's name, or module:Class"),
         (["student.options.classes=3"], r"student\.options\.classes is 3, but student\.classes says it"),
@@ -87,8 +104,12 @@ def test_what_no_recipe_may_hold_is_told_in_a_sentence(words, sentence):
         read(*words)
 
 
-@pytest.mark.parametrize("text", ["${oc.env:HOME}", "${oc.decode:x}", "a ${env:X} b", "${", "${${name}}", "${.name}", "${a b}"])
-@pytest.mark.parametrize("key", ["name", "data.root", "publish.licence", "student.options.x", "arms.taught.student.encoder"])
+@pytest.mark.parametrize(
+    "text", ["${oc.env:HOME}", "${oc.decode:x}", "a ${env:X} b", "${", "${${name}}", "${.name}", "${a b}"]
+)
+@pytest.mark.parametrize(
+    "key", ["name", "data.root", "publish.licence", "student.options.x", "arms.taught.student.encoder"]
+)
 def test_resolvers_are_refused(key, text, tmp_path):
     with pytest.raises(ValueError, match=r"may only hold a key of the recipe|cannot read|but must be"):
         read(f"{key}={text}")
@@ -102,7 +123,10 @@ def test_resolvers_are_refused(key, text, tmp_path):
 def test_a_key_may_name_another_key_of_the_recipe():
     recipe = read_recipe(["recipe=study_pretrained", "teachers.efficientnet.weights=FILE"])
     assert recipe.student.encoder == "FILE"
-    assert read("teachers.sam.weights=W", "student.encoder=${teachers.sam.weights}/${student.name}").student.encoder == "W/unet"
+    assert (
+        read("teachers.sam.weights=W", "student.encoder=${teachers.sam.weights}/${student.name}").student.encoder
+        == "W/unet"
+    )
     assert read("image_size=96", "teachers.sam.image_size=${image_size}").teachers["sam"].image_size == 96
     assert read("optimiser.batch_size=${evaluate.patience}4").optimiser.batch_size == 4
     for text, sentence in (

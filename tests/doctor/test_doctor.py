@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from distill.cli.doctor import COMMAND as doctor_command
-from distill.cli.doctor import examine_data, read_request
+from distill.cli.doctor import COMMAND, examine_data, read_request
 from distill.data.synthetic.generator import render
 from distill.doctor.duplicates import SIDE, Near, components, find_near
 from distill.doctor.issue_kinds import KINDS
 from distill.run import main
+
+doctor_command = COMMAND
 
 SIZE = (96, 120)
 COUNT = 16

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distill.cli.score import COMMAND as score_command
+from distill.cli.score import COMMAND
+
+score_command = COMMAND
 
 SIZE = (60, 80)
 

@@ -18,7 +18,7 @@ from PIL import Image
 from published import write_disc, write_student
 
 import distill
-from distill.cli.predict import COMMAND as predict_command
+from distill.cli.predict import COMMAND
 from distill.data.image_io import NO_PICTURE
 from distill.inference.images import Options, Painter, paint_all
 from distill.inference.inputs import find_inputs
@@ -27,6 +27,8 @@ from distill.inference.regions import find
 from distill.inference.segmenter import open_segmenter
 from distill.inference.video import VideoWriter, open_video
 from distill.run import main
+
+predict_command = COMMAND
 
 predicting = import_module("distill.inference.predict")  # the module: the package has a function of that name
 
