@@ -2,7 +2,7 @@
 
 This is the live form of the task teacher: `students.task_decoder` reads what a model left in a cache, this network runs
 the model, so that the adapters can learn. It is a student like any other: what it publishes teaches through
-`adapter: network`.
+`adapter: student`.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ COMMAND = Command(
     "keys",
     run,
     does="Lists the keys of a recipe with their defaults; NAME stands for what a recipe names. A recipe sets its own "
-    "values;\non the command line they are given as key=value, lists with commas: do=extract,train.",
+    "values; on the command line they are given as key=value, lists with commas: do=extract,train.",
     options=(Option("prefix", "how the keys begin; empty: all", default=""),),
     examples=("distill keys", "distill keys stages", "distill keys optimiser.learning_rate"),
     bare="prefix",

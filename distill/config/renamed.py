@@ -12,6 +12,7 @@ RENAMED = {
     "data.whole": "data.test_only",
     "augment.scale": "augment.min_crop",
     "trials": "sweep",
+    "teachers.NAME.adapter=network": "teachers.NAME.adapter=student",
 }
 REMOVED = {
     "stages.NAME.losses.relate": "it was removed, since nothing measured was better with it; "

@@ -105,7 +105,7 @@ class TeacherRecipe:
 
     adapter: str = setting(
         "sam",
-        "sam, sam2, dinov2, dinov3, oneformer, mask2former, timm, network (a published student), or importable class, "
+        "sam, sam2, dinov2, dinov3, oneformer, mask2former, timm, student (a published student), or importable class, "
         "my_module:MyTeacher: what loads it (teachers.TEACHERS); task: what recipe=adapt_teacher published",
     )
     weights: str | None = setting(None, "builtin, a hub id, a folder or a file; task: the published folder")
@@ -113,7 +113,7 @@ class TeacherRecipe:
     model: str | None = setting(None, "timm: name of the backbone")
     strides: list[int] = setting(
         [],
-        "timm, sam, sam2, network, oneformer, mask2former: strides of the maps to keep; empty: 16 (timm), all (sam2), "
+        "timm, sam, sam2, student, oneformer, mask2former: strides of the maps to keep; empty: 16 (timm), all (sam2), "
         "4 (oneformer, mask2former)",
     )
     levels: list[int] = setting(

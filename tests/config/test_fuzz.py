@@ -22,11 +22,16 @@ VALUES = (
     "<<: 3",
     "[", "]", "{", "}", "[[", "[a", "a]", "{a", "{a: b}", "{a: {b: c}}", "{1: 2}", "{[a]: b}", "{? a : b}",
     "[1, [2, [3]]]",
-    "a,b", "1,2", ",", ",,", "'", '"', "'a", '"a"', "\"a', 'b\"", "a: b", "a #b", "#", "- a", "? a", "|", ">", "--- a", "...",
-    "${x}", "${name}", "${student.width}", "${oc.env:HOME}", "${", "$", "\\", "\x00", "\n", "a\nb", "\t", "\x85", "\u2028",
-    "\udcff", "\U0001f600", "é", "x" * 300, "[" * 200, "{a: " * 200, "identity", "hflip", "sam_to_unet", "extract", "unet",
-    "task", "segment", "{segment: 1}", "{segment: .nan}", "{epochs: 1, losses: {segment: 1}}", "{adapter: sam, weights: x}",
-    "builtin", "folder", "kvasir-seg", "a:b", "a:b:c", "10%", "1/0", "/dev/null", "~nobody/x", "${arms}", "${stages.semantic.epochs}",
+    "a,b", "1,2", ",", ",,", "'", '"', "'a", '"a"', "\"a', 'b\"", "a: b", "a #b", "#", "- a", "? a", "|", ">",
+    "--- a", "...",
+    "${x}", "${name}", "${student.width}", "${oc.env:HOME}", "${", "$", "\\", "\x00", "\n", "a\nb", "\t", "\x85",
+    "\u2028",
+    "\udcff", "\U0001f600", "é", "x" * 300, "[" * 200, "{a: " * 200, "identity", "hflip", "sam_to_unet", "extract",
+    "unet",
+    "task", "segment", "{segment: 1}", "{segment: .nan}", "{epochs: 1, losses: {segment: 1}}",
+    "{adapter: sam, weights: x}",
+    "builtin", "folder", "kvasir-seg", "a:b", "a:b:c", "10%", "1/0", "/dev/null", "~nobody/x", "${arms}",
+    "${stages.semantic.epochs}",
 )  # fmt: skip
 SIGNS = "abc01.,:=[]{}'\"\\#&*!|>%@`~-?$ \t\n\x00éñ/"
 

@@ -22,13 +22,13 @@ DEFAULT_STRIDES = (16, 8)
 MASK_STRIDE = 4  # pixels of the network's input that a cell of the soft mask spans
 
 
-class NetworkTeacher(Teacher):
+class StudentTeacher(Teacher):
     """Maps `stride8`, `stride16`, ...: levels of the network's pyramid; and `mask`, the logit of its one class."""
 
     example = EXAMPLE
 
     @classmethod
-    def load(cls, weights: str | Path, choice: Choice) -> NetworkTeacher:
+    def load(cls, weights: str | Path, choice: Choice) -> StudentTeacher:
         """Loads what `do=publish` wrote or pushed; arguments and errors as in `teachers.load`."""
         model, levels, strides, image_size, _ = choice
         if model is not None or levels:
@@ -52,7 +52,7 @@ class NetworkTeacher(Teacher):
             )
         seen = students.learned_keys(files.model.parent)
         return cls(
-            "network",
+            "student",
             Pyramid(student, chosen),
             spec=spec_of(student, chosen, size),
             preprocessing=Stretch(size, on_bytes(config["mean"]), on_bytes(config["std"])),
@@ -79,7 +79,7 @@ def build(files: WeightFiles, config: Mapping[str, Any]) -> Student:
     if "student" not in config:
         raise ValueError(
             f"{files.config or files.model} describes a model of type '{config.get('model_type')}', but teacher "
-            f"'network' needs a student that Bandpass published; do=publish or `hf download {EXAMPLE}` gets one"
+            f"'student' needs a student that Bandpass published; do=publish or `hf download {EXAMPLE}` gets one"
         )
     kind = students.resolve_published(str(config["student"]), files.model.parent)
     student = kind(**{name: config[name] for name in signature(kind).parameters if name in config})
