@@ -14,14 +14,9 @@ from distill.config.schema import Recipe
 logger = logging.getLogger("bandpass")
 
 
-def text(_: str, value: str) -> str:
-    """A name as it was typed."""
-    return value.strip()
-
-
-def names(key: str, value: str) -> list[str]:
+def names(_: str, value: str) -> list[str]:
     """Names with commas between them, which may hold spaces, in brackets or not."""
-    return [text(key, part) for part in value.strip("[]").split(",") if part.strip()]
+    return [part.strip() for part in value.strip("[]").split(",") if part.strip()]
 
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:

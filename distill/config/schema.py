@@ -126,7 +126,7 @@ class Recipe:
             name: entry
             for name, entry in self.teachers.items()
             if entry.adapter != "task"
-            and (name in read or (name in given and (features or (masks and entry.says_masks))))
+            and (name in read or (name in given and (features or (masks and entry.has_mask))))
         } | tasks
 
 
@@ -231,7 +231,7 @@ def check_soft_masks(recipe: Recipe) -> None:
     if not MASK_LOSSES.keys() & recipe.terms:
         return
     require(
-        any(teacher.says_masks and teacher.weight > 0 for teacher in recipe.teachers.values()),
+        any(teacher.has_mask and teacher.weight > 0 for teacher in recipe.teachers.values()),
         "stages weigh imitate_mask, but no teacher has adapter: task (or student), nor prompts; train one with "
         "recipe=adapt_teacher and add it as teachers.NAME={adapter: task, of: ..., weights: DIR}, or ask SAM "
         "with teachers.NAME.prompts=boxes",
