@@ -148,7 +148,7 @@ def typed(value: Any, annotation: Any, key: str) -> Any:  # noqa: ANN401
     if dataclasses.is_dataclass(kind):
         return build(typing.cast("type", kind), value, f"{key}.")
     if typing.get_origin(kind) is list:
-        items = value if isinstance(value, list) else [value]
+        items = list(value) if isinstance(value, (list, tuple)) else [value]
         return [typed(item, typing.get_args(kind)[0], key) for item in items]
     if typing.get_origin(kind) is dict:
         return named(value, typing.get_args(kind)[1], key)
