@@ -17,7 +17,7 @@ FEW_TEST, FEW_VAL = 20, 10  # images under which a figure is warned of
 BUILT_IN = """\
 This run uses only what is built in: generated frames, and a small teacher of SAM's architecture that was trained with
 labels on other frames of the same generator. It is not SAM. With your own images (images/ and masks/) and the real one:
-    accelerate launch distill/run.py recipe={name} data.name=folder data.root=DIR \\
+    distill run recipe={name} data.name=folder data.root=DIR \\
         teachers.{teacher}.weights=facebook/sam-vit-base{student}"""
 
 
