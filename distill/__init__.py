@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from distill.cli.run import run
     from distill.comparison.compare import compare
     from distill.config.parse import read_recipe
     from distill.config.schema import Recipe
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from distill.inference.predict import predict
     from distill.publishing.publish import publish
     from distill.report.write import report
-    from distill.run import run
     from distill.training.train import train
 
 __all__ = ["Recipe", "compare", "evaluate", "extract", "predict", "publish", "read_recipe", "report", "run", "train"]
@@ -38,7 +38,7 @@ _PLACES = {  # imported on use: `distill --help` needs no torch
     "publish": "distill.publishing.publish",
     "read_recipe": "distill.config.parse",
     "report": "distill.report.write",
-    "run": "distill.run",
+    "run": "distill.cli.run",
     "train": "distill.training.train",
 }
 

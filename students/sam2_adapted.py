@@ -2,7 +2,7 @@
 
 This is the live form of the task teacher: `students.task_decoder` reads a model's cached maps, this network runs the
 model, so that adapters can be trained. It is a student like any other: published, it is a teacher through
-`adapter: network`.
+`adapter: student`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ TEACHERS = {
     "dinov2": "teachers.dinov2:Dinov2Teacher",
     "dinov3": "teachers.dinov3:Dinov3Teacher",
     "mask2former": "teachers.mask2former:Mask2FormerTeacher",
-    "network": "teachers.network:NetworkTeacher",
+    "student": "teachers.student:StudentTeacher",
     "oneformer": "teachers.oneformer:OneFormerTeacher",
     "sam": "teachers.sam:SamTeacher",
     "sam2": "teachers.sam2:Sam2Teacher",
@@ -62,14 +62,14 @@ def load(
         name: a key of `TEACHERS`, or an importable class of your own, `my_package.nets:MyTeacher`.
         weights: a local folder or safetensors file, or a hub id. For `sam` also "builtin", the small teacher that ships
             with this package; for `timm` also "hub", the weights that timm publishes for `model`; for `sam`,
-            `sam2` and `dinov2` also the path of an original checkpoint, `.pth` or `.pt`; for `network` the folder of a
+            `sam2` and `dinov2` also the path of an original checkpoint, `.pth` or `.pt`; for `student` the folder of a
             published student.
         model: `timm`: name of the backbone, e.g. "tf_efficientnet_b0"; may be left out where the weights name it.
             `network`: the class, "my_nets:Net", of a student that is not one of Bandpass's; its code is run.
         levels: `timm`: feature levels, as in timm's `out_indices`; `dinov2`, `dinov3`: blocks (of a ConvNeXt stages),
             counted from 0, the last if None; `sam2`: stages of the trunk, `sam`: blocks of it, counted from 0.
         strides: strides of the maps, in pixels. `timm`: instead of levels, (16,) if neither is given; `sam2`: maps of
-            the pyramid, all three if neither is given; `network`: levels of the student, (16, 8) if not given;
+            the pyramid, all three if neither is given; `student`: levels of the student, (16, 8) if not given;
             `mask2former`, `oneformer`: states of the pixel decoder, the finest if not given; `sam`: that of the
             patches, for the neck, which there is anyway if no levels are given.
         image_size: side of the square input, in pixels; its own if None. `sam`: fixed by the weights;

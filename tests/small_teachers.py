@@ -216,7 +216,7 @@ WRITERS = {
     "dinov2": write_dinov2,
     "dinov3": write_dinov3,
     "mask2former": write_mask2former,
-    "network": write_network,
+    "student": write_network,
     "oneformer": write_oneformer,
     "sam": write_sam,
     "sam2": write_sam2,

@@ -25,7 +25,7 @@ STUDIES = (  # study_small's jobs
 )
 HIERA = "{width: 16, blocks: [1, 1, 2, 1], everywhere: [3], windows: [8, 4, 4, 2], background: 4}"
 SMALL = [
-    "data={name: builtin, root: null, train: [], test: [], whole: [], size: [64, 64]}",
+    "data={name: builtin, root: null, train: [], test: [], test_only: [], size: [64, 64]}",
     "data.images={train: 8, val: 1, test: 1}",
     "image_size=64",
     "workers=0",
@@ -62,7 +62,7 @@ def places(tmp_path_factory):
         "sam2": [f"weights={write_sam2(folder / 'sam2')['weights']}", "image_size=128"],
         "dinov2": [f"weights={write_dinov2(folder / 'dinov2')['weights']}", "image_size=140"],
         "timm": [f"weights={timm['weights']}", "model=test_efficientnet", "strides=[8,16,32]", "image_size=96"],
-        "network": [f"weights={write_network(folder / 'network')['weights']}"],
+        "student": [f"weights={write_network(folder / 'network')['weights']}"],
         "trunk": [f"student.encoder={folder / 'sam2'}"],
     }
 

@@ -168,7 +168,7 @@ SUBJECTS: dict[str, Subject] = {  # those of which there is an adapter are measu
     "mask2former": Subject(write_mask2former, pixel_decoder, {"image_size": 256}),
     "oneformer": Subject(write_oneformer, pixel_decoder, {"image_size": 256}),
     "timm": Subject(write_timm, call, {"model": "tf_efficientnet_b0", "levels": (2, 3, 4), "image_size": 256}),
-    "network": Subject(write_student, call),
+    "student": Subject(write_student, call),
 }
 
 
@@ -201,7 +201,7 @@ def chosen(options: Mapping[str, str]) -> list[str]:
     for name in names:
         if name not in known:
             raise ValueError(f"no adapter {name!r} to measure; choose from {', '.join(known)}{nearest(name, known)}")
-    if "weights" in options and (len(names) != 1 or names[0] in ("timm", "network")):
+    if "weights" in options and (len(names) != 1 or names[0] in ("timm", "student")):
         raise ValueError(
             f"weights={options['weights']} are those of one adapter of transformers, but adapters={','.join(names)}; "
             "name it, as adapters=sam"

@@ -173,7 +173,7 @@ def markdown(found: CacheReport) -> str:
         "",
     ]
     if not found.records:
-        return "\n".join([*lines, "It holds no record yet: do=extract fills it.", ""])
+        return "\n".join([*lines, "It holds no record yet: distill extract fills it.", ""])
     rows = [_size_row(map_) for map_ in found.maps]
     lines += table(("map", "shape", "low", "high", "index", "all", "fp16", "smaller", "reference", "ratio"), rows)
     lines += [

@@ -1,1 +1,21 @@
-"""The commands that are typed."""
+"""The commands that are typed: one file each, and what they share.
+
+commands: the list of commands, and how a command line finds one
+options: what a command takes, declared once: reading its words, their errors, its help
+logs: what is told, on standard error and in the run's log.txt
+messages: the first and the last lines of a run
+dry_run: `--dry-run` of a run: images, GB and hours
+run: `distill run`, `extract`, `train`, `evaluate`, `publish`
+compare: `distill compare`
+predict: `distill predict`
+demo: `distill demo`
+doctor: `distill doctor`
+score: `distill evaluate predictions=DIR masks=DIR`
+cache: `distill cache`
+report: `distill report`
+bench: `distill bench`
+weights: `distill weights`
+recipes: `distill recipes`
+keys: `distill keys`
+runs: `distill runs`
+"""

@@ -5,88 +5,55 @@ from __future__ import annotations
 import errno
 import logging
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
-from distill.config.parse import own_words
-from distill.demo.server import Server, is_loopback
-from distill.demo.session import Desk
-from distill.inference.segmenter import open_segmenter
-from distill.runtime.threads import use_all_cores
+from distill.cli.options import Command, Option, whole
+from distill.cli.predict import HOME, STUDENT, TRUST
+from distill.runs.latest import student_of
 
-USAGE = """distill demo student=DIR|hub-id|model.onnx [port=7860] [host=127.0.0.1] [trust=my_nets:Net]
-
-  student=   a published folder, its model.onnx, or an id on the hub
-  port=      where the page is: http://127.0.0.1:PORT; 0 for any that is free
-  host=      127.0.0.1 keeps the page to this machine; 0.0.0.0 shows it to the network
-  trust=     consent to run the code of a student of this class, which is not one of Bandpass's
-
-  Nothing is sent anywhere, nothing is kept: images stay in this process's memory, the last 8 of them."""
-PORT, HOST = 7860, "127.0.0.1"
+if TYPE_CHECKING:
+    from distill.demo.server import Server
 
 logger = logging.getLogger("bandpass")
 
 
-@dataclass(frozen=True)
-class Request:
-    """Which student, and where its page is."""
-
-    student: str
-    port: int = PORT
-    host: str = HOST
-    trust: str | None = None
-
-
-def read_request(words: Sequence[str]) -> Request:
-    """The request of a command line's `key=value` words.
-
-    Raises:
-        ValueError: wrong words (`own_words`), or a port that is none.
-    """
-    given = own_words(words, [entry.name for entry in fields(Request)], usage=USAGE, needs=("student",))
-    port = given.get("port", str(PORT))
-    if not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"port is {port!r}, but must be a whole number from 0 to 65535")
-    return Request(given["student"], int(port), given.get("host", HOST), given.get("trust"))
-
-
-def open_server(request: Request) -> Server:
+def open_server(given: SimpleNamespace) -> Server:
     """The server of a student's page, bound and not yet serving.
 
     Raises:
         FileNotFoundError: the student is not there.
         ValueError: it is no student of ours, or the address cannot be had.
     """
+    from distill.demo.server import Server
+    from distill.demo.session import Desk
+    from distill.inference.segmenter import open_segmenter
+    from distill.runtime.threads import use_all_cores
+
     use_all_cores()
-    segmenter = open_segmenter(request.student, trust=request.trust)
-    path = Path(request.student).expanduser()
+    student = student_of(given.student, home=given.home)
+    segmenter = open_segmenter(student, trust=given.trust)
+    path = Path(student).expanduser()
     folder = (path.parent if path.is_file() else path) / "examples"
     desk = Desk(segmenter, examples=folder if folder.is_dir() else None)
     try:
-        return Server(desk, host=request.host, port=request.port)
+        return Server(desk, host=given.host, port=given.port)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         hint = "another program has that port; choose another by port=, or any by port=0" if taken else error.strerror
-        raise ValueError(f"cannot serve at {request.host}:{request.port}: {hint}") from error
+        raise ValueError(f"cannot serve at {given.host}:{given.port}: {hint}") from error
 
 
-def demo_command(words: Sequence[str], *, dry: bool) -> int:
-    """Runs `distill demo ...` until it is interrupted; see `USAGE`.
+def run(given: SimpleNamespace, *, dry: bool) -> int:
+    """Serves until it is interrupted; dry: only opens the student and the address, and says so."""
+    from distill.demo.server import is_loopback
 
-    Args:
-        words: `key=value`.
-        dry: only opens the student and the address, and says so.
-
-    Returns:
-        the exit status, 0.
-    """
-    request = read_request(words)
-    with open_server(request) as server:
+    with open_server(given) as server:
         logger.info("%s by %s", server.desk.segmenter.name, server.desk.segmenter.place)
-        if not is_loopback(request.host):
+        if not is_loopback(given.host):
             logger.warning("host=%s: whoever reaches this machine can use the page, and images travel unencrypted",
-                           request.host)  # fmt: skip
+                           given.host)  # fmt: skip
         if dry:
             logger.info("would serve at %s", server.url)
             return 0
@@ -97,3 +64,29 @@ def demo_command(words: Sequence[str], *, dry: bool) -> int:
         except KeyboardInterrupt:
             logger.info("ended")
     return 0
+
+
+COMMAND = Command(
+    "demo",
+    run,
+    does="Serves a page on this machine on which to drop an image and see its mask. Nothing is sent anywhere, nothing "
+    "is kept: images stay in this process's memory, the last 8 of them.",
+    options=(
+        STUDENT,
+        Option(
+            "port", "where the page is: http://127.0.0.1:PORT; 0 for any that is free", "7860", 7860, whole(0, 65535)
+        ),
+        Option(
+            "host",
+            "127.0.0.1 keeps the page to this machine; 0.0.0.0 shows it to the network",
+            "127.0.0.1",
+            "127.0.0.1",
+        ),
+        TRUST,
+        HOME,
+    ),
+    examples=(
+        "distill demo student=artifacts/runs/RUN/student          # a page at http://127.0.0.1:7860",
+        "distill demo student=sam_to_unet port=0                  # the latest run of a recipe, at a free port",
+    ),
+)

@@ -7,14 +7,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from distill.cli.options import Command
 from distill.config.field import setting
-from distill.config.parse import build, parse_overrides
+from distill.config.layers import overlaid
+from distill.config.parse import parse_overrides
+from distill.config.registry import DATA_NAMES
 from distill.config.schema import DataRecipe
+from distill.config.values import build
 from distill.data.mask_classes import Reading
 from distill.data.sources.folder import Found, choose_data_sets, find_data_sets, take_inventory
-from distill.data.sources.known import FIELD
 from distill.data.sources.known_layouts import find_named
 from distill.data.sources.pairs import examine
 from distill.doctor.checks import Case, examine_cases
@@ -25,19 +29,7 @@ from distill.doctor.table import table, to_json
 from distill.runtime.io import write_json, write_text
 from distill.runtime.issues import Problems, several
 
-USAGE = """\
-distill doctor data.root=DIR [data.name=folder] [data.split=DIR] [student.classes=N] [home=artifacts] [out=HOME/doctor]
-
-  data.root=DIR         a data set, a folder of several, or where one of the field was unpacked
-  data.name=NAME        folder, kvasir-seg, cvc-clinicdb, cvc-colondb, etis, cvc-300, polypgen or pranet
-  data.split=DIR        train.csv, test.csv and perhaps val.csv: with these, what the parts share is an error
-  data.groups=FILE      sequences or patients, beside images/ (sequences.csv)
-  data.train, data.test, data.test_only, data.colours, student.classes     as for a run
-  home=DIR              remembers what files were looked at, as a run does
-  out=DIR               doctor.html, with pictures, and doctor.json
-
-The exit status is 1 if there is an error: files that a run would stop at, or images, near copies and sequences on both
-sides of a split. Everything else is a note."""
+FOLDERS = tuple(name for name in DATA_NAMES if name not in ("builtin", "datasets"))
 
 logger = logging.getLogger("bandpass")
 
@@ -79,12 +71,13 @@ def read_request(words: Sequence[str]) -> Request:
     Raises:
         ValueError: an unknown key, a value of the wrong kind, or data that is in no folder.
     """
-    request: Request = build(Request, {"data": {"name": "folder"}}, parse_overrides(words))
+    asked = overlaid({"data": {"name": "folder"}}, parse_overrides(words, Request))
+    request: Request = build(Request, asked)
     if request.data.root is None:
-        raise ValueError(f"the doctor needs data.root=DIR, as in {USAGE.splitlines()[0]}")
-    if request.data.name not in ("folder", *FIELD):
+        raise ValueError(f"the doctor needs data.root=DIR, as in {COMMAND.usage}")
+    if request.data.name not in FOLDERS:
         raise ValueError(
-            f"the doctor examines folders, but data.name is {request.data.name}; choose from folder, {', '.join(FIELD)}"
+            f"the doctor examines folders, but data.name is {request.data.name}; choose from {', '.join(FOLDERS)}"
         )
     return request
 
@@ -102,7 +95,7 @@ def examine_data(request: Request) -> Diagnosis:
     chosen = list(dict.fromkeys([*trained, *tested]))
     inventory = take_inventory(found, data, chosen, trained=trained, tested=tested, problems=problems)
     home = Path(request.home).expanduser()
-    samples, remarks = examine(inventory.pairs, home=home, problems=problems, reading=reading)
+    samples, notes = examine(inventory.pairs, home=home, problems=problems, reading=reading)
     pairs = {(pair.dataset, pair.stem): pair for pair in inventory.pairs}
     looks = look_at_all([pairs[sample.dataset, sample.stem] for sample in samples], reading=reading)
     parts = inventory.roles.parts if inventory.roles else {}
@@ -111,8 +104,8 @@ def examine_data(request: Request) -> Diagnosis:
         for sample, seen in zip(samples, looks, strict=True)
     ]
     findings = from_problems(problems.found) + examine_cases(cases, several_classes=reading.several, groups=data.groups)
-    told = [*found.notes, *inventory.notes, *remarks]
-    return Diagnosis(str(data.root), cases, findings + [Finding("remark", note) for note in told])
+    told = [*found.notes, *inventory.notes, *notes]
+    return Diagnosis(str(data.root), cases, findings + [Finding("note", note) for note in told])
 
 
 def find(data: DataRecipe) -> Found:
@@ -120,17 +113,14 @@ def find(data: DataRecipe) -> Found:
     return find_data_sets(data.root) if data.name == "folder" else find_named(data)
 
 
-def doctor_command(words: Sequence[str], *, dry: bool) -> int:
-    """Runs `distill doctor ...`: a table on standard output, a page and a JSON file in `out`.
+def run(given: SimpleNamespace, *, dry: bool) -> int:
+    """Examines: a table on standard output, a page and a JSON file in `out`; 1 if there is an error among the findings.
 
     Args:
-        words: `key=value`, as in `USAGE`.
+        given: its `rest` are the words.
         dry: only says which data sets would be examined.
-
-    Returns:
-        the exit status: 1 if there is an error among the findings, else 0.
     """
-    request = read_request(words)
+    request = read_request(given.rest)
     if dry:
         names = ", ".join(find(request.data).places)
         logger.info("would examine %s in %s", names, request.data.root)
@@ -145,3 +135,32 @@ def doctor_command(words: Sequence[str], *, dry: bool) -> int:
     if diagnosis.errors:
         logger.info("%s: exit status 1", several(diagnosis.errors, "error"))
     return 1 if diagnosis.errors else 0
+
+
+COMMAND = Command(
+    "doctor",
+    run,
+    does="Examines a data set before anyone trains on it: files that a run would stop at, odd masks, near copies, and "
+    "what the parts of a split share. The exit status is 1 if there is an error: files that a run would stop at, or "
+    "images, near copies and sequences on both sides of a split. Everything else is a note.",
+    writes=("a table on standard output; OUT/doctor.html, with pictures, and OUT/doctor.json",),
+    keys=(
+        "data.root=DIR",
+        "data.name=folder",
+        "data.split=DIR",
+        "data.groups",
+        "data.train",
+        "data.test",
+        "data.test_only",
+        "data.colours",
+        "student.classes",
+        "home",
+        "out=HOME/doctor",
+    ),
+    schema=Request,
+    needs=("data.root=DIR",),
+    examples=(
+        "distill doctor data.root=DIR data.split=DIR              # table, page, JSON; exit status 1 if wrong",
+        "distill doctor data.name=pranet data.root=DIR            # a data set of the field, wherever it was unpacked",
+    ),
+)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from distill.config.command import command_for
+from distill.config.schema import VERBS
 from distill.evaluation.evaluate import say
 from distill.runs.run import Run
+from distill.runtime.issues import several
+
+FEW_TEST, FEW_VAL = 20, 10  # images under which a figure is warned of
 
 BUILT_IN = """\
 This run uses only what is built in: generated frames, and a small teacher of SAM's architecture that was trained with
 labels on other frames of the same generator. It is not SAM. With your own images (images/ and masks/) and the real one:
-    accelerate launch distill/run.py recipe={name} data.name=folder data.root=DIR \\
+    distill run recipe={name} data.name=folder data.root=DIR \\
         teachers.{teacher}.weights=facebook/sam-vit-base{student}"""
 
 
@@ -27,6 +33,7 @@ def introduction(run: Run) -> Iterator[str]:
     counts = f"{len(splits.train)} images to train{unlabelled}, {len(splits.val)} to validate"
     yield f"data {recipe.data.name}: {counts}; test: {tests}"
     yield from (f"  note: {note}" for note in splits.notes)
+    yield from few_images(run)
     for name, teacher in recipe.consulted.items():
         yield f"teacher {name}: {teacher.cache or teacher.weights}, features in {run.caches[name]}"
     network = "task decoder on cached features," if recipe.reads_features else f"student {recipe.student.name}"
@@ -34,8 +41,22 @@ def introduction(run: Run) -> Iterator[str]:
     yield f"run in {run.folder}"
 
 
+def few_images(run: Run) -> Iterator[str]:
+    """A warning for each test set, and for the validation images, that is too small for its figure to say much."""
+    splits = run.splits
+    for name, samples in splits.test.items():
+        if len(samples) < FEW_TEST:
+            count = several(len(samples), "test image")
+            yield f"warning: {name} has {count}; from fewer than {FEW_TEST} a score says little"
+    if len(splits.val) < FEW_VAL:
+        yield (
+            f"warning: {several(len(splits.val), 'image')} to validate; from fewer than {FEW_VAL} the choice of the "
+            "best weights is mostly chance"
+        )
+
+
 def conclusion(run: Run, metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Scores with intervals, what it cost, and where the student is."""
+    """Scores with intervals, what it cost, where the student is, and the command to type next."""
     for name, scores in metrics.get("datasets", {}).items():
         yield f"{name}: {say(scores)}"
     if "teacher_forwards" in metrics:
@@ -47,3 +68,16 @@ def conclusion(run: Run, metrics: Mapping[str, Any]) -> Iterator[str]:
         yield f"the report: {run.folder / 'report.html'}"
     if (run.published / "model.safetensors").is_file():
         yield f"the {run.published.name}: {run.published}"
+    yield from (f"next: {command}" for command in next_commands(run))
+
+
+def next_commands(run: Run) -> list[str]:
+    """What to type after the last step that was asked for."""
+    recipe = run.recipe
+    last = max(map(VERBS.index, recipe.do), default=-1)
+    if 0 <= last < len(VERBS) - 1:
+        return [command_for(VERBS[last + 1])]
+    if recipe.reads_features:  # a task teacher: its masks teach a student
+        return [f"distill run recipe=NAME 'teachers.masks={{adapter: task, of: TEACHER, weights: {run.published}}}'"]
+    compare = [f"{command_for('compare')} seeds=0,1,2"] if len(recipe.arms) > 1 else []
+    return [f"distill predict student={shlex.quote(str(run.folder))} images=DIR out=masks", *compare]

@@ -4,98 +4,87 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
-from distill.config.parse import number, own_words, truth
-from distill.inference.inputs import find_inputs
-from distill.inference.predict import predict
+from distill.cli.options import Command, Option, number, path, truth
+from distill.runs.latest import student_of
 from distill.runtime.issues import several
-
-USAGE = """distill predict student=DIR|hub-id|model.onnx images=FILE|FOLDER|'GLOB'|VIDEO out=DIR [key=value ...]
-
-  student=        a published folder, its model.onnx (run by ONNX Runtime alone), or an id on the hub
-  images=         a picture, a folder of pictures and videos, a pattern in quotes ('DIR/**/*.png'), or a video
-  out=            a folder for the results; a second call leaves alone what is complete in it, one with another student,
-                  threshold or flips does all again, and is refused where other images have results there
-  threshold=      from which probability on a pixel is foreground (what the student was published with)
-  flips=true      the mean over four mirror images, in four times the time
-  probabilities=true  grey pictures of the probability, too
-  trust=my_nets:Net   consent to run the code of a student of this class, which is not one of Bandpass's
-
-  BANDPASS_THREADS=N in the environment sets the network's threads: 1 where other work keeps the cores busy
-
-  out/masks/NAME.png      0 and 255 at the picture's own size; numbers of classes with a palette where there are several
-  out/overlays/NAME.jpg   the picture with fill and contour
-  out/areas.csv           a line a picture and class: area in pixels and share, box, connected components
-  out/videos/NAME.mp4, NAME.csv   the video with fill and contour, and a line a frame
-  out/predict.json        which student, threshold and palette made this"""
 
 logger = logging.getLogger("bandpass")
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be predicted, and how; see `USAGE`."""
+def run(given: SimpleNamespace, *, dry: bool) -> int:
+    """Predicts, and writes a table of what was found to standard output; 1 if any file could not be read."""
+    from distill.inference.inputs import find_inputs
+    from distill.inference.predict import predict
 
-    student: str
-    images: str
-    out: Path
-    threshold: float | None = None
-    flips: bool = False
-    probabilities: bool = False
-    trust: str | None = None
-
-
-def read_request(words: Sequence[str]) -> Request:
-    """The request of a command line's `key=value` words.
-
-    Raises:
-        ValueError: wrong words (`own_words`), or a value of the wrong kind.
-    """
-    known = [entry.name for entry in fields(Request)]
-    given = own_words(words, known, usage=USAGE, needs=("student", "images", "out"))
-    convert: dict[str, Callable[[str, str], Any]] = {
-        "out": lambda _, value: Path(value).expanduser(),
-        "threshold": number,
-        "flips": truth,
-        "probabilities": truth,
-    }
-    values: dict[str, Any] = {key: convert.get(key, _text)(key, value) for key, value in given.items()}
-    return Request(**values)
-
-
-def _text(_: str, value: str) -> str:
-    return value
-
-
-def predict_command(words: Sequence[str], *, dry: bool) -> int:
-    """Runs `distill predict ...`; see `USAGE`.
-
-    Args:
-        words: `key=value`.
-        dry: only says what would be done.
-
-    Returns:
-        the exit status: 1 if any file could not be read.
-    """
-    request = read_request(words)
+    student = student_of(given.student, home=given.home)
     if dry:
-        inputs, _ = find_inputs(request.images, out=request.out)
+        inputs, _ = find_inputs(given.images, out=given.out)
         videos = sum(one.video for one in inputs)
         logger.info("would predict %s and %s with %s into %s", several(len(inputs) - videos, "picture"),
-                    several(videos, "video"), request.student, request.out)  # fmt: skip
+                    several(videos, "video"), student, given.out)  # fmt: skip
         return 0
     summary = predict(
-        request.student,
-        request.images,
-        out=request.out,
-        threshold=request.threshold,
-        flips=request.flips,
-        probabilities=request.probabilities,
-        trust=request.trust,
+        student,
+        given.images,
+        out=given.out,
+        threshold=given.threshold,
+        flips=given.flips,
+        probabilities=given.probabilities,
+        trust=given.trust,
     )
     sys.stdout.write("\n".join(summary.lines()) + "\n")
     return 1 if summary.failures else 0
+
+
+STUDENT = Option(
+    "student",
+    "a published folder, its model.onnx (run by ONNX Runtime alone), an id on the hub; or a run: its folder, or its "
+    "name in HOME/runs, of which RECIPE-STUDENT and RECIPE mean the latest",
+    shown="DIR|RUN|hub-id|model.onnx",
+    required=True,
+)
+TRUST = Option(
+    "trust", "consent to run the code of a student of this class, which is not one of Bandpass's", shown="my_nets:Net"
+)
+HOME = Option("home", "where runs are looked for by name", shown="artifacts", default="artifacts")
+COMMAND = Command(
+    "predict",
+    run,
+    does="Segments pictures and videos by a published student. A second call leaves alone what is complete in out, "
+    "one with another student, threshold or flips does all again, and is refused where other images have results. "
+    "BANDPASS_THREADS=N in the environment sets the network's threads: 1 where other work keeps the cores busy.",
+    writes=(
+        "out/masks/NAME.png      0 and 255 at the picture's own size; numbers of classes with a palette where several",
+        "out/overlays/NAME.jpg   the picture with fill and contour",
+        "out/areas.csv           a line a picture and class: area in pixels and share, box, connected components",
+        "out/videos/NAME.mp4, NAME.csv   the video with fill and contour, and a line a frame",
+        "out/predict.json        which student, threshold and palette made this",
+    ),
+    options=(
+        STUDENT,
+        Option(
+            "images",
+            "a picture, a folder of pictures and videos, a pattern in quotes ('DIR/**/*.png'), or a video",
+            shown="FILE|FOLDER|'GLOB'|VIDEO",
+            required=True,
+        ),
+        Option("out", "a folder for the results", shown="DIR", read=path, required=True),
+        Option(
+            "threshold",
+            "from which probability on a pixel is foreground; empty: what the student was published with",
+            read=number,
+        ),
+        Option("flips", "the mean over four mirror images, in four times the time", "false", False, truth),
+        Option("probabilities", "grey pictures of the probability, too", "false", False, truth),
+        TRUST,
+        HOME,
+    ),
+    examples=(
+        "distill predict student=artifacts/runs/RUN/student images=DIR out=masks",
+        "distill predict student=sam_to_unet images=DIR out=masks    # the latest run of a recipe",
+        "distill predict student=model.onnx images='DIR/**/*.png' out=masks flips=true probabilities=true",
+        "distill predict student=OWNER/NAME images=video.mp4 out=video threshold=0.4",
+    ),
+)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from distill.config.parse import number, own_words, truth
+from distill.cli.options import Command, Option, number, path, truth, whole
 from distill.evaluation.folder_pairs import mask_threshold, pair, prediction_scale, read_entries, settle
 from distill.metrics.aggregate import SIZES, summarise_empty, summarise_set, summarise_sizes
 from distill.metrics.names import conventions
@@ -20,42 +19,10 @@ from distill.runtime.io import write_json
 from distill.runtime.issues import several
 from distill.runtime.progress import progress
 
-USAGE = """distill evaluate predictions=DIR masks=DIR [out=FILE.json] [key=value ...]
-
-  predictions=, masks=   two folders of pictures, paired by stem; a mask is foreground from level 128 (or 1) on
-  out=FILE.json          every figure of every image
-  bootstrap=2000         resamples of the 95 % intervals
-  threshold=0.5          from which probability on a pixel is foreground
-  tolerance=2            pixels: surface Dice counts a contour as met where the other is at most so far away
-  skip_bad=true          go on without files that cannot be paired or read"""
-
 logger = logging.getLogger("bandpass")
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be scored, and how."""
-
-    predictions: Path
-    masks: Path
-    out: Path | None = None
-    bootstrap: int = 2000
-    threshold: float = THRESHOLD
-    tolerance: float = TOLERANCE
-    skip_bad: bool = False
-
-    def __post_init__(self) -> None:
-        if self.bootstrap < 1:
-            raise ValueError(f"bootstrap is {self.bootstrap}, but must be at least 1 resample")
-        if not 0 < self.threshold <= 1:
-            raise ValueError(f"threshold is {self.threshold:g}, but must lie over 0 and up to 1")
-        if not self.tolerance >= 0:
-            raise ValueError(f"tolerance is {self.tolerance:g} pixels, but must not be negative")
-        if self.out is not None and self.out.is_dir():
-            raise ValueError(f"out={self.out} is a folder; name a file, as out={self.out / 'scores.json'}")
-
-
-def score_folders(request: Request) -> dict[str, Any]:
+def score_folders(given: SimpleNamespace) -> dict[str, Any]:
     """Scores a folder of predictions against a folder of masks.
 
     Files are paired by stem. Grey values over 255 are probabilities; where no prediction passes level 1, they are
@@ -71,7 +38,7 @@ def score_folders(request: Request) -> dict[str, Any]:
         FileNotFoundError: a folder is not there.
         ValueError: files that cannot be paired or read (unless `skip_bad`), or masks of several classes.
     """
-    entries, left_out = pair(request.predictions, request.masks, skip_bad=request.skip_bad)
+    entries, left_out = pair(given.predictions, given.masks, skip_bad=given.skip_bad)
     scores: dict[str, ImageScore] = {}
     resized = 0
     threshold = mask_threshold([entry.mask for entry in entries])
@@ -83,9 +50,9 @@ def score_folders(request: Request) -> dict[str, Any]:
             continue
         resized += reading.resized
         scores[entry.stem] = score_everything(
-            reading.probability, reading.mask, threshold=request.threshold, tolerance=request.tolerance
+            reading.probability, reading.mask, threshold=given.threshold, tolerance=given.tolerance
         )
-    settle(left_out, skip_bad=request.skip_bad)
+    settle(left_out, skip_bad=given.skip_bad)
     if not scores:
         raise ValueError(f"none of {several(len(entries), 'pair')} can be read; the first: {left_out[-len(entries)]}")
     every = list(scores.values())
@@ -94,13 +61,13 @@ def score_folders(request: Request) -> dict[str, Any]:
         "resized": resized,
         "level_of_one": scale,
         "left_out": left_out,
-        "threshold": request.threshold,
-        "tolerance": request.tolerance,
-        "conventions": conventions(threshold=request.threshold, tolerance=request.tolerance),
-        "mean": summarise_set(every, resamples=request.bootstrap),
-        "by_size": summarise_sizes(every, resamples=request.bootstrap),
+        "threshold": given.threshold,
+        "tolerance": given.tolerance,
+        "conventions": conventions(threshold=given.threshold, tolerance=given.tolerance),
+        "mean": summarise_set(every, resamples=given.bootstrap),
+        "by_size": summarise_sizes(every, resamples=given.bootstrap),
         "size_limits": SIZES,
-        "empty_masks": summarise_empty(every, resamples=request.bootstrap),
+        "empty_masks": summarise_empty(every, resamples=given.bootstrap),
         "per_image": {stem: per_image(score) for stem, score in scores.items()},
     }
 
@@ -130,49 +97,83 @@ def notes(result: dict[str, Any]) -> list[str]:
     return said
 
 
-def read_request(words: Sequence[str]) -> Request:
-    """The request of a command line's `key=value` words.
+def share(key: str, value: str) -> float:
+    """A threshold: over 0, and up to 1.
 
     Raises:
-        ValueError: wrong words (`own_words`), or a value of the wrong kind.
+        ValueError: it is none.
     """
-    known = [field.name for field in fields(Request)]
-    given = own_words(words, known, usage=USAGE, needs=("predictions", "masks"))
-    convert = {"bootstrap": _whole, "threshold": number, "tolerance": number, "skip_bad": truth}
-    values: dict[str, Any] = {key: convert.get(key, _path)(key, value) for key, value in given.items()}
-    return Request(**values)
+    if not 0 < number(key, value) <= 1:
+        raise ValueError(f"{key} is {number(key, value):g}, but must lie over 0 and up to 1")
+    return number(key, value)
 
 
-def _path(_: str, value: str) -> Path | None:
-    return Path(value).expanduser() if value else None
+def distance(key: str, value: str) -> float:
+    """A distance in pixels, which is not negative.
 
-
-def _whole(key: str, value: str) -> int:
-    if not value.isdecimal():
-        raise ValueError(f"{key} is {value!r}, but must be a whole number")
-    return int(value)
-
-
-def score_command(words: Sequence[str], *, dry: bool) -> int:
-    """Runs `distill evaluate predictions=DIR masks=DIR ...`: tables on standard output, JSON where `out` says.
-
-    Args:
-        words: `key=value`, as in `USAGE`.
-        dry: only says what would be scored.
-
-    Returns:
-        the exit status, 0.
+    Raises:
+        ValueError: it is none.
     """
-    request = read_request(words)
+    if not number(key, value) >= 0:
+        raise ValueError(f"{key} is {number(key, value):g} pixels, but must not be negative")
+    return number(key, value)
+
+
+def new_file(key: str, value: str) -> Path:
+    """The path of a file to write.
+
+    Raises:
+        ValueError: it is a folder.
+    """
+    if (place := path(key, value)).is_dir():
+        raise ValueError(f"{key}={value} is a folder; name a file, as {key}={place / 'scores.json'}")
+    return place
+
+
+def run(given: SimpleNamespace, *, dry: bool) -> int:
+    """Scores the folders: tables on standard output, JSON where `out` says; dry: only says what would be scored."""
     if dry:
-        entries, left_out = pair(request.predictions, request.masks, skip_bad=request.skip_bad)
+        entries, left_out = pair(given.predictions, given.masks, skip_bad=given.skip_bad)
         logger.info("would score %s; %s left out", several(len(entries), "image"), several(len(left_out), "file"))
         return 0
-    result = score_folders(request)
+    result = score_folders(given)
     for line in notes(result):
         logger.info(line)
     sys.stdout.write(text(result))
-    if request.out is not None:
-        write_json(request.out, {"predictions": request.predictions.name, "masks": request.masks.name, **result})
-        logger.info("every figure of every image is in %s", request.out)
+    if given.out is not None:
+        write_json(given.out, {"predictions": given.predictions.name, "masks": given.masks.name, **result})
+        logger.info("every figure of every image is in %s", given.out)
     return 0
+
+
+COMMAND = Command(
+    "evaluate",
+    run,
+    does="Scores any folder of predictions, in every convention. Pictures are paired with masks by stem; a mask is "
+    "foreground from level 128 (or 1) on.",
+    writes=("a table on standard output, and FILE.json: every figure of every image",),
+    options=(
+        Option(
+            "predictions",
+            "a folder of pictures, grey values over 255 for probabilities",
+            "DIR",
+            read=path,
+            required=True,
+        ),
+        Option("masks", "a folder of masks", "DIR", read=path, required=True),
+        Option("out", "every figure of every image", "FILE.json", read=new_file),
+        Option("bootstrap", "resamples of the 95 % intervals", "2000", 2000, whole(1)),
+        Option("threshold", "from which probability on a pixel is foreground", f"{THRESHOLD}", THRESHOLD, share),
+        Option(
+            "tolerance",
+            "pixels: surface Dice counts a contour as met where the other is at most so far away",
+            f"{TOLERANCE:g}",
+            TOLERANCE,
+            distance,
+        ),
+        Option("skip_bad", "go on without files that cannot be paired or read", "false", False, truth),
+    ),
+    examples=(
+        "distill evaluate predictions=DIR masks=DIR out=FILE.json # other people's results, scored the same way",
+    ),
+)

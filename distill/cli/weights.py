@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.config.parse import own_words
+from distill.cli.options import Command, Option
 from distill.runtime.issues import nearest
 from distill.runtime.progress import Progress
 from teachers import TEACHERS
@@ -16,8 +16,6 @@ from teachers.weights import CONFIG, MODEL, tracer
 from teachers.weights.hub import NotOnHubError, cached, download, download_file, is_offline
 from teachers.weights.known import MEASURED, NEAREST, PUBLISHED, Published
 
-USAGE = "distill weights do=list|fetch [name=NAME,...] [from=FILE.pth]"
-KEYS = ("do", "name", "from")
 BLOCK = 16_000_000  # bytes, whole megabytes
 
 logger = logging.getLogger("bandpass")
@@ -41,7 +39,7 @@ class Request:
 
 
 def weights_command(words: Sequence[str], *, dry: bool) -> int:
-    """Runs `distill weights ...`; see `USAGE`."""
+    """Lists or fetches; dry: only says what would be fetched."""
     request = read_request(words)
     if request.do == "list":
         shown = "\n\n".join(map(describe, request.chosen)) if request.named else table(request.chosen)
@@ -60,18 +58,18 @@ def read_request(words: Sequence[str]) -> Request:
     """The request of a command line's `key=value` words.
 
     Raises:
-        ValueError: wrong words (`own_words`), an unknown verb or name, or nothing to fetch.
+        ValueError: wrong words, an unknown verb or name, or nothing to fetch.
     """
-    given = own_words(words, KEYS, usage=USAGE)
-    do = given.get("do", "list")
+    given = COMMAND.read(words)
+    do = given.do
     if do not in ("list", "fetch"):
-        raise ValueError(f"distill weights do={do}, but must be list or fetch; {USAGE}")
-    names = [name for name in given.get("name", "").strip("[]").replace(" ", "").split(",") if name]
+        raise ValueError(f"distill weights do={do}, but must be list or fetch; {COMMAND.usage}")
+    names = [name for name in given.name.strip("[]").replace(" ", "").split(",") if name]
     known = loadable()
     chosen = tuple(dict.fromkeys(entry for name in names for entry in find(name, known, alone=do == "fetch")))
     if do == "fetch" and not chosen:
         raise ValueError(f"distill weights do=fetch needs name=NAME, of {names_of(known)}")
-    source = given.get("from", "")
+    source = getattr(given, "from")
     if source and not (do == "fetch" and len(chosen) == 1 and chosen[0].release):
         released = [entry for entry in known if entry.release]
         raise ValueError(
@@ -257,3 +255,21 @@ def sha256_shown(path: Path) -> str:
             digest.update(block)
             bar.update(len(block) // 1_000_000)
     return digest.hexdigest()
+
+
+COMMAND = Command(
+    "weights",
+    lambda given, *, dry: weights_command(given.words, dry=dry),
+    does="Lists the known weights of every teacher, with size, licence and checksum, and downloads them.",
+    writes=("the hub's cache, with do=fetch",),
+    options=(
+        Option("do", "list, or fetch", "list|fetch", "list"),
+        Option("name", "which, with commas: a name, a hub id, or for do=list a teacher", "NAME,...", ""),
+        Option("from", "do=fetch, a release page's file: your copy of it, instead of a download", "FILE.pth", ""),
+    ),
+    examples=(
+        "distill weights do=list",
+        "distill weights do=fetch name=tracer-te0-efficientnet-b0     # the weights that results/ was measured with",
+        "distill weights do=fetch name=sam-vit-base",
+    ),
+)

@@ -15,14 +15,12 @@ from distill.comparison.launcher import missing_of, run_missing
 from distill.comparison.plot import plot
 from distill.comparison.runs import (
     Trial,
-    choose_arms,
     finished_of,
     summary_of,
     trials_of,
     with_finished_settings,
 )
 from distill.comparison.statistics import Comparison, Curve, compare_scores, markdown
-from distill.config.parse import parse_overrides, read_recipe
 from distill.config.schema import Recipe
 from distill.evaluation.predictions_csv import Score, read_predictions
 from distill.extraction.extract import extract
@@ -177,28 +175,3 @@ def write(comparison: Comparison, folder: Path, *, title: str, forwards: int, lo
     write_text(folder / "compare.md", text)
     plot(comparison, folder / "compare.png", title=title)
     logger.info("%s\nwritten to %s", text, folder)
-
-
-def compare_command(words: Sequence[str], *, dry: bool) -> int:
-    """`distill compare recipe=NAME [arms=X,Y] [students=X,Y] [seeds=0,1,2] [jobs=N] [out=DIR] [key=value ...]`."""
-    own = {"arms", "students", "seeds", "jobs", "out"}
-    mine = parse_overrides([word for word in words if word.partition("=")[0] in own])
-    recipe = read_recipe([word for word in words if word.partition("=")[0] not in own])
-    arms = mine.get("arms")
-    recipe = choose_arms(recipe, [arms] if isinstance(arms, str) else arms)
-    seeds = mine.get("seeds", [0, 1, 2])
-    students = mine.get("students")
-    chosen = [students] if isinstance(students, str) else students
-    seeds, jobs = seeds if isinstance(seeds, list) else [seeds], mine.get("jobs", 1)
-    for key, values, least in (("seeds", seeds, 0), ("jobs", [jobs], 0)):
-        if not all(isinstance(value, int) and value >= least for value in values):
-            raise ValueError(f"{key} is {mine[key]!r}, but must be whole numbers from {least} on")
-    if dry:
-        for trial in trials_of(recipe, students=chosen or [recipe.student.name], seeds=seeds[:1]):
-            logger.info("%s: %d steps in %s", trial.title, trial.steps, trial.run.folder)
-        for seed in seeds[1:]:
-            logger.info("then seed %d, an arm each%s", seed, " with its best setting" if recipe.sweep else "")
-        return 0
-    out = mine.get("out")
-    compare(recipe, students=chosen, seeds=seeds, jobs=jobs, out=Path(out) if out else None)
-    return 0

@@ -6,9 +6,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import recipes
+from distill.config.layers import extended
+from distill.config.schema import Recipe
+from distill.config.values import from_yaml
+
+BYTES = 1_000_000  # of a recipe file at most
 
 
 def find_recipe(name: str) -> Path:
@@ -17,17 +20,27 @@ def find_recipe(name: str) -> Path:
     Raises:
         FileNotFoundError: neither exists; the message lists the names.
     """
-    if Path(name).suffix in (".yaml", ".yml"):
-        if Path(name).expanduser().is_file():
-            return Path(name).expanduser()
+    if name.endswith((".yaml", ".yml")):
+        if (path := file_at(name)) is not None:
+            return path
         raise FileNotFoundError(f"no recipe file at {name}")
-    path = recipes.FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        names = recipes.names()
-        near = get_close_matches(name, names, n=1)
+    names = recipes.names()
+    if name not in names:
+        near = get_close_matches(name[:100], names, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise FileNotFoundError(f"unknown recipe {name!r}; choose from {', '.join(names)}, or give a YAML file{hint}")
-    return path
+        raise FileNotFoundError(
+            f"unknown recipe {name[:100]!r}; choose from {', '.join(names)}, or give a YAML file{hint}"
+        )
+    return recipes.FOLDER / f"{name}.yaml"
+
+
+def file_at(name: str) -> Path | None:
+    """The file of a path, `~` expanded; None where there is none, or where the path is none."""
+    try:
+        path = Path(name).expanduser()
+        return path if path.is_file() else None
+    except (OSError, RuntimeError, ValueError):  # too long, of an unknown user, with a null byte
+        return None
 
 
 def load_layer(path: Path) -> dict[str, Any]:
@@ -37,39 +50,33 @@ def load_layer(path: Path) -> dict[str, Any]:
         ValueError: the file is no YAML mapping, or extends itself.
         FileNotFoundError: what it extends does not exist.
     """
-    layer, seen = read_mapping(path), [path.resolve()]
-    while (parent := layer.pop("extends", None)) is not None:
+    layers, seen = [read_mapping(path)], [path.resolve()]
+    while (parent := layers[-1].pop("extends", None)) is not None:
         place = find_recipe(str(parent))
         if place.resolve() in seen:
             raise ValueError(f"{path} extends itself, by way of {place}")
         seen.append(place.resolve())
-        layer = overlaid(read_mapping(place), layer)
+        layers.append(read_mapping(place))
+    layer = layers.pop()
+    for above in reversed(layers):
+        layer = extended(layer, above)
     return layer
 
 
-def overlaid(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Two nested mappings as one; where both have a value, the upper one counts, and its null takes a mapping away."""
-    merged = dict(below)
-    for key, value in above.items():
-        if not isinstance(merged.get(key), dict):
-            merged[key] = value
-        elif value is None:
-            del merged[key]
-        else:
-            merged[key] = overlaid(merged[key], value) if isinstance(value, dict) else value
-    return merged
-
-
 def read_mapping(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping.
+    """A YAML file that holds a recipe's keys.
 
     Raises:
         ValueError: it does not.
     """
+    if path.stat().st_size > BYTES:
+        raise ValueError(f"{path} holds {path.stat().st_size:,} bytes, but a recipe has at most {BYTES:,}")
     try:
-        layer = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
-    if not isinstance(layer, dict):
+        layer = from_yaml(path.read_text(encoding="utf-8"), Recipe)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8; save it as such") from error
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if layer is not None and not isinstance(layer, dict):
         raise ValueError(f"{path} holds {type(layer).__name__}, but a recipe is a mapping of keys")
-    return layer
+    return layer or {}

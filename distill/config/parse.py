@@ -1,238 +1,21 @@
-"""From `key=value` to a `Recipe`: one grammar for files and the command line, and errors that name the nearest key."""
+"""From `key=value` to a `Recipe`: one way to read files and the command line, and errors that name the nearest key."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 import typing
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
+import yaml
+
 import recipes
 from distill.config.files import find_recipe, load_layer
+from distill.config.keys import DEPTH, LAYERS, annotation_at
+from distill.config.layers import check_names, extended, mapping_at, overlaid, placed, resolved
 from distill.config.schema import Recipe
-
-# What people type out of habit, and the key it is here.
-HABITS = {
-    "lr": "optimiser.learning_rate",
-    "batch": "optimiser.batch_size",
-    "epochs": "stages.NAME.epochs",
-    "backbone": "student.options",
-    "model": "student.name",
-}
-DIGITS = ("data.colours",)  # text of digits, which YAML would take for numbers: 000000 for 0, 004000 for octal 2048
-
-
-def fields_of(schema: type) -> dict[str, Any]:
-    """Field name -> annotated type of a dataclass."""
-    hints = typing.get_type_hints(schema)
-    return {field.name: hints[field.name] for field in dataclasses.fields(schema)}
-
-
-def schema_under(annotation: Any) -> tuple[type | None, bool]:  # noqa: ANN401
-    """The dataclass an annotation leads to, and whether through a mapping of names (`dict[str, StageRecipe]`)."""
-    if dataclasses.is_dataclass(annotation):
-        return typing.cast("type", annotation), False
-    if typing.get_origin(annotation) is dict:
-        value = typing.get_args(annotation)[1]
-        return (typing.cast("type", value), True) if dataclasses.is_dataclass(value) else (None, False)
-    return None, False
-
-
-def known_keys(schema: type = Recipe, prefix: str = "") -> Iterator[str]:
-    """Every settable key, `NAME` standing for what the recipe names: `stages.NAME.epochs`."""
-    for name, annotation in fields_of(schema).items():
-        nested, named = schema_under(annotation)
-        if nested is None:
-            yield prefix + name
-        else:
-            yield from known_keys(nested, f"{prefix}{name}.NAME." if named else f"{prefix}{name}.")
-
-
-def check_keys(given: Any, schema: type = Recipe, prefix: str = "") -> None:  # noqa: ANN401
-    """Refuses keys that no recipe has.
-
-    Raises:
-        ValueError: an unknown key, with the nearest known one.
-    """
-    if not isinstance(given, dict):
-        raise ValueError(f"{prefix.rstrip('.')} is {given!r}, but must be a mapping of keys")
-    annotations = fields_of(schema)
-    for key, value in given.items():
-        if key not in annotations:
-            raise ValueError(unknown_key(f"{prefix}{key}", schema, prefix))
-        nested, named = schema_under(annotations[key])
-        if nested is None and typing.get_origin(annotations[key]) is dict and isinstance(value, list):
-            raise ValueError(
-                f"{prefix}{key} is {value!r}, but must be a mapping, as '{prefix}{key}={{NAME: VALUE, ...}}'"
-            )
-        if nested is None or value is None:
-            continue
-        if named and isinstance(value, dict):
-            for name, part in value.items():
-                check_keys({} if part is None else part, nested, f"{prefix}{key}.{name}.")
-        else:
-            check_keys(value, nested, f"{prefix}{key}.")
-
-
-def unknown_key(key: str, schema: type, prefix: str) -> str:
-    """The sentence for an unknown key: the nearest key beside it, or anywhere in the recipe under its last name."""
-    beside = get_close_matches(key.rsplit(".", 1)[-1], fields_of(schema), n=1)
-    everywhere = list(known_keys())
-    last = key.rsplit(".", 1)[-1]
-    elsewhere = [known for known in everywhere if known.rsplit(".", 1)[-1] == last]
-    elsewhere = (
-        elsewhere or [HABITS[last]]
-        if last in HABITS
-        else elsewhere or get_close_matches(key, everywhere, n=1, cutoff=0.75)
-    )
-    near = elsewhere[0] if elsewhere else f"{prefix}{beside[0]}" if beside else None
-    hint = f"did you mean {near!r}?" if near else f"keys there are {', '.join(fields_of(schema))}"
-    return f"a recipe has no key {key!r}; {hint}"
-
-
-def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
-    """`["a.b=1", "c=[x,y]"]` as nested plain data, values read as YAML; commas without brackets make a list.
-
-    The items of `DIGITS` stay text.
-
-    Raises:
-        ValueError: a word that is no `key=value`.
-    """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    merged: Any = OmegaConf.create()
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise ValueError(f"expected key=value, got {word!r}")
-        if key in DIGITS:
-            value = str(re.findall(r"[^\[\]\s,'\"]+", value))
-        elif "," in value and not value.startswith(("[", "{", '"', "'")):
-            value = f"[{value}]"
-        try:
-            merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([f"{key}={value}"]))
-        except (OmegaConfBaseException, ValueError) as error:
-            raise ValueError(f"cannot read {word!r}: {str(error).splitlines()[0]}") from error
-    return typing.cast(dict[str, Any], OmegaConf.to_container(merged))
-
-
-def split_words(words: Sequence[str]) -> dict[str, str]:
-    """`["a=1", "b=x,y"]` as key -> value; a value is taken as it stands, commas and all.
-
-    Raises:
-        ValueError: a word that is no `key=value`, or a key that is given twice.
-    """
-    given: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise ValueError(f"expected key=value, got {word!r}; put quotes around a value with spaces")
-        if key in given:
-            raise ValueError(f"{key} is given twice, as {given[key]!r} and as {value!r}; take one of them out")
-        given[key] = value
-    return given
-
-
-def own_words(words: Sequence[str], known: Collection[str], *, usage: str, needs: Sequence[str] = ()) -> dict[str, str]:
-    """The words of a command with `known` keys of its own, of which it `needs` some; its name begins `usage`.
-
-    Raises:
-        ValueError: as `split_words`; also an unknown key, or one that is missing.
-    """
-    from distill.runtime.issues import nearest  # its package loads numpy and Pillow, which a recipe does without
-
-    given, short = split_words(words), usage.partition("\n")[0]
-    name = " ".join(short.split()[:2])
-    for key in given:
-        if key not in known:
-            raise ValueError(f"{name} has no key {key!r}; choose from {', '.join(known)}{nearest(key, known)}")
-    for key in needs:
-        if not given.get(key):
-            raise ValueError(f"{name} needs {key}=, as in {short}")
-    return given
-
-
-def number(key: str, value: str) -> float:
-    """The value of a command's own key as a number.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        return float(value)
-    except ValueError as error:
-        raise ValueError(f"{key} is {value!r}, but must be a number") from error
-
-
-def truth(key: str, value: str) -> bool:
-    """The value of a command's own key as true or false.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if value.lower() not in ("true", "false"):
-        raise ValueError(f"{key} is {value!r}, but must be true or false")
-    return value.lower() == "true"
-
-
-def build_recipe(*layers: dict[str, Any]) -> Recipe:
-    """A checked recipe from layers of nested plain data, later ones winning.
-
-    Raises:
-        ValueError: an unknown key, a wrong type or a value out of range.
-    """
-    return typing.cast(Recipe, build(Recipe, *layers))
-
-
-def build(schema: type, *layers: dict[str, Any]) -> Any:  # noqa: ANN401
-    """An instance of a schema of settings from layers of nested plain data; errors as above."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    config = OmegaConf.structured(schema)
-    OmegaConf.set_readonly(config, False)
-    for layer in layers:
-        check_keys(layer, schema)
-        try:
-            config = OmegaConf.merge(config, writable(OmegaConf.create(one_to_list(layer, schema))))
-        except OmegaConfBaseException as error:
-            raise ValueError(wrong_type(error)) from error
-    return OmegaConf.to_object(config)
-
-
-def writable(config: Any) -> Any:  # noqa: ANN401
-    """The configuration with its read-only flag cleared, since the schema's dataclasses are frozen."""
-    from omegaconf import OmegaConf
-
-    OmegaConf.set_readonly(config, False)
-    return config
-
-
-def one_to_list(layer: dict[str, Any], schema: type = Recipe) -> dict[str, Any]:
-    """A single value where a list is expected becomes a list of one: `do=train`, `augment.views=identity`."""
-    fixed = dict(layer)
-    for key, value in layer.items():
-        annotation = fields_of(schema)[key]
-        nested, named = schema_under(annotation)
-        if typing.get_origin(annotation) is list and value is not None and not isinstance(value, list):
-            fixed[key] = [value]
-        elif nested and named and isinstance(value, dict):
-            fixed[key] = {name: one_to_list(part or {}, nested) for name, part in value.items()}
-        elif nested and isinstance(value, dict):
-            fixed[key] = one_to_list(value, nested)
-    return fixed
-
-
-def wrong_type(error: Exception) -> str:
-    """The sentence for a value of the wrong type."""
-    key = getattr(error, "full_key", None)
-    first = str(error).splitlines()[0]
-    if key and "to string" in first and ("ListConfig" in first or "DictConfig" in first):
-        return f"{key} has a comma or a colon in it and was read as several values; quote it twice: '{key}=\"VALUE\"'"
-    return f"{key}: {first}" if key else first
+from distill.config.values import Dumper, build, from_yaml
 
 
 def read_recipe(words: Sequence[str]) -> Recipe:
@@ -246,33 +29,130 @@ def read_recipe(words: Sequence[str]) -> Recipe:
     name = overrides.pop("recipe", None)
     if not isinstance(name, str):
         raise ValueError(f"name a recipe with recipe=NAME; choose from {', '.join(recipes.names())}")
-    layer = load_layer(find_recipe(name))
-    check_names(layer, overrides)
-    recipe = build_recipe(layer, overrides)
-    for arm, changes in recipe.arms.items():
-        try:
-            check_names(layer, changes or {})
-            build_recipe(layer, overrides, {"arms": {}}, changes or {})
-        except ValueError as error:  # noqa: PERF203 - a handful of arms
-            raise ValueError(f"arm {arm!r}: {error}") from error
+    file = load_layer(find_recipe(name))
+    check_arms(file, overrides)
+    layer = extended(file, overrides, ordered=False)
+    recipe = build_recipe(layer)
+    for part in LAYERS:
+        for title, changes in getattr(recipe, part).items():
+            try:
+                check_changes(layer, changes)
+            except ValueError as error:  # noqa: PERF203 - a handful of arms
+                raise ValueError(f"{'arm' if part == 'arms' else part} {title!r}: {error}") from error
     return recipe
 
 
-def check_names(layer: dict[str, Any], overrides: dict[str, Any]) -> None:
-    """Refuses a name of a teacher, stage or arm that is new, but so near to one of the recipe that it is a slip.
+def check_arms(file: dict[str, Any], overrides: dict[str, Any]) -> None:
+    """Raises ValueError where the command line names an arm that is new, but so near to one that it is a slip."""
+    known = mapping_at(file, "arms")
+    for name in mapping_at(overrides, "arms"):
+        if name not in known and (near := get_close_matches(name, known, n=1, cutoff=0.75)):
+            raise ValueError(f"the recipe has no arms.{name}; did you mean 'arms.{near[0]}'?")
+
+
+def check_changes(layer: dict[str, Any], changes: Any) -> None:  # noqa: ANN401
+    """Raises ValueError where an arm or a setting of a sweep does not make a recipe of this layer."""
+    if changes is not None and not isinstance(changes, dict):
+        raise ValueError(f"it is {changes!r}, but must be a mapping of keys")
+    check_names(layer, changes or {})
+    build_recipe(layer, dict.fromkeys(LAYERS), changes or {})
+
+
+def parse_overrides(words: Sequence[str], schema: type = Recipe) -> dict[str, Any]:
+    """`["a.b=1", "c=[x,y]"]` as nested plain data; what the schema calls text stays as it was typed.
 
     Raises:
-        ValueError: such a name.
+        ValueError: a word that is no `key=value`, or a value that cannot be read.
     """
-    for part in ("teachers", "stages", "arms"):
-        known, given = (list(source.get(part) or {}) for source in (layer, overrides))
-        for name in (name for name in given if name not in known):
-            if near := get_close_matches(name, known, n=1, cutoff=0.75):
-                raise ValueError(f"the recipe has no {part}.{name}; did you mean '{part}.{near[0]}'?")
+    merged: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        parts = key.split(".")
+        if not equals or not all(parts):
+            raise ValueError(f"expected key=value, got {word!r}")
+        if len(parts) > DEPTH:
+            raise ValueError(f"{key[:100]} has {len(parts)} levels, which no key has")
+        try:
+            put(merged, parts, parse_value(value, annotation_at(schema, key)))
+        except ValueError as error:
+            raise ValueError(f"cannot read {word[:200]!r}: {error}") from error
+    return merged
+
+
+def put(merged: dict[str, Any], parts: Sequence[str], value: Any) -> None:  # noqa: ANN401
+    """Sets a value under a path of keys; a mapping is laid over one that is there.
+
+    Raises:
+        ValueError: a value, and no mapping, lies on the way.
+    """
+    for depth, part in enumerate(parts[:-1], start=1):
+        if merged.get(part) is None:
+            merged[part] = {}
+        merged = merged[part]
+        if not isinstance(merged, dict):
+            raise ValueError(f"{'.'.join(parts[:depth])} is {merged!r} already, but must be a mapping of keys")
+    before = merged.get(parts[-1])
+    both = isinstance(before, dict) and isinstance(value, dict)
+    merged[parts[-1]] = overlaid(typing.cast("dict[str, Any]", before), value, ordered=False) if both else value
+
+
+def parse_value(value: str, annotation: Any) -> Any:  # noqa: ANN401
+    """The value of a word of the command line: text as it stands, anything else as YAML; commas make a list.
+
+    Raises:
+        ValueError: it is not YAML.
+    """
+    if value in ("", "null", "~"):
+        return None
+    if annotation is str:
+        return unquoted(value)
+    if typing.get_origin(annotation) is list:
+        return parse_list(value, annotation)
+    if "," in value and not value.startswith(("[", "{", '"', "'")):
+        value = f"[{value}]"
+    return from_yaml(value, annotation)
+
+
+def unquoted(value: str) -> str:
+    """Text as it was typed, without the quotes round the whole of it."""
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        try:
+            return str(from_yaml(value, str))
+        except ValueError:
+            return value
+    return value
+
+
+def parse_list(value: str, annotation: Any) -> Any:  # noqa: ANN401
+    """A list in brackets or without; what is in it is cut at commas, or read as YAML where it has quotes or brackets.
+
+    Raises:
+        ValueError: a bracket is open, or it is not YAML.
+    """
+    if value.startswith("[") != value.endswith("]"):
+        raise ValueError("a bracket is open; write [a, b], or a,b")
+    inside = value[1:-1] if value.startswith("[") else value
+    if annotation == list[str] and not any(mark in inside for mark in "\"'[]{}"):
+        return [part.strip() for part in inside.split(",") if part.strip()]
+    return from_yaml(f"[{inside}]" if "," in inside or value.startswith("[") else inside, annotation)
+
+
+def build_recipe(*layers: dict[str, Any]) -> Recipe:
+    """A checked recipe from layers of nested plain data, later ones winning.
+
+    Raises:
+        ValueError: an unknown key, a wrong type or a value out of range.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = overlaid(merged, layer)
+    if isinstance(merged.get("stages"), dict):
+        merged["stages"] = placed(merged["stages"])
+    return typing.cast(Recipe, build(Recipe, resolved(merged)))
 
 
 def dump_recipe(recipe: Recipe) -> str:
     """The full recipe as YAML; reading it gives the same recipe again."""
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(recipe)))
+    return yaml.dump(
+        dataclasses.asdict(recipe), Dumper=Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False
+    )

@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+STEPS = ("extract", "train", "evaluate", "publish")  # of a run, in this order
+DATA_NAMES = (  # the keys of distill.data.sources.open_data.DATASETS, so that a slip is told before anything is loaded
+    "builtin",
+    "folder",
+    "datasets",
+    "kvasir-seg",
+    "cvc-clinicdb",
+    "cvc-colondb",
+    "etis",
+    "cvc-300",
+    "polypgen",
+    "pranet",
+)
 PARTS = ("encoder", "decoder", "head")
 SPLITS = ("cosine", "fourier")  # by which the low and the high band part
 TASK_LOSSES = {
@@ -11,7 +24,7 @@ TASK_LOSSES = {
     "boundary": "distill.distillation.losses:boundary",
     "structure": "distill.distillation.losses:structure",
 }
-MASK_TEACHERS = ("task", "network", "mask2former", "oneformer")  # the adapters whose caches can hold soft masks
+MASK_TEACHERS = ("task", "student", "mask2former", "oneformer")  # the adapters whose caches can hold soft masks
 PROMPTED = ("sam",)  # the adapters that can be asked for soft masks
 MASK_LOSSES = {"imitate_mask": "distill.distillation.losses:imitate_mask"}
 FEATURE_LOSSES = {
@@ -19,7 +32,6 @@ FEATURE_LOSSES = {
     "imitate_high": "distill.distillation.losses:imitate_high",
     "imitate_features": "distill.distillation.losses:imitate_features",
     "imitate_mse": "distill.distillation.losses:imitate_mse",
-    "relate": "distill.distillation.losses:relate",
 }
 TASK_DECODER = "task_decoder"  # the student's name where it is a task teacher's decoder
 LOSSES = {**TASK_LOSSES, **MASK_LOSSES, **FEATURE_LOSSES}  # a new term is a function and a line here
@@ -29,5 +41,4 @@ BAND_OF = {  # what a term imitates: a band of a teacher's features, both at onc
     "imitate_high": "high",
     "imitate_features": "all",
     "imitate_mse": "all",
-    "relate": "all",
 }

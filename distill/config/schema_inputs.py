@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from cache.spec import VIEWS
 from distill.config.field import require, require_choice, require_choices, setting
-from distill.config.registry import MASK_TEACHERS, PROMPTED
+from distill.config.registry import DATA_NAMES, MASK_TEACHERS, PROMPTED
+from distill.runtime.issues import nearest
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,10 @@ class DataRecipe:
     memory_gb: float = setting(2.0, "decoded training images are kept in memory up to this size")
 
     def __post_init__(self) -> None:
+        require(
+            self.name in DATA_NAMES,
+            f"unknown data.name {self.name!r}; choose from {', '.join(DATA_NAMES)}{nearest(self.name, DATA_NAMES)}",
+        )
         require(0 < self.validation < 1, f"data.validation is {self.validation}, but must lie between 0 and 1")
         require(
             len(self.fractions) == 3 and min(self.fractions) >= 0 and abs(sum(self.fractions) - 1) < 1e-6,
@@ -89,8 +94,7 @@ class DataRecipe:
         for colour in self.colours:
             require(
                 re.fullmatch(r"#?[0-9a-fA-F]{6}", colour) is not None,
-                f"data.colours holds {colour!r}, but must hold six hexadecimal digits a class, as ff0000; in a file "
-                "put each in quotes, as '004000', which YAML takes for a number otherwise",
+                f"data.colours holds {colour!r}, but must hold six hexadecimal digits a class, as ff0000",
             )
         require(self.memory_gb >= 0, f"data.memory_gb is {self.memory_gb}, but must not be negative")
 
@@ -101,7 +105,7 @@ class TeacherRecipe:
 
     adapter: str = setting(
         "sam",
-        "sam, sam2, dinov2, dinov3, oneformer, mask2former, timm, network (a published student), or importable class, "
+        "sam, sam2, dinov2, dinov3, oneformer, mask2former, timm, student (a published student), or importable class, "
         "my_module:MyTeacher: what loads it (teachers.TEACHERS); task: what recipe=adapt_teacher published",
     )
     weights: str | None = setting(None, "builtin, a hub id, a folder or a file; task: the published folder")
@@ -111,7 +115,7 @@ class TeacherRecipe:
     )
     strides: list[int] = setting(
         [],
-        "timm, sam, sam2, network, oneformer, mask2former: strides of the maps to keep; empty: 16 (timm), all (sam2), "
+        "timm, sam, sam2, student, oneformer, mask2former: strides of the maps to keep; empty: 16 (timm), all (sam2), "
         "4 (oneformer, mask2former)",
     )
     levels: list[int] = setting(
@@ -156,7 +160,7 @@ class TeacherRecipe:
         require(0 <= self.drop < 1, f"teachers.NAME.drop is {self.drop}, but must lie in [0, 1)")
 
     @property
-    def says_masks(self) -> bool:
+    def has_mask(self) -> bool:
         """Whether its cache holds soft masks beside features, or nothing else."""
         return self.adapter in MASK_TEACHERS or self.prompts is not None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,15 @@ class StudentRecipe:
     def __post_init__(self) -> None:
         require(self.width >= 1, f"student.width is {self.width}, but must be at least 1")
         require(self.classes >= 1, f"student.classes is {self.classes}, but must be at least 1")
+        require(
+            re.fullmatch(r"[\w.-]+(:[\w.]+)?", self.name) is not None,
+            f"student.name is {self.name!r}, but must be a student's name, or module:Class",
+        )
+        for key in ("width", "classes"):
+            require(
+                key not in self.options,
+                f"student.options.{key} is {self.options.get(key)!r}, but student.{key} says it; write student.{key}=",
+            )
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class ImitateRecipe:
 
     low: list[int] = setting([16, 8], "strides of the encoder maps that imitate the low band")
     high: list[int] = setting([8], "strides that imitate the high band")
-    all: list[int] = setting([16, 8], "strides that imitate both bands at once: imitate_features, imitate_mse, relate")
+    all: list[int] = setting([16, 8], "strides that imitate both bands at once: imitate_features, imitate_mse")
     bands: str = setting("cosine", "what parts low from high: cosine (the code's own), or fourier (Polyp-DiFoM's box)")
 
     def __post_init__(self) -> None:
@@ -105,6 +115,9 @@ class StageRecipe:
     freeze: list[str] = setting([], "encoder, decoder, head: parts that do not learn")
     lr_scale: float = setting(1.0, "factor on the schedule's learning rate")
     part_lr_scale: dict[str, float] = setting({}, "further factors for encoder, decoder or head, as {encoder: 0.1}")
+    before: list[str] = setting(
+        [], "stages that this one comes before; empty: where it is written, on a command line last"
+    )
 
     def __post_init__(self) -> None:
         require(self.epochs >= 0, f"stages.NAME.epochs is {self.epochs}, but must not be negative")

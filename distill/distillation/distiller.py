@@ -76,7 +76,7 @@ def check_grids(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:
 
 def check_mask(recipe: Recipe, maps: Collection[str], *, teacher: str) -> None:
     """Raises ValueError for a teacher that should say masks but has none: a network of several classes."""
-    if MASK_LOSSES.keys() & recipe.terms and recipe.teachers[teacher].says_masks and MASK not in maps:
+    if MASK_LOSSES.keys() & recipe.terms and recipe.teachers[teacher].has_mask and MASK not in maps:
         raise ValueError(
             f"stages weigh imitate_mask, but teacher {teacher!r} has no soft mask of one class, only "
             f"{', '.join(maps)}; name its classes with teachers.{teacher}.classes (oneformer, mask2former), or set "

@@ -53,7 +53,7 @@ KINDS = {
         "The image's file asks to be shown turned, and it is; the mask's file does not. Right if the mask was drawn on "
         "the picture as it is shown.",
     ),
-    "remark": (NOTE, "What else was noted when the data was opened."),
+    "note": (NOTE, "What else was noted when the data was opened."),
 }
 UNUSABLE = (
     "This stops a run; data.skip_bad=true goes on without single images, but not where a whole data set is wrong."

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from distill.config.command import command_for
 from distill.metrics.per_image import ImageScore
 from distill.runtime.io import write_text
 
@@ -53,7 +54,7 @@ def read_predictions(path: Path) -> list[Score]:
         FileNotFoundError: there is none.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no predictions at {path}; run do=evaluate first")
+        raise FileNotFoundError(f"no predictions at {path}; type {command_for('evaluate')} first")
     with path.open(encoding="utf-8", newline="") as stream:
         return [
             Score(row["dataset"], row["stem"], row["key"], float(row["dice"]), float(row["iou"]))

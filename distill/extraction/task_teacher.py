@@ -15,6 +15,7 @@ from torch import Tensor
 
 import cache
 from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec, flip
+from distill.config.command import command_for
 from distill.runs.fingerprint import digest_file
 from students.base import whole
 from students.task_decoder import TaskDecoder
@@ -91,7 +92,7 @@ class TaskTeacher:
         if not views:
             raise FileNotFoundError(
                 f"{self.source.path} lacks image {key[:12]}, which the task teacher in {self.folder} should read; give "
-                "a cache of all training images, or leave teachers.NAME.cache out and run do=extract"
+                f"a cache of all training images, or leave teachers.NAME.cache out and type {command_for('extract')}"
             )
         maps = tuple(
             torch.stack([self.source.decode(key, view, map=name) for view in views]) for name in self.facts["maps"]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from distill.config.command import command_for
 from distill.config.parse import dump_recipe
 from distill.config.schema import Recipe
 from distill.evaluation.evaluate import load_student, read_metrics
@@ -75,10 +76,13 @@ def wanted_record(run: Run) -> dict[str, Any]:
     run.require_trained()
     metrics = read_metrics(run)
     if "datasets" not in metrics:
-        raise FileNotFoundError(f"no evaluation in {run.folder / 'metrics.json'}; run do=evaluate first")
+        raise FileNotFoundError(f"no evaluation in {run.folder / 'metrics.json'}; type {command_for('evaluate')} first")
     weights = digest_file(run.weights)
     if metrics["evaluated"]["weights"] != weights:
-        raise ValueError(f"{run.folder / 'metrics.json'} is of other weights than {run.weights}; run do=evaluate first")
+        raise ValueError(
+            f"{run.folder / 'metrics.json'} is of other weights than {run.weights}; "
+            f"type {command_for('evaluate')} first"
+        )
     asked = asdict(run.recipe.publish)
     asked.pop("hub")
     return {"weights": weights, "evaluated": metrics["evaluated"], "asked": asked}
@@ -222,7 +226,8 @@ def push(folder: Path, repository: str) -> None:
     except Exception as error:  # of the Hub's client, of what it sends with, or of the system: they change by version
         raise ValueError(
             f"the Hub did not take {folder} as {repository!r}: {str(error).splitlines()[0]}; log in with "
-            "`hf auth login`, check name and network, and run do=publish again (the folder itself is complete)"
+            f"`hf auth login`, check name and network, and type {command_for('publish')} again (the folder "
+            "itself is complete)"
         ) from error
     write_json(folder / RECORD, {**record, "hub": repository})
     logger.info("pushed to https://huggingface.co/%s", repository)

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from cache.spec import MASK
+from distill.config.command import command_for
 from distill.data.sample import Sample
 from distill.evaluation.predictions_csv import SHARE
 from distill.runs.run import Run
@@ -45,7 +46,7 @@ class Material:
         path = self.run.folder / "metrics.json"
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         if "datasets" not in found:
-            raise FileNotFoundError(f"no evaluation in {path}; run do=evaluate first")
+            raise FileNotFoundError(f"no evaluation in {path}; type {command_for('evaluate')} first")
         return found
 
     @cached_property
@@ -78,7 +79,7 @@ class Material:
         samples = {(sample.dataset, sample.stem, sample.key): sample for part in parts for sample in part}
         path = self.run.folder / "predictions.csv"
         if not path.is_file():
-            raise FileNotFoundError(f"no predictions at {path}; run do=evaluate first")
+            raise FileNotFoundError(f"no predictions at {path}; type {command_for('evaluate')} first")
         found: dict[str, list[Row]] = {name: [] for name in self.run.splits.test}
         with path.open(encoding="utf-8", newline="") as stream:
             for line in csv.DictReader(stream):

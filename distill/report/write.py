@@ -15,7 +15,6 @@ from distill.runs.fingerprint import digest_of
 from distill.runs.run import Run, as_run, open_run
 from distill.runtime.io import write_text
 
-USAGE = "distill report run=DIR | recipe=NAME [key=value ...]"
 NAME = "report.html"
 MARK = '<meta name="bandpass-content" content="{}">'  # what a page was made from, near its beginning
 HEAD = 2000  # characters in which it stands
@@ -56,35 +55,6 @@ def content_of(run: Run) -> str:
     folder = files("distill.report")
     layout = [folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.html.jinja", "style.css")]
     return digest_of([figures, material.training, material.published, layout])[:16]
-
-
-def report_command(words: Sequence[str], *, dry: bool) -> int:
-    """Runs `distill report ...`, see `USAGE`.
-
-    Args:
-        words: `run=DIR`, or a recipe's words; further ones say where this machine keeps the data.
-        dry: only says what would be written.
-
-    Returns:
-        the exit status, 0.
-
-    Raises:
-        ValueError: neither a run nor a recipe is given.
-        FileNotFoundError: there is no such run, or it has not been evaluated.
-    """
-    given = [word.partition("=")[2] for word in words if word.startswith("run=")]
-    rest = [word for word in words if not word.startswith("run=")]
-    if given:
-        run = run_of(Path(given[-1]).expanduser(), rest)
-    elif any(word.startswith("recipe=") for word in rest):
-        run = open_run(read_recipe(rest))
-    else:
-        raise ValueError(f"distill report needs run=DIR or recipe=NAME, as in {USAGE}")
-    if dry:
-        logger.info("would write %s", run.folder / NAME)
-        return 0
-    logger.info("written to %s", report(run))
-    return 0
 
 
 def run_of(folder: Path, words: Sequence[str]) -> Run:

@@ -12,6 +12,7 @@ import torch
 import cache
 import students
 from cache.spec import MASK
+from distill.config.command import command_for
 from distill.config.schedule import spans_of
 from distill.config.schema import SIDE_STEP, Recipe, TeacherRecipe
 from distill.data.prompts import policy_of, record_key
@@ -176,7 +177,7 @@ def open_caches(run: Run, *, learning: bool = True) -> dict[str, cache.Cache]:
     held_out = {sample.key for part in (splits.val, *splits.test.values()) for sample in part}
     for name, path in run.caches.items():
         wanted = read_records(run, name, learning=learning)
-        cure = "give another cache" if run.recipe.teachers[name].cache else "run do=extract first"
+        cure = "give another cache" if run.recipe.teachers[name].cache else f"type {command_for('extract')} first"
         if not cache.exists(path):
             raise FileNotFoundError(f"no features of teacher {name!r} at {path}; {cure}")
         opened[name] = cache.open(path)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cache
+from distill.config.command import command_for
 from distill.config.schema import Recipe
 from distill.data.prompts import record_key
 from distill.data.sample import Splits
@@ -52,7 +53,7 @@ class Run:
             )
         if not self.trained.is_file():
             state = "is not complete" if self.weights.is_file() else "has not begun"
-            raise FileNotFoundError(f"training in {self.folder} {state}; run do=train first")
+            raise FileNotFoundError(f"training in {self.folder} {state}; type {command_for('train')} first")
 
     def agree(self, decide: Callable[[], Any]) -> Any:  # noqa: ANN401
         """What the first process decides, on all of them: files may change between one look and the next."""

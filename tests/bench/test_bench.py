@@ -7,6 +7,7 @@ import json
 import pytest
 
 from distill.bench import command
+from distill.cli.bench import read_request
 from distill.run import main
 from distill.runtime.timing import Row, Timing, interleaved, ratio
 
@@ -62,10 +63,10 @@ def test_figures_are_shown_and_written_and_a_missed_one_is_the_exit_status(bench
 
 def test_what_cannot_be_measured_is_said(bench):
     with pytest.raises(ValueError, match=r"no benchmark 'won'; choose from .*own.*; did you mean 'own'\?"):
-        command.read_request(["what=won"])
+        read_request(["what=won"])
     with pytest.raises(ValueError, match=r"bench what=own has no key 'sise'; choose from .*; did you mean 'size'\?"):
-        command.read_request(["what=own", "sise=3"])
+        read_request(["what=own", "sise=3"])
     with pytest.raises(ValueError, match="rounds is 'x', but must be a whole number from 1 on"):
-        command.read_request(["what=own", "rounds=x"])
+        read_request(["what=own", "rounds=x"])
     with pytest.raises(ValueError, match="distill bench needs what=NAME"):
-        command.read_request([])
+        read_request([])

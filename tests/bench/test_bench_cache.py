@@ -11,9 +11,10 @@ from small_extraction import CellTeacher, noisy
 import cache
 from cache.spec import MapSpec
 from distill.bench import decoding, sizes, training
-from distill.bench.command import Request, read_request
+from distill.bench.command import Request
 from distill.bench.extraction import rows_of
 from distill.bench.material import count_of, drawn_maps, images_of, write_cache
+from distill.cli.bench import read_request
 from distill.runtime.timing import told
 
 TINY = MapSpec("stride16", 6, (20, 20), 16)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from distill.bench import students as bench
-from distill.bench.command import read_request
 from distill.bench.students import Subject, measure_students, subjects, verdicts
+from distill.cli.bench import read_request
 from distill.inference.model import Deploy
 from distill.runtime.timing import Timing
 from students import create

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 import teachers
-from distill.bench.command import Request, read_request
+from distill.bench.command import Request
 from distill.bench.teachers import LEAST, SUBJECTS, chosen, measure
+from distill.cli.bench import read_request
 
 
 def request_of(**options):
@@ -18,7 +19,7 @@ def test_every_adapter_is_measured():
     assert chosen({}) == [name for name in SUBJECTS if name in teachers.TEACHERS]
 
 
-@pytest.mark.parametrize("name", ["dinov2", "network", "sam", "timm"])
+@pytest.mark.parametrize("name", ["dinov2", "student", "sam", "timm"])
 def test_a_row_says_how_an_adapter_compares(name):
     (row,) = measure(request_of(adapters=name, batch="1"))
     assert row.figure == f"{name}: throughput against the official forward pass"

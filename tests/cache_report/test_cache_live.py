@@ -15,9 +15,11 @@ import cache
 from cache.spec import FeatureSpec, MapSpec
 from distill.cache_report.rate_distortion import rates
 from distill.cache_report.teacher_agreement import BANDS, agreements, cut, held_out, see, split
-from distill.cli.cache import cache_command
+from distill.cli.cache import COMMAND
 from distill.config.schema import TeacherRecipe
 from distill.runtime.resize import resize
+
+cache_command = COMMAND
 
 CHANNELS, GRID = 5, (8, 8)
 IDENTITY = {"teacher": "pooled", "weights": "0" * 64}

@@ -13,7 +13,9 @@ import cache
 from cache.spec import FeatureSpec, MapSpec
 from distill.cache_report.plot import short
 from distill.cache_report.report import report, table
-from distill.cli.cache import cache_command, read_request
+from distill.cli.cache import COMMAND, require_sense
+
+cache_command = COMMAND
 
 SPEC = FeatureSpec((MapSpec("neck", 6, (8, 8), 16), MapSpec("p3", 4, (12, 12), 8)))
 
@@ -104,7 +106,7 @@ def test_an_empty_cache_is_reported_as_empty(folder, tmp_path):
     for shard in folder.glob("shard-*"):
         shard.unlink()
     assert cache_command([f"cache={folder}", f"out={tmp_path / 'here'}"], dry=False) == 0
-    assert "It holds no record yet: do=extract fills it." in (tmp_path / "here" / "report.md").read_text()
+    assert "It holds no record yet: distill extract fills it." in (tmp_path / "here" / "report.md").read_text()
     assert not (tmp_path / "here" / "report.png").exists()
     assert json.loads((tmp_path / "here" / "report.json").read_text())["records"] == 0
 
@@ -122,7 +124,7 @@ def test_verify_is_silent_on_a_whole_cache_and_names_damage_and_remedy(folder, c
     assert (
         f"{shard.name}: its bytes are not those its name was made from; to extract again: " in capsys.readouterr().out
     )
-    assert "1 problem; do=extract with the recipe that made it puts it right" in caplog.text
+    assert "1 problem; distill extract with the recipe that made it puts it right" in caplog.text
     assert (
         "of a copy (what teachers.NAME.cache reads) remove the files named, and export or import it ag" in caplog.text
     )
@@ -162,21 +164,21 @@ def test_a_damaged_cache_is_not_shared_nor_put_into_another_one(folder, tmp_path
     ("words", "message"),
     [
         (["do=reprot", "cache=x"], r"cannot do 'reprot'; choose from report, verify, export, import; did you mean"),
-        (["do=verify"], r"needs cache=DIR, as in distill cache do=report"),
+        (["do=verify"], r"needs cache=, as in distill cache \[do=report\] cache=DIR"),
         (["cache=x", "ouz=y"], r"has no key 'ouz'; did you mean 'out'\?"),
         (["cache=x", "images=0"], r"images is '0', but must be a whole number from 1 on"),
     ],
 )
 def test_wrong_words_are_told(words, message):
     with pytest.raises(ValueError, match=message):
-        read_request(words)
+        require_sense(cache_command.read(words))
 
 
 def test_a_folder_without_a_cache_is_told_and_a_copy_needs_a_place(folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds no cache \(no manifest.json\); do=extract makes one"):
-        read_request([f"cache={tmp_path}"])
+    with pytest.raises(FileNotFoundError, match=r"holds no cache \(no manifest.json\); distill extract makes one"):
+        require_sense(cache_command.read([f"cache={tmp_path}"]))
     with pytest.raises(ValueError, match="export and import need out=DIR"):
-        read_request([f"cache={folder}", "do=report,export"])
+        require_sense(cache_command.read([f"cache={folder}", "do=report,export"]))
 
 
 def test_a_dry_run_writes_nothing(folder, tmp_path):

@@ -51,7 +51,7 @@ def entry_of(name):
 def test_the_table_is_sound_and_covers_every_teacher_that_is_downloaded():
     names = [entry.name for entry in PUBLISHED]
     assert len(set(names)) == len(names)
-    assert {entry.teacher for entry in PUBLISHED} >= teachers.TEACHERS.keys() - {"network"}
+    assert {entry.teacher for entry in PUBLISHED} >= teachers.TEACHERS.keys() - {"student"}
     for entry in PUBLISHED:
         assert re.fullmatch(r"[\w.-]+/[\w.-]+", entry.hub_id) or entry.release, entry
         assert bool(entry.release) == bool(entry.model) == (not entry.hub_id), entry
@@ -255,4 +255,4 @@ def test_a_published_student_teaches_under_the_licence_on_its_card(tmp_path):
         ("# A card without a front", "see the student's card"),
     ):
         card.write_text(front)
-        assert teachers.load("network", **arguments).licence == licence
+        assert teachers.load("student", **arguments).licence == licence

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 
 import pytest
 import yaml
 
 import recipes
-from distill.cli.help import describe_keys, help_text, story
 from distill.config.files import load_layer
 from distill.config.parse import build_recipe, dump_recipe, parse_overrides, read_recipe
 from distill.config.schedule import spans_of
-from distill.config.schema import Recipe
 
 NAMES = recipes.names()
 
@@ -50,7 +47,13 @@ def test_every_arm_of_every_recipe_is_a_valid_recipe_of_equal_steps():
         (["lr=3"], r"no key 'lr'; did you mean 'optimiser\.learning_rate'"),
         (["learning_rate=3"], r"did you mean 'optimiser\.learning_rate'"),
         (["teachers.sam.veiws=identity"], r"no key 'teachers\.sam\.veiws'; did you mean 'teachers\.NAME\.views'"),
-        (["student.width=wide"], r"student\.width: Value 'wide' of type 'str' could not be converted to Integer"),
+        (["student.width=wide"], r"student\.width is 'wide', but must be a whole number"),
+        (["student.width=1.5"], r"student\.width is 1\.5, but must be a whole number"),
+        (["optimiser.learning_rate=fast"], r"optimiser\.learning_rate is 'fast', but must be a finite number"),
+        (["evaluate.every=.inf"], r"evaluate\.every is inf, but must be a finite number"),
+        (["data.skip_bad=maybe"], r"data\.skip_bad is 'maybe', but must be true or false"),
+        (["student.width=null"], r"student\.width is null, but must be a whole number"),
+        (["student.width=[1,2]"], r"student\.width is \[1, 2\], but must be a whole number"),
         (["student=unet"], r"student is 'unet', but must be a mapping"),
         (["cache.fidelity=2"], r"cache\.fidelity is 2\.0, but must lie in \[0\.5, 1\)"),
         (["do=tran"], r"do is 'tran', but must be one of extract, train, evaluate, publish"),
@@ -76,8 +79,8 @@ def test_every_arm_of_every_recipe_is_a_valid_recipe_of_equal_steps():
             r"part_lr_scale\.encoder is 0\.0, but must be positive; stages\.NAME\.freeze",
         ),
         (
-            ["stages.semantic.losses.relate=1", "imitate.all=[]"],
-            r"stages weigh relate, but imitate\.all names no stride",
+            ["stages.semantic.losses.imitate_mse=1", "imitate.all=[]"],
+            r"stages weigh imitate_mse, but imitate\.all names no stride",
         ),
         (["optimiser.ema=1"], r"optimiser\.ema is 1\.0, but must lie in \[0, 1\)"),
         (["evaluate.patience=-2"], r"evaluate\.patience is -2, but must not be negative"),
@@ -110,7 +113,7 @@ def test_later_words_win_and_commas_make_lists():
     assert parse_overrides(["a.b=[1,2]", "a.c=x,y", "d=null"]) == {"a": {"b": [1, 2], "c": ["x", "y"]}, "d": None}
 
 
-def test_colours_are_taken_as_they_are_typed_and_must_be_quoted_in_a_file(tmp_path):
+def test_colours_are_taken_as_they_are_written(tmp_path):
     typed = {"[000000,ff0000,00ff00]": ["000000", "ff0000", "00ff00"], "004000,000046": ["004000", "000046"]}
     typed |= {"['#1e1000', \"00ff00\"]": ["#1e1000", "00ff00"], "1e1000": ["1e1000"], "[]": []}
     for value, colours in typed.items():
@@ -118,8 +121,7 @@ def test_colours_are_taken_as_they_are_typed_and_must_be_quoted_in_a_file(tmp_pa
         assert recipe.data.colours == colours
         assert build_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
     (tmp_path / "own.yaml").write_text("extends: sam_to_unet\ndata: {colours: [ff0000, 004000]}\n")
-    with pytest.raises(ValueError, match=r"data\.colours holds '2048', .*; in a file put each in quotes, as '004000'"):
-        read_recipe([f"recipe={tmp_path / 'own.yaml'}"])
+    assert read_recipe([f"recipe={tmp_path / 'own.yaml'}"]).data.colours == ["ff0000", "004000"]
 
 
 def test_a_file_that_is_no_mapping_is_refused(tmp_path):
@@ -144,24 +146,3 @@ def test_a_recipe_lies_over_the_one_it_extends(tmp_path):
     (tmp_path / "lost.yaml").write_text("extends: sam_to_unett\n")
     with pytest.raises(FileNotFoundError, match=r"did you mean 'sam_to_unet'"):
         load_layer(tmp_path / "lost.yaml")
-
-
-def test_help_explains_every_key():
-    keys = list(describe_keys())
-    assert all(meaning for _, _, meaning in keys)
-    text = help_text()
-    assert all(key in text for key, _, _ in keys)
-    assert all(name in text for name in NAMES)
-    assert {field.name for field in dataclasses.fields(Recipe)} <= {key.split(".")[0] for key, _, _ in keys}
-
-
-def test_help_tells_a_recipe_in_one_whole_sentence():
-    for name in NAMES:
-        assert re.fullmatch(r".+[.?]", story(name)), name
-    assert story("study_pretrained") == "What is a pretrained encoder worth, and does the teacher still help?"
-
-
-def test_help_prints_the_own_keys_of_a_command_before_all_others():
-    for command, key in (("compare", "jobs=1"), ("evaluate", "tolerance=2"), ("doctor", "data.split=DIR")):
-        lines = help_text(command).splitlines()
-        assert any(line.startswith(f"  {key} ") for line in lines[: lines.index("Examples")]), command

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from published import write_disc, write_student
 
-from distill.cli.demo import open_server, read_request
+from distill.cli.demo import COMMAND, open_server
 from distill.data.image_io import NO_PICTURE
 from distill.demo.server import is_loopback
 from distill.demo.session import KEPT, title_of
@@ -32,7 +32,7 @@ def student(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(student):
-    with open_server(read_request([f"student={student}", "port=0"])) as server:
+    with open_server(COMMAND.read([f"student={student}", "port=0"])) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield server
@@ -124,11 +124,11 @@ def test_only_the_last_images_are_remembered(ask, tmp_path):
 
 
 def test_loopback_is_the_default_and_a_port_in_use_is_told(server, student):
-    assert is_loopback(read_request(["student=s"]).host)
+    assert is_loopback(COMMAND.read(["student=s"]).host)
     assert not is_loopback("0.0.0.0")
     assert not is_loopback("example.org")
     with pytest.raises(ValueError, match=r"another program has that port; choose another by port=, or any by port=0"):
-        open_server(read_request([f"student={student}", f"port={server.server_address[1]}"]))
+        open_server(COMMAND.read([f"student={student}", f"port={server.server_address[1]}"]))
 
 
 def test_a_host_of_ipv6_is_served(student, disc):
@@ -136,7 +136,7 @@ def test_a_host_of_ipv6_is_served(student, disc):
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
         pytest.skip("this machine has no IPv6")
-    with open_server(read_request([f"student={student}", "host=::1", "port=0"])) as server:
+    with open_server(COMMAND.read([f"student={student}", "host=::1", "port=0"])) as server:
         port = server.server_address[1]
         assert server.url == f"http://[::1]:{port}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -149,11 +149,11 @@ def test_a_host_of_ipv6_is_served(student, disc):
 
 def test_wrong_words_are_told_and_a_dry_run_serves_nothing(student, capsys):
     with pytest.raises(ValueError, match=r"distill demo needs student=, as in distill demo student=DIR"):
-        read_request([])
+        COMMAND.read([])
     with pytest.raises(ValueError, match=r"no key 'prot'.*did you mean 'port'"):
-        read_request(["student=s", "prot=1"])
+        COMMAND.read(["student=s", "prot=1"])
     with pytest.raises(ValueError, match="port is 'x', but must be a whole number from 0 to 65535"):
-        read_request(["student=s", "port=x"])
+        COMMAND.read(["student=s", "port=x"])
     assert main(["demo", f"student={student}", "port=0", "--dry-run"]) == 0
     assert "would serve at http://127.0.0.1:" in capsys.readouterr().err
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distill.cli.score import read_request, score_command
+from distill.cli.score import COMMAND
+
+score_command = COMMAND
 
 SIZE = (60, 80)
 
@@ -159,7 +161,7 @@ def test_folders_that_cannot_be_scored_are_refused(folders, tmp_path):
         ("threshold=high", "threshold is 'high', but must be a number"),
         ("threshold=1.5", "threshold is 1.5, but must lie over 0 and up to 1"),
         ("bootstrap=many", "bootstrap is 'many', but must be a whole number"),
-        ("bootstrap=0", "at least 1 resample"),
+        ("bootstrap=0", "bootstrap is '0', but must be a whole number from 1 on"),
         ("tolerance=-1", "must not be negative"),
         ("skip_bad=maybe", "must be true or false"),
         ("out=.", "out=. is a folder; name a file"),
@@ -168,4 +170,4 @@ def test_folders_that_cannot_be_scored_are_refused(folders, tmp_path):
 )
 def test_a_wrong_word_is_told(word, sentence):
     with pytest.raises(ValueError, match=sentence):
-        read_request(["predictions=p", *(["masks=m"] if word != "masks=" else []), word])
+        score_command.read(["predictions=p", *(["masks=m"] if word != "masks=" else []), word])

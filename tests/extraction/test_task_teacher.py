@@ -147,7 +147,7 @@ def test_what_a_decoder_cannot_have_is_refused():
 
 
 def test_a_network_without_a_soft_mask_cannot_say_one(taught_job):
-    teachers = {"several": TeacherRecipe(adapter="network", weights="x")}
+    teachers = {"several": TeacherRecipe(adapter="student", weights="x")}
     recipe = replace(taught_job.recipe, teachers=teachers)
     with pytest.raises(ValueError, match="teacher 'several' has no soft mask of one class, only stride16"):
         check_mask(recipe, ["stride16"], teacher="several")
@@ -226,7 +226,7 @@ def test_a_published_student_teaches_another_one_from_its_cache(tmp_path, capfd)
     assert summary["targets"] == ["malunet/mask/mask/1", "malunet/stride16/all/16", "malunet/stride8/all/8"]
     store = cache.open(next((tmp_path / "features").iterdir()))
     assert store.codecs[MASK].reached >= FIDELITY
-    assert "network" in (second / "student" / "README.md").read_text()
+    assert "student" in (second / "student" / "README.md").read_text()
     learned = json.loads((first / "student" / "learned.json").read_text())["labelled"]
     assert store.identity["labelled"] == learned
     few = ["data.labels=6", "do=extract,train", f"teachers.malunet.weights={first / 'student'}"]

@@ -18,7 +18,7 @@ from PIL import Image
 from published import write_disc, write_student
 
 import distill
-from distill.cli.predict import predict_command, read_request
+from distill.cli.predict import COMMAND
 from distill.data.image_io import NO_PICTURE
 from distill.inference.images import Options, Painter, paint_all
 from distill.inference.inputs import find_inputs
@@ -27,6 +27,8 @@ from distill.inference.regions import find
 from distill.inference.segmenter import open_segmenter
 from distill.inference.video import VideoWriter, open_video
 from distill.run import main
+
+predict_command = COMMAND
 
 predicting = import_module("distill.inference.predict")  # the module: the package has a function of that name
 
@@ -328,7 +330,7 @@ def test_an_onnx_file_of_another_kind_is_refused(tmp_path):
 )
 def test_a_wrong_word_is_told(word, sentence):
     with pytest.raises(ValueError, match=sentence):
-        read_request(["student=s", "images=i", *(["out=o"] if word != "out=" else []), word])
+        predict_command.read(["student=s", "images=i", *(["out=o"] if word != "out=" else []), word])
 
 
 def test_a_threshold_out_of_range_is_refused(student, images, tmp_path):
@@ -438,4 +440,4 @@ def test_a_picture_at_which_the_network_fails_is_named_and_the_others_are_done(s
 
 def test_a_name_with_a_space_and_no_quotes_is_told():
     with pytest.raises(ValueError, match="expected key=value, got 'Folder'; put quotes around a value with spaces"):
-        read_request(["student=x", "images=My", "Folder", "out=y"])
+        predict_command.read(["student=x", "images=My", "Folder", "out=y"])

@@ -225,7 +225,9 @@ def test_nothing_to_evaluate_is_said(tmp_path):
         with pytest.raises(FileNotFoundError, match=gone):
             verb(run)
     run.trained.unlink()
-    with pytest.raises(FileNotFoundError, match=r"training in .*discs-unet-\w+ has not begun; run do=train first"):
+    with pytest.raises(
+        FileNotFoundError, match=r"training in .*discs-unet-\w+ has not begun; type distill train .* first"
+    ):
         evaluate(run)
     run.splits.test.clear()
     with pytest.raises(ValueError, match=r"no test images to evaluate on; give the split a test\.csv"):

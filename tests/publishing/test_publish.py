@@ -281,7 +281,7 @@ def test_an_onnx_file_of_another_dice_is_not_published(fresh_job):
 
 def test_publishing_before_training_or_evaluation_says_what_to_run(tmp_path):
     run = small_run(tmp_path)
-    with pytest.raises(FileNotFoundError, match="run do=evaluate first"):
+    with pytest.raises(FileNotFoundError, match=r"type distill evaluate recipe=.* first"):
         publish(run)
     evaluate(run)
     run.weights.write_bytes(b"other")
@@ -291,7 +291,7 @@ def test_publishing_before_training_or_evaluation_says_what_to_run(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"best\.safetensors has been removed since; put it back"):
         publish(run)
     run.trained.unlink()
-    with pytest.raises(FileNotFoundError, match="run do=train first"):
+    with pytest.raises(FileNotFoundError, match=r"type distill train recipe=.* first"):
         publish(run)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from small_run import IMAGE_SIZE, disc_splits, recipe_of, run_of, small_run
 
+from distill.cli.report import COMMAND as REPORT
 from distill.config.schema import OptimiserRecipe, StageRecipe, StudentRecipe, TeacherRecipe
 from distill.evaluation.evaluate import evaluate
 from distill.metrics.calibration import calibration_error, reliability, summarise_confidence
@@ -19,7 +20,7 @@ from distill.metrics.names import FIGURES
 from distill.metrics.per_image import score_everything
 from distill.report.cases import places
 from distill.report.thumbnails import contours_tile, distances, errors_tile, mask_tile
-from distill.report.write import NAME, refresh, report, report_command
+from distill.report.write import NAME, refresh, report
 from distill.run import main
 from distill.training.train import train
 
@@ -234,10 +235,10 @@ def test_the_command_finds_a_run_wherever_it_lies(tmp_path, capfd):
     assert main(["report", f"run={tmp_path}"]) == 1
     assert "expected a run in" in capfd.readouterr().err
     with pytest.raises(ValueError, match="distill report needs run=DIR or recipe=NAME"):
-        report_command([], dry=True)
+        REPORT([], dry=True)
     (moved / "metrics.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no evaluation in .*; run do=evaluate first"):
-        report_command([f"run={moved}"], dry=False)
+    with pytest.raises(FileNotFoundError, match=r"no evaluation in .*; type distill evaluate recipe=.* first"):
+        REPORT([f"run={moved}"], dry=False)
 
 
 @pytest.fixture(scope="module")

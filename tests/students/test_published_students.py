@@ -201,11 +201,11 @@ def test_a_recipe_that_names_the_class_consents_to_start_from_it(beside):
 def test_a_teacher_whose_model_is_named_runs_it(beside):
     for model in (None, "other:Net"):
         with pytest.raises(ValueError, match=r"type trust=my_nets:Net \(.*, or model=my_nets:Net of a teacher\)"):
-            teachers.load("network", weights=beside, model=model)
+            teachers.load("student", weights=beside, model=model)
     with pytest.raises(ValueError, match="leave out model and levels; got model=unet"):
-        teachers.load("network", weights=beside, model="unet")
+        teachers.load("student", weights=beside, model="unet")
     assert not (beside.parent / "ran").exists()
-    assert teachers.load("network", weights=beside, model="my_nets:Net").spec.names == ("stride16", "stride8", "mask")
+    assert teachers.load("student", weights=beside, model="my_nets:Net").spec.names == ("stride16", "stride8", "mask")
 
 
 def test_predict_and_demo_take_consent_as_a_key(beside, tmp_path, capfd):
@@ -255,7 +255,7 @@ def test_a_config_that_makes_nonsense_of_a_student_is_refused(tmp_path, field, v
     with pytest.raises(ValueError, match=message):
         students.load(tmp_path)
     with pytest.raises(ValueError, match=message):
-        teachers.load("network", weights=tmp_path)
+        teachers.load("student", weights=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, value, name):
     with pytest.raises(ValueError, match=message):
         students.load(tmp_path)
     with pytest.raises(ValueError, match=message):
-        teachers.load("network", weights=tmp_path)
+        teachers.load("student", weights=tmp_path)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):

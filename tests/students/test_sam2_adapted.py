@@ -117,7 +117,7 @@ def test_what_is_saved_reloads_bit_equal_and_teaches(trained, tmp_path):
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in student.state_dict().items())
     with torch.inference_mode():
         assert torch.equal(again(PIXELS), student(PIXELS))
-    teacher = teachers.load("network", weights=tmp_path, strides=(8, 16))
+    teacher = teachers.load("student", weights=tmp_path, strides=(8, 16))
     assert [(entry.name, entry.channels) for entry in teacher.spec] == [("stride16", 64), ("stride8", 32), ("mask", 1)]
     assert teacher.identity["labelled"] == ["0" * 64]
     image = noise(50, 70)

@@ -469,8 +469,8 @@ def test_a_published_student_teaches_what_it_sees_and_says(tmp_path):
     import students
     from cache.spec import LOGIT_CLIP
 
-    arguments = WRITERS["network"](tmp_path / "student")
-    teacher = teachers.load("network", **arguments, strides=(8,))
+    arguments = WRITERS["student"](tmp_path / "student")
+    teacher = teachers.load("student", **arguments, strides=(8,))
     student, image = students.load(tmp_path / "student"), noise(70, 90)
     assert [(entry.name, entry.channels, entry.grid) for entry in teacher.spec] == [
         ("stride8", 32, (12, 12)),
@@ -483,9 +483,9 @@ def test_a_published_student_teaches_what_it_sees_and_says(tmp_path):
         coarse = F.avg_pool2d(student(pixels), 4).clamp(-LOGIT_CLIP, LOGIT_CLIP)
         torch.testing.assert_close(maps["mask"], coarse, atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match="the student has no map of stride 32; choose from 1, 2, 4, 8, 16"):
-        teachers.load("network", **arguments, strides=(32,))
+        teachers.load("student", **arguments, strides=(32,))
     with pytest.raises(ValueError, match="expected image_size to be a multiple of 16, so that cells cover the image"):
-        teachers.load("network", **arguments, image_size=88)
+        teachers.load("student", **arguments, image_size=88)
 
 
 def test_a_student_of_several_classes_has_no_soft_mask(tmp_path):
@@ -494,7 +494,7 @@ def test_a_student_of_several_classes_has_no_soft_mask(tmp_path):
     student = students.create("unet", width=4, classes=3)
     config = {"width": 4, "classes": 3, "student": "unet", "image_size": 96}
     student.save_pretrained(tmp_path, config={**config, "mean": students.MEAN, "std": students.STD})
-    assert teachers.load("network", weights=tmp_path).spec.names == ("stride16", "stride8")
+    assert teachers.load("student", weights=tmp_path).spec.names == ("stride16", "stride8")
 
 
 @pytest.mark.parametrize("name", ["microaunet", "malunet"])
@@ -504,7 +504,7 @@ def test_of_two_levels_at_one_stride_the_deepest_teaches(tmp_path, name):
     student = students.create(name, width=4).eval()
     config = {"width": 4, "classes": 1, "student": name, "image_size": 128}
     student.save_pretrained(tmp_path, config={**config, "mean": students.MEAN, "std": students.STD})
-    teacher = teachers.load("network", weights=tmp_path, strides=[32])
+    teacher = teachers.load("student", weights=tmp_path, strides=[32])
     assert teacher.network.levels == [5] and teacher.spec["stride32"].channels == student.channels[5]
     assert teacher([noise(70, 90)])["stride32"].shape == (1, student.channels[5], 4, 4)
 
@@ -517,7 +517,7 @@ def test_a_network_that_pads_its_pixels_is_refused_not_squeezed_into_the_grid(tm
     config = {"width": 4, "student": "microaunet", "image_size": 336}
     student.save_pretrained(tmp_path, config={**config, "mean": students.MEAN, "std": students.STD})
     with pytest.raises(ValueError, match=r"image_size to be a multiple of 32, .*, got 336; choose 320 or 352"):
-        teachers.load("network", weights=tmp_path, strides=[16])
+        teachers.load("student", weights=tmp_path, strides=[16])
 
     class Own(teachers.base.Teacher):
         @classmethod
@@ -549,7 +549,7 @@ def test_a_published_student_s_config_that_is_not_whole_is_told(tmp_path):
     with pytest.raises(
         ValueError, match=r"config\.json does not say image_size, mean, std; do=publish writes it whole"
     ):
-        teachers.load("network", weights=tmp_path)
+        teachers.load("student", weights=tmp_path)
 
 
 def test_code_that_comes_with_a_published_student_is_not_run_to_teach(tmp_path, monkeypatch):
@@ -562,4 +562,4 @@ def test_code_that_comes_with_a_published_student_is_not_run_to_teach(tmp_path, 
     with pytest.raises(
         ValueError, match=r"is a student of class 'brought:Net', whose code came with it and is not run"
     ):
-        teachers.load("network", weights=tmp_path)
+        teachers.load("student", weights=tmp_path)

@@ -23,16 +23,16 @@ DEFAULT_STRIDES = (16, 8)
 MASK_STRIDE = 4  # pixels of the network's input that a cell of the soft mask spans
 
 
-class NetworkTeacher(Teacher):
+class StudentTeacher(Teacher):
     """Maps `stride8`, `stride16`, ...: levels of the network's pyramid; and `mask`, the logit of its one class."""
 
     example = EXAMPLE
 
     @classmethod
-    def load(cls, weights: str | Path, choice: Choice) -> NetworkTeacher:
+    def load(cls, weights: str | Path, choice: Choice) -> StudentTeacher:
         """Loads what `do=publish` wrote or pushed; arguments and errors as in `teachers.load`."""
         own_class = choice.model if choice.model is not None and ":" in choice.model else None
-        require_unset(choice, *(("levels",) if own_class else ("model", "levels")), teacher="network")
+        require_unset(choice, *(("levels",) if own_class else ("model", "levels")), teacher="student")
         files = locate(weights, example=EXAMPLE)
         config = read_config(files.config) if files.config else {}
         student = build(files, config, trust=own_class)
@@ -44,7 +44,7 @@ class NetworkTeacher(Teacher):
         require_multiple(size, max(*student.strides, MASK_STRIDE))
         labelled = students.learned_keys(files.model.parent)
         return cls(
-            "network",
+            "student",
             Pyramid(student, chosen),
             spec=spec_of(student, chosen, size),
             preprocessing=SquareResize(size, to_bytes(config["mean"]), to_bytes(config["std"])),
@@ -76,7 +76,7 @@ def build(files: WeightFiles, config: Mapping[str, Any], *, trust: str | None) -
     if "student" not in config:
         raise ValueError(
             f"{files.config or files.model} describes a model of type '{config.get('model_type')}', but teacher "
-            f"'network' needs a student that Bandpass published; do=publish or `hf download {EXAMPLE}` gets one"
+            f"'student' needs a student that Bandpass published; do=publish or `hf download {EXAMPLE}` gets one"
         )
     students.check_config(config, files.model.parent)
     student = students.build(config, files.model.parent, trust=trust)

@@ -1,0 +1,132 @@
+"""The commands of `distill`: what each is for in a line, where it is, and how a command line finds it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from distill.cli.options import Command
+
+# Name -> ("module:attribute" of its `Command`, what it is for).
+COMMANDS = {
+    "run": ("distill.cli.run:RUN", "a whole recipe: extract, train, evaluate, publish; finished steps are skipped"),
+    "extract": (
+        "distill.cli.run:EXTRACT",
+        "the teachers' features of every training image, in a frequency-coded cache",
+    ),
+    "train": ("distill.cli.run:TRAIN", "the student, stage by stage, from the cache; goes on bit for bit after a kill"),
+    "evaluate": (
+        "distill.cli.run:EVALUATE",
+        "Dice and IoU on every test set; predictions=DIR masks=DIR: of any folder",
+    ),
+    "publish": ("distill.cli.run:PUBLISH", "safetensors, ONNX checked against it, model card, example pictures"),
+    "compare": ("distill.cli.compare:COMMAND", "the recipe's arms over several seeds, with paired differences"),
+    "predict": ("distill.cli.predict:COMMAND", "masks, overlays and a table for a picture, a folder or a video"),
+    "demo": ("distill.cli.demo:COMMAND", "a local page on which to drop an image and see the mask"),
+    "doctor": ("distill.cli.doctor:COMMAND", "examines a data set: bad files, odd masks, copies, leaks of a split"),
+    "weights": ("distill.cli.weights:COMMAND", "known weights of every teacher; downloads them"),
+    "cache": ("distill.cli.cache:COMMAND", "what a cache costs, how faithful and how whole it is; shares it"),
+    "report": ("distill.cli.report:COMMAND", "the page of a run that has been evaluated, again"),
+    "bench": ("distill.cli.bench:COMMAND", "sizes, rates and latencies, measured side by side"),
+    "recipes": ("distill.cli.recipes:COMMAND", "the recipes, a line each"),
+    "keys": ("distill.cli.keys:COMMAND", "the keys of a recipe with default and meaning: distill keys stages"),
+    "runs": ("distill.cli.runs:COMMAND", "the runs there are, with date, steps, Dice and folder"),
+}
+SCORE = "distill.cli.score:COMMAND"  # as which `evaluate predictions=DIR masks=DIR` is understood
+FLAGS = ("--help", "-h", "--version", "--dry-run", "--debug")
+OVERVIEW = """\
+Bandpass {version}: distil vision foundation models into light segmentation networks.
+
+{commands}
+
+  distill run recipe=sam_to_unet                         # needs no data: a few minutes
+  distill run recipe=timm_to_unet data.root=DIR --dry-run
+  distill predict student=sam_to_unet images=DIR out=masks
+
+distill COMMAND --help explains one. On several GPUs: accelerate launch distill/run.py recipe=NAME
+"""
+
+logger = logging.getLogger("bandpass")
+
+
+def run_line(words: Sequence[str]) -> int:
+    """Runs a command line; returns the exit status: 0, 1 for an error that its line explains, 2 for an unknown flag."""
+    flags = {word for word in words if word.startswith("-")}
+    rest = [word for word in words if not word.startswith("-")]
+    if unknown := sorted(flags - set(FLAGS)):
+        logger.error("unknown option %s; there are %s, and key=value", unknown[0], ", ".join(FLAGS))
+        return 2
+    command = rest.pop(0) if rest and "=" not in rest[0] else ""
+    if "--version" in flags or not (command or rest) or (not command and flags & {"--help", "-h"}):
+        sys.stdout.write(f"bandpass {released()}\n" if "--version" in flags else overview())
+        return 0
+    return guarded(lambda: dispatch(command or "run", rest, flags), debug="--debug" in flags)
+
+
+def guarded(action: Callable[[], int], *, debug: bool) -> int:
+    """Does it; what a user can cause is told in one line, with a trace only under --debug."""
+    try:
+        return action()
+    except KeyboardInterrupt:
+        logger.error("interrupted; the same command continues where this one stopped")
+        return 130
+    except (ValueError, FileNotFoundError, OSError, RuntimeError, ImportError) as error:
+        if debug:
+            raise
+        expected = isinstance(error, (ValueError, OSError))
+        logger.error("%s%s", error, "" if expected else f" [{type(error).__name__}; --debug shows where]")
+        return 1
+
+
+def dispatch(command: str, words: list[str], flags: set[str]) -> int:
+    """Finds the command and runs it, or prints its help.
+
+    Raises:
+        ValueError: there is no such command.
+    """
+    if command not in COMMANDS:
+        raise ValueError(unknown_command(command))
+    if flags & {"--help", "-h"}:
+        sys.stdout.write(help_text(command))
+        return 0
+    folders = command == "evaluate" and any(word.startswith(("predictions=", "masks=")) for word in words)
+    return find(SCORE if folders else COMMANDS[command][0])(words, dry="--dry-run" in flags)
+
+
+def find(place: str) -> Command:
+    """The command at `module:attribute`."""
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def unknown_command(command: str) -> str:
+    """The sentence for a word that is no command."""
+    near = get_close_matches(command, COMMANDS, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown command {command!r}; choose from {', '.join(COMMANDS)}, or give key=value{hint}"
+
+
+def overview() -> str:
+    """What `distill` alone prints: what it is, the commands, three examples; a screen of 24 lines."""
+    lines = [f"  {name:<10}{meaning}" for name, (_, meaning) in COMMANDS.items()]
+    return OVERVIEW.format(version=released(), commands="\n".join(lines))
+
+
+def help_text(command: str) -> str:
+    """What `distill COMMAND --help` prints."""
+    places = [SCORE] * (command == "evaluate") + [COMMANDS[command][0]]
+    return "\n".join(find(place).help() for place in places)
+
+
+def released() -> str:
+    """The version that is installed."""
+    try:
+        return version("bandpass-distill")
+    except PackageNotFoundError:
+        return "(not installed)"

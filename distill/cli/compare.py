@@ -1,0 +1,62 @@
+"""`distill compare recipe=NAME [arms=X,Y] [students=X,Y] [seeds=0,1,2]`: the recipe's arms over several seeds."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+from distill.cli.options import Command, Option, path, several_of, whole
+from distill.cli.run import KEYS
+from distill.config.command import remember_words
+from distill.config.parse import read_recipe
+from distill.config.schema import Recipe
+
+logger = logging.getLogger("bandpass")
+
+
+def names(_: str, value: str) -> list[str]:
+    """Names with commas between them, which may hold spaces, in brackets or not."""
+    return [part.strip() for part in value.strip("[]").split(",") if part.strip()]
+
+
+def run(given: SimpleNamespace, *, dry: bool) -> int:
+    """Compares, running what is missing; dry: says which runs there would be."""
+    from distill.comparison.compare import compare
+    from distill.comparison.runs import choose_arms, trials_of
+
+    remember_words(given.rest)
+    recipe = choose_arms(read_recipe(given.rest), given.arms)
+    if dry:
+        for trial in trials_of(recipe, students=given.students or [recipe.student.name], seeds=given.seeds[:1]):
+            logger.info("%s: %d steps in %s", trial.title, trial.steps, trial.run.folder)
+        for seed in given.seeds[1:]:
+            logger.info("then seed %d, an arm each%s", seed, " with its best setting" if recipe.sweep else "")
+        return 0
+    compare(recipe, students=given.students, seeds=given.seeds, jobs=given.jobs, out=given.out)
+    return 0
+
+
+COMMAND = Command(
+    "compare",
+    run,
+    does="Trains and tests every arm of the recipe with every seed, on the same data, in the same order, for the same "
+    "number of steps, and says what the first arm (the control) and the others differ by, with intervals over images "
+    "and over seeds. What is finished is skipped.",
+    writes=("OUT/compare.json, compare.md, compare.png; the runs in HOME/runs",),
+    options=(
+        Option("seeds", "of weights, data order and augmentation; the same for every arm", "0,1,2", [0, 1, 2],
+               several_of(whole(0))),
+        Option("arms", "which of the recipe's arms (all); the first is the control", "NAME,...", None, names),
+        Option("students", "each of these students for itself (the recipe's)", "NAME,...", None, names),
+        Option("jobs", "trainings at once; 0 runs nothing and compares what is finished", "1", 1, whole(0)),
+        Option("out", "folder of compare.json, compare.md and compare.png (in HOME/compare)", "DIR", read=path),
+    ),
+    keys=KEYS,
+    schema=Recipe,
+    needs=("recipe=NAME",),
+    examples=(
+        "distill compare recipe=sam_to_unet seeds=0,1,2",
+        "distill compare recipe=study_small arms=alone,both ...   # two arms of a study",
+        "distill compare recipe=sam_to_unet --dry-run",
+    ),
+)  # fmt: skip

@@ -1,0 +1,209 @@
+"""`distill run recipe=NAME`, and its steps alone: `distill extract`, `train`, `evaluate`, `publish`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from distill.cli.logs import kept_in, logger, quieten
+from distill.cli.options import Command
+from distill.config.command import remember_words
+from distill.config.parse import read_recipe
+from distill.config.schema import Recipe
+
+if TYPE_CHECKING:
+    from distill.runs.run import Run
+
+STEPS = {  # in their order; each is called with the run, and returns at once where its output is complete
+    "extract": "distill.extraction.extract:extract",
+    "train": "distill.training.train:train",
+    "evaluate": "distill.evaluation.evaluate:evaluate",
+    "publish": "distill.publishing.publish:publish",
+}
+KEYS = (
+    "data.name",
+    "data.root=DIR",
+    "data.split=DIR",
+    "image_size",
+    "student.name",
+    "student.width",
+    "student.encoder=FILE",
+    "teachers.NAME.weights=FILE",
+    "cache.fidelity",
+    "stages.NAME.epochs",
+    "stages.NAME.losses",
+    "optimiser.learning_rate",
+    "optimiser.batch_size",
+    "seed",
+    "home",
+)
+
+
+def run(recipe: Recipe) -> dict[str, Any]:
+    """Does the steps of a recipe in their order; each returns at once where it is complete.
+
+    Returns:
+        `metrics.json` of the run: scores, seconds, images that went through a teacher.
+    """
+    from distill.cli.messages import conclusion, introduction
+    from distill.runs.checks import check
+    from distill.runs.run import open_run
+    from distill.runtime.threads import use_all_cores
+
+    use_all_cores()
+    run = open_run(recipe)
+    lead = run.accelerator.is_main_process
+    quieten(lead)
+    check(run)
+    with kept_in(run.folder, lead=lead), tracked(run):
+        tell(introduction(run))
+        metrics: dict[str, Any] = {}
+        for name in (name for name in STEPS if name in recipe.do):
+            metrics = do(name, run)
+        refresh_report(run)
+        tell(conclusion(run, metrics))
+    return metrics
+
+
+def tell(lines: Iterable[str]) -> None:
+    """Logs each line."""
+    for line in lines:
+        logger.info("%s", line)
+
+
+def do(name: str, run: Run) -> dict[str, Any]:
+    """Does a step and adds what it took to metrics.json, which it returns (on the first process)."""
+    module, _, function = STEPS[name].partition(":")
+    began = time.monotonic()
+    result = getattr(import_module(module), function)(run)
+    metrics: dict[str, Any] = {}
+    if run.accelerator.is_main_process:
+        metrics = add_cost(run, name, seconds=time.monotonic() - began, result=result)
+    run.accelerator.wait_for_everyone()
+    return metrics
+
+
+def add_cost(run: Run, step: str, *, seconds: float, result: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Adds what a step took to metrics.json: a run that was killed, or is run again, keeps what it has cost."""
+    from distill.evaluation.evaluate import read_metrics
+    from distill.runs.run import update_metrics
+
+    metrics = read_metrics(run)
+    spent = round(metrics.get("seconds", {}).get(step, 0.0) + seconds, 1)
+    entries: dict[str, Any] = {"seconds": {step: spent}}
+    if step == "extract":
+        entries["teacher_forwards"] = metrics.get("teacher_forwards", 0) + sum(result.values())
+    return update_metrics(run, **entries)
+
+
+def refresh_report(run: Run) -> None:
+    """Writes the run's report where its figures may have changed."""
+    from distill.report.write import refresh
+
+    if run.accelerator.is_main_process and {"evaluate", "publish"}.intersection(run.recipe.do):
+        refresh(run)
+
+
+@contextmanager
+def tracked(run: Run) -> Iterator[None]:
+    """Accelerate's trackers, where the recipe asks for some, from here to the end."""
+    if not run.recipe.trackers:
+        yield
+        return
+    # TensorBoard makes a folder of the project's name; the others keep many runs in one project.
+    project = run.folder.name if run.recipe.trackers == ["tensorboard"] else "bandpass"
+    run.accelerator.init_trackers(
+        project, config={"run": run.folder.name}, init_kwargs={"wandb": {"name": run.folder.name}}
+    )
+    yield
+    run.accelerator.end_training()
+
+
+def run_steps(given: SimpleNamespace, *, dry: bool, step: str = "") -> int:
+    """Reads the recipe and does its steps, or one of them; dry: says what a run would take."""
+    remember_words(given.rest)
+    recipe = read_recipe([*given.rest, f"do={step}"] if step else given.rest)
+    if not dry:
+        run(recipe)
+        return 0
+    from distill.cli.dry_run import estimate
+    from distill.runtime.threads import use_all_cores
+
+    use_all_cores()
+    sys.stdout.write(estimate(recipe))
+    return 0
+
+
+def command(name: str, does: str, *, writes: tuple[str, ...], examples: tuple[str, ...]) -> Command:
+    """The command of a step, or of all."""
+    return Command(
+        name,
+        partial(run_steps, step="" if name == "run" else name),
+        does,
+        writes=writes,
+        keys=KEYS,
+        schema=Recipe,
+        needs=("recipe=NAME",),
+        examples=examples,
+    )
+
+
+RUN = command(
+    "run",
+    "Does the steps of a recipe: extract, train, evaluate, publish (do=extract,train leaves some out). What is "
+    "finished is skipped: the same command goes on where it was stopped. --dry-run says images, GB and hours, and "
+    "does nothing.",
+    writes=(
+        "HOME/features/TEACHER-DIGEST/     the cache",
+        "HOME/runs/RECIPE-STUDENT-DIGEST/  log.txt, metrics.json, predictions.csv, report.html, student/",
+    ),
+    examples=(
+        "distill run recipe=sam_to_unet",
+        "distill run recipe=timm_to_unet data.root=DIR teachers.efficientnet.weights=FILE --dry-run",
+        "distill run recipe=sam_to_unet student.width=16          # a second student: the cache is there",
+        "distill run recipe=artifacts/runs/RUN/recipe.yaml        # the same run again",
+        "accelerate launch --multi_gpu distill/run.py recipe=sam_to_unet",
+    ),
+)
+EXTRACT = command(
+    "extract",
+    "Runs every teacher once on every training image and its flips, and keeps the features as a frequency code.",
+    writes=("HOME/features/TEACHER-DIGEST/  manifest.json, statistics, shards (cache/README.md)",),
+    examples=(
+        "distill extract recipe=sam_to_unet",
+        "distill extract recipe=timm_to_unet data.root=DIR teachers.efficientnet.weights=FILE --dry-run",
+    ),
+)
+TRAIN = command(
+    "train",
+    "Trains the student, stage by stage, from the cache. A killed training goes on bit for bit (shown on CPUs).",
+    writes=("HOME/runs/RECIPE-STUDENT-DIGEST/  checkpoints/, log.jsonl, train.json, log.txt",),
+    examples=(
+        "distill train recipe=sam_to_unet",
+        "distill train recipe=timm_to_unet data.root=DIR stages.joint.epochs=30",
+    ),
+)
+EVALUATE = command(
+    "evaluate",
+    "Scores the trained student on every test set: Dice, IoU and more, with 95 % intervals.",
+    writes=("HOME/runs/RECIPE-STUDENT-DIGEST/  metrics.json, predictions.csv, report.html",),
+    examples=(
+        "distill evaluate recipe=sam_to_unet",
+        "distill evaluate predictions=DIR masks=DIR out=FILE.json # other people's results, scored the same way",
+    ),
+)
+PUBLISH = command(
+    "publish",
+    "Writes the student for others to use: safetensors, ONNX checked against PyTorch, model card, example pictures.",
+    writes=("HOME/runs/RECIPE-STUDENT-DIGEST/student/",),
+    examples=(
+        "distill publish recipe=sam_to_unet",
+        "distill publish recipe=artifacts/runs/RUN/recipe.yaml publish.int8=true publish.hub=OWNER/NAME",
+    ),
+)

@@ -1,0 +1,22 @@
+"""The command to type next, for messages: what was typed here, with another verb. It is made in this one place."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+_typed: list[str] = []
+
+
+def remember_words(words: Sequence[str]) -> None:
+    """Keeps the words of this process's command line, so that the command to type next has them; `do` is left out."""
+    _typed[:] = [word for word in words if not word.startswith("do=")]
+
+
+def command_for(verb: str) -> str:
+    """`distill VERB recipe=... key=value ...` with the words that were typed; with `recipe=NAME` where none were.
+
+    Args:
+        verb: a command that takes a recipe.
+    """
+    return shlex.join(["distill", verb, *(_typed or ["recipe=NAME"])])

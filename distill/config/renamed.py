@@ -1,0 +1,43 @@
+"""Keys, terms and adapters that were renamed or removed: each is refused with what to write instead."""
+
+from __future__ import annotations
+
+import re
+
+# Old -> new. NAME stands for what a recipe names; KEY=VALUE renames one value of a key.
+RENAMED = {
+    "stages.NAME.learning_rate": "stages.NAME.lr_scale",
+    "stages.NAME.rates": "stages.NAME.part_lr_scale",
+    "stages.NAME.losses.imitate_all": "stages.NAME.losses.imitate_features",
+    "data.whole": "data.test_only",
+    "augment.scale": "augment.min_crop",
+    "trials": "sweep",
+    "teachers.NAME.adapter=network": "teachers.NAME.adapter=student",
+}
+REMOVED = {
+    "stages.NAME.losses.relate": "it was removed, since nothing measured was better with it; "
+    "stages.NAME.losses.imitate_features imitates the same maps",
+}
+
+
+def refuse_renamed(key: str, value: object = None) -> None:
+    """Raises ValueError where a key, or a key with this text as its value, has another name now or is gone.
+
+    Args:
+        key: as written, `stages.semantic.rates`.
+        value: the value of the key; only text is looked at.
+    """
+    for written in (key, f"{key}={value}") if isinstance(value, str) else (key,):
+        for pattern, old, new in PATTERNS:
+            if match := pattern.fullmatch(written):
+                name = match.groupdict().get("name") or ""
+                if old in REMOVED:
+                    raise ValueError(f"a recipe has no key {written!r} any more: {new.replace('NAME', name)}")
+                raise ValueError(f"{written} was renamed; write {new.replace('NAME', name)}")
+
+
+def _pattern(old: str) -> re.Pattern[str]:
+    return re.compile(re.escape(old).replace("NAME", "(?P<name>.+?)"))
+
+
+PATTERNS = [(_pattern(old), old, new) for old, new in {**RENAMED, **REMOVED}.items()]
