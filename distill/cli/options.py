@@ -105,7 +105,8 @@ class Command:
 
     def help(self) -> str:
         """What `distill NAME --help` prints."""
-        lines = [self.usage, "", *wrap(self.does, 110), ""]
+        usage = wrap(self.usage, 110, subsequent_indent=8 * " ", break_long_words=False, break_on_hyphens=False)
+        lines = [*usage, "", *wrap(self.does, 110), ""]
         if self.writes:
             lines += ["Writes", *(f"  {line}" for line in self.writes), ""]
         if self.options:
