@@ -15,11 +15,10 @@ MASK_TEACHERS = ("task", "network", "mask2former", "oneformer")  # the adapters 
 PROMPTED = ("sam",)  # the adapters that can be asked for soft masks
 MASK_LOSSES = {"imitate_mask": "distill.distillation.losses:imitate_mask"}
 FEATURE_LOSSES = {
-    "imitate_low": "distill.distillation.losses:imitate_low",
+    "imitate_low": "distill.distillation.losses:imitate_features",
     "imitate_high": "distill.distillation.losses:imitate_high",
     "imitate_features": "distill.distillation.losses:imitate_features",
     "imitate_mse": "distill.distillation.losses:imitate_mse",
-    "relate": "distill.distillation.losses:relate",
 }
 TASK_DECODER = "task_decoder"  # the student's name where it is a task teacher's decoder
 LOSSES = {**TASK_LOSSES, **MASK_LOSSES, **FEATURE_LOSSES}  # a new term is a function and a line here
@@ -29,5 +28,4 @@ BAND_OF = {  # what a term imitates: a band of a teacher's features, both at onc
     "imitate_high": "high",
     "imitate_features": "all",
     "imitate_mse": "all",
-    "relate": "all",
 }

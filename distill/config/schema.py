@@ -160,7 +160,7 @@ class Recipe:
                 )
         if MASK_LOSSES.keys() & self.terms:
             require(
-                any(teacher.says_masks and teacher.weight > 0 for teacher in self.teachers.values()),
+                any(teacher.has_mask and teacher.weight > 0 for teacher in self.teachers.values()),
                 "stages weigh imitate_mask, but no teacher has adapter: task (or network), nor prompts; train one with "
                 "recipe=adapt_teacher and add it as teachers.NAME={adapter: task, of: ..., weights: DIR}, or ask SAM "
                 "with teachers.NAME.prompts=boxes",
@@ -215,5 +215,5 @@ class Recipe:
             name: entry
             for name, entry in self.teachers.items()
             if entry.adapter != "task"
-            and (name in read or (name in given and (features or (masks and entry.says_masks))))
+            and (name in read or (name in given and (features or (masks and entry.has_mask))))
         } | tasks

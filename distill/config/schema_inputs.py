@@ -154,7 +154,7 @@ class TeacherRecipe:
         require(0 <= self.drop < 1, f"teachers.NAME.drop is {self.drop}, but must lie in [0, 1)")
 
     @property
-    def says_masks(self) -> bool:
+    def has_mask(self) -> bool:
         """Whether its cache holds soft masks beside features, or nothing else."""
         return self.adapter in MASK_TEACHERS or self.prompts is not None
 

@@ -17,12 +17,12 @@ from distill.data.augment import generator_for
 STREAM = 2  # apart from that of views, crops and colours
 
 
-def heard_name(teacher: str) -> str:
-    """Where a batch says which of its images hear a teacher: a bool for each."""
-    return f"{teacher}/heard"
+def teacher_mask_key(teacher: str) -> str:
+    """The batch's entry of a teacher mask: which of its images have the teacher, a bool each."""
+    return f"{teacher}/teacher_mask"
 
 
-def draw_heard(drop: Mapping[str, float], *, seed: int, epoch: int, sample: str) -> dict[str, Tensor]:
+def draw_teacher_mask(drop: Mapping[str, float], *, seed: int, epoch: int, sample: str) -> dict[str, Tensor]:
     """Whether a sample hears each teacher in an epoch.
 
     Args:
@@ -32,8 +32,8 @@ def draw_heard(drop: Mapping[str, float], *, seed: int, epoch: int, sample: str)
         sample: key of the image.
 
     Returns:
-        A bool tensor () under `heard_name` of each teacher, at least one of them true: where all would be dropped, the
-        one that came nearest to staying stays. Empty where nothing is to be dropped.
+        A bool tensor () under `teacher_mask_key` of each teacher, at least one of them true: where all would be
+        dropped, the one that came nearest to staying stays. Empty where nothing is to be dropped.
     """
     if not any(drop.values()):
         return {}
@@ -42,4 +42,4 @@ def draw_heard(drop: Mapping[str, float], *, seed: int, epoch: int, sample: str)
     heard = drawn >= shares
     if not heard.any():
         heard[np.argmax(drawn / shares)] = True
-    return {heard_name(teacher): torch.tensor(bool(one)) for teacher, one in zip(drop, heard, strict=True)}
+    return {teacher_mask_key(teacher): torch.tensor(bool(one)) for teacher, one in zip(drop, heard, strict=True)}

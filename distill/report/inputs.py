@@ -14,6 +14,8 @@ from cache.spec import MASK
 from distill.data.sample import Sample
 from distill.evaluation.predictions_csv import SHARE
 from distill.runs.run import Run
+from distill.runs.state_files import read_metrics, read_summary
+from distill.training.jsonl_log import read_log
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Material:
             FileNotFoundError: the run has not been evaluated.
         """
         path = self.run.folder / "metrics.json"
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        found = read_metrics(self.run)
         if "datasets" not in found:
             raise FileNotFoundError(f"no evaluation in {path}; run do=evaluate first")
         return found
@@ -51,7 +53,7 @@ class Material:
     @cached_property
     def training(self) -> dict[str, Any]:
         """train.json; empty where there is none."""
-        return json.loads(self.run.trained.read_text(encoding="utf-8")) if self.run.trained.is_file() else {}
+        return read_summary(self.run) if self.run.trained.is_file() else {}
 
     @cached_property
     def published(self) -> dict[str, Any]:
@@ -62,9 +64,7 @@ class Material:
     @cached_property
     def log(self) -> list[dict[str, Any]]:
         """The whole lines of log.jsonl."""
-        path = self.run.folder / "log.jsonl"
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        return read_log(self.run.folder / "log.jsonl")
 
     @cached_property
     def rows(self) -> dict[str, list[Row]]:

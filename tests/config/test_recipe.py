@@ -76,8 +76,8 @@ def test_every_arm_of_every_recipe_is_a_valid_recipe_of_equal_steps():
             r"part_lr_scale\.encoder is 0\.0, but must be positive; stages\.NAME\.freeze",
         ),
         (
-            ["stages.semantic.losses.relate=1", "imitate.all=[]"],
-            r"stages weigh relate, but imitate\.all names no stride",
+            ["stages.semantic.losses.imitate_mse=1", "imitate.all=[]"],
+            r"stages weigh imitate_mse, but imitate\.all names no stride",
         ),
         (["optimiser.ema=1"], r"optimiser\.ema is 1\.0, but must lie in \[0, 1\)"),
         (["evaluate.patience=-2"], r"evaluate\.patience is -2, but must not be negative"),
