@@ -12,7 +12,6 @@ from distill.metrics.names import FIGURES
 from distill.runs.build import create_student
 from distill.runs.leakage import check_leakage
 from distill.runs.run import Run
-from distill.runtime.issues import nearest
 from students.contract import check_contract
 
 EXAMPLE_WEIGHTS = {
@@ -67,7 +66,6 @@ def check_selection(recipe: Recipe) -> None:
     if recipe.evaluate.select not in known:
         raise ValueError(
             f"evaluate.select is {recipe.evaluate.select!r}, but must be one of {', '.join(known)}"
-            + nearest(recipe.evaluate.select, known)
         )
 
 

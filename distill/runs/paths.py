@@ -64,8 +64,8 @@ def new_cache(teacher: TeacherRecipe, home: Path, *, fidelity: float, calibratio
     return CacheName(home / "features" / content, content)
 
 
-def run_folder(recipe: Recipe, splits: Splits, caches: dict[str, CacheName], *, home: Path) -> Path:
-    """The folder of a run: `runs/RECIPE-STUDENT-DIGEST`."""
+def run_folder(recipe: Recipe, splits: str, caches: dict[str, CacheName], *, home: Path) -> Path:
+    """The folder of a run, `runs/RECIPE-STUDENT-DIGEST`; `splits` is the digest of its images."""
     contents = {name: entry.content for name, entry in caches.items()}
-    digest = fingerprint_run(recipe, splits=splits.digest(), caches=contents)
+    digest = fingerprint_run(recipe, splits=splits, caches=contents)
     return home / "runs" / f"{recipe.name}-{recipe.student.name.replace(':', '.')}-{digest[:12]}"

@@ -73,6 +73,7 @@ def open_run(recipe: Recipe, *, accelerator: Accelerator | None = None) -> Run:
     home = Path(recipe.home).expanduser()
     with accelerator.main_process_first():  # which looks at the files, so that the others find its index
         splits = open_data(recipe.data, home=home, classes=recipe.student.classes)
+        content = splits.digest()
     caches = name_caches(recipe, splits, home=home)
-    folder = run_folder(recipe, splits, caches, home=home)
+    folder = run_folder(recipe, content, caches, home=home)
     return Run(recipe, splits, {name: entry.path for name, entry in caches.items()}, folder, accelerator)

@@ -27,8 +27,8 @@ def load_weights(run: Run) -> dict[str, Tensor]:
         "put it back as it was (a published student's model.safetensors holds the same tensors), or delete "
         f"{run.trained.name} and the folder checkpoints in {run.folder} to train anew"
     )
-    tensors, _ = read_tensors(run.weights, cure=cure)
     recorded = read_summary(run).get(DIGEST)
+    tensors, _ = read_tensors(run.weights, cure=cure)
     if recorded is not None and recorded != (found := digest_tensors(tensors)):
         raise ValueError(
             f"{run.weights} is damaged (expected tensors of sha256 {recorded[:12]}, as {run.trained.name} records, got "

@@ -46,8 +46,8 @@ def plan_training(run: Run) -> TrainingPlan:
         FileNotFoundError: a cache is missing or does not hold every training image in every view drawn.
         ValueError: the student, the caches or the processes do not fit the recipe.
     """
+    resumes = run.agree(checkpoint_of(run).is_file)
     check(run)
     caches = open_caches(run)
     spans = spans_of(run.recipe, labelled=len(run.splits.train), unlabelled=len(run.splits.unlabelled))
-    resumes = run.agree(checkpoint_of(run).is_file)
     return TrainingPlan(run, caches, spans, checkpoint_of(run) if resumes else None)

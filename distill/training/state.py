@@ -84,22 +84,22 @@ def build_state(plan: TrainingPlan) -> TrainingState:
     run, recipe, accelerator = plan.run, plan.run.recipe, plan.run.accelerator
     lead = accelerator.is_main_process
     torch.backends.cudnn.deterministic = True  # a continued run must end where an uninterrupted one does
-    if lead:
-        write_text(run.folder / "recipe.yaml", dump_recipe(recipe))
+    dataset = TrainingSet(plan.samples, recipe, plan.caches, inputs=plan_inputs(recipe, plan.caches))
+    dataset.keep_in_memory()
     student = create_student(recipe, plan.caches)
     frozen, targets = frozen_by_author(student), plan_targets(recipe, plan.caches, student)
     layout = memory_format_of(student, device=accelerator.device, precision=recipe.precision)
     distiller = Distiller(student, targets).to(accelerator.device).to(memory_format=layout)
     optimiser = create_optimiser(distiller, recipe.optimiser)
     average = averaged(student, recipe.optimiser)
-    counters, scaler = restore(plan, saved_modules(distiller, average), optimiser)
-    dataset = TrainingSet(plan.samples, recipe, plan.caches, inputs=plan_inputs(recipe, plan.caches))
-    dataset.keep_in_memory()
     if accelerator.num_processes > 1:
         choose_synchronisation(distiller, plan, targets, inputs=dataset.inputs, frozen=frozen)
+    counters, scaler = restore(plan, saved_modules(distiller, average), optimiser)
     model, wrapped = accelerator.prepare(distiller, optimiser)
     if accelerator.scaler is not None and scaler:
         accelerator.scaler.load_state_dict(scaler)
+    if lead:
+        write_text(run.folder / "recipe.yaml", dump_recipe(recipe))
     log = JsonlLog(run.folder / "log.jsonl", step=counters.step, writes=lead)
     bar = Progress("train", total=plan.steps, unit="steps", shown=lead, done=counters.step)
     began = time.monotonic() - counters.seconds

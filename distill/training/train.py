@@ -60,9 +60,11 @@ def train(work: Run | Recipe) -> dict[str, Any]:
         with cache.lock(run.folder) if run.accelerator.is_main_process else nullcontext():
             if not run.agree(run.trained.is_file):  # by the training that this one waited for
                 return run_stages(plan_training(run))
+    run.require_trained()
+    summary = read_summary(run)
     load_weights(run)  # which refuses damaged ones
     logger.info("trained already: %s", run.folder)
-    return read_summary(run)
+    return summary
 
 
 def run_stages(plan: TrainingPlan) -> dict[str, Any]:
@@ -143,8 +145,9 @@ def begin_stage(state: TrainingState, span: Span) -> None:
 
 def load_batches(state: TrainingState, span: Span) -> DataLoader:
     """The batches of a stage that are not done yet."""
+    batches = batches_of(state, span, start=state.counters.step)
     workers = workers_beside(state.run.accelerator.device, asked=state.run.recipe.workers)
-    return loader(state.dataset, batches_of(state, span, start=state.counters.step), workers=workers)
+    return loader(state.dataset, batches, workers=workers)
 
 
 def batches_of(state: TrainingState, span: Span, *, start: int) -> Batches:
