@@ -40,10 +40,13 @@ COMMANDS = {  # beside `run` and the verbs, each called with (words, *, dry) and
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status: 0, 1 for an error that its line explains, 2 for wrong words."""
+    from distill.runtime.signals import exit_on_signals
+
     words = list(sys.argv[1:] if arguments is None else arguments)
     flags = {word for word in words if word.startswith("-")}
     words = [word for word in words if not word.startswith("-")]
     start_logging()
+    exit_on_signals()
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # last, so that a user's own classes are found and hide nothing
     if unknown := sorted(flags - set(FLAGS)):
@@ -60,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def guarded(command: str, words: list[str], flags: set[str]) -> int:
     """Runs a command; what a user can cause is told in one line, with a trace only under --debug."""
+    from distill.runtime.signals import interrupted
+
     try:
         return dispatch(command, words, dry="--dry-run" in flags)
     except KeyboardInterrupt:
@@ -70,7 +75,7 @@ def guarded(command: str, words: list[str], flags: set[str]) -> int:
             raise
         expected = isinstance(error, (ValueError, OSError))
         logger.error("%s%s", error, "" if expected else f" [{type(error).__name__}; --debug shows where]")
-        return 1
+        return interrupted() or 1
 
 
 def dispatch(command: str, words: list[str], *, dry: bool) -> int:

@@ -1,4 +1,4 @@
-"""SIGTERM, as schedulers and `docker stop` send it: work in progress is saved, and the process exits with 143."""
+"""SIGTERM and SIGINT: work in progress is saved where it is whole, and the exit status says which of them it was."""
 
 from __future__ import annotations
 
@@ -8,24 +8,45 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
-TERMINATED = 128 + signal.SIGTERM  # the exit status, as a shell reports it
+TERMINATED = 128 + signal.SIGTERM  # exit statuses, as a shell reports them
+INTERRUPTED = 128 + signal.SIGINT
 
 logger = logging.getLogger("bandpass")
+_received: set[int] = set()
 
 
-def exit_on_sigterm() -> None:
-    """From now on SIGTERM ends this process with exit status 143 and a line that says so; forked ones just end."""
-    process = os.getpid()
+def exit_on_signals() -> None:
+    """From now on SIGTERM ends this process with status 143 and a line that says so, and SIGINT is remembered.
 
-    def leave(*_: Any) -> None:  # noqa: ANN401
-        if os.getpid() != process:
-            os._exit(TERMINATED)
-        logger.error("terminated; the same command continues where this one stopped")
-        raise SystemExit(TERMINATED)
+    Outside the main thread, which alone receives signals, nothing changes.
+    """
+    if threading.current_thread() is threading.main_thread():
+        _received.clear()
+        process = os.getpid()
+        signal.signal(signal.SIGTERM, lambda *_: leave(process))
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored
+            signal.signal(signal.SIGINT, interrupt)
 
-    signal.signal(signal.SIGTERM, leave)
+
+def leave(process: int) -> NoReturn:
+    """Ends `process` by SystemExit; one that was forked from it just ends."""
+    if os.getpid() != process:
+        os._exit(TERMINATED)
+    logger.error("terminated; the same command continues where this one stopped")
+    raise SystemExit(TERMINATED)
+
+
+def interrupt(*_: Any) -> NoReturn:  # noqa: ANN401
+    """Raises KeyboardInterrupt, as Python does."""
+    _received.add(signal.SIGINT)
+    raise KeyboardInterrupt
+
+
+def interrupted() -> int:
+    """130 where SIGINT has come, although a library may have made another error of it; else 0."""
+    return INTERRUPTED if signal.SIGINT in _received else 0
 
 
 @contextmanager
