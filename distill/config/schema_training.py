@@ -78,6 +78,7 @@ class OptimiserRecipe:
     ema: float = setting(
         0.0, "decay a step of the averaged weights that are scored and published, as 0.99; 0: the weights themselves"
     )
+    sync_batchnorm: bool = setting(True, "several GPUs: batch norm sees the images of all, not of each")
     ema_warmup: bool = setting(False, "the decay of step n is at most (1 + n) / (10 + n), so that first weights fade")
     decay_norms: bool = setting(True, "weight_decay acts on the weights of norms and on biases too")
 

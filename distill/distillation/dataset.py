@@ -105,7 +105,7 @@ class TrainingSet(Dataset):
 
 
 def read_target(cache: Cache, target: Target, key: str, view: str, box: Box = WHOLE) -> Tensor:
-    """What a cache holds for a target: features (K, *grid) in the coded space, or the logits (*grid) of a soft mask."""
+    """A target decoded from a cache: features (K, *grid) in the coded space, or the logits (*grid) of a soft mask."""
     return on_grid(cache, target, read_spectrum(cache, target, key, view), box)
 
 

@@ -2,12 +2,15 @@
 
 Logits are (N, K, H, W); masks are (N, H, W) integers, 255 where nothing is known. With K = 1 the one class is
 foreground under a sigmoid; with K > 1 class 0 is background under a softmax. No term has a gradient for its target.
+
+Every process of a run has equally many images of a batch. A mean over images is then the mean over processes; a mean
+over what differs between images, such as pixels of which something is known, is divided by `count_of_all`.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn import functional
 
 IGNORE = 255
@@ -33,6 +36,19 @@ def pixel_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     return functional.cross_entropy(logits, mask.long(), ignore_index=IGNORE, reduction="none")
 
 
+def count_of_all(count: Tensor) -> Tensor:
+    """A count as a divisor of a sum over this process's images: its mean over the processes, of at least one in all.
+
+    The mean over processes of such quotients, and of their gradients, is the quotient over the whole batch, however its
+    images are shared out. Every process must ask at the same time. Of one process it is the count itself.
+    """
+    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+        return count.clamp(min=1)
+    total = count.detach().clone()
+    distributed.all_reduce(total)
+    return total.clamp(min=1) / distributed.get_world_size()
+
+
 def segment(logits: Tensor, mask: Tensor) -> Tensor:
     """`cross_entropy` + `dice`; images of which no pixel is known count in neither."""
     logits = logits.float()  # once, so that the gradients of both are added before they are rounded again
@@ -42,7 +58,7 @@ def segment(logits: Tensor, mask: Tensor) -> Tensor:
 def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     """The mean cross-entropy over all pixels that are known: binary for one class, softmax for several."""
     logits = logits.float()
-    return pixel_cross_entropy(logits, mask).sum() / class_targets(logits, mask)[1].sum().clamp(min=1)
+    return pixel_cross_entropy(logits, mask).sum() / count_of_all(class_targets(logits, mask)[1].sum())
 
 
 def dice(logits: Tensor, mask: Tensor) -> Tensor:
@@ -54,7 +70,7 @@ def dice(logits: Tensor, mask: Tensor) -> Tensor:
     overlap = (probability * truth).sum(dim=(2, 3))
     score = (2 * overlap + 1) / (probability.sum(dim=(2, 3)) + truth.sum(dim=(2, 3)) + 1)
     labelled = valid.amax(dim=(2, 3)).expand_as(score)
-    return ((1 - score) * labelled).sum() / labelled.sum().clamp(min=1)
+    return ((1 - score) * labelled).sum() / count_of_all(labelled.sum())
 
 
 def contour_band(mask: Tensor, *, width: int) -> Tensor:
@@ -80,7 +96,7 @@ def boundary(logits: Tensor, mask: Tensor) -> Tensor:
     valid = mask != IGNORE
     band = contour_band(mask, width=max(1, round(mask.shape[-1] / 64))) & valid
     body = ~band & valid
-    parts = [(entropy * part).sum() / part.sum().clamp(min=1) for part in (band, body)]
+    parts = [(entropy * part).sum() / count_of_all(part.sum()) for part in (band, body)]
     return 0.5 * (parts[0] + parts[1])
 
 
@@ -107,7 +123,7 @@ def structure(logits: Tensor, mask: Tensor) -> Tensor:
     union = ((probability + truth) * weight).sum(dim=(2, 3)) - overlap
     labelled = valid.amax(dim=(2, 3)).expand_as(union)
     parts = weighted + 1 - (overlap + 1) / (union + 1)
-    return (parts * labelled).sum() / labelled.sum().clamp(min=1)
+    return (parts * labelled).sum() / count_of_all(labelled.sum())
 
 
 def imitate_mask(logits: Tensor, mask: Tensor, soft: Tensor) -> Tensor:

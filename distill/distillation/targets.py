@@ -1,4 +1,4 @@
-"""What a student imitates: bands of a teacher's maps at levels of its pyramid, and soft masks, as a recipe asks."""
+"""Targets of imitation: bands of a teacher's maps at levels of the student's pyramid, and soft masks."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
     from accelerate import Accelerator, InitProcessGroupKwargs
     from accelerate.state import AcceleratorState
     from accelerate.tracking import get_available_trackers
+    from accelerate.utils import GradientAccumulationPlugin
 
     installed = [str(tracker) for tracker in get_available_trackers()]
     for tracker in recipe.trackers:
@@ -36,6 +37,7 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
     return Accelerator(
         cpu=not torch.accelerator.is_available(),  # unless it is said, processes without a GPU do not find each other
         mixed_precision=precision,
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # whatever the environment says
         log_with=recipe.trackers or None,
         project_dir=str(Path(recipe.home).expanduser() / "trackers"),
         # The others wait while the first process looks at files or publishes.

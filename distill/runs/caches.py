@@ -1,4 +1,4 @@
-"""Opening a run's caches, each checked to hold what is read of it and to know nothing that is held out."""
+"""Opening a run's caches, each checked to hold what is read of it, and nothing of what is held out."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def check_prompts(path: Path, store: cache.Cache, teacher: TeacherRecipe) -> Non
 
 
 def check_labels(run: Run, path: Path, store: cache.Cache) -> None:
-    """Refuses a teacher that learned from masks which this run must not know, as far as its cache says what it saw.
+    """Refuses a teacher that was trained on masks which this run must not know, by the record in its cache.
 
     Raises:
         ValueError: it learned from masks of images that are held out, or that have no mask here.

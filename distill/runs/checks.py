@@ -64,9 +64,7 @@ def check_selection(recipe: Recipe) -> None:
     """Raises ValueError where `evaluate.select` is no figure that validation has."""
     known = FIGURES if recipe.student.classes == 1 else ("dice", "iou")
     if recipe.evaluate.select not in known:
-        raise ValueError(
-            f"evaluate.select is {recipe.evaluate.select!r}, but must be one of {', '.join(known)}"
-        )
+        raise ValueError(f"evaluate.select is {recipe.evaluate.select!r}, but must be one of {', '.join(known)}")
 
 
 def check_sides(recipe: Recipe, student: students.Student) -> None:

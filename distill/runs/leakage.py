@@ -42,8 +42,8 @@ def training_keys_of_start(recipe: Recipe) -> dict[str, set[str] | None]:
     found: dict[str, set[str] | None] = {}
     for name in ("init", "encoder"):
         if place := getattr(recipe.student, name):
-            told = [keys for folder in folders_of(place) if (keys := learned_keys(folder)) is not None]
-            found[f"student.{name}={place}"] = set(told[0]) if told else None
+            known = [keys for folder in folders_of(place) if (keys := learned_keys(folder)) is not None]
+            found[f"student.{name}={place}"] = set(known[0]) if known else None
     return found
 
 
@@ -59,7 +59,7 @@ def folders_of(place: str) -> list[Path]:
 
     try:
         return [Path(hf_hub_download(place, LEARNED)).parent]
-    except (EntryNotFoundError, OSError, ValueError):  # whether the student itself is there is told elsewhere
+    except (EntryNotFoundError, OSError, ValueError):  # whether the student itself is there is checked elsewhere
         return []
 
 

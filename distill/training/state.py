@@ -90,6 +90,8 @@ def build_state(plan: TrainingPlan) -> TrainingState:
     frozen, targets = frozen_by_author(student), plan_targets(recipe, plan.caches, student)
     layout = memory_format_of(student, device=accelerator.device, precision=recipe.precision)
     distiller = Distiller(student, targets).to(accelerator.device).to(memory_format=layout)
+    if accelerator.num_processes > 1:
+        share_batch_norm(student, plan)
     optimiser = create_optimiser(distiller, recipe.optimiser)
     average = averaged(student, recipe.optimiser)
     if accelerator.num_processes > 1:
@@ -118,6 +120,23 @@ def restore(
     counters = Counters(**saved["state"])
     logger.info("continuing at step %d from %s", counters.step, plan.checkpoint)
     return counters, saved["scaler"]
+
+
+def share_batch_norm(student: nn.Module, plan: TrainingPlan) -> None:
+    """Has batch norm see the whole batch on several GPUs; warns where each process sees its own part of it."""
+    run = plan.run
+    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in student.modules()):
+        return
+    if run.accelerator.device.type == "cuda" and run.recipe.optimiser.sync_batchnorm:
+        nn.SyncBatchNorm.convert_sync_batchnorm(student)
+        return
+    processes = run.accelerator.num_processes
+    logger.warning(
+        "batch norm sees %d images, those of one of %d processes; results differ from those of one process%s",
+        run.recipe.optimiser.batch_size // processes,
+        processes,
+        "" if run.recipe.optimiser.sync_batchnorm else " (optimiser.sync_batchnorm=false)",
+    )
 
 
 def choose_synchronisation(

@@ -38,6 +38,7 @@ from distill.training.validation import is_stale, restore_best, score, uses_earl
 
 CHECKPOINT_EVERY_SECONDS = 60.0
 SEED_STRIDE = 1_000_003  # between the streams of two steps, so that those of two seeds do not meet
+RANK_STRIDE = 1 << 40  # between those of two processes
 
 logger = logging.getLogger("bandpass")
 
@@ -97,6 +98,7 @@ def summarise(state: TrainingState) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "targets": [target.name for target in state.targets],
         "collapsed": counters.collapsed,
+        "processes": state.run.accelerator.num_processes,
         DIGEST: weights,
     }
 
@@ -188,7 +190,8 @@ def train_step(
         The unweighted terms and their weighted sum, `loss`; if `watch`, how much targets and projections vary.
     """
     recipe, accelerator = state.run.recipe, state.run.accelerator
-    torch.manual_seed(recipe.seed + SEED_STRIDE * (step + 1))  # what a layer draws hangs on the step alone
+    # What a layer draws, as for dropout, hangs on the step and the process alone.
+    torch.manual_seed(recipe.seed + SEED_STRIDE * (step + 1) + RANK_STRIDE * accelerator.process_index)
     for group in state.optimiser.param_groups:
         factor = span.stage.lr_scale * span.stage.part_lr_scale.get(group["part"], 1.0)
         group["lr"] = learning_rate_at(step, state.plan.steps, recipe.optimiser) * factor

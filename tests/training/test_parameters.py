@@ -95,7 +95,7 @@ def weight_of_first(updates: int, optimiser: OptimiserRecipe) -> float:
     network.weight.data.fill_(0)
     for _ in range(updates):
         average.update_parameters(network)
-    return float(average.module.weight)
+    return float(average.module.weight.detach())
 
 
 def test_an_average_that_warms_up_forgets_the_first_network():

@@ -265,7 +265,7 @@ def test_a_collapsed_projection_is_named(features, tmp_path, monkeypatch, caplog
 KNOWN = {
     "image_size": 128, "seed": 0, "precision": "fp32",
     "optimiser": {"learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 16, "warmup": 0.05, "schedule": "cosine",
-                  "gradient_clip": 1.0, "ema": 0.0, "ema_warmup": False, "decay_norms": True},
+                  "gradient_clip": 1.0, "ema": 0.0, "sync_batchnorm": True, "ema_warmup": False, "decay_norms": True},
     "augment": {"views": list(VIEWS), "min_crop": 0.6, "colour": 0.1, "sizes": [1.0]},
     "imitate": {"low": [16, 8], "high": [8], "all": [16, 8], "bands": "cosine"},
     "evaluate": {"bootstrap": 2000, "every": 5.0, "patience": 0, "select": "dice", "select_from": "all"},
