@@ -26,15 +26,14 @@ def exit_on_signals() -> None:
         _received.clear()
         process = os.getpid()
         signal.signal(signal.SIGTERM, lambda *_: leave(process))
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored
-            signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGINT, interrupt)  # also where a shell has it ignored, as of what it runs beside itself
 
 
 def leave(process: int) -> NoReturn:
     """Ends `process` by SystemExit; one that was forked from it just ends."""
     if os.getpid() != process:
         os._exit(TERMINATED)
-    logger.error("terminated; the same command continues where this one stopped")
+    logger.warning("terminated; the same command continues where this one stopped")
     raise SystemExit(TERMINATED)
 
 

@@ -1,4 +1,4 @@
-"""Losses over several processes: their mean, and that of their gradients, is what one process has of the whole batch."""
+"""Losses over several processes: the mean of their values and gradients is that of one process with the whole batch."""
 
 from __future__ import annotations
 
