@@ -68,5 +68,5 @@ def digest_tensors(tensors: Mapping[str, Tensor], record: Mapping[str, Any] | No
     digest = hashlib.sha256(json.dumps(record or {}, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

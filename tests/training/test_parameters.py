@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from distill.distillation.distiller import Distiller
 from distill.distillation.targets import Target
 from distill.training.parameters import averaged, frozen_by_author, param_groups, reaches_all, set_frozen
 from distill.training.plan import plan_training
-from distill.training.state import build_state
+from distill.training.state import build_state, share_batch_norm
 from students import create
 
 training = import_module("distill.training.train")
@@ -132,3 +133,35 @@ def test_processes_look_for_resting_parameters_only_where_a_stage_has_any(losses
     assert all(torch.equal(tensor, before[name]) for name, tensor in distiller.state_dict().items())
     assert all(parameter.grad is None for parameter in distiller.parameters())
     assert reaches_all(Distiller(create("unet", width=2), ()), span_of(segment=1.0), (), **options)
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_batch_norm_sees_the_whole_batch_on_gpus_and_warns_elsewhere(caplog, sync):
+    optimiser = OptimiserRecipe(batch_size=4, sync_batchnorm=sync)
+
+    def plan_on(device):
+        accelerator = SimpleNamespace(device=torch.device(device), num_processes=2)
+        recipe = replace(recipe_of(), optimiser=optimiser)
+        return SimpleNamespace(run=SimpleNamespace(recipe=recipe, accelerator=accelerator))
+
+    for device in ("cpu", "cuda"):
+        student = create("unet", width=2)
+        names = set(student.state_dict())
+        caplog.clear()
+        share_batch_norm(student, plan_on(device))
+        shared = any(isinstance(module, torch.nn.SyncBatchNorm) for module in student.modules())
+        assert shared == (sync and device == "cuda")
+        assert ("batch norm sees 2 images, those of one of 2 processes" in caplog.text) == (not shared)
+        assert set(student.state_dict()) == names
+
+
+def test_layers_draw_otherwise_in_every_process(tmp_path, monkeypatch):
+    state = build_state(plan_training(run_of(recipe_of(), tmp_path)))
+    span, seeds = state.plan.spans[0], []
+    batch = next(iter(training.load_batches(state, span)))
+    monkeypatch.setattr(torch, "manual_seed", seeds.append)
+    for rank in (0, 1, 2):
+        monkeypatch.setattr(type(state.run.accelerator), "process_index", property(lambda _, rank=rank: rank))
+        training.train_step(state, span, 5, batch)
+    assert len(set(seeds)) == 3
+    assert seeds[0] == 6 * training.SEED_STRIDE, "as of one process"
