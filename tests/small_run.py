@@ -174,15 +174,15 @@ def train_killed_at(step: int, run: Run, monkeypatch) -> dict:
     training = import_module("distill.training.train")  # the module: the package has a function of that name
     monkeypatch.setattr(training, "LOG_EVERY_STEPS", 1)
     monkeypatch.setattr(training, "CHECKPOINT_EVERY_SECONDS", 0.0)
-    learn = training.learn
+    train_step = training.train_step
 
-    def learn_until(course, span, at, batch, *, watch):
+    def train_until(state, span, at, batch, *, watch):
         if at == step:
             raise KilledError
-        return learn(course, span, at, batch, watch=watch)
+        return train_step(state, span, at, batch, watch=watch)
 
-    monkeypatch.setattr(training, "learn", learn_until)
+    monkeypatch.setattr(training, "train_step", train_until)
     with pytest.raises(KilledError):
         training.train(run)
-    monkeypatch.setattr(training, "learn", learn)
+    monkeypatch.setattr(training, "train_step", train_step)
     return training.train(run)

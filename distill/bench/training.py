@@ -20,11 +20,14 @@ from distill.bench.material import LARGE, SMALL, count_of, drawn_maps, given, im
 from distill.config.schema import AugmentRecipe, OptimiserRecipe, Recipe, StageRecipe, StudentRecipe, TeacherRecipe
 from distill.data.sample import Splits
 from distill.distillation.dataset import loader
-from distill.runs.run import Run, start_accelerator
+from distill.runs.accelerator import start_accelerator
+from distill.runs.run import Run
 from distill.runtime.threads import usable_cores, workers_beside
 from distill.runtime.timing import Row, interleaved, ratio, settle, told, work_ratio
-from distill.training.state import Course, begin
-from distill.training.train import batches_of, learn, set_frozen
+from distill.training.parameters import set_frozen
+from distill.training.plan import plan_training
+from distill.training.state import TrainingState, build_state
+from distill.training.train import batches_of, train_step
 
 KEYS = {
     "images": "folder of pictures; generated frames otherwise",
@@ -75,7 +78,7 @@ def case_rows(request: Request, case: Case) -> Iterator[Row]:
     """A step with imitation against the same step without: loading, decoding, forward, backward, optimiser."""
     case = replace(case, batch=count_of(request, "batch", case.batch))
     with tempfile.TemporaryDirectory() as folder:
-        steps = {name: stepper(course_of(request, case, Path(folder), taught=name == "taught"), request)
+        steps = {name: stepper(state_of(request, case, Path(folder), taught=name == "taught"), request)
                  for name in ("alone", "taught")}  # fmt: skip
         taken = interleaved(steps, rounds=request.rounds, what=f"train {case.student}")
     spent = {name: 1e3 * timing.median for name, timing in taken.items()}
@@ -88,14 +91,14 @@ def live_rows(request: Request, case: Case) -> Iterator[Row]:
     """A step whose targets a live SAM ViT-B computes (random weights) against the one that reads them."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        course = course_of(request, case, folder, taught=True)
-        step = stepper(course, request)
-        teacher = sam_vit_base(folder).to(course.run.accelerator.device)
+        state = state_of(request, case, folder, taught=True)
+        step = stepper(state, request)
+        teacher = sam_vit_base(folder).to(state.run.accelerator.device)
         images = images_of(request, case.batch)
-        codec = next(iter(course.dataset.caches.values())).codecs[case.map.name]
+        codec = next(iter(state.dataset.caches.values())).codecs[case.map.name]
 
         def live() -> None:
-            look(teacher, images, codec, course)
+            look(teacher, images, codec, state)
             step()
 
         taken = interleaved({"cached": step, "live": live}, rounds=min(LIVE_ROUNDS, request.rounds), warm=1,
@@ -106,14 +109,14 @@ def live_rows(request: Request, case: Case) -> Iterator[Row]:
               "step also reads the cache, which hardly counts")  # fmt: skip
 
 
-def look(teacher: Any, images: Sequence[np.ndarray], codec: cache.Codec, course: Course) -> None:  # noqa: ANN401
+def look(teacher: Any, images: Sequence[np.ndarray], codec: cache.Codec, state: TrainingState) -> None:  # noqa: ANN401
     """What targets cost without a cache: the teacher's forward pass, and its maps on the grids of the targets."""
     spectrum = dct(codec.project(teacher(images)["neck"]))
-    for grid in sorted({target.grid for target in course.targets}):
+    for grid in sorted({target.grid for target in state.targets}):
         series(spectrum, codec.grid, grid=grid)
 
 
-def course_of(request: Request, case: Case, folder: Path, *, taught: bool) -> Course:
+def state_of(request: Request, case: Case, folder: Path, *, taught: bool) -> TrainingState:
     """A training that is about to begin, of generated frames (or `images`) and drawn maps."""
     name = f"{case.map.name}-{taught}"
     size = (case.size * 3 // 4, case.size)
@@ -134,18 +137,18 @@ def course_of(request: Request, case: Case, folder: Path, *, taught: bool) -> Co
     )
     caches = {"drawn": features} if taught else {}
     splits = Splits(train=samples, val=(), test={})
-    return begin(Run(recipe, splits, caches, folder / name, start_accelerator(recipe)))
+    return build_state(plan_training(Run(recipe, splits, caches, folder / name, start_accelerator(recipe))))
 
 
-def stepper(course: Course, request: Request) -> Callable[[], object]:
+def stepper(state: TrainingState, request: Request) -> Callable[[], object]:
     """One step of the training loop a call: the next batch, and what the optimiser learns from it."""
-    (span,) = course.spans
-    course.dataset.targets = course.targets
-    set_frozen(course.student, [])
+    (span,) = state.plan.spans
+    state.dataset.targets = state.targets
+    set_frozen(state.student, [])
     workers = workers_of(request)
-    batches = iter(loader(course.dataset, batches_of(course, span, start=0), workers=workers))
+    batches = iter(loader(state.dataset, batches_of(state, span, start=0), workers=workers))
     numbers = count()
-    return lambda: settle(learn(course, span, next(numbers), next(batches)))
+    return lambda: settle(train_step(state, span, next(numbers), next(batches)))
 
 
 def workers_of(request: Request) -> int:

@@ -95,7 +95,8 @@ def with_teacher(given: SimpleNamespace, folder: Path) -> tuple[list[str], dict[
     from distill.cache_report.teacher_agreement import agreement_lines, agreements, held_out, see
     from distill.config.parse import read_recipe
     from distill.extraction.teacher_inference import load_teacher
-    from distill.runs.run import calibration_keys, open_run
+    from distill.runs.paths import calibration_keys
+    from distill.runs.run import open_run
 
     store = cache.open(given.cache)
     run = open_run(read_recipe(given.rest))

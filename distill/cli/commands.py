@@ -10,6 +10,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+from distill.runtime.signals import interrupted
+
 if TYPE_CHECKING:
     from distill.cli.options import Command
 
@@ -81,7 +83,7 @@ def guarded(action: Callable[[], int], *, debug: bool) -> int:
             raise
         expected = isinstance(error, (ValueError, OSError))
         logger.error("%s%s", error, "" if expected else f" [{type(error).__name__}; --debug shows where]")
-        return 1
+        return interrupted() or 1
 
 
 def dispatch(command: str, words: list[str], flags: set[str]) -> int:

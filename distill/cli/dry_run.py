@@ -11,11 +11,12 @@ import cache
 from distill.config.schedule import spans_of
 from distill.config.schema import Recipe
 from distill.distillation import losses
-from distill.distillation.distiller import check_grids
+from distill.distillation.targets import check_grids
 from distill.extraction.cost import cost_of
 from distill.extraction.extract import wanted_records
 from distill.extraction.teacher_inference import FeatureExtractor, load_teacher, samples_of
-from distill.runs.checks import check, create_student
+from distill.runs.build import create_student
+from distill.runs.checks import check
 from distill.runs.run import Run, open_run
 from distill.runtime.memory_format import memory_format_of
 from distill.runtime.progress import clock

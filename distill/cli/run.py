@@ -91,8 +91,7 @@ def do(name: str, run: Run) -> dict[str, Any]:
 
 def add_cost(run: Run, step: str, *, seconds: float, result: Any) -> dict[str, Any]:  # noqa: ANN401
     """Adds what a step took to metrics.json: a run that was killed, or is run again, keeps what it has cost."""
-    from distill.evaluation.evaluate import read_metrics
-    from distill.runs.run import update_metrics
+    from distill.runs.state_files import read_metrics, update_metrics
 
     metrics = read_metrics(run)
     spent = round(metrics.get("seconds", {}).get(step, 0.0) + seconds, 1)

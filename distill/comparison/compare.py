@@ -27,7 +27,7 @@ from distill.extraction.extract import extract
 from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL
 from distill.runs.fingerprint import digest_of
 from distill.runtime.io import write_json, write_text
-from distill.training.jsonl_log import validation_of
+from distill.training.jsonl_log import read_validation
 
 logger = logging.getLogger("bandpass")
 
@@ -121,7 +121,7 @@ def curves_of(trials: Sequence[Trial]) -> tuple[Curve, ...]:
     curves = []
     for arm, student in dict.fromkeys((trial.arm, trial.student) for trial in trials):
         mine = [trial for trial in trials if (trial.arm, trial.student) == (arm, student)]
-        scores = [validation_of(trial.run.folder / "log.jsonl") for trial in mine]
+        scores = [read_validation(trial.run.folder / "log.jsonl") for trial in mine]
         steps = sorted(set.intersection(*map(set, scores)))
         if steps:
             curves.append(

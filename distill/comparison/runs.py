@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import glob
-import json
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +14,10 @@ from distill.config.parse import build_recipe
 from distill.config.schedule import Span, spans_of, steps_of_score
 from distill.config.schema import Recipe
 from distill.evaluation.evaluate import is_evaluated
+from distill.runs.accelerator import start_accelerator
 from distill.runs.checks import check
-from distill.runs.run import Run, open_run, start_accelerator
+from distill.runs.run import Run, open_run
+from distill.runs.state_files import read_summary
 
 logger = logging.getLogger("bandpass")
 
@@ -159,7 +160,7 @@ def require_fair(first: Trial, other: Trial) -> None:
 
 def summary_of(trial: Trial) -> dict[str, Any]:
     """The train.json of a finished run."""
-    return json.loads(trial.run.trained.read_text(encoding="utf-8"))
+    return read_summary(trial.run)
 
 
 def with_finished_settings(recipe: Recipe, *, students: Sequence[str], seed: int) -> Recipe:

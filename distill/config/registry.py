@@ -28,7 +28,7 @@ MASK_TEACHERS = ("task", "student", "mask2former", "oneformer")  # the adapters 
 PROMPTED = ("sam",)  # the adapters that can be asked for soft masks
 MASK_LOSSES = {"imitate_mask": "distill.distillation.losses:imitate_mask"}
 FEATURE_LOSSES = {
-    "imitate_low": "distill.distillation.losses:imitate_low",
+    "imitate_low": "distill.distillation.losses:imitate_features",
     "imitate_high": "distill.distillation.losses:imitate_high",
     "imitate_features": "distill.distillation.losses:imitate_features",
     "imitate_mse": "distill.distillation.losses:imitate_mse",

@@ -88,6 +88,9 @@ class OptimiserRecipe:
     ema: float = setting(
         0.0, "decay a step of the averaged weights that are scored and published, as 0.99; 0: the weights themselves"
     )
+    sync_batchnorm: bool = setting(True, "several GPUs: batch norm sees the images of all, not of each")
+    ema_warmup: bool = setting(False, "the decay of step n is at most (1 + n) / (10 + n), so that first weights fade")
+    decay_norms: bool = setting(True, "weight_decay acts on the weights of norms and on biases too")
 
     def __post_init__(self) -> None:
         require(
@@ -161,11 +164,14 @@ class EvaluateRecipe:
     patience: int = setting(
         0, "a stage ends after so many scores on validation without a better one; 0: it runs to its end"
     )
+    select: str = setting("dice", "figure of the evaluation by which validation keeps weights, as dice, iou or hd95")
+    select_from: str = setting("all", "the stages whose weights may be kept: all, or the last")
 
     def __post_init__(self) -> None:
         require(self.bootstrap >= 100, f"evaluate.bootstrap is {self.bootstrap}, but must be at least 100")
         require(self.every > 0, f"evaluate.every is {self.every}, but must be positive")
         require(self.patience >= 0, f"evaluate.patience is {self.patience}, but must not be negative")
+        require_choice("evaluate.select_from", self.select_from, ("all", "last"))
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,10 @@
-"""The method: targets, projections, losses."""
+"""The method: targets from the cache, projections, and the losses that compare them.
+
+targets: bands of a teacher's maps at levels of the student's pyramid, and soft masks, as a recipe asks.
+distiller: student and projections, the module that a training step runs.
+dataset: training samples with their decoded targets.
+sampler: index batches, the same for any number of processes and restarts.
+criterion: the loss terms of a stage.
+losses: every term, a pure function.
+feature_variance: variance and effective rank of projections, by which a collapse is found.
+"""

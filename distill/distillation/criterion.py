@@ -1,4 +1,4 @@
-"""What a training step minimises: every term of a stage, found in the registry of losses."""
+"""The loss terms of a stage, each found in the registry of losses."""
 
 from __future__ import annotations
 
@@ -11,61 +11,68 @@ from torch import Tensor
 
 from distill.config.registry import BAND_OF, LOSSES, MASK_LOSSES, TASK_LOSSES
 from distill.config.schedule import Span
-from distill.data.teacher_dropout import heard_name
-from distill.distillation.distiller import Target
+from distill.data.teacher_dropout import teacher_mask_key
+from distill.distillation.targets import Target
 
 
-def terms_of(
+def compute_losses(
     span: Span,
     targets: tuple[Target, ...],
     *,
     logits: tuple[Tensor, ...],
     projected: dict[str, Tensor],
-    batch: dict[str, Tensor],
+    batch: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
-    """Every term of a stage, unweighted by the stage: on logits the mean over heads, on features that over targets."""
+    """Unweighted loss terms of a stage by name, each a scalar tensor.
+
+    A term on logits is the mean over the supervised heads, one on features the mean over its targets.
+
+    Args:
+        span: the stage.
+        targets: those that are in the batch.
+        logits: of every head, (N, K, H, W).
+        projected: the student's projected features by the name of their target, (N, C, h, w).
+        batch: `mask` (N, H, W), the targets by name, and teacher masks where teachers are dropped.
+    """
     terms: dict[str, Tensor] = {}
     for name in span.terms:
         term = loss_function(name)
         if name in TASK_LOSSES:
             terms[name] = torch.stack([term(head, batch["mask"]) for head in logits]).mean()
             continue
-        asked = [target for target in targets if target.band == BAND_OF[name]]
-        if name in MASK_LOSSES:
-            parts = [
-                said_by(t, term, head, batch["mask"], batch[t.name], batch=batch) for t in asked for head in logits
-            ]
-        else:
-            parts = [
-                said_by(t, partial(term, deviation=t.deviation), projected[t.name], batch[t.name], batch=batch)
-                for t in asked
-            ]
+        parts = []
+        for target in (target for target in targets if target.band == BAND_OF[name]):
+            wanted, teacher_mask = batch[target.name], batch.get(teacher_mask_key(target.teacher))
+            weighted = partial(weighted_teacher_loss, target, teacher_mask=teacher_mask)
+            if name in MASK_LOSSES:
+                parts += [weighted(term, head, batch["mask"], wanted) for head in logits]
+            else:
+                parts.append(weighted(partial(term, deviation=target.deviation), projected[target.name], wanted))
         terms[name] = torch.stack(parts).mean()
     return terms
 
 
-def said_by(
-    target: Target, term: Callable[..., Tensor], student: Tensor, *truth: Tensor, batch: Mapping[str, Tensor]
+def weighted_teacher_loss(
+    target: Target, term: Callable[..., Tensor], student: Tensor, *truth: Tensor, teacher_mask: Tensor | None
 ) -> Tensor:
-    """What one teacher has to say in a term: the term's sum over the images that hear it, as a mean over all of them.
+    """A term for one target: its sum over the images that have the teacher, as a mean over all of them, times a weight.
 
     Args:
-        target: what is imitated; its teacher's weight is a factor.
+        target: its teacher's weight is the factor.
         term: a mean over the images that it is given.
-        student: what the student says, (N, ...).
-        truth: what the term compares it with, each (N, ...).
-        batch: for which images hear the teacher; all, where it does not say.
+        student: logits or projected features, (N, ...).
+        truth: the tensors that the term compares them with, each (N, ...).
+        teacher_mask: which images have the teacher, bool (N,); where not given, all.
     """
-    heard = batch.get(heard_name(target.teacher))
-    if heard is None:
+    if teacher_mask is None:
         return target.weight * term(student, *truth)
-    if not bool(heard.any()):
+    if not bool(teacher_mask.any()):
         return 0 * student.sum()
-    share = target.weight * heard.float().mean()
-    return share * term(student[heard], *(tensor[heard] for tensor in truth))
+    share = target.weight * teacher_mask.float().mean()
+    return share * term(student[teacher_mask], *(tensor[teacher_mask] for tensor in truth))
 
 
 def loss_function(name: str) -> Callable[..., Tensor]:
-    """The function of a term, by the registry `distill.config.schema.LOSSES`."""
+    """The function of a term, by the registry `distill.config.registry.LOSSES`."""
     module, _, attribute = LOSSES[name].partition(":")
     return getattr(import_module(module), attribute)

@@ -1,34 +1,32 @@
-"""Training batches: image, mask and decoded targets of each sample, the same whatever workers, ranks and restarts."""
+"""Training samples: image, mask and decoded targets, augmented by (seed, epoch, sample) alone."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+import signal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from cache import Cache
 from cache.codec import BANDS
 from cache.fourier import fourier_band
 from cache.series import WHOLE, Box, dct, series
 from cache.spec import flip
-from distill.config.schedule import steps_of_epoch
 from distill.config.schema import Recipe
 from distill.data.augment import colour, draw, generator_for, mirrored, to_tensor
 from distill.data.prompts import record_key
 from distill.data.sample import Sample
-from distill.data.teacher_dropout import draw_heard
+from distill.data.teacher_dropout import draw_teacher_mask
+from distill.distillation.sampler import Batches
+from distill.distillation.targets import Target
 from distill.runtime.resize import resize
 from distill.runtime.threads import compute_alone, small_workers, usable_cores
 from students import MEAN, STD
-
-if TYPE_CHECKING:
-    from distill.distillation.distiller import Target
 
 KEPT_AT_MOST = 2  # a decoded image has at most so many times the student's pixels a side, or what its crops need
 
@@ -37,71 +35,6 @@ def normalise(images: Tensor) -> Tensor:
     """RGB in [0, 1], (..., 3, H, W), to the student's input range."""
     mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     return (images - mean) / std
-
-
-class Batches(Sampler):
-    """Index batches of one rank: the order of epoch e is the permutation drawn from (seed, e).
-
-    A global batch is cut into equal consecutive parts, one a rank, so that the union over ranks is the same for any
-    number of processes. Starts at global step `start`; ends before `stop`. Of every batch, `share` images come from
-    the `unlabelled` ones, whose indices follow those of the labelled `images` and which have epochs of their own.
-    Where `sides` are given, each batch draws one by (seed, step), which stands third in its indices. `origin` is a
-    step and the epoch that begins there, so that a stage of other batches than the last does not draw its epochs again.
-    """
-
-    def __init__(
-        self,
-        *,
-        images: int,
-        batch: int,
-        seed: int,
-        start: int,
-        stop: int,
-        rank: int,
-        ranks: int,
-        unlabelled: int = 0,
-        share: int = 0,
-        sides: tuple[int, ...] = (),
-        origin: tuple[int, int] = (0, 0),
-    ) -> None:
-        self.sides, self.origin = sides, origin
-        self.images, self.unlabelled, self.seed = images, unlabelled, seed
-        self.labelled, self.share = min(batch - share, images), min(share, unlabelled)
-        self.start, self.stop, self.rank, self.ranks = start, stop, rank, ranks
-
-    def __len__(self) -> int:
-        return max(0, self.stop - self.start)
-
-    def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
-        steps = steps_of_epoch(self.images, self.labelled)
-        for step in range(self.start, self.stop):
-            epoch, position = divmod(step - self.origin[0], steps)
-            epoch += self.origin[1]
-            order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
-            chosen = self.part(order[position * self.labelled : (position + 1) * self.labelled])
-            others = self.part(np.arange(step * self.share, (step + 1) * self.share))
-            places = [(epoch, int(index)) for index in chosen] + [self.unlabelled_at(int(place)) for place in others]
-            yield [(*place, *self.side_at(step)) for place in places]
-
-    def side_at(self, step: int) -> tuple[int, ...]:
-        """The side of a step's images where sides are given, else nothing."""
-        if not self.sides:
-            return ()
-        return (int(np.random.default_rng([self.seed, step, 2]).choice(self.sides)),)
-
-    def part(self, indices: np.ndarray) -> np.ndarray:
-        """This rank's share of a global batch."""
-        return indices[self.rank * len(indices) // self.ranks : (self.rank + 1) * len(indices) // self.ranks]
-
-    def unlabelled_at(self, place: int) -> tuple[int, int]:
-        """The image at a place of the endless row of unlabelled images, permuted anew each time round."""
-        epoch, position = divmod(place, self.unlabelled)
-        return epoch, self.images + int(self.permutation(epoch)[position])
-
-    @lru_cache(maxsize=2)  # noqa: B019 - a sampler lives as long as its stage
-    def permutation(self, epoch: int) -> np.ndarray:
-        """The order of the unlabelled images in one of their epochs."""
-        return np.random.default_rng([self.seed, epoch, 1]).permutation(self.unlabelled)
 
 
 class TrainingSet(Dataset):
@@ -168,11 +101,11 @@ class TrainingSet(Dataset):
                 spectra[source] = read_spectrum(cache, target, key, drawn.view)
             item[target.name] = on_grid(cache, target, spectra[source], drawn.box)
         drop = {target.teacher: recipe.teachers[target.teacher].drop for target in targets}
-        return item | draw_heard(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
+        return item | draw_teacher_mask(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
 
 
 def read_target(cache: Cache, target: Target, key: str, view: str, box: Box = WHOLE) -> Tensor:
-    """What a cache holds for a target: features (K, *grid) in the coded space, or the logits (*grid) of a soft mask."""
+    """A target decoded from a cache: features (K, *grid) in the coded space, or the logits (*grid) of a soft mask."""
     return on_grid(cache, target, read_spectrum(cache, target, key, view), box)
 
 
@@ -228,6 +161,12 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
     return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
 
+def start_worker(_: int) -> None:
+    """A worker process computes on one thread; SIGTERM is for the process that saves, which then ends its workers."""
+    compute_alone()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def loader(dataset: TrainingSet, batches: Batches, *, workers: int) -> DataLoader:
     """The batches of one stage, loaded by `workers` processes (0: in this one)."""
     return DataLoader(
@@ -235,7 +174,7 @@ def loader(dataset: TrainingSet, batches: Batches, *, workers: int) -> DataLoade
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
-        worker_init_fn=compute_alone,
+        worker_init_fn=start_worker,
         prefetch_factor=4 if workers else None,
         multiprocessing_context="fork" if workers else None,
         pin_memory=torch.cuda.is_available(),  # so that the copy to the GPU overlaps the step before

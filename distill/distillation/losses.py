@@ -1,13 +1,16 @@
-"""The terms of a stage, each a pure function of what the student says and what it should say.
+"""Loss terms, each a pure function of the student's output and the truth or the teacher's output.
 
 Logits are (N, K, H, W); masks are (N, H, W) integers, 255 where nothing is known. With K = 1 the one class is
 foreground under a sigmoid; with K > 1 class 0 is background under a softmax. No term has a gradient for its target.
+
+Every process of a run has equally many images of a batch. A mean over images is then the mean over processes; a mean
+over what differs between images, such as pixels of which something is known, is divided by `count_of_all`.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn import functional
 
 IGNORE = 255
@@ -33,8 +36,21 @@ def pixel_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     return functional.cross_entropy(logits, mask.long(), ignore_index=IGNORE, reduction="none")
 
 
+def count_of_all(count: Tensor) -> Tensor:
+    """A count as a divisor of a sum over this process's images: its mean over the processes, of at least one in all.
+
+    The mean over processes of such quotients, and of their gradients, is the quotient over the whole batch, however its
+    images are shared out. Every process must ask at the same time. Of one process it is the count itself.
+    """
+    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+        return count.clamp(min=1)
+    total = count.detach().clone()
+    distributed.all_reduce(total)
+    return total.clamp(min=1) / distributed.get_world_size()
+
+
 def segment(logits: Tensor, mask: Tensor) -> Tensor:
-    """`cross_entropy` + `dice`; images of which no pixel is known have no say in either."""
+    """`cross_entropy` + `dice`; images of which no pixel is known count in neither."""
     logits = logits.float()  # once, so that the gradients of both are added before they are rounded again
     return cross_entropy(logits, mask) + dice(logits, mask)
 
@@ -42,7 +58,7 @@ def segment(logits: Tensor, mask: Tensor) -> Tensor:
 def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     """The mean cross-entropy over all pixels that are known: binary for one class, softmax for several."""
     logits = logits.float()
-    return pixel_cross_entropy(logits, mask).sum() / class_targets(logits, mask)[1].sum().clamp(min=1)
+    return pixel_cross_entropy(logits, mask).sum() / count_of_all(class_targets(logits, mask)[1].sum())
 
 
 def dice(logits: Tensor, mask: Tensor) -> Tensor:
@@ -54,7 +70,7 @@ def dice(logits: Tensor, mask: Tensor) -> Tensor:
     overlap = (probability * truth).sum(dim=(2, 3))
     score = (2 * overlap + 1) / (probability.sum(dim=(2, 3)) + truth.sum(dim=(2, 3)) + 1)
     labelled = valid.amax(dim=(2, 3)).expand_as(score)
-    return ((1 - score) * labelled).sum() / labelled.sum().clamp(min=1)
+    return ((1 - score) * labelled).sum() / count_of_all(labelled.sum())
 
 
 def contour_band(mask: Tensor, *, width: int) -> Tensor:
@@ -72,7 +88,7 @@ def contour_band(mask: Tensor, *, width: int) -> Tensor:
 def boundary(logits: Tensor, mask: Tensor) -> Tensor:
     """Contour against body: the mean cross-entropy over the contour band and that over the rest, weighted equally.
 
-    A mean over all pixels gives the contour its share of the area, a few per cent; here it has half the say. The band
+    In a mean over all pixels the contour weighs its share of the area, a few per cent; here it weighs half. The band
     reaches 1/64 of the image's side to both sides of a contour. An image without a contour counts as body alone.
     The split is that of BPKD (Liu et al. 2023), which distils edge and body apart, here for the truth's own mask.
     """
@@ -80,7 +96,7 @@ def boundary(logits: Tensor, mask: Tensor) -> Tensor:
     valid = mask != IGNORE
     band = contour_band(mask, width=max(1, round(mask.shape[-1] / 64))) & valid
     body = ~band & valid
-    parts = [(entropy * part).sum() / part.sum().clamp(min=1) for part in (band, body)]
+    parts = [(entropy * part).sum() / count_of_all(part.sum()) for part in (band, body)]
     return 0.5 * (parts[0] + parts[1])
 
 
@@ -107,11 +123,11 @@ def structure(logits: Tensor, mask: Tensor) -> Tensor:
     union = ((probability + truth) * weight).sum(dim=(2, 3)) - overlap
     labelled = valid.amax(dim=(2, 3)).expand_as(union)
     parts = weighted + 1 - (overlap + 1) / (union + 1)
-    return (parts * labelled).sum() / labelled.sum().clamp(min=1)
+    return (parts * labelled).sum() / count_of_all(labelled.sum())
 
 
 def imitate_mask(logits: Tensor, mask: Tensor, soft: Tensor) -> Tensor:
-    """Bernoulli KL divergence from the teacher's soft mask to the student's, where the teacher is worth hearing.
+    """Bernoulli KL divergence from the teacher's soft mask to the student's, where the teacher is trusted.
 
     On labelled pixels it counts where the teacher errs less than the student (as in HeteroAKD, which trusts the
     teacher where it is better); elsewhere by the teacher's confidence |2 p - 1|. A mean over all pixels, so that the
@@ -132,35 +148,25 @@ def imitate_mask(logits: Tensor, mask: Tensor, soft: Tensor) -> Tensor:
     return (weight * divergence).mean()
 
 
-def cosine_and_smooth_l1(projected: Tensor, target: Tensor) -> Tensor:
-    """0.9 (1 - cosine over channels) + 0.1 smooth L1 (Theia, Shang et al. 2024) of maps (N, C, h, w)."""
+def imitate_features(projected: Tensor, target: Tensor, *, deviation: float = 1.0) -> Tensor:
+    """0.9 (1 - cosine over channels) + 0.1 smooth L1 (Theia, Shang et al. 2024), on the low band or on both at once.
+
+    Args:
+        projected: the student's projected features, (N, C, h, w).
+        target: the teacher's band, or both bands as far as this grid holds them, in principal components of mean
+            variance 1, (N, C, h, w).
+        deviation: not used: the low band holds most of that variance.
+    """
+    del deviation
     projected, target = projected.float(), target.detach().float()
     cosine = functional.cosine_similarity(projected, target, dim=1, eps=1e-6).mean()
     return 0.9 * (1 - cosine) + 0.1 * functional.smooth_l1_loss(projected, target)
 
 
-def imitate_low(projected: Tensor, target: Tensor, *, deviation: float = 1.0) -> Tensor:
-    """`cosine_and_smooth_l1` on the low band.
-
-    Args:
-        projected: the student's projected features, (N, C, h, w).
-        target: the teacher's low band on the same grid, in principal components of mean variance 1, (N, C, h, w).
-        deviation: not used: this band holds most of that variance.
-    """
-    del deviation
-    return cosine_and_smooth_l1(projected, target)
-
-
-def imitate_features(projected: Tensor, target: Tensor, *, deviation: float = 1.0) -> Tensor:
-    """`cosine_and_smooth_l1` on both bands at once, as far as the student's grid holds them; arguments as above."""
-    del deviation
-    return cosine_and_smooth_l1(projected, target)
-
-
 def imitate_mse(projected: Tensor, target: Tensor, *, deviation: float = 1.0) -> Tensor:
-    """Plain mean square error on both bands at once, in units of their variance; arguments as above.
+    """Mean square error on both bands at once, in units of their variance; arguments as above.
 
-    What EdgeSAM (Zhou et al. 2023) distils features by, there without the units.
+    EdgeSAM (Zhou et al. 2023) distils features by it, there without the units.
     """
     return functional.mse_loss(projected.float(), target.detach().float() / deviation)
 
@@ -176,31 +182,3 @@ def imitate_high(projected: Tensor, target: Tensor, *, deviation: float) -> Tens
         deviation: root mean square of that band over training images (`Codec.band_deviation["high"]`).
     """
     return functional.smooth_l1_loss(projected.float(), target.detach().float() / deviation)
-
-
-def relate(projected: Tensor, target: Tensor, *, deviation: float = 1.0, temperature: float = 0.07) -> Tensor:
-    """KL divergence between the patch self-similarities of teacher and student (as LightlyTrain distils, tau 0.07).
-
-    Each cell's cosines with all other cells of its image become a distribution over them by a softmax; what is
-    imitated is which places are alike, not what stands there.
-
-    Args:
-        projected: the student's projected features, (N, C, h, w).
-        target: the teacher's features on the same grid, (N, C, h, w).
-        deviation: not used: cosines have no unit.
-        temperature: of the softmax.
-    """
-    del deviation
-    student, teacher = (_similarities(maps.float(), temperature) for maps in (projected, target.detach()))
-    cells = student.shape[1]
-    divergence = functional.kl_div(student, teacher, log_target=True, reduction="none")
-    itself = torch.eye(cells, dtype=torch.bool, device=student.device)
-    return divergence.masked_fill(itself, 0).sum(dim=2).mean()
-
-
-def _similarities(maps: Tensor, temperature: float) -> Tensor:
-    """Log-softmax (N, cells, cells) of each cell's cosines with the other cells of maps (N, C, h, w)."""
-    cells = functional.normalize(maps.flatten(2), dim=1, eps=1e-6)
-    cosines = cells.transpose(1, 2) @ cells / temperature
-    itself = torch.eye(cosines.shape[1], dtype=torch.bool, device=maps.device)
-    return cosines.masked_fill(itself, -1e4).log_softmax(dim=2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +14,7 @@ from torch import nn
 import cache
 from distill.config.schema import Recipe
 from distill.data.sample import Sample
-from distill.distillation.distiller import plan_inputs
+from distill.distillation.targets import plan_inputs
 from distill.evaluation import task_decoder
 from distill.evaluation.predictions_csv import Score, write_predictions
 from distill.inference.model import Deploy, predict
@@ -24,15 +23,19 @@ from distill.metrics.calibration import summarise_confidence
 from distill.metrics.names import conventions
 from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL, THRESHOLD, count_sequences, labels, overlap, summary
 from distill.metrics.per_image import TOLERANCE, score_classes, score_everything
-from distill.runs.checks import build_student, open_caches
+from distill.runs.build import build_student
+from distill.runs.caches import open_caches
 from distill.runs.fingerprint import digest_file
-from distill.runs.run import Run, as_run, update_metrics
+from distill.runs.run import Run, as_run
+from distill.runs.state_files import read_metrics, update_metrics
+from distill.runs.weights import load_weights
 from distill.runtime.progress import progress
 from students import Student
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+OVERLAPS = ("dice", "iou")  # the figures that every score has
 DRAWN = "sequences"  # what the bootstrap draws, where known, so that runs scored otherwise are scored again
 
 
@@ -162,8 +165,10 @@ def score_one(probability: np.ndarray, sample: Sample, *, classes: int = 1, whol
     return Score(sample.dataset, sample.stem, sample.key, dice, iou, sample.group, every, apart)
 
 
-def validate(network: nn.Module, run: Run, *, caches: Mapping[str, cache.Cache] | None = None) -> float:
-    """Mean Dice over a run's validation images in the convention of the test.
+def validate(
+    network: nn.Module, run: Run, *, caches: Mapping[str, cache.Cache] | None = None, select: str = "dice"
+) -> dict[str, float]:
+    """Mean Dice over a run's validation images in the convention of the test, and one more figure where asked for.
 
     The processes of a run share the images.
 
@@ -171,6 +176,7 @@ def validate(network: nn.Module, run: Run, *, caches: Mapping[str, cache.Cache] 
         network: the one in training; neither copied nor moved, and left in the mode it was in.
         run: whose validation images, recipe and processes count.
         caches: those that a task decoder reads.
+        select: a figure of `distill.metrics.names.FIGURES`; of several classes dice or iou.
     """
     modes = {module: module.training for module in network.modules()}
     who = examinee_of(network.eval(), run, caches or {})
@@ -179,12 +185,16 @@ def validate(network: nn.Module, run: Run, *, caches: Mapping[str, cache.Cache] 
         run.splits.val,
         read=who.read,
         classes=run.recipe.student.classes,
+        whole=select not in OVERLAPS,
         shown=False,
         accelerator=run.accelerator,
     )
     for module, training in modes.items():
         module.training = training
-    return float(np.mean([figures.dice for figures in scores]))
+    figures = {name: float(np.mean([getattr(figures, name) for figures in scores])) for name in OVERLAPS}
+    if select not in OVERLAPS:
+        figures[select] = summarise_set([one.whole for one in scores if one.whole], resamples=1)[select]["mean"]
+    return {name: figures[name] for name in dict.fromkeys(("dice", select))}
 
 
 def is_evaluated(run: Run) -> bool:
@@ -200,11 +210,8 @@ def load_student(run: Run, caches: Mapping[str, cache.Cache] | None = None) -> A
     Raises:
         FileNotFoundError: none has been trained.
     """
-    from safetensors.torch import load_file
-
-    run.require_trained()
     student = build_student(run.recipe, caches or {})
-    student.load_state_dict(load_file(run.weights))
+    student.load_state_dict(load_weights(run))
     return student.eval()
 
 
@@ -252,9 +259,3 @@ def say(figures: Mapping[str, Any]) -> str:
         for name, title in (("dice", "Dice"), ("iou", "IoU"))
     ]
     return f"{', '.join(parts)} over {figures['images']} images"
-
-
-def read_metrics(run: Run) -> dict[str, Any]:
-    """The run's metrics.json, or nothing where there is none yet."""
-    path = run.folder / "metrics.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -13,7 +13,7 @@ from torch import Tensor
 from cache import Cache
 from distill.data.sample import Sample
 from distill.distillation.dataset import read_target
-from distill.distillation.distiller import Target
+from distill.distillation.targets import Target
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from distill.data.prompts import record_key
 from distill.extraction.encode import encode, write_coded
 from distill.extraction.task_teacher import FIDELITY
 from distill.extraction.teacher_inference import FeatureExtractor, Record, batches_of, samples_of
-from distill.runs.licences import terms_of_images
-from distill.runs.run import Run, calibration_keys
+from distill.runs.licences import licences_of_images
+from distill.runs.paths import calibration_keys
+from distill.runs.run import Run
 from distill.runtime.progress import Progress
 from distill.runtime.threads import one_thread
 
@@ -74,7 +75,7 @@ def found(run: Run, name: str, extractor: FeatureExtractor, *, codecs: dict[str,
         batch_size=extractor.size,  # as memory allowed
         views=tuple(recipe.views),
         calibration=calibration_keys(run.splits, run.recipe.cache.calibration),
-        terms=terms_of_images(run),
+        terms=licences_of_images(run),
     )
 
 

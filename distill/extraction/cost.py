@@ -13,7 +13,8 @@ from cache.spec import FeatureSpec
 from distill.data.sample import Sample
 from distill.extraction.calibrate import is_founded
 from distill.extraction.teacher_inference import FeatureExtractor, Record, batches_of
-from distill.runs.run import Run, calibration_keys
+from distill.runs.paths import calibration_keys
+from distill.runs.run import Run
 from distill.runtime.progress import clock
 
 PROBED = 4  # images that the teacher looks at

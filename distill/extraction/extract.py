@@ -18,7 +18,7 @@ from distill.config.schema import Recipe, TeacherRecipe
 from distill.data.prompts import record_key
 from distill.data.sample import Sample
 from distill.data.sources.unlabelled import unlabel
-from distill.distillation.distiller import check_grids, check_mask
+from distill.distillation.targets import check_grids, check_mask
 from distill.extraction.calibrate import batch_size_of, create_cache, fitted_records, is_founded, restore_cache
 from distill.extraction.cost import check_memory, cost_of, weight
 from distill.extraction.encode import Encoders, extract_shard, processes_for

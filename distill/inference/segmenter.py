@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.metrics.overlap import THRESHOLD
-from distill.runs.fingerprint import digest_file, fingerprint
+from distill.runs.fingerprint import digest_file, digest_weights
 from distill.runtime.issues import several
 
 ONNX_SUFFIX = ".onnx"
@@ -100,7 +100,7 @@ def _open_folder(folder: Path, *, name: str, trust: str | None) -> Segmenter:
     threads = f" ({several(torch.get_num_threads(), 'thread')})" if device.type == "cpu" else ""
     return Segmenter(
         name=name,
-        digest=fingerprint(str(folder)),
+        digest=digest_weights(str(folder)),
         classes=network.classes,
         threshold=float(config.get("threshold", THRESHOLD)),
         place=f"torch on {device.type}{threads}",

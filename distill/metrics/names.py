@@ -92,6 +92,7 @@ CONTOUR = {
     ),
 }
 FIGURES = {**DICE, **OVERLAP, **SALIENCY, **CONTOUR}
+LOWER_IS_BETTER = ("mae", "hd95", "average_surface_distance")
 FRAMES = {
     "false_positives_per_frame": Figure(
         "false positives a frame",

@@ -14,13 +14,13 @@ from distill.data.sample import Sample
 from distill.metrics.overlap import THRESHOLD
 from distill.runs.fingerprint import digest_file
 from distill.runs.licences import (
-    Terms,
+    LicensedSource,
+    card_licence,
     contradictions,
-    licence_of,
+    licence_of_data,
+    licences_of_start,
+    licences_of_teachers,
     slug,
-    terms_of_data,
-    terms_of_start,
-    terms_of_teachers,
 )
 from distill.runs.reproduce import command, public_name
 from distill.runs.run import Run
@@ -59,7 +59,7 @@ def render_card(
     generated = data.name == "builtin"
     parts = parts_of_data(run)
     names = list(dict.fromkeys(name for counts in parts.values() for name in counts))
-    teachers, terms, licence = terms_of_teachers(run), terms_of_run(run, tested=True), licence_of_student(run)
+    teachers, terms, licence = licences_of_teachers(run), terms_of_run(run, tested=True), licence_of_student(run)
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(
         files("distill.publishing").joinpath("card.md.jinja").read_text(encoding="utf-8")
@@ -114,17 +114,17 @@ def parts_of_data(run: Run) -> dict[str, dict[str, int]]:
     return {part: counts for part, counts in found.items() if counts}
 
 
-def terms_of_run(run: Run, *, tested: bool) -> list[Terms]:
+def terms_of_run(run: Run, *, tested: bool) -> list[LicensedSource]:
     """The terms of everything that a student was made from, and where asked of what it was `tested` on, each once."""
     parts = {name: counts for name, counts in parts_of_data(run).items() if tested or name != "test"}
     names = dict.fromkeys(name for counts in parts.values() for name in counts)
-    data = [terms_of_data(name, generated=run.recipe.data.name == "builtin") for name in names]
-    return list(dict.fromkeys([*data, *terms_of_start(run.recipe), *terms_of_teachers(run).values()]))
+    data = [licence_of_data(name, generated=run.recipe.data.name == "builtin") for name in names]
+    return list(dict.fromkeys([*data, *licences_of_start(run.recipe), *licences_of_teachers(run).values()]))
 
 
 def licence_of_student(run: Run) -> dict[str, str]:
-    """`license`, and `license_name` where that is `other`, as `distill.runs.licences.licence_of` says."""
-    return licence_of(terms_of_run(run, tested=True), asked=run.recipe.publish.licence)
+    """`license`, and `license_name` where that is `other`, as `distill.runs.licences.card_licence` says."""
+    return card_licence(terms_of_run(run, tested=True), asked=run.recipe.publish.licence)
 
 
 def front_matter(run: Run, metrics: Mapping[str, Any], *, licence: Mapping[str, str], names: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from distill.config.command import command_for
 from distill.config.parse import dump_recipe
 from distill.config.schema import Recipe
-from distill.evaluation.evaluate import load_student, read_metrics
+from distill.evaluation.evaluate import load_student
 from distill.evaluation.predictions_csv import Score, read_predictions
 from distill.inference.drawing import draw_example
 from distill.inference.model import Deploy, predict
@@ -30,12 +30,13 @@ from distill.publishing.onnx_check import prove
 from distill.publishing.quantize import add_int8
 from distill.publishing.task_teacher import build_task
 from distill.publishing.threshold import choose_threshold
-from distill.runs.checks import init_arguments
+from distill.runs.build import student_arguments
 from distill.runs.fingerprint import digest_file
-from distill.runs.leakage import learned_by_start
+from distill.runs.leakage import training_keys_of_start
 from distill.runs.licences import contradictions
 from distill.runs.reproduce import public_recipe
-from distill.runs.run import Run, as_run, update_metrics
+from distill.runs.run import Run, as_run
+from distill.runs.state_files import read_metrics, update_metrics
 from distill.runtime.io import write_json
 from students import MEAN, STD, Student
 from students.published import LEARNED
@@ -139,7 +140,7 @@ def build(run: Run, folder: Path) -> dict[str, Any]:
     card = render_card(run, metrics, proof=proof, pictures=pictures, found=found)
     for sentence in contradictions(terms_of_run(run, tested=False), asked=recipe.publish.licence):
         logger.warning(sentence)
-    labelled = {sample.key for sample in run.splits.train}.union(*filter(None, learned_by_start(recipe).values()))
+    labelled = {sample.key for sample in run.splits.train}.union(*filter(None, training_keys_of_start(recipe).values()))
     write_json(folder / LEARNED, {"labelled": sorted(labelled)})  # for those whom it may teach, or be the start of
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / "recipe.yaml").write_text(dump_recipe(public_recipe(recipe)), encoding="utf-8")
@@ -149,7 +150,7 @@ def build(run: Run, folder: Path) -> dict[str, Any]:
 def save_student(run: Run, student: Student, folder: Path, *, threshold: float) -> None:
     """`model.safetensors` and `config.json`, from which `students.load` and `from_pretrained` rebuild it."""
     config = {
-        **init_arguments(run.recipe),
+        **student_arguments(run.recipe),
         "student": run.recipe.student.name,
         "image_size": run.recipe.image_size,
         "mean": list(MEAN),

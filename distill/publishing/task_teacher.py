@@ -7,11 +7,12 @@ from typing import Any
 
 import cache
 from distill.config.parse import dump_recipe
-from distill.distillation.distiller import plan_inputs
-from distill.evaluation.evaluate import load_student, read_metrics, say
+from distill.distillation.targets import plan_inputs
+from distill.evaluation.evaluate import load_student, say
 from distill.extraction.task_teacher import FACTS
 from distill.runs.reproduce import command, public_recipe
 from distill.runs.run import Run
+from distill.runs.state_files import read_metrics
 from distill.runtime.io import write_json, write_text
 
 CARD = """\

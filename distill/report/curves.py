@@ -20,7 +20,6 @@ MEANINGS = {
     "imitate_high": "projected features against the teacher's high band",
     "imitate_features": "projected features against the teacher's, both bands",
     "imitate_mse": "projected features against the teacher's, mean square error",
-    "relate": "how alike places look to the student, against how alike they look to the teacher",
 }
 
 Points = list[tuple[float, float]]

@@ -15,6 +15,8 @@ from distill.config.command import command_for
 from distill.data.sample import Sample
 from distill.evaluation.predictions_csv import SHARE
 from distill.runs.run import Run
+from distill.runs.state_files import read_metrics, read_summary
+from distill.training.jsonl_log import read_log
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Material:
             FileNotFoundError: the run has not been evaluated.
         """
         path = self.run.folder / "metrics.json"
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        found = read_metrics(self.run)
         if "datasets" not in found:
             raise FileNotFoundError(f"no evaluation in {path}; type {command_for('evaluate')} first")
         return found
@@ -52,7 +54,7 @@ class Material:
     @cached_property
     def training(self) -> dict[str, Any]:
         """train.json; empty where there is none."""
-        return json.loads(self.run.trained.read_text(encoding="utf-8")) if self.run.trained.is_file() else {}
+        return read_summary(self.run) if self.run.trained.is_file() else {}
 
     @cached_property
     def published(self) -> dict[str, Any]:
@@ -63,9 +65,7 @@ class Material:
     @cached_property
     def log(self) -> list[dict[str, Any]]:
         """The whole lines of log.jsonl."""
-        path = self.run.folder / "log.jsonl"
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        return read_log(self.run.folder / "log.jsonl")
 
     @cached_property
     def rows(self) -> dict[str, list[Row]]:

@@ -1,1 +1,15 @@
-"""A run's folder, identity and validity."""
+"""A run's folder, identity and validity: a recipe made concrete, which every verb works on.
+
+run: the `Run` that the verbs extract, train, evaluate and publish work on, and opening one.
+paths: names of caches and of the run's folder.
+fingerprint: digests of what was asked for and of the files it was asked of.
+accelerator: Accelerate with the recipe's precision and trackers.
+state_files: train.json and metrics.json, read with a cure where they are damaged.
+weights: the trained student's tensors, checked against their digests.
+build: the student to train: fresh, with a pretrained encoder, or from a published one.
+checks: what is refused before the first step.
+caches: opening a run's caches, each checked to hold what is read of it.
+leakage: weights to start from that were trained on masks which are held out here.
+licences: licences of data, teachers and starting weights, and the licence of the student that follows.
+reproduce: the part of a recipe that may be published, and the command that runs it again.
+"""

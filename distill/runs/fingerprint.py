@@ -1,4 +1,4 @@
-"""Names for artefacts: digests of what was asked for and of the files it was asked of."""
+"""Fingerprints of caches and runs: digests of what was asked for and of the files it was asked of."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEFAULTS = 1  # of the schema: to be raised when a default changes, so that old 
 
 
 def essence(part: Any) -> Any:  # noqa: ANN401
-    """What a recipe (or a part of one) asks for beyond the defaults, as plain data, the order of names kept.
+    """The fields of a recipe (or a part of one) that differ from the defaults, as plain data, the order of names kept.
 
     So a setting that a later version adds leaves the names of older artefacts as they are.
     """
@@ -57,8 +57,8 @@ def _digest_bytes(path: str, size: int, changed: int) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(weights: str | None) -> str:
-    """What stands for weights in a digest: the content of a local file or folder, else the hub id itself."""
+def digest_weights(weights: str | None) -> str:
+    """The digest of weights: of the content of a local file or folder; of a hub id, the id itself."""
     path = Path(str(files("teachers") / "builtin")) if weights == "builtin" else Path(weights or "").expanduser()
     if weights and path.is_file():
         return digest_file(path)
@@ -71,30 +71,29 @@ def fingerprint(weights: str | None) -> str:
 def source_of(name: str) -> list[str]:
     """For a class of the user's own (`module:Class`) the digest of the file that defines it, as a list; else nothing.
 
-    So an edited network trains anew, and an edited teacher looks anew. What the file imports does not count.
+    So an edited network trains anew, and an edited teacher is asked anew. What the file imports does not count.
     """
     return [digest_file(file) for file in list(files_of(name.partition(":")[0]))[-1:]] if ":" in name else []
 
 
-def digest_features(teacher: TeacherRecipe, *, fidelity: float, calibration: list[str], source: str = "") -> str:
-    """Names a teacher's cache: what looks, at how many pixels, in which views, coded how and fitted on what.
+def fingerprint_features(teacher: TeacherRecipe, *, fidelity: float, calibration: list[str], source: str = "") -> str:
+    """The digest that names a teacher's cache: teacher, pixels, views, fidelity and the images it was fitted on.
 
     Args:
         teacher: the teacher's part of the recipe.
         fidelity: the cosine the code was asked for.
         calibration: keys of the images on which the code's statistics are fitted.
-        source: the cache that a task teacher reads; nothing for one that looks at images.
+        source: the cache that a task teacher reads; empty for one that is shown images.
     """
     asked = essence(teacher)
     for place in ("weights", "cache", "batch_size", "licence", "of", "weight", "drop"):
         asked.pop(place, None)
-    own = source_of(teacher.adapter)
-    content = [DEFAULTS, asked, fingerprint(teacher.weights), fidelity, sorted(calibration), *own]
-    return digest_of([*content, source] if source else content)
+    content = [DEFAULTS, asked, digest_weights(teacher.weights), fidelity, sorted(calibration)]
+    return digest_of([*content, *source_of(teacher.adapter), *([source] if source else [])])
 
 
-def digest_run(recipe: Recipe, *, splits: str, caches: dict[str, str]) -> str:
-    """Names a run: what it asks for (no place, no idle stage, not what the recipe is called), the images, the caches.
+def fingerprint_run(recipe: Recipe, *, splits: str, caches: dict[str, str]) -> str:
+    """The digest that names a run: its settings (no place, no idle stage, not the recipe's name), images and caches.
 
     Args:
         recipe: the resolved recipe.
@@ -108,15 +107,11 @@ def digest_run(recipe: Recipe, *, splits: str, caches: dict[str, str]) -> str:
     for place in ("root", "split", "memory_gb", "skip_bad", "unlabelled"):
         data.pop(place, None)
     asked.get("evaluate", {}).pop("bootstrap", None)
-    if heard := {name: list(said) for name, said in heard_of(recipe).items() if said != (1.0, 0.0)}:
-        asked["heard"] = heard
+    shares = {name: [entry.weight, entry.drop] for name, entry in recipe.consulted.items() if recipe.imitates}
+    if changed := {name: share for name, share in shares.items() if share != [1.0, 0.0]}:
+        asked["heard"] = changed  # the word under which older runs have it
     asked["stages"] = essence({name: stage for name, stage in recipe.stages.items() if stage.runs})
     for place in ("init", "encoder"):
         if weights := getattr(recipe.student, place):
-            asked["student"][place] = fingerprint(weights)
+            asked["student"][place] = digest_weights(weights)
     return digest_of([DEFAULTS, asked, splits, caches, *source_of(recipe.student.name)])
-
-
-def heard_of(recipe: Recipe) -> dict[str, tuple[float, float]]:
-    """Weight and drop of every teacher that the recipe consults, where anything is imitated."""
-    return {name: (entry.weight, entry.drop) for name, entry in recipe.consulted.items() if recipe.imitates}

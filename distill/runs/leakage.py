@@ -1,4 +1,4 @@
-"""What weights to start from bring along: masks they have learned from, which must not be scored by here, and terms."""
+"""Leakage through weights to start from: masks they were trained on, which must not be tested on here."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bandpass")
 
 
-def check_start(run: Run) -> None:
-    """Refuses weights to start from that know the masks of images which are held out, or count as unlabelled, here.
+def check_leakage(run: Run) -> None:
+    """Refuses weights to start from that were trained on masks of images which are held out, or unlabelled, here.
 
-    Weights that Bandpass did not publish tell nothing; of a student to start from that is said once.
+    Weights that Bandpass did not publish have no record of it; of a student to start from that is said once.
 
     Raises:
-        ValueError: they do, as far as what lies beside them says so.
+        ValueError: they were, by the record that lies beside them.
     """
     held_out = {sample.key for part in (run.splits.val, *run.splits.test.values()) for sample in part}
     hidden = held_out | {sample.key for sample in run.splits.unlabelled}
-    for setting, keys in learned_by_start(run.recipe).items():
+    for setting, keys in training_keys_of_start(run.recipe).items():
         if keys is None:
-            _say_untold(setting)
+            _warn_unknown(setting)
         elif known := len(hidden & keys):
             raise ValueError(
                 f"{setting} learned from the masks of {known} images that are validation, test or unlabelled here; "
@@ -38,18 +38,18 @@ def check_start(run: Run) -> None:
             )
 
 
-def learned_by_start(recipe: Recipe) -> dict[str, set[str] | None]:
-    """`student.init=...`, `student.encoder=...` -> keys of the images whose masks it learned from; None: not told."""
+def training_keys_of_start(recipe: Recipe) -> dict[str, set[str] | None]:
+    """`student.init=...`, `student.encoder=...` -> keys of the images it was trained on with masks; None: no record."""
     found: dict[str, set[str] | None] = {}
     for name in ("init", "encoder"):
         if place := getattr(recipe.student, name):
-            told = [keys for folder in folders_of(place) if (keys := learned_keys(folder)) is not None]
-            found[f"student.{name}={place}"] = set(told[0]) if told else None
+            known = [keys for folder in folders_of(place) if (keys := learned_keys(folder)) is not None]
+            found[f"student.{name}={place}"] = set(known[0]) if known else None
     return found
 
 
 def folders_of(place: str) -> list[Path]:
-    """Where a published student or encoder says more of itself: in its folder, or in the two above its file."""
+    """Folders that may hold the record of a published student or encoder: its own, or the two above its file."""
     path = Path(place).expanduser()
     if path.exists():
         return [path] if path.is_dir() else list(path.parents[:2])
@@ -60,11 +60,11 @@ def folders_of(place: str) -> list[Path]:
 
     try:
         return [Path(hf_hub_download(place, LEARNED)).parent]
-    except (EntryNotFoundError, OSError, ValueError):  # whether the student itself is there is told elsewhere
+    except (EntryNotFoundError, OSError, ValueError):  # whether the student itself is there is checked elsewhere
         return []
 
 
 @lru_cache
-def _say_untold(setting: str) -> None:
+def _warn_unknown(setting: str) -> None:
     if setting.startswith("student.init="):  # an encoder is as a rule a library's, which has seen no mask of ours
         logger.warning("%s does not say which masks it learned from; see that none of them is tested here", setting)

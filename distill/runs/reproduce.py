@@ -1,4 +1,4 @@
-"""What may be published of a recipe, and the command that runs it again elsewhere."""
+"""The part of a recipe that may be published, and the command that runs it again elsewhere."""
 
 from __future__ import annotations
 

@@ -1,1 +1,13 @@
-"""Files, progress, threads, resizing: what knows nothing of the field."""
+"""Tools that know nothing of the field: files, threads, signals, progress, resizing, timing.
+
+io: text and JSON files, written as a whole, and named with the cure where they are damaged.
+tensor_files: safetensors files that hold the digest of their own content.
+signals: SIGTERM and SIGINT, deferred while work is in progress, and their exit statuses.
+threads: cores and threads of this machine's processes.
+hardware: processor, GPU and library versions.
+memory_format: channels last, except where torch's gradient is then wrong.
+resize: the one bilinear resize with an antialiasing filter.
+progress: a bar on a terminal, lines elsewhere.
+timing: medians of interleaved runs, and rows of a table of figures.
+issues: bad inputs, collected into one message.
+"""

@@ -1,4 +1,4 @@
-"""Writing artefacts: a reader sees a whole file or none, and what a killed writer left behind is swept."""
+"""Reading and writing artefacts: a reader sees a whole file or none, and a damaged file is named with the cure."""
 
 from __future__ import annotations
 
@@ -24,3 +24,23 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Replaces a JSON file as a whole."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, *, cure: str) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Args:
+        path: of the file.
+        cure: what to do about a damaged one, as the end of a sentence.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file holds no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}); {cure}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} is damaged (expected a JSON object, got {type(value).__name__}); {cure}")
+    return value

@@ -1,4 +1,4 @@
-"""Bad inputs, collected so that they are told together and before any training starts."""
+"""Bad inputs, collected into one message before any training starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Medians of interleaved runs, and rows of a table that say whether a figure is what was wanted."""
+"""Medians of interleaved runs, and rows of a table of figures with the limits that were wanted."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Row:
 
 
 def told(rows: Iterable[Row]) -> list[Row]:
-    """The rows, each of them said as soon as it is measured: a benchmark may take an hour."""
+    """The rows, each logged as soon as it is measured: a benchmark may take an hour."""
     kept = []
     for row in rows:
         logger.info("%s: %.4g %s%s", row.figure, row.value, row.unit, f" (wanted {row.wanted})" if row.wanted else "")

@@ -1,159 +1,177 @@
-"""What the training loop works with, put together for a run and put back where the last checkpoint left it."""
+"""The objects that the training loop works on, built from a plan and restored from its checkpoint."""
 
 from __future__ import annotations
 
 import logging
+import math
+import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from distill.config.parse import dump_recipe
-from distill.config.registry import PARTS
-from distill.config.schedule import Span, spans_of
 from distill.distillation.dataset import TrainingSet
-from distill.distillation.distiller import Distiller, Target, plan_inputs, plan_targets
-from distill.runs.checks import check, create_student, open_caches
+from distill.distillation.distiller import Distiller
+from distill.distillation.targets import Target, plan_inputs, plan_targets
+from distill.runs.build import create_student
 from distill.runs.run import Run
 from distill.runtime.io import write_text
 from distill.runtime.memory_format import memory_format_of
 from distill.runtime.progress import Progress
-from distill.training.checkpoint import load_checkpoint, metadata_of, save_checkpoint
-from distill.training.jsonl_log import Journal
+from distill.training.checkpoint import checkpoint_of, load_checkpoint, save_checkpoint
+from distill.training.jsonl_log import JsonlLog
+from distill.training.parameters import averaged, create_optimiser, frozen_by_author, reaches_all
+from distill.training.plan import TrainingPlan
 
 logger = logging.getLogger("bandpass")
 
 
 @dataclass
-class State:
+class Counters:
     """Where training stands; saved with every checkpoint."""
 
     step: int = 0  # of the plan
     taken: int = 0  # steps; fewer than `step` where a stage ended early
-    best: float = -1.0  # validation Dice
+    best: float = -math.inf  # the score by which weights are kept: validation Dice unless another figure is asked for
     best_step: int = 0
-    stage_best: float = -1.0
+    stage_best: float = -math.inf
     stale: int = 0  # scores since the stage's best
     seconds: float = 0.0
     collapsed: list[str] = field(default_factory=list)  # targets whose projection had collapsed when a stage ended
+    best_dice: float | None = None  # validation Dice of the best weights where another figure chose them
 
 
 @dataclass
-class Course:
-    """What the loop works with."""
+class TrainingState:
+    """A training in progress."""
 
-    run: Run
+    plan: TrainingPlan
     targets: tuple[Target, ...]
     student: nn.Module
+    frozen: frozenset[str]  # parameters that the student's own code has frozen
     average: AveragedModel | None  # of the student's weights over steps
     model: nn.Module  # the distiller as Accelerate wraps it
     optimiser: Any  # Accelerate's wrapper of AdamW
     dataset: TrainingSet
-    spans: tuple[Span, ...]
-    state: State
-    journal: Journal
+    counters: Counters
+    log: JsonlLog
     bar: Progress
     memory_format: torch.memory_format
+    began: float  # time.monotonic() less the seconds of the trainings that this one continues
 
     @property
-    def total(self) -> int:
-        """Steps of all stages."""
-        return self.spans[-1].stop
+    def run(self) -> Run:
+        """The run in training."""
+        return self.plan.run
 
     @property
     def scored(self) -> nn.Module:
-        """What is scored and kept: the averaged weights where there are such, else the student's own."""
+        """The network that is scored and kept: the averaged weights where there are such, else the student."""
         return self.student if self.average is None else self.average.module
 
     def inputs(self, batch: dict[str, Tensor]) -> Tensor | tuple[Tensor, ...]:
-        """What the student reads of a batch: images, or a teacher's maps."""
+        """The student's input in a batch: images (N, 3, H, W), or a teacher's maps."""
         if self.dataset.inputs:
             return tuple(batch[target.name] for target in self.dataset.inputs)
         return batch["image"].contiguous(memory_format=self.memory_format)
 
 
-def begin(run: Run) -> Course:
-    """Opens the caches, builds student and optimiser, and puts them where the last checkpoint left them."""
-    recipe, accelerator = run.recipe, run.accelerator
+def build_state(plan: TrainingPlan) -> TrainingState:
+    """Builds student, optimiser and data of a plan, and restores them from its checkpoint."""
+    run, recipe, accelerator = plan.run, plan.run.recipe, plan.run.accelerator
     lead = accelerator.is_main_process
-    check(run)
     torch.backends.cudnn.deterministic = True  # a continued run must end where an uninterrupted one does
-    if lead:
-        write_text(run.folder / "recipe.yaml", dump_recipe(recipe))
-    caches = open_caches(run)
-    student = create_student(recipe, caches)
-    targets = plan_targets(recipe, caches, student)
+    dataset = TrainingSet(plan.samples, recipe, plan.caches, inputs=plan_inputs(recipe, plan.caches))
+    dataset.keep_in_memory()
+    student = create_student(recipe, plan.caches)
+    frozen, targets = frozen_by_author(student), plan_targets(recipe, plan.caches, student)
     layout = memory_format_of(student, device=accelerator.device, precision=recipe.precision)
     distiller = Distiller(student, targets).to(accelerator.device).to(memory_format=layout)
-    optimiser = torch.optim.AdamW(
-        parts_of(distiller), lr=recipe.optimiser.learning_rate, weight_decay=recipe.optimiser.weight_decay
-    )
-    average = averaged(student, decay=recipe.optimiser.ema) if recipe.optimiser.ema else None
-    state = State()
-    saved: dict[str, Any] = {}
-    if run.agree(checkpoint_of(run).is_file):
-        saved = load_checkpoint(checkpoint_of(run), saved_modules(distiller, average), optimiser)
-        state = State(**saved["state"])
-        logger.info("continuing at step %d from %s", state.step, checkpoint_of(run))
-    keep_best(state, run.weights)
+    if accelerator.num_processes > 1:
+        share_batch_norm(student, plan)
+    optimiser = create_optimiser(distiller, recipe.optimiser)
+    average = averaged(student, recipe.optimiser)
+    if accelerator.num_processes > 1:
+        choose_synchronisation(distiller, plan, targets, inputs=dataset.inputs, frozen=frozen)
+    counters, scaler = restore(plan, saved_modules(distiller, average), optimiser)
     model, wrapped = accelerator.prepare(distiller, optimiser)
-    if accelerator.scaler is not None and saved.get("scaler"):
-        accelerator.scaler.load_state_dict(saved["scaler"])
-    samples = (*run.splits.train, *run.splits.unlabelled)
-    dataset = TrainingSet(samples, recipe, caches, inputs=plan_inputs(recipe, caches))
-    dataset.keep_in_memory()
-    spans = spans_of(recipe, labelled=len(run.splits.train), unlabelled=len(run.splits.unlabelled))
-    journal = Journal(run.folder / "log.jsonl", step=state.step, writes=lead)
-    bar = Progress("train", total=spans[-1].stop, unit="steps", shown=lead, done=state.step)
-    return Course(run, targets, student, average, model, wrapped, dataset, spans, state, journal, bar, layout)
+    if accelerator.scaler is not None and scaler:
+        accelerator.scaler.load_state_dict(scaler)
+    if lead:
+        write_text(run.folder / "recipe.yaml", dump_recipe(recipe))
+    log = JsonlLog(run.folder / "log.jsonl", step=counters.step, writes=lead)
+    bar = Progress("train", total=plan.steps, unit="steps", shown=lead, done=counters.step)
+    began = time.monotonic() - counters.seconds
+    return TrainingState(
+        plan, targets, student, frozen, average, model, wrapped, dataset, counters, log, bar, layout, began
+    )
 
 
-def keep_best(state: State, weights: Path) -> None:
-    """Where the best weights are of a later step than the checkpoint, counts their score as the best so far.
+def restore(
+    plan: TrainingPlan, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer
+) -> tuple[Counters, dict[str, Any] | None]:
+    """Puts modules and optimiser where the plan's checkpoint left them; returns the counters and the scaler's state."""
+    if plan.checkpoint is None:
+        return Counters(), None
+    saved = load_checkpoint(plan.checkpoint, modules, optimiser)
+    counters = Counters(**saved["state"])
+    logger.info("continuing at step %d from %s", counters.step, plan.checkpoint)
+    return counters, saved["scaler"]
 
-    They are written at every better score, the checkpoint now and then. Without this, steps that a kill took back and
-    that come out otherwise (on a GPU, on another number of processes) would leave weights of one step under the score
-    of another.
-    """
-    if not weights.is_file():
+
+def share_batch_norm(student: nn.Module, plan: TrainingPlan) -> None:
+    """Has batch norm see the whole batch on several GPUs; warns where each process sees its own part of it."""
+    run = plan.run
+    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in student.modules()):
         return
-    said = metadata_of(weights)
-    if int(said.get("step", 0)) > state.step:
-        state.best, state.best_step = float(said["validation_dice"]), int(said["step"])
+    if run.accelerator.device.type == "cuda" and run.recipe.optimiser.sync_batchnorm:
+        nn.SyncBatchNorm.convert_sync_batchnorm(student)
+        return
+    processes = run.accelerator.num_processes
+    logger.warning(
+        "batch norm sees %d images, those of one of %d processes; results differ from those of one process%s",
+        run.recipe.optimiser.batch_size // processes,
+        processes,
+        "" if run.recipe.optimiser.sync_batchnorm else " (optimiser.sync_batchnorm=false)",
+    )
 
 
-def parts_of(distiller: Distiller) -> list[dict[str, Any]]:
-    """The optimiser's groups of parameters, so that a part can learn at a rate of its own."""
-    parts = {name: list(getattr(distiller.student, name).parameters()) for name in PARTS}
-    known = {id(parameter) for parameters in parts.values() for parameter in parameters}
-    parts["rest"] = [parameter for parameter in distiller.parameters() if id(parameter) not in known]
-    return [{"part": name, "params": parameters} for name, parameters in parts.items() if parameters]
+def choose_synchronisation(
+    distiller: Distiller,
+    plan: TrainingPlan,
+    targets: tuple[Target, ...],
+    *,
+    inputs: tuple[Target, ...],
+    frozen: frozenset[str],
+) -> None:
+    """Has the processes look for parameters without gradient only where some stage leaves any: looking takes time."""
+    from accelerate import DistributedDataParallelKwargs
 
-
-def averaged(student: nn.Module, *, decay: float) -> AveragedModel:
-    """An exponential moving average of weights and batch-norm statistics, `decay` a step; it begins as they are."""
-    return AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    run, size = plan.run, (plan.run.recipe.image_size,) * 2
+    shapes = [(target.channels, *target.grid) for target in inputs] or [(3, *size)]
+    batch = [torch.zeros(2, *shape, device=run.accelerator.device) for shape in shapes]
+    stages = [span for span in plan.spans if span.stage.runs]
+    unused = not all(
+        reaches_all(distiller, span, targets, inputs=tuple(batch) if inputs else batch[0], size=size, kept=frozen)
+        for span in stages
+    )
+    run.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=unused)
 
 
 def saved_modules(model: nn.Module, average: AveragedModel | None) -> dict[str, nn.Module]:
-    """What a checkpoint holds beside the optimiser."""
+    """The modules in a checkpoint, by name."""
     return {"model": model} if average is None else {"model": model, "average": average}
 
 
-def save(course: Course, *, seconds: float) -> None:
+def save(state: TrainingState) -> None:
     """Writes the checkpoint on the first process."""
-    accelerator = course.run.accelerator
-    course.state.seconds = seconds
+    accelerator, counters = state.run.accelerator, state.counters
+    counters.seconds = time.monotonic() - state.began
     if accelerator.is_main_process:
-        modules = saved_modules(accelerator.unwrap_model(course.model), course.average)
+        modules = saved_modules(accelerator.unwrap_model(state.model), state.average)
         scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
-        state = {"state": asdict(course.state), "scaler": scaler}
-        save_checkpoint(checkpoint_of(course.run), modules, course.optimiser.optimizer, state)
-
-
-def checkpoint_of(run: Run) -> Path:
-    """The file that a killed run continues from; removed when training is complete."""
-    return run.folder / "checkpoints" / "last.safetensors"
+        record = {"state": asdict(counters), "scaler": scaler}
+        save_checkpoint(checkpoint_of(state.run), modules, state.optimiser.optimizer, record)

@@ -16,7 +16,7 @@ from cache.series import series
 from distill.config.parse import read_recipe
 from distill.config.schema import ImitateRecipe, StageRecipe
 from distill.distillation.dataset import read_target
-from distill.distillation.distiller import plan_targets
+from distill.distillation.targets import plan_targets
 from students import create
 
 GRIDS = st.tuples(st.integers(1, 20), st.integers(1, 20))

@@ -13,7 +13,7 @@ from distill.data.sources.folder_names import find_place, find_places, named_aft
 from distill.data.sources.known import FIELD, known_sequences, named
 from distill.data.sources.open_data import open_data
 from distill.publishing.card import describe_split
-from distill.runs.licences import terms_of_data
+from distill.runs.licences import licence_of_data
 
 HEIGHT, WIDTH = 12, 16
 
@@ -105,7 +105,7 @@ def test_polypgen_is_a_data_set_a_centre_and_its_sequences_are_groups(tmp_path):
     assert len(sequences) == 12 == len({sample.stem for sample in sequences})
     assert {sample.group for sample in sequences} == {"seq1", "seq2", "seq3"}
     assert any("negativeOnly have no masks and are not used" in note for note in splits.notes)
-    assert terms_of_data("polypgen-c6", generated=False).licence == "CC BY 4.0"
+    assert licence_of_data("polypgen-c6", generated=False).licence == "CC BY 4.0"
 
 
 def write_pranet(root: Path, images: str = "image", masks: str = "masks") -> None:
@@ -228,9 +228,9 @@ def test_the_names_of_the_field_are_told_apart():
         "polypgen",
         None,
     ]
-    assert terms_of_data("Kvasir-SEG", generated=False).licence == "research and education"
-    assert terms_of_data("etis", generated=False).licence == "see https://polyp.grand-challenge.org/EtisLarib/"
-    assert "not known" in terms_of_data("mine", generated=False).licence
+    assert licence_of_data("Kvasir-SEG", generated=False).licence == "research and education"
+    assert licence_of_data("etis", generated=False).licence == "see https://polyp.grand-challenge.org/EtisLarib/"
+    assert "not known" in licence_of_data("mine", generated=False).licence
 
 
 def test_the_sequences_of_clinicdb_are_those_of_its_table(shared):

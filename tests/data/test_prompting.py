@@ -19,7 +19,7 @@ from distill.data.prompts import boxes_of, flip_boxes, grid_of, jittered, policy
 from distill.data.sources.unlabelled import unlabel
 from distill.extraction.extract import extract, wanted_records
 from distill.extraction.teacher_inference import Batch, FeatureExtractor, samples_of
-from distill.runs.checks import open_caches
+from distill.runs.caches import open_caches
 from distill.training.train import train
 
 BOXES = TeacherRecipe(adapter="sam", weights="x", prompts="boxes", points=4)

@@ -9,8 +9,9 @@ from distill.config.registry import BAND_OF, FEATURE_LOSSES
 from distill.config.schedule import Span
 from distill.config.schema import StageRecipe
 from distill.distillation import losses
-from distill.distillation.criterion import loss_function, terms_of
-from distill.distillation.distiller import Distiller, Target
+from distill.distillation.criterion import compute_losses, loss_function
+from distill.distillation.distiller import Distiller
+from distill.distillation.targets import Target
 from students import create
 
 
@@ -106,8 +107,8 @@ def test_the_gradient_of_segment_is_rounded_once():
 
 def test_imitate_low_is_the_mixture_it_says():
     target = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)
-    assert losses.imitate_low(target, target).item() == pytest.approx(0, abs=1e-6)
-    opposite = losses.imitate_low(-target, target).item()
+    assert losses.imitate_features(target, target).item() == pytest.approx(0, abs=1e-6)
+    opposite = losses.imitate_features(-target, target).item()
     assert opposite == pytest.approx(0.9 * 2 + 0.1 * ((6 - 0.5) + (8 - 0.5)) / 2, abs=1e-5)
 
 
@@ -124,7 +125,7 @@ def test_imitation_reaches_the_encoder_and_neither_the_decoder_nor_the_target(ba
     distiller = Distiller(student, [target])
     wanted = torch.randn(2, 5, 4, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
     _, projected = distiller(torch.randn(2, 3, 32, 32), (32, 32), (target.name,))
-    term = losses.imitate_low if band == "low" else lambda p, t: losses.imitate_high(p, t, deviation=0.5)
+    term = losses.imitate_features if band == "low" else lambda p, t: losses.imitate_high(p, t, deviation=0.5)
     term(projected[target.name], wanted).backward()
     reached = {name for name, p in distiller.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     assert any(name.startswith("student.encoder.levels.0") for name in reached)
@@ -160,29 +161,8 @@ def test_plain_mse_is_one_for_a_student_that_says_nothing():
 
 def test_both_bands_at_once_are_judged_as_the_low_one_is():
     student, target = torch.randn(2, 2, 5, 4, 4, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(losses.imitate_features(student, target, deviation=3.0), losses.imitate_low(student, target))
-
-
-def test_relations_do_not_depend_on_scale_or_rotation_of_the_channels():
-    target = torch.randn(2, 6, 3, 3, generator=torch.Generator().manual_seed(0))
-    turn = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(1))).Q
-    turned = 7 * torch.einsum("ij,njhw->nihw", turn, target)
-    assert losses.relate(turned, target).item() == pytest.approx(0, abs=1e-4)
-    assert losses.relate(target.flip(-1), target).item() > 0.1
-
-
-def test_relations_are_the_divergence_of_two_softmaxes_over_the_other_cells():
-    student = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])[None, :, None]  # cosines 0, 0.707, 0.707
-    target = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])[None, :, None]  # cosines 1, 0, 0
-    half = 0.5**0.5 / 0.07
-
-    def divergence(teacher: list[float], pupil: list[float]) -> float:
-        p, q = torch.tensor(teacher).softmax(0), torch.tensor(pupil).softmax(0)
-        return float((p * (p / q).log()).sum())
-
-    one = 1 / 0.07
-    expected = divergence([one, 0.0], [0.0, half]) + divergence([one, 0.0], [0.0, half]) + 0.0
-    assert losses.relate(student, target).item() == pytest.approx(expected / 3, rel=1e-4)
+    both, low = (loss_function(name) for name in ("imitate_features", "imitate_low"))
+    assert torch.equal(both(student, target, deviation=3.0), low(student, target))
 
 
 def test_a_soft_mask_counts_where_the_teacher_is_better_than_the_student():
@@ -253,7 +233,7 @@ def test_terms_on_logits_are_averaged_over_the_supervised_heads():
     heads = tuple(torch.randn(1, 1, 32, 32, generator=random) for _ in range(2))
     soft = torch.randn(1, 32, 32, generator=random)
     target = Target("t", "mask", "mask", 1, (32, 32), 1, 1.0)
-    terms = terms_of(span, (target,), logits=heads, projected={}, batch={"mask": disc(), target.name: soft})
+    terms = compute_losses(span, (target,), logits=heads, projected={}, batch={"mask": disc(), target.name: soft})
     assert terms["segment"].item() == pytest.approx(sum(losses.segment(h, disc()).item() for h in heads) / 2)
     expected = sum(losses.imitate_mask(h, disc(), soft).item() for h in heads) / 2
     assert terms["imitate_mask"].item() == pytest.approx(expected)

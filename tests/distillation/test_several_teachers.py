@@ -15,14 +15,15 @@ from small_teachers import write_sam, write_timm
 from distill.config.parse import read_recipe
 from distill.config.schedule import Span
 from distill.config.schema import StageRecipe, TeacherRecipe
-from distill.data.teacher_dropout import draw_heard
+from distill.data.teacher_dropout import draw_teacher_mask
 from distill.distillation import losses
-from distill.distillation.criterion import terms_of
+from distill.distillation.criterion import compute_losses
 from distill.distillation.dataset import TrainingSet
-from distill.distillation.distiller import Target, plan_targets
+from distill.distillation.targets import Target, plan_targets
 from distill.run import main
-from distill.runs.checks import create_student, open_caches
-from distill.runs.fingerprint import digest_features, digest_run
+from distill.runs.build import create_student
+from distill.runs.caches import open_caches
+from distill.runs.fingerprint import fingerprint_features, fingerprint_run
 from distill.training.train import train
 
 SAM, DINO = (Target(name, "m", "low", 8, (4, 4), 5, 0.5) for name in ("sam", "dino"))
@@ -38,7 +39,7 @@ def maps(images=4, seed=0):
 
 
 def term_of(targets, projected, batch):
-    return terms_of(span_of(imitate_low=1.0), targets, logits=(), projected=projected, batch=batch)["imitate_low"]
+    return compute_losses(span_of(imitate_low=1.0), targets, logits=(), projected=projected, batch=batch)["imitate_low"]
 
 
 def two_teachers(features, **changes):
@@ -55,34 +56,37 @@ def test_a_weight_is_a_factor_on_value_and_gradient():
     term_of((SAM, DINO), plain, wanted).backward()
     value = term_of((replace(SAM, weight=3.0), DINO), heavy, wanted)
     value.backward()
-    parts = [losses.imitate_low(plain[t.name], wanted[t.name]).item() for t in (SAM, DINO)]
+    parts = [losses.imitate_features(plain[t.name], wanted[t.name]).item() for t in (SAM, DINO)]
     assert value.item() == pytest.approx((3 * parts[0] + parts[1]) / 2)
     torch.testing.assert_close(heavy[SAM.name].grad, 3 * plain[SAM.name].grad)
     assert torch.equal(heavy[DINO.name].grad, plain[DINO.name].grad)
 
 
-@pytest.mark.parametrize("name", ["imitate_features", "imitate_mse", "relate"])
+@pytest.mark.parametrize("name", ["imitate_features", "imitate_mse"])
 def test_an_image_that_does_not_hear_a_teacher_learns_nothing_from_it(name):
     targets = [replace(t, band="all") for t in (SAM, DINO)]
     projected = {t.name: torch.randn(3, 5, 4, 4).requires_grad_() for t in targets}
     wanted = {t.name: torch.randn(3, 5, 4, 4) for t in targets}
-    heard = {"sam/heard": torch.tensor([True, False, True]), "dino/heard": torch.tensor([False, True, True])}
+    heard = {
+        "sam/teacher_mask": torch.tensor([True, False, True]),
+        "dino/teacher_mask": torch.tensor([False, True, True]),
+    }
 
     def value_of(batch):
         span = span_of(**{name: 1.0})
-        return terms_of(span, tuple(targets), logits=(), projected=projected, batch={**wanted, **batch})[name]
+        return compute_losses(span, tuple(targets), logits=(), projected=projected, batch={**wanted, **batch})[name]
 
     value = value_of(heard)
     value.backward()
     for target in targets:
         reached = projected[target.name].grad.flatten(1).abs().sum(1) > 0
-        assert torch.equal(reached, heard[f"{target.teacher}/heard"])
+        assert torch.equal(reached, heard[f"{target.teacher}/teacher_mask"])
     term = getattr(losses, name)
     alone = [
         term(projected[t.name][i : i + 1], wanted[t.name][i : i + 1], deviation=t.deviation).item()
         for t in targets
         for i in range(3)
-        if heard[f"{t.teacher}/heard"][i]
+        if heard[f"{t.teacher}/teacher_mask"][i]
     ]
     assert value.item() == pytest.approx(sum(alone) / 6, rel=1e-5), "a mean over images and teachers"
     everybody = {key: torch.ones(3, dtype=torch.bool) for key in heard}
@@ -96,8 +100,8 @@ def test_a_dropped_soft_mask_leaves_the_logits_alone():
     target = Target("sam", "mask", "mask", 1, (32, 32), 1, 1.0, weight=2.0)
     logits = torch.randn(2, 1, 32, 32).requires_grad_()
     mask, soft = torch.full((2, 32, 32), 255), torch.randn(2, 32, 32)
-    batch = {"mask": mask, target.name: soft, "sam/heard": torch.tensor([False, True])}
-    terms = terms_of(span_of(imitate_mask=1.0), (target,), logits=(logits,), projected={}, batch=batch)
+    batch = {"mask": mask, target.name: soft, "sam/teacher_mask": torch.tensor([False, True])}
+    terms = compute_losses(span_of(imitate_mask=1.0), (target,), logits=(logits,), projected={}, batch=batch)
     terms["imitate_mask"].backward()
     assert terms["imitate_mask"].item() == pytest.approx(losses.imitate_mask(logits[1:], mask[1:], soft[1:]).item())
     assert (logits.grad.flatten(1).abs().sum(1) > 0).tolist() == [False, True]
@@ -105,18 +109,18 @@ def test_a_dropped_soft_mask_leaves_the_logits_alone():
 
 def test_what_an_image_hears_hangs_on_seed_epoch_and_image_and_somebody_is_always_heard():
     def row(epoch, sample, seed=0):
-        heard = draw_heard({"a": 0.5, "b": 0.9, "c": 0.0}, seed=seed, epoch=epoch, sample=sample)
-        return tuple(bool(heard[f"{name}/heard"]) for name in "abc")
+        heard = draw_teacher_mask({"a": 0.5, "b": 0.9, "c": 0.0}, seed=seed, epoch=epoch, sample=sample)
+        return tuple(bool(heard[f"{name}/teacher_mask"]) for name in "abc")
 
     rows = [row(epoch, f"{image:064x}") for epoch in range(20) for image in range(50)]
     assert rows == [row(epoch, f"{image:064x}") for epoch in range(20) for image in range(50)]
     assert rows != [row(epoch, f"{image:064x}", seed=1) for epoch in range(20) for image in range(50)]
     assert np.mean(rows, axis=0) == pytest.approx([0.5, 0.1, 1.0], abs=0.05)
-    pairs = [draw_heard({"a": 0.9, "b": 0.9}, seed=0, epoch=0, sample=f"{image}") for image in range(400)]
+    pairs = [draw_teacher_mask({"a": 0.9, "b": 0.9}, seed=0, epoch=0, sample=f"{image}") for image in range(400)]
     said = np.array([[bool(one) for one in pair.values()] for pair in pairs])
     assert said.any(axis=1).all()
     assert said.mean(axis=0) == pytest.approx([0.505, 0.505], abs=0.08), "neither is preferred"
-    assert draw_heard({"a": 0.0}, seed=0, epoch=0, sample="x") == {}
+    assert draw_teacher_mask({"a": 0.0}, seed=0, epoch=0, sample="x") == {}
 
 
 def test_views_and_crops_are_drawn_as_without_dropping(features, tmp_path):
@@ -128,9 +132,9 @@ def test_views_and_crops_are_drawn_as_without_dropping(features, tmp_path):
         dataset.targets = plan_targets(recipe, caches, create_student(recipe))
         items.append([dataset[3, index] for index in range(8)])
     for one, other in zip(*items, strict=True):
-        assert set(other) - set(one) == {"drawn/heard", "other/heard"}
+        assert set(other) - set(one) == {"drawn/teacher_mask", "other/teacher_mask"}
         assert all(torch.equal(other[name], value) for name, value in one.items())
-        assert bool(other["other/heard"])
+        assert bool(other["other/teacher_mask"])
 
 
 def test_a_killed_training_with_dropping_ends_where_an_uninterrupted_one_does(features, tmp_path, monkeypatch):
@@ -147,9 +151,9 @@ def test_a_killed_training_with_dropping_ends_where_an_uninterrupted_one_does(fe
 
 def test_weight_and_drop_name_another_run_but_the_same_cache(features):
     plain, weighted = two_teachers(features), two_teachers(features, other={"weight": 0.5, "drop": 0.3})
-    names = [digest_run(recipe, splits="s", caches={}) for recipe in (plain, weighted)]
+    names = [fingerprint_run(recipe, splits="s", caches={}) for recipe in (plain, weighted)]
     assert names[0] != names[1]
-    caches = [digest_features(r.teachers["other"], fidelity=0.9, calibration=[]) for r in (plain, weighted)]
+    caches = [fingerprint_features(r.teachers["other"], fidelity=0.9, calibration=[]) for r in (plain, weighted)]
     assert caches[0] == caches[1]
 
 

@@ -17,13 +17,14 @@ from distill.config.parse import read_recipe
 from distill.config.schema import OptimiserRecipe, StageRecipe, StudentRecipe, TeacherRecipe
 from distill.data.sources.unlabelled import unlabel
 from distill.distillation import losses
-from distill.distillation.distiller import check_mask, plan_targets
+from distill.distillation.targets import check_mask, plan_targets
 from distill.evaluation.evaluate import evaluate
 from distill.extraction.extract import extract, wanted_records
 from distill.extraction.task_teacher import FIDELITY, TaskTeacher
 from distill.publishing.publish import publish
 from distill.run import main
-from distill.runs.checks import create_student, open_caches
+from distill.runs.build import create_student
+from distill.runs.caches import open_caches
 from distill.training.train import train
 
 

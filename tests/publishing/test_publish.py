@@ -20,7 +20,7 @@ from small_run import small_run
 import students
 from distill.config.parse import build_recipe, dump_recipe
 from distill.config.schema import Recipe, StageRecipe, TeacherRecipe
-from distill.evaluation.evaluate import evaluate, load_student, read_metrics, score
+from distill.evaluation.evaluate import evaluate, load_student, score
 from distill.inference.model import Deploy, load, predict
 from distill.inference.onnx_file import open_onnx
 from distill.inference.segmenter import open_segmenter
@@ -28,8 +28,9 @@ from distill.metrics.overlap import dice
 from distill.publishing.card import render_card
 from distill.publishing.publish import publish, push
 from distill.publishing.threshold import GRID, choose_threshold
-from distill.runs.licences import Terms, contradictions
+from distill.runs.licences import LicensedSource, contradictions
 from distill.runs.reproduce import command, public_recipe
+from distill.runs.state_files import read_metrics
 
 publishing = import_module("distill.publishing.publish")  # the module: the package has a function of that name
 
@@ -347,7 +348,11 @@ def test_a_licence_that_contradicts_what_the_student_was_made_from_is_granted_wi
     assert front["license"] == "apache-2.0"
     assert f"**{sentence}" in body
     assert "Kvasir-SEG, which" not in body, "it was only tested on"
-    terms = [Terms("a teacher", "CC-BY-NC-4.0"), Terms("another", "MIT"), Terms("ours", "Apache-2.0")]
+    terms = [
+        LicensedSource("a teacher", "CC-BY-NC-4.0"),
+        LicensedSource("another", "MIT"),
+        LicensedSource("ours", "Apache-2.0"),
+    ]
     assert [s.split(", ")[1] for s in contradictions(terms, asked="apache-2.0")] == ["but a teacher"]
     assert contradictions(terms, asked="cc-by-nc-4.0") == contradictions(terms, asked=None) == []
 

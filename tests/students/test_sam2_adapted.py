@@ -15,10 +15,10 @@ import students
 import teachers
 from distill.config.schedule import Span
 from distill.config.schema import OptimiserRecipe, StageRecipe, StudentRecipe
-from distill.distillation.criterion import terms_of
+from distill.distillation.criterion import compute_losses
 from distill.evaluation.evaluate import load_student
 from distill.publishing.publish import LEARNED, save_student
-from distill.runs.checks import create_student
+from distill.runs.build import create_student
 from distill.training.train import set_frozen, train
 from students.hiera import TRUNKS
 
@@ -86,7 +86,7 @@ def test_only_adapters_and_decoder_get_gradients():
     logits = student.heads(student.features(PIXELS), (128, 128))
     span = Span("task", StageRecipe(steps=1, losses={"structure": 1.0}), 0, 1, 1, 0)
     batch = {"mask": (noise(128, 128)[None, ..., 0].repeat(2, 0) > 90).astype("uint8")}
-    terms = terms_of(span, (), logits=logits, projected={}, batch={"mask": torch.from_numpy(batch["mask"])})
+    terms = compute_losses(span, (), logits=logits, projected={}, batch={"mask": torch.from_numpy(batch["mask"])})
     terms["structure"].backward()
     assert len(logits) == 3
     assert not any(p.requires_grad or p.grad is not None for p in student.encoder.trunk.parameters())

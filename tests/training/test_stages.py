@@ -17,15 +17,19 @@ from small_run import VIEWS, disc_splits, recipe_of, run_of, train_killed_at, we
 from distill.config.schedule import spans_of
 from distill.config.schema import EvaluateRecipe, OptimiserRecipe, Recipe, StageRecipe, TeacherRecipe
 from distill.data.sources.unlabelled import unlabel
-from distill.distillation.collapse import spread
 from distill.distillation.dataset import Batches, TrainingSet, loader
+from distill.distillation.feature_variance import feature_variance
 from distill.runs.checks import check
-from distill.runs.fingerprint import digest_features, digest_run, essence
-from distill.training.state import averaged, begin
-from distill.training.train import batches_of, learn, train
+from distill.runs.fingerprint import essence, fingerprint_features, fingerprint_run
+from distill.training.parameters import averaged
+from distill.training.plan import plan_training
+from distill.training.state import build_state
+from distill.training.train import batches_of, train, train_step
 from students import create
 
-training = import_module("distill.training.train")  # the module: the package has a function of that name
+training, validation, log_losses = (
+    import_module(f"distill.training.{name}") for name in ("train", "validation", "log_losses")
+)
 
 
 def half_unlabelled(run):
@@ -68,15 +72,18 @@ def test_stages_of_other_batches_do_not_draw_the_same_epochs_again(features):
 
 
 def first_step(tmp_path, *, stage: StageRecipe, **optimiser):
-    """A course after its first step, which goes at the full rate and without decay, and how far each weight moved."""
+    """How far each weight moved in a first step, at the full rate and without decay, and the norm of its gradient."""
     settings = OptimiserRecipe(learning_rate=0.01, weight_decay=0, warmup=0, **optimiser)
-    course = begin(run_of(replace(recipe_of(), stages={"one": stage}, optimiser=settings), tmp_path))
-    before = {name: p.detach().clone() for name, p in course.student.named_parameters()}
+    state = build_state(
+        plan_training(run_of(replace(recipe_of(), stages={"one": stage}, optimiser=settings), tmp_path))
+    )
+    before = {name: p.detach().clone() for name, p in state.student.named_parameters()}
     norms = []
-    course.optimiser.optimizer.register_step_pre_hook(lambda *_: norms.append(gradient_norm(course.student)))
-    batch = next(iter(loader(course.dataset, batches_of(course, course.spans[0], start=0), workers=0)))
-    learn(course, course.spans[0], 0, batch)
-    moved = {name: (p.detach() - before[name]).abs().max().item() for name, p in course.student.named_parameters()}
+    state.optimiser.optimizer.register_step_pre_hook(lambda *_: norms.append(gradient_norm(state.student)))
+    span = state.plan.spans[0]
+    batch = next(iter(loader(state.dataset, batches_of(state, span, start=0), workers=0)))
+    train_step(state, span, 0, batch)
+    moved = {name: (p.detach() - before[name]).abs().max().item() for name, p in state.student.named_parameters()}
     return moved, norms[0]
 
 
@@ -105,15 +112,15 @@ def test_a_part_that_a_later_stage_freezes_stays_where_that_stage_found_it(tmp_p
         "free": StageRecipe(steps=4, losses={"segment": 1.0}),
         "frozen": StageRecipe(steps=4, losses={"segment": 1.0}, freeze=["encoder"]),
     }
-    course = begin(run_of(replace(recipe_of(), stages=stages), tmp_path))
+    state = build_state(plan_training(run_of(replace(recipe_of(), stages=stages), tmp_path)))
 
     def encoder_and_rest():
-        state = {name: tensor.clone() for name, tensor in course.student.state_dict().items()}
-        return [[t for name, t in state.items() if name.startswith("encoder") == part] for part in (True, False)]
+        tensors = {name: tensor.clone() for name, tensor in state.student.state_dict().items()}
+        return [[t for name, t in tensors.items() if name.startswith("encoder") == part] for part in (True, False)]
 
     places = [encoder_and_rest()]
-    for span in course.spans:
-        training.run_stage(course, span, began=0)
+    for span in state.plan.spans:
+        training.run_stage(state, span)
         places.append(encoder_and_rest())
     changed = [
         [any(not torch.equal(a, b) for a, b in zip(*pair, strict=True)) for pair in zip(one, two, strict=True)]
@@ -124,7 +131,7 @@ def test_a_part_that_a_later_stage_freezes_stays_where_that_stage_found_it(tmp_p
 
 def test_averaged_weights_follow_the_weights_and_their_statistics():
     student = create("unet", width=2)
-    average = averaged(student, decay=0.75)
+    average = averaged(student, OptimiserRecipe(ema=0.75))
     average.update_parameters(student)
     before = student.state_dict()["head.bias"].clone()
     with torch.no_grad():
@@ -149,7 +156,7 @@ def test_averaged_weights_are_what_is_kept_and_a_killed_run_keeps_the_same(tmp_p
 
 def test_a_stage_without_progress_ends_early_and_the_next_one_begins(tmp_path, monkeypatch, caplog):
     figures = iter([0.5, 0.4, 0.3, 0.9, 0.8, 0.95, 0.7])
-    monkeypatch.setattr(training, "validate", lambda *args, **named: next(figures))
+    monkeypatch.setattr(validation, "validate", lambda *args, **named: {"dice": next(figures)})
     stages = {name: StageRecipe(epochs=4, losses={"segment": 1.0}) for name in ("first", "second")}
     recipe = replace(recipe_of(), stages=stages, evaluate=EvaluateRecipe(every=1, patience=2))
     run = run_of(recipe, tmp_path / "run")
@@ -162,7 +169,7 @@ def test_a_stage_without_progress_ends_early_and_the_next_one_begins(tmp_path, m
 
 
 def test_validation_does_not_end_a_stage_that_trains_no_logits(features, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "validate", lambda *args, **named: 0.1)
+    monkeypatch.setattr(validation, "validate", lambda *args, **named: {"dice": 0.1})
     stages = {"distil": StageRecipe(epochs=4, losses={"imitate_low": 1.0})}
     recipe = recipe_of(features, stages=stages, evaluate=EvaluateRecipe(every=1, patience=1))
     assert train(run_of(recipe, tmp_path / "run"))["steps"] == 8
@@ -217,30 +224,34 @@ def test_unlabelled_images_are_taught_and_never_asked_for_a_mask(features, tmp_p
     assert steps, "the imitation terms were there"
 
 
-def test_the_spread_of_a_map_is_its_variance_and_effective_rank():
+def test_the_feature_variance_of_a_map_is_its_variance_and_effective_rank():
     random = torch.Generator().manual_seed(0)
     target = torch.randn(8, 6, 20, 20, generator=random)
-    alike = spread(target, target)
+    alike = feature_variance(target, target)
     assert alike.target_variance == pytest.approx(1, abs=0.05)
     assert alike.target_rank == pytest.approx(6, abs=0.05)
     assert not alike.collapsed
     line = torch.randn(8, 1, 20, 20, generator=random) * torch.ones(1, 6, 1, 1)
-    assert spread(line, target).rank == pytest.approx(1, abs=1e-3)
-    assert spread(0.05 * target, target).collapsed
-    assert spread(torch.zeros_like(target), target).collapsed
-    assert not spread(0.05 * target, target, scaled=False).collapsed, "a term on cosines knows no scale"
+    assert feature_variance(line, target).rank == pytest.approx(1, abs=1e-3)
+    assert feature_variance(0.05 * target, target).collapsed
+    assert feature_variance(torch.zeros_like(target), target).collapsed
+    assert not feature_variance(0.05 * target, target, scaled=False).collapsed, "a term on cosines knows no scale"
     wide = torch.randn(8, 40, 20, 20, generator=random)
     narrow = torch.randn(8, 2, 20, 20, generator=random)[:, :1] * torch.ones(1, 40, 1, 1)
-    assert spread(narrow, wide).collapsed
+    assert feature_variance(narrow, wide).collapsed
     two = torch.einsum(
         "kc,nchw->nkhw", torch.randn(40, 2, generator=random), torch.randn(8, 2, 20, 20, generator=random)
     )
-    assert spread(two, wide).collapsed
-    assert not spread(two, wide, channels=2).collapsed, "two channels cannot say more than two things"
+    assert feature_variance(two, wide).collapsed
+    assert not feature_variance(two, wide, channels=2).collapsed, "two channels cannot say more than two things"
 
 
 def test_a_collapsed_projection_is_named(features, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(training, "spread", lambda projected, target, **_: spread(torch.zeros_like(projected), target))
+    monkeypatch.setattr(
+        log_losses,
+        "feature_variance",
+        lambda projected, target, **_: feature_variance(torch.zeros_like(projected), target),
+    )
     run = run_of(recipe_of(features), tmp_path / "run")
     with caplog.at_level(logging.WARNING, logger="bandpass"):
         summary = train(run)
@@ -254,10 +265,10 @@ def test_a_collapsed_projection_is_named(features, tmp_path, monkeypatch, caplog
 KNOWN = {
     "image_size": 128, "seed": 0, "precision": "fp32",
     "optimiser": {"learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 16, "warmup": 0.05, "schedule": "cosine",
-                  "gradient_clip": 1.0, "ema": 0.0},
+                  "gradient_clip": 1.0, "ema": 0.0, "sync_batchnorm": True, "ema_warmup": False, "decay_norms": True},
     "augment": {"views": list(VIEWS), "min_crop": 0.6, "colour": 0.1, "sizes": [1.0]},
     "imitate": {"low": [16, 8], "high": [8], "all": [16, 8], "bands": "cosine"},
-    "evaluate": {"bootstrap": 2000, "every": 5.0, "patience": 0},
+    "evaluate": {"bootstrap": 2000, "every": 5.0, "patience": 0, "select": "dice", "select_from": "all"},
     "cache": {"fidelity": 0.8, "calibration": 256},  # stands in the names of caches, whatever the default
 }  # fmt: skip
 
@@ -281,8 +292,8 @@ def test_a_network_or_teacher_of_the_user_s_own_is_known_by_the_file_that_define
         (tmp_path / "nets_of_mine.py").write_text(f"# {text}")
         os.utime(tmp_path / "nets_of_mine.py", (number, number))
         invalidate_caches()
-        run = digest_run(own, splits="s", caches={})
-        named.append((run, digest_features(teacher, fidelity=0.8, calibration=[])))
+        run = fingerprint_run(own, splits="s", caches={})
+        named.append((run, fingerprint_features(teacher, fidelity=0.8, calibration=[])))
     assert len(set(named)) == 3
     assert all(len({pair[place] for pair in named}) == 3 for place in (0, 1))
 
@@ -290,12 +301,14 @@ def test_a_network_or_teacher_of_the_user_s_own_is_known_by_the_file_that_define
 def test_a_run_is_named_by_what_differs_from_the_defaults_in_the_order_of_stages():
     recipe = recipe_of()
     assert essence(OptimiserRecipe(ema=0.5, batch_size=16)) == {"ema": 0.5}
-    names = [digest_run(one, splits="s", caches={}) for one in (
+    names = [fingerprint_run(one, splits="s", caches={}) for one in (
         recipe,
         replace(recipe, stages=dict(reversed(recipe.stages.items()))),
         replace(recipe, optimiser=replace(recipe.optimiser, ema=0.5)),
     )]  # fmt: skip
     assert len(set(names)) == 3
-    assert digest_run(replace(recipe, name="other", home="elsewhere", workers=3), splits="s", caches={}) == names[0]
-    assert digest_run(recipe, splits="other", caches={}) != names[0]
+    assert (
+        fingerprint_run(replace(recipe, name="other", home="elsewhere", workers=3), splits="s", caches={}) == names[0]
+    )
+    assert fingerprint_run(recipe, splits="other", caches={}) != names[0]
     assert disc_splits().digest() == disc_splits().digest()

@@ -25,17 +25,23 @@ from distill.config.schema import (
 )
 from distill.data.augment import draw, generator_for
 from distill.distillation import losses
-from distill.distillation.dataset import Batches, TrainingSet, loader, read_target
-from distill.distillation.distiller import plan_targets
-from distill.runs.checks import check, create_student, open_caches
-from distill.runs.leakage import learned_by_start
-from distill.training.checkpoint import load_checkpoint, save_checkpoint, save_tensors
-from distill.training.state import begin
-from distill.training.train import batches_of, set_frozen, train
+from distill.distillation.dataset import TrainingSet, loader, read_target
+from distill.distillation.sampler import Batches
+from distill.distillation.targets import plan_targets
+from distill.runs.build import create_student
+from distill.runs.caches import open_caches
+from distill.runs.checks import check
+from distill.runs.leakage import training_keys_of_start
+from distill.runtime.tensor_files import write_tensors
+from distill.training.checkpoint import load_checkpoint, save_checkpoint
+from distill.training.parameters import set_frozen
+from distill.training.plan import plan_training
+from distill.training.state import build_state
+from distill.training.train import batches_of, train
 from students import create
 from students.published import LEARNED
 
-training = import_module("distill.training.train")  # the module: the package has a function of that name
+training, validation = (import_module(f"distill.training.{name}") for name in ("train", "validation"))
 
 
 @pytest.mark.parametrize("at", [3, 7])
@@ -53,17 +59,17 @@ def test_a_killed_training_ends_bit_identical(features, tmp_path, monkeypatch, a
 
 def test_the_best_weights_keep_their_score_where_a_kill_took_their_steps_back(tmp_path, monkeypatch):
     figures = iter([0.3, 0.9, *(5 * [0.5])])
-    monkeypatch.setattr(training, "validate", lambda *args, **named: next(figures))
+    monkeypatch.setattr(validation, "validate", lambda *args, **named: {"dice": next(figures)})
     run = run_of(recipe_of(), tmp_path)
     with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
-        learn = training.learn
+        train_step = training.train_step
 
-        def killed(course, span, step, *args, **named):
-            if course.state.best == 0.9:
+        def killed(state, span, step, *args, **named):
+            if state.counters.best == 0.9:
                 raise KeyboardInterrupt
-            return learn(course, span, step, *args, **named)
+            return train_step(state, span, step, *args, **named)
 
-        patch.setattr(training, "learn", killed)
+        patch.setattr(training, "train_step", killed)
         train(run)
     best = weights_of(run)
     summary = train(run)  # from the start, for there is no checkpoint yet; this time nothing scores 0.9
@@ -75,7 +81,7 @@ def test_the_best_weights_keep_their_score_where_a_kill_took_their_steps_back(tm
 def test_a_module_that_a_network_uses_under_two_names_is_kept(tmp_path):
     network = torch.nn.ModuleDict({"first": torch.nn.Linear(3, 3)})
     network["second"] = network["first"]
-    save_tensors(network.state_dict(), tmp_path / "c.safetensors")
+    write_tensors(tmp_path / "c.safetensors", network.state_dict())
     other = torch.nn.ModuleDict({"first": torch.nn.Linear(3, 3)})
     other["second"] = other["first"]
     other.load_state_dict(load_file(tmp_path / "c.safetensors"))
@@ -91,7 +97,7 @@ def test_a_crop_is_not_made_of_fewer_pixels_than_it_has(tmp_path):
 def test_a_trained_job_returns_at_once(features, tmp_path, monkeypatch):
     run = run_of(recipe_of(features), tmp_path)
     first = train(run)
-    monkeypatch.setattr(training, "begin", lambda run: pytest.fail("trained again"))
+    monkeypatch.setattr(training, "build_state", lambda plan: pytest.fail("trained again"))
     assert train(run) == first
 
 
@@ -257,7 +263,7 @@ def test_a_start_that_knows_the_masks_it_is_scored_by_is_refused_and_hands_on_wh
     record.write_text(json.dumps({"labelled": [splits.train[0].key, "elsewhere"]}))
     for run in jobs:
         check(run)
-        ((_, known),) = learned_by_start(run.recipe).items()
+        ((_, known),) = training_keys_of_start(run.recipe).items()
         assert known == {splits.train[0].key, "elsewhere"}
     for held_out in (splits.val[0], splits.test["left"][1]):
         record.write_text(json.dumps({"labelled": [held_out.key]}))
@@ -341,10 +347,10 @@ def test_a_run_of_several_sizes_that_was_killed_ends_where_an_uninterrupted_one_
 
 def test_a_single_size_is_trained_at_and_none_but_the_student_s_own_is_drawn(tmp_path):
     run = run_of(recipe_of(augment=AugmentRecipe(sizes=[1.5])), tmp_path / "larger")
-    course = begin(run)
-    assert {index[2] for batch in batches_of(course, course.spans[0], start=0) for index in batch} == {96}
-    course = begin(run_of(recipe_of(), tmp_path / "own"))
-    assert {len(index) for batch in batches_of(course, course.spans[0], start=0) for index in batch} == {2}
+    state = build_state(plan_training(run))
+    assert {index[2] for batch in batches_of(state, state.plan.spans[0], start=0) for index in batch} == {96}
+    state = build_state(plan_training(run_of(recipe_of(), tmp_path / "own")))
+    assert {len(index) for batch in batches_of(state, state.plan.spans[0], start=0) for index in batch} == {2}
 
 
 def test_a_size_that_the_student_refuses_is_told_before_anything_costly(tmp_path):

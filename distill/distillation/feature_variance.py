@@ -1,4 +1,4 @@
-"""A guard against collapse: how much targets and projections vary, and in how many directions."""
+"""Variance and effective rank of targets and projections, by which a collapsed projection is found."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NARROW = 0.1  # one with less than this share of its target's effective rank var
 
 
 @dataclass(frozen=True)
-class Spread:
+class FeatureVariance:
     """Variance (mean over channels, over the cells of a batch) and effective rank of a target and its projection."""
 
     target_variance: float
@@ -24,23 +24,28 @@ class Spread:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the projection says (nearly) the same everywhere although its target does not."""
+        """Whether the projection is (nearly) the same everywhere although its target is not."""
         flat = self.scaled and self.variance < FLAT * self.target_variance
         within_reach = self.target_rank if self.channels is None else min(self.target_rank, self.channels)
         return flat or self.rank < NARROW * within_reach
 
 
-def spread(projected: Tensor, target: Tensor, *, scaled: bool = True, channels: int | None = None) -> Spread:
-    """The spread of a batch of targets (N, C, h, w) and of what the student says of them, in the same units.
+def feature_variance(
+    projected: Tensor, target: Tensor, *, scaled: bool = True, channels: int | None = None
+) -> FeatureVariance:
+    """Variance and effective rank of a batch of targets (N, C, h, w) and of their projections, in the same units.
 
-    `scaled` and `channels` are those of `Spread`.
+    `scaled` and `channels` are those of `FeatureVariance`.
     """
-    (target_variance, target_rank), (variance, rank) = _spread(target), _spread(projected)
-    return Spread(target_variance, target_rank, variance, rank, scaled, channels)
+    (target_variance, target_rank), (variance, rank) = variance_and_rank(target), variance_and_rank(projected)
+    return FeatureVariance(target_variance, target_rank, variance, rank, scaled, channels)
 
 
-def _spread(maps: Tensor) -> tuple[float, float]:
-    """Variance, and exp of the entropy of the normalised singular values (Roy and Vetterli, 2007), of (N, C, h, w)."""
+def variance_and_rank(maps: Tensor) -> tuple[float, float]:
+    """Variance of maps (N, C, h, w), and exp of the entropy of their normalised singular values.
+
+    The latter is the effective rank of Roy and Vetterli (2007).
+    """
     cells = maps.detach().float().transpose(0, 1).flatten(1)
     cells = cells - cells.mean(dim=1, keepdim=True)
     product = cells @ cells.T

@@ -1,0 +1,162 @@
+"""Targets of imitation: bands of a teacher's maps at levels of the student's pyramid, and soft masks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from cache import Cache, Codec, FeatureSpec, MapSpec
+from cache.fourier import fourier_deviation
+from cache.series import cutoff
+from cache.spec import MASK
+from distill.config.registry import BAND_OF, FEATURE_LOSSES, MASK_LOSSES
+from distill.config.schema import Recipe
+from students import Student
+
+
+@dataclass(frozen=True)
+class Target:
+    """A band of a teacher's map at one level of the student's pyramid, or the teacher's soft mask."""
+
+    teacher: str
+    map: str
+    band: str  # low, high, or all of both; mask: a soft mask, imitated by the logits
+    stride: int  # of the student's level
+    grid: tuple[int, int]
+    channels: int
+    deviation: float  # rms of the band in the cache's coded space
+    weight: float = 1.0  # of its teacher
+    split: str = "cosine"  # or fourier: what parts low from high
+
+    def at(self, side: int) -> Target:
+        """The same target for images of another side: on the grid that the student's level then has."""
+        return replace(self, grid=(side // self.stride,) * 2)
+
+    @property
+    def name(self) -> str:
+        """Identifies the target in batches and logs: `sam/neck/low/16`."""
+        return f"{self.teacher}/{self.map}/{self.band}/{self.stride}"
+
+
+def check_strides(recipe: Recipe, student: Student) -> None:
+    """Raises ValueError for a stride that the student does not have, or that does not divide the image size."""
+    for band in bands_of(recipe):
+        for stride in getattr(recipe.imitate, band):
+            if stride not in student.strides:
+                raise ValueError(
+                    f"imitate.{band} asks for stride {stride}, but student {recipe.student.name} has strides "
+                    f"{', '.join(map(str, student.strides))}"
+                )
+            if recipe.image_size % stride:
+                raise ValueError(
+                    f"image_size is {recipe.image_size}, but must be a multiple of {stride} (imitate.{band})"
+                )
+
+
+def check_grids(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:
+    """Raises ValueError for a grid too coarse for the high band of the map that would be imitated there.
+
+    A grid that holds less than an octave above the low band would mostly imitate what is not there.
+    """
+    for stride in recipe.imitate.high if "high" in bands_of(recipe) else ():
+        cells = min(recipe.sides) // stride
+        chosen = nearest_map(spec, (recipe.image_size // stride,) * 2)
+        begins = cutoff(chosen.grid)
+        if cells < 2 * begins:
+            raise ValueError(
+                f"imitate.high asks for stride {stride}, a grid of {cells}x{cells} cells, but the high band of "
+                f"{teacher}/{chosen.name} begins at {begins} half-cycles and needs at least {2 * begins} cells; "
+                "choose a smaller stride or a larger image_size, or set stages.NAME.losses.imitate_high=0"
+            )
+
+
+def check_mask(recipe: Recipe, maps: Collection[str], *, teacher: str) -> None:
+    """Raises ValueError for a teacher that should have a soft mask but has none: a network of several classes."""
+    if MASK_LOSSES.keys() & recipe.terms and recipe.teachers[teacher].has_mask and MASK not in maps:
+        raise ValueError(
+            f"stages weigh imitate_mask, but teacher {teacher!r} has no soft mask of one class, only "
+            f"{', '.join(maps)}; name its classes with teachers.{teacher}.classes (oneformer, mask2former), or set "
+            "stages.NAME.losses.imitate_mask=0"
+        )
+
+
+def bands_of(recipe: Recipe) -> list[str]:
+    """The bands of features that any stage imitates."""
+    return list(dict.fromkeys(BAND_OF[term] for term in FEATURE_LOSSES if term in recipe.terms))
+
+
+def features_of(spec: FeatureSpec) -> list[MapSpec]:
+    """A teacher's maps but its soft mask."""
+    return [entry for entry in spec if entry.name != MASK]
+
+
+def nearest_map(spec: FeatureSpec, grid: tuple[int, int]) -> MapSpec:
+    """The teacher's map of features whose number of cells is nearest to that of `grid`, by ratio."""
+    cells = grid[0] * grid[1]
+
+    def distance(entry: MapSpec) -> float:
+        own = entry.grid[0] * entry.grid[1]
+        return max(own / cells, cells / own)
+
+    return min(features_of(spec), key=distance)
+
+
+def plan_targets(recipe: Recipe, caches: Mapping[str, Cache], student: nn.Module) -> tuple[Target, ...]:
+    """The targets that the recipe asks the student to imitate, from caches that are open.
+
+    Raises:
+        ValueError: the student's levels or the teacher's maps do not allow it, or a band of the code is empty.
+    """
+    targets: list[Target] = []
+    for teacher, store in caches.items():
+        weight = recipe.teachers[teacher].weight
+        if weight == 0:  # another teacher reads its cache
+            continue
+        check_mask(recipe, store.spec.names, teacher=teacher)
+        if MASK in store.spec.names and MASK_LOSSES.keys() & recipe.terms:
+            targets.append(Target(teacher, MASK, "mask", 1, (recipe.image_size,) * 2, 1, 1.0, weight))
+        if features_of(store.spec) and isinstance(student, Student):
+            targets += plan_features(recipe, teacher, store, student)
+    return tuple(targets)
+
+
+def plan_features(recipe: Recipe, teacher: str, store: Cache, student: Student) -> Iterator[Target]:
+    """The targets that one teacher's features give, a band and a stride each; errors as in `plan_targets`."""
+    check_strides(recipe, student)
+    check_grids(recipe, store.spec, teacher=teacher)
+    for band in bands_of(recipe):
+        for stride in getattr(recipe.imitate, band):
+            grid = (recipe.image_size // stride,) * 2
+            name = nearest_map(store.spec, grid).name
+            codec = store.codecs[name]
+            deviation = deviation_of(codec, band, split=recipe.imitate.bands)
+            if deviation == 0:
+                raise ValueError(
+                    f"the {band} band of {teacher}/{name} is empty at fidelity {store.fidelity}; set "
+                    f"stages.NAME.losses.imitate_{band}=0, or ask for a higher cache.fidelity"
+                )
+            weight = recipe.teachers[teacher].weight
+            yield Target(teacher, name, band, stride, grid, codec.components, deviation, weight, recipe.imitate.bands)
+
+
+def deviation_of(codec: Codec, band: str, *, split: str) -> float:
+    """The expected root mean square of a band of a map, or of both, over components and cells in the coded space."""
+    if band == "all":
+        return math.hypot(*codec.band_deviation.values())
+    return codec.band_deviation[band] if split == "cosine" else fourier_deviation(codec, band)
+
+
+def plan_inputs(recipe: Recipe, caches: Mapping[str, Cache]) -> tuple[Target, ...]:
+    """The inputs of a task decoder: every map of its teacher at the native grid, finest first; none for a student."""
+    if not recipe.reads_features:
+        return ()
+    ((teacher, store),) = caches.items()
+    maps = sorted(features_of(store.spec), key=lambda entry: -entry.grid[0] * entry.grid[1])
+    codecs = store.codecs
+    return tuple(
+        Target(teacher, entry.name, "all", entry.stride, entry.grid, codecs[entry.name].components, 1.0)
+        for entry in maps
+    )

@@ -1,0 +1,45 @@
+"""Accelerate with the recipe's precision and trackers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill.config.schema import Recipe
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def start_accelerator(recipe: Recipe) -> Accelerator:
+    """The accelerator of a run.
+
+    Raises:
+        ValueError: a tracker that is not installed, or a precision that this machine does not have.
+    """
+    import torch
+    from accelerate import Accelerator, InitProcessGroupKwargs
+    from accelerate.state import AcceleratorState
+    from accelerate.tracking import get_available_trackers
+    from accelerate.utils import GradientAccumulationPlugin
+
+    installed = [str(tracker) for tracker in get_available_trackers()]
+    for tracker in recipe.trackers:
+        if tracker not in installed:
+            raise ValueError(f"trackers names {tracker}, which is not installed; pip install {tracker}")
+    if recipe.precision == "fp16" and not torch.accelerator.is_available():
+        raise ValueError("precision is fp16, which needs a GPU; use bf16 or fp32")
+
+    precision = "no" if recipe.precision == "fp32" else recipe.precision
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
+        AcceleratorState._reset_state()  # Accelerate keeps the first precision of a process; a notebook may want two
+    return Accelerator(
+        cpu=not torch.accelerator.is_available(),  # unless it is said, processes without a GPU do not find each other
+        mixed_precision=precision,
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # whatever the environment says
+        log_with=recipe.trackers or None,
+        project_dir=str(Path(recipe.home).expanduser() / "trackers"),
+        # The others wait while the first process looks at files or publishes.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],
+    )

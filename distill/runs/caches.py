@@ -1,0 +1,92 @@
+"""Opening a run's caches, each checked to hold what is read of it, and nothing of what is held out."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import cache
+from cache.spec import MASK
+from distill.config.command import command_for
+from distill.config.schema import TeacherRecipe
+from distill.data.prompts import policy_of, record_key
+from distill.runs.run import Run
+
+logger = logging.getLogger("bandpass")
+
+
+def open_caches(run: Run, *, learning: bool = True) -> dict[str, cache.Cache]:
+    """The caches that a run reads, each checked to hold what is read of it.
+
+    Args:
+        run: whose caches are opened.
+        learning: every training image is wanted in every view drawn; else every validation and test image as it is.
+
+    Raises:
+        FileNotFoundError: a cache is missing or incomplete.
+        ValueError: a cache was fitted on images that this run validates or tests on, or on masks it should not know.
+    """
+    opened: dict[str, cache.Cache] = {}
+    splits = run.splits
+    held_out = {sample.key for part in (splits.val, *splits.test.values()) for sample in part}
+    for name, path in run.caches.items():
+        wanted = read_records(run, name, learning=learning)
+        cure = "give another cache" if run.recipe.teachers[name].cache else f"type {command_for('extract')} first"
+        if not cache.exists(path):
+            raise FileNotFoundError(f"no features of teacher {name!r} at {path}; {cure}")
+        opened[name] = cache.open(path)
+        check_prompts(path, opened[name], run.recipe.teachers[name])
+        if missing := sum(record not in opened[name] for record in wanted):
+            raise FileNotFoundError(
+                f"{path} lacks {missing} of {len(wanted)} records (images times views) of teacher {name!r}; {cure}"
+            )
+        if leaked := len(held_out.intersection(opened[name].calibration)):
+            raise ValueError(
+                f"{path} was fitted on {leaked} images that are validation or test here; {cure}, or another split"
+            )
+        check_labels(run, path, opened[name])
+    return opened
+
+
+def read_records(run: Run, name: str, *, learning: bool) -> list[tuple[str, str]]:
+    """The records that are read of a teacher's cache; see `open_caches`."""
+    splits, teacher = run.splits, run.recipe.teachers[name]
+    if not learning:
+        return [(sample.key, "identity") for part in (splits.val, *splits.test.values()) for sample in part]
+    keys = sorted({record_key(teacher, sample) for sample in (*splits.train, *splits.unlabelled)})
+    wanted = [(key, view) for key in keys for view in run.recipe.augment.views]
+    if run.recipe.reads_features:  # which is validated from the cache while it learns
+        wanted += [(sample.key, "identity") for sample in splits.val]
+    return wanted
+
+
+def check_prompts(path: Path, store: cache.Cache, teacher: TeacherRecipe) -> None:
+    """Raises ValueError where a given cache was asked in another way than the recipe says: it holds other records."""
+    said = store.identity.get("prompts", "").split("; soft mask")[0]
+    if said != ("" if teacher.prompts is None else policy_of(teacher)):
+        raise ValueError(
+            f"{path} was asked with prompts {said or 'none'!r}, but the recipe says teachers.NAME.prompts="
+            f"{teacher.prompts}, jitter={teacher.jitter:g}, points={teacher.points}; say it as it was, or extract anew"
+        )
+
+
+def check_labels(run: Run, path: Path, store: cache.Cache) -> None:
+    """Refuses a teacher that was trained on masks which this run must not know, by the record in its cache.
+
+    Raises:
+        ValueError: it learned from masks of images that are held out, or that have no mask here.
+    """
+    if "prompts" in store.identity:  # a record's key says which mask asked for it
+        return
+    seen = store.calibration if store.identity["teacher"] == "task" else store.identity.get("labelled")
+    if seen is None:
+        if MASK in store.spec.names:
+            logger.warning(
+                "%s does not say which masks its teacher learned from; see that none of them is tested here", path
+            )
+        return
+    if foreign := len(set(seen) - {sample.key for sample in run.splits.train}):
+        raise ValueError(
+            f"the teacher behind {path} learned from the masks of {foreign} images that have no mask here, or are held "
+            "out; train it with the same data.split, data.labels and data.seed"
+        )

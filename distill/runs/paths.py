@@ -1,0 +1,71 @@
+"""Names of a run's caches and folder: what is asked for, and a digest of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import cache
+from distill.config.schema import Recipe, TeacherRecipe
+from distill.data.prompts import record_key
+from distill.data.sample import Splits
+from distill.runs.fingerprint import digest_file, fingerprint_features, fingerprint_run
+
+
+@dataclass(frozen=True)
+class CacheName:
+    """Where a teacher's features lie, and what stands for them in the names of what is made from them."""
+
+    path: Path
+    content: str
+
+
+def calibration_keys(splits: Splits, count: int) -> list[str]:
+    """The training images on which a code is fitted: the `count` smallest keys, a random choice fixed by content."""
+    return sorted({sample.key for sample in (*splits.train, *splits.unlabelled)})[:count]
+
+
+def name_caches(recipe: Recipe, splits: Splits, *, home: Path) -> dict[str, CacheName]:
+    """Teacher -> its cache, for every teacher that the recipe consults.
+
+    Raises:
+        FileNotFoundError: a cache that the recipe names does not exist.
+    """
+    training = {sample.key: sample for sample in (*splits.train, *splits.unlabelled)}
+    fitted = [training[key] for key in calibration_keys(splits, recipe.cache.calibration)]
+    names: dict[str, CacheName] = {}
+    for name, teacher in recipe.consulted.items():
+        if teacher.cache:
+            names[name] = given_cache(Path(teacher.cache).expanduser(), teacher=name)
+        else:
+            source = names[teacher.of].content if teacher.of in names else ""
+            keys = [record_key(teacher, sample) for sample in fitted]
+            names[name] = new_cache(teacher, home, fidelity=recipe.cache.fidelity, calibration=keys, source=source)
+    return names
+
+
+def given_cache(folder: Path, *, teacher: str) -> CacheName:
+    """A cache that the recipe names: its manifest stands for it, whatever its folder is called.
+
+    Raises:
+        FileNotFoundError: there is no cache.
+    """
+    if not cache.exists(folder):
+        raise FileNotFoundError(f"teachers.{teacher}.cache={folder} holds no cache (no manifest.json)")
+    return CacheName(folder, digest_file(folder / "manifest.json"))
+
+
+def new_cache(teacher: TeacherRecipe, home: Path, *, fidelity: float, calibration: list[str], source: str) -> CacheName:
+    """The cache that `extract` writes; arguments as `fingerprint_features` takes them."""
+    digest = fingerprint_features(teacher, fidelity=fidelity, calibration=calibration, source=source)
+    title = re.sub(r"[^\w.-]", ".", teacher.model or teacher.adapter)  # recipes may call it what they like
+    content = f"{title}-{digest[:12]}"
+    return CacheName(home / "features" / content, content)
+
+
+def run_folder(recipe: Recipe, splits: str, caches: dict[str, CacheName], *, home: Path) -> Path:
+    """The folder of a run, `runs/RECIPE-STUDENT-DIGEST`; `splits` is the digest of its images."""
+    contents = {name: entry.content for name, entry in caches.items()}
+    digest = fingerprint_run(recipe, splits=splits, caches=contents)
+    return home / "runs" / f"{recipe.name}-{recipe.student.name.replace(':', '.')}-{digest[:12]}"

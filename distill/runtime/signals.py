@@ -1,0 +1,67 @@
+"""SIGTERM and SIGINT: work in progress is saved where it is whole, and the exit status says which of them it was."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+TERMINATED = 128 + signal.SIGTERM  # exit statuses, as a shell reports them
+INTERRUPTED = 128 + signal.SIGINT
+
+logger = logging.getLogger("bandpass")
+_received: set[int] = set()
+
+
+def exit_on_signals() -> None:
+    """From now on SIGTERM ends this process with status 143 and a line that says so, and SIGINT is remembered.
+
+    Outside the main thread, which alone receives signals, nothing changes.
+    """
+    if threading.current_thread() is threading.main_thread():
+        _received.clear()
+        process = os.getpid()
+        signal.signal(signal.SIGTERM, lambda *_: leave(process))
+        signal.signal(signal.SIGINT, interrupt)  # also where a shell has it ignored, as of what it runs beside itself
+
+
+def leave(process: int) -> NoReturn:
+    """Ends `process` by SystemExit; one that was forked from it just ends."""
+    if os.getpid() != process:
+        os._exit(TERMINATED)
+    logger.warning("terminated; the same command continues where this one stopped")
+    raise SystemExit(TERMINATED)
+
+
+def interrupt(*_: Any) -> NoReturn:  # noqa: ANN401
+    """Raises KeyboardInterrupt, as Python does."""
+    _received.add(signal.SIGINT)
+    raise KeyboardInterrupt
+
+
+def interrupted() -> int:
+    """130 where SIGINT has come, although a library may have made another error of it; else 0."""
+    return INTERRUPTED if signal.SIGINT in _received else 0
+
+
+@contextmanager
+def sigterm_deferred() -> Iterator[Callable[[], bool]]:
+    """Within the context SIGTERM only makes the given function true, so that the work can stop where it is whole.
+
+    One that the work has not heeded is delivered at the end. Outside the main thread nothing changes.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    previous = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    try:
+        yield lambda: bool(received)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        if received:
+            os.kill(os.getpid(), signal.SIGTERM)

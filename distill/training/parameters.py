@@ -1,0 +1,121 @@
+"""Parameters in training: groups of the optimiser, frozen parts, the moving average, what the loss does not reach."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from distill.config.registry import BAND_OF, MASK_LOSSES, PARTS, TASK_LOSSES
+from distill.config.schedule import Span
+from distill.config.schema import OptimiserRecipe
+from distill.distillation.distiller import Distiller
+from distill.distillation.targets import Target
+
+
+def param_groups(distiller: Distiller, *, decay_norms: bool = True) -> list[dict[str, Any]]:
+    """The optimiser's groups of parameters, by part of the student, so that each can have a learning rate of its own.
+
+    Args:
+        distiller: student and projections; the latter are in the part `rest`.
+        decay_norms: whether weight decay acts on tensors of at most one dimension too: biases, and norms' weights.
+    """
+    parts = {name: list(getattr(distiller.student, name).parameters()) for name in PARTS}
+    known = {id(parameter) for parameters in parts.values() for parameter in parameters}
+    parts["rest"] = [parameter for parameter in distiller.parameters() if id(parameter) not in known]
+    groups: list[dict[str, Any]] = []
+    for name, parameters in parts.items():
+        if decay_norms:
+            groups.append({"part": name, "params": parameters})
+        else:
+            groups.append({"part": name, "params": [p for p in parameters if p.ndim > 1]})
+            groups.append({"part": name, "params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0})
+    return [group for group in groups if group["params"]]
+
+
+def create_optimiser(distiller: Distiller, optimiser: OptimiserRecipe) -> torch.optim.AdamW:
+    """AdamW over the groups of `param_groups`."""
+    groups = param_groups(distiller, decay_norms=optimiser.decay_norms)
+    return torch.optim.AdamW(groups, lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay)
+
+
+def frozen_by_author(student: nn.Module) -> frozenset[str]:
+    """Names of the parameters that a student's own code has frozen; they stay so in every stage."""
+    return frozenset(name for name, parameter in student.named_parameters() if not parameter.requires_grad)
+
+
+def set_frozen(student: nn.Module, parts: Collection[str], *, kept: Collection[str] = ()) -> None:
+    """Puts the student into training mode, without gradient or new batch-norm statistics in what is frozen.
+
+    Args:
+        student: changed in place.
+        parts: frozen as a whole; encoder, decoder or head.
+        kept: names of parameters that are frozen in any case. A layer of which they are all rests with its statistics.
+    """
+    student.train()
+    for name in PARTS:
+        part: nn.Module = getattr(student, name)
+        part.requires_grad_(name not in parts)
+        part.train(name not in parts)
+    for name in kept:
+        student.get_parameter(name).requires_grad_(False)
+    for path, module in student.named_modules() if kept else ():
+        own = [f"{path}.{name}".removeprefix(".") for name, _ in module.named_parameters(recurse=False)]
+        if own and all(name in kept for name in own):
+            module.training = False
+
+
+def averaged(student: nn.Module, optimiser: OptimiserRecipe) -> AveragedModel | None:
+    """The exponential moving average of weights and batch-norm statistics, `ema` a step; None where it is 0.
+
+    It begins as the first step leaves them. With `ema_warmup` the decay of step n is at most (1 + n) / (10 + n), as
+    TensorFlow's moving average has it, so that the first weights do not outlive their worth.
+    """
+    decay = optimiser.ema
+
+    def warm(average: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor | int) -> None:
+        now = min(decay, (1 + int(count)) / (10 + int(count)))
+        get_ema_multi_avg_fn(now)(average, weights, count)
+
+    update: Callable[..., None] = warm if optimiser.ema_warmup else get_ema_multi_avg_fn(decay)
+    return AveragedModel(student, multi_avg_fn=update, use_buffers=True) if decay else None
+
+
+def reaches_all(
+    distiller: Distiller,
+    span: Span,
+    targets: Sequence[Target],
+    *,
+    inputs: Any,  # noqa: ANN401
+    size: tuple[int, int],
+    kept: Collection[str] = (),
+) -> bool:
+    """Whether a stage's loss reaches every parameter that its processes synchronise; found on a copy.
+
+    Args:
+        distiller: student and projections.
+        span: the stage.
+        targets: of all stages.
+        inputs: a batch of what the student reads.
+        size: of the logits.
+        kept: names of the student's parameters that are frozen in any case.
+    """
+    if span.stage.freeze:
+        return False
+    probe = copy.deepcopy(distiller)
+    set_frozen(probe.student, (), kept=kept)
+    bands = {BAND_OF[term] for term in span.terms if term in BAND_OF}
+    logits, projected = probe(inputs, size, tuple(target.name for target in targets if target.band in bands))
+    outputs = [*projected.values(), *(logits if trains_logits(span) else ())]
+    total = torch.stack([output.float().sum() for output in outputs]).sum()
+    parameters = [parameter for parameter in probe.parameters() if parameter.requires_grad]
+    return all(gradient is not None for gradient in torch.autograd.grad(total, parameters, allow_unused=True))
+
+
+def trains_logits(span: Span) -> bool:
+    """Whether any term of a stage is one on logits; of a stage without, Dice tells nothing."""
+    return bool({*TASK_LOSSES, *MASK_LOSSES}.intersection(span.terms))

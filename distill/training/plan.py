@@ -1,0 +1,53 @@
+"""The data of a training, found out once: what there is, what is imitated, and where it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache import Cache
+from distill.config.schedule import Span, spans_of
+from distill.data.sample import Sample
+from distill.runs.caches import open_caches
+from distill.runs.checks import check
+from distill.runs.run import Run
+from distill.training.checkpoint import checkpoint_of
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A run that can be trained."""
+
+    run: Run
+    caches: dict[str, Cache]  # open, and holding every training image in every view drawn
+    spans: tuple[Span, ...]  # the stages in steps
+    checkpoint: Path | None  # to continue from
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages."""
+        return self.spans[-1].stop
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """The training images: the labelled ones, then those without a mask."""
+        return (*self.run.splits.train, *self.run.splits.unlabelled)
+
+    @property
+    def last(self) -> Span:
+        """The last stage that has any step."""
+        return [span for span in self.spans if span.start < span.stop][-1]
+
+
+def plan_training(run: Run) -> TrainingPlan:
+    """Checks a run and opens what it is trained on.
+
+    Raises:
+        FileNotFoundError: a cache is missing or does not hold every training image in every view drawn.
+        ValueError: the student, the caches or the processes do not fit the recipe.
+    """
+    resumes = run.agree(checkpoint_of(run).is_file)
+    check(run)
+    caches = open_caches(run)
+    spans = spans_of(run.recipe, labelled=len(run.splits.train), unlabelled=len(run.splits.unlabelled))
+    return TrainingPlan(run, caches, spans, checkpoint_of(run) if resumes else None)

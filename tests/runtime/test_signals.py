@@ -1,0 +1,68 @@
+"""Signals: SIGTERM waits for the work where it is asked to, and ends the process with 143."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from distill.runtime.signals import TERMINATED, exit_on_signals, interrupted, sigterm_deferred
+
+
+@pytest.fixture(autouse=True)
+def _own_handlers():
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_sigterm_exits_with_143_and_says_so(caplog):
+    exit_on_signals()
+    with pytest.raises(SystemExit) as leaving:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert leaving.value.code == TERMINATED == 143
+    assert "terminated; the same command continues where this one stopped" in caplog.text
+
+
+def test_deferred_sigterm_is_told_and_delivered_at_the_end():
+    exit_on_signals()
+    done = []
+    with pytest.raises(SystemExit), sigterm_deferred() as terminated:
+        assert not terminated()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert terminated()
+        done.append("the work")
+    assert done
+
+
+def test_without_a_signal_nothing_happens():
+    exit_on_signals()
+    handler = signal.getsignal(signal.SIGTERM)
+    with sigterm_deferred() as terminated:
+        assert not terminated()
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_sigint_is_130_whatever_error_a_library_made_of_it():
+    exit_on_signals()
+    assert interrupted() == 0
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert interrupted() == 130
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_command_line_exits_with_the_status_of_the_signal(number, status):
+    code = (
+        "import os, distill.cli.doctor as doctor\nfrom distill.run import main\n"
+        f"doctor.doctor_command = lambda words, *, dry: os.kill(os.getpid(), {int(number)})\n"
+        "raise SystemExit(main(['doctor', 'x=1']))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == status, ended.stderr
+    assert "the same command continues where this one stopped" in ended.stderr
+    assert "Traceback" not in ended.stderr
