@@ -104,6 +104,6 @@ def _require_own_names(inputs: Iterable[Input]) -> None:
         other = seen.setdefault((one.video, one.stem), one)
         if other is not one:
             raise ValueError(
-                f"{printable(other.name)} and {printable(one.name)} have one stem, so that their masks would have one name; rename or "
-                "remove one, or choose among them by a pattern, as images='DIR/*.png'"
+                f"{printable(other.name)} and {printable(one.name)} have one stem, so that their masks would have one "
+                "name; rename or remove one, or choose among them by a pattern, as images='DIR/*.png'"
             )

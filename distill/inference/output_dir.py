@@ -76,7 +76,7 @@ class Table:
 def printable(text: object) -> str:
     r"""A text that holds names of files as it may reach a terminal or a table: on one line, and valid UTF-8.
 
-    Control characters, such as begin an escape sequence, and bytes that are not UTF-8 become escapes (`\x1b`, `\udcff`).
+    Control characters (as begin escape sequences) and bytes that are not UTF-8 become escapes: `\x1b`, `\udcff`.
     """
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(text))
 

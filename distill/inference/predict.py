@@ -82,10 +82,10 @@ def predict(
     flips: bool = False,
     probabilities: bool = False,
 ) -> Summary:
-    """Writes masks, overlays and figures of images and videos; what is finished in `out` is skipped.
+    r"""Writes masks, overlays and figures of images and videos; what is finished in `out` is skipped.
 
     Tables name a file by its path within `images`: control characters and bytes that are not UTF-8 as escapes
-    (`\\x1b`, `\\udcff`), and after an apostrophe where it begins with `=`, `+`, `-` or `@`, so that no spreadsheet
+    (`\x1b`, `\udcff`), and after an apostrophe where it begins with `=`, `+`, `-` or `@`, so that no spreadsheet
     computes it.
 
     Args:
@@ -101,8 +101,8 @@ def predict(
 
     Raises:
         FileNotFoundError: the student or the images are not there.
-        ValueError: no student of ours or a damaged one, no picture, or an `out` that holds other files, or results of other images
-            by another student or threshold.
+        ValueError: no student of ours or a damaged one, no picture, or an `out` that holds other files, or results of
+            other images by another student or threshold.
         BlockingIOError: another process works in `out`.
     """
     out = Path(out).expanduser()

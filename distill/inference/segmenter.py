@@ -93,7 +93,7 @@ def require_probability(found: np.ndarray, shape: tuple[int, ...], *, what: str)
     if found.shape != shape:
         raise ValueError(f"expected probabilities of shape {shape} of {what}, got {found.shape}; {REMEDY}")
     low, high = float(found.min()), float(found.max())  # either is nan where any value is
-    if not (-ROUNDING <= low and high <= 1 + ROUNDING):
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
         raise ValueError(f"expected probabilities in [0, 1] of {what}, got values from {low:g} to {high:g}; {REMEDY}")
 
 
@@ -224,7 +224,7 @@ def _number_of(
         number = float(str(text))
     except ValueError:
         number = 0.0
-    if not (0 < number and lowest <= number <= highest) or (lowest and number % 1):
+    if not (number > 0 and lowest <= number <= highest) or (lowest and number % 1):
         kind = f"a whole number from {lowest:g}" if lowest else "a number over 0 and"
         raise ValueError(f"{name} says {key}={text}, but expected {kind} up to {highest:g}; publish the student again")
     return number

@@ -1,4 +1,4 @@
-"""Videos through a student: the video with the mask drawn in and a table of its frames, one frame in memory at a time."""
+"""Videos through a student: the video with the mask drawn in, and a table of its frames."""
 
 from __future__ import annotations
 
@@ -197,7 +197,10 @@ def _facts(container: Any, stream: Any, *, turned: bool) -> Facts:  # noqa: ANN4
         frames = min(frames, round(stream.duration * stream.time_base * rate))
     aspect = Fraction(stream.sample_aspect_ratio or SQUARE)
     return Facts(
-        Fraction(rate), frames or round(length * rate), counted=frames > 0, pixel_aspect=1 / aspect if turned else aspect
+        Fraction(rate),
+        frames or round(length * rate),
+        counted=frames > 0,
+        pixel_aspect=1 / aspect if turned else aspect,
     )
 
 

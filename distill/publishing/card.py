@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from distill.config.schema import DataRecipe, Recipe
 from distill.data.sample import Sample
 from distill.metrics.overlap import THRESHOLD
+from distill.publishing.examples import Picture
 from distill.runs.fingerprint import digest_file
 from distill.runs.licences import (
     Terms,
@@ -26,19 +26,11 @@ from distill.runs.reproduce import command, public_name
 from distill.runs.run import Run
 
 
-@dataclass(frozen=True)
-class Picture:
-    """An example picture: its file, relative to the card, and what stands over it."""
-
-    file: str
-    title: str
-
-
 def render_card(
     run: Run,
     metrics: Mapping[str, Any],
     *,
-    proof: Mapping[str, Any],
+    check: Mapping[str, Any],
     pictures: Sequence[Picture],
     found: Mapping[str, Any] | None = None,
 ) -> str:
@@ -47,9 +39,9 @@ def render_card(
     Args:
         run: what was published.
         metrics: its metrics.json.
-        proof: what `distill.publishing.onnx_check.prove` found.
+        check: the result of `distill.publishing.onnx_check.check_onnx`.
         pictures: the examples to show.
-        found: how the threshold was chosen, what a frame takes, what came of int8; what is missing was not asked for.
+        found: choice of the threshold, milliseconds of a frame, verdict on int8; what is missing was not asked for.
     """
     import jinja2
 
@@ -83,7 +75,7 @@ def render_card(
         generated=generated,
         pictures=pictures,
         place=recipe.publish.hub or "path/to/this/folder",
-        proof=proof,
+        check=check,
         parts=parts,
         split=describe_split(data),
         notes=run.splits.notes,

@@ -30,7 +30,7 @@ logger = logging.getLogger("bandpass")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of it.
+    """Whether the quantised file is kept.
 
     Attributes:
         written: whether the file was kept.
@@ -63,6 +63,8 @@ def add_int8(folder: Path, splits: Splits, *, classes: int, threshold: float) ->
     logger.info("quantising %s on %d training images", FILE, min(len(splits.train), CALIBRATION))
     try:
         quantise(plain, small, spread(splits.train, CALIBRATION))
+    except OSError:  # a full disk says nothing about the network
+        raise
     except Exception as error:  # of ONNX Runtime's quantiser, by operator and version; the student itself is whole
         why = (
             f"ONNX Runtime cannot quantise this network ({type(error).__name__}: {' '.join(str(error).split())[:200]})"

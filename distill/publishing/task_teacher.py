@@ -1,4 +1,4 @@
-"""Publishing a task teacher: the decoder, what it reads, what it learned from, and how good it is."""
+"""The published folder of a task teacher: the decoder, what it reads, what it learned from, and how good it is."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import cache
-from distill.config.parse import dump_recipe
 from distill.distillation.distiller import plan_inputs
-from distill.evaluation.evaluate import load_student, read_metrics, say
+from distill.evaluation.evaluate import load_student, say
 from distill.extraction.task_teacher import FACTS
-from distill.runs.reproduce import command, public_recipe
-from distill.runs.run import Run
+from distill.publishing.plan import Plan
+from distill.publishing.student import save_weights
+from distill.runs.reproduce import command
 from distill.runtime.io import write_json, write_text
 
 CARD = """\
@@ -37,14 +37,13 @@ Made with
 """
 
 
-def build_task(run: Run, folder: Path) -> dict[str, Any]:
+def write_task_teacher(plan: Plan, folder: Path) -> dict[str, Any]:
     """Writes a task teacher into `folder`; nothing is exported to ONNX, because it reads no images."""
+    run, metrics = plan.run, plan.metrics
     ((name, path),) = run.caches.items()
     caches = {name: cache.open(path)}
     decoder, inputs = load_student(run, caches), plan_inputs(run.recipe, caches)
-    decoder.save_pretrained(folder)
-    # safetensors makes files that only their owner can read; a published one is for others
-    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
+    save_weights(decoder, folder)
     labelled = sorted(sample.key for sample in run.splits.train)
     facts = {
         "reads": caches[name].manifest.digest,
@@ -54,7 +53,6 @@ def build_task(run: Run, folder: Path) -> dict[str, Any]:
         "run": run.folder.name,
     }
     write_json(folder / FACTS, facts)
-    metrics = read_metrics(run)
     card = CARD.format(
         parameters=metrics["student"]["parameters"],
         teacher=caches[name].identity["teacher"],
@@ -66,5 +64,4 @@ def build_task(run: Run, folder: Path) -> dict[str, Any]:
         command=command(run.recipe),
     )
     write_text(folder / "README.md", card)
-    write_text(folder / "recipe.yaml", dump_recipe(public_recipe(run.recipe)))
     return {}

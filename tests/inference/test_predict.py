@@ -404,7 +404,8 @@ def test_a_video_that_was_cut_off_is_told_and_one_that_was_trimmed_is_whole(stud
     words = ["predict", f"student={student}", f"images={video}", f"out={out}"]
     for _ in range(2):  # it does not become complete
         assert main(words) == 1
-        assert "video.mp4 cannot be read (it holds 15 of the 40 frames that it declares; copy" in capsys.readouterr().out
+        told = capsys.readouterr().out
+        assert "video.mp4 cannot be read (it holds 15 of the 40 frames that it declares; copy" in told
         assert not list((out / "videos").iterdir())
     place = data.index(b"elst") + 12  # shown is the second that begins with the third
     start = struct.unpack_from(">i", data, place + 4)[0] + 2 * 60_000

@@ -1,0 +1,73 @@
+"""What publishing a run needs to know before it writes anything: found out once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.evaluation.evaluate import read_metrics
+from distill.runs.fingerprint import digest_file
+from distill.runs.run import Run
+
+RECORD = "published.json"
+EDITABLE = ("README.md",)  # files that their owner may change
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that is to be published.
+
+    Attributes:
+        run: what is published.
+        folder: where.
+        metrics: its metrics.json.
+        record: what decides whether a published folder is the one asked for, JSON-able.
+        finished: whether it is there already, with every file that it was published with.
+    """
+
+    run: Run
+    folder: Path
+    metrics: Mapping[str, Any]
+    record: Mapping[str, Any]
+    finished: bool
+
+
+def plan_publishing(run: Run) -> Plan:
+    """What there is to publish, and whether that is done already.
+
+    Raises:
+        FileNotFoundError: nothing has been evaluated yet.
+        ValueError: the evaluation is of other weights.
+    """
+    metrics, weights, results = read_metrics(run), digest_file(run.weights), run.folder / "metrics.json"
+    if "datasets" not in metrics:
+        raise FileNotFoundError(f"no evaluation in {results}; run do=evaluate first")
+    if metrics["evaluated"]["weights"] != weights:
+        raise ValueError(f"{results} is of other weights than {run.weights}; run do=evaluate first")
+    asked = {key: value for key, value in asdict(run.recipe.publish).items() if key != "hub"}
+    record = {"weights": weights, "evaluated": metrics["evaluated"], "asked": asked}
+    return Plan(run, run.published, metrics, record, _is_finished(run.published, record))
+
+
+def _is_finished(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a published folder is there for this record, whole: no file is missing, and none is damaged."""
+    found = read_record(folder)
+    if any(found.get(name) != value for name, value in record.items()):
+        return False
+    digests = found.get("sha256", {})
+    return all(
+        (folder / name).is_file() and (name in EDITABLE or digests.get(name) in (None, digest_file(folder / name)))
+        for name in found.get("files", ())
+    )
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The published.json of a folder; empty where there is none, or a damaged one."""
+    try:
+        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
