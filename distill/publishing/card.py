@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from distill.config.schema import DataRecipe, Recipe
-from distill.data.sample import Sample
 from distill.metrics.overlap import THRESHOLD
 from distill.publishing.examples import Picture
+from distill.publishing.provenance import Provenance
 from distill.runs.fingerprint import digest_file
-from distill.runs.licences import (
-    Terms,
-    contradictions,
-    licence_of,
-    slug,
-    terms_of_data,
-    terms_of_start,
-    terms_of_teachers,
-)
+from distill.runs.licences import slug
 from distill.runs.reproduce import command, public_name
 from distill.runs.run import Run
 
@@ -30,6 +21,7 @@ def render_card(
     run: Run,
     metrics: Mapping[str, Any],
     *,
+    origin: Provenance,
     check: Mapping[str, Any],
     pictures: Sequence[Picture],
     found: Mapping[str, Any] | None = None,
@@ -39,6 +31,7 @@ def render_card(
     Args:
         run: what was published.
         metrics: its metrics.json.
+        origin: what it was made from.
         check: the result of `distill.publishing.onnx_check.check_onnx`.
         pictures: the examples to show.
         found: choice of the threshold, milliseconds of a frame, verdict on int8; what is missing was not asked for.
@@ -49,15 +42,13 @@ def render_card(
     choice, folder_of_encoder = found.get("threshold"), "encoder" if run.recipe.publish.encoder else ""
     data, recipe = run.recipe.data, run.recipe
     generated = data.name == "builtin"
-    parts = parts_of_data(run)
-    names = list(dict.fromkeys(name for counts in parts.values() for name in counts))
-    teachers, terms, licence = terms_of_teachers(run), terms_of_run(run, tested=True), licence_of_student(run)
+    names = list(dict.fromkeys(name for counts in origin.parts.values() for name in counts))
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(
         files("distill.publishing").joinpath("card.md.jinja").read_text(encoding="utf-8")
     )
     return template.render(
-        front_matter=front_matter(run, metrics, licence=licence, names=[] if generated else names),
+        front_matter=front_matter(run, metrics, licence=origin.licence, names=[] if generated else names),
         title=title_of(recipe),
         student=metrics["student"],
         datasets=metrics["datasets"],
@@ -76,46 +67,18 @@ def render_card(
         pictures=pictures,
         place=recipe.publish.hub or "path/to/this/folder",
         check=check,
-        parts=parts,
+        origin=origin,
         split=describe_split(data),
         notes=run.splits.notes,
-        teachers=teachers,
-        weights={name: place_of_weights(recipe, name) for name in teachers},
+        weights={name: place_of_weights(recipe, name) for name in origin.teachers},
         encoder=encoder_of(recipe),
         start=public_name(recipe.student.init),
         builtin_teacher=any(teacher.weights == "builtin" for teacher in recipe.teachers.values()),
         asked_licence=recipe.publish.licence,
-        licence=licence,
-        contradictions=contradictions(terms_of_run(run, tested=False), asked=recipe.publish.licence),
-        terms=terms,
-        citations=[part.citation for part in terms if part.citation],
+        citations=[part.citation for part in origin.terms if part.citation],
         run=run.folder.name,
         command=command(recipe),
     )
-
-
-def parts_of_data(run: Run) -> dict[str, dict[str, int]]:
-    """Part of the data -> images of each data set in it; without the parts that hold none."""
-    found = {
-        "training": count(run.splits.train),
-        "unlabelled": count(run.splits.unlabelled),
-        "validation": count(run.splits.val),
-        "test": count(sample for samples in run.splits.test.values() for sample in samples),
-    }
-    return {part: counts for part, counts in found.items() if counts}
-
-
-def terms_of_run(run: Run, *, tested: bool) -> list[Terms]:
-    """The terms of everything that a student was made from, and where asked of what it was `tested` on, each once."""
-    parts = {name: counts for name, counts in parts_of_data(run).items() if tested or name != "test"}
-    names = dict.fromkeys(name for counts in parts.values() for name in counts)
-    data = [terms_of_data(name, generated=run.recipe.data.name == "builtin") for name in names]
-    return list(dict.fromkeys([*data, *terms_of_start(run.recipe), *terms_of_teachers(run).values()]))
-
-
-def licence_of_student(run: Run) -> dict[str, str]:
-    """`license`, and `license_name` where that is `other`, as `distill.runs.licences.licence_of` says."""
-    return licence_of(terms_of_run(run, tested=True), asked=run.recipe.publish.licence)
 
 
 def front_matter(run: Run, metrics: Mapping[str, Any], *, licence: Mapping[str, str], names: Sequence[str]) -> str:
@@ -175,11 +138,6 @@ def encoder_of(recipe: Recipe) -> str:
 def title_of(recipe: Recipe) -> str:
     """The student's name in words: recipe, class and width."""
     return f"{recipe.name}: {recipe.student.name} of width {recipe.student.width}"
-
-
-def count(samples: Iterable[Sample]) -> dict[str, int]:
-    """Images of each data set, by name."""
-    return dict(sorted(Counter(sample.dataset for sample in samples).items()))
 
 
 def describe_split(data: DataRecipe) -> str:

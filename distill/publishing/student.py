@@ -12,16 +12,16 @@ from distill.evaluation.predictions_csv import read_predictions
 from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import export_onnx, open_onnx
 from distill.metrics.overlap import THRESHOLD
-from distill.publishing.card import licence_of_student, render_card, terms_of_run, title_of
+from distill.publishing.card import render_card, title_of
 from distill.publishing.examples import draw_examples
 from distill.publishing.latency import latency
 from distill.publishing.onnx_check import check_onnx
 from distill.publishing.plan import Plan
+from distill.publishing.provenance import Provenance, provenance_of
 from distill.publishing.quantize import add_int8
 from distill.publishing.threshold import choose_threshold
 from distill.runs.checks import init_arguments
 from distill.runs.leakage import learned_by_start
-from distill.runs.licences import contradictions
 from distill.runs.run import Run, update_metrics
 from distill.runtime.io import write_json, write_text
 from students import MEAN, STD, Student
@@ -36,16 +36,19 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: the ONNX file disagrees with torch or with the evaluation.
     """
-    run, recipe, test = plan.run, plan.run.recipe, plan.run.splits.test
+    run, recipe, test, origin = plan.run, plan.run.recipe, plan.run.splits.test, provenance_of(plan.run)
+    for sentence in origin.contradictions:
+        logger.warning(sentence)
     scores = read_predictions(run.folder / "predictions.csv")
-    model = InferenceModel(load_student(run), image_size=recipe.image_size).eval()
+    network = load_student(run)
+    model = InferenceModel(network, image_size=recipe.image_size).eval()
     choice = choose_threshold(model.predict, run.splits.val) if model.classes == 1 else None
     threshold = choice.threshold if choice else THRESHOLD
-    save_student(run, model.student, folder, threshold=threshold)
+    save_student(run, network, folder, threshold=threshold)
     if recipe.publish.encoder:
-        model.student.export_encoder(folder / "encoder")
+        network.export_encoder(folder / "encoder")
     logger.info("exporting model.onnx")
-    export_onnx(model, folder / "model.onnx", metadata=onnx_metadata(run, threshold=threshold))
+    export_onnx(model, folder / "model.onnx", metadata=onnx_metadata(run, origin, threshold=threshold))
     check = check_onnx(model, open_onnx(folder / "model.onnx"), test=test, scores=scores)
     found: dict[str, Any] = {"threshold": asdict(choice) if choice else None}
     if recipe.publish.int8:
@@ -54,9 +57,7 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     found["latency"] = latency(open_onnx(folder / "model.onnx", threads=1), frame)
     update_metrics(run, published=found)
     pictures = draw_examples(run, model, scores, folder=folder)
-    card = render_card(run, plan.metrics, check=check, pictures=pictures, found=found)
-    for sentence in contradictions(terms_of_run(run, tested=False), asked=recipe.publish.licence):
-        logger.warning(sentence)
+    card = render_card(run, plan.metrics, origin=origin, check=check, pictures=pictures, found=found)
     labelled = {sample.key for sample in run.splits.train}.union(*filter(None, learned_by_start(recipe).values()))
     write_json(folder / LEARNED, {"labelled": sorted(labelled)})  # for those whom it may teach, or be the start of
     write_text(folder / "README.md", card)
@@ -85,15 +86,14 @@ def save_weights(network: Student, folder: Path, *, config: dict[str, Any] | Non
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
 
 
-def onnx_metadata(run: Run, *, threshold: float) -> dict[str, str]:
+def onnx_metadata(run: Run, origin: Provenance, *, threshold: float) -> dict[str, str]:
     """What the ONNX file says of itself, as strings."""
-    licence = licence_of_student(run)
     return {
         "name": title_of(run.recipe),
         "classes": str(run.recipe.student.classes),
         "threshold": str(threshold),
         "image_size": str(run.recipe.image_size),
-        "licence": licence.get("license_name", licence["license"]),
+        "licence": origin.licence.get("license_name", origin.licence["license"]),
         "run": run.folder.name,
         "digest": run.folder.name.rpartition("-")[2],
     }

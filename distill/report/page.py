@@ -14,7 +14,8 @@ from distill.config.parse import dump_recipe
 from distill.data.sample import Sample
 from distill.evaluation.evaluate import Examinee, examinee_of, load_student
 from distill.evaluation.soft_masks import soft_masks_of
-from distill.publishing.card import licence_of_student, parts_of_data, terms_of_run, title_of
+from distill.publishing.card import title_of
+from distill.publishing.provenance import licence_of_student, parts_of_data, terms_of_run
 from distill.report import facts, plots, tables
 from distill.report.cases import Ask, cases, has_soft_masks
 from distill.report.curves import curves

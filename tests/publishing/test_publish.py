@@ -27,6 +27,7 @@ from distill.inference.onnx_file import open_onnx
 from distill.inference.segmenter import open_segmenter
 from distill.metrics.overlap import dice
 from distill.publishing.card import render_card
+from distill.publishing.provenance import provenance_of
 from distill.publishing.publish import publish, push
 from distill.publishing.threshold import GRID, choose_threshold
 from distill.runs.licences import Terms, contradictions
@@ -307,7 +308,7 @@ def research_job(folder, **wishes):
 
 
 def render(run) -> tuple[dict, str]:
-    text = render_card(run, evaluate(run), check=CHECK, pictures=[])
+    text = render_card(run, evaluate(run), origin=provenance_of(run), check=CHECK, pictures=[])
     front, body = text.removeprefix("---\n").split("\n---\n", 1)
     return yaml.safe_load(front), body
 
@@ -328,7 +329,7 @@ def test_a_student_that_it_began_as_is_named_on_the_card(tmp_path):
     run = small_run(tmp_path)
     metrics = evaluate(run)
     run = replace(run, recipe=replace(run.recipe, student=replace(run.recipe.student, init="someone/discs")))
-    card = render_card(run, metrics, check=CHECK, pictures=[])
+    card = render_card(run, metrics, origin=provenance_of(run), check=CHECK, pictures=[])
     assert "The network began as the student someone/discs, whose terms count for this one as well." in card
 
 
