@@ -11,7 +11,7 @@ from pathlib import Path
 
 from distill.config.parse import own_words
 from distill.demo.server import Server, is_loopback
-from distill.demo.session import Desk
+from distill.demo.session import Session
 from distill.inference.segmenter import open_segmenter
 from distill.runtime.threads import use_all_cores
 
@@ -60,9 +60,9 @@ def open_server(request: Request) -> Server:
     segmenter = open_segmenter(request.student)
     path = Path(request.student).expanduser()
     folder = (path.parent if path.is_file() else path) / "examples"
-    desk = Desk(segmenter, examples=folder if folder.is_dir() else None)
+    session = Session(segmenter, examples=folder if folder.is_dir() else None)
     try:
-        return Server(desk, host=request.host, port=request.port)
+        return Server(session, host=request.host, port=request.port)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         hint = "another program has that port; choose another by port=, or any by port=0" if taken else error.strerror
@@ -81,7 +81,7 @@ def demo_command(words: Sequence[str], *, dry: bool) -> int:
     """
     request = read_request(words)
     with open_server(request) as server:
-        logger.info("%s by %s", server.desk.segmenter.name, server.desk.segmenter.place)
+        logger.info("%s by %s", server.session.segmenter.name, server.session.segmenter.place)
         if not is_loopback(request.host):
             logger.warning("host=%s: whoever reaches this machine can use the page, and images travel unencrypted",
                            request.host)  # fmt: skip
