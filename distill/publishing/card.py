@@ -10,6 +10,7 @@ from typing import Any
 from distill.config.schema import DataRecipe, Recipe
 from distill.metrics.overlap import THRESHOLD
 from distill.publishing.examples import Picture
+from distill.publishing.markdown import block, code, escape, one_line
 from distill.publishing.provenance import Provenance
 from distill.runs.fingerprint import digest_file
 from distill.runs.licences import slug
@@ -37,24 +38,27 @@ def render_card(
         found: choice of the threshold, milliseconds of a frame, verdict on int8; what is missing was not asked for.
     """
     import jinja2
+    from markupsafe import Markup
 
     found = found or {}
     choice, folder_of_encoder = found.get("threshold"), "encoder" if run.recipe.publish.encoder else ""
     data, recipe = run.recipe.data, run.recipe
     generated = data.name == "builtin"
     names = list(dict.fromkeys(name for counts in origin.parts.values() for name in counts))
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=escape
+    )
     template = environment.from_string(
         files("distill.publishing").joinpath("card.md.jinja").read_text(encoding="utf-8")
     )
     return template.render(
-        front_matter=front_matter(run, metrics, licence=origin.licence, names=[] if generated else names),
+        front_matter=Markup(front_matter(run, metrics, licence=origin.licence, names=[] if generated else names)),
         title=title_of(recipe),
         student=metrics["student"],
         datasets=metrics["datasets"],
         convention=metrics["convention"],
         resamples=recipe.evaluate.bootstrap,
-        interval=lambda figure: f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]",
+        interval=lambda figure: Markup(f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"),
         image_size=recipe.image_size,
         classes=recipe.student.classes,
         threshold=choice["threshold"] if choice else THRESHOLD,
@@ -76,8 +80,8 @@ def render_card(
         builtin_teacher=any(teacher.weights == "builtin" for teacher in recipe.teachers.values()),
         asked_licence=recipe.publish.licence,
         citations=[part.citation for part in origin.terms if part.citation],
-        run=run.folder.name,
-        command=command(recipe),
+        run=code(run.folder.name),
+        command=block(command(recipe), "bash"),
     )
 
 
@@ -96,7 +100,7 @@ def front_matter(run: Run, metrics: Mapping[str, Any], *, licence: Mapping[str, 
         EvalResult(
             task_type="image-segmentation",
             dataset_type=slug(name),
-            dataset_name=name,
+            dataset_name=one_line(name),
             dataset_split="test",
             metric_type=kind,
             metric_name=f"mean {title} per image, at the mask's own size",
@@ -112,9 +116,9 @@ def front_matter(run: Run, metrics: Mapping[str, Any], *, licence: Mapping[str, 
         tags=["image-segmentation", "knowledge-distillation", "bandpass", "onnx", slug(run.recipe.student.name)],
         datasets=[slug(name) for name in names] or None,
         metrics=["dice", "mean_iou"],
-        model_name=title_of(run.recipe),
+        model_name=one_line(title_of(run.recipe)),
         eval_results=results,
-        license=licence["license"],
+        license=one_line(licence["license"]),
         license_name=licence.get("license_name"),
     )
     return card.to_yaml().strip()

@@ -9,6 +9,7 @@ import cache
 from distill.distillation.distiller import plan_inputs
 from distill.evaluation.evaluate import load_student, say
 from distill.extraction.task_teacher import FACTS
+from distill.publishing.markdown import block, code, plain
 from distill.publishing.plan import Plan
 from distill.publishing.student import save_weights
 from distill.runs.reproduce import command
@@ -18,7 +19,7 @@ CARD = """\
 # Task teacher: a decoder on cached features
 
 A decoder of {parameters:,} parameters with full-scale skip connections and channel attention. It reads the
-frequency-coded features of `{teacher}` ({maps}), not images: `task.json` names the cache by its digest. Its soft masks
+frequency-coded features of {teacher} ({maps}), not images: `task.json` names the cache by its digest. Its soft masks
 teach a student:
 
     teachers.masks={{adapter: task, of: TEACHER, weights: THIS_FOLDER}} stages.NAME.losses.imitate_mask=1
@@ -33,7 +34,7 @@ Dice and IoU {convention}.
 
 Made with
 
-    {command}
+{command}
 """
 
 
@@ -55,13 +56,13 @@ def write_task_teacher(plan: Plan, folder: Path) -> dict[str, Any]:
     write_json(folder / FACTS, facts)
     card = CARD.format(
         parameters=metrics["student"]["parameters"],
-        teacher=caches[name].identity["teacher"],
-        maps=", ".join(f"{t.map}: {t.channels} x {t.grid[0]} x {t.grid[1]}" for t in inputs),
+        teacher=code(caches[name].identity["teacher"]),
+        maps=", ".join(f"{plain(t.map)}: {t.channels} x {t.grid[0]} x {t.grid[1]}" for t in inputs),
         labelled=len(labelled),
-        licence=caches[name].licence,
-        scores="\n".join(f"* {dataset}: {say(figures)}" for dataset, figures in metrics["datasets"].items()),
+        licence=plain(caches[name].licence),
+        scores="\n".join(f"* {plain(dataset)}: {say(figures)}" for dataset, figures in metrics["datasets"].items()),
         convention=metrics["convention"],
-        command=command(run.recipe),
+        command=block(command(run.recipe), "bash"),
     )
     write_text(folder / "README.md", card)
     return {}

@@ -139,7 +139,9 @@ def test_the_onnx_file_gives_the_dice_of_the_evaluation(run):
     segment = open_onnx(run.published / "model.onnx")
     record = json.loads((run.published / "published.json").read_text())["onnx"]
     for name, samples in run.splits.test.items():
-        found = np.mean([figures.dice for figures in score(lambda image: segment(image[None])[0], samples, shown=False)])
+        found = np.mean(
+            [figures.dice for figures in score(lambda image: segment(image[None])[0], samples, shown=False)]
+        )
         expected = read_metrics(run)["datasets"][name]["dice"]["mean"]
         assert found == pytest.approx(expected, abs=1e-3)
         assert record["dice"][name] == {"images": len(samples), "onnx": pytest.approx(found), "torch": expected}
