@@ -19,7 +19,7 @@ COMMANDS = {
     "extract": "the teachers look at every training image once and leave a frequency-coded cache",
     "train": "the student learns from the cache, stage by stage; continues bit-exactly after a kill",
     "evaluate": "Dice and IoU on every test data set; with predictions=DIR masks=DIR, any folder in every convention",
-    "publish": "model.safetensors, model.onnx (proved equal), model card and example pictures",
+    "publish": "model.safetensors, model.onnx (matches PyTorch within 1e-4), model card and example pictures",
     "cache": "do=report|verify|export|import cache=DIR: what a cache costs, how faithful and how whole it is; share it",
     "doctor": "examines a data set before anyone trains on it: bad files, odd masks, copies, leaks of a split",
     "report": "report.html of a run that has been evaluated: run=DIR, or the recipe; every run writes its own",

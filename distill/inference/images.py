@@ -28,7 +28,7 @@ JPEG = {"quality": 92, "subsampling": 0}  # colours at full resolution: a contou
 
 @dataclass(frozen=True)
 class Options:
-    """How masks are made, and which files are wanted."""
+    """Settings of masks, and the files that are wanted."""
 
     threshold: float
     flips: bool = False

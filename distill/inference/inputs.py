@@ -99,9 +99,9 @@ def _nothing(images: str, path: Path, count: int) -> str:
 
 
 def _require_own_names(inputs: Iterable[Input]) -> None:
-    seen: dict[tuple[bool, str], Input] = {}
+    taken: dict[tuple[bool, str], Input] = {}
     for one in inputs:
-        other = seen.setdefault((one.video, one.stem), one)
+        other = taken.setdefault((one.video, one.stem), one)
         if other is not one:
             raise ValueError(
                 f"{printable(other.name)} and {printable(one.name)} have one stem, so that their masks would have one "

@@ -29,7 +29,7 @@ def export_onnx(model: InferenceModel, path: Path, *, metadata: Mapping[str, str
     Args:
         model: on the CPU, in eval mode; left as it is.
         path: the file to write.
-        metadata: what the file says of itself (`metadata_props`).
+        metadata: the file's own description (`metadata_props`).
         plain: layer by layer, and not in the fewer operators of `students.fast`; to compare with.
 
     Raises:

@@ -27,7 +27,7 @@ SAVE_EVERY_SECONDS = 5.0  # what a kill costs at most; saving at every image wou
 class Table:
     """A CSV of rows by the name of the input they are about, saved as a whole every few seconds.
 
-    Names are written as `cell` says. Safe to use from several threads.
+    Names are written by `cell`. Safe to use from several threads.
 
     Raises:
         ValueError: the file has other columns, as where a spreadsheet saved it with semicolons.
@@ -43,7 +43,7 @@ class Table:
                 if tuple(reader.fieldnames or self.columns) != self.columns:
                     raise ValueError(
                         f"{path} does not begin with the columns {','.join(self.columns[:3])},... that distill predict "
-                        "wrote, as where a spreadsheet saved it; remove it, and what it told of is done again"
+                        "wrote, as where a spreadsheet saved it; remove it, and its images are done again"
                     )
                 for row in reader:
                     self.rows.setdefault(row[self.columns[0]], []).append(row)
@@ -149,7 +149,7 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def place(out: Path, kind: str, stem: str, suffix: str) -> Path:
-    """Where a result lies: `masks/sub/a.png`."""
+    """The path of a result: `masks/sub/a.png`."""
     return out / kind / f"{stem}{suffix}"
 
 

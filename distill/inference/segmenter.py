@@ -216,10 +216,10 @@ def read_metadata(path: Path, metadata: Mapping[str, str], channels: object) -> 
 
 
 def _number_of(
-    said: Mapping[str, object], key: str, *, default: object, highest: float, lowest: float = 0, name: object
+    description: Mapping[str, object], key: str, *, default: object, highest: float, lowest: float = 0, name: object
 ) -> float:
-    """A number that a student says of itself: over 0 and at least `lowest`, at most `highest`; whole from 1 on."""
-    text = said.get(key, default)
+    """A number of a student's description: over 0 and at least `lowest`, at most `highest`; whole from 1 on."""
+    text = description.get(key, default)
     try:
         number = float(str(text))
     except ValueError:

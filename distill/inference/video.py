@@ -135,10 +135,10 @@ def _predict_frames(
 
 
 def require_library() -> None:
-    """Says what to install where PyAV is not.
+    """Requires PyAV.
 
     Raises:
-        ValueError: it is not installed.
+        ValueError: it is not installed; the message says what to install.
     """
     if find_spec("av") is None:
         raise ValueError("video is read and written by PyAV, which is not installed; pip install 'av>=17'")
@@ -146,11 +146,11 @@ def require_library() -> None:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a video file says of itself.
+    """Properties of a video file, by its header.
 
     Attributes:
         rate: frames a second.
-        frames: how many, by its own count or else its length; 0 if it says neither.
+        frames: how many, by its own count or else its length; 0 where it states neither.
         counted: whether that is its own count.
         pixel_aspect: width by height of a pixel of its upright frames.
     """
@@ -163,7 +163,7 @@ class Facts:
 
 @contextlib.contextmanager
 def open_video(path: Path) -> Iterator[tuple[Facts, Iterator[tuple[float, np.ndarray]]]]:
-    """Opens a video: what it says of itself, and its frames as (seconds from the start, RGB uint8 (H, W, 3)).
+    """Opens a video: its properties, and its frames as (seconds from the start, RGB uint8 (H, W, 3)).
 
     Frames are upright: the rotation that a phone writes beside them is applied. They are decoded as they are asked
     for, so that memory does not depend on the length.

@@ -7,7 +7,7 @@ gallery: one picture of a run: input, the teacher's features, the student's pred
 latency: how long a network takes for one frame
 markdown: texts of others as Markdown that says just these texts
 onnx_check: the check that model.onnx is the network that was evaluated
-plan: what publishing a run needs to know before it writes anything
+plan: all that must be known before anything is written
 provenance: what a student was made from, and the licence that follows
 publish: the verb: a plan, then the folder, then the Hub
 quantize: model.int8.onnx, kept where it is faster and as good

@@ -125,7 +125,7 @@ def front_matter(run: Run, metrics: Mapping[str, Any], *, licence: Mapping[str, 
 
 
 def place_of_weights(recipe: Recipe, teacher: str) -> str:
-    """Where a teacher's weights came from, as far as the recipe says; a cache may be all there was."""
+    """The origin of a teacher's weights, as far as the recipe states it; a cache may be all there was."""
     asked = recipe.teachers.get(teacher)
     return (public_name(asked.weights) if asked else None) or "given as a cache"
 
@@ -145,7 +145,7 @@ def title_of(recipe: Recipe) -> str:
 
 
 def describe_split(data: DataRecipe) -> str:
-    """How training, validation and test parts came about, in a sentence."""
+    """The origin of training, validation and test parts, in a sentence."""
     if data.name == "builtin":
         return f"The parts were generated apart from one another (data.seed={data.seed})."
     whole = f"; {', '.join(data.test_only)} as a whole" if data.test_only else ""

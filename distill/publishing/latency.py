@@ -1,4 +1,4 @@
-"""How long a network takes for one frame: percentiles, for the model card and the benchmark of students."""
+"""The latency of a network for one frame: percentiles, for the model card and the benchmark of students."""
 
 from __future__ import annotations
 

@@ -25,10 +25,10 @@ SIZES_AT_MOST = 4  # different image sizes that are also run as a batch of two, 
 
 @dataclass
 class Comparison:
-    """How far apart torch and ONNX Runtime are at worst, and on what that was seen."""
+    """The largest difference of torch and ONNX Runtime, and the image with it."""
 
     max_difference: float = 0.0
-    worst: str = ""  # the image it was seen on
+    worst: str = ""  # the image with it
     batches: int = 0
     sizes: set[tuple[int, int]] = field(default_factory=set)
     dice: dict[str, dict[str, float]] = field(default_factory=dict)  # data set -> images, onnx, torch

@@ -1,4 +1,4 @@
-"""What publishing a run needs to know before it writes anything: found out once."""
+"""The plan of publishing a run: all that must be known before anything is written, found out once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Plan:
 
 
 def plan_publishing(run: Run) -> Plan:
-    """What there is to publish, and whether that is done already.
+    """The plan of a run.
 
     Raises:
         FileNotFoundError: nothing has been evaluated yet.

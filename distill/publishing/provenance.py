@@ -1,4 +1,4 @@
-"""What a student was made from: images, teachers and first weights, and the licence that follows from their terms."""
+"""Provenance of a student: images, teachers and first weights, and the licence that follows from their terms."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def terms_of_run(run: Run, *, tested: bool) -> list[Terms]:
 
 
 def licence_of_student(run: Run) -> dict[str, str]:
-    """`license`, and `license_name` where that is `other`, as `distill.runs.licences.licence_of` says."""
+    """`license`, and `license_name` where that is `other`, by `distill.runs.licences.licence_of`."""
     return licence_of(terms_of_run(run, tested=True), asked=run.recipe.publish.licence)
 
 

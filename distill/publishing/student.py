@@ -87,7 +87,7 @@ def save_weights(network: Student, folder: Path, *, config: dict[str, Any] | Non
 
 
 def onnx_metadata(run: Run, origin: Provenance, *, threshold: float) -> dict[str, str]:
-    """What the ONNX file says of itself, as strings."""
+    """The metadata of the ONNX file, as strings."""
     return {
         "name": title_of(run.recipe),
         "classes": str(run.recipe.student.classes),

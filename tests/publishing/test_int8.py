@@ -15,7 +15,7 @@ from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import export_onnx, open_onnx
 from distill.publishing import quantize as int8
 from distill.publishing.publish import publish
-from distill.publishing.quantize import judge, quantise
+from distill.publishing.quantize import compare_files, quantise
 
 SLOW = [0.0]
 
@@ -46,32 +46,34 @@ def test_the_quantised_file_keeps_shapes_words_and_the_float_resizes_and_is_the_
     assert 0 < np.abs(found - expected).max() < 0.1
 
 
-def judged(run, monkeypatch, *, share, shift=0.0):
+def compared(run, monkeypatch, *, share, shift=0.0):
     """The verdict on a file that is the image's red, shifted, at a given share of the time."""
     monkeypatch.setattr(int8, "work_ratio", lambda timings, above, below: share)
 
     def segment(images, by=0.0):
         return np.stack([np.clip(image[None, ..., 0] / 255 + by, 0, 1) for image in images])
 
-    return judge(segment, lambda images: segment(images, shift), val=run.splits.val, classes=1, threshold=0.5)
+    return compare_files(segment, lambda images: segment(images, shift), val=run.splits.val, classes=1, threshold=0.5)
 
 
 def test_a_file_that_is_faster_and_as_good_is_kept(run, monkeypatch):
-    assert judged(run, monkeypatch, share=0.7).written
+    assert compared(run, monkeypatch, share=0.7).written
 
 
 def test_a_file_that_is_no_faster_or_loses_dice_is_not(run, monkeypatch):
-    slow, poor = judged(run, monkeypatch, share=0.97), judged(run, monkeypatch, share=0.5, shift=-0.5)
+    slow, poor = compared(run, monkeypatch, share=0.97), compared(run, monkeypatch, share=0.5, shift=-0.5)
     assert not slow.written and slow.why.endswith("0.97 x its time; at most 0.95 x is worth a second file")
     assert not poor.written and poor.why.endswith("0.50 x its time; at most 0.5 points may be lost")
 
 
-def test_it_is_judged_at_the_threshold_at_which_it_is_served(run):
+def test_it_is_scored_at_the_threshold_at_which_it_is_served(run):
     def segment(images, by=0.0):  # over 0.5 everywhere
         return np.stack([0.6 + 0.4 * image[None, ..., 0] / 255 + by for image in images])
 
     at_half, at_chosen = (
-        judge(segment, lambda images: segment(images, -0.05), val=run.splits.val, classes=1, threshold=threshold)
+        compare_files(
+            segment, lambda images: segment(images, -0.05), val=run.splits.val, classes=1, threshold=threshold
+        )
         for threshold in (0.5, 0.8)
     )
     assert at_half.dice == at_half.before
