@@ -46,8 +46,13 @@ def sweep(final: Path) -> None:
     old = _beside(final, "old")
     if old.is_dir() and not final.exists():
         old.rename(final)
-    for left in final.parent.glob(f".{final.name}.*"):
+    for left in leftovers(final):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def leftovers(final: Path) -> list[Path]:
+    """The folders that a process at work on `final`, or one that was killed, has beside it."""
+    return list(final.parent.glob(f".{final.name}.*"))
 
 
 def _beside(final: Path, part: str) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.evaluation.evaluate import read_metrics
+from distill.publishing.folder import leftovers
 from distill.runs.fingerprint import digest_file
 from distill.runs.run import Run
 
@@ -25,7 +26,8 @@ class Plan:
         folder: where.
         metrics: its metrics.json.
         record: what decides whether a published folder is the one asked for, JSON-able.
-        finished: whether it is there already, with every file that it was published with.
+        finished: whether it is there already, with every file that it was published with, and nothing is left beside
+            it by a process that was killed.
     """
 
     run: Run
@@ -39,9 +41,10 @@ def plan_publishing(run: Run) -> Plan:
     """The plan of a run.
 
     Raises:
-        FileNotFoundError: nothing has been evaluated yet.
+        FileNotFoundError: nothing has been trained or evaluated yet.
         ValueError: the evaluation is of other weights.
     """
+    run.require_trained()
     metrics, weights, results = read_metrics(run), digest_file(run.weights), run.folder / "metrics.json"
     if "datasets" not in metrics:
         raise FileNotFoundError(f"no evaluation in {results}; run do=evaluate first")
@@ -49,7 +52,8 @@ def plan_publishing(run: Run) -> Plan:
         raise ValueError(f"{results} is of other weights than {run.weights}; run do=evaluate first")
     asked = {key: value for key, value in asdict(run.recipe.publish).items() if key != "hub"}
     record = {"weights": weights, "evaluated": metrics["evaluated"], "asked": asked}
-    return Plan(run, run.published, metrics, record, _is_finished(run.published, record))
+    finished = not leftovers(run.published) and _is_finished(run.published, record)
+    return Plan(run, run.published, metrics, record, finished)
 
 
 def _is_finished(folder: Path, record: Mapping[str, Any]) -> bool:

@@ -35,17 +35,23 @@ def publish(work: Run | Recipe) -> Path:
     """
     run = as_run(work)
     if run.accelerator.is_main_process:
-        run.require_trained()
-        with cache.lock(run.folder):
-            sweep(run.published)
-            plan = plan_publishing(run)
-            if not plan.finished:
-                with replaced(plan.folder) as folder:
-                    write = write_task_teacher if run.recipe.reads_features else write_student
-                    complete(plan, folder, write(plan, folder))
-            push(plan.folder, run.recipe.publish.hub)
+        plan = plan_publishing(run)
+        if not plan.finished:
+            build(run)
+        push(plan.folder, run.recipe.publish.hub)
     run.accelerator.wait_for_everyone()
     return run.published
+
+
+def build(run: Run) -> None:
+    """Writes the folder of a run, unless another process has done so while this one waited for it."""
+    with cache.lock(run.folder):
+        sweep(run.published)
+        plan = plan_publishing(run)
+        if not plan.finished:
+            with replaced(plan.folder) as folder:
+                write = write_task_teacher if run.recipe.reads_features else write_student
+                complete(plan, folder, write(plan, folder))
 
 
 def complete(plan: Plan, folder: Path, facts: Mapping[str, Any]) -> None:
