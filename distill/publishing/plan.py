@@ -44,8 +44,9 @@ def plan_publishing(run: Run) -> Plan:
         FileNotFoundError: nothing has been trained or evaluated yet.
         ValueError: the evaluation is of other weights.
     """
+    metrics, results = read_metrics(run), run.folder / "metrics.json"
     run.require_trained()
-    metrics, weights, results = read_metrics(run), digest_file(run.weights), run.folder / "metrics.json"
+    weights = digest_file(run.weights)
     if "datasets" not in metrics:
         raise FileNotFoundError(f"no evaluation in {results}; run do=evaluate first")
     if metrics["evaluated"]["weights"] != weights:

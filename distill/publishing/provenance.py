@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from distill.data.sample import Sample
 from distill.runs.licences import Terms, contradictions, licence_of, terms_of_data, terms_of_start, terms_of_teachers
@@ -31,10 +32,14 @@ class Provenance:
 
 
 def provenance_of(run: Run) -> Provenance:
-    """Origin and terms of a run's student."""
-    asked, teachers = run.recipe.publish.licence, terms_of_teachers(run)
-    learned, parts = terms_of_run(run, tested=False), parts_of_data(run)
-    terms = terms_of_run(run, tested=True)
+    """Provenance of a run's student."""
+    parts, teachers, asked = parts_of_data(run), terms_of_teachers(run), run.recipe.publish.licence
+    others = [*terms_of_start(run.recipe), *teachers.values()]
+    generated = run.recipe.data.name == "builtin"
+    data = {part: [terms_of_data(name, generated=generated) for name in counts] for part, counts in parts.items()}
+    terms = list(dict.fromkeys([*chain(*data.values()), *others]))
+    data.pop("test", None)
+    learned = list(dict.fromkeys([*chain(*data.values()), *others]))
     return Provenance(parts, teachers, terms, licence_of(terms, asked=asked), contradictions(learned, asked=asked))
 
 
@@ -47,19 +52,6 @@ def parts_of_data(run: Run) -> dict[str, dict[str, int]]:
         "test": count(sample for samples in run.splits.test.values() for sample in samples),
     }
     return {part: counts for part, counts in found.items() if counts}
-
-
-def terms_of_run(run: Run, *, tested: bool) -> list[Terms]:
-    """The terms of everything that a student was made from, and where asked of what it was `tested` on, each once."""
-    parts = {name: counts for name, counts in parts_of_data(run).items() if tested or name != "test"}
-    names = dict.fromkeys(name for counts in parts.values() for name in counts)
-    data = [terms_of_data(name, generated=run.recipe.data.name == "builtin") for name in names]
-    return list(dict.fromkeys([*data, *terms_of_start(run.recipe), *terms_of_teachers(run).values()]))
-
-
-def licence_of_student(run: Run) -> dict[str, str]:
-    """`license`, and `license_name` where that is `other`, by `distill.runs.licences.licence_of`."""
-    return licence_of(terms_of_run(run, tested=True), asked=run.recipe.publish.licence)
 
 
 def count(samples: Iterable[Sample]) -> dict[str, int]:

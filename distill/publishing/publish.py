@@ -56,7 +56,8 @@ def build(run: Run) -> None:
 
 def complete(plan: Plan, folder: Path, facts: Mapping[str, Any]) -> None:
     """Writes recipe and record beside what `facts` are about."""
-    write_text(folder / "recipe.yaml", dump_recipe(public_recipe(plan.run.recipe)))
+    recipe = public_recipe(plan.run.recipe)
+    write_text(folder / "recipe.yaml", dump_recipe(recipe))
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     digests = {name: digest_file(folder / name) for name in files}
     write_json(folder / RECORD, {**plan.record, **facts, "files": files, "sha256": digests})
