@@ -112,7 +112,7 @@ def without_onnx_and_pictures(monkeypatch):
         with torch.inference_mode():
             return exported[-1](torch.from_numpy(images)).numpy()
 
-    publishing = import_module("distill.publishing.publish")  # the module: the package has a function of that name
+    publishing = import_module("distill.publishing.student")
     monkeypatch.setattr(publishing, "export_onnx", export)
     monkeypatch.setattr(publishing, "open_onnx", lambda path, threads=0: answer)
     monkeypatch.setattr(publishing, "draw_examples", lambda *_, **__: [])
@@ -146,5 +146,5 @@ def test_it_runs_through_all_its_verbs(name, ran, monkeypatch):
 
 @pytest.mark.study
 @pytest.mark.parametrize("name", NAMES)
-def test_it_runs_through_all_its_verbs_and_its_onnx_file_is_proved(name, ran):
+def test_it_runs_through_all_its_verbs_and_its_onnx_file_is_checked(name, ran):
     require_whole(name, ran(name))

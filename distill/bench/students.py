@@ -19,7 +19,7 @@ from distill.bench.command import Request
 from distill.data.sample import Sample
 from distill.data.synthetic.generator import render
 from distill.evaluation.evaluate import cost
-from distill.inference.model import Deploy, load
+from distill.inference.model import InferenceModel, load_model
 from distill.inference.onnx_file import export_onnx, open_onnx
 from distill.publishing.onnx_check import by_torch
 from distill.publishing.quantize import quantise
@@ -48,7 +48,7 @@ class Subject:
     """Who is measured: a name, the network between its resizes, and its files in a folder."""
 
     name: str
-    deploy: Deploy
+    deploy: InferenceModel
     folder: Path
 
     @property
@@ -72,13 +72,13 @@ def measure_students(request: Request) -> list[Row]:
     return rows
 
 
-def subjects(request: Request) -> list[tuple[str, Deploy]]:
+def subjects(request: Request) -> list[tuple[str, InferenceModel]]:
     """What `students` and `sizes`, or `student`, name."""
     options = request.options
     if folder := options.get("student"):
         if taken := sorted({"students", "sizes"} & set(options)):
             raise ValueError(f"student={folder} has its own network and size; leave out {' and '.join(taken)}=")
-        return [(Path(folder).name, load(folder, trust=options.get("trust")))]
+        return [(Path(folder).name, load_model(folder, trust=options.get("trust")))]
     words = options.get("sizes", "256").split(",")
     if not all(word.isdecimal() and int(word) >= 32 for word in words):
         raise ValueError(f"sizes is {options['sizes']!r}, but must be pixels a side, each at least 32, as 256,352")
@@ -90,7 +90,7 @@ def subjects(request: Request) -> list[tuple[str, Deploy]]:
         for word in words:
             torch.manual_seed(0)
             network = students.create(name, width=WIDTHS[name]).eval()
-            found.append((f"{name} {WIDTHS[name]}", Deploy(network, image_size=int(word)).eval()))
+            found.append((f"{name} {WIDTHS[name]}", InferenceModel(network, image_size=int(word)).eval()))
     return found
 
 

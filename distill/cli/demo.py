@@ -27,7 +27,7 @@ def open_server(given: SimpleNamespace) -> Server:
         ValueError: it is no student of ours, or the address cannot be had.
     """
     from distill.demo.server import Server
-    from distill.demo.session import Desk
+    from distill.demo.session import Session
     from distill.inference.segmenter import open_segmenter
     from distill.runtime.threads import use_all_cores
 
@@ -36,9 +36,9 @@ def open_server(given: SimpleNamespace) -> Server:
     segmenter = open_segmenter(student, trust=given.trust)
     path = Path(student).expanduser()
     folder = (path.parent if path.is_file() else path) / "examples"
-    desk = Desk(segmenter, examples=folder if folder.is_dir() else None)
+    session = Session(segmenter, examples=folder if folder.is_dir() else None)
     try:
-        return Server(desk, host=given.host, port=given.port)
+        return Server(session, host=given.host, port=given.port)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         hint = "another program has that port; choose another by port=, or any by port=0" if taken else error.strerror
@@ -50,7 +50,7 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
     from distill.demo.server import is_loopback
 
     with open_server(given) as server:
-        logger.info("%s by %s", server.desk.segmenter.name, server.desk.segmenter.place)
+        logger.info("%s by %s", server.session.segmenter.name, server.session.segmenter.place)
         if not is_loopback(given.host):
             logger.warning("host=%s: whoever reaches this machine can use the page, and images travel unencrypted",
                            given.host)  # fmt: skip

@@ -6,17 +6,28 @@ import ipaddress
 import json
 import logging
 import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from distill.demo.session import VIEWS, Desk, generated
+from distill.demo.session import VIEWS, Session, generated
 from distill.inference.images import UNREADABLE
 from distill.inference.segmenter import first_line
 
 LARGEST = 64 << 20  # bytes of an image that is taken
+MOST_BYTES = 256 << 20  # of all images that are being received or wait for the network
+MOST_WAITING = 64  # requests that wait for a part of those bytes
+WAIT_SECONDS = 30.0  # that they wait
+BODY_SECONDS = 120.0  # in which an image must have arrived
+DRAIN_SECONDS = 5.0  # in which the rest of a refused one is read, so that its sender reads the answer
+CHUNK = 1 << 16
+BUSY = "too many images are being sent at once; try again in a moment"
 TYPES = {"jpeg": "image/jpeg", "png": "image/png"}
 POLICY = (  # a browser that keeps it cannot fetch or send anything but from and to this server
     "default-src 'none'; img-src 'self' data:; connect-src 'self'; style-src 'unsafe-inline'; "
@@ -34,13 +45,45 @@ class RefusedError(Exception):
         self.status = status
 
 
+class Budget:
+    """A number of bytes that requests share: whoever needs some waits until they are free, or is refused."""
+
+    def __init__(self, count: int) -> None:
+        self.free, self.waiting, self.changed = count, 0, threading.Condition()
+
+    @contextmanager
+    def take(self, count: int) -> Iterator[None]:
+        """Holds `count` bytes.
+
+        Raises:
+            RefusedError: too many wait already, or the bytes were not free in time.
+        """
+        with self.changed:
+            if self.waiting >= MOST_WAITING:
+                raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, BUSY)
+            self.waiting += 1
+            try:
+                if not self.changed.wait_for(lambda: count <= self.free, timeout=WAIT_SECONDS):
+                    raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, BUSY)
+            finally:
+                self.waiting -= 1
+            self.free -= count
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += count
+                self.changed.notify_all()
+
+
 class Server(ThreadingHTTPServer):
-    """Serves one desk."""
+    """Serves one session."""
 
     daemon_threads = True
+    request_queue_size = 128  # connections that wait to be accepted
 
-    def __init__(self, desk: Desk, *, host: str, port: int) -> None:
-        self.desk, self.local = desk, is_loopback(host)
+    def __init__(self, session: Session, *, host: str, port: int) -> None:
+        self.session, self.local, self.budget = session, is_loopback(host), Budget(MOST_BYTES)
         if ":" in host:
             self.address_family = socket.AF_INET6
         super().__init__((host, port), Handler)
@@ -52,7 +95,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """The address of the page."""
         host, port = self.server_address[:2]
         return f"http://[{host!s}]:{port}" if self.address_family == socket.AF_INET6 else f"http://{host!s}:{port}"
 
@@ -68,7 +111,7 @@ def is_loopback(host: str) -> bool:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET / and /student.json, /examples/N, /generated/N, /images/ID/VIEW, /images/ID/findings; POST /images."""
+    """GET / and /student.json, /examples/N, /generated/N, /images/ID/VIEW, /images/ID/regions; POST /images."""
 
     server: Server
     server_version, sys_version = "Bandpass", ""
@@ -89,8 +132,11 @@ class Handler(BaseHTTPRequestHandler):
             self.require_own_name()
             body, kind = work(*self.words())
             status = HTTPStatus.OK
-        except RefusedError as refused:
-            body, kind, status = json.dumps({"error": str(refused)}).encode(), "application/json", refused.status
+        except (ConnectionError, TimeoutError):
+            raise
+        except Exception as error:
+            status = error.status if isinstance(error, RefusedError) else HTTPStatus.INTERNAL_SERVER_ERROR
+            body, kind = as_json({"error": first_line(error)})
             self.close_connection = True  # what was sent to a refused request may not have been read
         self.send_response(status)
         headers = {"Content-Type": kind, "Content-Length": str(len(body)), "Content-Security-Policy": POLICY}
@@ -101,6 +147,17 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+        if self.close_connection and self.command == "POST":
+            self.drain()
+
+    def drain(self) -> None:
+        """Reads what a refused request still sends: a connection that is closed before would take the answer along."""
+        until = time.monotonic() + DRAIN_SECONDS
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(DRAIN_SECONDS)
+            while time.monotonic() < until and self.rfile.read1(CHUNK):
+                pass
 
     def words(self) -> tuple[list[str], dict[str, str]]:
         """The path's parts and the query of the request."""
@@ -122,28 +179,28 @@ class Handler(BaseHTTPRequestHandler):
             raise RefusedError(HTTPStatus.FORBIDDEN, f"this server answers to its own page, not to one of {origin}")
 
     def get(self, parts: list[str], query: dict[str, str]) -> tuple[bytes, str]:
-        """What lies at a path."""
-        desk = self.server.desk
+        """The body and type of a path."""
+        session = self.server.session
         try:
             if not parts:
                 page = files("distill.demo").joinpath("page.html").read_bytes()
                 return page, "text/html; charset=utf-8"
             if parts == ["student.json"]:
-                return as_json(desk.student())
+                return as_json(session.student())
             if parts[0] == "examples":
-                return desk.examples[int(parts[1])].read_bytes(), TYPES["png"]
+                return session.examples[int(parts[1])].read_bytes(), TYPES["png"]
             if parts[0] == "generated":
                 return generated(int(parts[1])), TYPES["png"]
-            if parts[0] == "images" and parts[2] == "findings":
-                return as_json(desk.findings(parts[1], threshold=threshold_of(query, desk)))
+            if parts[0] == "images" and parts[2] == "regions":
+                return as_json(session.regions(parts[1], threshold=threshold_of(query, session)))
             if parts[0] == "images":
-                return desk.draw(parts[1], parts[2], threshold=threshold_of(query, desk)), TYPES[VIEWS[parts[2]]]
+                return session.draw(parts[1], parts[2], threshold=threshold_of(query, session)), TYPES[VIEWS[parts[2]]]
         except (KeyError, IndexError, ValueError) as error:
             raise RefusedError(HTTPStatus.NOT_FOUND, "there is no such thing here, or no longer") from error
         raise RefusedError(HTTPStatus.NOT_FOUND, "there is no such page")
 
     def post(self, parts: list[str], query: dict[str, str]) -> tuple[bytes, str]:
-        """Looks at the image in the request's body."""
+        """Segments the image in the request's body."""
         if parts != ["images"]:
             raise RefusedError(HTTPStatus.NOT_FOUND, "images are sent to /images")
         length = self.headers.get("Content-Length", "")
@@ -151,20 +208,35 @@ class Handler(BaseHTTPRequestHandler):
             raise RefusedError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected a picture of at most {LARGEST >> 20} MB with its length"
             )
-        data = self.rfile.read(int(length))
-        try:
-            return as_json(self.server.desk.look(data, flips=query.get("flips") == "true"))
-        except UNREADABLE as error:
-            raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, f"this cannot be read: {first_line(error)}") from error
+        with self.server.budget.take(int(length)):
+            data = self.receive(int(length))
+            try:
+                return as_json(self.server.session.segment(data, flips=query.get("flips") == "true"))
+            except UNREADABLE as error:
+                sentence = f"this cannot be read: {first_line(error)}"
+                raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, sentence) from error
+
+    def receive(self, length: int) -> bytearray:
+        """The body of a request.
+
+        Raises:
+            RefusedError: it did not arrive in time.
+        """
+        data, until = bytearray(), time.monotonic() + BODY_SECONDS
+        while len(data) < length and (part := self.rfile.read1(min(CHUNK, length - len(data)))):
+            data += part
+            if time.monotonic() > until:
+                raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, "the image took too long to arrive; send it again")
+        return data
 
     def log_message(self, format: str, *values: Any) -> None:  # noqa: ANN401 - the library's signature
         """Keeps every request from being printed."""
         logger.debug(format, *values)
 
 
-def threshold_of(query: dict[str, str], desk: Desk) -> float:
+def threshold_of(query: dict[str, str], session: Session) -> float:
     """The threshold of a request, or the student's own."""
-    return float(query.get("threshold", desk.segmenter.threshold))
+    return float(query.get("threshold", session.segmenter.threshold))
 
 
 def as_json(value: Any) -> tuple[bytes, str]:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""What the page asks for, without its web: images looked at once, and drawn at any threshold from what was seen."""
+"""The demo without its web: images are segmented once, and drawn at any threshold from their probability."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from PIL import Image
 from distill.data.image_io import read_image
 from distill.inference.images import encode
 from distill.inference.overlay import draw_overlay, mask_picture, palette, probability_picture
-from distill.inference.regions import find
+from distill.inference.regions import measure_regions
 from distill.inference.segmenter import Segmenter
 from distill.metrics.overlap import labels
 
-KEPT = 8  # images with their probabilities, the last ones looked at
+KEPT = 8  # images with their probabilities, the last ones segmented
 VIEWS = {"image": "jpeg", "overlay": "jpeg", "mask": "png", "probability": "png"}
-UNSPEAKING = ("student", "model.onnx")  # names that every published student has; the run's stands before them
+GENERIC = ("student", "model.onnx")  # names that every published student has; the run's stands before them
 NOWHERE = (".", "..", "~", "/")
 MOST_PIXELS = 50_000_000  # of an image; the last 8 of them with one plane of probability are then under 3 GB
 GENERATED_SIZE = (384, 480)
 
 
 @dataclass(frozen=True)
-class Seen:
+class Segmented:
     """An image uint8 (H, W, 3), its probability float32 (K, H, W), and how long the network took."""
 
     image: np.ndarray
@@ -36,20 +36,21 @@ class Seen:
     milliseconds: float
 
 
-class Desk:
-    """A student, the last images that it saw, and the example pictures that it was published with.
+class Session:
+    """A student, the last images that it segmented, and the example pictures that it was published with.
 
-    Safe to use from several threads; one at a time decodes an image and has the network.
+    Safe to use from several threads; one at a time decodes an image and has the network, and one at a time draws, so
+    that memory does not grow with the number of requests.
     """
 
     def __init__(self, segmenter: Segmenter, *, examples: Path | None = None) -> None:
         self.segmenter = segmenter
         self.examples = sorted(examples.glob("*.png")) if examples else []
-        self.seen: OrderedDict[str, Seen] = OrderedDict()
-        self.lock = threading.Lock()
+        self.images: OrderedDict[str, Segmented] = OrderedDict()
+        self.kept, self.network, self.drawing = threading.Lock(), threading.Lock(), threading.Lock()
 
     def student(self) -> dict[str, Any]:
-        """What the page says of the student."""
+        """The student's facts on the page."""
         segmenter = self.segmenter
         return {
             "name": title_of(segmenter.name),
@@ -61,32 +62,35 @@ class Desk:
             "examples": len(self.examples),
         }
 
-    def look(self, data: bytes, *, flips: bool = False) -> dict[str, Any]:
-        """Segments the bytes of a picture file; the answer names it for `draw` and `findings`.
+    def segment(self, data: bytes | bytearray, *, flips: bool = False) -> dict[str, Any]:
+        """Segments the bytes of a picture file; the answer names it for `draw` and `regions`.
 
         Raises:
             OSError: the bytes are no picture, or one of more than `MOST_PIXELS`.
-            ValueError: its values have no known range.
+            ValueError: its values have no known range, or the student's answer is no probability.
         """
-        name = hashlib.sha256(data + bytes([flips])).hexdigest()[:32]
-        with self.lock:
-            image = read_image(data, most_pixels=MOST_PIXELS)
+        digest = hashlib.sha256(data)
+        digest.update(bytes([flips]))
+        name = digest.hexdigest()[:32]
+        with self.network:
+            image = read_image(bytes(data), most_pixels=MOST_PIXELS)
             probability, seconds = self.segmenter.timed(image, flips=flips)
-            self.seen[name] = Seen(image, probability, seconds * 1000)
-            self.seen.move_to_end(name)
-            while len(self.seen) > KEPT:
-                self.seen.popitem(last=False)
+            with self.kept:
+                self.images[name] = Segmented(image, probability, seconds * 1000)
+                self.images.move_to_end(name)
+                while len(self.images) > KEPT:
+                    self.images.popitem(last=False)
         height, width = image.shape[:2]
         return {"id": name, "width": width, "height": height, "milliseconds": seconds * 1000}
 
-    def recall(self, name: str) -> Seen:
-        """What was seen under a name.
+    def image(self, name: str) -> Segmented:
+        """The image of a name.
 
         Raises:
-            KeyError: it was never seen, or too many others were since.
+            KeyError: it was never segmented, or too many others were since.
         """
-        with self.lock:
-            return self.seen[name]
+        with self.kept:
+            return self.images[name]
 
     def draw(self, name: str, view: str, *, threshold: float) -> bytes:
         """One of `VIEWS` of an image, as the bytes of a picture file.
@@ -94,31 +98,34 @@ class Desk:
         Raises:
             KeyError: no such image or view.
         """
-        seen, form = self.recall(name), VIEWS[view]
-        if view == "image":
-            return encode(Image.fromarray(seen.image), form)
-        if view == "probability":
-            plane = seen.probability[0] if len(seen.probability) == 1 else 1 - seen.probability[0]
-            return encode(probability_picture(plane), form)
-        mask = labels(seen.probability, threshold=threshold)
-        if view == "mask":
-            return encode(mask_picture(mask, classes=self.segmenter.classes), form)
-        return encode(Image.fromarray(draw_overlay(seen.image, mask)), form)
+        one, form = self.image(name), VIEWS[view]
+        with self.drawing:
+            if view == "image":
+                return encode(Image.fromarray(one.image), form)
+            if view == "probability":
+                plane = one.probability[0] if len(one.probability) == 1 else 1 - one.probability[0]
+                return encode(probability_picture(plane), form)
+            mask = labels(one.probability, threshold=threshold)
+            if view == "mask":
+                return encode(mask_picture(mask, classes=self.segmenter.classes), form)
+            return encode(Image.fromarray(draw_overlay(one.image, mask)), form)
 
-    def findings(self, name: str, *, threshold: float) -> list[dict[str, Any]]:
-        """The findings of an image, an entry for each class but the background.
+    def regions(self, name: str, *, threshold: float) -> list[dict[str, Any]]:
+        """The regions of an image, an entry for each class but the background.
 
         Raises:
             KeyError: no such image.
         """
-        seen = self.recall(name)
-        return [asdict(finding) for finding in find(labels(seen.probability, threshold=threshold), seen.probability)]
+        one = self.image(name)
+        with self.drawing:
+            mask = labels(one.probability, threshold=threshold)
+            return [asdict(regions) for regions in measure_regions(mask, one.probability)]
 
 
 def title_of(source: str) -> str:
-    """The last part of a student's place that says something: the run's, of `runs/RUN/student`, also from within it."""
-    given = [part for part in reversed(Path(source).parts) if part not in (*UNSPEAKING, *NOWHERE)]
-    whole = [part for part in reversed(Path(source).expanduser().resolve().parts) if part not in UNSPEAKING]
+    """The last part of a student's place that is not generic: the run's, of `runs/RUN/student`, also from within it."""
+    given = [part for part in reversed(Path(source).parts) if part not in (*GENERIC, *NOWHERE)]
+    whole = [part for part in reversed(Path(source).expanduser().resolve().parts) if part not in GENERIC]
     return (given or whole)[0]
 
 

@@ -17,7 +17,7 @@ from distill.data.sample import Sample
 from distill.distillation.targets import plan_inputs
 from distill.evaluation import task_decoder
 from distill.evaluation.predictions_csv import Score, write_predictions
-from distill.inference.model import Deploy, predict
+from distill.inference.model import InferenceModel
 from distill.metrics.aggregate import summarise_classes, summarise_empty, summarise_set, summarise_sizes
 from distill.metrics.calibration import summarise_confidence
 from distill.metrics.names import conventions
@@ -109,8 +109,8 @@ def examinee_of(network: Any, run: Run, caches: Mapping[str, cache.Cache]) -> Ex
     if run.recipe.reads_features:
         inputs = plan_inputs(run.recipe, caches)
         return Examinee(partial(task_decoder.predict, network), partial(task_decoder.show, caches, inputs))
-    deploy = Deploy(network, image_size=run.recipe.image_size).to(run.accelerator.device).eval()
-    return Examinee(partial(predict, deploy), read_image)
+    model = InferenceModel(network, image_size=run.recipe.image_size).to(run.accelerator.device).eval()
+    return Examinee(model.predict, read_image)
 
 
 def read_image(sample: Sample) -> np.ndarray:

@@ -1,1 +1,31 @@
-"""A published student in use: on pictures, on video, and behind a page."""
+"""A published student in use: on images, on videos, and from Python.
+
+drawing: an image with its true and predicted contour, as a picture
+images: images through a student, with a mask, an overlay and a row of figures each
+inputs: which files a user means, and what their results are called
+model: the network between its two resizes, and loading a published one
+onnx_file: writing the ONNX file, and running one without torch
+output_dir: the folder of results: what made it, what is finished in it, and its tables
+overlay: masks as pictures, and drawn onto their image
+predict: masks, overlays and figures of images and videos
+regions: area, box and connected parts of a mask
+segmenter: a student as it is used, from a folder or an ONNX file
+video: reading and writing videos, and a video through a student
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distill.inference.model import load_model
+
+__all__ = ["load_model"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name not in __all__:
+        raise AttributeError(f"module 'distill.inference' has no attribute {name!r}")
+    from distill.inference import model  # on use: the command line asks for files of this folder without torch
+
+    return getattr(model, name)

@@ -1,4 +1,4 @@
-"""Pictures of what a student sees: the image, the true and the predicted contour, the probability."""
+"""Example pictures: the image, the true and the predicted contour, the probability."""
 
 from __future__ import annotations
 

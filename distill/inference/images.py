@@ -1,4 +1,4 @@
-"""Pictures through a student: one mask, one overlay and one row of figures each; what is complete is left alone."""
+"""Images through a student: one mask, one overlay and one row of figures each; finished ones are skipped."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from PIL import Image
 
 from distill.data.image_io import read_image
 from distill.inference.inputs import Input
-from distill.inference.output_dir import MASKS, OVERLAYS, PICTURE_TABLE, PROBABILITIES, Table, place, put_bytes
+from distill.inference.output_dir import MASKS, OVERLAYS, PICTURE_TABLE, PROBABILITIES, Table, place, whole_file
 from distill.inference.overlay import draw_overlay, mask_picture, probability_picture
-from distill.inference.regions import COLUMNS, find
+from distill.inference.regions import COLUMNS, measure_regions
 from distill.inference.segmenter import Segmenter, first_line
 from distill.metrics.overlap import labels
 
@@ -28,7 +28,7 @@ JPEG = {"quality": 92, "subsampling": 0}  # colours at full resolution: a contou
 
 @dataclass(frozen=True)
 class Options:
-    """How masks are made, and which files are wanted."""
+    """Settings of masks, and the files that are wanted."""
 
     threshold: float
     flips: bool = False
@@ -37,15 +37,15 @@ class Options:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one picture."""
+    """The result of one image."""
 
     found: bool = False
     seconds: float | None = None  # in the network; None where its results were there already
     failure: str = ""  # why it cannot be read or segmented
 
 
-class Painter:
-    """Makes the results of pictures in `out`; several threads may call it, of which one at a time has the network."""
+class ImagePredictor:
+    """Writes the results of images into `out`; several threads may call it, of which one at a time has the network."""
 
     def __init__(self, segmenter: Segmenter, options: Options, *, out: Path) -> None:
         self.segmenter, self.options, self.out = segmenter, options, out
@@ -53,12 +53,12 @@ class Painter:
         self.network = threading.Lock()
 
     def __call__(self, one: Input) -> Outcome:
-        """Makes the results of a picture, unless those of the same bytes are there."""
+        """Writes the results of an image, unless those of the same bytes are there."""
         try:
             data = one.path.read_bytes()
             key = hashlib.sha256(data).hexdigest()
             if self.is_done(one, key):
-                return Outcome(found=any(int(row["area"]) for row in self.table.rows[one.name]))
+                return Outcome(found=any(int(row["area"]) for row in self.table.of(one.name)))
             image = read_image(data)
         except UNREADABLE as error:
             return Outcome(failure=f"{one.path} cannot be read ({first_line(error)})")
@@ -69,16 +69,17 @@ class Painter:
             return Outcome(failure=f"{one.path} cannot be segmented ({first_line(error)})")
         mask = labels(probability, threshold=self.options.threshold)
         for path, content in self.files(one, image, mask, probability):
-            put_bytes(path, content)
+            with whole_file(path) as file:
+                file.write_bytes(content)
         height, width = mask.shape
-        rows = [finding.row() for finding in find(mask, probability)]
+        rows = [regions.row() for regions in measure_regions(mask, probability)]
         self.table.put(one.name, [{"key": key, "width": width, "height": height, **row} for row in rows])
         return Outcome(found=bool(mask.any()), seconds=seconds)
 
     def files(
         self, one: Input, image: np.ndarray, mask: np.ndarray, probability: np.ndarray
     ) -> Iterator[tuple[Path, bytes]]:
-        """The files of a picture's results, and their bytes."""
+        """The files of an image's results, and their bytes."""
         mask_file, overlay, *maps = self.paths(one)
         yield mask_file, encode(mask_picture(mask, classes=self.segmenter.classes), "png")
         yield overlay, encode(Image.fromarray(draw_overlay(image, mask)), "jpeg")
@@ -87,7 +88,7 @@ class Painter:
             yield path, encode(probability_picture(plane), "png")
 
     def paths(self, one: Input) -> list[Path]:
-        """The files of a picture's results: mask, overlay, then probabilities, a file for each class but background."""
+        """The files of an image's results: mask, overlay, then probabilities, a file for each class but background."""
         stem, classes = one.stem, self.segmenter.classes
         paths = [place(self.out, MASKS, stem, ".png"), place(self.out, OVERLAYS, stem, ".jpg")]
         if self.options.probabilities:
@@ -96,8 +97,8 @@ class Painter:
         return paths
 
     def is_done(self, one: Input, key: str) -> bool:
-        """Whether the results of a picture are there, and of these bytes."""
-        rows = self.table.rows.get(one.name, [])
+        """Whether the results of an image are there, and of these bytes."""
+        rows = self.table.of(one.name)
         return bool(rows) and rows[0]["key"] == key and all(path.is_file() for path in self.paths(one))
 
 
@@ -108,16 +109,18 @@ def encode(picture: Image.Image, form: str) -> bytes:
     return stream.getvalue()
 
 
-def paint_all(painter: Painter, pictures: Sequence[Input], *, threads: int) -> Generator[Outcome, None, None]:
-    """The outcome of each picture in turn, read and written while another one is in the network.
+def predict_images(
+    predictor: ImagePredictor, images: Sequence[Input], *, threads: int
+) -> Generator[Outcome, None, None]:
+    """The outcome of each image in turn, read and written while another one is in the network.
 
     The table is saved at the end, also of an interrupted run.
     """
     pool = ThreadPoolExecutor(threads)
-    futures: list[Future[Outcome]] = [pool.submit(painter, one) for one in pictures]
+    futures: list[Future[Outcome]] = [pool.submit(predictor, one) for one in images]
     try:
         for future in futures:
             yield future.result()
     finally:
         pool.shutdown(cancel_futures=True)
-        painter.table.save()
+        predictor.table.save()

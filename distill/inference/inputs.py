@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.data.image_io import SUFFIXES
-from distill.inference.output_dir import KINDS
+from distill.inference.output_dir import KINDS, printable
 from distill.runtime.issues import several
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ts")
@@ -20,7 +20,8 @@ class Input:
 
     Attributes:
         path: of the file.
-        name: its path within what was asked for, by which tables call it: `sub/a.jpg`.
+        name: its path within what was asked for, by which tables call it: `sub/a.jpg`; bytes that are not UTF-8 are
+            surrogates, as in every path of Python.
         video: whether it is a video.
     """
 
@@ -98,11 +99,11 @@ def _nothing(images: str, path: Path, count: int) -> str:
 
 
 def _require_own_names(inputs: Iterable[Input]) -> None:
-    seen: dict[tuple[bool, str], Input] = {}
+    taken: dict[tuple[bool, str], Input] = {}
     for one in inputs:
-        other = seen.setdefault((one.video, one.stem), one)
+        other = taken.setdefault((one.video, one.stem), one)
         if other is not one:
             raise ValueError(
-                f"{other.name} and {one.name} have one stem, so that their masks would have one name; rename or "
-                "remove one, or choose among them by a pattern, as images='DIR/*.png'"
+                f"{printable(other.name)} and {printable(one.name)} have one stem, so that their masks would have one "
+                "name; rename or remove one, or choose among them by a pattern, as images='DIR/*.png'"
             )

@@ -13,8 +13,8 @@ import students
 from students import MEAN, STD, Student
 
 
-class Deploy(nn.Module):
-    """A student between the two resizes that training implies; what is evaluated, exported and served.
+class InferenceModel(nn.Module):
+    """A student between the two resizes that training implies: what is evaluated, exported and served.
 
     The image is resized with the antialiased filter of `distill.runtime.resize` to `image_size`, normalised and
     segmented; the probability, not the logits, is resized back with the same filter, so that a pixel of a small
@@ -46,8 +46,19 @@ class Deploy(nn.Module):
         # Not channels last, as the image came: there torch's group norm loses three digits.
         x = _resize(x, (self.image_size, self.image_size)).contiguous()
         logits = self.student((x - self.mean) / self.std)
+        if logits.shape[1:] != (self.classes, *x.shape[2:]):
+            raise ValueError(
+                f"expected logits of shape {(self.classes, *x.shape[2:])} of {type(self.student).__name__}, got "
+                f"{tuple(logits.shape[1:])}; a student answers at the size of its input"
+            )
         probability = logits.sigmoid() if self.classes == 1 else logits.softmax(dim=1)
         return _resize(probability, (image.shape[1], image.shape[2]))
+
+    def predict(self, image: np.ndarray) -> np.ndarray:
+        """Probability float32 (K, H, W) of one RGB image uint8 (H, W, 3), computed on the model's device."""
+        with torch.inference_mode():
+            pixels = torch.from_numpy(np.ascontiguousarray(image))[None].to(self.mean.device)
+            return self(pixels)[0].cpu().numpy()
 
 
 def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -55,14 +66,7 @@ def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(images, size, mode="bilinear", antialias=True)
 
 
-def predict(deploy: Deploy, image: np.ndarray) -> np.ndarray:
-    """Probability float32 (K, H, W) of one RGB image uint8 (H, W, 3), computed where `deploy` lies."""
-    with torch.inference_mode():
-        pixels = torch.from_numpy(np.ascontiguousarray(image))[None].to(deploy.mean.device)
-        return deploy(pixels)[0].cpu().numpy()
-
-
-def load(source: str | Path, *, trust: str | None = None) -> Deploy:
+def load_model(source: str | Path, *, trust: str | None = None) -> InferenceModel:
     """A published student from a folder or a hub id, ready to `predict`; in eval mode, on the CPU.
 
     Args:
@@ -75,4 +79,5 @@ def load(source: str | Path, *, trust: str | None = None) -> Deploy:
     """
     config = students.read_config(source, needs=("image_size", "mean", "std"))
     student = students.load(source, trust=trust)
-    return Deploy(student, image_size=config["image_size"], mean=tuple(config["mean"]), std=tuple(config["std"])).eval()
+    mean, std = tuple(config["mean"]), tuple(config["std"])
+    return InferenceModel(student, image_size=config["image_size"], mean=mean, std=std).eval()

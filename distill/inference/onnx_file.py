@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill.inference.model import Deploy
+from distill.inference.model import InferenceModel
 from students.onnx import fuse_for_inference
 
 EXAMPLE_SIZE = (90, 110)  # of the two images the graph is traced with; any other size runs as well
@@ -23,21 +23,22 @@ NOISY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 Runner = Callable[[np.ndarray], np.ndarray]  # uint8 (N, H, W, 3) -> float32 (N, K, H, W)
 
 
-def export_onnx(deploy: Deploy, path: Path, *, metadata: Mapping[str, str], plain: bool = False) -> None:
+def export_onnx(model: InferenceModel, path: Path, *, metadata: Mapping[str, str], plain: bool = False) -> None:
     """Writes `image` uint8 (N, H, W, 3) -> `probability` float32 (N, K, H, W) for any N, H, W, weights included.
 
     Args:
-        deploy: on the CPU, in eval mode; left as it is.
+        model: on the CPU, in eval mode; left as it is.
         path: the file to write.
-        metadata: what the file says of itself (`metadata_props`).
+        metadata: the file's own description (`metadata_props`).
         plain: layer by layer, and not in the fewer operators of `students.onnx`; to compare with.
 
     Raises:
         ValueError: the student uses an operation that ONNX does not have.
+        OSError: the file cannot be written.
     """
-    exported = copy.deepcopy(deploy)
+    exported = copy.deepcopy(model)
     if not plain:
-        exported.add_module("student", fuse_for_inference(deploy.student))
+        exported.add_module("student", fuse_for_inference(model.student))
     example = torch.zeros(2, *EXAMPLE_SIZE, 3, dtype=torch.uint8)
     dynamic = torch.export.Dim.DYNAMIC
     with quiet() as said:
@@ -54,8 +55,10 @@ def export_onnx(deploy: Deploy, path: Path, *, metadata: Mapping[str, str], plai
             assert program is not None
             program.model.metadata_props.update(metadata)
             program.save(str(path), external_data=False)
+        except OSError:  # a full disk says nothing about the student
+            raise
         except Exception as error:
-            name = type(deploy.student).__name__
+            name = type(model.student).__name__
             reason = f"{error}\n{said.getvalue()}".strip()
             raise ValueError(f"student {name} cannot be exported to ONNX: {reason}") from error
 

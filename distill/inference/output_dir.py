@@ -1,15 +1,16 @@
-"""The folder of results: what made it, what is complete in it, and its tables; whole after a kill at any instant."""
+"""The folder of results: what made it, what is finished in it, and its tables; whole after a kill at any instant."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
+import secrets
 import shutil
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ RECORD = "predict.json"
 KINDS = MASKS, OVERLAYS, PROBABILITIES, VIDEOS = "masks", "overlays", "probabilities", "videos"
 TABLES = PICTURE_TABLE, VIDEO_TABLE = "areas.csv", "videos.csv"
 UNFINISHED = ".writing-"
+FORMULA = ("=", "+", "-", "@")  # by which a spreadsheet knows a cell that it computes
 SAVE_EVERY_SECONDS = 5.0  # what a kill costs at most; saving at every image would cost the square of their number
 
 
 class Table:
     """A CSV of rows by the name of the input they are about, saved as a whole every few seconds.
 
-    Safe to use from several threads.
+    Names are written by `cell`. Safe to use from several threads.
 
     Raises:
         ValueError: the file has other columns, as where a spreadsheet saved it with semicolons.
@@ -41,15 +43,19 @@ class Table:
                 if tuple(reader.fieldnames or self.columns) != self.columns:
                     raise ValueError(
                         f"{path} does not begin with the columns {','.join(self.columns[:3])},... that distill predict "
-                        "wrote, as where a spreadsheet saved it; remove it, and what it told of is done again"
+                        "wrote, as where a spreadsheet saved it; remove it, and its images are done again"
                     )
                 for row in reader:
                     self.rows.setdefault(row[self.columns[0]], []).append(row)
 
+    def of(self, name: str) -> list[dict[str, Any]]:
+        """The rows of an input; none where it has none."""
+        return self.rows.get(cell(name), [])
+
     def put(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Replaces the rows of an input; its name becomes their first column."""
         with self.lock:
-            self.rows[name] = [{self.columns[0]: name, **row} for row in rows]
+            self.rows[cell(name)] = [{self.columns[0]: cell(name), **row} for row in rows]
             if time.monotonic() - self.saved > SAVE_EVERY_SECONDS:
                 self._write()
 
@@ -65,6 +71,19 @@ class Table:
         writer.writerows(row for name in sorted(self.rows) for row in self.rows[name])
         write_text(self.path, text.getvalue())
         self.saved = time.monotonic()
+
+
+def printable(text: object) -> str:
+    r"""A text that holds names of files as it may reach a terminal or a table: on one line, and valid UTF-8.
+
+    Control characters (as begin escape sequences) and bytes that are not UTF-8 become escapes: `\x1b`, `\udcff`.
+    """
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(text))
+
+
+def cell(name: str) -> str:
+    """A file's name as a table has it: printable, and after an apostrophe where a spreadsheet would compute it."""
+    return f"'{printable(name)}" if name.startswith(FORMULA) else printable(name)
 
 
 def require_own(out: Path) -> None:
@@ -99,12 +118,12 @@ def prepare(out: Path, settings: Mapping[str, Any], *, about: Mapping[str, Any],
     Raises:
         ValueError: among the results by other settings are some that would not be made anew.
     """
+    _sweep(out)
     path = out / RECORD
     if not path.is_file():
         write_json(path, {**settings, **about})
         return ""
-    _sweep(out)
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = _read_record(path)
     changed = [key for key in settings if before.get(key) != settings[key]]
     if not changed:
         return ""
@@ -122,22 +141,31 @@ def prepare(out: Path, settings: Mapping[str, Any], *, about: Mapping[str, Any],
     return f"{out} was made with {said}: everything in it is done again"
 
 
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); remove its folder, and its results are made again") from error
+
+
 def place(out: Path, kind: str, stem: str, suffix: str) -> Path:
-    """Where a result lies: `masks/sub/a.png`."""
+    """The path of a result: `masks/sub/a.png`."""
     return out / kind / f"{stem}{suffix}"
 
 
-def unfinished(path: Path) -> Path:
-    """The name under which a result is written before it is complete; its folder is made if need be."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """The name under which a result is written before it is whole, and which becomes `path` where nothing goes wrong.
+
+    Its folder is made if need be. Nothing is forced to disk: unlike a cache, a mask is made again in no time.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
-
-
-def put_bytes(path: Path, data: bytes) -> None:
-    """Replaces a result as a whole. Nothing is forced to disk: unlike a cache, a mask is made again in no time."""
-    temporary = unfinished(path)
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    temporary = path.with_name(f"{UNFINISHED}{secrets.token_hex(8)}")  # a longer one might be too long for the system
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _stems(out: Path) -> set[str]:
@@ -157,6 +185,8 @@ def _short(value: Any) -> str:  # noqa: ANN401
 
 def _sweep(out: Path) -> None:
     """Removes what killed writers left behind; the folder is held, so that none is at work."""
+    found = [*out.glob(f"{UNFINISHED}*")]
     for kind in KINDS:
-        for path in (out / kind).rglob(f"{UNFINISHED}*"):
-            path.unlink()
+        found += (out / kind).rglob(f"{UNFINISHED}*")
+    for path in found:
+        path.unlink(missing_ok=True)

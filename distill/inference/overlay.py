@@ -90,7 +90,7 @@ def _draw(
 
 
 def _reach(width: float) -> float:
-    """How far line and rim go from the edge of a mask, in pixels."""
+    """The distance from the edge of a mask to the end of line and rim, in pixels."""
     return 0.9 * width + 0.5
 
 

@@ -1,4 +1,4 @@
-"""Masks, overlays and figures of pictures and videos by a published student."""
+"""Masks, overlays and figures of images and videos by a published student."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import cache
-from distill.inference.film import TABLE_COLUMNS as VIDEO_COLUMNS
-from distill.inference.film import Film, is_done, make_film, percentiles
-from distill.inference.images import Options, Outcome, Painter, paint_all
+from distill.inference.images import ImagePredictor, Options, Outcome, predict_images
 from distill.inference.inputs import Input, find_inputs
-from distill.inference.output_dir import VIDEO_TABLE, Table, prepare, require_own
+from distill.inference.output_dir import VIDEO_TABLE, Table, prepare, printable, require_own
 from distill.inference.overlay import palette
 from distill.inference.segmenter import Segmenter, open_segmenter
-from distill.inference.video import require_library
+from distill.inference.video import TABLE_COLUMNS as VIDEO_COLUMNS
+from distill.inference.video import VideoResult, is_done, percentiles, predict_video, require_library
 from distill.runtime.issues import several
 from distill.runtime.progress import progress
 from distill.runtime.threads import usable_cores, use_all_cores
@@ -30,7 +29,7 @@ logger = logging.getLogger("bandpass")
 
 @dataclass
 class Summary:
-    """What a prediction came to.
+    """The results of a prediction.
 
     Attributes:
         out: the folder of results.
@@ -39,7 +38,7 @@ class Summary:
         kept: how many of them were complete already.
         seconds: how long the others took, with reading and writing.
         latency: median and 95th percentile of the network alone, in milliseconds; None where none was run.
-        films: what became of each video, by name; None where it was complete already.
+        videos: the figures of each video, by name; None where it was complete already.
         failures: a sentence for each file that could not be read.
     """
 
@@ -49,17 +48,17 @@ class Summary:
     kept: int = 0
     seconds: float = 0.0
     latency: tuple[float, float] | None = None
-    films: dict[str, Film | None] = field(default_factory=dict)
+    videos: dict[str, VideoResult | None] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """In words: one line for the pictures, one for each video, one for each failure."""
+        """In words, printable: one line for the pictures, one for each video, one for each failure."""
         said = [_picture_line(self)] if self.pictures else []
-        said += [f"{name}: {film.line() if film else 'complete already'}" for name, film in self.films.items()]
+        said += [f"{name}: {video.line() if video else 'complete already'}" for name, video in self.videos.items()]
         if self.failures:
             said += [f"left out {several(len(self.failures), 'file')}:", *(f"  {one}" for one in self.failures[:KEPT])]
             said += [f"  and {len(self.failures) - KEPT} more"] if len(self.failures) > KEPT else []
-        return [*said, f"results are in {self.out}"]
+        return [printable(line) for line in (*said, f"results are in {self.out}")]
 
 
 def _picture_line(summary: Summary) -> str:
@@ -84,7 +83,11 @@ def predict(
     probabilities: bool = False,
     trust: str | None = None,
 ) -> Summary:
-    """Writes masks, overlays and figures of pictures and videos; what is complete in `out` is left alone.
+    r"""Writes masks, overlays and figures of images and videos; what is finished in `out` is skipped.
+
+    Tables name a file by its path within `images`: control characters and bytes that are not UTF-8 as escapes
+    (`\x1b`, `\udcff`), and after an apostrophe where it begins with `=`, `+`, `-` or `@`, so that no spreadsheet
+    computes it.
 
     Args:
         student: a published folder, a hub id, or a `model.onnx`.
@@ -96,12 +99,12 @@ def predict(
         trust: the class of a student of your own, `my_nets:Net`, whose code may run.
 
     Returns:
-        what it came to; unreadable files are named in its `failures`.
+        how many and how fast; unreadable files are named in its `failures`.
 
     Raises:
         FileNotFoundError: the student or the images are not there.
-        ValueError: no student of ours, no picture, or an `out` that holds other files, or results of other images
-            by another student or threshold.
+        ValueError: no student of ours or a damaged one, no picture, or an `out` that holds other files, or results of
+            other images by another student or threshold.
         BlockingIOError: another process works in `out`.
     """
     out = Path(out).expanduser()
@@ -117,13 +120,13 @@ def predict(
     with cache.lock(out, wait=False):
         stems = {one.stem for one in inputs}
         if said := prepare(out, settings_of(segmenter, options), about=about(segmenter), stems=stems):
-            logger.info(said)
-        logger.info(introduction(segmenter, options))
+            logger.info(printable(said))
+        logger.info(printable(introduction(segmenter, options)))
         summary = Summary(out)
         pictures = [one for one in inputs if not one.video]
         if pictures:
-            add_pictures(summary, Painter(segmenter, options, out=out), pictures)
-        add_films(summary, segmenter, options, [one for one in inputs if one.video])
+            add_pictures(summary, ImagePredictor(segmenter, options, out=out), pictures)
+        add_videos(summary, segmenter, options, [one for one in inputs if one.video])
     return summary
 
 
@@ -146,16 +149,16 @@ def settle_threshold(segmenter: Segmenter, asked: float | None) -> float:
 
 
 def settings_of(segmenter: Segmenter, options: Options) -> dict[str, Any]:
-    """What decides the pixels of a mask: results by other settings are done again."""
+    """The settings that decide the pixels of a mask: results by other settings are done again."""
     threshold = options.threshold if segmenter.classes == 1 else None
     return {"format": 1, "student": segmenter.digest, "threshold": threshold, "flips": options.flips}
 
 
 def about(segmenter: Segmenter) -> dict[str, Any]:
-    """What the record says besides."""
+    """Further entries of the record."""
     meaning = "255 is foreground" if segmenter.classes == 1 else "levels are numbers of classes, 0 is background"
     return {
-        "name": segmenter.name,
+        "name": printable(segmenter.name),
         "classes": segmenter.classes,
         "masks": f"{meaning}; of the size of the upright picture",
         "palette": palette(segmenter.classes),
@@ -164,16 +167,16 @@ def about(segmenter: Segmenter) -> dict[str, Any]:
 
 
 def introduction(segmenter: Segmenter, options: Options) -> str:
-    """The first line: what works, where, and how."""
+    """The first line: which student, where it runs, and how."""
     rule = f"threshold {options.threshold:g}" if segmenter.classes == 1 else f"{segmenter.classes} classes"
     return f"{segmenter.name} by {segmenter.place}, {rule}{', mean over four flips' if options.flips else ''}"
 
 
-def add_pictures(summary: Summary, painter: Painter, pictures: Sequence[Input]) -> None:
-    """Makes the results of pictures, and adds what they came to."""
+def add_pictures(summary: Summary, predictor: ImagePredictor, pictures: Sequence[Input]) -> None:
+    """Writes the results of pictures, and adds their figures."""
     began = time.monotonic()
     outcomes: list[Outcome] = []
-    work = paint_all(painter, pictures, threads=usable_cores() + 1)
+    work = predict_images(predictor, pictures, threads=usable_cores() + 1)
     with closing(work):  # so that the table is saved wherever this is interrupted
         for outcome in progress(work, what="predict", total=len(pictures)):
             if outcome.failure:
@@ -187,8 +190,8 @@ def add_pictures(summary: Summary, painter: Painter, pictures: Sequence[Input]) 
     summary.latency = percentiles(spent) if spent else None
 
 
-def add_films(summary: Summary, segmenter: Segmenter, options: Options, videos: Sequence[Input]) -> None:
-    """Makes the results of videos, and adds what they came to."""
+def add_videos(summary: Summary, segmenter: Segmenter, options: Options, videos: Sequence[Input]) -> None:
+    """Writes the results of videos, and adds their figures."""
     if not videos:
         return
     if options.probabilities:
@@ -197,7 +200,7 @@ def add_films(summary: Summary, segmenter: Segmenter, options: Options, videos: 
     for one in videos:
         try:
             done = is_done(one, table, out=summary.out)
-            film = None if done else make_film(segmenter, options, one, out=summary.out, table=table)
-            summary.films[one.name] = film
+            result = None if done else predict_video(segmenter, options, one, out=summary.out, table=table)
+            summary.videos[one.name] = result
         except ValueError as error:  # noqa: PERF203 - a video takes minutes
             summary.failures.append(f"{one.path} cannot be read ({error})")

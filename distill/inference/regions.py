@@ -1,4 +1,4 @@
-"""What a mask says in figures: area, box, connected components."""
+"""The regions of a mask in figures: area, box, connected components."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ COLUMNS = ("class", "area", "share", "components", "largest", "left", "top", "ri
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What was found of one class in one image.
+class ClassRegions:
+    """The regions of one class in one image.
 
     Attributes:
         label: the number of the class, from 1 on.
@@ -51,8 +51,8 @@ class Finding:
         }
 
 
-def find(labels: np.ndarray, probability: np.ndarray) -> list[Finding]:
-    """The findings of an image, one for each class but the background.
+def measure_regions(labels: np.ndarray, probability: np.ndarray) -> list[ClassRegions]:
+    """The regions of an image, an entry for each class but the background.
 
     Args:
         labels: class numbers uint8 (H, W), 0 is background.
@@ -63,15 +63,15 @@ def find(labels: np.ndarray, probability: np.ndarray) -> list[Finding]:
     return [_measure(labels == label, label, plane) for label, plane in planes.items() if label > 0]
 
 
-def _measure(mask: np.ndarray, label: int, plane: np.ndarray) -> Finding:
+def _measure(mask: np.ndarray, label: int, plane: np.ndarray) -> ClassRegions:
     highest, box = float(plane.max()), box_of(mask)
     if box is None:
-        return Finding(label, 0, 0.0, 0, 0, None, highest)
+        return ClassRegions(label, 0, 0.0, 0, 0, None, highest)
     left, top, right, bottom = box
     numbered, components = ndimage.label(mask[top:bottom, left:right], NEIGHBOURS)
     sizes = np.bincount(numbered.ravel())[1:]
     area = int(sizes.sum())
-    return Finding(label, area, area / mask.size, components, int(sizes.max()), box, highest)
+    return ClassRegions(label, area, area / mask.size, components, int(sizes.max()), box, highest)
 
 
 def box_of(mask: np.ndarray) -> tuple[int, int, int, int] | None:

@@ -7,21 +7,26 @@ import io
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from distill.metrics.overlap import THRESHOLD
+from distill.metrics.overlap import IGNORED, THRESHOLD
 from distill.runs.fingerprint import digest_file, digest_weights
 from distill.runtime.issues import several
 
 ONNX_SUFFIX = ".onnx"
 ONNX_INPUT, ONNX_OUTPUT = "image", "probability"  # as `distill.inference.onnx_file` names them
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 HUB_FILES = ("config.json", "model.safetensors")
+FILE_SUFFIXES = (".safetensors", ".json", ".yaml", ".pt", ".pth", ".ckpt", ".bin", ".zip")  # of no hub id
 FLIPS = ((), (1,), (0,), (0, 1))  # axes of an image: as it is, left to right, top to bottom, both
+TRIED_SIZE = (48, 64)  # of the image on which a student is tried when it is opened
+LARGEST_SIZE = 8192  # pixels a side that a student may see images at
+REMEDY = "it is damaged or was not trained to an end, and is not used; download or publish it again"
+ROUNDING = 1e-3  # by which a probability may leave [0, 1]: a resize in float32, or an int8 file
 
 
 @dataclass(frozen=True)
@@ -50,14 +55,22 @@ class Segmenter:
         Args:
             image: of any height and width.
             flips: the mean over the image, its two mirror images and the image turned by half, each turned back.
+
+        Raises:
+            ValueError: the student's answer is no probability.
         """
         if not flips:
-            return self.run(image)
+            return self._checked(image)
         total = np.zeros((self.classes, *image.shape[:2]), np.float32)
         for axes in FLIPS:
-            seen = self.run(np.flip(image, axes).copy())  # ascontiguousarray leaves a side of 1 pixel reversed
-            total += np.flip(seen, tuple(axis + 1 for axis in axes))
+            flipped = self._checked(np.flip(image, axes).copy())  # ascontiguousarray leaves a side of 1 pixel reversed
+            total += np.flip(flipped, tuple(axis + 1 for axis in axes))
         return total / len(FLIPS)
+
+    def _checked(self, image: np.ndarray) -> np.ndarray:
+        found = self.run(image)
+        require_probability(found, (self.classes, *image.shape[:2]), what=self.name)
+        return found
 
     def timed(self, image: np.ndarray, *, flips: bool = False) -> tuple[np.ndarray, float]:
         """The same with how long it took, in seconds: from pixels in memory to the probability in memory."""
@@ -66,8 +79,26 @@ class Segmenter:
         return probability, time.perf_counter() - began
 
 
+def require_probability(found: np.ndarray, shape: tuple[int, ...], *, what: str) -> None:
+    """Refuses an answer that is no probability: "nothing found" of a damaged student would be a false statement.
+
+    Args:
+        found: the answer.
+        shape: that it must have.
+        what: gave it, in words.
+
+    Raises:
+        ValueError: another shape, values that are not finite, or values outside [0, 1].
+    """
+    if found.shape != shape:
+        raise ValueError(f"expected probabilities of shape {shape} of {what}, got {found.shape}; {REMEDY}")
+    low, high = float(found.min()), float(found.max())  # either is nan where any value is
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+        raise ValueError(f"expected probabilities in [0, 1] of {what}, got values from {low:g} to {high:g}; {REMEDY}")
+
+
 def open_segmenter(source: str | Path, *, trust: str | None = None) -> Segmenter:
-    """Opens a published folder, a hub id or a `model.onnx`.
+    """Opens a published folder, a hub id or a `model.onnx`, and tries it on one image.
 
     A folder runs on the GPU where there is one; an ONNX file runs on the CPU.
 
@@ -77,40 +108,44 @@ def open_segmenter(source: str | Path, *, trust: str | None = None) -> Segmenter
 
     Raises:
         FileNotFoundError: there is nothing of that name.
-        ValueError: it is no student that Bandpass published.
+        ValueError: it is no student that Bandpass published, or one whose answer is no probability.
     """
     path = Path(source).expanduser()
     if path.suffix.lower() == ONNX_SUFFIX:
-        return _open_onnx(path)
-    return _open_folder(path if path.is_dir() else _fetch(str(source)), name=str(source), trust=trust)
+        segmenter = _open_onnx(path)
+    else:
+        segmenter = _open_folder(path if path.is_dir() else _fetch(str(source)), name=str(source), trust=trust)
+    levels = np.arange(3 * TRIED_SIZE[0] * TRIED_SIZE[1], dtype=np.uint32) % 251
+    segmenter.probability(levels.astype(np.uint8).reshape(*TRIED_SIZE, 3))
+    return segmenter
 
 
 def _open_folder(folder: Path, *, name: str, trust: str | None) -> Segmenter:
     import torch
 
-    from distill.inference import model as deploy
+    from distill.inference.model import load_model
 
     inner = folder / "student"
     if not (folder / "config.json").is_file() and (inner / "config.json").is_file():
         raise FileNotFoundError(f"{name} is a run, whose student is in a folder of its own: student={inner}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with contextlib.redirect_stdout(io.StringIO()):  # where the hub's mixin says that it reads a folder
-        network = deploy.load(folder, trust=trust).to(device)
+        model = load_model(folder, trust=trust).to(device)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     threads = f" ({several(torch.get_num_threads(), 'thread')})" if device.type == "cpu" else ""
     return Segmenter(
         name=name,
         digest=digest_weights(str(folder)),
-        classes=network.classes,
-        threshold=float(config.get("threshold", THRESHOLD)),
+        classes=model.classes,
+        threshold=_number_of(config, "threshold", default=THRESHOLD, highest=1, name=name),
         place=f"torch on {device.type}{threads}",
-        run=lambda image: deploy.predict(network, np.require(image, requirements="W")),  # torch warns of others
+        run=lambda image: model.predict(np.require(image, requirements="W")),  # torch warns of others
     )
 
 
 def _fetch(source: str) -> Path:
     """The local copy of a student on the hub."""
-    if not HUB_ID.fullmatch(source):
+    if not _is_hub_id(source):
         raise FileNotFoundError(
             f"expected a published student at student={source}: a folder with config.json, a model.onnx, or a hub id "
             "as owner/name; found none"
@@ -125,8 +160,14 @@ def _fetch(source: str) -> Path:
         ) from error
 
 
+def _is_hub_id(source: str) -> bool:
+    """Whether a text can only mean the hub: `owner/name`, with no folder `owner` here and no file's suffix."""
+    owner = source.partition("/")[0]
+    return bool(HUB_ID.fullmatch(source)) and not Path(owner).exists() and not source.lower().endswith(FILE_SUFFIXES)
+
+
 def first_line(error: Exception) -> str:
-    """What an error says first; its name where it says nothing."""
+    """The first line of an error's message; its name where it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
@@ -144,17 +185,50 @@ def _open_onnx(path: Path) -> Segmenter:
         raise ValueError(f"ONNX Runtime cannot open {path}: {first_line(error)}") from error
     inputs = {entry.name: entry.type for entry in session.get_inputs()}
     outputs = {entry.name: entry.shape for entry in session.get_outputs()}
-    if inputs != {ONNX_INPUT: "tensor(uint8)"} or ONNX_OUTPUT not in outputs:
+    if inputs != {ONNX_INPUT: "tensor(uint8)"} or len(outputs.get(ONNX_OUTPUT, ())) != 4:
         raise ValueError(
             f"{path} takes {inputs} and returns {sorted(outputs)}, but a published student takes '{ONNX_INPUT}' "
-            f"(uint8, N x H x W x 3) and returns '{ONNX_OUTPUT}'; publish it with do=publish"
+            f"(uint8, N x H x W x 3) and returns '{ONNX_OUTPUT}' (N x K x H x W); publish it with distill publish"
         )
-    said = session.get_modelmeta().custom_metadata_map
+    classes, threshold = read_metadata(path, session.get_modelmeta().custom_metadata_map, outputs[ONNX_OUTPUT][1])
     return Segmenter(
         name=str(path),
         digest=digest_file(path),
-        classes=int(said.get("classes", outputs[ONNX_OUTPUT][1])),
-        threshold=float(said.get("threshold", THRESHOLD)),
+        classes=classes,
+        threshold=threshold,
         place=f"ONNX Runtime on cpu ({several(threads, 'thread')})",
         run=lambda image: session.run([ONNX_OUTPUT], {ONNX_INPUT: np.ascontiguousarray(image)[None]})[0][0],
     )
+
+
+def read_metadata(path: Path, metadata: Mapping[str, str], channels: object) -> tuple[int, float]:
+    """Classes and threshold of an ONNX file, by its metadata.
+
+    Args:
+        path: of the file.
+        metadata: its `metadata_props`.
+        channels: of its output; a number where the file fixes one.
+
+    Raises:
+        ValueError: numbers out of range, or other classes than the output has channels.
+    """
+    classes = int(_number_of(metadata, "classes", default=channels, lowest=1, highest=IGNORED - 1, name=path))
+    if isinstance(channels, int) and classes != channels:
+        raise ValueError(f"{path} says classes={classes}, but its output has {channels}; publish the student again")
+    _number_of(metadata, "image_size", default=1, lowest=1, highest=LARGEST_SIZE, name=path)
+    return classes, _number_of(metadata, "threshold", default=THRESHOLD, highest=1, name=path)
+
+
+def _number_of(
+    description: Mapping[str, object], key: str, *, default: object, highest: float, lowest: float = 0, name: object
+) -> float:
+    """A number of a student's description: over 0 and at least `lowest`, at most `highest`; whole from 1 on."""
+    text = description.get(key, default)
+    try:
+        number = float(str(text))
+    except ValueError:
+        number = 0.0
+    if not (number > 0 and lowest <= number <= highest) or (lowest and number % 1):
+        kind = f"a whole number from {lowest:g}" if lowest else "a number over 0 and"
+        raise ValueError(f"{name} says {key}={text}, but expected {kind} up to {highest:g}; publish the student again")
+    return number

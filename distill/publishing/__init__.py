@@ -1,1 +1,17 @@
-"""The published folder of a student."""
+"""The published folder of a student or a task teacher: written, checked, and described by a model card.
+
+card: the model card: what the student is, how good, from what, under which terms, and how it is used
+examples: the example pictures of a model card
+folder: replacing a folder as a whole
+gallery: one picture of a run: input, the teacher's features, the student's prediction, the truth
+latency: how long a network takes for one frame
+markdown: texts of others as Markdown that says just these texts
+onnx_check: the check that model.onnx is the network that was evaluated
+plan: all that must be known before anything is written
+provenance: what a student was made from, and the licence that follows
+publish: the verb: a plan, then the folder, then the Hub
+quantize: model.int8.onnx, kept where it is faster and as good
+student: the contents of a student's folder
+task_teacher: the contents of a task teacher's folder
+threshold: from which probability on a pixel is foreground
+"""

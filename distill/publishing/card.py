@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from distill.config.schema import DataRecipe, Recipe
-from distill.data.sample import Sample
 from distill.metrics.overlap import THRESHOLD
+from distill.publishing.examples import Picture
+from distill.publishing.markdown import block, code, escape, one_line
+from distill.publishing.provenance import Provenance
 from distill.runs.fingerprint import digest_file
-from distill.runs.licences import (
-    LicensedSource,
-    card_licence,
-    contradictions,
-    licence_of_data,
-    licences_of_start,
-    licences_of_teachers,
-    slug,
-)
+from distill.runs.licences import slug
 from distill.runs.reproduce import command, public_name
 from distill.runs.run import Run
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An example picture: its file, relative to the card, and what stands over it."""
-
-    file: str
-    title: str
 
 
 def render_card(
     run: Run,
     metrics: Mapping[str, Any],
     *,
-    proof: Mapping[str, Any],
+    origin: Provenance,
+    check: Mapping[str, Any],
     pictures: Sequence[Picture],
     found: Mapping[str, Any] | None = None,
 ) -> str:
@@ -47,31 +32,33 @@ def render_card(
     Args:
         run: what was published.
         metrics: its metrics.json.
-        proof: what `distill.publishing.onnx_check.prove` found.
+        origin: what it was made from.
+        check: the result of `distill.publishing.onnx_check.check_onnx`.
         pictures: the examples to show.
-        found: how the threshold was chosen, what a frame takes, what came of int8; what is missing was not asked for.
+        found: choice of the threshold, milliseconds of a frame, verdict on int8; what is missing was not asked for.
     """
     import jinja2
+    from markupsafe import Markup
 
     found = found or {}
     choice, folder_of_encoder = found.get("threshold"), "encoder" if run.recipe.publish.encoder else ""
     data, recipe = run.recipe.data, run.recipe
     generated = data.name == "builtin"
-    parts = parts_of_data(run)
-    names = list(dict.fromkeys(name for counts in parts.values() for name in counts))
-    teachers, terms, licence = licences_of_teachers(run), terms_of_run(run, tested=True), licence_of_student(run)
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    names = list(dict.fromkeys(name for counts in origin.parts.values() for name in counts))
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=escape
+    )
     template = environment.from_string(
         files("distill.publishing").joinpath("card.md.jinja").read_text(encoding="utf-8")
     )
     return template.render(
-        front_matter=front_matter(run, metrics, licence=licence, names=[] if generated else names),
+        front_matter=Markup(front_matter(run, metrics, licence=origin.licence, names=[] if generated else names)),
         title=title_of(recipe),
         student=metrics["student"],
         datasets=metrics["datasets"],
         convention=metrics["convention"],
         resamples=recipe.evaluate.bootstrap,
-        interval=lambda figure: f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]",
+        interval=lambda figure: Markup(f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"),
         image_size=recipe.image_size,
         classes=recipe.student.classes,
         threshold=choice["threshold"] if choice else THRESHOLD,
@@ -83,48 +70,20 @@ def render_card(
         generated=generated,
         pictures=pictures,
         place=recipe.publish.hub or "path/to/this/folder",
-        trust=f', trust="{recipe.student.name}"' if ":" in recipe.student.name else "",
-        proof=proof,
-        parts=parts,
+        trust=Markup(f', trust="{recipe.student.name}"' if ":" in recipe.student.name else ""),
+        check=check,
+        origin=origin,
         split=describe_split(data),
         notes=run.splits.notes,
-        teachers=teachers,
-        weights={name: place_of_weights(recipe, name) for name in teachers},
+        weights={name: place_of_weights(recipe, name) for name in origin.teachers},
         encoder=encoder_of(recipe),
         start=public_name(recipe.student.init),
         builtin_teacher=any(teacher.weights == "builtin" for teacher in recipe.teachers.values()),
         asked_licence=recipe.publish.licence,
-        licence=licence,
-        contradictions=contradictions(terms_of_run(run, tested=False), asked=recipe.publish.licence),
-        terms=terms,
-        citations=[part.citation for part in terms if part.citation],
-        run=run.folder.name,
-        command=command(recipe),
+        citations=[part.citation for part in origin.terms if part.citation],
+        run=code(run.folder.name),
+        command=block(command(recipe), "bash"),
     )
-
-
-def parts_of_data(run: Run) -> dict[str, dict[str, int]]:
-    """Part of the data -> images of each data set in it; without the parts that hold none."""
-    found = {
-        "training": count(run.splits.train),
-        "unlabelled": count(run.splits.unlabelled),
-        "validation": count(run.splits.val),
-        "test": count(sample for samples in run.splits.test.values() for sample in samples),
-    }
-    return {part: counts for part, counts in found.items() if counts}
-
-
-def terms_of_run(run: Run, *, tested: bool) -> list[LicensedSource]:
-    """The terms of everything that a student was made from, and where asked of what it was `tested` on, each once."""
-    parts = {name: counts for name, counts in parts_of_data(run).items() if tested or name != "test"}
-    names = dict.fromkeys(name for counts in parts.values() for name in counts)
-    data = [licence_of_data(name, generated=run.recipe.data.name == "builtin") for name in names]
-    return list(dict.fromkeys([*data, *licences_of_start(run.recipe), *licences_of_teachers(run).values()]))
-
-
-def licence_of_student(run: Run) -> dict[str, str]:
-    """`license`, and `license_name` where that is `other`, as `distill.runs.licences.card_licence` says."""
-    return card_licence(terms_of_run(run, tested=True), asked=run.recipe.publish.licence)
 
 
 def front_matter(run: Run, metrics: Mapping[str, Any], *, licence: Mapping[str, str], names: Sequence[str]) -> str:
@@ -142,7 +101,7 @@ def front_matter(run: Run, metrics: Mapping[str, Any], *, licence: Mapping[str, 
         EvalResult(
             task_type="image-segmentation",
             dataset_type=slug(name),
-            dataset_name=name,
+            dataset_name=one_line(name),
             dataset_split="test",
             metric_type=kind,
             metric_name=f"mean {title} per image, at the mask's own size",
@@ -158,16 +117,16 @@ def front_matter(run: Run, metrics: Mapping[str, Any], *, licence: Mapping[str, 
         tags=["image-segmentation", "knowledge-distillation", "bandpass", "onnx", slug(run.recipe.student.name)],
         datasets=[slug(name) for name in names] or None,
         metrics=["dice", "mean_iou"],
-        model_name=title_of(run.recipe),
+        model_name=one_line(title_of(run.recipe)),
         eval_results=results,
-        license=licence["license"],
+        license=one_line(licence["license"]),
         license_name=licence.get("license_name"),
     )
     return card.to_yaml().strip()
 
 
 def place_of_weights(recipe: Recipe, teacher: str) -> str:
-    """Where a teacher's weights came from, as far as the recipe says; a cache may be all there was."""
+    """The origin of a teacher's weights, as far as the recipe states it; a cache may be all there was."""
     asked = recipe.teachers.get(teacher)
     return (public_name(asked.weights) if asked else None) or "given as a cache"
 
@@ -186,13 +145,8 @@ def title_of(recipe: Recipe) -> str:
     return f"{recipe.name}: {recipe.student.name} of width {recipe.student.width}"
 
 
-def count(samples: Iterable[Sample]) -> dict[str, int]:
-    """Images of each data set, by name."""
-    return dict(sorted(Counter(sample.dataset for sample in samples).items()))
-
-
 def describe_split(data: DataRecipe) -> str:
-    """How training, validation and test parts came about, in a sentence."""
+    """The origin of training, validation and test parts, in a sentence."""
     if data.name == "builtin":
         return f"The parts were generated apart from one another (data.seed={data.seed})."
     whole = f"; {', '.join(data.test_only)} as a whole" if data.test_only else ""

@@ -1,4 +1,4 @@
-"""One picture of a run: input, the teacher's features as its code keeps them, the student's answer, the truth."""
+"""One picture of a run: input, the teacher's features as its code keeps them, the student's prediction, the truth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distill.data.sample import Sample
 from distill.data.sources.unlabelled import unlabel
 from distill.extraction.extract import gallery, is_complete
 from distill.inference.drawing import BACKGROUND, PREDICTION, TEXT, TRUTH, draw_contour
-from distill.inference.model import Deploy, predict
+from distill.inference.model import InferenceModel
 from distill.runs.run import Run
 
 CELLS = 64  # a side of the grid on which the teacher's cosine series is drawn
@@ -37,15 +37,15 @@ def shown_key(recipe: TeacherRecipe, sample: Sample) -> str:
 
 
 def teacher_colours(store: cache.Cache, key: str) -> np.ndarray:
-    """What a teacher saw in an image (CELLS, CELLS, 3), from its code; `key` of the record."""
+    """A teacher's features of an image as colours (CELLS, CELLS, 3), from its code; `key` of the record."""
     name = store.spec.names[-1]
-    seen = store.decode(key, "identity", map=name, grid=(CELLS, CELLS))
+    features = store.decode(key, "identity", map=name, grid=(CELLS, CELLS))
     if name == MASK:
-        return store.codecs[name].inverse(seen).sigmoid().expand(3, -1, -1).permute(1, 2, 0).numpy()
-    return colours_of(seen[:3].numpy())
+        return store.codecs[name].inverse(features).sigmoid().expand(3, -1, -1).permute(1, 2, 0).numpy()
+    return colours_of(features[:3].numpy())
 
 
-def draw_gallery(run: Run, deploy: Deploy, path: Path) -> bool:
+def draw_gallery(run: Run, model: InferenceModel, path: Path) -> bool:
     """Writes the picture, a row an image of the validation part; False where no cache holds them."""
     shown = [sample for sample in gallery(run) if sample.read_mask().any()][:SHOWN]
     keys = {name: partial(shown_key, run.recipe.teachers[name]) for name in run.caches}
@@ -59,8 +59,8 @@ def draw_gallery(run: Run, deploy: Deploy, path: Path) -> bool:
     rows = []
     for sample in shown:
         image = sample.read_image()
-        seen = [teacher_colours(store, keys[name](sample)) for name, store in stores.items()]
-        rows.append((image, seen, predict(deploy, image), sample.read_mask()))
+        teachers = [teacher_colours(store, keys[name](sample)) for name, store in stores.items()]
+        rows.append((image, teachers, model.predict(image), sample.read_mask()))
     titles = [f"teacher {name}{' (built in)' * (run.recipe.teachers[name].weights == 'builtin')}" for name in stores]
     draw_rows(path, ["input", *titles, "student", "truth"], rows)
     return True

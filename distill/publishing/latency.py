@@ -1,4 +1,4 @@
-"""How long a network takes for one frame: percentiles, for the model card and the benchmark of students."""
+"""The latency of a network for one frame: percentiles, for the model card and the benchmark of students."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def timed(action: Callable[[], object], *, rounds: int = ROUNDS, seconds: float 
 
 
 def latency(run: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> dict[str, Any]:
-    """What the model card says of a file on one thread: milliseconds for one frame, and where that was measured.
+    """The model card's figures of a file on one thread: milliseconds for one frame, and where they were measured.
 
     Args:
         run: uint8 (1, H, W, 3) -> probability, on one thread.

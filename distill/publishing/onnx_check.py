@@ -1,4 +1,4 @@
-"""What must hold of an ONNX file before it is published: it is the network that was evaluated."""
+"""The check of an ONNX file before it is published: it is the network that was evaluated."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ import torch
 
 from distill.data.sample import Sample
 from distill.evaluation.predictions_csv import Score
-from distill.inference.model import Deploy
+from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import Runner
+from distill.inference.segmenter import require_probability
 from distill.metrics.overlap import labels, overlap
 from distill.runtime.progress import progress
 
 LARGEST_DIFFERENCE = 1e-4  # of any probability, between torch and ONNX Runtime
 LARGEST_DICE_DIFFERENCE = 1e-3  # of a data set's mean, between metrics.json and ONNX Runtime
-IMAGES_AT_MOST = 200  # a data set, on which that is proved; evenly spread where there are more
+IMAGES_AT_MOST = 200  # a data set, on which that is checked; evenly spread where there are more
 SIZES_AT_MOST = 4  # different image sizes that are also run as a batch of two, and cut to an odd size
 
 
 @dataclass
-class Proof:
-    """What was compared and how far apart the two were at worst."""
+class Comparison:
+    """The largest difference of torch and ONNX Runtime, and the image with it."""
 
     max_difference: float = 0.0
-    worst: str = ""  # the image it was seen on
+    worst: str = ""  # the image with it
     batches: int = 0
     sizes: set[tuple[int, int]] = field(default_factory=set)
     dice: dict[str, dict[str, float]] = field(default_factory=dict)  # data set -> images, onnx, torch
@@ -36,12 +37,13 @@ class Proof:
         """Takes in one batch of probabilities (N, K, H, W) by torch and by ONNX Runtime.
 
         Raises:
-            ValueError: their shapes differ, or the values by more than `LARGEST_DIFFERENCE`.
+            ValueError: torch's are no probabilities, the shapes differ, or values by more than `LARGEST_DIFFERENCE`.
         """
         if expected.shape != received.shape:
             raise ValueError(
                 f"model.onnx returns shape {received.shape} for {what}, but torch returns {expected.shape}"
             )
+        require_probability(expected, received.shape, what=f"the student on {what}")
         difference = float(np.abs(expected - received).max())
         if not difference < LARGEST_DIFFERENCE:
             raise ValueError(
@@ -64,49 +66,51 @@ class Proof:
         }
 
 
-def prove(
-    deploy: Deploy, run: Runner, *, test: Mapping[str, Sequence[Sample]], scores: Sequence[Score]
+def check_onnx(
+    model: InferenceModel, run: Runner, *, test: Mapping[str, Sequence[Sample]], scores: Sequence[Score]
 ) -> dict[str, Any]:
     """Compares torch and ONNX Runtime on the test images at their own sizes, one at a time and two at a time.
 
     Args:
-        deploy: the student that was evaluated, on the CPU.
+        model: the student that was evaluated, on the CPU.
         run: the ONNX file.
         test: the test samples of each data set.
         scores: the figures of the evaluation, an entry an image (`predictions.csv`).
 
     Returns:
-        what was proved, JSON-able.
+        the largest difference and both Dice, JSON-able.
 
     Raises:
-        ValueError: they disagree.
+        ValueError: they disagree, or the student's answer is no probability.
     """
-    proof = Proof()
+    comparison = Comparison()
     dice = {(figures.dataset, figures.stem, figures.key): figures.dice for figures in scores}
     for name, samples in test.items():
         chosen = spread(samples, IMAGES_AT_MOST)
         found: list[float] = []
         for sample in progress(chosen, what=f"check model.onnx on {name}", total=len(chosen)):
             image = sample.read_image()
-            received = run(image[None])
-            proof.compare(by_torch(deploy, image[None]), received, what=f"{name}/{sample.stem}")
-            found.append(overlap(labels(received[0]), sample.read_mask(), classes=deploy.classes)[0])
-        expected = float(np.mean([dice[sample.dataset, sample.stem, sample.key] for sample in chosen]))
-        proof.dice[name] = {"images": len(chosen), "onnx": float(np.mean(found)), "torch": expected}
-        if not abs(proof.dice[name]["onnx"] - expected) < LARGEST_DICE_DIFFERENCE:
+            expected, received = by_torch(model, image[None]), run(image[None])
+            comparison.compare(expected, received, what=f"{name}/{sample.stem}")
+            found.append(overlap(labels(received[0]), sample.read_mask(), classes=model.classes)[0])
+        by_evaluation = float(np.mean([dice[sample.dataset, sample.stem, sample.key] for sample in chosen]))
+        comparison.dice[name] = {"images": len(chosen), "onnx": float(np.mean(found)), "torch": by_evaluation}
+        if not abs(comparison.dice[name]["onnx"] - by_evaluation) < LARGEST_DICE_DIFFERENCE:
             raise ValueError(
-                f"model.onnx scores Dice {proof.dice[name]['onnx']:.4f} on {len(chosen)} images of {name}, but "
-                f"the evaluation says {expected:.4f}; nothing was published. Delete metrics.json and evaluate again"
+                f"model.onnx scores Dice {comparison.dice[name]['onnx']:.4f} on {len(chosen)} images of {name}, but "
+                f"the evaluation says {by_evaluation:.4f}; nothing was published. Delete metrics.json and "
+                "evaluate again"
             )
     for what, images in pairs(test):
-        proof.compare(by_torch(deploy, images), run(images), what=what)
-    return proof.to_json()
+        expected, received = by_torch(model, images), run(images)
+        comparison.compare(expected, received, what=what)
+    return comparison.to_json()
 
 
-def by_torch(deploy: Deploy, images: np.ndarray) -> np.ndarray:
+def by_torch(model: InferenceModel, images: np.ndarray) -> np.ndarray:
     """Probability (N, K, H, W) of images uint8 (N, H, W, 3)."""
     with torch.inference_mode():
-        return deploy(torch.from_numpy(np.ascontiguousarray(images))).numpy()
+        return model(torch.from_numpy(np.ascontiguousarray(images))).numpy()
 
 
 def pairs(test: Mapping[str, Sequence[Sample]]) -> Iterator[tuple[str, np.ndarray]]:

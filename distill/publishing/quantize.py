@@ -30,7 +30,7 @@ logger = logging.getLogger("bandpass")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of it.
+    """Whether the quantised file is kept.
 
     Attributes:
         written: whether the file was kept.
@@ -48,11 +48,11 @@ class Verdict:
 
 
 def add_int8(folder: Path, splits: Splits, *, classes: int, threshold: float) -> dict[str, Any]:
-    """Writes model.int8.onnx beside model.onnx, judges it, and takes it away again where it is not worth it.
+    """Writes model.int8.onnx beside model.onnx, compares the two, and removes it where it is not worth it.
 
     Args:
         folder: which holds model.onnx.
-        splits: whose training images calibrate, and whose validation images judge.
+        splits: whose training images calibrate, and on whose validation images both are scored.
         classes: channels of the network's output.
         threshold: from which probability on a pixel is foreground, where it is served.
 
@@ -63,6 +63,8 @@ def add_int8(folder: Path, splits: Splits, *, classes: int, threshold: float) ->
     logger.info("quantising %s on %d training images", FILE, min(len(splits.train), CALIBRATION))
     try:
         quantise(plain, small, spread(splits.train, CALIBRATION))
+    except OSError:  # a full disk says nothing about the network
+        raise
     except Exception as error:  # of ONNX Runtime's quantiser, by operator and version; the student itself is whole
         why = (
             f"ONNX Runtime cannot quantise this network ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
@@ -70,14 +72,14 @@ def add_int8(folder: Path, splits: Splits, *, classes: int, threshold: float) ->
         logger.warning("%s not written: %s", FILE, why)
         return asdict(Verdict(False, why, None, None, None))
     runners = (open_onnx(path, threads=1) for path in (plain, small))
-    found = judge(*runners, val=splits.val, classes=classes, threshold=threshold)
+    found = compare_files(*runners, val=splits.val, classes=classes, threshold=threshold)
     if not found.written:
         small.unlink()
     logger.info("%s %s: %s", FILE, "written" if found.written else "not written", found.why)
     return asdict(found)
 
 
-def judge(plain: Runner, small: Runner, *, val: Sequence[Sample], classes: int, threshold: float) -> Verdict:
+def compare_files(plain: Runner, small: Runner, *, val: Sequence[Sample], classes: int, threshold: float) -> Verdict:
     """Whether the quantised file loses at most `LARGEST_LOSS` of Dice at the threshold that it has, and is faster."""
     table = []
     for sample in progress(val, what=f"validate {FILE}", total=len(val)):
@@ -100,7 +102,7 @@ def judge(plain: Runner, small: Runner, *, val: Sequence[Sample], classes: int, 
 def quantise(source: Path, target: Path, samples: Sequence[Sample]) -> None:
     """Static quantisation: weights int8 a channel, activations uint8 by the ranges that they take on the samples.
 
-    The resizes, the normalisation and everything else but `OPERATORS` stay float32; what the file says of itself stays.
+    The resizes, the normalisation and everything else but `OPERATORS` stay float32; its metadata stays.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationDataReader

@@ -1,4 +1,4 @@
-"""Publishing a task teacher: the decoder, what it reads, what it learned from, and how good it is."""
+"""The published folder of a task teacher: the decoder, what it reads, what it learned from, and how good it is."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import cache
-from distill.config.parse import dump_recipe
 from distill.distillation.targets import plan_inputs
 from distill.evaluation.evaluate import load_student, say
 from distill.extraction.task_teacher import FACTS
-from distill.runs.reproduce import command, public_recipe
-from distill.runs.run import Run
-from distill.runs.state_files import read_metrics
+from distill.publishing.markdown import block, code, plain
+from distill.publishing.plan import Plan
+from distill.publishing.student import save_weights
+from distill.runs.reproduce import command
 from distill.runtime.io import write_json, write_text
 
 CARD = """\
 # Task teacher: a decoder on cached features
 
 A decoder of {parameters:,} parameters with full-scale skip connections and channel attention. It reads the
-frequency-coded features of `{teacher}` ({maps}), not images: `task.json` names the cache by its digest. Its soft masks
+frequency-coded features of {teacher} ({maps}), not images: `task.json` names the cache by its digest. Its soft masks
 teach a student:
 
     teachers.masks={{adapter: task, of: TEACHER, weights: THIS_FOLDER}} stages.NAME.losses.imitate_mask=1
@@ -34,18 +34,17 @@ Dice and IoU {convention}.
 
 Made with
 
-    {command}
+{command}
 """
 
 
-def build_task(run: Run, folder: Path) -> dict[str, Any]:
+def write_task_teacher(plan: Plan, folder: Path) -> dict[str, Any]:
     """Writes a task teacher into `folder`; nothing is exported to ONNX, because it reads no images."""
+    run, metrics = plan.run, plan.metrics
     ((name, path),) = run.caches.items()
     caches = {name: cache.open(path)}
     decoder, inputs = load_student(run, caches), plan_inputs(run.recipe, caches)
-    decoder.save_pretrained(folder)
-    # safetensors makes files that only their owner can read; a published one is for others
-    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
+    save_weights(decoder, folder)
     labelled = sorted(sample.key for sample in run.splits.train)
     facts = {
         "reads": caches[name].manifest.digest,
@@ -55,17 +54,15 @@ def build_task(run: Run, folder: Path) -> dict[str, Any]:
         "run": run.folder.name,
     }
     write_json(folder / FACTS, facts)
-    metrics = read_metrics(run)
     card = CARD.format(
         parameters=metrics["student"]["parameters"],
-        teacher=caches[name].identity["teacher"],
-        maps=", ".join(f"{t.map}: {t.channels} x {t.grid[0]} x {t.grid[1]}" for t in inputs),
+        teacher=code(caches[name].identity["teacher"]),
+        maps=", ".join(f"{plain(t.map)}: {t.channels} x {t.grid[0]} x {t.grid[1]}" for t in inputs),
         labelled=len(labelled),
-        licence=caches[name].licence,
-        scores="\n".join(f"* {dataset}: {say(figures)}" for dataset, figures in metrics["datasets"].items()),
+        licence=plain(caches[name].licence),
+        scores="\n".join(f"* {plain(dataset)}: {say(figures)}" for dataset, figures in metrics["datasets"].items()),
         convention=metrics["convention"],
-        command=command(run.recipe),
+        command=block(command(run.recipe), "bash"),
     )
     write_text(folder / "README.md", card)
-    write_text(folder / "recipe.yaml", dump_recipe(public_recipe(run.recipe)))
     return {}

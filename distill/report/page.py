@@ -14,7 +14,8 @@ from distill.config.parse import dump_recipe
 from distill.data.sample import Sample
 from distill.evaluation.evaluate import Examinee, examinee_of, load_student
 from distill.evaluation.soft_masks import soft_masks_of
-from distill.publishing.card import licence_of_student, parts_of_data, terms_of_run, title_of
+from distill.publishing.card import title_of
+from distill.publishing.provenance import provenance_of
 from distill.report import facts, plots, tables
 from distill.report.cases import Ask, cases, has_soft_masks
 from distill.report.curves import curves
@@ -68,7 +69,7 @@ def render(run: Run) -> str:
         "notes": run.splits.notes,
         "setting": facts.setting(material),
         "stages": facts.stages(material),
-        "parts": parts_of_data(run),
+        "parts": provenance_of(run).parts,
         "split": facts.split_words(material),
         "resamples": metrics.get("evaluated", {}).get("resamples", run.recipe.evaluate.bootstrap),
         "results": tables.results(metrics),
@@ -78,8 +79,8 @@ def render(run: Run) -> str:
         "teachers": tables.teachers(metrics),
         "side_titles": tables.titles(tables.SIDE_BY_SIDE),
         "cost": facts.cost(material),
-        "terms": terms_of_run(run, tested=True),
-        "licence": licence_of_student(run),
+        "terms": provenance_of(run).terms,
+        "licence": provenance_of(run).licence,
         "versions": facts.versions(),
         "command": command(run.recipe),
         "recipe": dump_recipe(public_recipe(run.recipe)),

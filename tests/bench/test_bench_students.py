@@ -8,7 +8,7 @@ import pytest
 from distill.bench import students as bench
 from distill.bench.students import Subject, measure_students, subjects, verdicts
 from distill.cli.bench import read_request
-from distill.inference.model import Deploy
+from distill.inference.model import InferenceModel
 from distill.runtime.timing import Timing
 from students import create
 
@@ -27,7 +27,7 @@ def test_a_student_s_rows_are_latency_throughput_cost_and_verdicts(monkeypatch):
 
 
 def test_a_wasteful_design_must_be_exported_at_three_quarters_of_its_time(tmp_path):
-    subject = Subject("malunet 8", Deploy(create("malunet", width=4), image_size=64), tmp_path)
+    subject = Subject("malunet 8", InferenceModel(create("malunet", width=4), image_size=64), tmp_path)
     spent = {
         name: Timing((seconds,), (seconds,))
         for name, seconds in (("exported", 0.8), ("plain", 1.0), ("eager", 2.0), ("int8", 1.0))

@@ -8,6 +8,8 @@ import re
 import shutil
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.client import HTTPConnection
 
 import numpy as np
@@ -63,14 +65,14 @@ def picture_of(answer):
     return np.asarray(Image.open(io.BytesIO(answer[1])))
 
 
-def test_an_image_is_looked_at_once_and_drawn_at_any_threshold(ask, disc, student):
+def test_an_image_is_segmented_once_and_drawn_at_any_threshold(ask, disc, student):
     seen = json.loads(ask("POST", "/images", disc.read_bytes())[1])
     assert (seen["width"], seen["height"]) == (62, 45)
     assert seen["milliseconds"] > 0
     probability = open_segmenter(student).probability(np.array(Image.open(disc)))[0]
     for threshold in (0.3, 0.5, 0.6):
         place = f"/images/{seen['id']}"
-        (found,) = json.loads(ask("GET", f"{place}/findings?threshold={threshold}")[1])
+        (found,) = json.loads(ask("GET", f"{place}/regions?threshold={threshold}")[1])
         assert found["area"] == (probability >= threshold).sum()
         mask = picture_of(ask("GET", f"{place}/mask?threshold={threshold}"))
         np.testing.assert_array_equal(mask, 255 * (probability >= threshold))
@@ -215,3 +217,70 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(ask, disc, 
     answer, body = ask("POST", "/images", disc.read_bytes())
     assert answer.status == 422
     assert b"and at most 100 are taken here" in body
+
+
+def post(server, data):
+    """Status and JSON of an image that is sent over a connection of its own."""
+    connection = HTTPConnection(*server.server_address[:2], timeout=60)
+    connection.request("POST", "/images", data)
+    answer = connection.getresponse()
+    said = answer.status, json.loads(answer.read())
+    connection.close()
+    return said
+
+
+def begin_post(server, length):
+    """A connection over which an image of `length` bytes is announced, and not sent."""
+    connection = socket.create_connection(server.server_address[:2], timeout=60)
+    host, port = server.server_address[:2]
+    connection.sendall(f"POST /images HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {length}\r\n\r\n".encode())
+    return connection
+
+
+def test_thirty_posts_at_once_are_all_answered_while_few_of_them_fit_into_memory(server, disc, monkeypatch):
+    data = disc.read_bytes()
+    monkeypatch.setattr(server.budget, "free", 3 * len(data))
+    with ThreadPoolExecutor(30) as pool:
+        answers = list(pool.map(lambda _: post(server, data), range(30)))
+    assert [status for status, _ in answers] == [200] * 30
+    assert server.budget.free == 3 * len(data)
+
+
+def test_a_post_for_which_there_is_no_memory_in_time_is_refused_in_a_sentence(server, disc, monkeypatch):
+    data = disc.read_bytes()
+    monkeypatch.setattr("distill.demo.server.WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(server.budget, "free", 60 << 20)
+    unfinished = begin_post(server, 60 << 20)
+    while server.budget.free:
+        pass
+    busy = (503, {"error": "too many images are being sent at once; try again in a moment"})
+    assert post(server, data + bytes(5 << 20)) == busy  # also where the refused one is still being sent
+    unfinished.close()
+    monkeypatch.setattr("distill.demo.server.WAIT_SECONDS", 30.0)
+    assert post(server, data)[0] == 200
+    monkeypatch.setattr("distill.demo.server.MOST_WAITING", 0)
+    assert post(server, data) == busy
+
+
+def test_an_image_that_never_arrives_gives_its_memory_back(server, monkeypatch):
+    monkeypatch.setattr("distill.demo.server.BODY_SECONDS", 0.0)
+    free = server.budget.free
+    with begin_post(server, 1000) as connection:
+        connection.sendall(b"half")
+        assert b"took too long to arrive" in connection.makefile("rb").read()
+    assert server.budget.free == free
+
+
+def test_an_error_of_the_network_is_an_answer_and_a_student_that_answers_nonsense_is_refused(server, disc, monkeypatch):
+    segmenter = server.session.segmenter
+
+    def broken(image):
+        raise RuntimeError("out of memory\nsee above")
+
+    monkeypatch.setattr(server.session, "segmenter", replace(segmenter, run=broken))
+    assert post(server, disc.read_bytes()) == (500, {"error": "out of memory"})
+    nan = replace(segmenter, run=lambda image: np.full((1, *image.shape[:2]), np.nan, np.float32))
+    monkeypatch.setattr(server.session, "segmenter", nan)
+    status, said = post(server, disc.read_bytes())
+    assert status == 422
+    assert "expected probabilities in [0, 1]" in said["error"]

@@ -20,10 +20,10 @@ from published import write_disc, write_student
 import distill
 from distill.cli.predict import COMMAND
 from distill.data.image_io import NO_PICTURE
-from distill.inference.images import Options, Painter, paint_all
+from distill.inference.images import ImagePredictor, Options, predict_images
 from distill.inference.inputs import find_inputs
 from distill.inference.overlay import colour, draw_overlay
-from distill.inference.regions import find
+from distill.inference.regions import measure_regions
 from distill.inference.segmenter import open_segmenter
 from distill.inference.video import VideoWriter, open_video
 from distill.run import main
@@ -148,7 +148,7 @@ def test_a_folder_of_pictures_becomes_masks_overlays_and_a_table(student, images
     assert record["palette"]["1"] == "#ffb000"
 
 
-def test_what_is_complete_is_not_done_again(student, images, tmp_path, monkeypatch):
+def test_finished_images_are_skipped(student, images, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(predicting, "open_segmenter", lambda source, **_: counted(open_segmenter(source), seen))
     out = tmp_path / "out"
@@ -175,11 +175,11 @@ def test_an_interrupted_prediction_continues_where_it_stood(student, images, tmp
             raise KeyboardInterrupt
         return segmenter.run(image)
 
-    killed = Painter(replace(segmenter, run=stopping), Options(0.5), out=out)
+    killed = ImagePredictor(replace(segmenter, run=stopping), Options(0.5), out=out)
     with pytest.raises(KeyboardInterrupt):
-        list(paint_all(killed, inputs, threads=1))
+        list(predict_images(killed, inputs, threads=1))
     assert len(rows_of(out / "areas.csv")) == 2
-    outcomes = list(paint_all(Painter(segmenter, Options(0.5), out=out), inputs, threads=1))
+    outcomes = list(predict_images(ImagePredictor(segmenter, Options(0.5), out=out), inputs, threads=1))
     assert [outcome.seconds is None for outcome in outcomes] == [True, True, False]
     assert len(seen) == 3
 
@@ -247,13 +247,13 @@ def test_several_classes_become_numbers_with_a_palette_and_a_row_each(images, tm
         distill.predict(student, images, out=out, threshold=0.4)
 
 
-def test_findings_count_parts_that_touch_at_a_corner_as_one():
+def test_regions_count_parts_that_touch_at_a_corner_as_one():
     labels = np.zeros((6, 8), np.uint8)
     labels[1:3, 1:3] = labels[3, 3] = labels[5, 7] = 1
-    (finding,) = find(labels, np.full((1, 6, 8), 0.25, np.float32))
-    assert (finding.area, finding.components, finding.largest, finding.box) == (6, 2, 5, (1, 1, 8, 6))
-    assert finding.share == 6 / 48
-    (nothing,) = find(np.zeros((6, 8), np.uint8), np.full((1, 6, 8), 0.25, np.float32))
+    (regions,) = measure_regions(labels, np.full((1, 6, 8), 0.25, np.float32))
+    assert (regions.area, regions.components, regions.largest, regions.box) == (6, 2, 5, (1, 1, 8, 6))
+    assert regions.share == 6 / 48
+    (nothing,) = measure_regions(np.zeros((6, 8), np.uint8), np.full((1, 6, 8), 0.25, np.float32))
     assert (nothing.area, nothing.components, nothing.box, nothing.highest) == (0, 0, None, 0.25)
 
 
@@ -347,7 +347,7 @@ def test_a_dry_run_writes_nothing_and_help_shows_examples(student, images, tmp_p
     assert "optimiser.learning_rate" not in told  # keys of recipes, of which it has none
 
 
-def write_film(path, count=12, rate=10):
+def write_video(path, count=12, rate=10):
     still = write_disc(path.with_suffix(".png"), 0, (47, 63))
     path.with_suffix(".png").unlink()
     with VideoWriter(path, rate=Fraction(rate)) as writer:
@@ -356,8 +356,8 @@ def write_film(path, count=12, rate=10):
 
 
 def test_a_video_becomes_a_video_with_overlay_and_a_table_of_its_frames(student, images, tmp_path, monkeypatch, capsys):
-    write_film(images / "film.mp4")
-    (images / "damaged.mp4").write_bytes((images / "film.mp4").read_bytes()[:600])
+    write_video(images / "video.mp4")
+    (images / "damaged.mp4").write_bytes((images / "video.mp4").read_bytes()[:600])
     alive, most = weakref.WeakValueDictionary(), []
 
     def watched(source, **_):
@@ -375,21 +375,21 @@ def test_a_video_becomes_a_video_with_overlay_and_a_table_of_its_frames(student,
     words = [f"student={student}", f"images={images}/*.mp4", f"out={out}"]
     assert main(["predict", *words]) == 1
     told = capsys.readouterr().out
-    assert "film.mp4: 12 frames at 10/s, 12 with a finding; done at " in told
+    assert "video.mp4: 12 frames at 10/s, 12 with a finding; done at " in told
     assert "damaged.mp4 cannot be read" in told
     assert max(most) <= 3  # frames in memory, however long the video
-    with open_video(out / "videos" / "film.mp4") as (facts, frames):
+    with open_video(out / "videos" / "video.mp4") as (facts, frames):
         seen = list(frames)
     assert (float(facts.rate), len(seen)) == (10, 12)
     assert seen[0][1].shape == (48, 64, 3)  # even, as its coding wants it
     np.testing.assert_allclose([seconds for seconds, _ in seen], np.arange(12) / 10, atol=1e-4)
-    rows = rows_of(out / "videos" / "film.csv")
+    rows = rows_of(out / "videos" / "video.csv")
     assert [int(row["frame"]) for row in rows] == list(range(1, 13))
     assert all(int(row["area"]) > 0 for row in rows)
-    assert sorted(path.name for path in (out / "videos").iterdir()) == ["film.csv", "film.mp4"]
+    assert sorted(path.name for path in (out / "videos").iterdir()) == ["video.csv", "video.mp4"]
     count = len(most)
     assert main(["predict", *words]) == 1
-    assert "film.mp4: complete already" in capsys.readouterr().out
+    assert "video.mp4: complete already" in capsys.readouterr().out
     assert len(most) == count
 
 
@@ -399,20 +399,21 @@ def packets_of(path):
 
 
 def test_a_video_that_was_cut_off_is_told_and_one_that_was_trimmed_is_whole(student, tmp_path, capsys):
-    film, out = tmp_path / "film.mp4", tmp_path / "out"
-    write_film(film, count=40)
-    data = film.read_bytes()
-    film.write_bytes(data[: sorted(packets_of(film))[15]])
-    words = ["predict", f"student={student}", f"images={film}", f"out={out}"]
+    video, out = tmp_path / "video.mp4", tmp_path / "out"
+    write_video(video, count=40)
+    data = video.read_bytes()
+    video.write_bytes(data[: sorted(packets_of(video))[15]])
+    words = ["predict", f"student={student}", f"images={video}", f"out={out}"]
     for _ in range(2):  # it does not become complete
         assert main(words) == 1
-        assert "film.mp4 cannot be read (it holds 15 of the 40 frames that it declares; copy" in capsys.readouterr().out
+        told = capsys.readouterr().out
+        assert "video.mp4 cannot be read (it holds 15 of the 40 frames that it declares; copy" in told
         assert not list((out / "videos").iterdir())
     place = data.index(b"elst") + 12  # shown is the second that begins with the third
     start = struct.unpack_from(">i", data, place + 4)[0] + 2 * 60_000
-    film.write_bytes(data[:place] + struct.pack(">Ii", 1000, start) + data[place + 8 :])
+    video.write_bytes(data[:place] + struct.pack(">Ii", 1000, start) + data[place + 8 :])
     assert main(words) == 0
-    assert "film.mp4: 10 frames at 10/s" in capsys.readouterr().out
+    assert "video.mp4: 10 frames at 10/s" in capsys.readouterr().out
 
 
 def test_a_side_of_one_pixel_is_flipped_too(student):

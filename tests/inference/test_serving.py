@@ -15,7 +15,7 @@ SIZE = (48, 64)
 
 
 @pytest.fixture
-def desk(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch):
     """A folder with a model that takes a pixel's red for its probability, an image and a video."""
     cv2 = pytest.importorskip("cv2", reason="the lines read videos with opencv-python-headless")
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "h", "w", 3])
@@ -58,11 +58,11 @@ def test_ten_lines_without_torch():
 
 
 @pytest.mark.parametrize(("source", "count"), [("frame.png", 1), ("video.avi", 3)])
-def test_the_lines_for_serving_find_the_red_square(desk, source, count):
+def test_the_lines_for_serving_find_the_red_square(folder, source, count):
     import cv2
 
     exec(lines().replace("video.mp4", source), {})
-    masks = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted(desk.glob("mask*.png"))]
+    masks = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted(folder.glob("mask*.png"))]
     assert len(masks) == count
     for mask in masks:
         assert mask.shape == SIZE and set(np.unique(mask)) == {0, 255}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -18,7 +17,7 @@ from small_run import small_run
 
 from distill.evaluation.evaluate import cost, evaluate, load_student, score, validate
 from distill.evaluation.predictions_csv import read_predictions
-from distill.inference.model import Deploy, predict
+from distill.inference.model import InferenceModel
 from distill.metrics.overlap import (
     bootstrap,
     count_sequences,
@@ -137,11 +136,11 @@ def test_no_images_have_no_interval():
 def test_an_evaluation_equals_a_computation_by_hand(tmp_path):
     run = small_run(tmp_path)
     metrics = evaluate(run)
-    deploy = Deploy(load_student(run), image_size=run.recipe.image_size).eval()
+    deploy = InferenceModel(load_student(run), image_size=run.recipe.image_size).eval()
     for name, samples in run.splits.test.items():
         by_hand = []
         for sample in samples:
-            found, truth = predict(deploy, sample.read_image())[0] >= 0.5, sample.read_mask() == 1
+            found, truth = deploy.predict(sample.read_image())[0] >= 0.5, sample.read_mask() == 1
             by_hand.append(2 * (found & truth).sum() / (found.sum() + truth.sum()))
         assert metrics["datasets"][name]["images"] == len(samples)
         assert metrics["datasets"][name]["dice"]["mean"] == pytest.approx(np.mean(by_hand))
@@ -175,7 +174,7 @@ def test_a_perfect_predictor_scores_one_and_its_opposite_zero(tmp_path):
 def test_two_processes_score_what_one_does(tmp_path, monkeypatch):
     run = small_run(tmp_path)
     samples = run.splits.test["left"]
-    predictor = partial(predict, Deploy(load_student(run), image_size=run.recipe.image_size).eval())
+    predictor = InferenceModel(load_student(run), image_size=run.recipe.image_size).eval().predict
     shares = []
     monkeypatch.setattr("accelerate.utils.gather_object", lambda share: shares.append(share) or share)
     for rank in (1, 0):
@@ -196,7 +195,7 @@ def test_validation_is_the_mean_dice_and_leaves_the_student_as_it_was(tmp_path):
     assert student.training
     assert not student.encoder.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
-    predictor = partial(predict, Deploy(student, image_size=run.recipe.image_size).eval())
+    predictor = InferenceModel(student, image_size=run.recipe.image_size).eval().predict
     assert found == pytest.approx(np.mean([figures.dice for figures in score(predictor, run.splits.val)]))
 
 

@@ -11,11 +11,11 @@ import pytest
 from small_run import small_run
 
 from distill.evaluation.evaluate import evaluate, load_student
-from distill.inference.model import Deploy
+from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import export_onnx, open_onnx
 from distill.publishing import quantize as int8
 from distill.publishing.publish import publish
-from distill.publishing.quantize import judge, quantise
+from distill.publishing.quantize import compare_files, quantise
 
 SLOW = [0.0]
 
@@ -28,17 +28,17 @@ def run(tmp_path_factory):
 
 
 def test_the_quantised_file_keeps_shapes_words_and_the_float_resizes_and_is_the_same_each_time(run, tmp_path):
-    deploy = Deploy(load_student(run), image_size=32).eval()
-    export_onnx(deploy, tmp_path / "model.onnx", metadata={"classes": "1"})
+    model = InferenceModel(load_student(run), image_size=32).eval()
+    export_onnx(model, tmp_path / "model.onnx", metadata={"classes": "1"})
     for name in ("a.onnx", "b.onnx"):
         quantise(tmp_path / "model.onnx", tmp_path / name, run.splits.train)
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
-    model = onnx.load(tmp_path / "a.onnx")
-    assert {"classes": "1"}.items() <= {entry.key: entry.value for entry in model.metadata_props}.items()
-    weights = {entry.data_type for entry in model.graph.initializer if len(entry.dims) == 4 and entry.dims[0] > 1}
+    file = onnx.load(tmp_path / "a.onnx")
+    assert {"classes": "1"}.items() <= {entry.key: entry.value for entry in file.metadata_props}.items()
+    weights = {entry.data_type for entry in file.graph.initializer if len(entry.dims) == 4 and entry.dims[0] > 1}
     assert weights == {onnx.TensorProto.INT8}
-    makers = {output: node.op_type for node in model.graph.node for output in node.output}
-    resizes = [node for node in model.graph.node if node.op_type == "Resize"]
+    makers = {output: node.op_type for node in file.graph.node for output in node.output}
+    resizes = [node for node in file.graph.node if node.op_type == "Resize"]
     assert resizes and all(makers.get(node.input[0]) != "DequantizeLinear" for node in resizes)
     image = run.splits.test["right"][1].read_image()[None]
     found, expected = (open_onnx(tmp_path / name, threads=1)(image) for name in ("a.onnx", "model.onnx"))
@@ -46,32 +46,34 @@ def test_the_quantised_file_keeps_shapes_words_and_the_float_resizes_and_is_the_
     assert 0 < np.abs(found - expected).max() < 0.1
 
 
-def judged(run, monkeypatch, *, share, shift=0.0):
+def compared(run, monkeypatch, *, share, shift=0.0):
     """The verdict on a file that is the image's red, shifted, at a given share of the time."""
     monkeypatch.setattr(int8, "work_ratio", lambda timings, above, below: share)
 
-    def run(images, by=0.0):
+    def segment(images, by=0.0):
         return np.stack([np.clip(image[None, ..., 0] / 255 + by, 0, 1) for image in images])
 
-    return judge(run, lambda images: run(images, shift), val=run.splits.val, classes=1, threshold=0.5)
+    return compare_files(segment, lambda images: segment(images, shift), val=run.splits.val, classes=1, threshold=0.5)
 
 
 def test_a_file_that_is_faster_and_as_good_is_kept(run, monkeypatch):
-    assert judged(run, monkeypatch, share=0.7).written
+    assert compared(run, monkeypatch, share=0.7).written
 
 
 def test_a_file_that_is_no_faster_or_loses_dice_is_not(run, monkeypatch):
-    slow, poor = judged(run, monkeypatch, share=0.97), judged(run, monkeypatch, share=0.5, shift=-0.5)
+    slow, poor = compared(run, monkeypatch, share=0.97), compared(run, monkeypatch, share=0.5, shift=-0.5)
     assert not slow.written and slow.why.endswith("0.97 x its time; at most 0.95 x is worth a second file")
     assert not poor.written and poor.why.endswith("0.50 x its time; at most 0.5 points may be lost")
 
 
-def test_it_is_judged_at_the_threshold_at_which_it_is_served(run):
-    def run(images, by=0.0):  # over 0.5 everywhere
+def test_it_is_scored_at_the_threshold_at_which_it_is_served(run):
+    def segment(images, by=0.0):  # over 0.5 everywhere
         return np.stack([0.6 + 0.4 * image[None, ..., 0] / 255 + by for image in images])
 
     at_half, at_chosen = (
-        judge(run, lambda images: run(images, -0.05), val=run.splits.val, classes=1, threshold=threshold)
+        compare_files(
+            segment, lambda images: segment(images, -0.05), val=run.splits.val, classes=1, threshold=threshold
+        )
         for threshold in (0.5, 0.8)
     )
     assert at_half.dice == at_half.before

@@ -21,11 +21,13 @@ import students
 from distill.config.parse import build_recipe, dump_recipe
 from distill.config.schema import Recipe, StageRecipe, TeacherRecipe
 from distill.evaluation.evaluate import evaluate, load_student, score
-from distill.inference.model import Deploy, load, predict
+from distill.inference import load_model
+from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import open_onnx
 from distill.inference.segmenter import open_segmenter
 from distill.metrics.overlap import dice
 from distill.publishing.card import render_card
+from distill.publishing.provenance import provenance_of
 from distill.publishing.publish import publish, push
 from distill.publishing.threshold import GRID, choose_threshold
 from distill.runs.licences import LicensedSource, contradictions
@@ -33,8 +35,9 @@ from distill.runs.reproduce import command, public_recipe
 from distill.runs.state_files import read_metrics
 
 publishing = import_module("distill.publishing.publish")  # the module: the package has a function of that name
+contents = import_module("distill.publishing.student")
 
-PROOF = {"batches": 3, "sizes": {"count": 1}, "max_difference": 1e-6, "dice": {}}
+CHECK = {"batches": 3, "sizes": {"count": 1}, "max_difference": 1e-6, "dice": {}}
 
 
 @pytest.fixture(scope="session")
@@ -57,14 +60,14 @@ def fresh_job(tmp_path, monkeypatch):
     """A run that has been evaluated, and an exporter and a runner that are torch itself."""
     run = small_run(tmp_path)
     evaluate(run)
-    deploy = Deploy(load_student(run), image_size=run.recipe.image_size).eval()
+    model = InferenceModel(load_student(run), image_size=run.recipe.image_size).eval()
 
     def by_torch(images):
         with torch.inference_mode():
-            return deploy(torch.from_numpy(images.copy())).numpy()
+            return model(torch.from_numpy(images.copy())).numpy()
 
-    monkeypatch.setattr(publishing, "export_onnx", lambda deploy, path, *, metadata: path.write_bytes(b""))
-    monkeypatch.setattr(publishing, "open_onnx", lambda path, **threads: by_torch)
+    monkeypatch.setattr(contents, "export_onnx", lambda model, path, *, metadata: path.write_bytes(b""))
+    monkeypatch.setattr(contents, "open_onnx", lambda path, **threads: by_torch)
     return run
 
 
@@ -87,7 +90,7 @@ def test_predict_sees_the_same_by_the_folder_and_by_its_onnx_file(run):
 
 def test_a_folder_in_the_home_folder_is_found(run, monkeypatch):
     monkeypatch.setenv("HOME", str(run.published.parent))
-    assert load(f"~/{run.published.name}").image_size == run.recipe.image_size
+    assert load_model(f"~/{run.published.name}").image_size == run.recipe.image_size
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 56), (2, 131, 67), (3, 17, 200)])
@@ -96,8 +99,8 @@ def test_onnx_runtime_agrees_with_torch_at_any_size_and_batch(run, shape):
     found = open_onnx(run.published / "model.onnx")(images)
     assert found.dtype == np.float32
     assert found.shape == (shape[0], 1, *shape[1:])
-    deploy = load(run.published)
-    np.testing.assert_allclose(found, np.stack([predict(deploy, image) for image in images]), atol=1e-5, rtol=0)
+    model = load_model(run.published)
+    np.testing.assert_allclose(found, np.stack([model.predict(image) for image in images]), atol=1e-5, rtol=0)
 
 
 def test_the_onnx_file_is_one_file_that_says_what_it_is(run):
@@ -118,8 +121,8 @@ def test_the_onnx_file_is_one_file_that_says_what_it_is(run):
 
 def test_the_published_threshold_is_the_best_of_the_grid_on_validation(run):
     found = read_metrics(run)["published"]["threshold"]
-    deploy = load(run.published)
-    pairs = [(predict(deploy, sample.read_image())[0], sample.read_mask() > 0) for sample in run.splits.val]
+    model = load_model(run.published)
+    pairs = [(model.predict(sample.read_image())[0], sample.read_mask() > 0) for sample in run.splits.val]
     means = {threshold: np.mean([float(dice(p >= threshold, mask)) for p, mask in pairs]) for threshold in GRID}
     assert found["dice"] == pytest.approx(max(means.values())) == pytest.approx(means[found["threshold"]])
     assert found["usual"] == pytest.approx(means[0.5])
@@ -134,10 +137,12 @@ def test_of_equal_thresholds_the_one_nearest_to_a_half_is_taken(run):
 
 
 def test_the_onnx_file_gives_the_dice_of_the_evaluation(run):
-    run = open_onnx(run.published / "model.onnx")
+    segment = open_onnx(run.published / "model.onnx")
     record = json.loads((run.published / "published.json").read_text())["onnx"]
     for name, samples in run.splits.test.items():
-        found = np.mean([figures.dice for figures in score(lambda image: run(image[None])[0], samples, shown=False)])
+        found = np.mean(
+            [figures.dice for figures in score(lambda image: segment(image[None])[0], samples, shown=False)]
+        )
         expected = read_metrics(run)["datasets"][name]["dice"]["mean"]
         assert found == pytest.approx(expected, abs=1e-3)
         assert record["dice"][name] == {"images": len(samples), "onnx": pytest.approx(found), "torch": expected}
@@ -191,7 +196,7 @@ def test_the_lines_that_the_card_gives_for_serving_run(run, tmp_path, monkeypatc
     exec(lines, {})
     mask = np.asarray(Image.open(tmp_path / "mask.png"))
     threshold = json.loads((run.published / "config.json").read_text())["threshold"]
-    np.testing.assert_array_equal(mask > 0, predict(load(run.published), image)[0] >= threshold)
+    np.testing.assert_array_equal(mask > 0, load_model(run.published).predict(image)[0] >= threshold)
 
 
 def test_the_lines_that_the_card_gives_for_bandpass_run(run):
@@ -200,7 +205,7 @@ def test_the_lines_that_the_card_gives_for_bandpass_run(run):
     names: dict = {}
     exec(lines.replace("path/to/this/folder", str(run.published)), names)
     image = run.splits.test["right"][0].read_image()
-    assert names["deploy"].predict(names["network"], image).shape == (1, *image.shape[:2])
+    assert names["model"].predict(image).shape == (1, *image.shape[:2])
 
 
 def test_the_card_says_what_it_must(run):
@@ -225,7 +230,7 @@ def test_the_exporter_s_noise_does_not_reach_the_user(published):
 
 
 def test_publishing_again_returns_at_once(run, monkeypatch):
-    monkeypatch.setattr(publishing, "build", None)
+    monkeypatch.setattr(publishing, "write_student", None)
     assert publish(run) == run.published
 
 
@@ -253,8 +258,8 @@ def test_other_wishes_replace_the_folder_as_a_whole(fresh_job):
 
 
 def test_an_onnx_file_that_disagrees_is_not_published(fresh_job, monkeypatch):
-    by_torch = publishing.open_onnx(None)
-    monkeypatch.setattr(publishing, "open_onnx", lambda path, **threads: lambda images: by_torch(images) + 2e-4)
+    by_torch = contents.open_onnx(None)
+    monkeypatch.setattr(contents, "open_onnx", lambda path, **threads: lambda images: by_torch(images) + 2e-4)
     with pytest.raises(ValueError, match=r"model.onnx differs from torch by 2.0e-04 on left/.*nothing was published"):
         publish(fresh_job)
     assert not fresh_job.published.exists()
@@ -262,9 +267,9 @@ def test_an_onnx_file_that_disagrees_is_not_published(fresh_job, monkeypatch):
 
 
 def test_an_onnx_file_that_fails_only_on_batches_is_not_published(fresh_job, monkeypatch):
-    by_torch = publishing.open_onnx(None)
+    by_torch = contents.open_onnx(None)
     monkeypatch.setattr(
-        publishing, "open_onnx", lambda path, **threads: lambda images: by_torch(images)[[0] * len(images)]
+        contents, "open_onnx", lambda path, **threads: lambda images: by_torch(images)[[0] * len(images)]
     )
     with pytest.raises(ValueError, match=r"differs from torch by .* on two images of 40 x 56 pixels from left/"):
         publish(fresh_job)
@@ -306,7 +311,7 @@ def research_job(folder, **wishes):
 
 
 def render(run) -> tuple[dict, str]:
-    text = render_card(run, evaluate(run), proof=PROOF, pictures=[])
+    text = render_card(run, evaluate(run), origin=provenance_of(run), check=CHECK, pictures=[])
     front, body = text.removeprefix("---\n").split("\n---\n", 1)
     return yaml.safe_load(front), body
 
@@ -327,7 +332,7 @@ def test_a_student_that_it_began_as_is_named_on_the_card(tmp_path):
     run = small_run(tmp_path)
     metrics = evaluate(run)
     run = replace(run, recipe=replace(run.recipe, student=replace(run.recipe.student, init="someone/discs")))
-    card = render_card(run, metrics, proof=PROOF, pictures=[])
+    card = render_card(run, metrics, origin=provenance_of(run), check=CHECK, pictures=[])
     assert "The network began as the student someone/discs, whose terms count for this one as well." in card
 
 

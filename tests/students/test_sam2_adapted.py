@@ -17,8 +17,8 @@ from distill.config.schedule import Span
 from distill.config.schema import OptimiserRecipe, StageRecipe, StudentRecipe
 from distill.distillation.criterion import compute_losses
 from distill.evaluation.evaluate import load_student
-from distill.publishing.publish import LEARNED, save_student
-from distill.runs.build import create_student
+from distill.publishing.student import LEARNED, save_student
+from distill.runs.checks import create_student
 from distill.training.train import set_frozen, train
 from students.hiera import TRUNKS
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import students
-from distill.inference.model import Deploy, predict
+from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import export_onnx, open_onnx
 from students import MEAN, STD, create
 
@@ -152,12 +152,12 @@ def test_a_backbone_that_will_not_do_is_refused(backbone, message):
 
 
 def test_the_onnx_file_of_a_backbone_equals_torch_at_any_size(tmp_path):
-    deploy = Deploy(build(), image_size=48).eval()
+    deploy = InferenceModel(build(), image_size=48).eval()
     export_onnx(deploy, tmp_path / "model.onnx", metadata={})
     run = open_onnx(tmp_path / "model.onnx")
     for size in [(2, 33, 71, 3), (1, 96, 96, 3)]:
         images = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
-        expected = np.stack([predict(deploy, image) for image in images])
+        expected = np.stack([deploy.predict(image) for image in images])
         assert np.abs(run(images) - expected).max() < 1e-4
 
 

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 import students
 from distill.distillation.dataset import MEAN, STD
-from distill.inference.model import Deploy, load, predict
+from distill.inference import load_model
+from distill.inference.model import InferenceModel
 from distill.runtime.resize import resize
 
 SIDES = st.integers(1, 90)
@@ -72,7 +73,7 @@ def test_an_empty_box_or_one_outside_the_image_is_refused(box):
 
 @pytest.mark.parametrize("classes", [1, 4])
 @pytest.mark.parametrize("size", [(33, 71), (64, 64), (20, 130)])
-def test_deploy_is_resize_normalise_segment_and_resize_back(classes, size):
+def test_the_inference_model_is_resize_normalise_segment_and_resize_back(classes, size):
     torch.manual_seed(0)
     student = students.create("unet", width=4, classes=classes).eval()
     pixels = (255 * image(2, *size, 3)).byte()
@@ -80,7 +81,7 @@ def test_deploy_is_resize_normalise_segment_and_resize_back(classes, size):
         seen = resize(pixels.permute(0, 3, 1, 2), (64, 64)) / 255
         logits = student((seen - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1))
         expected = resize(logits.sigmoid() if classes == 1 else logits.softmax(dim=1), size)
-        found = Deploy(student, image_size=64).eval()(pixels)
+        found = InferenceModel(student, image_size=64).eval()(pixels)
     assert found.shape == (2, classes, *size)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     if classes > 1:
@@ -88,20 +89,20 @@ def test_deploy_is_resize_normalise_segment_and_resize_back(classes, size):
 
 
 def test_predict_takes_any_array_and_gives_the_probability_at_its_size():
-    deploy = Deploy(students.create("unet", width=4), image_size=32).eval()
+    model = InferenceModel(students.create("unet", width=4), image_size=32).eval()
     pixels = (255 * image(45, 30, 3)).byte().numpy()
-    mirrored = predict(deploy, pixels[:, ::-1])
+    mirrored = model.predict(pixels[:, ::-1])
     assert mirrored.shape == (1, 45, 30)
     assert mirrored.dtype == np.float32
-    np.testing.assert_array_equal(mirrored, predict(deploy, np.ascontiguousarray(pixels[:, ::-1])))
+    np.testing.assert_array_equal(mirrored, model.predict(np.ascontiguousarray(pixels[:, ::-1])))
 
 
 def test_an_image_of_the_students_own_size_passes_both_resizes_unchanged():
-    deploy = Deploy(students.create("unet", width=4), image_size=32).eval()
+    model = InferenceModel(students.create("unet", width=4), image_size=32).eval()
     pixels = (255 * image(1, 32, 32, 3)).byte()
     with torch.inference_mode():
-        expected = deploy.student((pixels.permute(0, 3, 1, 2) / 255 - deploy.mean) / deploy.std).sigmoid()
-        torch.testing.assert_close(deploy(pixels), expected, atol=1e-6, rtol=0)
+        expected = model.student((pixels.permute(0, 3, 1, 2) / 255 - model.mean) / model.std).sigmoid()
+        torch.testing.assert_close(model(pixels), expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -119,4 +120,4 @@ def test_a_config_without_how_images_are_shown_is_refused(tmp_path, change, mess
     config = {"student": "unet", "width": 2, "image_size": 32, "mean": MEAN, "std": STD, "threshold": 0.4, **change}
     students.create("unet", width=2).save_pretrained(tmp_path, config=config)
     with pytest.raises(ValueError, match=message):
-        load(tmp_path)
+        load_model(tmp_path)

@@ -1,0 +1,55 @@
+"""The example pictures of a model card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from distill.evaluation.predictions_csv import Score
+from distill.inference.drawing import draw_example
+from distill.inference.model import InferenceModel
+from distill.metrics.overlap import IGNORED
+from distill.publishing.gallery import draw_gallery
+from distill.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An example picture: its file, relative to the card, and what stands over it."""
+
+    file: str
+    title: str
+
+
+def draw_examples(run: Run, model: InferenceModel, scores: Sequence[Score], *, folder: Path) -> list[Picture]:
+    """Pictures of test images at evenly spaced ranks of Dice, from the best to the worst."""
+    samples = {
+        (sample.dataset, sample.stem, sample.key): sample for part in run.splits.test.values() for sample in part
+    }
+    ranked = sorted(scores, key=lambda figures: (-figures.dice, figures.dataset, figures.stem))
+    ranks = np.linspace(0, len(ranked) - 1, min(run.recipe.publish.examples, len(ranked))).round().astype(int)
+    pictures: list[Picture] = []
+    (folder / "examples").mkdir()
+    if draw_gallery(run, model, folder / "examples" / "teacher.png"):
+        title = "validation images: input, what the caches hold (features as colours, soft masks), student, truth"
+        pictures.append(Picture("examples/teacher.png", title))
+    for number, rank in enumerate(ranks, start=1):
+        figures = ranked[rank]
+        sample = samples[figures.dataset, figures.stem, figures.key]
+        picture = Picture(
+            f"examples/{number}.png",
+            f"{figures.dataset}/{figures.stem}: Dice {figures.dice:.3f}, rank {rank + 1} of {len(ranked)}",
+        )
+        image = sample.read_image()
+        draw_example(
+            folder / picture.file,
+            image,
+            mask=sample.read_mask() % IGNORED,  # 255: nothing is known there
+            probability=model.predict(image),
+            title=picture.title,
+        )
+        pictures.append(picture)
+    return pictures

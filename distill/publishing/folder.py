@@ -1,0 +1,59 @@
+"""Replacing a folder as a whole: readers see the old one or the new one, and a kill leaves nothing behind for long."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))  # in the words of any library
+
+
+@contextmanager
+def replaced(final: Path) -> Iterator[Path]:
+    """An empty folder to write into, which takes the place of `final` where nothing goes wrong.
+
+    Args:
+        final: the folder, which need not be there; held by this process (`cache.lock`).
+
+    Raises:
+        OSError: the disk is full; `final` is as it was, and nothing is left of the new folder.
+    """
+    new, old = _beside(final, "new"), _beside(final, "old")
+    try:
+        new.mkdir(parents=True)
+        yield new
+        if final.exists():
+            final.rename(old)
+        new.rename(final)
+    except Exception as error:  # each library has a class of its own for a full disk
+        if any(reason in str(error) for reason in FULL):
+            raise OSError(
+                errno.ENOSPC,
+                f"could not write {final} ({str(error).splitlines()[0]}); what was published before is intact: make "
+                "room and publish again",
+            ) from error
+        raise
+    finally:
+        sweep(final)
+
+
+def sweep(final: Path) -> None:
+    """Removes what a killed process left beside `final`, and puts the former folder back where its end came between."""
+    old = _beside(final, "old")
+    if old.is_dir() and not final.exists():
+        old.rename(final)
+    for left in leftovers(final):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def leftovers(final: Path) -> list[Path]:
+    """The folders that a process at work on `final`, or one that was killed, has beside it."""
+    return list(final.parent.glob(f".{final.name}.*"))
+
+
+def _beside(final: Path, part: str) -> Path:
+    return final.with_name(f".{final.name}.{part}")

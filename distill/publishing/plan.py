@@ -1,0 +1,79 @@
+"""The plan of publishing a run: all that must be known before anything is written, found out once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.config.command import command_for
+from distill.publishing.folder import leftovers
+from distill.runs.fingerprint import digest_file
+from distill.runs.run import Run
+from distill.runs.state_files import read_metrics
+
+RECORD = "published.json"
+EDITABLE = ("README.md",)  # files that their owner may change
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that is to be published.
+
+    Attributes:
+        run: what is published.
+        folder: where.
+        metrics: its metrics.json.
+        record: what decides whether a published folder is the one asked for, JSON-able.
+        finished: whether it is there already, with every file that it was published with, and nothing is left beside
+            it by a process that was killed.
+    """
+
+    run: Run
+    folder: Path
+    metrics: Mapping[str, Any]
+    record: Mapping[str, Any]
+    finished: bool
+
+
+def plan_publishing(run: Run) -> Plan:
+    """The plan of a run.
+
+    Raises:
+        FileNotFoundError: nothing has been trained or evaluated yet.
+        ValueError: the evaluation is of other weights.
+    """
+    metrics, results = read_metrics(run), run.folder / "metrics.json"
+    run.require_trained()
+    weights = digest_file(run.weights)
+    if "datasets" not in metrics:
+        raise FileNotFoundError(f"no evaluation in {results}; type {command_for('evaluate')} first")
+    if metrics["evaluated"]["weights"] != weights:
+        raise ValueError(f"{results} is of other weights than {run.weights}; type {command_for('evaluate')} first")
+    asked = {key: value for key, value in asdict(run.recipe.publish).items() if key != "hub"}
+    record = {"weights": weights, "evaluated": metrics["evaluated"], "asked": asked}
+    finished = not leftovers(run.published) and _is_finished(run.published, record)
+    return Plan(run, run.published, metrics, record, finished)
+
+
+def _is_finished(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a published folder is there for this record, whole: no file is missing, and none is damaged."""
+    found = read_record(folder)
+    if any(found.get(name) != value for name, value in record.items()):
+        return False
+    digests = found.get("sha256", {})
+    return all(
+        (folder / name).is_file() and (name in EDITABLE or digests.get(name) in (None, digest_file(folder / name)))
+        for name in found.get("files", ())
+    )
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The published.json of a folder; empty where there is none, or a damaged one."""
+    try:
+        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

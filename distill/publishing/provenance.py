@@ -1,0 +1,66 @@
+"""Provenance of a student: images, teachers and first weights, and the licence that follows from their terms."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from distill.data.sample import Sample
+from distill.runs.licences import (
+    LicensedSource,
+    card_licence,
+    contradictions,
+    licence_of_data,
+    licences_of_start,
+    licences_of_teachers,
+)
+from distill.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Origin and terms of a student.
+
+    Attributes:
+        parts: part of the data -> images of each data set in it; without the parts that hold none.
+        teachers: teacher's name in the recipe -> its terms.
+        terms: of everything that the student was made from or tested on, each once.
+        licence: `license`, and `license_name` where that is `other`.
+        contradictions: what stands against the licence that was asked for, a sentence each.
+    """
+
+    parts: Mapping[str, Mapping[str, int]]
+    teachers: Mapping[str, LicensedSource]
+    terms: Sequence[LicensedSource]
+    licence: Mapping[str, str]
+    contradictions: Sequence[str]
+
+
+def provenance_of(run: Run) -> Provenance:
+    """Provenance of a run's student."""
+    parts, teachers, asked = parts_of_data(run), licences_of_teachers(run), run.recipe.publish.licence
+    others = [*licences_of_start(run.recipe), *teachers.values()]
+    generated = run.recipe.data.name == "builtin"
+    data = {part: [licence_of_data(name, generated=generated) for name in counts] for part, counts in parts.items()}
+    terms = list(dict.fromkeys([*chain(*data.values()), *others]))
+    data.pop("test", None)
+    learned = list(dict.fromkeys([*chain(*data.values()), *others]))
+    return Provenance(parts, teachers, terms, card_licence(terms, asked=asked), contradictions(learned, asked=asked))
+
+
+def parts_of_data(run: Run) -> dict[str, dict[str, int]]:
+    """Part of the data -> images of each data set in it; without the parts that hold none."""
+    found = {
+        "training": count(run.splits.train),
+        "unlabelled": count(run.splits.unlabelled),
+        "validation": count(run.splits.val),
+        "test": count(sample for samples in run.splits.test.values() for sample in samples),
+    }
+    return {part: counts for part, counts in found.items() if counts}
+
+
+def count(samples: Iterable[Sample]) -> dict[str, int]:
+    """Images of each data set, by name."""
+    return dict(sorted(Counter(sample.dataset for sample in samples).items()))

@@ -1,0 +1,100 @@
+"""The published folder of a student: its network as weights and as ONNX file, checked, with a card and examples."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from distill.evaluation.evaluate import load_student
+from distill.evaluation.predictions_csv import read_predictions
+from distill.inference.model import InferenceModel
+from distill.inference.onnx_file import export_onnx, open_onnx
+from distill.metrics.overlap import THRESHOLD
+from distill.publishing.card import render_card, title_of
+from distill.publishing.examples import draw_examples
+from distill.publishing.latency import latency
+from distill.publishing.onnx_check import check_onnx
+from distill.publishing.plan import Plan
+from distill.publishing.provenance import Provenance, provenance_of
+from distill.publishing.quantize import add_int8
+from distill.publishing.threshold import choose_threshold
+from distill.runs.build import student_arguments
+from distill.runs.leakage import training_keys_of_start
+from distill.runs.run import Run
+from distill.runs.state_files import update_metrics
+from distill.runtime.io import write_json, write_text
+from students import MEAN, STD, Student
+from students.published import LEARNED
+
+logger = logging.getLogger("bandpass")
+
+
+def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
+    """Writes a student into `folder`; returns what was found on the way: the ONNX check, threshold, int8 and latency.
+
+    Raises:
+        ValueError: the ONNX file disagrees with torch or with the evaluation.
+    """
+    run, recipe, test, origin = plan.run, plan.run.recipe, plan.run.splits.test, provenance_of(plan.run)
+    for sentence in origin.contradictions:
+        logger.warning(sentence)
+    scores = read_predictions(run.folder / "predictions.csv")
+    network = load_student(run)
+    model = InferenceModel(network, image_size=recipe.image_size).eval()
+    choice = choose_threshold(model.predict, run.splits.val) if model.classes == 1 else None
+    threshold = choice.threshold if choice else THRESHOLD
+    save_student(run, network, folder, threshold=threshold)
+    if recipe.publish.encoder:
+        network.export_encoder(folder / "encoder")
+    logger.info("exporting model.onnx")
+    export_onnx(model, folder / "model.onnx", metadata=onnx_metadata(run, origin, threshold=threshold))
+    check = check_onnx(model, open_onnx(folder / "model.onnx"), test=test, scores=scores)
+    found: dict[str, Any] = {"threshold": asdict(choice) if choice else None}
+    if recipe.publish.int8:
+        found["int8"] = add_int8(folder, run.splits, classes=model.classes, threshold=threshold)
+    frame = next(iter(test.values()))[0].read_image()
+    found["latency"] = latency(open_onnx(folder / "model.onnx", threads=1), frame)
+    update_metrics(run, published=found)
+    pictures = draw_examples(run, model, scores, folder=folder)
+    card = render_card(run, plan.metrics, origin=origin, check=check, pictures=pictures, found=found)
+    labelled = {sample.key for sample in run.splits.train}.union(*filter(None, training_keys_of_start(recipe).values()))
+    write_json(folder / LEARNED, {"labelled": sorted(labelled)})  # for those whom it may teach, or be the start of
+    write_text(folder / "README.md", card)
+    return {"onnx": check, **found}
+
+
+def save_student(run: Run, student: Student, folder: Path, *, threshold: float) -> None:
+    """`model.safetensors` and `config.json`, from which `students.load` and `from_pretrained` rebuild it."""
+    config = {
+        **student_arguments(run.recipe),
+        "student": run.recipe.student.name,
+        "image_size": run.recipe.image_size,
+        "mean": list(MEAN),
+        "std": list(STD),
+        "threshold": threshold,
+        "classes": student.classes,
+        "run": run.folder.name,
+    }
+    save_weights(student, folder, config=config)
+
+
+def save_weights(network: Student, folder: Path, *, config: dict[str, Any] | None = None) -> None:
+    """`model.safetensors` and `config.json` of a network, which everybody may read who may read the folder."""
+    network.save_pretrained(folder, config=config)
+    # safetensors makes files that only their owner can read; a published one is for others
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
+
+
+def onnx_metadata(run: Run, origin: Provenance, *, threshold: float) -> dict[str, str]:
+    """The metadata of the ONNX file, as strings."""
+    return {
+        "name": title_of(run.recipe),
+        "classes": str(run.recipe.student.classes),
+        "threshold": str(threshold),
+        "image_size": str(run.recipe.image_size),
+        "licence": origin.licence.get("license_name", origin.licence["license"]),
+        "run": run.folder.name,
+        "digest": run.folder.name.rpartition("-")[2],
+    }
