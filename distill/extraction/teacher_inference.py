@@ -1,4 +1,4 @@
-"""How a teacher looks at images: read ahead by threads, with their prompts, in halves where memory does not suffice."""
+"""The forward pass of a teacher: batches read ahead by threads, halved where memory does not suffice."""
 
 from __future__ import annotations
 
@@ -12,24 +12,22 @@ from torch import Tensor
 
 from cache.spec import flip
 from distill.config.schema import TeacherRecipe
-from distill.data.prompts import policy_of, prompt_of, record_key
+from distill.data.prompts import policy_of, prompt_of
 from distill.data.sample import Sample
-from distill.data.sources.unlabelled import unlabel
-from distill.runs.run import Run
+from distill.extraction.plan import Record
 from distill.runtime.threads import small_workers, usable_cores
 
-READERS = 8  # threads, at most, that read and preprocess images while the teacher looks at the last batch
+READERS = 8  # threads, at most, that read and preprocess images while the last batch passes the teacher
 
 logger = logging.getLogger("bandpass")
-Record = tuple[str, str]  # key of an image (and of its prompt), view
 
 
 class Batch(NamedTuple):
-    """What a teacher is shown at once."""
+    """Preprocessed images of N records, the input of a forward pass."""
 
     records: list[Record]
     pixels: Tensor  # (N, 3, S, S)
-    valid: Tensor  # (N, 2)
+    valid: Tensor  # (N, 2): shares of the padded height and width that the image covers
     prompts: list[np.ndarray] | None  # of each image, for a teacher that is prompted
 
 
@@ -38,7 +36,7 @@ def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
 
     Raises:
         ValueError: no weights are named.
-        FileNotFoundError: they are not to be had.
+        FileNotFoundError: they are not there.
     """
     import teachers
 
@@ -54,19 +52,12 @@ def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
     return teacher if recipe.prompts is None else teacher.prompted(policy_of(recipe))
 
 
-def samples_of(run: Run, name: str) -> dict[str, Sample]:
-    """The samples behind a teacher's records, by the record's key; held-out ones without their masks."""
-    splits, recipe = run.splits, run.recipe.teachers[name]
-    held_out = map(unlabel, (*splits.val, *(sample for part in splits.test.values() for sample in part)))
-    return {record_key(recipe, sample): sample for sample in (*held_out, *splits.train, *splits.unlabelled)}
-
-
 def batches_of(
     records: Sequence[Record],
     samples: Mapping[str, Sample],
+    *,
     teacher: Any,  # noqa: ANN401
     recipe: TeacherRecipe,
-    *,
     size: int,
 ) -> Iterator[Batch]:
     """Preprocessed batches of `size` records, read by threads one batch ahead."""
@@ -89,7 +80,7 @@ def batches_of(
 
 
 class FeatureExtractor:
-    """A teacher that looks at batches, and at less of them at once where memory does not suffice.
+    """A teacher's forward pass over batches, in smaller parts where memory does not suffice.
 
     Attributes:
         size: images in one forward pass; halved whenever the device's memory runs out, and so found once.
@@ -122,8 +113,8 @@ class FeatureExtractor:
         try:
             for first in range(0, len(batch.records), self.size):
                 part = slice(first, first + self.size)
-                asked = {} if batch.prompts is None else {"prompts": batch.prompts[part]}
-                maps = self.teacher.forward(batch.pixels[part], batch.valid[part], **asked)
+                prompts = {} if batch.prompts is None else {"prompts": batch.prompts[part]}
+                maps = self.teacher.forward(batch.pixels[part], batch.valid[part], **prompts)
                 parts.append({name: value.cpu() for name, value in maps.items()})
         except torch.OutOfMemoryError:
             return None
