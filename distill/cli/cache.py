@@ -198,11 +198,11 @@ def verify(request: Request) -> int:
 def expected(request: Request) -> list[tuple[str, str]]:
     """The records that the recipe would have extracted into the cache."""
     from distill.config.parse import read_recipe
-    from distill.extraction.plan import plan_extraction
+    from distill.extraction.plan import wanted_records
     from distill.runs.run import open_run
 
     run = open_run(read_recipe(request.recipe))
-    return list(plan_extraction(run, teacher_of(run, cache.open(request.cache))).records)
+    return wanted_records(run, teacher_of(run, cache.open(request.cache)))
 
 
 def share(request: Request, verb: str) -> None:

@@ -69,9 +69,7 @@ def extract_features(
     with Progress("calibrate", total=len(records), unit="images") as bar:
         for first in range(0, len(records), SIZE):
             shard = records[first : first + SIZE]
-            for batch in batches_of(
-                shard, plan.samples, teacher=extractor.teacher, recipe=plan.recipe, size=extractor.size
-            ):
+            for batch in batches_of(shard, plan.read, teacher=extractor.teacher, size=extractor.size):
                 for name, maps in extractor(batch).items():
                     features[name].append(maps.half())
                 bar.update(len(batch.records))

@@ -48,13 +48,11 @@ class Cost:
 def estimate_cost(plan: ExtractionPlan, state: CacheState, extractor: FeatureExtractor) -> Cost:
     """The cost of the records that are missing, of which there is at least one; some images pass the teacher for it."""
     spec, missing = extractor.teacher.spec, state.missing
+    memory = 0 if state.initialised else memory_to_fit(len(plan.calibration), spec)
+    seconds = seconds_per_image(plan, missing, extractor) * len(missing) / plan.processes
     raw = len(missing) * sum(2 * entry.channels * entry.grid[0] * entry.grid[1] for entry in spec.maps)
-    return Cost(
-        seconds=seconds_per_image(plan, missing, extractor) * len(missing) / plan.processes,
-        coded=raw / float(np.interp(plan.fidelity, list(COMPRESSION), list(COMPRESSION.values()))),
-        raw=raw,
-        memory=0 if state.initialised else memory_to_fit(len(plan.calibration), spec),
-    )
+    ratio = float(np.interp(plan.fidelity, list(COMPRESSION), list(COMPRESSION.values())))
+    return Cost(seconds, coded=raw / ratio, raw=raw, memory=memory)
 
 
 def seconds_per_image(plan: ExtractionPlan, missing: Sequence[Record], extractor: FeatureExtractor) -> float:
@@ -65,9 +63,7 @@ def seconds_per_image(plan: ExtractionPlan, missing: Sequence[Record], extractor
     for some in (probed[:1], probed):  # the first pass of a network is slow; if it is very slow, it is all there is
         if seconds < patience:
             began = time.monotonic()
-            for batch in batches_of(
-                some, plan.samples, teacher=extractor.teacher, recipe=plan.recipe, size=extractor.size
-            ):
+            for batch in batches_of(some, plan.read, teacher=extractor.teacher, size=extractor.size):
                 extractor(batch)
             seconds = (time.monotonic() - began) / len(some)
     return seconds

@@ -165,10 +165,11 @@ def images_fitted(store: cache.Cache) -> int:
 
 
 def few_images_hint(images: int) -> str:
-    """The end of a sentence on a code that does not fit, where it was fitted on less than `FEW` images; else nothing."""
+    """The end of a sentence on a code that does not fit, if it was fitted on fewer than `FEW` images; else nothing."""
     if images >= FEW:
         return ""
     return (
-        f"; the code was fitted on {several(images, 'image')}, too few to stand for others: give at least {FEW} training "
-        "images (those of data.unlabelled=DIR count, and cache.calibration must not be less), or train without a teacher"
+        f"; the code was fitted on {several(images, 'image')}, too few to stand for others: give at least {FEW} "
+        "training images (those of data.unlabelled=DIR count, and cache.calibration must not be less), or train "
+        "without a teacher"
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import cache
@@ -15,13 +15,11 @@ from distill.extraction.cache_state import CacheState, inspect_cache, is_whole
 from distill.extraction.calibrate import initialise_cache, restore_cache
 from distill.extraction.cost import check_memory, estimate_cost
 from distill.extraction.encode import Encoders, extract_shard, processes_for
-from distill.extraction.plan import ExtractionPlan, Record, plan_extraction
-from distill.extraction.task_teacher import initialise_masks, open_task_teacher, write_masks
+from distill.extraction.plan import ExtractionPlan, plan_extraction
+from distill.extraction.task_teacher import TaskTeacher, initialise_masks, write_masks
 from distill.extraction.teacher_inference import FeatureExtractor, batches_of, load_teacher
 from distill.runs.run import Run, as_run
-from distill.runtime.progress import Progress, clock
-
-Shard = tuple[Record, ...]  # at most 256 records
+from distill.runtime.progress import Progress, clock, progress
 
 logger = logging.getLogger("bandpass")
 
@@ -37,31 +35,31 @@ def extract(work: Run | Recipe) -> dict[str, int]:
         ValueError: the folder holds another teacher's features, or the code does not reach its fidelity.
     """
     run = as_run(work)
-    return {
-        name: 0 if recipe.cache else extract_teacher(run, plan_extraction(run, name))
-        for name, recipe in run.recipe.consulted.items()
-    }
+    return {name: 0 if recipe.cache else extract_teacher(run, name) for name, recipe in run.recipe.consulted.items()}
 
 
-def extract_teacher(run: Run, plan: ExtractionPlan) -> int:
+def extract_teacher(run: Run, name: str) -> int:
     """Fills one teacher's cache; returns the images that passed the teacher, over all processes.
 
-    The first process holds the folder's lock all the while, so that a second extraction waits, in a sentence.
+    The first process holds the folder's lock all the while, so that a second extraction waits, in a sentence. A
+    complete cache is not locked: it may lie where nobody may write.
     """
-    folder, lead = plan.folder, run.accelerator.is_main_process
-    if run.agree(lambda: is_whole(folder, plan.records)):
-        logger.info("%s: all %d records are in %s; the teacher is not needed", plan.name, len(plan.records), folder)
-        return 0
-    with cache.lock(folder) if lead else nullcontext():
-        if run.agree(lambda: is_whole(folder, plan.records)):  # by the extraction that this one waited for
+    plan = plan_extraction(run, name)
+    lead = plan.rank == 0
+    with cache.lock(plan.folder) if lead and not is_whole(plan.folder, plan.records) else nullcontext():
+        whole = lead and is_whole(plan.folder, plan.records)  # by now, if another extraction was waited for
+        if run.agree(lambda: whole):
+            logger.info("%s: all %d records are in %s; the teacher is not needed", name, len(plan.records), plan.folder)
             return 0
-        if lead and cache.exists(folder):
-            cache.repair(folder)
+        if lead and cache.exists(plan.folder):
+            cache.repair(plan.folder)
         began = time.monotonic()
         images = extract_masks(run, plan) if plan.recipe.adapter == "task" else extract_images(run, plan)
         run.accelerator.wait_for_everyone()
     if lead:
-        report_result(plan, seconds=time.monotonic() - began)
+        store, seconds = cache.open(plan.folder), time.monotonic() - began
+        size = store.bytes_per_image() / 1e3
+        logger.info("%s: %d records of %.1f kB in %s; took %s", name, len(store), size, plan.folder, clock(seconds))
     return images
 
 
@@ -70,7 +68,7 @@ def extract_images(run: Run, plan: ExtractionPlan) -> int:
     teacher = load_teacher(plan.recipe).to(plan.device)
     check_grids(run.recipe, teacher.spec, teacher=plan.name)
     check_mask(run.recipe, teacher.spec.names, teacher=plan.name)
-    calibrated = prepare_cache(plan, teacher) if run.accelerator.is_main_process else 0
+    calibrated = prepare_cache(plan, teacher) if plan.rank == 0 else 0
     run.accelerator.wait_for_everyone()
     return calibrated + fill(run, plan, teacher)
 
@@ -116,43 +114,30 @@ def fill(run: Run, plan: ExtractionPlan, teacher: Any) -> int:  # noqa: ANN401
     store.check_identity(teacher.identity)
     fitted = set(plan.plain_records(store.calibration))
     shards = [*cache.plan(store, fitted.intersection(plan.records)), *cache.plan(store, set(plan.records) - fitted)]
-    own = own_shards(run, shards)
+    run.accelerator.wait_for_everyone()  # none is written before all processes know what is missing
+    own = shards[plan.rank :: plan.processes]
     extractor = FeatureExtractor(teacher, size=store.batch_size)
-    shown = run.accelerator.is_main_process
     with (
-        Progress(f"extract {plan.name}", total=sum(map(len, own)), unit="images", shown=shown) as bar,
         Encoders(store, processes=processes_for(plan.device)) as encoders,
+        Progress(f"extract {plan.name}", total=sum(map(len, own)), unit="images", shown=plan.rank == 0) as bar,
     ):
         for shard in own:
-            batches = batches_of(shard, plan.samples, teacher=teacher, recipe=plan.recipe, size=store.batch_size)
+            batches = batches_of(shard, plan.read, teacher=teacher, size=store.batch_size)
             extract_shard(store, batches, extractor, encoders, bar, rounded=shard[0] in fitted)
     return sum(map(len, shards))
 
 
 def extract_masks(run: Run, plan: ExtractionPlan) -> int:
     """Writes a task teacher's masks of the missing records from the cache that it reads; returns 0: no image passes."""
-    teacher = open_task_teacher(plan.recipe, source=run.caches[str(plan.recipe.of)])
-    if run.accelerator.is_main_process and not inspect_cache(plan.folder, plan.records).initialised:
+    teacher = TaskTeacher(Path(str(plan.recipe.weights)).expanduser(), cache.open(str(plan.source)))
+    if plan.rank == 0 and not inspect_cache(plan.folder, plan.records).initialised:
         initialise_masks(plan, teacher)
     run.accelerator.wait_for_everyone()
     store = cache.open(plan.folder)
     store.check_identity(teacher.identity)
-    own = own_shards(run, cache.plan(store, plan.records))
-    shown = run.accelerator.is_main_process
-    with Progress(f"masks of {plan.name}", total=sum(map(len, own)), unit="records", shown=shown) as bar:
-        for shard in own:
-            write_masks(store, shard, teacher, bar)
+    shards = cache.plan(store, plan.records)
+    run.accelerator.wait_for_everyone()  # none is written before all processes know what is missing
+    own = shards[plan.rank :: plan.processes]
+    for shard in progress(own, what=f"masks of {plan.name}", total=len(own), unit="shards", shown=plan.rank == 0):
+        write_masks(store, shard, teacher)
     return 0
-
-
-def own_shards(run: Run, shards: Sequence[Shard]) -> Sequence[Shard]:
-    """This process's share of the missing shards, once all processes know them: none may be written before."""
-    run.accelerator.wait_for_everyone()
-    return shards[run.accelerator.process_index :: run.accelerator.num_processes]
-
-
-def report_result(plan: ExtractionPlan, *, seconds: float) -> None:
-    """Logs how many records there are now, and how large they are."""
-    store = cache.open(plan.folder)
-    size = store.bytes_per_image() / 1e3
-    logger.info("%s: %d records of %.1f kB in %s; took %s", plan.name, len(store), size, plan.folder, clock(seconds))

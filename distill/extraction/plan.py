@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 
 import cache
+from cache.spec import flip
 from distill.config.schema import TeacherRecipe
-from distill.data.prompts import record_key
+from distill.data.prompts import prompt_of, record_key
 from distill.data.sample import Sample
 from distill.data.sources.unlabelled import unlabel
 from distill.runs.licences import terms_of_images
@@ -21,6 +25,13 @@ GALLERY = 8  # validation images whose plain view is kept too: they are drawn, n
 Record = tuple[str, str]  # key of an image (and of its prompt), view
 
 
+class Input(NamedTuple):
+    """What a teacher is given of one record."""
+
+    image: np.ndarray  # uint8 (H, W, 3), in the record's view
+    prompt: np.ndarray | None  # see `distill.data.prompts.prompt_of`; None for a teacher without prompts
+
+
 @dataclass(frozen=True)
 class ExtractionPlan:
     """What one teacher's cache should hold, found out once from a run.
@@ -29,28 +40,32 @@ class ExtractionPlan:
         name: of the teacher.
         recipe: of the teacher.
         folder: of its cache.
+        source: folder of the cache that a task teacher reads; None for other teachers.
         fidelity: the cosine asked of the codes.
         records: that are wanted, sorted.
-        samples: the images by the keys of their records; those held out without their masks.
+        read: the image and the prompt of a record.
         training: key of each training image, labelled or not -> key of its record.
         calibration: keys of the training images that the codecs are fitted on.
         terms: of the images, by data set.
         unlabelled: how many training images have no mask.
         device: where the teacher runs.
-        processes: that share the work.
+        rank: of this process among those that share the work.
+        processes: that share it.
     """
 
     name: str
     recipe: TeacherRecipe
     folder: Path
+    source: Path | None
     fidelity: float
     records: tuple[Record, ...]
-    samples: Mapping[str, Sample]
+    read: Callable[[Record], Input]
     training: Mapping[str, str]
     calibration: tuple[str, ...]
     terms: Mapping[str, str]
     unlabelled: int
     device: torch.device
+    rank: int
     processes: int
 
     def plain_records(self, keys: Iterable[str]) -> list[Record]:
@@ -59,31 +74,51 @@ class ExtractionPlan:
 
 
 def plan_extraction(run: Run, name: str) -> ExtractionPlan:
-    """The plan of one teacher of a run.
-
-    Wanted are all training images in every view, and some held-out ones in their plain view (`shown_images`).
-    """
+    """The plan of one teacher of a run."""
+    records = wanted_records(run, name)
+    calibration = calibration_keys(run.splits, run.recipe.cache.calibration)
+    terms = terms_of_images(run)
     recipe, splits = run.recipe.teachers[name], run.splits
     images = (*splits.train, *splits.unlabelled)
-    training = {sample.key: record_key(recipe, sample) for sample in images}
     held_out = map(unlabel, (*splits.val, *(sample for part in splits.test.values() for sample in part)))
     samples = {record_key(recipe, sample): sample for sample in (*held_out, *images)}
-    shown = {(record_key(recipe, unlabel(sample)), "identity") for sample in shown_images(run, name)}
-    views = run.recipe.views_of(name)
     return ExtractionPlan(
         name=name,
         recipe=recipe,
         folder=run.caches[name],
+        source=run.caches.get(recipe.of or ""),
         fidelity=run.recipe.cache.fidelity,
-        records=tuple(sorted(shown.union((key, view) for key in training.values() for view in views))),
-        samples=samples,
-        training=training,
-        calibration=tuple(calibration_keys(splits, run.recipe.cache.calibration)),
-        terms=terms_of_images(run),
+        records=tuple(records),
+        read=partial(read_record, recipe, samples),
+        training={sample.key: record_key(recipe, sample) for sample in images},
+        calibration=tuple(calibration),
+        terms=terms,
         unlabelled=len(splits.unlabelled),
         device=run.accelerator.device,
+        rank=run.accelerator.process_index,
         processes=run.accelerator.num_processes,
     )
+
+
+def wanted_records(run: Run, name: str) -> list[Record]:
+    """Training images in every view, and some held-out images in their plain view (`shown_images`), sorted."""
+    recipe, splits, views = run.recipe.teachers[name], run.splits, run.recipe.views_of(name)
+    training = {record_key(recipe, sample) for sample in (*splits.train, *splits.unlabelled)}
+    shown = {record_key(recipe, unlabel(sample)) for sample in shown_images(run, name)}
+    return sorted({(key, view) for key in training for view in views} | {(key, "identity") for key in shown})
+
+
+def read_record(recipe: TeacherRecipe, samples: Mapping[str, Sample], record: Record) -> Input:
+    """What a teacher is given of a record.
+
+    Args:
+        recipe: of the teacher.
+        samples: the images by the keys of their records; those held out without their masks.
+        record: whose image is read.
+    """
+    key, view = record
+    prompt = None if recipe.prompts is None else prompt_of(recipe, samples[key], view)
+    return Input(np.ascontiguousarray(flip(samples[key].read_image(), view, axes=(0, 1))), prompt)
 
 
 def gallery(run: Run) -> tuple[Sample, ...]:

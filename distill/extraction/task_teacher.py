@@ -16,10 +16,8 @@ from torch import Tensor
 
 import cache
 from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec, flip
-from distill.config.schema import TeacherRecipe
 from distill.extraction.plan import ExtractionPlan, Record
 from distill.runs.fingerprint import digest_file
-from distill.runtime.progress import Progress
 from students.base import whole
 from students.task_decoder import TaskDecoder
 
@@ -103,11 +101,6 @@ class TaskTeacher:
         return torch.stack([flip(one, view) for one, view in zip(logits, views, strict=True)]).mean(dim=0)
 
 
-def open_task_teacher(recipe: TeacherRecipe, *, source: Path) -> TaskTeacher:
-    """The task teacher of a recipe together with the cache that it reads."""
-    return TaskTeacher(Path(str(recipe.weights)).expanduser(), cache.open(source))
-
-
 def initialise_masks(plan: ExtractionPlan, teacher: TaskTeacher) -> None:
     """Fits the codec on masks of images that the decoder was trained on, and writes the manifest.
 
@@ -131,12 +124,9 @@ def initialise_masks(plan: ExtractionPlan, teacher: TaskTeacher) -> None:
     )
 
 
-def write_masks(store: cache.Cache, shard: Sequence[Record], teacher: TaskTeacher, bar: Progress) -> None:
+def write_masks(store: cache.Cache, shard: Sequence[Record], teacher: TaskTeacher) -> None:
     """Writes the masks of some records as a shard."""
-    coded = []
-    for one in encode_masks(store, shard, teacher):
-        coded.append(one)
-        bar.update(1)
+    coded = list(encode_masks(store, shard, teacher))
     reached = float(np.mean([fidelity for _, fidelity in coded]))
     cache.write_shard(store, [code for code, _ in coded], fidelity={MASK: reached})
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cache.spec import flip
 from distill.config.schema import TeacherRecipe
-from distill.data.prompts import policy_of, prompt_of
-from distill.data.sample import Sample
-from distill.extraction.plan import Record
+from distill.data.prompts import policy_of
+from distill.extraction.plan import Input, Record
 from distill.runtime.threads import small_workers, usable_cores
 
 READERS = 8  # threads, at most, that read and preprocess images while the last batch passes the teacher
@@ -40,6 +38,7 @@ def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
     """
     import teachers
 
+    policy = None if recipe.prompts is None else policy_of(recipe)
     teacher = teachers.load(
         recipe.adapter,
         weights=recipe.weights,
@@ -49,23 +48,28 @@ def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
         image_size=recipe.image_size,
         classes=tuple(recipe.classes) or None,
     )
-    return teacher if recipe.prompts is None else teacher.prompted(policy_of(recipe))
+    return teacher if policy is None else teacher.prompted(policy)
 
 
 def batches_of(
     records: Sequence[Record],
-    samples: Mapping[str, Sample],
+    read: Callable[[Record], Input],
     *,
     teacher: Any,  # noqa: ANN401
-    recipe: TeacherRecipe,
     size: int,
 ) -> Iterator[Batch]:
-    """Preprocessed batches of `size` records, read by threads one batch ahead."""
+    """Preprocessed batches of `size` records, read by threads one batch ahead.
 
-    def prepare(record: Record) -> Any:  # noqa: ANN401
-        key, view = record
-        prepared = teacher.prepare(np.ascontiguousarray(flip(samples[key].read_image(), view, axes=(0, 1))))
-        return prepared, None if recipe.prompts is None else prompt_of(recipe, samples[key], view)
+    Args:
+        records: in the order in which they are wanted.
+        read: the image and the prompt of a record.
+        teacher: whose preprocessing is applied.
+        size: records in a batch; the last may have fewer.
+    """
+
+    def prepare(record: Record) -> tuple[Any, np.ndarray | None]:
+        image, prompt = read(record)
+        return teacher.prepare(image), prompt
 
     parts = [list(records[first : first + size]) for first in range(0, len(records), size)]
     with small_workers(min(READERS, usable_cores())) as pool:
@@ -76,7 +80,7 @@ def batches_of(
             ahead = [pool.submit(prepare, record) for record in following]
             pixels = torch.stack([one.pixels for one in ready])
             valid = torch.tensor([one.valid for one in ready])
-            yield Batch(part, pixels, valid, None if recipe.prompts is None else list(prompts))
+            yield Batch(part, pixels, valid, None if prompts[0] is None else list(prompts))
 
 
 class FeatureExtractor:

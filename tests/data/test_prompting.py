@@ -104,7 +104,7 @@ def test_the_prompt_is_part_of_the_record_s_key():
 def test_no_held_out_image_is_asked_with_its_own_mask(weights, tmp_path):
     run = asked_job(weights, tmp_path)
     plan = plan_extraction(run, "sam")
-    wanted, samples = plan.records, plan.samples
+    wanted, samples = plan.records, plan.read.args[1]
     assert len(wanted) == 8 * 2 + 2
     held_out = {sample.key for part in (run.splits.val, *run.splits.test.values()) for sample in part}
     seen = [samples[key] for key, _ in wanted]
