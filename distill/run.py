@@ -150,7 +150,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
 
 def add_cost(run: Run, verb: str, *, seconds: float, result: Any) -> dict[str, Any]:  # noqa: ANN401
     """Adds what a verb took to metrics.json: a run that was killed, or is run again, keeps what it has cost."""
-    from distill.evaluation.evaluate import read_metrics
+    from distill.evaluation.results import read_metrics
     from distill.runs.run import update_metrics
 
     metrics = read_metrics(run)

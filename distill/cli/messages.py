@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from distill.evaluation.evaluate import say
+from distill.evaluation.results import format_scores
 from distill.runs.run import Run
 
 BUILT_IN = """\
@@ -37,7 +37,7 @@ def introduction(run: Run) -> Iterator[str]:
 def conclusion(run: Run, metrics: Mapping[str, Any]) -> Iterator[str]:
     """Scores with intervals, what it cost, and where the student is."""
     for name, scores in metrics.get("datasets", {}).items():
-        yield f"{name}: {say(scores)}"
+        yield f"{name}: {format_scores(scores)}"
     if "teacher_forwards" in metrics:
         yield f"images through a teacher: {metrics['teacher_forwards']}"
     seconds = metrics.get("seconds", {})

@@ -102,10 +102,12 @@ def plan_extraction(run: Run, name: str) -> ExtractionPlan:
 
 def wanted_records(run: Run, name: str) -> list[Record]:
     """Training images in every view, and some held-out images in their plain view (`shown_images`), sorted."""
-    recipe, splits, views = run.recipe.teachers[name], run.splits, run.recipe.views_of(name)
+    shown = shown_images(run, name)
+    recipe, splits = run.recipe.teachers[name], run.splits
     training = {record_key(recipe, sample) for sample in (*splits.train, *splits.unlabelled)}
-    shown = {record_key(recipe, unlabel(sample)) for sample in shown_images(run, name)}
-    return sorted({(key, view) for key in training for view in views} | {(key, "identity") for key in shown})
+    plain = {record_key(recipe, unlabel(sample)) for sample in shown}
+    views = run.recipe.views_of(name)
+    return sorted({(key, view) for key in training for view in views} | {(key, "identity") for key in plain})
 
 
 def read_record(recipe: TeacherRecipe, samples: Mapping[str, Sample], record: Record) -> Input:

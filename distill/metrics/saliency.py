@@ -1,4 +1,4 @@
-"""Figures of a soft prediction against a mask, from research on saliency: mean error, weighted F, structure.
+"""Saliency figures of a soft prediction against a mask: mean absolute error, weighted F-measure, S-measure.
 
 Each takes the prediction stretched to 0..1 (`distill.metrics.threshold_sweep.stretch`) and equals PySODMetrics 1.6.2.
 """

@@ -16,8 +16,9 @@ import numpy as np
 
 from distill.config.parse import dump_recipe
 from distill.config.schema import Recipe
-from distill.evaluation.evaluate import load_student, read_metrics
+from distill.evaluation.loading import load_student
 from distill.evaluation.predictions_csv import Score, read_predictions
+from distill.evaluation.results import read_metrics
 from distill.inference.drawing import draw_example
 from distill.inference.model import Deploy, predict
 from distill.inference.onnx_file import export_onnx, open_onnx

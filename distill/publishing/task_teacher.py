@@ -8,7 +8,8 @@ from typing import Any
 import cache
 from distill.config.parse import dump_recipe
 from distill.distillation.distiller import plan_inputs
-from distill.evaluation.evaluate import load_student, read_metrics, say
+from distill.evaluation.loading import load_student
+from distill.evaluation.results import format_scores, read_metrics
 from distill.extraction.task_teacher import FACTS
 from distill.runs.reproduce import command, public_recipe
 from distill.runs.run import Run
@@ -61,7 +62,7 @@ def build_task(run: Run, folder: Path) -> dict[str, Any]:
         maps=", ".join(f"{t.map}: {t.channels} x {t.grid[0]} x {t.grid[1]}" for t in inputs),
         labelled=len(labelled),
         licence=caches[name].licence,
-        scores="\n".join(f"* {dataset}: {say(figures)}" for dataset, figures in metrics["datasets"].items()),
+        scores="\n".join(f"* {dataset}: {format_scores(figures)}" for dataset, figures in metrics["datasets"].items()),
         convention=metrics["convention"],
         command=command(run.recipe),
     )

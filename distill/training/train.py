@@ -21,7 +21,7 @@ from distill.distillation.collapse import Spread, spread
 from distill.distillation.criterion import terms_of
 from distill.distillation.dataset import Batches, loader
 from distill.distillation.distiller import Target
-from distill.evaluation.evaluate import validate
+from distill.evaluation.scoring import validate
 from distill.runs.run import Run, as_run
 from distill.runtime.io import write_json
 from distill.runtime.progress import clock

@@ -20,7 +20,10 @@ from small_run import small_run
 import students
 from distill.config.parse import build_recipe, dump_recipe
 from distill.config.schema import Recipe, StageRecipe, TeacherRecipe
-from distill.evaluation.evaluate import evaluate, load_student, read_metrics, score
+from distill.evaluation.evaluate import evaluate
+from distill.evaluation.loading import load_student
+from distill.evaluation.results import read_metrics
+from distill.evaluation.scoring import score
 from distill.inference.model import Deploy, load, predict
 from distill.inference.onnx_file import open_onnx
 from distill.inference.segmenter import open_segmenter
@@ -136,7 +139,9 @@ def test_the_onnx_file_gives_the_dice_of_the_evaluation(run):
     run = open_onnx(run.published / "model.onnx")
     record = json.loads((run.published / "published.json").read_text())["onnx"]
     for name, samples in run.splits.test.items():
-        found = np.mean([figures.dice for figures in score(lambda image: run(image[None])[0], samples, shown=False)])
+        found = np.mean(
+            [figures.dice for figures in score(lambda sample: run(sample.read_image()[None])[0], samples, shown=False)]
+        )
         expected = read_metrics(run)["datasets"][name]["dice"]["mean"]
         assert found == pytest.approx(expected, abs=1e-3)
         assert record["dice"][name] == {"images": len(samples), "onnx": pytest.approx(found), "torch": expected}

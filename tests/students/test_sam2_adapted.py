@@ -16,7 +16,7 @@ import teachers
 from distill.config.schedule import Span
 from distill.config.schema import OptimiserRecipe, StageRecipe, StudentRecipe
 from distill.distillation.criterion import terms_of
-from distill.evaluation.evaluate import load_student
+from distill.evaluation.loading import load_student
 from distill.publishing.publish import LEARNED, save_student
 from distill.runs.checks import create_student
 from distill.training.train import set_frozen, train
