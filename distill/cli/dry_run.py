@@ -32,7 +32,7 @@ def estimate(recipe: Recipe) -> str:
     tests = sum(len(samples) for samples in splits.test.values())
     unlabelled = f", {len(splits.unlabelled)} without masks" if splits.unlabelled else ""
     lines = [
-        f"dry run of {recipe.name}: nothing is written but the memo of what the files hold",
+        f"dry run of {recipe.name}: nothing is written but the file index",
         f"images: {len(splits.train)} to train{unlabelled}, {len(splits.val)} to validate, {tests} to test",
         *(f"  note: {note}" for note in splits.notes),
         *(line for name in recipe.consulted for line in estimate_teacher(run, name)),

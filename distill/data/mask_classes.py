@@ -38,7 +38,7 @@ class Reading:
 
     @property
     def kind(self) -> str:
-        """What the memo of looked-at files calls a mask that is read so."""
+        """The name under which the file index keeps facts of masks that are read so."""
         return " ".join(["classes", *self.colours]) if self.several else "mask"
 
 

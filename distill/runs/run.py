@@ -111,7 +111,7 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
 
 
 def open_run(recipe: Recipe, *, accelerator: Accelerator | None = None) -> Run:
-    """Opens the data and names the folders; rank 0 looks at the files first so that others find the memo warm."""
+    """Opens the data and names the folders; rank 0 reads the files first so that others find the file index."""
     accelerator = accelerator or start_accelerator(recipe)
     home = Path(recipe.home).expanduser()
     with accelerator.main_process_first():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.config.schema import DataRecipe
+from distill.data.image_io import encoded
 from distill.data.mask_classes import FOREGROUND, Reading
 from distill.data.sample import Sample, Splits
 from distill.data.sources.pairs import Pair, examine
@@ -37,7 +38,7 @@ class Row:
         cell = self.table[self.index][self.column]
         if cell is None or (cell["bytes"] is None and not cell["path"]):
             raise ValueError("is an empty cell; give every row an image and a mask")
-        content: bytes = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+        content: bytes = cell["bytes"] if cell["bytes"] is not None else encoded(Path(cell["path"]))
         return content
 
 
@@ -50,7 +51,7 @@ def open_hub(data: DataRecipe, *, home: Path, reading: Reading = FOREGROUND) -> 
 
     Args:
         data: the data part of a recipe with `name: datasets`.
-        home: the folder that keeps the memo, and tables converted from local files.
+        home: the folder that keeps the file index, and tables converted from local files.
         reading: how masks are read.
 
     Raises:
