@@ -12,12 +12,13 @@ import torch
 
 from distill.data.file_names import RENAME, is_utf8, printable
 from distill.data.image_io import SUFFIXES, as_levels, as_rgb, decode, encoded, read_image, read_mask, threshold_of
-from distill.metrics.overlap import Flags
+from distill.data.mask_classes import LOSSY, MOST_CLASSES, is_void_beside
+from distill.metrics.overlap import IGNORED, Flags
 from distill.runtime.issues import SHOWN, nearest, several
 from distill.runtime.resize import resize
 
+LOOKED_AT = 16  # masks of which one looks for void
 FOREGROUND = 128  # the level of a mask's foreground where levels pass 1
-MOST_CLASSES = 32  # predictions none of whose levels is higher are class numbers: as probabilities they find nothing
 
 
 @dataclass(frozen=True)
@@ -107,15 +108,38 @@ def mask_threshold(paths: Sequence[Path]) -> int:
     """The level from which these masks are foreground: 128 if any level passes 1, else 1; for all masks alike.
 
     Raises:
-        ValueError: the highest level lies between, as where levels are the numbers of classes.
+        ValueError: the highest level lies between, as where levels are the numbers of classes, or 255 is void.
     """
-    highest = _highest(paths, lambda path: np.asarray(as_levels(decode(encoded(path)))), enough=FOREGROUND)
+    highest = _highest(paths, _levels, enough=FOREGROUND)
     if 1 < highest < FOREGROUND:
         raise ValueError(
             f"the highest level in the masks is {highest}, so that none is foreground from {FOREGROUND} on; expected "
             "masks of 0 and 255, or of 0 and 1; a mask of several classes is scored one class at a time"
         )
+    if highest >= FOREGROUND and _have_void(paths):
+        raise ValueError(
+            "the masks hold class numbers and 255, which is void (as in Pascal VOC), so that the void would be scored "
+            "as the foreground; save the masks of one class with 0 and 255"
+        )
     return threshold_of(highest)
+
+
+def _levels(path: Path) -> np.ndarray:
+    """The levels (H, W) of a mask, unscaled."""
+    return np.asarray(as_levels(decode(encoded(path))))
+
+
+def _have_void(paths: Sequence[Path]) -> bool:
+    """Whether the first masks that hold 255 hold class numbers beside it and nothing else."""
+    found = []
+    for path in paths[:LOOKED_AT]:
+        try:
+            levels = _levels(path)
+        except (OSError, ValueError):
+            continue
+        if levels.max() == IGNORED and path.suffix.lower() not in LOSSY:
+            found.append(is_void_beside(int(levels[levels < IGNORED].max(initial=0))))
+    return bool(found) and all(found)
 
 
 def prediction_scale(paths: Sequence[Path]) -> int:
@@ -174,8 +198,8 @@ def read_probability(path: Path, *, scale: int = 255) -> np.ndarray:
     image = decode(encoded(path))
     if image.has_transparency_data and image.convert("RGBA").getextrema()[3] != (255, 255):
         raise ValueError(
-            "it has an alpha channel that is not opaque everywhere, so that it is not clear which values are meant; save "
-            "the mask itself as grey levels"
+            "it has an alpha channel that is not opaque everywhere, so that it is not clear which values are meant; "
+            "save the mask itself as grey levels"
         )
     return np.asarray(as_rgb(image)).max(axis=2) / scale
 

@@ -11,14 +11,12 @@ import numpy as np
 
 from distill.data.file_index import Facts, Kind
 from distill.data.image_io import Source, read_image, read_mask, threshold_of
-from distill.data.mask_classes import FOREGROUND, Reading, read_classes
+from distill.data.mask_classes import FOREGROUND, LOSSY, Reading, is_void_beside, read_classes
 from distill.data.sample import Sample
 from distill.data.scan import scan
 from distill.metrics.overlap import IGNORED
 from distill.runtime.issues import Problems, several
 
-LOSSY = (".jpg", ".jpeg", ".webp")  # a mask saved so may hold small values that mean nothing
-MOST_CLASSES = 32  # levels up to which a mask without others but 255 holds class numbers
 DARK_BITS = 14  # of 16: images that use no more are at most a quarter as bright as they may be
 
 
@@ -84,7 +82,7 @@ def _is_kind(dataset: str, found: Sequence[Match], reading: Reading, *, problems
     masks = [mask for _, _, mask in found]
     full = [(pair, mask) for pair, _, mask in found if mask.high == IGNORED]
     lossless = all(Path(pair.mask_name).suffix.lower() not in LOSSY for pair, _ in full)
-    if not reading.several and full and lossless and all(0 < mask.below <= MOST_CLASSES for _, mask in full):
+    if not reading.several and full and lossless and all(is_void_beside(mask.below) for _, mask in full):
         classes = 1 + max(mask.below for mask in masks)
         problems.add(
             "class numbers",
