@@ -101,4 +101,5 @@ def stamp_of(source: Source) -> Stamp | None:
 
 
 def _name(source: Source) -> str:
-    return str(Path(str(source)).absolute())
+    path = source if isinstance(source, Path) else Path(str(source))
+    return str(path if path.is_absolute() else path.absolute())

@@ -9,7 +9,11 @@ RENAME = "rename it, as convmv -f latin1 -t utf8 does"
 
 def is_utf8(name: str) -> bool:
     """Whether a name as Python lists it is text that can be written to a file or a terminal."""
-    return not any("\ud800" <= sign <= "\udfff" for sign in name)
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def printable(name: str) -> str:

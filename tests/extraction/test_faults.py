@@ -390,3 +390,24 @@ def test_two_thousand_flips_and_truncations_are_found_named_and_repaired(teacher
     with capsys.disabled():
         sys.stdout.write(f"\n{sum(counts.values())} cases, each found, named and repaired: {counts}\n")
     assert sum(counts.values()) >= 2000
+
+
+def test_a_code_fitted_on_too_few_images_says_so_with_what_to_do(teacher, tmp_path, monkeypatch):
+    hint = r"; the code was fitted on {}, too few to stand for others: give at least 32 training images \(those of data"
+    with pytest.raises(ValueError, match=r"expected at least two calibration maps .*" + hint.format("1 image")):
+        extract(extraction_job(tmp_path / "one", images=1))
+    with monkeypatch.context() as patch:
+        patch.setattr("cache.store.TOLERANCE", -1.0)
+        with pytest.raises(ValueError, match=r"differ from those the codec was fitted .*" + hint.format("5 images")):
+            extract(extraction_job(tmp_path / "five", images=5))
+        with pytest.raises(ValueError, match=r"differ from those the codec was fitted .* of both kinds$"):
+            extract(extraction_job(tmp_path / "many", images=40, calibration=40))
+    run, forward, teacher.seen = extraction_job(tmp_path / "large", images=9), CellTeacher.forward, 0
+
+    def growing(self, pixels, valid):  # the calibration images pass first
+        scale = 1e30 if self.seen >= 8 + 1 + PROBED else 1
+        return {name: maps * scale for name, maps in forward(self, pixels, valid).items()}
+
+    monkeypatch.setattr(CellTeacher, "forward", growing)
+    with pytest.raises(ValueError, match=r"no code for map .* absurdly large values.*" + hint.format("8 images")):
+        extract(run)

@@ -75,7 +75,7 @@ def list_files(place: Place, *, name: str, problems: Problems) -> Listing:
 
 def _by_stem(folder: Path, place: Place, ignored: list[str], *, name: str, problems: Problems) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+    for path in sorted(folder.iterdir(), key=lambda path: path.name) if folder.is_dir() else []:
         if path.name.startswith("."):
             continue
         stem = unicodedata.normalize("NFC", path.stem)

@@ -235,7 +235,7 @@ def _is_picture(path: Path) -> bool:
 
 
 def _visible(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    return [path for path in sorted(folder.iterdir(), key=lambda path: path.name) if not path.name.startswith(".")]
 
 
 def _ordered(samples: Iterable[Sample]) -> tuple[Sample, ...]:
