@@ -1,4 +1,4 @@
-"""What earlier scans found in each file, so that one that has not changed is neither read nor decoded again.
+"""The facts that earlier scans found in each file, so that one that has not changed is neither read nor decoded again.
 
 The index (`home/file_index.json`) has two levels: (path, size, times of change) -> key of the content, and key -> what
 the content is. A renamed or copied file is therefore read again but not decoded again; a bad file is never recorded.
@@ -25,7 +25,7 @@ logger = logging.getLogger("bandpass")
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of one readable file."""
+    """The facts of one readable file."""
 
     key: str  # sha256 (hex) of the file's bytes
     size: tuple[int, int]  # height and width, EXIF rotation applied

@@ -37,7 +37,7 @@ TURNS = {
 }
 """EXIF orientation -> what makes the picture upright."""
 
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `decode` has a limit of its own, told in a sentence
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `decode` has a limit of its own
 
 
 class TooLargeError(OSError):
@@ -49,7 +49,7 @@ class NotAFileError(OSError):
 
 
 class Source(Protocol):
-    """Where the bytes of one encoded picture come from; a `Path` is one."""
+    """A place that holds the bytes of one encoded picture; a `Path` is one."""
 
     def read_bytes(self) -> bytes:
         """The encoded bytes."""
@@ -114,7 +114,7 @@ def encoded(source: Source | str | bytes) -> bytes:
 def decode(data: bytes, *, most_pixels: int = MOST_PIXELS) -> Image.Image:
     """Decodes every pixel (so that a truncated file is noticed) and applies the EXIF rotation.
 
-    Whatever Pillow raises of a file is told as one of the errors below, so that one bad file never ends a run.
+    Whatever Pillow raises of a file becomes one of the errors below, so that one bad file never ends a run.
 
     Raises:
         OSError: no picture (`PIL.UnidentifiedImageError`), damaged, or of too many pixels (`TooLargeError`).
@@ -161,7 +161,7 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def why_unreadable(error: Exception) -> str:
-    """What is wrong with a file that could not be read, and what to do: the end of a sentence.
+    """The end of a sentence on a file that could not be read: what is wrong with it, and what to do.
 
     Args:
         error: as `read_image`, `read_mask` or `decode` raised it; the sentence begins with the file's name.

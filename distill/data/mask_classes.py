@@ -21,7 +21,7 @@ FAR_SHARE = 0.01  # share of a mask's pixels that may be so far from all colours
 
 @dataclass(frozen=True)
 class Reading:
-    """How the masks of a run are read."""
+    """The way in which the masks of a run are read."""
 
     classes: int = 1  # 1: foreground and background; more: class numbers, background included
     colours: tuple[str, ...] = ()  # of each class in the files, as ff0000; none: levels or palette indices are numbers

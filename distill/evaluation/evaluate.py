@@ -18,7 +18,7 @@ from distill.runs.run import Run, as_run
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What an evaluation needs, found out once from a run.
+    """The inputs of an evaluation, found out once from a run.
 
     Attributes:
         student: the network in eval mode, on its device.

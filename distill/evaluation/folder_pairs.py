@@ -17,7 +17,7 @@ from distill.metrics.overlap import IGNORED, Flags
 from distill.runtime.issues import SHOWN, nearest, several
 from distill.runtime.resize import resize
 
-LOOKED_AT = 16  # masks of which one looks for void
+PROBED = 16  # masks that are examined for void
 FOREGROUND = 128  # the level of a mask's foreground where levels pass 1
 
 
@@ -132,7 +132,7 @@ def _levels(path: Path) -> np.ndarray:
 def _have_void(paths: Sequence[Path]) -> bool:
     """Whether the first masks that hold 255 hold class numbers beside it and nothing else."""
     found = []
-    for path in paths[:LOOKED_AT]:
+    for path in paths[:PROBED]:
         try:
             levels = _levels(path)
         except (OSError, ValueError):

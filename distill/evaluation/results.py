@@ -1,4 +1,4 @@
-"""What an evaluation writes: predictions.csv, and its entries in metrics.json."""
+"""The results of an evaluation: predictions.csv, and its entries in metrics.json."""
 
 from __future__ import annotations
 

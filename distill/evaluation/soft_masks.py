@@ -35,8 +35,8 @@ class SoftMasks:
     store: cache.Cache
     teacher: TaskTeacher | None = None
 
-    def knows(self, sample: Sample) -> bool:
-        """Whether the soft mask of a sample's plain view is known."""
+    def has(self, sample: Sample) -> bool:
+        """Whether the soft mask of a sample's plain view is there, or can be computed."""
         record = (sample.key, VIEW)
         return record in self.store or (self.teacher is not None and record in self.teacher.source)
 
@@ -92,4 +92,4 @@ def decoder_of(run: Run, name: str) -> TaskTeacher | None:
 
 def known(masks: SoftMasks, samples: Sequence[Sample]) -> tuple[Sample, ...]:
     """The samples whose soft masks are known."""
-    return tuple(sample for sample in samples if masks.knows(sample))
+    return tuple(sample for sample in samples if masks.has(sample))

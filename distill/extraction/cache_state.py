@@ -1,4 +1,4 @@
-"""What a cache folder holds of the records that are wanted of it, found out by opening it once."""
+"""The state of a cache folder: the records that are missing, found out by opening it once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from distill.extraction.plan import Record
 
 LONG = 2_000_000_000  # bytes, from which on reading every one of them takes long enough to be announced
 
-Stamps = tuple[tuple[str, int, int], ...]  # name, size in bytes and time of change in ns of each file
+Stamps = tuple[tuple[str, int, int, int], ...]  # of each file name, size in bytes and both times of change in ns
 
 logger = logging.getLogger("bandpass")
 
 
 @dataclass(frozen=True)
 class CacheState:
-    """What a cache folder holds.
+    """The state of a cache folder.
 
     Attributes:
         initialised: manifest and statistics are there, and as they were written.
@@ -63,15 +63,15 @@ def is_whole(folder: Path, records: Sequence[Record]) -> bool:
 
 
 def stamps_of(folder: Path) -> Stamps:
-    """Name, size and time of change of every file of a cache."""
+    """Name, size and times of change (of the content and of the entry) of every file of a cache."""
     files = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    return tuple((name, status.st_size, status.st_mtime_ns) for name, status in files)
+    return tuple((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns) for name, status in files)
 
 
 @lru_cache(maxsize=8)
 def is_sound(folder: Path, stamps: Stamps) -> bool:
     """Whether `cache.verify` finds nothing but foreign files; asked once a process while all files stay the same."""
-    if (size := sum(size for _, size, _ in stamps)) >= LONG:
+    if (size := sum(size for _, size, *_ in stamps)) >= LONG:
         logger.info("looking at every byte of %s, %s", folder, format_bytes(size))
     return all(problem.kind == "foreign" for problem in cache.verify(folder))
 

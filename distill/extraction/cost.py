@@ -1,4 +1,4 @@
-"""What an extraction will cost: bytes on disk, time from a short probe of the teacher, memory for calibration."""
+"""The cost of an extraction: bytes on disk, time from a short probe of the teacher, memory for calibration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMPRESSION = {0.8: 20.0, 0.9: 10.0, 0.95: 6.0, 1.0: 1.2}
 
 @dataclass(frozen=True)
 class Cost:
-    """What the missing records of a cache take.
+    """The cost of the missing records of a cache.
 
     Attributes:
         seconds: of all processes together at work.
@@ -91,6 +91,6 @@ def check_memory(plan: ExtractionPlan, spec: FeatureSpec) -> None:
 
 
 def memory_of_machine() -> int | None:
-    """Bytes; None where the system does not say. What is free is not asked: files in memory would count as used."""
+    """Bytes; None where the system does not say. Free memory is not asked for: cached files count as used."""
     pages = os.sysconf("SC_PHYS_PAGES") if "SC_PHYS_PAGES" in os.sysconf_names else -1
     return pages * os.sysconf("SC_PAGE_SIZE") if pages > 0 else None

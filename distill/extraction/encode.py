@@ -61,7 +61,7 @@ class Encoders:
 
 
 def processes_for(device: torch.device) -> int:
-    """How many processes should encode the maps of a teacher on a device; 0 for a thread.
+    """The number of processes that should encode the maps of a teacher on a device; 0 for a thread.
 
     They are forked, which macOS's frameworks do not survive once they are in use.
     """
@@ -160,7 +160,7 @@ def encode(store: cache.Cache, record: Record, maps: Mapping[str, Tensor]) -> Co
 
 
 def images_fitted(store: cache.Cache) -> int:
-    """How many images the codecs of a cache were fitted on."""
+    """The number of images that the codecs of a cache were fitted on."""
     return min(codec.images for codec in store.codecs.values())
 
 

@@ -1,4 +1,4 @@
-"""What is to be extracted with one teacher: its cache, the records wanted and the images behind them."""
+"""The plan of an extraction: one teacher's cache, the records wanted and the images behind them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Record = tuple[str, str]  # key of an image (and of its prompt), view
 
 
 class Input(NamedTuple):
-    """What a teacher is given of one record."""
+    """The input of a teacher for one record."""
 
     image: np.ndarray  # uint8 (H, W, 3), in the record's view
     prompt: np.ndarray | None  # see `distill.data.prompts.prompt_of`; None for a teacher without prompts
@@ -34,7 +34,7 @@ class Input(NamedTuple):
 
 @dataclass(frozen=True)
 class ExtractionPlan:
-    """What one teacher's cache should hold, found out once from a run.
+    """The intended content of one teacher's cache, found out once from a run.
 
     Attributes:
         name: of the teacher.
@@ -111,7 +111,7 @@ def wanted_records(run: Run, name: str) -> list[Record]:
 
 
 def read_record(recipe: TeacherRecipe, samples: Mapping[str, Sample], record: Record) -> Input:
-    """What a teacher is given of a record.
+    """The input of a teacher for a record.
 
     Args:
         recipe: of the teacher.

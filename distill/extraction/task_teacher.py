@@ -105,7 +105,7 @@ def initialise_masks(plan: ExtractionPlan, teacher: TaskTeacher) -> None:
     """Fits the codec on masks of images that the decoder was trained on, and writes the manifest.
 
     The manifest's calibration keys are all images on whose masks the decoder was trained, so that no run that tests,
-    validates or has no mask for one of them learns from it.
+    validates or has no mask for one of them is trained on it.
     """
     labelled = sorted(teacher.facts["labelled"])
     masks = torch.stack([teacher.logits(key) for key in labelled[:256]])

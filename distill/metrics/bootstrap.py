@@ -88,7 +88,7 @@ def group_numbers(groups: Sequence[str | None]) -> NDArray[np.intp]:
 
 
 def count_sequences(groups: Sequence[str | None]) -> int | None:
-    """How many sequences (or patients) images come from; None where no image's is known."""
+    """The number of sequences (or patients) that images come from; None where no image's is known."""
     return len(set(group_numbers(groups))) if any(group is not None for group in groups) else None
 
 

@@ -68,7 +68,7 @@ def s_measure(stretched: Values, truth: Flags) -> float:
 
 
 def _likeness(values: Values) -> float:
-    """How near 1, and how uniform, the predictions (n,) of an object's pixels are."""
+    """The likeness to 1, in mean and uniformity, of the predictions (n,) of an object's pixels."""
     mean = float(values.mean())
     deviation = float(values.std(ddof=1)) if values.size > 1 else 0.0
     return 2 * mean / (mean * mean + 1 + deviation + EPSILON)

@@ -1,4 +1,4 @@
-"""What the `datasets` library loads: a folder or file on this machine, or a data set on the Hugging Face Hub."""
+"""Data sets that the `datasets` library loads: a folder or file on this machine, or one on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def load_tables(root: str, *, home: Path) -> dict[str, Dataset]:
 
 
 def name_parts(splits: list[str], *, root: str) -> dict[str, str]:
-    """Which part each split is; a single split is training whatever its name, to be cut further."""
+    """The part that each split is; a single split is training whatever its name, to be cut further."""
     if len(splits) == 1:
         return {splits[0]: "train"}
     unknown = [split for split in splits if split not in PARTS]
@@ -174,10 +174,10 @@ def _split(parts: dict[str, list[Sample]], data: DataRecipe, *, name: str, given
     train, val, test = parts["train"], parts["val"] if "val" in given else None, parts["test"]
     share = data.validation
     if "test" not in given:
-        learn, choose, score = data.fractions
-        rest = learn + score + (choose if val is None else 0.0)
-        train, test = cut_test(train, share=score / rest if rest else 0.0, seed=data.seed)
-        share = choose / (learn + choose) if learn + choose else 0.0
+        training, validation, testing = data.fractions
+        rest = training + testing + (validation if val is None else 0.0)
+        train, test = cut_test(train, share=testing / rest if rest else 0.0, seed=data.seed)
+        share = validation / (training + validation) if training + validation else 0.0
     return finish(Parts(train, val, {name: test} if test else {}, notes), data, share=share)
 
 

@@ -38,7 +38,7 @@ def open_named(data: DataRecipe, *, home: Path, reading: Reading = FOREGROUND) -
 
 
 def find_named(data: DataRecipe) -> Found:
-    """Where the images and masks of a data set of the field lie.
+    """The folders of the images and masks of a data set of the field.
 
     Raises:
         FileNotFoundError: it is not there.

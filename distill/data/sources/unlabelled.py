@@ -210,9 +210,9 @@ def _note_unused(root: Path, sets: Mapping[Path, str]) -> list[str]:
     masks = [name for folder, name in sets.items() if (folder / "masks").is_dir()]
     notes = [f"data.unlabelled: masks/ of {', '.join(masks)} not opened"] if masks else []
     known = {root / "images", root / "masks", *sets}
-    looked = [path for path in _visible(root) if path not in known]
-    looked += [path for folder in sets if (folder / "images").is_dir() for path in _visible(folder / "images")]
-    others = [printable(path.relative_to(root).as_posix()) for path in looked if not _is_picture(path)]
+    inside = [path for path in _visible(root) if path not in known]
+    inside += [path for folder in sets if (folder / "images").is_dir() for path in _visible(folder / "images")]
+    others = [printable(path.relative_to(root).as_posix()) for path in inside if not _is_picture(path)]
     if others:
         shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         notes.append(f"data.unlabelled: passed over what is neither a picture nor a folder with images/: {shown}")
