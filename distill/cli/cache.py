@@ -198,11 +198,12 @@ def verify(request: Request) -> int:
 def expected(request: Request) -> list[tuple[str, str]]:
     """The records that the recipe would have extracted into the cache."""
     from distill.config.parse import read_recipe
-    from distill.extraction.plan import wanted_records
+    from distill.extraction.plan import plan_extraction
     from distill.runs.run import open_run
 
     run = open_run(read_recipe(request.recipe))
-    return wanted_records(run, teacher_of(run, cache.open(request.cache)))
+    name = teacher_of(run, cache.open(request.cache))
+    return list(plan_extraction(run, name, folder=request.cache).records)
 
 
 def share(request: Request, verb: str) -> None:

@@ -73,24 +73,35 @@ class ExtractionPlan:
         return sorted((self.training[key], "identity") for key in keys if key in self.training)
 
 
-def plan_extraction(run: Run, name: str) -> ExtractionPlan:
-    """The plan of one teacher of a run."""
-    records = wanted_records(run, name)
+def plan_extraction(run: Run, name: str, *, folder: Path | None = None) -> ExtractionPlan:
+    """The plan of one teacher of a run.
+
+    Wanted are all training images in every view, and some held-out images in their plain view (`shown_images`).
+
+    Args:
+        run: whose images, recipe and processes count.
+        name: of the teacher.
+        folder: of its cache; the run's own where not given.
+    """
+    shown = shown_images(run, name)
     calibration = calibration_keys(run.splits, run.recipe.cache.calibration)
     terms = terms_of_images(run)
     recipe, splits = run.recipe.teachers[name], run.splits
     images = (*splits.train, *splits.unlabelled)
+    training = {sample.key: record_key(recipe, sample) for sample in images}
     held_out = map(unlabel, (*splits.val, *(sample for part in splits.test.values() for sample in part)))
     samples = {record_key(recipe, sample): sample for sample in (*held_out, *images)}
+    plain = {(record_key(recipe, unlabel(sample)), "identity") for sample in shown}
+    views = run.recipe.views_of(name)
     return ExtractionPlan(
         name=name,
         recipe=recipe,
-        folder=run.caches[name],
+        folder=folder or run.caches[name],
         source=run.caches.get(recipe.of or ""),
         fidelity=run.recipe.cache.fidelity,
-        records=tuple(records),
+        records=tuple(sorted(plain.union((key, view) for key in training.values() for view in views))),
         read=partial(read_record, recipe, samples),
-        training={sample.key: record_key(recipe, sample) for sample in images},
+        training=training,
         calibration=tuple(calibration),
         terms=terms,
         unlabelled=len(splits.unlabelled),
@@ -98,16 +109,6 @@ def plan_extraction(run: Run, name: str) -> ExtractionPlan:
         rank=run.accelerator.process_index,
         processes=run.accelerator.num_processes,
     )
-
-
-def wanted_records(run: Run, name: str) -> list[Record]:
-    """Training images in every view, and some held-out images in their plain view (`shown_images`), sorted."""
-    shown = shown_images(run, name)
-    recipe, splits = run.recipe.teachers[name], run.splits
-    training = {record_key(recipe, sample) for sample in (*splits.train, *splits.unlabelled)}
-    plain = {record_key(recipe, unlabel(sample)) for sample in shown}
-    views = run.recipe.views_of(name)
-    return sorted({(key, view) for key in training for view in views} | {(key, "identity") for key in plain})
 
 
 def read_record(recipe: TeacherRecipe, samples: Mapping[str, Sample], record: Record) -> Input:
