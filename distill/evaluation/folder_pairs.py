@@ -196,7 +196,7 @@ def read_probability(path: Path, *, scale: int = 255) -> np.ndarray:
         ValueError: its values have no known range, or it hides parts of itself by an alpha channel.
     """
     image = decode(encoded(path))
-    if image.has_transparency_data and image.convert("RGBA").getextrema()[3] != (255, 255):
+    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
         raise ValueError(
             "it has an alpha channel that is not opaque everywhere, so that it is not clear which values are meant; "
             "save the mask itself as grey levels"
