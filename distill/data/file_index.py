@@ -1,20 +1,21 @@
 """The facts that earlier scans found in each file, so that one that has not changed is neither read nor decoded again.
 
-The index (`home/file_index.json`) has two levels: (path, size, times of change) -> key of the content, and key -> what
+The index (`home/file_index.jsonl`) has two levels: (path, size, times of change) -> key of the content, and key -> what
 the content is. A renamed or copied file is therefore read again but not decoded again; a bad file is never recorded.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from distill.data.image_io import Source
-from distill.runtime.io import write_text
+from distill.runtime.io import write_bytes
 
-NAME = "file_index.json"
+NAME = "file_index.jsonl"  # two lines: version and sha256 of the second line; then the index
 VERSION = 2  # of the contents: raised when reading changes what a file means
 
 Kind = str  # image, mask, or what `Reading.kind` calls masks of several classes
@@ -49,9 +50,12 @@ class FileIndex:
         """Reads the index of a home; one that is absent, damaged or of another version counts as empty."""
         path = home / NAME
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            if stored["version"] == VERSION:
-                return cls(path, stored["files"], stored["contents"])
+            head, _, body = path.read_bytes().partition(b"\n")
+            about = json.loads(head)
+            if about["version"] == VERSION:
+                if about["sha256"] != hashlib.sha256(body).hexdigest():
+                    raise ValueError("it is not what was written")
+                return cls(path, **json.loads(body))
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -61,8 +65,9 @@ class FileIndex:
     def save(self) -> None:
         """Writes the index if this scan found anything new."""
         if self.changed:
-            stored = {"version": VERSION, "files": self.files, "contents": self.contents}
-            write_text(self.path, json.dumps(stored, separators=(",", ":")))  # in ASCII: a path need not be UTF-8
+            body = json.dumps({"files": self.files, "contents": self.contents}, separators=(",", ":")).encode("ascii")
+            head = json.dumps({"version": VERSION, "sha256": hashlib.sha256(body).hexdigest()}).encode("ascii")
+            write_bytes(self.path, head + b"\n" + body)  # in ASCII, since a path need not be UTF-8
 
     def find(self, kind: Kind, source: Source, stamp: Stamp | None) -> Facts | None:
         """The facts of a file that has not changed since it was read."""

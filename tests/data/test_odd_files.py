@@ -285,3 +285,17 @@ def test_twelve_bits_in_sixteen_are_told(polyps):
         "nearly black; save them in 8 bits, or multiply their levels by 16"
     )
     assert open_folder(polyps).notes == (note,), "the file index knows it too"
+
+
+def test_a_damaged_file_index_is_written_anew_and_believed_in_nothing(polyps, tmp_path, caplog):
+    before, index = open_folder(polyps).digest(), tmp_path / "home" / "file_index.jsonl"
+    whole, random = index.read_bytes(), np.random.default_rng(0)
+    for place in random.integers(len(whole), size=30):
+        index.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        assert open_folder(polyps).digest() == before
+        assert index.read_bytes() == whole
+    for damaged in (b"", b"{", b"[]", b'{"version": 2}\n', b"[" * 100_000, whole[:-5]):
+        caplog.clear()
+        index.write_bytes(damaged)
+        assert open_folder(polyps).digest() == before
+        assert f"{index} cannot be read (" in caplog.text
