@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from distill.bench.material import count_of, efficientnet, given, images_of, sam
 from distill.config.schema import TeacherRecipe
 from distill.extraction import teacher_inference
 from distill.extraction.encode import Encoders, extract_shard, processes_for
+from distill.extraction.plan import read_record
 from distill.extraction.teacher_inference import FeatureExtractor
 from distill.runtime.progress import Progress
 from distill.runtime.timing import Row, interleaved, ratio, settle, work_ratio
@@ -65,6 +67,7 @@ def rows_of(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     teacher = teacher.to(device)
     samples = {sample.key: sample for sample in given(images)}
+    read = partial(read_record, TeacherRecipe(), samples)
     pixels, valid = batches_of(teacher, images, size=size)
     seen = [teacher.forward(*pair) for pair in zip(pixels, valid, strict=True)]  # fitted on what is extracted
     maps = {entry: torch.cat([part[entry.name].cpu() for part in seen]) for entry in teacher.spec}
@@ -78,7 +81,7 @@ def rows_of(
 
     def extract() -> None:
         bar = Progress(name, total=len(run), unit="images", shown=False)
-        batches = teacher_inference.batches_of(run, samples, teacher, TeacherRecipe(), size=size)
+        batches = teacher_inference.batches_of(run, read, teacher=teacher, size=size)
         extract_shard(store, batches, FeatureExtractor(teacher, size=size), encoders, bar)
 
     actions: dict[str, Callable[[], object]] = {

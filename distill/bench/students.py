@@ -18,7 +18,7 @@ import students
 from distill.bench.command import Request
 from distill.data.sample import Sample
 from distill.data.synthetic.generator import render
-from distill.evaluation.evaluate import cost
+from distill.evaluation.cost import cost
 from distill.inference.model import InferenceModel, load_model
 from distill.inference.onnx_file import export_onnx, open_onnx
 from distill.publishing.onnx_check import by_torch

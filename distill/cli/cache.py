@@ -164,11 +164,12 @@ def verify(given: SimpleNamespace) -> int:
 def expected(given: SimpleNamespace) -> list[tuple[str, str]]:
     """The records that the recipe would have extracted into the cache."""
     from distill.config.parse import read_recipe
-    from distill.extraction.extract import wanted_records
+    from distill.extraction.plan import plan_extraction
     from distill.runs.run import open_run
 
     run = open_run(read_recipe(given.rest))
-    return wanted_records(run, teacher_of(run, cache.open(given.cache)))
+    name = teacher_of(run, cache.open(given.cache))
+    return list(plan_extraction(run, name, folder=given.cache).records)
 
 
 def share(given: SimpleNamespace, verb: str) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import torch
 
-import cache
 from distill.config.schedule import spans_of
 from distill.config.schema import Recipe
 from distill.distillation import losses
 from distill.distillation.targets import check_grids
-from distill.extraction.cost import cost_of
-from distill.extraction.extract import wanted_records
-from distill.extraction.teacher_inference import FeatureExtractor, load_teacher, samples_of
+from distill.extraction.cache_state import inspect_cache
+from distill.extraction.cost import estimate_cost
+from distill.extraction.plan import plan_extraction
+from distill.extraction.teacher_inference import FeatureExtractor, load_teacher
 from distill.runs.build import create_student
 from distill.runs.checks import check
 from distill.runs.run import Run, open_run
@@ -33,7 +33,7 @@ def estimate(recipe: Recipe) -> str:
     tests = sum(len(samples) for samples in splits.test.values())
     unlabelled = f", {len(splits.unlabelled)} without masks" if splits.unlabelled else ""
     lines = [
-        f"dry run of {recipe.name}: nothing is written but the memo of what the files hold",
+        f"dry run of {recipe.name}: nothing is written but the file index",
         f"images: {len(splits.train)} to train{unlabelled}, {len(splits.val)} to validate, {tests} to test",
         *(f"  note: {note}" for note in splits.notes),
         *(line for name in recipe.consulted for line in estimate_teacher(run, name)),
@@ -45,15 +45,15 @@ def estimate(recipe: Recipe) -> str:
 def estimate_teacher(run: Run, name: str) -> Iterator[str]:
     """Records that are missing, what they will weigh and how long the teacher needs for them."""
     recipe, folder = run.recipe.teachers[name], run.caches[name]
-    wanted = wanted_records(run, name)
-    missing = [record for shard in cache.plan(folder, wanted) for record in shard] if cache.exists(folder) else wanted
+    plan = plan_extraction(run, name)
+    state = inspect_cache(folder, plan.records)
     views = ", ".join(recipe.views)
-    yield f"teacher {name}: {len(wanted)} records ({views}), {len(missing)} of them missing in {folder}"
-    if not missing or recipe.cache or recipe.adapter == "task":
+    yield f"teacher {name}: {len(plan.records)} records ({views}), {len(state.missing)} of them missing in {folder}"
+    if not state.missing or recipe.cache or recipe.adapter == "task":
         return
     teacher = load_teacher(recipe).to(run.accelerator.device)
     check_grids(run.recipe, teacher.spec, teacher=name)
-    yield cost_of(run, name, FeatureExtractor(teacher, size=recipe.batch_size), samples_of(run, name), missing)
+    yield str(estimate_cost(plan, state, FeatureExtractor(teacher, size=recipe.batch_size)))
 
 
 def estimate_training(run: Run) -> Iterator[str]:

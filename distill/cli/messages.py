@@ -8,7 +8,7 @@ from typing import Any
 
 from distill.config.command import command_for
 from distill.config.schema import VERBS
-from distill.evaluation.evaluate import say
+from distill.evaluation.results import format_scores
 from distill.runs.run import Run
 from distill.runtime.issues import several
 
@@ -58,7 +58,7 @@ def few_images(run: Run) -> Iterator[str]:
 def conclusion(run: Run, metrics: Mapping[str, Any]) -> Iterator[str]:
     """Scores with intervals, what it cost, where the student is, and the command to type next."""
     for name, scores in metrics.get("datasets", {}).items():
-        yield f"{name}: {say(scores)}"
+        yield f"{name}: {format_scores(scores)}"
     if "teacher_forwards" in metrics:
         yield f"images through a teacher: {metrics['teacher_forwards']}"
     seconds = metrics.get("seconds", {})

@@ -19,7 +19,7 @@ import torch
 
 from distill.comparison.runs import Trial
 from distill.config.parse import dump_recipe
-from distill.evaluation.evaluate import is_evaluated
+from distill.evaluation.results import is_evaluated
 from distill.runtime.io import write_text
 from distill.runtime.progress import Progress
 from distill.runtime.threads import usable_cores

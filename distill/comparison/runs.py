@@ -13,7 +13,7 @@ from typing import Any
 from distill.config.parse import build_recipe
 from distill.config.schedule import Span, spans_of, steps_of_score
 from distill.config.schema import Recipe
-from distill.evaluation.evaluate import is_evaluated
+from distill.evaluation.results import is_evaluated
 from distill.runs.accelerator import start_accelerator
 from distill.runs.checks import check
 from distill.runs.run import Run, open_run

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from distill.evaluation.predictions_csv import Score
-from distill.metrics.overlap import CONVENTION, bootstrap, count_sequences
+from distill.metrics.bootstrap import bootstrap, count_sequences
+from distill.metrics.overlap import CONVENTION
 
 HELPS, HURTS, UNDECIDED = "helps", "hurts", "no evidence of a difference"
 

@@ -1,1 +1,14 @@
-"""Samples, splits, augmentation."""
+"""Samples, splits and augmentation.
+
+sample: images with masks, and the parts that they are split into
+splits: cutting training, validation and test without leaks
+split_files: split files and group files
+image_io: pixels from files, and why a file cannot be read
+mask_classes: masks of several classes
+file_names: names that are not UTF-8
+file_index: the facts of files that have not changed
+scan: reading every file once
+augment: views, crops and colours of a training image
+teacher_dropout: which teachers an image has
+prompts: prompts of a teacher, and the keys of its records
+"""

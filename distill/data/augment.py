@@ -1,6 +1,6 @@
-"""What is done to a training image, drawn from (seed, epoch, sample) alone.
+"""Augmentation of a training image, drawn from (seed, epoch, sample) alone.
 
-A flip chooses a view that the teacher has seen; a crop is a box of that view, which the frequency code evaluates
+A flip chooses a view that the cache holds; a crop is a box of that view, which the frequency code evaluates
 exactly; colour changes the student's input only. So the targets need no augmentation of their own.
 """
 
@@ -61,7 +61,7 @@ def draw_box(scale: float, random: np.random.Generator) -> Box:
 
 
 def mirrored(box: Box, view: str) -> Box:
-    """Where a box of a view lies in the plain image; its own inverse."""
+    """The box of the plain image that a box of a view shows; its own inverse."""
     y0, x0, y1, x1 = box
     if view in ("vflip", "rot180"):
         y0, y1 = 1 - y1, 1 - y0
@@ -81,7 +81,7 @@ def colour(image: Tensor, drawn: Draw) -> Tensor:
 
 
 def blend(base: Tensor, image: Tensor, share: float) -> Tensor:
-    """What lies `share` of the way from a base to an image, in [0, 1]; the image is overwritten."""
+    """The mixture (1 - share) of a base and `share` of an image, clamped to [0, 1]; the image is overwritten."""
     return image.mul_(share).add_((1 - share) * base).clamp_(0, 1)
 
 

@@ -8,13 +8,14 @@ The EXIF rotation of a file is applied to that file: a mask without one is taken
 from __future__ import annotations
 
 import io
-import struct
+import stat
+import warnings
 from functools import reduce
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # theirs; GIF too, by the demo and the datasets library
@@ -24,14 +25,37 @@ NO_VOLUMES = "3-D volumes, DICOM and NIfTI are not there: save each slice or fra
 SEVERAL = ("GIF", "PNG", "TIFF", "WEBP")  # formats in which a second picture is another slice or frame
 
 
+MOST_PIXELS = 100_000_000  # of a picture; as RGB 0.3 GB, of which several copies are made
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what makes the picture upright."""
+
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `decode` has a limit of its own
+
+
+class TooLargeError(OSError):
+    """A picture of more pixels than are taken."""
+
+
+class NotAFileError(OSError):
+    """A pipe, a device or a socket where a file was expected."""
+
+
 class Source(Protocol):
-    """Where the bytes of one encoded picture come from; a `Path` is one."""
+    """A place that holds the bytes of one encoded picture; a `Path` is one."""
 
     def read_bytes(self) -> bytes:
         """The encoded bytes."""
 
 
-def read_image(source: Source | str | bytes, *, most_pixels: int | None = None) -> np.ndarray:
+def read_image(source: Source | str | bytes, *, most_pixels: int = MOST_PIXELS) -> np.ndarray:
     """Reads an image as uint8 (H, W, 3) RGB.
 
     Greyscale is repeated over the channels, a palette is resolved, alpha is dropped (not composited), integers of 16
@@ -39,11 +63,11 @@ def read_image(source: Source | str | bytes, *, most_pixels: int | None = None) 
 
     Args:
         source: path or encoded bytes of the image.
-        most_pixels: refuse a larger one before it is decoded; Pillow's own limit where not given.
+        most_pixels: refuse a larger one before it is decoded.
 
     Raises:
-        OSError: the file is absent, no picture, truncated or too large.
-        ValueError: its values have no known range.
+        OSError: the file is absent, no regular file, no picture, truncated or too large.
+        ValueError: it holds several pictures, or its values have no known range.
     """
     image = decode(encoded(source), most_pixels=most_pixels)
     return np.array(as_rgb(image))  # a copy: torch wants memory it may write to
@@ -71,31 +95,50 @@ def threshold_of(highest: int) -> int:
 
 
 def encoded(source: Source | str | bytes) -> bytes:
-    """The bytes behind a source."""
-    if isinstance(source, bytes):
-        return source
-    return Path(source).read_bytes() if isinstance(source, str) else source.read_bytes()
-
-
-def decode(data: bytes, *, most_pixels: int | None = None) -> Image.Image:
-    """Decodes every pixel (so that a truncated file is noticed) and applies the EXIF rotation.
+    """The bytes behind a source.
 
     Raises:
-        OSError: no picture (`PIL.UnidentifiedImageError`), truncated or damaged, or of more than `most_pixels`.
-        PIL.Image.DecompressionBombError: more pixels than Pillow agrees to.
+        OSError: the file is absent or cannot be read, or is a pipe or a device, whose bytes may never end.
+    """
+    if isinstance(source, bytes):
+        return source
+    if not isinstance(source, (str, Path)):
+        return source.read_bytes()
+    path = Path(source)
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise NotAFileError("it is a pipe or a device, not a regular file")
+    return path.read_bytes()
+
+
+def decode(data: bytes, *, most_pixels: int = MOST_PIXELS) -> Image.Image:
+    """Decodes every pixel (so that a truncated file is noticed) and applies the EXIF rotation.
+
+    Whatever Pillow raises of a file becomes one of the errors below, so that one bad file never ends a run.
+
+    Raises:
+        OSError: no picture (`PIL.UnidentifiedImageError`), damaged, or of too many pixels (`TooLargeError`).
         ValueError: it holds several pictures, as a volume or a video does.
     """
     try:
         image = opened(data)
-        if most_pixels is not None and image.width * image.height > most_pixels:
-            raise OSError(f"it has {image.width} x {image.height} pixels, and at most {most_pixels:,} are taken here")
+        if image.width * image.height > most_pixels:
+            raise TooLargeError(
+                f"it has {image.width} x {image.height} pixels, and at most {most_pixels:,} are taken here"
+            )
         pictures = getattr(image, "n_frames", 1) if image.format in SEVERAL else 1
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)
+        image = upright(image)
     except UnidentifiedImageError as error:
         raise UnidentifiedImageError(f"it {NO_PICTURE}") from error
-    except (SyntaxError, ValueError, EOFError, struct.error) as error:  # what Pillow raises of damaged headers
-        raise OSError(str(error)) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise TooLargeError(f"it has too many pixels, and at most {most_pixels:,} are taken here") from error
+    except MemoryError as error:
+        raise TooLargeError("it does not fit into memory") from error
+    except OSError:
+        raise
+    except Exception as error:  # of a damaged file the parsers of Pillow raise nearly anything
+        raise OSError(str(error) or type(error).__name__) from error
     if pictures > 1:
         raise ValueError(f"holds {pictures} pictures; {NO_VOLUMES}")
     return image
@@ -104,6 +147,38 @@ def decode(data: bytes, *, most_pixels: int | None = None) -> Image.Image:
 def opened(data: bytes) -> Image.Image:
     """A picture of which the header was read; no format is tried but `FORMATS`: EPS would start Ghostscript."""
     return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A picture turned as its EXIF orientation says; no other EXIF entry is read: any may be malformed."""
+    turn = TURNS.get(orientation_of(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation of a picture, 1 to 8; 1, which is upright, where it has none."""
+    return image.getexif().get(ExifTags.Base.Orientation, 1)
+
+
+def why_unreadable(error: Exception) -> str:
+    """The end of a sentence on a file that could not be read: what is wrong with it, and what to do.
+
+    Args:
+        error: as `read_image`, `read_mask` or `decode` raised it; the sentence begins with the file's name.
+    """
+    if isinstance(error, UnidentifiedImageError):
+        return f"{NO_PICTURE}; replace or remove it"
+    if isinstance(error, NotAFileError):
+        return "is a pipe or a device, not a regular file; remove it"
+    if isinstance(error, TooLargeError):
+        return f"is too large ({error}); save it smaller or in tiles"
+    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)):
+        return f"cannot be opened ({error.strerror}); check the file and its permissions"
+    if isinstance(error, OSError):
+        return f"is truncated or damaged ({error}); copy it again from its origin"
+    if isinstance(error, ValueError):
+        return str(error)
+    return f"cannot be read ({type(error).__name__}: {error}); copy it again from its origin"
 
 
 def is_volume(name: str) -> bool:

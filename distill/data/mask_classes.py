@@ -13,13 +13,15 @@ from PIL import Image
 from distill.data.image_io import Source, as_rgb, decode, encoded
 from distill.metrics.overlap import IGNORED
 
+LOSSY = (".jpg", ".jpeg", ".webp")  # a mask saved so may hold small values that mean nothing
+MOST_CLASSES = 32  # a picture without levels beyond, but perhaps 255, holds class numbers
 FAR = 100.0  # distance in RGB from which a pixel is of no colour of the table; JPEG noise stays below
 FAR_SHARE = 0.01  # share of a mask's pixels that may be so far from all colours
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How the masks of a run are read."""
+    """The way in which the masks of a run are read."""
 
     classes: int = 1  # 1: foreground and background; more: class numbers, background included
     colours: tuple[str, ...] = ()  # of each class in the files, as ff0000; none: levels or palette indices are numbers
@@ -38,7 +40,7 @@ class Reading:
 
     @property
     def kind(self) -> str:
-        """What the memo of looked-at files calls a mask that is read so."""
+        """The name under which the file index keeps facts of masks that are read so."""
         return " ".join(["classes", *self.colours]) if self.several else "mask"
 
 
@@ -74,6 +76,11 @@ def as_classes(image: Image.Image, *, colours: tuple[str, ...] = ()) -> np.ndarr
             "1, 2, ..., or give the colour of each class, as data.colours=[000000,ff0000,00ff00]"
         )
     return np.array(channels if channels.ndim == 2 else channels[..., 0])
+
+
+def is_void_beside(below: int) -> bool:
+    """Whether 255 is void in a mask that holds it, given the mask's highest level below 255: of one class that is 0."""
+    return 0 < below <= MOST_CLASSES
 
 
 def _by_number(values: np.ndarray) -> np.ndarray:

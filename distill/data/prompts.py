@@ -1,9 +1,9 @@
-"""What a prompted teacher is asked of each image, and the keys of the records that hang on it.
+"""The prompts of a prompted teacher for each image, and the keys of the records that depend on them.
 
-Labelled training images are asked with the boxes of their mask's components, moved at random as a person's would be;
-all others, and these too where the recipe says so, with a grid of points. Validation and test images are never asked
-with their own mask, which their answer would give away. The prompt is part of a record's key, so that an image whose
-mask is put away (`data.labels`) does not find what its mask once asked for.
+The prompts of labelled training images are the boxes of their mask's components, moved at random as a person's would
+be; those of all others, and of these too where the recipe says so, a grid of points. Validation and test images are
+never prompted with their own mask, which the features would give away. The prompt is part of a record's key, so that
+an image whose mask is withheld (`data.labels`) does not find the record that its mask once prompted.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy as np
 from distill.config.schema import TeacherRecipe
 from distill.data.sample import Sample
 
-SPECK = 1e-4  # share of the image under which a component of a mask is no thing to ask for, unless it is all there is
+SPECK = 1e-4  # share of the image under which a component of a mask gives no box, unless it is all there is
 
 
-def asks_boxes(recipe: TeacherRecipe, sample: Sample) -> bool:
-    """Whether a sample's own mask asks; never that of one that is held out, which comes here without its mask."""
+def has_boxes(recipe: TeacherRecipe, sample: Sample) -> bool:
+    """Whether a sample is prompted with its own mask; a held-out one, which comes here without its mask, never is."""
     return recipe.prompts == "boxes" and bool(sample.mask_key)
 
 
 def policy_of(recipe: TeacherRecipe) -> str:
-    """How prompts come about, in a line that changes whenever they would."""
+    """The rule by which prompts are made, in a line that changes whenever they would."""
     grid = f"grid 1: {recipe.points} x {recipe.points} points"
     if recipe.prompts == "grid":
         return grid
@@ -42,17 +42,17 @@ def record_key(recipe: TeacherRecipe, sample: Sample) -> str:
     """
     if recipe.prompts is None:
         return sample.key
-    asked = ["boxes 1", recipe.jitter, sample.mask_key] if asks_boxes(recipe, sample) else ["grid 1", recipe.points]
-    return hashlib.sha256(json.dumps([sample.key, *asked]).encode()).hexdigest()
+    prompt = ["boxes 1", recipe.jitter, sample.mask_key] if has_boxes(recipe, sample) else ["grid 1", recipe.points]
+    return hashlib.sha256(json.dumps([sample.key, *prompt]).encode()).hexdigest()
 
 
 def prompt_of(recipe: TeacherRecipe, sample: Sample, view: str) -> np.ndarray:
-    """What the teacher is asked of a sample under a view, the same in every view: in fractions of the image's sides.
+    """The prompt of a sample under a view, the same in every view: in fractions of the image's sides.
 
     Returns:
-        boxes (B, 4) as x0, y0, x1, y1, none of which says that there is no foreground; or points (P, 2) as x, y.
+        boxes (B, 4) as x0, y0, x1, y1, none of them where there is no foreground; or points (P, 2) as x, y.
     """
-    if not asks_boxes(recipe, sample):
+    if not has_boxes(recipe, sample):
         return grid_of(recipe.points)
     return flip_boxes(jittered(boxes_of(sample.read_mask()), recipe.jitter, key=sample.key), view)
 

@@ -1,4 +1,4 @@
-"""What a data set yields: pairs of image and mask, and how they are split."""
+"""Samples, which are pairs of image and mask, and splits, which are parts of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with its mask, known by content; the pixels stay where they are until asked for.
+    """One image with its mask, identified by content; the pixels are read when they are needed.
 
     A mask holds 0 and 1, or class numbers with 255 where nothing is known. Of an unlabelled image only the pixels are
     known: its `mask_key` is empty, and its mask is 255 everywhere. The two

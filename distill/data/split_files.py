@@ -18,7 +18,7 @@ Name = tuple[str, str]  # data set, stem
 
 @dataclass(frozen=True)
 class Roles:
-    """Which part each image is in, as split files say."""
+    """The part that each image is in, as split files have it."""
 
     parts: dict[Name, str]  # -> train, val or test
     has_val: bool
@@ -61,7 +61,7 @@ def read_roles(
         for name, stem in rows:
             if name in chosen and stem in (stems[name] or ()):
                 parts.setdefault((name, stem), part)
-            elif name in chosen and stems[name]:  # of an empty data set was told already
+            elif name in chosen and stems[name]:  # an empty data set is a problem already
                 hint = "" if problems.many else _hint(stem, stems[name] or ())
                 sentence = f"{part}.csv names {name},{stem}, but {name}/images has no such file{hint}"
                 problems.add("unknown stem", sentence)
@@ -134,7 +134,7 @@ def _test_whole(
 ) -> list[str]:
     """Gives the test every image of a tested data set that no file mentions and that is not trained on.
 
-    Of data sets that were `asked` for as a whole no row is left that could mention them.
+    No row is left that could mention the data sets of `data.test_only`, which `asked` names.
     """
     mentioned = {name for name, _ in rows} | {name for name, _ in parts}
     whole = [name for name in tested if name not in mentioned]
@@ -212,13 +212,13 @@ def _composed(stem: str) -> str:
 
 
 def _forbid_repetition(tables: Mapping[str, list[Name]], problems: Problems) -> None:
-    seen: dict[Name, str] = {}
+    first: dict[Name, str] = {}
     for part, rows in tables.items():
         for row in rows:
-            if seen.get(row) == part:
+            if first.get(row) == part:
                 sentence = f"{part}.csv names {','.join(row)} twice; remove one row"
                 problems.add("repeated row", sentence, fatal=True)
-            elif row in seen:
-                sentence = f"{','.join(row)} is in both {seen[row]}.csv and {part}.csv; remove it from one of them"
+            elif row in first:
+                sentence = f"{','.join(row)} is in both {first[row]}.csv and {part}.csv; remove it from one of them"
                 problems.add("row in two parts", sentence, fatal=True)
-            seen.setdefault(row, part)
+            first.setdefault(row, part)

@@ -18,7 +18,7 @@ from distill.runtime.issues import several
 
 @dataclass
 class Parts:
-    """What is known of the split before validation is cut and leaks are closed."""
+    """The parts of a split before validation is cut and leaks are closed."""
 
     train: list[Sample]
     val: list[Sample] | None  # None: to be cut from `train`

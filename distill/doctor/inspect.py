@@ -12,13 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from distill.data.image_io import Source, as_levels, as_rgb, decode, opened
+from distill.data.image_io import Source, as_levels, as_rgb, decode, encoded, opened, orientation_of
 from distill.data.mask_classes import Reading, as_classes
 from distill.data.sources.pairs import Pair
 from distill.doctor.duplicates import SIDE
 from distill.runtime.progress import progress
-
-ORIENTATION = 274  # the EXIF tag
 
 
 @dataclass(frozen=True)
@@ -56,5 +54,5 @@ def look(pair: Pair, *, reading: Reading) -> Look:
 
 
 def _open(source: Source) -> tuple[Image.Image, bool]:
-    data = source.read_bytes()
-    return decode(data), opened(data).getexif().get(ORIENTATION, 1) != 1
+    data = encoded(source)
+    return decode(data), orientation_of(opened(data)) != 1

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
-from distill.data.image_io import SUFFIXES, as_levels, decode, read_image, read_mask, threshold_of
-from distill.metrics.overlap import Flags
+from distill.data.file_names import RENAME, is_utf8, printable
+from distill.data.image_io import SUFFIXES, as_levels, as_rgb, decode, encoded, read_image, read_mask, threshold_of
+from distill.data.mask_classes import LOSSY, MOST_CLASSES, is_void_beside
+from distill.metrics.overlap import IGNORED, Flags
 from distill.runtime.issues import SHOWN, nearest, several
 from distill.runtime.resize import resize
 
+PROBED = 16  # masks that are examined for void
 FOREGROUND = 128  # the level of a mask's foreground where levels pass 1
 
 
@@ -30,7 +32,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Reading:
-    """An entry as arrays."""
+    """The arrays of an entry."""
 
     probability: np.ndarray  # (H, W) in [0, 1], of the mask's size
     mask: Flags  # (H, W)
@@ -54,6 +56,8 @@ def list_by_stem(folder: Path, *, key: str) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES:
             continue
+        if not is_utf8(path.name):
+            raise ValueError(f"{key}={folder} has a file {printable(path.name)}, whose name is not UTF-8; {RENAME}")
         stem = unicodedata.normalize("NFC", path.stem)
         if stem in found:
             raise ValueError(
@@ -92,7 +96,7 @@ def pair(predictions: Path, masks: Path, *, skip_bad: bool) -> tuple[list[Entry]
 
 
 def settle(sentences: Sequence[str], *, skip_bad: bool) -> None:
-    """Raises one ValueError that tells of all files that cannot be scored, unless they may be left out."""
+    """Raises one ValueError that names all files that cannot be scored, unless they may be left out."""
     if not sentences or skip_bad:
         return
     more = [f"and {len(sentences) - SHOWN} more"] if len(sentences) > SHOWN else []
@@ -104,29 +108,62 @@ def mask_threshold(paths: Sequence[Path]) -> int:
     """The level from which these masks are foreground: 128 if any level passes 1, else 1; for all masks alike.
 
     Raises:
-        ValueError: the highest level lies between, as where levels are the numbers of classes.
+        ValueError: the highest level lies between, as where levels are the numbers of classes, or 255 is void.
     """
-    highest = _highest(paths, lambda path: np.asarray(as_levels(decode(path.read_bytes()))), enough=FOREGROUND)
+    highest = _highest(paths, _levels, enough=FOREGROUND)
     if 1 < highest < FOREGROUND:
         raise ValueError(
             f"the highest level in the masks is {highest}, so that none is foreground from {FOREGROUND} on; expected "
             "masks of 0 and 255, or of 0 and 1; a mask of several classes is scored one class at a time"
         )
+    if highest >= FOREGROUND and _have_void(paths):
+        raise ValueError(
+            "the masks hold class numbers and 255, which is void (as in Pascal VOC), so that the void would be scored "
+            "as the foreground; save the masks of one class with 0 and 255"
+        )
     return threshold_of(highest)
 
 
+def _levels(path: Path) -> np.ndarray:
+    """The levels (H, W) of a mask, unscaled."""
+    return np.asarray(as_levels(decode(encoded(path))))
+
+
+def _have_void(paths: Sequence[Path]) -> bool:
+    """Whether the first masks that hold 255 hold class numbers beside it and nothing else."""
+    found = []
+    for path in paths[:PROBED]:
+        try:
+            levels = _levels(path)
+        except (OSError, ValueError):
+            continue
+        if levels.max() == IGNORED and path.suffix.lower() not in LOSSY:
+            found.append(is_void_beside(int(levels[levels < IGNORED].max(initial=0))))
+    return bool(found) and all(found)
+
+
 def prediction_scale(paths: Sequence[Path]) -> int:
-    """The level that stands for a probability of 1: 255, or 1 where no prediction passes 1 (masks of 0 and 1)."""
-    return 255 if _highest(paths, read_image, enough=2) > 1 else 1
+    """The level that stands for a probability of 1: 255, or 1 where no prediction passes 1 (masks of 0 and 1).
+
+    Raises:
+        ValueError: no level passes `MOST_CLASSES`, as where levels are the numbers of classes.
+    """
+    highest = _highest(paths, read_image, enough=MOST_CLASSES + 1)
+    if 1 < highest <= MOST_CLASSES:
+        raise ValueError(
+            f"the highest level in the predictions is {highest}, a probability of {highest / 255:.2f}; expected grey "
+            "values over 255, or masks of 0 and 255, or of 0 and 1; class numbers are scored one class at a time"
+        )
+    return 255 if highest > 1 else 1
 
 
 def _highest(paths: Sequence[Path], read: Callable[[Path], np.ndarray], *, enough: int) -> int:
-    """The highest level of these files, or of the first that reaches `enough`; unreadable files are told of later."""
+    """The highest level of these files, or of the first that reaches `enough`; unreadable files are reported later."""
     highest = 0
     for path in paths:
         try:
             highest = max(highest, int(read(path).max()))
-        except (OSError, ValueError, Image.DecompressionBombError):
+        except (OSError, ValueError):
             continue
         if highest >= enough:
             break
@@ -147,7 +184,7 @@ def read_entries(entries: Sequence[Entry], *, threshold: int, scale: int) -> Ite
             mask = read_mask(path, threshold=threshold) > 0
             path = entry.prediction
             yield fit(read_probability(path, scale=scale), mask)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError) as error:
             yield f"{path.parent.name}/{path.name} cannot be read ({error})"
 
 
@@ -156,9 +193,15 @@ def read_probability(path: Path, *, scale: int = 255) -> np.ndarray:
 
     Raises:
         OSError: the file is absent, no picture, or truncated.
-        ValueError: its values have no known range.
+        ValueError: its values have no known range, or it hides parts of itself by an alpha channel.
     """
-    return read_image(path).max(axis=2) / scale
+    image = decode(encoded(path))
+    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+        raise ValueError(
+            "it has an alpha channel that is not opaque everywhere, so that it is not clear which values are meant; "
+            "save the mask itself as grey levels"
+        )
+    return np.asarray(as_rgb(image)).max(axis=2) / scale
 
 
 def fit(probability: np.ndarray, mask: Flags) -> Reading:

@@ -1,4 +1,4 @@
-"""What mask teachers are worth, scored as the student is and on the same images, and how far the two agree."""
+"""Mask teachers beside the student: both scored on the same images, and how far the two agree."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill.data.sample import Sample
-from distill.evaluation.evaluate import Examinee, score, summarise
 from distill.evaluation.predictions_csv import Score
+from distill.evaluation.results import summarise
+from distill.evaluation.scoring import Predictor, score
 from distill.evaluation.soft_masks import SoftMasks, known, soft_masks_of
 from distill.runs.run import Run
 
@@ -15,7 +16,7 @@ VALIDATION = "validation"
 
 
 def score_teachers(
-    run: Run, who: Examinee, scores: Mapping[str, Sequence[Score]]
+    run: Run, predictor: Predictor, scores: Mapping[str, Sequence[Score]]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Every mask teacher beside the student, on the validation and test images whose soft masks are known.
 
@@ -23,7 +24,7 @@ def score_teachers(
 
     Args:
         run: whose images and caches count.
-        who: the student.
+        predictor: the student's.
         scores: the student's figures of the test images.
 
     Returns:
@@ -37,19 +38,25 @@ def score_teachers(
     for name, masks in soft_masks_of(run).items():
         for part, samples in parts.items():
             if chosen := known(masks, samples):
-                entry = side_by_side(run, who, masks, chosen, scored=scores.get(part), what=f"{name} on {part}")
+                entry = side_by_side(run, predictor, masks, chosen, scored=scores.get(part), what=f"{name} on {part}")
                 found.setdefault(name, {})[part] = {"images": len(chosen), "of": len(samples), **entry}
     return found
 
 
 def side_by_side(
-    run: Run, who: Examinee, masks: SoftMasks, samples: Sequence[Sample], *, scored: Sequence[Score] | None, what: str
+    run: Run,
+    predictor: Predictor,
+    masks: SoftMasks,
+    samples: Sequence[Sample],
+    *,
+    scored: Sequence[Score] | None,
+    what: str,
 ) -> dict[str, dict[str, Any]]:
     """The entries `teacher`, `student` and `agreement` over some samples.
 
     Args:
         run: for its processes and the resamples of its intervals.
-        who: the student.
+        predictor: the student's.
         masks: the teacher's.
         samples: whose soft masks are known.
         scored: the student's figures, where it has been scored on them already.
@@ -57,17 +64,12 @@ def side_by_side(
     """
     resamples, accelerator = run.recipe.evaluate.bootstrap, run.accelerator
     keys = {sample.key for sample in samples}
-    said = [masks.as_truth(sample) for sample in samples]
+    against_teacher = [masks.as_truth(sample) for sample in samples]
     entries = {
-        "teacher": score(masks.probability, samples, read=as_it_is, what=what, whole=True, accelerator=accelerator),
+        "teacher": score(masks.probability, samples, what=what, whole=True, accelerator=accelerator),
         "student": [one for one in scored if one.key in keys]
         if scored is not None
-        else score(who.predictor, samples, read=who.read, what=f"beside {what}", whole=True, accelerator=accelerator),
-        "agreement": score(who.predictor, said, read=who.read, what=f"agreement: {what}", accelerator=accelerator),
+        else score(predictor, samples, what=f"beside {what}", whole=True, accelerator=accelerator),
+        "agreement": score(predictor, against_teacher, what=f"agreement: {what}", accelerator=accelerator),
     }
     return {name: summarise(each, resamples=resamples) for name, each in entries.items()}
-
-
-def as_it_is(sample: Sample) -> Sample:
-    """What a teacher's soft masks are asked for: the sample itself."""
-    return sample

@@ -1,4 +1,4 @@
-"""predictions.csv: what every test image scored."""
+"""predictions.csv: the scores of every test image."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Score:
     key: str
     dice: float
     iou: float
-    group: str | None = field(default=None, compare=False)  # the sequence or patient it comes from, where known
+    group: str | None = field(default=None, compare=False)  # the sequence or patient, where known
     whole: ImageScore | None = field(default=None, repr=False, compare=False)  # every figure, where asked for
     classes: dict[int, dict[str, float]] | None = field(default=None, repr=False, compare=False)  # the same of several
 

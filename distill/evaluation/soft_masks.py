@@ -1,4 +1,4 @@
-"""A mask teacher seen from outside: which images its soft masks are known of, and what they say at an image's size."""
+"""The soft masks of a mask teacher at an image's own size, from its cache or from its decoder."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ logger = logging.getLogger("bandpass")
 
 @dataclass(frozen=True)
 class SoftMasks:
-    """The soft masks of one teacher: those that its cache keeps, and those that its decoder can still say.
+    """The soft masks of one teacher: those that its cache holds, and those that its decoder can still compute.
 
-    A task teacher's decoder reads another teacher's cache, so that it can be asked about every image whose features
-    are there, and no teacher looks at an image again.
+    A task teacher's decoder reads another teacher's cache, so that it can predict every image whose features are
+    there, and no image passes a teacher again.
     """
 
     store: cache.Cache
     teacher: TaskTeacher | None = None
 
-    def knows(self, sample: Sample) -> bool:
-        """Whether the soft mask of a sample's plain view can be had."""
+    def has(self, sample: Sample) -> bool:
+        """Whether the soft mask of a sample's plain view is there, or can be computed."""
         record = (sample.key, VIEW)
         return record in self.store or (self.teacher is not None and record in self.teacher.source)
 
     def probability(self, sample: Sample) -> np.ndarray:
-        """What the teacher says of a sample, float32 (1, H, W) at the image's own size; its cosine series, not blocks.
+        """The teacher's probability of a sample, float32 (1, H, W) at the image's own size, by its cosine series.
 
         Raises:
             KeyError: neither the cache nor the decoder knows the image.
         """
         if self.teacher is None or (sample.key, VIEW) in self.store:
-            seen = self.store.decode(sample.key, VIEW, map=MASK, grid=sample.size)
-            logits = self.store.codecs[MASK].inverse(seen)
+            coded = self.store.decode(sample.key, VIEW, map=MASK, grid=sample.size)
+            logits = self.store.codecs[MASK].inverse(coded)
         else:
-            said = self.teacher.logits(sample.key)
-            logits = series(dct(said), (said.shape[-2], said.shape[-1]), grid=sample.size)
+            coarse = self.teacher.logits(sample.key)
+            logits = series(dct(coarse), (coarse.shape[-2], coarse.shape[-1]), grid=sample.size)
         return logits.sigmoid().numpy()
 
     def mask(self, sample: Sample) -> np.ndarray:
@@ -59,7 +59,7 @@ class SoftMasks:
         return (self.probability(sample)[0] >= THRESHOLD).astype(np.uint8)
 
     def as_truth(self, sample: Sample) -> Sample:
-        """The sample with what the teacher says in the place of its mask: who is scored on it agrees or does not."""
+        """The sample with the teacher's mask in the place of its own, to score agreement by."""
         return replace(sample, read_mask=partial(self.mask, sample))
 
 
@@ -91,5 +91,5 @@ def decoder_of(run: Run, name: str) -> TaskTeacher | None:
 
 
 def known(masks: SoftMasks, samples: Sequence[Sample]) -> tuple[Sample, ...]:
-    """The samples whose soft masks can be had."""
-    return tuple(sample for sample in samples if masks.knows(sample))
+    """The samples whose soft masks are known."""
+    return tuple(sample for sample in samples if masks.has(sample))

@@ -1,4 +1,4 @@
-"""From what a teacher says to shards: coding goes on while the teacher looks at the next batches."""
+"""From a teacher's maps to shards; maps are encoded while the next batches pass the teacher."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ import torch
 from torch import Tensor
 
 import cache
-from distill.extraction.teacher_inference import Batch, FeatureExtractor, Record
+from distill.extraction.plan import Record
+from distill.extraction.teacher_inference import Batch, FeatureExtractor
+from distill.runtime.issues import several
 from distill.runtime.progress import Progress
 from distill.runtime.threads import compute_alone, small_workers, workers_beside
+
+FEW = 32  # images, below which a code may not fit images that it was not fitted on
 
 Coded = tuple[tuple[str, str, dict[str, dict[str, bytes]]], dict[str, float]]  # a coded record, fidelity of each map
 
@@ -28,23 +32,23 @@ _store: cache.Cache  # of a process that codes; set once, since opening a cache 
 
 
 class Encoders:
-    """Codes what a teacher said while it looks on: one thread, or several processes.
+    """Encodes maps beside the teacher's forward pass: one thread, or several processes.
 
     One entropy coder holds the interpreter's lock, and a teacher on an accelerator is faster than one of them; on a CPU
     the teacher wants the cores for itself. The bytes are the same either way.
 
     Attributes:
-        ahead: records that may wait to be coded before the teacher waits.
+        ahead: records that may wait to be encoded before the teacher waits.
     """
 
     def __init__(self, store: cache.Cache, *, processes: int = 0) -> None:
-        """Begins `processes` processes; 0: a thread. They fork, so begin before other threads do."""
+        """Starts `processes` processes; 0: a thread. They fork, so start them before other threads."""
         self.store, self.processes = store, processes
         self.ahead = max(16, 4 * processes)
         self.pool: Executor = _forked(store, processes) if processes else small_workers(1)
 
     def submit(self, record: Record, maps: Mapping[str, Tensor]) -> Future[Coded]:
-        """Codes the maps (C, h, w) of a record, sooner or later."""
+        """Encodes the maps (C, h, w) of a record; the future is its code."""
         if self.processes:  # as arrays: tensors would travel through shared memory, of which containers have little
             return self.pool.submit(_encode, record, {name: features.numpy() for name, features in maps.items()})
         return self.pool.submit(encode, self.store, record, maps)
@@ -57,7 +61,7 @@ class Encoders:
 
 
 def processes_for(device: torch.device) -> int:
-    """How many processes should code what a teacher on a device says; 0 for a thread.
+    """The number of processes that should encode the maps of a teacher on a device; 0 for a thread.
 
     They are forked, which macOS's frameworks do not survive once they are in use.
     """
@@ -75,13 +79,13 @@ def _forked(store: cache.Cache, processes: int) -> Executor:
 def _begin(store: cache.Cache) -> None:
     global _store
     _store = store
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is the extraction's to tell, once
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the extraction alone reports an interruption
     compute_alone()
     Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
 
 
 def _leave_with(parent: int) -> None:
-    """Ends this process once its parent was killed: nothing else tells it."""
+    """Ends this process once its parent was killed: nothing else would."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
@@ -104,9 +108,9 @@ def extract_shard(
     *,
     rounded: bool = False,
 ) -> None:
-    """Sends one run of records through the teacher and writes their shard; coding overlaps the next batches.
+    """Passes the batches of one shard through the teacher and writes it; encoding overlaps the next batches.
 
-    If `rounded`, maps are coded as `distill.extraction.calibrate.look` keeps them, in half precision.
+    If `rounded`, maps are encoded as `distill.extraction.calibrate.extract_features` keeps them, in half precision.
     """
     pending: deque[Future[Coded]] = deque()
     coded: list[Coded] = []
@@ -124,13 +128,20 @@ def extract_shard(
 
 
 def write_coded(store: cache.Cache, coded: Sequence[Coded]) -> None:
-    """Writes the coded records of a run as a shard, with the fidelity that they reached on average."""
+    """Writes coded records as a shard, with the fidelity that they reached on average.
+
+    Raises:
+        ValueError: that is less than what was asked, by more than chance.
+    """
     fidelity = {name: float(np.mean([reached[name] for *_, reached in coded])) for name in store.codecs}
-    cache.write_shard(store, [code for code, _ in coded], fidelity=fidelity)
+    try:
+        cache.write_shard(store, [code for code, _ in coded], fidelity=fidelity)
+    except ValueError as error:
+        raise ValueError(f"{error}{few_images_hint(images_fitted(store))}") from error
 
 
 def encode(store: cache.Cache, record: Record, maps: Mapping[str, Tensor]) -> Coded:
-    """Codes the maps (C, h, w) of one record and measures the fidelity that each reached.
+    """Encodes the maps (C, h, w) of one record and measures the fidelity that each reached.
 
     Raises:
         ValueError: a map cannot be coded; the message names it and its image.
@@ -141,5 +152,24 @@ def encode(store: cache.Cache, record: Record, maps: Mapping[str, Tensor]) -> Co
             codes[name], fidelity[name] = store.codecs[name].encode_with_fidelity(features)
         except ValueError as error:  # noqa: PERF203 - a map each
             key, view = record
-            raise ValueError(f"no code for map {name!r} of image {key[:12]} under view {view!r}: {error}") from error
+            hint = few_images_hint(images_fitted(store))
+            raise ValueError(
+                f"no code for map {name!r} of image {key[:12]} under view {view!r}: {error}{hint}"
+            ) from error
     return (*record, codes), fidelity
+
+
+def images_fitted(store: cache.Cache) -> int:
+    """The number of images that the codecs of a cache were fitted on."""
+    return min(codec.images for codec in store.codecs.values())
+
+
+def few_images_hint(images: int) -> str:
+    """The end of a sentence on a code that does not fit, if it was fitted on fewer than `FEW` images; else nothing."""
+    if images >= FEW:
+        return ""
+    return (
+        f"; the code was fitted on {several(images, 'image')}, too few to stand for others: give at least {FEW} "
+        "training images (those of data.unlabelled=DIR count, and cache.calibration must not be less), or train "
+        "without a teacher"
+    )

@@ -1,4 +1,4 @@
-"""A task teacher's soft masks: its decoder reads another teacher's cache, and what it says becomes a cache as well."""
+"""Task teachers: a published decoder that reads another teacher's cache, and the cache of its soft masks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -16,14 +17,13 @@ from torch import Tensor
 import cache
 from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec, flip
 from distill.config.command import command_for
+from distill.extraction.plan import ExtractionPlan, Record
 from distill.runs.fingerprint import digest_file
 from students.base import whole
 from students.task_decoder import TaskDecoder
 
-FACTS = "task.json"  # in the published folder: what the decoder reads and learned from
-FIDELITY = 0.99  # at least; a mask of one channel is cheap, and its contour is what is wanted of it
-
-Record = tuple[str, str]  # key of an image, view
+FACTS = "task.json"  # in the published folder: which cache the decoder reads, and its training images
+FIDELITY = 0.99  # at least; a mask of one channel is cheap, and its contour must be kept
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class TaskTeacher:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the masks depend on."""
+        """Everything that the masks depend on, as JSON data."""
         weights = digest_file(self.folder / "model.safetensors")
         return {"teacher": "task", "weights": weights, "reads": self.facts["reads"], "of": self.source.identity}
 
@@ -98,40 +98,47 @@ class TaskTeacher:
             torch.stack([self.source.decode(key, view, map=name) for view in views]) for name in self.facts["maps"]
         )
         with torch.inference_mode():
-            said = self.decoder(maps, self.decoder.grid).clamp(-LOGIT_CLIP, LOGIT_CLIP)
-        return torch.stack([flip(one, view) for one, view in zip(said, views, strict=True)]).mean(dim=0)
+            logits = self.decoder(maps, self.decoder.grid).clamp(-LOGIT_CLIP, LOGIT_CLIP)
+        return torch.stack([flip(one, view) for one, view in zip(logits, views, strict=True)]).mean(dim=0)
 
 
-def create_masks(folder: Path, teacher: TaskTeacher, *, fidelity: float, batch_size: int) -> None:
-    """Fits the codec on masks of images that the decoder learned from, and writes the manifest.
+def initialise_masks(plan: ExtractionPlan, teacher: TaskTeacher) -> None:
+    """Fits the codec on masks of images that the decoder was trained on, and writes the manifest.
 
-    The manifest's calibration keys are all images whose masks the decoder has seen, so that no run that tests,
-    validates or has no mask for one of them learns from it.
+    The manifest's calibration keys are all images on whose masks the decoder was trained, so that no run that tests,
+    validates or has no mask for one of them is trained on it.
     """
     labelled = sorted(teacher.facts["labelled"])
     masks = torch.stack([teacher.logits(key) for key in labelled[:256]])
-    fidelity = max(FIDELITY, fidelity)
+    fidelity = max(FIDELITY, plan.fidelity)
     cache.create(
-        folder,
+        plan.folder,
         spec=teacher.spec,
         codecs={MASK: cache.fit(masks, fidelity=fidelity)},
         identity=teacher.identity,
         licence=teacher.facts["licence"],
         fidelity=fidelity,
-        batch_size=batch_size,
+        batch_size=plan.recipe.batch_size,
         views=teacher.source.views,
         calibration=labelled,
         terms=teacher.source.manifest.terms,
     )
 
 
-def code_masks(store: cache.Cache, shard: Sequence[Record], teacher: TaskTeacher) -> Iterator[tuple[Any, float]]:
-    """The coded masks of a run of records, and the fidelity that each reached."""
+def write_masks(store: cache.Cache, shard: Sequence[Record], teacher: TaskTeacher) -> None:
+    """Writes the masks of some records as a shard."""
+    coded = list(encode_masks(store, shard, teacher))
+    reached = float(np.mean([fidelity for _, fidelity in coded]))
+    cache.write_shard(store, [code for code, _ in coded], fidelity={MASK: reached})
+
+
+def encode_masks(store: cache.Cache, shard: Sequence[Record], teacher: TaskTeacher) -> Iterator[tuple[Any, float]]:
+    """The coded masks of some records, and the fidelity that each reached."""
     codec = store.codecs[MASK]
-    said: Mapping[str, Tensor] = {}
+    plain: Mapping[str, Tensor] = {}
     for key, view in shard:
-        if key not in said:  # records are sorted, so that the views of an image are neighbours
-            said = {key: teacher.logits(key)}
-        logits = flip(said[key], view)
+        if key not in plain:  # records are sorted, so that the views of an image are neighbours
+            plain = {key: teacher.logits(key)}
+        logits = flip(plain[key], view)
         code = codec.encode(logits)
         yield (key, view, {MASK: code}), codec.fidelity(logits[None], [code])

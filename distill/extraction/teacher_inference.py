@@ -1,35 +1,31 @@
-"""How a teacher looks at images: read ahead by threads, with their prompts, in halves where memory does not suffice."""
+"""The forward pass of a teacher: batches read ahead by threads, halved where memory does not suffice."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cache.spec import flip
 from distill.config.schema import TeacherRecipe
-from distill.data.prompts import policy_of, prompt_of, record_key
-from distill.data.sample import Sample
-from distill.data.sources.unlabelled import unlabel
-from distill.runs.run import Run
+from distill.data.prompts import policy_of
+from distill.extraction.plan import Input, Record
 from distill.runtime.threads import small_workers, usable_cores
 
-READERS = 8  # threads, at most, that read and preprocess images while the teacher looks at the last batch
+READERS = 8  # threads, at most, that read and preprocess images while the last batch passes the teacher
 
 logger = logging.getLogger("bandpass")
-Record = tuple[str, str]  # key of an image (and of its prompt), view
 
 
 class Batch(NamedTuple):
-    """What a teacher is shown at once."""
+    """Preprocessed images of N records, the input of a forward pass."""
 
     records: list[Record]
     pixels: Tensor  # (N, 3, S, S)
-    valid: Tensor  # (N, 2)
+    valid: Tensor  # (N, 2): shares of the padded height and width that the image covers
     prompts: list[np.ndarray] | None  # of each image, for a teacher that is prompted
 
 
@@ -38,10 +34,11 @@ def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
 
     Raises:
         ValueError: no weights are named.
-        FileNotFoundError: they are not to be had.
+        FileNotFoundError: they are not there.
     """
     import teachers
 
+    policy = None if recipe.prompts is None else policy_of(recipe)
     teacher = teachers.load(
         recipe.adapter,
         weights=recipe.weights,
@@ -51,30 +48,28 @@ def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
         image_size=recipe.image_size,
         classes=tuple(recipe.classes) or None,
     )
-    return teacher if recipe.prompts is None else teacher.prompted(policy_of(recipe))
-
-
-def samples_of(run: Run, name: str) -> dict[str, Sample]:
-    """The samples behind a teacher's records, by the record's key; held-out ones without their masks."""
-    splits, recipe = run.splits, run.recipe.teachers[name]
-    held_out = map(unlabel, (*splits.val, *(sample for part in splits.test.values() for sample in part)))
-    return {record_key(recipe, sample): sample for sample in (*held_out, *splits.train, *splits.unlabelled)}
+    return teacher if policy is None else teacher.prompted(policy)
 
 
 def batches_of(
     records: Sequence[Record],
-    samples: Mapping[str, Sample],
-    teacher: Any,  # noqa: ANN401
-    recipe: TeacherRecipe,
+    read: Callable[[Record], Input],
     *,
+    teacher: Any,  # noqa: ANN401
     size: int,
 ) -> Iterator[Batch]:
-    """Preprocessed batches of `size` records, read by threads one batch ahead."""
+    """Preprocessed batches of `size` records, read by threads one batch ahead.
 
-    def prepare(record: Record) -> Any:  # noqa: ANN401
-        key, view = record
-        prepared = teacher.prepare(np.ascontiguousarray(flip(samples[key].read_image(), view, axes=(0, 1))))
-        return prepared, None if recipe.prompts is None else prompt_of(recipe, samples[key], view)
+    Args:
+        records: in the order in which they are wanted.
+        read: the image and the prompt of a record.
+        teacher: whose preprocessing is applied.
+        size: records in a batch; the last may have fewer.
+    """
+
+    def prepare(record: Record) -> tuple[Any, np.ndarray | None]:
+        image, prompt = read(record)
+        return teacher.prepare(image), prompt
 
     parts = [list(records[first : first + size]) for first in range(0, len(records), size)]
     with small_workers(min(READERS, usable_cores())) as pool:
@@ -85,11 +80,11 @@ def batches_of(
             ahead = [pool.submit(prepare, record) for record in following]
             pixels = torch.stack([one.pixels for one in ready])
             valid = torch.tensor([one.valid for one in ready])
-            yield Batch(part, pixels, valid, None if recipe.prompts is None else list(prompts))
+            yield Batch(part, pixels, valid, None if prompts[0] is None else list(prompts))
 
 
 class FeatureExtractor:
-    """A teacher that looks at batches, and at less of them at once where memory does not suffice.
+    """A teacher's forward pass over batches, in smaller parts where memory does not suffice.
 
     Attributes:
         size: images in one forward pass; halved whenever the device's memory runs out, and so found once.
@@ -122,8 +117,8 @@ class FeatureExtractor:
         try:
             for first in range(0, len(batch.records), self.size):
                 part = slice(first, first + self.size)
-                asked = {} if batch.prompts is None else {"prompts": batch.prompts[part]}
-                maps = self.teacher.forward(batch.pixels[part], batch.valid[part], **asked)
+                prompts = {} if batch.prompts is None else {"prompts": batch.prompts[part]}
+                maps = self.teacher.forward(batch.pixels[part], batch.valid[part], **prompts)
                 parts.append({name: value.cpu() for name, value in maps.items()})
         except torch.OutOfMemoryError:
             return None

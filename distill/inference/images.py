@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from distill.data.image_io import read_image
+from distill.data.image_io import encoded, read_image
 from distill.inference.inputs import Input
 from distill.inference.output_dir import MASKS, OVERLAYS, PICTURE_TABLE, PROBABILITIES, Table, place, whole_file
 from distill.inference.overlay import draw_overlay, mask_picture, probability_picture
@@ -55,7 +55,7 @@ class ImagePredictor:
     def __call__(self, one: Input) -> Outcome:
         """Writes the results of an image, unless those of the same bytes are there."""
         try:
-            data = one.path.read_bytes()
+            data = encoded(one.path)
             key = hashlib.sha256(data).hexdigest()
             if self.is_done(one, key):
                 return Outcome(found=any(int(row["area"]) for row in self.table.of(one.name)))

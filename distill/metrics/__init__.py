@@ -1,1 +1,13 @@
-"""Dice to calibration: figures of one image and of a data set."""
+"""Dice to calibration: figures of one image and of a data set.
+
+overlap: Dice, IoU, sensitivity, specificity and precision of one image
+bootstrap: 95 % intervals of means over images, by sequence or patient where known
+per_image: every figure of one image
+threshold_sweep: PraNet's protocol, figures at 256 thresholds
+saliency: mean absolute error, weighted F-measure and S-measure
+surface: distances between contours, surface Dice, boundary IoU
+calibration: expected calibration error
+aggregate: from images to a data set, by size, by class, on empty masks
+names: title and convention of each figure
+table: figures as aligned lines
+"""

@@ -1,4 +1,4 @@
-"""From the scores of images to those of a set: means, pooled pixels, best thresholds, sizes, frames without a polyp."""
+"""From the scores of images to those of a set: means, pooled pixels, best thresholds, sizes, empty masks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.metrics.overlap import resampled_means, summary
+from distill.metrics.bootstrap import resampled_means, summary
 from distill.metrics.per_image import ImageScore
 from distill.metrics.threshold_sweep import Values
 
@@ -40,16 +40,16 @@ def summarise_set(scores: Sequence[ImageScore], *, resamples: int, seed: int = 0
     table = np.stack([_row(score, names) for score in scores])
     point = _statistics(table.mean(axis=0, keepdims=True), names)
     means = resampled_means(table, groups=[score.group for score in scores], resamples=resamples, seed=seed)
-    spread = _statistics(means, names)
+    resampled = _statistics(means, names)
     summaries = {}
-    for name, values in spread.items():
+    for name, values in resampled.items():
         low, high = np.percentile(values, (2.5, 97.5))
         summaries[name] = {"mean": float(point[name][0]), "low": float(low), "high": float(high)}
     return summaries
 
 
 def _row(score: ImageScore, names: Sequence[str]) -> Values:
-    """What is averaged of an image: its figures, TP, FP, FN, then the curves of Dice and the E-measure."""
+    """The row of an image that is averaged: its figures, TP, FP, FN, then the curves of Dice and the E-measure."""
     figures = [score.figures[name] for name in names]
     return np.concatenate([figures, score.counts[:3], score.curves.dice, score.curves.e_measure])
 
@@ -126,7 +126,7 @@ def summarise_classes(
     """Class number -> {"images": n, and each figure} over the n images in whose mask or prediction the class occurs.
 
     Args:
-        scores: what `score_classes` says of each image.
+        scores: of each image, as `score_classes` gives them.
         groups: the sequence or patient of each image, where known.
         resamples: how many sets of as many images are drawn with replacement.
         seed: of these draws.

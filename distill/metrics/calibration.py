@@ -1,4 +1,4 @@
-"""Whether a probability means what it says: of the pixels given 0.8, are 80 % foreground?"""
+"""Calibration: of the pixels given a probability of 0.8, are 80 % foreground?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.metrics.overlap import Flags, resampled_means
+from distill.metrics.bootstrap import resampled_means
+from distill.metrics.overlap import Flags
 from distill.metrics.threshold_sweep import Values
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ BINS = 10  # of equal width; the last one includes 1
 
 
 def reliability(probability: NDArray, truth: Flags) -> Values:
-    """What calibration is made of, for one image.
+    """The sums of one image from which calibration is computed.
 
     Args:
         probability: (H, W) in [0, 1], as the network gives it, not stretched.
@@ -40,8 +41,8 @@ def calibration_error(sums: Values) -> Values:
     The mean over pixels of the distance between the mean probability of a pixel's bin and the share of true pixels in
     it (Guo et al., 2017, "On calibration of modern neural networks", for the probability of the foreground).
     """
-    pixels, said, true = (sums[..., row, :] for row in range(3))
-    return np.abs(said - true).sum(axis=-1) / pixels.sum(axis=-1)
+    pixels, predicted, true = (sums[..., row, :] for row in range(3))
+    return np.abs(predicted - true).sum(axis=-1) / pixels.sum(axis=-1)
 
 
 def summarise_confidence(scores: Sequence[ImageScore], *, resamples: int, seed: int = 0) -> dict[str, Any]:
@@ -58,15 +59,15 @@ def summarise_confidence(scores: Sequence[ImageScore], *, resamples: int, seed: 
     """
     table = np.stack([score.reliability.ravel() for score in scores])
     means = resampled_means(table, groups=[score.group for score in scores], resamples=resamples, seed=seed)
-    spread = calibration_error(means.reshape(-1, 3, BINS))
-    low, high = np.percentile(spread, (2.5, 97.5))
+    errors = calibration_error(means.reshape(-1, 3, BINS))
+    low, high = np.percentile(errors, (2.5, 97.5))
     sums = table.sum(axis=0).reshape(3, BINS)
-    pixels, said, true = sums.tolist()
+    pixels, predicted, true = sums.tolist()
     return {
         "expected_calibration_error": {"mean": float(calibration_error(sums)), "low": float(low), "high": float(high)},
         "bins": {
             "pixels": [count / sum(pixels) for count in pixels],
-            "said": [part / count if count else None for part, count in zip(said, pixels, strict=True)],
+            "said": [part / count if count else None for part, count in zip(predicted, pixels, strict=True)],
             "true": [part / count if count else None for part, count in zip(true, pixels, strict=True)],
         },
     }

@@ -1,4 +1,4 @@
-"""The names of the figures, what to call them, and the convention of each: literal, so that a table can be read."""
+"""The names of the figures, with the title and the convention of each: literal, so that a table can be read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Figure(NamedTuple):
-    """What a figure is called and how it is taken; `{threshold}`, `{tolerance}` stand for what was chosen."""
+    """The title of a figure and its convention; `{threshold}`, `{tolerance}` stand for the chosen values."""
 
     title: str
     convention: str

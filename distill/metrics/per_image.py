@@ -1,4 +1,4 @@
-"""Everything there is to say of one prediction and one mask; students, teachers and strangers are scored alike."""
+"""Every figure of one prediction and one mask; students, teachers and predictions from elsewhere are scored alike."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EIGHT = np.ones((3, 3), dtype=bool)  # neighbours that make one patch
 
 @dataclass(frozen=True)
 class ImageScore:
-    """One image's figures, and what figures of a whole set are made of."""
+    """One image's figures, and the counts from which figures of a whole set are computed."""
 
     figures: dict[str, float]  # named as in `distill.metrics.names`
     curves: threshold_sweep.Curves

@@ -1,4 +1,4 @@
-"""Figures of a soft prediction against a mask, from research on saliency: mean error, weighted F, structure.
+"""Saliency figures of a soft prediction against a mask: mean absolute error, weighted F-measure, S-measure.
 
 Each takes the prediction stretched to 0..1 (`distill.metrics.threshold_sweep.stretch`) and equals PySODMetrics 1.6.2.
 """
@@ -68,7 +68,7 @@ def s_measure(stretched: Values, truth: Flags) -> float:
 
 
 def _likeness(values: Values) -> float:
-    """How near 1, and how uniform, the predictions (n,) of an object's pixels are."""
+    """The likeness to 1, in mean and uniformity, of the predictions (n,) of an object's pixels."""
     mean = float(values.mean())
     deviation = float(values.std(ddof=1)) if values.size > 1 else 0.0
     return 2 * mean / (mean * mean + 1 + deviation + EPSILON)

@@ -19,7 +19,7 @@ BAND = 0.02  # width of the band of boundary IoU, as a share of the image's diag
 
 
 class Distances(NamedTuple):
-    """How far each contour pixel of one mask lies from the other's contour, in pixels.
+    """The distance of each contour pixel of one mask from the other's contour, in pixels.
 
     Where one mask is empty the other's pixels have no counterpart: they lie as far as the image's diagonal, which no
     distance in the image exceeds. Where both are empty there are no distances.

@@ -12,7 +12,7 @@ BY_SIZE = ("dice", "iou", "sensitivity", "surface_dice", "hd95")
 
 
 def text(result: Mapping[str, Any]) -> str:
-    """All tables of what `distill.cli.score.score_folders` found: Dice in every convention first."""
+    """All tables of the result of `distill.cli.score.score_folders`: Dice in every convention first."""
     values = {"threshold": f"{result['threshold']:g}", "tolerance": f"{result['tolerance']:g}"}
     blocks = [_block("Dice, by convention", DICE, result["mean"], values)]
     blocks += [_block(f"other figures at {values['threshold']}", {**OVERLAP, **CONTOUR}, result["mean"], values)]
@@ -38,7 +38,7 @@ def _block(
 
 
 def sizes(groups: Mapping[str, Mapping[str, Any]]) -> str:
-    """Means by the size of what was to be found, one line a size."""
+    """Means by the size of the foreground, one line a size."""
     titles = {name: {**DICE, **OVERLAP, **CONTOUR}[name].title.split(",")[0] for name in BY_SIZE} | {"dice": "Dice"}
     limits = list(SIZES)
     lines = [f"{'by size, share of the image':<36}{'images':>8}" + "".join(f"{titles[n]:>14}" for n in BY_SIZE)]

@@ -14,7 +14,8 @@ from distill.config.schema import TeacherRecipe
 from distill.data.prompts import record_key
 from distill.data.sample import Sample
 from distill.data.sources.unlabelled import unlabel
-from distill.extraction.extract import gallery, is_complete
+from distill.extraction.cache_state import inspect_cache
+from distill.extraction.plan import gallery
 from distill.inference.drawing import BACKGROUND, PREDICTION, TEXT, TRUTH, draw_contour
 from distill.inference.model import InferenceModel
 from distill.runs.run import Run
@@ -52,7 +53,7 @@ def draw_gallery(run: Run, model: InferenceModel, path: Path) -> bool:
     stores = {
         name: cache.open(folder)
         for name, folder in run.caches.items()
-        if is_complete(folder, [(keys[name](sample), "identity") for sample in shown])
+        if inspect_cache(folder, [(keys[name](sample), "identity") for sample in shown]).complete
     }
     if not stores or not shown:
         return False

@@ -7,7 +7,8 @@ from typing import Any
 
 import cache
 from distill.distillation.targets import plan_inputs
-from distill.evaluation.evaluate import load_student, say
+from distill.evaluation.loading import load_student
+from distill.evaluation.results import format_scores
 from distill.extraction.task_teacher import FACTS
 from distill.publishing.markdown import block, code, plain
 from distill.publishing.plan import Plan
@@ -60,7 +61,9 @@ def write_task_teacher(plan: Plan, folder: Path) -> dict[str, Any]:
         maps=", ".join(f"{plain(t.map)}: {t.channels} x {t.grid[0]} x {t.grid[1]}" for t in inputs),
         labelled=len(labelled),
         licence=plain(caches[name].licence),
-        scores="\n".join(f"* {plain(dataset)}: {say(figures)}" for dataset, figures in metrics["datasets"].items()),
+        scores="\n".join(
+            f"* {plain(dataset)}: {format_scores(figures)}" for dataset, figures in metrics["datasets"].items()
+        ),
         convention=metrics["convention"],
         command=block(command(run.recipe), "bash"),
     )

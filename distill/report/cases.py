@@ -108,7 +108,7 @@ def pictures(row: Row, ask: Ask, masks: Mapping[str, SoftMasks]) -> tuple[Tile, 
             "student", thumbnails.mask_tile(found), f"{name}: the class that the student finds most probable"
         )
     for teacher, known in masks.items():
-        if known.knows(sample):
+        if known.has(sample):
             said = known.probability(sample)[0]
             shown.append(
                 tile(f"teacher ({teacher})", thumbnails.probability_tile(said), f"{name}: the soft mask of {teacher}")

@@ -20,7 +20,7 @@ from distill.data.prompts import record_key
 from distill.data.sample import Sample
 from distill.distillation.dataset import normalise, resize_image
 from distill.distillation.targets import features_of, nearest_map
-from distill.extraction.extract import gallery
+from distill.extraction.plan import gallery
 from distill.publishing.gallery import CELLS, SHOWN, SPREAD, shown_key
 from distill.report import thumbnails
 from distill.report.cases import Tile

@@ -11,13 +11,13 @@ import cache
 from distill.cache_report.plot import short
 from distill.cache_report.report import report as examine_cache
 from distill.config.parse import dump_recipe
-from distill.data.sample import Sample
-from distill.evaluation.evaluate import Examinee, examinee_of, load_student
+from distill.evaluation.loading import load_student
+from distill.evaluation.scoring import predictor_of
 from distill.evaluation.soft_masks import soft_masks_of
 from distill.publishing.card import title_of
 from distill.publishing.provenance import provenance_of
 from distill.report import facts, plots, tables
-from distill.report.cases import Ask, cases, has_soft_masks
+from distill.report.cases import cases, has_soft_masks
 from distill.report.curves import curves
 from distill.report.features import seen
 from distill.report.inputs import Material
@@ -100,8 +100,10 @@ def drawn(material: Material, sections: Sections) -> dict[str, Any]:
     caches = sections.make("What the caches hold", lambda: stores_of(run)) or {}
     masks = sections.make("The soft masks", lambda: soft_masks_of(run)) or {}
     network = sections.make("The student's pictures", lambda: load_student(run, caches))
-    who = None if network is None else sections.make("The student's answers", lambda: examinee_of(network, run, caches))
-    shown = who and sections.make("The cases", lambda: cases(material, asked(who), masks))
+    ask = (
+        None if network is None else sections.make("The student's answers", lambda: predictor_of(network, run, caches))
+    )
+    shown = ask and sections.make("The cases", lambda: cases(material, ask, masks))
     return {
         "size_chart": sections.make("Dice against size", lambda: plots.size_chart(material)),
         "spread_chart": sections.make("The distribution of Dice", lambda: plots.spread_chart(material)),
@@ -124,15 +126,6 @@ def absent(run: Run) -> list[str]:
     """A sentence for each cache that is not there (any more)."""
     gone = {name: path for name, path in run.caches.items() if not cache.exists(path)}
     return [f"What teacher {name} saw is left out: its cache {path.name} is not there" for name, path in gone.items()]
-
-
-def asked(who: Examinee) -> Ask:
-    """Sample -> probability (K, H, W)."""
-
-    def ask(sample: Sample) -> Any:  # noqa: ANN401
-        return who.predictor(who.read(sample))
-
-    return ask
 
 
 def measured(material: Material) -> dict[str, Any] | None:

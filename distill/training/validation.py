@@ -7,7 +7,7 @@ import logging
 import torch
 
 from distill.config.schedule import Span
-from distill.evaluation.evaluate import validate
+from distill.evaluation.scoring import validate
 from distill.metrics.names import LOWER_IS_BETTER
 from distill.runtime.tensor_files import read_tensors, write_tensors
 from distill.training.parameters import trains_logits

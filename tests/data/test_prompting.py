@@ -17,8 +17,9 @@ from cache.spec import MASK, VIEWS, flip
 from distill.config.schema import CacheRecipe, StageRecipe, TeacherRecipe
 from distill.data.prompts import boxes_of, flip_boxes, grid_of, jittered, policy_of, prompt_of, record_key
 from distill.data.sources.unlabelled import unlabel
-from distill.extraction.extract import extract, wanted_records
-from distill.extraction.teacher_inference import Batch, FeatureExtractor, samples_of
+from distill.extraction.extract import extract
+from distill.extraction.plan import plan_extraction
+from distill.extraction.teacher_inference import Batch, FeatureExtractor
 from distill.runs.caches import open_caches
 from distill.training.train import train
 
@@ -102,7 +103,8 @@ def test_the_prompt_is_part_of_the_record_s_key():
 
 def test_no_held_out_image_is_asked_with_its_own_mask(weights, tmp_path):
     run = asked_job(weights, tmp_path)
-    wanted, samples = wanted_records(run, "sam"), samples_of(run, "sam")
+    plan = plan_extraction(run, "sam")
+    wanted, samples = plan.records, plan.read.args[1]
     assert len(wanted) == 8 * 2 + 2
     held_out = {sample.key for part in (run.splits.val, *run.splits.test.values()) for sample in part}
     seen = [samples[key] for key, _ in wanted]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -171,3 +172,39 @@ def test_folders_that_cannot_be_scored_are_refused(folders, tmp_path):
 def test_a_wrong_word_is_told(word, sentence):
     with pytest.raises(ValueError, match=sentence):
         score_command.read(["predictions=p", *(["masks=m"] if word != "masks=" else []), word])
+
+
+def test_predictions_of_class_numbers_are_refused(tmp_path):
+    save(tmp_path / "masks" / "a.png", disc(12))
+    save(tmp_path / "predictions" / "a.png", disc(12), scale=2)
+    with pytest.raises(
+        ValueError, match=r"the highest level in the predictions is 2, a probability of 0\.01; expected"
+    ):
+        score_command(words_of((tmp_path / "predictions", tmp_path / "masks")), dry=False)
+
+
+def test_masks_with_void_are_refused(tmp_path):
+    levels = np.where(disc(10), 1, np.where(disc(12), 255, 0)).astype(np.uint8)
+    save(tmp_path / "masks" / "a.png", levels, scale=1)
+    save(tmp_path / "predictions" / "a.png", disc(12))
+    with pytest.raises(ValueError, match="class numbers and 255, which is void"):
+        score_command(words_of((tmp_path / "predictions", tmp_path / "masks")), dry=False)
+
+
+def test_a_prediction_that_lies_in_its_alpha_channel_is_refused_and_an_opaque_one_read(folders, tmp_path):
+    white = np.full((*SIZE, 3), 255, np.uint8)
+    alpha = (disc(12) * 255).astype(np.uint8)
+    Image.fromarray(np.dstack([white, alpha])).save(folders[0] / "whole.png")
+    with pytest.raises(ValueError, match=r"whole\.png cannot be read \(it has an alpha channel that is not opaque"):
+        score_command(words_of(folders), dry=False)
+    grey = np.dstack([alpha] * 3 + [np.full(SIZE, 255, np.uint8)])
+    Image.fromarray(grey).save(folders[0] / "whole.png")
+    out = tmp_path / "scores.json"
+    assert score_command(words_of(folders, f"out={out}"), dry=False) == 0
+    assert json.loads(out.read_text())["per_image"]["whole"]["dice"] == 1
+
+
+def test_a_prediction_whose_name_is_not_utf_8_is_refused(folders):
+    (folders[0] / "whole.png").rename(folders[0] / os.fsdecode(b"\xe9.png"))
+    with pytest.raises(ValueError, match=r"predictions=.* has a file \\xe9\.png, whose name is not UTF-8; rename it"):
+        score_command(words_of(folders), dry=False)

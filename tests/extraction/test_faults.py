@@ -24,7 +24,7 @@ from small_extraction import CellTeacher, content, extraction_job
 import cache
 from cache.spec import FeatureSpec, MapSpec
 from distill import extract
-from distill.extraction import calibrate
+from distill.extraction import cache_state, calibrate
 from distill.extraction.cost import PROBED, memory_to_fit
 
 EXTRACTING = sys.modules["distill.extraction.extract"]
@@ -123,7 +123,7 @@ def test_statistics_are_written_again_whatever_batch_size_the_recipe_says_now(te
 def test_a_cache_is_looked_at_once_while_its_files_stay_the_same(teacher, tmp_path, monkeypatch, caplog):
     run, looked = extraction_job(tmp_path), []
     extract(run)
-    monkeypatch.setattr(EXTRACTING, "LONG", 1)
+    monkeypatch.setattr(cache_state, "LONG", 1)
     monkeypatch.setattr(cache, "verify", lambda folder, verify=cache.verify: looked.append(folder) or verify(folder))
     with caplog.at_level(logging.INFO, logger="bandpass"):
         extract(run), extract(run)
@@ -143,7 +143,7 @@ def test_a_shard_that_the_disk_gives_no_longer_is_named(teacher, tmp_path, monke
 
     monkeypatch.setattr("cache.verification._sha256", broken)
     whole = content(features(run))
-    EXTRACTING.is_sound.cache_clear()
+    cache_state.is_sound.cache_clear()
     with pytest.raises(OSError, match=r"it cannot be read: Input/output error; if that persists, remove it and extr"):
         extract(run)
     problems = cache.verify(features(run))
@@ -167,7 +167,7 @@ def test_a_shard_of_another_cache_stays_and_is_in_nobodys_way(teacher, tmp_path,
 def test_memory_that_the_machine_has_not_is_told_before_the_teacher_looks(teacher, tmp_path, monkeypatch, caplog):
     large = FeatureSpec((MapSpec("a", 256, (256, 256), 4), MapSpec("b", 256, (128, 128), 8)))
     run = extraction_job(tmp_path, images=400, calibration=256)
-    needed = memory_to_fit(run, large)  # 256 images in half precision; 64 of the larger map twice in single
+    needed = memory_to_fit(256, large)  # 256 images in half precision; 64 of the larger map twice in single
     assert needed == 256 * 2 * (256**3 + 256 * 128**2) + 64 * 2 * 4 * 256**3
     monkeypatch.setattr("distill.extraction.cost.memory_to_fit", lambda *_: needed)
     monkeypatch.setattr("distill.extraction.cost.memory_of_machine", lambda: needed - 1)
@@ -191,7 +191,8 @@ def test_a_map_of_one_image_that_is_not_finite_is_named(teacher, tmp_path, monke
         return maps
 
     monkeypatch.setattr(CellTeacher, "forward", broken)
-    monkeypatch.setattr(calibrate, "calibration_keys", lambda *_: sorted(s.key for s in run.splits.train[:8]))
+    fitted = sorted(sample.key for sample in run.splits.train[:8])
+    monkeypatch.setattr("distill.extraction.plan.calibration_keys", lambda *_: fitted)
     message = rf"no code for map 'p3' of image {last.key[:12]} under view 'identity': a feature map holds infinite"
     with pytest.raises(ValueError, match=message):
         extract(run)
@@ -389,3 +390,24 @@ def test_two_thousand_flips_and_truncations_are_found_named_and_repaired(teacher
     with capsys.disabled():
         sys.stdout.write(f"\n{sum(counts.values())} cases, each found, named and repaired: {counts}\n")
     assert sum(counts.values()) >= 2000
+
+
+def test_a_code_fitted_on_too_few_images_says_so_with_what_to_do(teacher, tmp_path, monkeypatch):
+    hint = r"; the code was fitted on {}, too few to stand for others: give at least 32 training images \(those of data"
+    with pytest.raises(ValueError, match=r"expected at least two calibration maps .*" + hint.format("1 image")):
+        extract(extraction_job(tmp_path / "one", images=1))
+    with monkeypatch.context() as patch:
+        patch.setattr("cache.store.TOLERANCE", -1.0)
+        with pytest.raises(ValueError, match=r"differ from those the codec was fitted .*" + hint.format("5 images")):
+            extract(extraction_job(tmp_path / "five", images=5))
+        with pytest.raises(ValueError, match=r"differ from those the codec was fitted .* of both kinds$"):
+            extract(extraction_job(tmp_path / "many", images=40, calibration=40))
+    run, forward, teacher.seen = extraction_job(tmp_path / "large", images=9), CellTeacher.forward, 0
+
+    def growing(self, pixels, valid):  # the calibration images pass first
+        scale = 1e30 if self.seen >= 8 + 1 + PROBED else 1
+        return {name: maps * scale for name, maps in forward(self, pixels, valid).items()}
+
+    monkeypatch.setattr(CellTeacher, "forward", growing)
+    with pytest.raises(ValueError, match=r"no code for map .* absurdly large values.*" + hint.format("8 images")):
+        extract(run)

@@ -19,7 +19,8 @@ from distill.data.sources.unlabelled import unlabel
 from distill.distillation import losses
 from distill.distillation.targets import check_mask, plan_targets
 from distill.evaluation.evaluate import evaluate
-from distill.extraction.extract import extract, wanted_records
+from distill.extraction.extract import extract
+from distill.extraction.plan import plan_extraction
 from distill.extraction.task_teacher import FIDELITY, TaskTeacher
 from distill.publishing.publish import publish
 from distill.run import main
@@ -132,7 +133,8 @@ def test_a_task_teacher_has_the_views_of_the_cache_it_reads(taught_job):
     two = replace(recipe.teachers["drawn"], views=["identity", "hflip"])
     augment = replace(recipe.augment, views=["identity", "hflip"])
     changed = replace(recipe, teachers={**recipe.teachers, "drawn": two}, augment=augment)
-    assert {view for _, view in wanted_records(replace(taught_job, recipe=changed), "masks")} == {"identity", "hflip"}
+    plan = plan_extraction(replace(taught_job, recipe=changed), "masks")
+    assert {view for _, view in plan.records} == {"identity", "hflip"}
     given = {"masks": replace(recipe.teachers["masks"], cache="somewhere", of=None)}
     assert list(replace(recipe, teachers=given).consulted) == ["masks"], "a finished mask cache needs no source"
 

@@ -15,8 +15,9 @@ from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
 from distill.metrics.aggregate import size_of, summarise_empty, summarise_set, summarise_sizes
+from distill.metrics.bootstrap import bootstrap, resampled_means
 from distill.metrics.names import FIGURES, conventions
-from distill.metrics.overlap import bootstrap, resampled_means, specificity
+from distill.metrics.overlap import specificity
 from distill.metrics.per_image import count_patches, score_classes, score_everything
 from distill.metrics.saliency import s_measure, weighted_f_measure
 from distill.metrics.surface import (

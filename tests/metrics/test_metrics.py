@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -15,21 +16,14 @@ from hypothesis.extra import numpy as arrays
 from safetensors.torch import save_file
 from small_run import small_run
 
-from distill.evaluation.evaluate import cost, evaluate, load_student, score, validate
+from distill.evaluation.cost import cost
+from distill.evaluation.evaluate import evaluate
+from distill.evaluation.loading import load_student
 from distill.evaluation.predictions_csv import read_predictions
+from distill.evaluation.scoring import predict_image, score, validate
 from distill.inference.model import InferenceModel
-from distill.metrics.overlap import (
-    bootstrap,
-    count_sequences,
-    dice,
-    iou,
-    labels,
-    overlap,
-    precision,
-    resampled_means,
-    sensitivity,
-    summary,
-)
+from distill.metrics.bootstrap import bootstrap, count_sequences, resampled_means, summary
+from distill.metrics.overlap import dice, iou, labels, overlap, precision, sensitivity
 from distill.training.train import train
 
 evaluation = import_module("distill.evaluation.evaluate")  # the module: the package has a function of that name
@@ -167,14 +161,14 @@ def test_an_evaluation_returns_at_once_until_the_weights_change(tmp_path, monkey
 def test_a_perfect_predictor_scores_one_and_its_opposite_zero(tmp_path):
     sample = small_run(tmp_path).splits.test["right"][0]
     truth = sample.read_mask()[None].astype(np.float32)
-    assert [(s.dice, s.iou) for s in score(lambda image: truth, [sample], shown=False)] == [(1.0, 1.0)]
-    assert [(s.dice, s.iou) for s in score(lambda image: 1 - truth, [sample], shown=False)] == [(0.0, 0.0)]
+    assert [(s.dice, s.iou) for s in score(lambda sample: truth, [sample], shown=False)] == [(1.0, 1.0)]
+    assert [(s.dice, s.iou) for s in score(lambda sample: 1 - truth, [sample], shown=False)] == [(0.0, 0.0)]
 
 
 def test_two_processes_score_what_one_does(tmp_path, monkeypatch):
     run = small_run(tmp_path)
     samples = run.splits.test["left"]
-    predictor = InferenceModel(load_student(run), image_size=run.recipe.image_size).eval().predict
+    predictor = partial(predict_image, InferenceModel(load_student(run), image_size=run.recipe.image_size).eval())
     shares = []
     monkeypatch.setattr("accelerate.utils.gather_object", lambda share: shares.append(share) or share)
     for rank in (1, 0):
@@ -195,7 +189,7 @@ def test_validation_is_the_mean_dice_and_leaves_the_student_as_it_was(tmp_path):
     assert student.training
     assert not student.encoder.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
-    predictor = InferenceModel(student, image_size=run.recipe.image_size).eval().predict
+    predictor = partial(predict_image, InferenceModel(student, image_size=run.recipe.image_size).eval())
     assert found == pytest.approx(np.mean([figures.dice for figures in score(predictor, run.splits.val)]))
 
 

@@ -10,7 +10,8 @@ import onnx
 import pytest
 from small_run import small_run
 
-from distill.evaluation.evaluate import evaluate, load_student
+from distill.evaluation.evaluate import evaluate
+from distill.evaluation.loading import load_student
 from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import export_onnx, open_onnx
 from distill.publishing import quantize as int8

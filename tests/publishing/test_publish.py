@@ -20,7 +20,9 @@ from small_run import small_run
 import students
 from distill.config.parse import build_recipe, dump_recipe
 from distill.config.schema import Recipe, StageRecipe, TeacherRecipe
-from distill.evaluation.evaluate import evaluate, load_student, score
+from distill.evaluation.evaluate import evaluate
+from distill.evaluation.loading import load_student
+from distill.evaluation.scoring import score
 from distill.inference import load_model
 from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import open_onnx
@@ -141,7 +143,10 @@ def test_the_onnx_file_gives_the_dice_of_the_evaluation(run):
     record = json.loads((run.published / "published.json").read_text())["onnx"]
     for name, samples in run.splits.test.items():
         found = np.mean(
-            [figures.dice for figures in score(lambda image: segment(image[None])[0], samples, shown=False)]
+            [
+                figures.dice
+                for figures in score(lambda sample: segment(sample.read_image()[None])[0], samples, shown=False)
+            ]
         )
         expected = read_metrics(run)["datasets"][name]["dice"]["mean"]
         assert found == pytest.approx(expected, abs=1e-3)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.config.schema import DataRecipe
+from distill.data.file_names import RENAME, is_utf8, printable
 from distill.data.image_io import NO_VOLUMES, is_volume
 from distill.data.mask_classes import FOREGROUND, Reading
 from distill.data.sample import Sample, Splits
@@ -52,7 +53,7 @@ def open_folder(data: DataRecipe, *, home: Path, reading: Reading = FOREGROUND) 
 
     Args:
         data: the data part of a recipe with `name: folder`.
-        home: the folder that keeps the memo of what was looked at.
+        home: the folder that keeps the file index.
         reading: how masks are read.
 
     Raises:
@@ -72,12 +73,12 @@ def open_found(found: Found, data: DataRecipe, *, home: Path, reading: Reading) 
     notes = [*found.notes, *inventory.notes, *remarks, *problems.settle(skip=data.skip_bad)]
     if inventory.roles is None:
         return _split_at_random(samples, data, trained=trained, tested=tested, notes=notes)
-    return _split_as_told(samples, data, inventory.roles, tested=tested, notes=notes)
+    return _split_by_roles(samples, data, inventory.roles, tested=tested, notes=notes)
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """The pairs of the chosen data sets before anyone looked at them, and which part each is in."""
+    """The pairs of the chosen data sets before they are read, and which part each is in."""
 
     pairs: list[Pair]
     roles: Roles | None  # None: no split was given
@@ -126,9 +127,9 @@ def roles_of(
 
 
 def groups_of(listing: Listing, name: str | None, *, problems: Problems) -> dict[str, str]:
-    """The group of each stem: from the data set's group file, else as the field knows its sequences."""
-    told = read_groups(listing.place.folder, name, listing.images, problems=problems)
-    return told or (known_sequences(listing.name, listing.images) if name else {})
+    """The group of each stem: from the data set's group file, else from the known sequences of a public data set."""
+    groups = read_groups(listing.place.folder, name, listing.images, problems=problems)
+    return groups or (known_sequences(listing.name, listing.images) if name else {})
 
 
 def find_data_sets(given: str | None) -> Found:
@@ -139,16 +140,21 @@ def find_data_sets(given: str | None) -> Found:
     require_folder(root, given)
     places = list(find_places(root))
     if not places:
-        content = [path.name for path in sorted(root.iterdir())]
+        content = [printable(path.name) for path in sorted(root.iterdir())]
         volumes = f"; {NO_VOLUMES}" if any(map(is_volume, content)) else ""
         shown = ", ".join(content[:8]) or "nothing"
         raise FileNotFoundError(f"no data set in data.root={given}: {LAYOUT}, found {shown}{volumes}")
     names = [_name_of(place.folder) for place in places]
+    for name in names:
+        if not is_utf8(name):
+            raise ValueError(f"{printable(name)} in data.root={given} has a name that is not UTF-8; {RENAME}")
     unique = [
         name if names.count(name) == 1 else "-".join(place.folder.relative_to(root).parts)
         for name, place in zip(names, places, strict=True)
     ]
-    return Found(root, {name: (place,) for name, place in sorted(zip(unique, places, strict=True))})
+    broken = [printable(path.name) for path in sorted(root.iterdir()) if path.is_symlink() and not path.exists()]
+    notes = (f"passed over links in data.root={given} that lead nowhere: {', '.join(broken)}",) if broken else ()
+    return Found(root, {name: (place,) for name, place in sorted(zip(unique, places, strict=True))}, notes)
 
 
 def require_folder(root: Path, given: str) -> None:
@@ -197,7 +203,7 @@ def _chosen(asked: list[str], folders: Mapping[str, object], *, option: str) -> 
     return list(dict.fromkeys(asked)) or list(folders)
 
 
-def _split_as_told(
+def _split_by_roles(
     samples: Iterable[Sample], data: DataRecipe, roles: Roles, *, tested: Iterable[str], notes: list[str]
 ) -> Splits:
     parts: dict[str, list[Sample]] = {"train": [], "val": [], "test": []}

@@ -1,4 +1,4 @@
-"""How folders of images and masks are called by those who publish them, and how a mask is called after its image.
+"""Names of folders of images and masks as their publishers choose them, and of masks after their images.
 
 Names are compared in lower case by their letters and digits alone, so that `Ground Truth`, `ground_truth` and
 `GroundTruth` are one.
@@ -28,7 +28,7 @@ DEPTH = 3  # folders below data.root in which data sets are looked for
 
 @dataclass(frozen=True)
 class Place:
-    """Where the images and the masks of one data set, or of a part of it, lie."""
+    """The folders of the images and the masks of one data set, or of a part of it."""
 
     images: Path
     masks: Path
@@ -79,7 +79,7 @@ def find_places(root: Path, *, depth: int = DEPTH) -> Iterator[Place]:
 
 
 def named_after(masks: Collection[str], images: Collection[str]) -> tuple[dict[str, str], tuple[str, str]]:
-    """Which image each mask is named after, where masks are not simply called as their images.
+    """The image that each mask is named after, where masks do not simply have the names of their images.
 
     The affix that pairs most of them counts for the whole data set, if it pairs more than equal names do; a single
     mask with another name is a mistake and not a convention.

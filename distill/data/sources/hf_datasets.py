@@ -1,4 +1,4 @@
-"""What the `datasets` library loads: a folder or file on this machine, or a data set on the Hugging Face Hub."""
+"""Data sets that the `datasets` library loads: a folder or file on this machine, or one on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.config.schema import DataRecipe
+from distill.data.image_io import encoded
 from distill.data.mask_classes import FOREGROUND, Reading
 from distill.data.sample import Sample, Splits
 from distill.data.sources.pairs import Pair, examine
@@ -37,7 +38,7 @@ class Row:
         cell = self.table[self.index][self.column]
         if cell is None or (cell["bytes"] is None and not cell["path"]):
             raise ValueError("is an empty cell; give every row an image and a mask")
-        content: bytes = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+        content: bytes = cell["bytes"] if cell["bytes"] is not None else encoded(Path(cell["path"]))
         return content
 
 
@@ -50,7 +51,7 @@ def open_hub(data: DataRecipe, *, home: Path, reading: Reading = FOREGROUND) -> 
 
     Args:
         data: the data part of a recipe with `name: datasets`.
-        home: the folder that keeps the memo, and tables converted from local files.
+        home: the folder that keeps the file index, and tables converted from local files.
         reading: how masks are read.
 
     Raises:
@@ -112,7 +113,7 @@ def load_tables(root: str, *, home: Path) -> dict[str, Dataset]:
 
 
 def name_parts(splits: list[str], *, root: str) -> dict[str, str]:
-    """Which part each split is; a single split is training whatever its name, to be cut further."""
+    """The part that each split is; a single split is training whatever its name, to be cut further."""
     if len(splits) == 1:
         return {splits[0]: "train"}
     unknown = [split for split in splits if split not in PARTS]
@@ -173,10 +174,10 @@ def _split(parts: dict[str, list[Sample]], data: DataRecipe, *, name: str, given
     train, val, test = parts["train"], parts["val"] if "val" in given else None, parts["test"]
     share = data.validation
     if "test" not in given:
-        learn, choose, score = data.fractions
-        rest = learn + score + (choose if val is None else 0.0)
-        train, test = cut_test(train, share=score / rest if rest else 0.0, seed=data.seed)
-        share = choose / (learn + choose) if learn + choose else 0.0
+        training, validation, testing = data.fractions
+        rest = training + testing + (validation if val is None else 0.0)
+        train, test = cut_test(train, share=testing / rest if rest else 0.0, seed=data.seed)
+        share = validation / (training + validation) if training + validation else 0.0
     return finish(Parts(train, val, {name: test} if test else {}, notes), data, share=share)
 
 

@@ -15,7 +15,7 @@ from distill.data.sources.folder_names import plain
 
 @dataclass(frozen=True)
 class FieldData:
-    """What is known of one data set."""
+    """The facts of one data set."""
 
     title: str
     folders: tuple[str, ...]  # names of its folder, as `plain` makes them
@@ -100,7 +100,7 @@ def named(folder: str) -> str | None:
 
 
 def where_from(name: str) -> str:
-    """Where a data set is had, on which terms, as the end of a sentence."""
+    """The page and the licence of a data set, as the end of a sentence."""
     known = FIELD[name]
     return f"{known.title} is had from {known.page} (licence: {known.licence or 'see the page'})"
 

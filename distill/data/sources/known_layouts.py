@@ -27,7 +27,7 @@ def open_named(data: DataRecipe, *, home: Path, reading: Reading = FOREGROUND) -
 
     Args:
         data: the data part of a recipe.
-        home: the folder that keeps the memo of what was looked at.
+        home: the folder that keeps the file index.
         reading: how masks are read.
 
     Raises:
@@ -38,7 +38,7 @@ def open_named(data: DataRecipe, *, home: Path, reading: Reading = FOREGROUND) -
 
 
 def find_named(data: DataRecipe) -> Found:
-    """Where the images and masks of a data set of the field lie.
+    """The folders of the images and masks of a data set of the field.
 
     Raises:
         FileNotFoundError: it is not there.

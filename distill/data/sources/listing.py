@@ -1,4 +1,4 @@
-"""The files of a place by stem, and which image and mask are a pair; what has no partner is told."""
+"""The files of a place by stem, and which image and mask are a pair; a file without a partner is a problem."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill.data.file_names import RENAME, is_utf8, printable
 from distill.data.image_io import NO_VOLUMES, SUFFIXES, is_volume
 from distill.data.sources.folder_names import LAYOUT, Place, named_after
 from distill.data.sources.pairs import Pair
@@ -32,7 +33,7 @@ class Listing:
 
     @property
     def notes(self) -> list[str]:
-        """What is worth knowing of how the files are called."""
+        """Sentences on how the files are named."""
         notes = []
         if self.ignored:
             shown = ", ".join(self.ignored[:3]) + (", ..." if len(self.ignored) > 3 else "")
@@ -52,7 +53,9 @@ def list_files(place: Place, *, name: str, problems: Problems) -> Listing:
     Masks are listed under the stems of their images; where the place is one sequence, its name goes before the stem.
     """
     ignored: list[str] = []
-    images, masks = (_by_stem(folder, place, ignored) for folder in (place.images, place.masks))
+    images, masks = (
+        _by_stem(folder, place, ignored, name=name, problems=problems) for folder in (place.images, place.masks)
+    )
     for folder, found in ((place.images, images), (place.masks, masks)):
         if not folder.is_dir():
             problems.add("missing folder", f"{name} has no folder {folder.name}/; {LAYOUT}", fatal=True)
@@ -70,14 +73,17 @@ def list_files(place: Place, *, name: str, problems: Problems) -> Listing:
     return Listing(name, place, images, masks, ignored, affix)
 
 
-def _by_stem(folder: Path, place: Place, ignored: list[str]) -> dict[str, list[Path]]:
+def _by_stem(folder: Path, place: Place, ignored: list[str], *, name: str, problems: Problems) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+    for path in sorted(folder.iterdir(), key=lambda path: path.name) if folder.is_dir() else []:
         if path.name.startswith("."):
             continue
         stem = unicodedata.normalize("NFC", path.stem)
         if path.suffix.lower() not in SUFFIXES:
-            ignored.append(f"{folder.name}/{path.name}")
+            ignored.append(f"{folder.name}/{printable(path.name)}")
+        elif not is_utf8(path.name):
+            sentence = f"{name}/{folder.name}/{printable(path.name)} has a name that is not UTF-8; {RENAME}"
+            problems.add("file name", sentence)
         elif re.fullmatch(place.stems, stem):
             found.setdefault(stem, []).append(path)
     return found
@@ -86,7 +92,7 @@ def _by_stem(folder: Path, place: Place, ignored: list[str]) -> dict[str, list[P
 def pair(listing: Listing, stems: Iterable[str], groups: Mapping[str, str], *, problems: Problems) -> list[Pair]:
     """The pairs of one place; a stem with too many or too few files is a problem.
 
-    A folder without a single picture was told of already; its missing counterparts are not told one by one.
+    A folder without a single picture is a problem already; its missing counterparts are not named one by one.
     """
     pairs: list[Pair] = []
     for stem in stems if listing.images and listing.masks else ():
@@ -96,11 +102,11 @@ def pair(listing: Listing, stems: Iterable[str], groups: Mapping[str, str], *, p
             group = listing.place.group or groups.get(stem)
             pairs.append(Pair(listing.name, stem, group, images[0], masks[0], names[0], names[1]))
         elif images or masks:
-            _tell_unpaired(listing, stem, problems)
+            _add_unpaired(listing, stem, problems)
     return pairs
 
 
-def _tell_unpaired(listing: Listing, stem: str, problems: Problems) -> None:
+def _add_unpaired(listing: Listing, stem: str, problems: Problems) -> None:
     name, place = listing.name, listing.place
     images, masks = listing.images.get(stem, []), listing.masks.get(stem, [])
     for folder, files in ((place.images, images), (place.masks, masks)):

@@ -1,4 +1,4 @@
-"""Pairs of image and mask become samples once both files were looked at and fit together."""
+"""Pairs of image and mask become samples once both files were read and fit together."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
+from distill.data.file_index import Facts, Kind
 from distill.data.image_io import Source, read_image, read_mask, threshold_of
-from distill.data.mask_classes import FOREGROUND, Reading, read_classes
+from distill.data.mask_classes import FOREGROUND, LOSSY, Reading, is_void_beside, read_classes
 from distill.data.sample import Sample
-from distill.data.scan import Facts, Kind, scan
+from distill.data.scan import scan
+from distill.metrics.overlap import IGNORED
 from distill.runtime.issues import Problems, several
 
-LOSSY = (".jpg", ".jpeg", ".webp")  # a mask saved so may hold small values that mean nothing
+DARK_BITS = 14  # of 16: images that use no more are at most a quarter as bright as they may be
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its mask before anyone looked at them."""
+    """An image and its mask before they are read."""
 
     dataset: str
     stem: str
@@ -37,11 +39,11 @@ Match = tuple[Pair, Facts, Facts]  # with what is known of image and mask
 def examine(
     pairs: Sequence[Pair], *, home: Path, problems: Problems, reading: Reading = FOREGROUND
 ) -> tuple[list[Sample], list[str]]:
-    """Looks at every pair; good ones become samples, bad ones problems.
+    """Reads every pair; good ones become samples, bad ones problems.
 
     Args:
         pairs: of any number of data sets.
-        home: the folder that keeps the memo.
+        home: the folder that keeps the file index.
         problems: what is wrong is added to it.
         reading: how masks are read.
 
@@ -59,16 +61,58 @@ def examine(
     samples: list[Sample] = []
     notes: list[str] = []
     for dataset, found in matches.items():
-        if found and reading.several:
+        notes += _note_dark(dataset, [image for _, image, _ in found])
+        if not found or not _is_kind(dataset, found, reading, problems=problems):
+            continue
+        if reading.several:
+            threshold = 1
             good = [match for match in found if _in_classes(match, reading, problems=problems)]
-            notes += _judge(dataset, [mask for _, _, mask in good], 1, problems=problems)
-            samples += [_sample(match, partial(read_classes, colours=reading.colours)) for match in good]
-        elif found:
+            read: Callable[[Source], np.ndarray] = partial(read_classes, colours=reading.colours)
+        else:
             threshold = threshold_of(max(mask.high for _, _, mask in found))
             good = [match for match in found if _on_scale(match, threshold, problems=problems)]
-            notes += _judge(dataset, [mask for _, _, mask in good], threshold, problems=problems)
-            samples += [_sample(match, partial(read_mask, threshold=threshold)) for match in good]
+            read = partial(read_mask, threshold=threshold)
+        notes += _check_content(dataset, [mask for _, _, mask in good], threshold, problems=problems)
+        samples += [_sample(match, read) for match in good]
     return samples, notes
+
+
+def _is_kind(dataset: str, found: Sequence[Match], reading: Reading, *, problems: Problems) -> bool:
+    """Whether the masks of a data set are of the kind that the run reads, which their levels tell if 255 is void."""
+    masks = [mask for _, _, mask in found]
+    full = [(pair, mask) for pair, _, mask in found if mask.high == IGNORED]
+    lossless = all(Path(pair.mask_name).suffix.lower() not in LOSSY for pair, _ in full)
+    if not reading.several and full and lossless and all(is_void_beside(mask.below) for _, mask in full):
+        classes = 1 + max(mask.below for mask in masks)
+        problems.add(
+            "class numbers",
+            f"masks of {dataset} hold class numbers from 0 to {classes - 1} and 255, which is void (as in Pascal VOC), "
+            f"but student.classes=1 reads 255 as the foreground; set student.classes={classes}, with which 255 counts "
+            "for nothing, or save them with 0 and 255",
+            fatal=True,
+        )
+        return False
+    if reading.several and not reading.colours and max(mask.high for mask in masks) == 0 and any(m.void for m in masks):
+        problems.add(
+            "no class numbers",
+            f"masks of {dataset} hold nothing but 0 and 255, but student.classes={reading.classes} reads class "
+            "numbers, of which 255 counts for nothing; set student.classes=1, or save 255 as 1",
+            fatal=True,
+        )
+        return False
+    return True
+
+
+def _note_dark(dataset: str, images: Sequence[Facts]) -> list[str]:
+    """A note on images of 16 bits that use fewer, as cameras of 12 bits do: they are read as 16 and come out dark."""
+    highest = max((image.high for image in images), default=0)
+    bits = highest.bit_length()
+    if not 0 < bits <= DARK_BITS:
+        return []
+    return [
+        f"images of {dataset} have 16 bits of which {bits} are used (highest level {highest} of 65535), so that they "
+        f"are read nearly black; save them in 8 bits, or multiply their levels by {2 ** (16 - bits)}"
+    ]
 
 
 def _match(pair: Pair, image: Facts | str, mask: Facts | str, *, problems: Problems) -> Match | None:
@@ -97,7 +141,7 @@ def _match(pair: Pair, image: Facts | str, mask: Facts | str, *, problems: Probl
 
 
 def _on_scale(match: Match, threshold: int, *, problems: Problems) -> bool:
-    """Whether a mask speaks the scale of its data set: 0 and 1 among masks of 0 and 255 would be read as empty."""
+    """Whether a mask has the scale of its data set: 0 and 1 among masks of 0 and 255 would be read as empty."""
     pair, _, mask = match
     if threshold == 1 or mask.high != 1 or Path(pair.mask_name).suffix.lower() in LOSSY:
         return True
@@ -126,9 +170,9 @@ def _in_classes(match: Match, reading: Reading, *, problems: Problems) -> bool:
     return True
 
 
-def _judge(dataset: str, masks: Sequence[Facts], threshold: int, *, problems: Problems) -> list[str]:
-    """Notes on empty and full masks; a data set that has nothing else cannot teach."""
-    if not masks:  # of each was told already
+def _check_content(dataset: str, masks: Sequence[Facts], threshold: int, *, problems: Problems) -> list[str]:
+    """Notes on empty and full masks; a data set that has nothing else is a problem."""
+    if not masks:  # each is a problem already
         return []
     empty = sum(mask.high < threshold for mask in masks)
     full = sum(mask.low >= threshold for mask in masks)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.config.schema import DataRecipe
+from distill.data.file_names import RENAME, is_utf8, printable
 from distill.data.image_io import SUFFIXES, read_image
 from distill.data.sample import Sample, Splits
 from distill.data.scan import scan
@@ -28,7 +29,7 @@ PLACES = f"expected pictures ({' '.join(SUFFIXES)}) in it, in images/ in it, or 
 
 @dataclass(frozen=True)
 class Picture:
-    """A file that joins the imitation terms, before anyone looked at it."""
+    """A file that joins the imitation terms, before it is read."""
 
     dataset: str
     path: Path
@@ -117,7 +118,7 @@ def keep_share(samples: Sequence[Sample], *, share: float, seed: int) -> tuple[t
 
 
 def unlabel(sample: Sample) -> Sample:
-    """The same image, of whose mask nothing is known any more."""
+    """The same image, whose mask is unknown from here on."""
     return replace(sample, mask_key="", read_mask=partial(nothing_known, sample.size))
 
 
@@ -138,9 +139,9 @@ def list_pictures(given: str) -> Pictures:
         inside = _visible(folder / "images") if (folder / "images").is_dir() else []
         files += [Picture(name, path, f"{name}/images/{path.name}") for path in inside if _is_picture(path)]
     if not files:
-        found = ", ".join(path.name for path in _visible(root)[:8]) or "nothing"
+        found = ", ".join(printable(path.name) for path in _visible(root)[:8]) or "nothing"
         raise FileNotFoundError(f"data.unlabelled={given} holds no picture: {PLACES}; found {found}")
-    return Pictures(tuple(files), tuple(_tell_unused(root, sets)))
+    return Pictures(tuple(files), tuple(_note_unused(root, sets)))
 
 
 def join_pictures(splits: Splits, pictures: Pictures, data: DataRecipe, *, home: Path) -> Splits:
@@ -150,7 +151,7 @@ def join_pictures(splits: Splits, pictures: Pictures, data: DataRecipe, *, home:
         splits: what the recipe's other data gave.
         pictures: the files of `data.unlabelled`.
         data: for the folder's name and `skip_bad`.
-        home: the folder that keeps the memo of what was looked at.
+        home: the folder that keeps the file index.
 
     Raises:
         ValueError: pictures that cannot be read (unless `data.skip_bad`), or none that can.
@@ -162,14 +163,14 @@ def join_pictures(splits: Splits, pictures: Pictures, data: DataRecipe, *, home:
     for by, part in (("test", tested), ("validation", splits.val), ("training", splits.train)):
         images = parts.take_out("the unlabelled part", images, held={sample.key for sample in part}, by=by)
     added = len(images) - len(splits.unlabelled)
-    parts.notes += _tell_tested(splits, {sample.key for sample in given}) if added else []
+    parts.notes += _note_tested(splits, {sample.key for sample in given}) if added else []
     if not added:
         parts.notes.append("data.unlabelled adds no image: each of its images is there already")
     return replace(splits, unlabelled=_ordered(images), dropped=parts.dropped, notes=tuple(parts.notes))
 
 
 def examine_pictures(pictures: Pictures, data: DataRecipe, *, home: Path) -> tuple[list[Sample], list[str]]:
-    """Looks at every picture once; good ones become samples without a mask, bad ones problems.
+    """Reads every picture once; good ones become samples without a mask, bad ones problems.
 
     Returns:
         The samples, and notes on what was left out.
@@ -179,21 +180,24 @@ def examine_pictures(pictures: Pictures, data: DataRecipe, *, home: Path) -> tup
     """
     problems = Problems(f"data.unlabelled={data.unlabelled}")
     samples: list[Sample] = []
-    facts = scan([("image", picture.path) for picture in pictures.files], home=home)
-    for picture, seen in zip(pictures.files, facts, strict=True):
-        if isinstance(seen, str):
-            problems.add("unreadable image", f"{picture.name} {seen}")
+    found = scan([("image", picture.path) for picture in pictures.files], home=home)
+    for picture, facts in zip(pictures.files, found, strict=True):
+        if not is_utf8(picture.name):
+            problems.add("file name", f"{printable(picture.name)} has a name that is not UTF-8; {RENAME}")
+            continue
+        if isinstance(facts, str):
+            problems.add("unreadable image", f"{picture.name} {facts}")
             continue
         samples.append(
             Sample(
                 dataset=picture.dataset,
                 stem=picture.path.stem,
-                key=seen.key,
+                key=facts.key,
                 mask_key="",
-                size=seen.size,
+                size=facts.size,
                 group=None,
                 read_image=partial(read_image, picture.path),
-                read_mask=partial(nothing_known, seen.size),
+                read_mask=partial(nothing_known, facts.size),
             )
         )
     if not samples:
@@ -201,21 +205,21 @@ def examine_pictures(pictures: Pictures, data: DataRecipe, *, home: Path) -> tup
     return samples, problems.settle(skip=data.skip_bad)
 
 
-def _tell_unused(root: Path, sets: Mapping[Path, str]) -> list[str]:
+def _note_unused(root: Path, sets: Mapping[Path, str]) -> list[str]:
     """Notes on masks, which are not opened, and on what `list_pictures` has no use for."""
     masks = [name for folder, name in sets.items() if (folder / "masks").is_dir()]
     notes = [f"data.unlabelled: masks/ of {', '.join(masks)} not opened"] if masks else []
     known = {root / "images", root / "masks", *sets}
-    looked = [path for path in _visible(root) if path not in known]
-    looked += [path for folder in sets if (folder / "images").is_dir() for path in _visible(folder / "images")]
-    others = [path.relative_to(root).as_posix() for path in looked if not _is_picture(path)]
+    inside = [path for path in _visible(root) if path not in known]
+    inside += [path for folder in sets if (folder / "images").is_dir() for path in _visible(folder / "images")]
+    others = [printable(path.relative_to(root).as_posix()) for path in inside if not _is_picture(path)]
     if others:
         shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         notes.append(f"data.unlabelled: passed over what is neither a picture nor a folder with images/: {shown}")
     return notes
 
 
-def _tell_tested(splits: Splits, given: set[str]) -> list[str]:
+def _note_tested(splits: Splits, given: set[str]) -> list[str]:
     """Notes on tested data sets whose images are also in the folder: they are out of it, but not their neighbours."""
     counts = {name: sum(sample.key in given for sample in part) for name, part in splits.test.items()}
     return [
@@ -231,7 +235,7 @@ def _is_picture(path: Path) -> bool:
 
 
 def _visible(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    return [path for path in sorted(folder.iterdir(), key=lambda path: path.name) if not path.name.startswith(".")]
 
 
 def _ordered(samples: Iterable[Sample]) -> tuple[Sample, ...]:

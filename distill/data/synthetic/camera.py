@@ -1,4 +1,4 @@
-"""What the endoscope's camera and recorder make of light: field border, blur, noise and compression."""
+"""The endoscope's camera and recorder, from light to a frame: field border, blur, noise and compression."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from distill.data.synthetic.texture import Field
 
 
 def field_of_view(camera: Camera, size: tuple[int, int]) -> np.ndarray | None:
-    """Where the sensor sees anything, (H, W) bool; None where the whole frame does."""
+    """The field of view, (H, W) bool: pixels that the sensor exposes; None for the whole frame."""
     x, y = grid(size)
     reach = camera.border_size
-    seen = None
+    visible = None
     if camera.border == "octagon":
-        seen = (np.abs(x) + np.abs(y)) < 1.62 * reach
+        visible = (np.abs(x) + np.abs(y)) < 1.62 * reach
     elif camera.border == "circle":
-        seen = x * x + y * y < (1.08 * reach) ** 2
+        visible = x * x + y * y < (1.08 * reach) ** 2
     elif camera.border == "inset":
-        seen = (np.abs(x) < 0.98 * reach) & (np.abs(y) < 0.93 * reach) & (np.abs(x) + np.abs(y) < 1.5 * reach)
+        visible = (np.abs(x) < 0.98 * reach) & (np.abs(y) < 0.93 * reach) & (np.abs(x) + np.abs(y) < 1.5 * reach)
     elif camera.border == "round":
-        seen = (x / HALF_WIDTH) ** 6 + y**6 < (0.97 * min(reach, 1.0)) ** 6
+        visible = (x / HALF_WIDTH) ** 6 + y**6 < (0.97 * min(reach, 1.0)) ** 6
     if camera.corner_box is not None:
         outside_box = (x > camera.corner_box[0] - HALF_WIDTH) | (y < 1 - camera.corner_box[1])
-        seen = outside_box if seen is None else seen & outside_box
-    return seen
+        visible = outside_box if visible is None else visible & outside_box
+    return visible
 
 
 def blur(light: Field, camera: Camera) -> Field:
@@ -60,7 +60,7 @@ def gaussian(count: int, sigma: float) -> Field:
     return weight / weight.sum(1, keepdims=True)
 
 
-def develop(light: Field, camera: Camera, seen: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+def develop(light: Field, camera: Camera, visible: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
     """Light (3, H, W), linear and not negative, to a frame uint8 (H, W, 3) as the recorder wrote it.
 
     The tone curve saturates smoothly and then applies a gamma of 2; outside the field of view it is nearly black.
@@ -72,8 +72,8 @@ def develop(light: Field, camera: Camera, seen: np.ndarray | None, rng: np.rando
     tone = np.sqrt(1 - np.exp(-light))
     noise = rng.standard_normal(tone.shape, np.float32)
     tone += camera.noise * noise
-    if seen is not None:
-        tone *= seen
+    if visible is not None:
+        tone *= visible
         tone += 0.012
     if camera.interlace:
         tone[:, ::2] = np.roll(tone[:, ::2], max(1, round(camera.interlace * size[1])), 2)

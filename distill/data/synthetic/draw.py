@@ -74,7 +74,7 @@ def draw(seed: int, index: int) -> Scene:
 
 
 def _lumen(rng: np.random.Generator) -> tuple[float, float]:
-    """Where the gut's axis meets the image: in the frame, or, where the camera looks at the wall, beyond its border."""
+    """The point where the gut's axis meets the image: in the frame, or beyond its border."""
     angle = rng.uniform(0, 2 * math.pi)
     distance = _uniform(rng, 0.1, 0.8) if rng.random() < 0.58 else _uniform(rng, 0.9, 2.2)
     return float(1.2 * distance * math.cos(angle)), float(distance * math.sin(angle))

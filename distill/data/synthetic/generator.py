@@ -30,7 +30,7 @@ def render(seed: int, index: int, *, size: tuple[int, int] = (128, 160)) -> tupl
         size: Height and width in pixels, at least 16 each.
 
     Returns:
-        The frame, uint8 (H, W, 3) RGB, and its mask, uint8 (H, W), 1 where a polyp is seen and 0 elsewhere.
+        The frame, uint8 (H, W, 3) RGB, and its mask, uint8 (H, W), 1 where a polyp is visible and 0 elsewhere.
 
     Raises:
         ValueError: If the seed or the index is negative, or the size too small.
@@ -44,11 +44,11 @@ def render(seed: int, index: int, *, size: tuple[int, int] = (128, 160)) -> tupl
     wall = Wall(scene, *grid(size))
     patches, polyps = view_patches(scene, wall, size), view_polyps(scene, wall, size)
     light = blur(shade(scene, wall, patches, polyps, size), scene.camera)
-    seen = field_of_view(scene.camera, size)
+    visible = field_of_view(scene.camera, size)
     mask = np.zeros(size, np.uint8)
     for polyp in polyps:
         mask[polyp.window] |= polyp.inside
-    if seen is not None:
-        mask &= seen
+    if visible is not None:
+        mask &= visible
     sensor = np.random.default_rng(np.random.SeedSequence([seed, index, 1]))
-    return develop(light, scene.camera, seen, sensor), mask
+    return develop(light, scene.camera, visible, sensor), mask

@@ -1,4 +1,4 @@
-"""What a generated frame shows, in words and numbers that know no pixels; `draw` makes them up.
+"""The content of a generated frame in numbers that know no pixels; `draw` makes them up.
 
 Scene coordinates: x in [-1.25, 1.25] to the right, y in [-1, 1] downwards, whatever the frame's shape. Lengths along
 the line of sight are in units of the gut's radius.
@@ -87,7 +87,7 @@ class Patch:
 
 @dataclass(frozen=True)
 class Camera:
-    """How the frame was taken: what the sensor sees, blur, noise, and what the recorder did.
+    """The properties of camera and recorder: field of view, blur, noise and compression.
 
     `defocus`, `interlace` and `fringe` are fractions of the frame's height or width, `motion` a way in scene units;
     `jpeg` is the quality, 0 for none.

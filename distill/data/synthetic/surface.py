@@ -78,8 +78,8 @@ def _with_fold(fold: Fold, wall: Wall, focal: float) -> Field:
     crescent = np.clip((phase + fold.breadth) / (1 + fold.breadth), 0, None)
     height = crescent * crescent * (fold.height / (1 - 0.5 * fold.height))
     beyond = wall.log_radius - (math.log(focal / fold.depth) - height)
-    seen = np.maximum(beyond, 1e-6)
-    face = math.log(fold.depth) - 0.7 * height * np.sqrt(seen / (seen + fold.roundness))
+    past = np.maximum(beyond, 1e-6)
+    face = math.log(fold.depth) - 0.7 * height * np.sqrt(past / (past + fold.roundness))
     softness = 0.5 * height + 1e-3
     blend = np.maximum(softness - np.abs(face - wall.depth), 0)
     joined = np.minimum(face, wall.depth) - blend * blend / (4 * softness)
@@ -98,7 +98,7 @@ def window(x: float, y: float, reach: float, size: tuple[int, int]) -> Window:
 
 
 def place(blob: Blob, x: Field, y: Field) -> tuple[Field, Field, Field]:
-    """Where points lie in a blob: rho (0 at the centre, 1 on the outline) and its two own axes, in scene units."""
+    """The coordinates of points in a blob: rho (0 at the centre, 1 on the outline) and its two axes, in scene units."""
     cosine, sine = math.cos(blob.angle), math.sin(blob.angle)
     across, down = x - blob.x, y - blob.y
     along, aside = cosine * across + sine * down, cosine * down - sine * across
@@ -126,7 +126,7 @@ class PatchView:
 class PolypView:
     """A polyp as the camera sees it, within its window.
 
-    `inside` is the mask; `alpha` in [0, 1] says how much of the polyp's own colour shows; `skin` is its pattern.
+    `inside` is the mask; `alpha` in [0, 1] is the share of the polyp's own colour; `skin` is its pattern.
     """
 
     polyp: Polyp

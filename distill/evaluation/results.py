@@ -1,0 +1,98 @@
+"""The results of an evaluation: predictions.csv, and its entries in metrics.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from distill.evaluation.cost import cost, count_parameters
+from distill.evaluation.predictions_csv import Score, write_predictions
+from distill.metrics.aggregate import summarise_classes, summarise_empty, summarise_set, summarise_sizes
+from distill.metrics.bootstrap import count_sequences, summary
+from distill.metrics.calibration import summarise_confidence
+from distill.metrics.names import conventions
+from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL, THRESHOLD
+from distill.metrics.per_image import TOLERANCE
+from distill.runs.fingerprint import digest_file
+from distill.runs.run import Run
+from distill.runs.state_files import read_metrics, update_metrics
+
+SCORES = "predictions.csv"
+DRAWN = "sequences"  # what the bootstrap draws, where known, so that runs scored otherwise are scored again
+
+
+def scored_with(run: Run) -> dict[str, Any]:
+    """The entry `evaluated` of metrics.json: digest of the weights, and how intervals are drawn."""
+    return {"weights": digest_file(run.weights), "resamples": run.recipe.evaluate.bootstrap, "drawn": DRAWN}
+
+
+def write_results(
+    run: Run,
+    student: nn.Module,
+    scores: Mapping[str, Sequence[Score]],
+    *,
+    teachers: Mapping[str, Any],
+) -> None:
+    """Writes one line an image into predictions.csv, then the summaries into metrics.json.
+
+    Args:
+        run: that was evaluated.
+        student: its network.
+        scores: of each test data set.
+        teachers: the entry of the mask teachers, see `distill.evaluation.mask_teachers`.
+    """
+    recipe = run.recipe
+    write_predictions(run.folder / SCORES, scores)
+    update_metrics(
+        run,
+        datasets={name: summarise(part, resamples=recipe.evaluate.bootstrap) for name, part in scores.items()},
+        student={"parameters": count_parameters(student)}
+        if recipe.reads_features
+        else cost(student, image_size=recipe.image_size),
+        convention=CONVENTION if recipe.student.classes == 1 else CONVENTION_SEVERAL,
+        conventions=conventions(threshold=THRESHOLD, tolerance=TOLERANCE),
+        evaluated=scored_with(run),
+        teachers=teachers,
+    )
+
+
+def is_evaluated(run: Run) -> bool:
+    """Whether training is complete and its weights have been scored."""
+    if not (run.trained.is_file() and run.weights.is_file() and (run.folder / SCORES).is_file()):
+        return False
+    return read_metrics(run).get("evaluated", {}).get("weights") == digest_file(run.weights)
+
+
+def summarise(scores: Sequence[Score], *, resamples: int) -> dict[str, Any]:
+    """The entry of one data set in metrics.json."""
+    every = [figures.whole for figures in scores if figures.whole is not None]
+    groups = [figures.group for figures in scores]
+    entry: dict[str, Any] = {"images": len(scores)}
+    if sequences := count_sequences(groups):
+        entry["sequences"] = sequences  # drawn whole by the bootstrap
+    if every:
+        return {
+            **entry,
+            **summarise_set(every, resamples=resamples),
+            "by_size": summarise_sizes(every, resamples=resamples),
+            "empty_masks": summarise_empty(every, resamples=resamples),
+            "confidence": summarise_confidence(every, resamples=resamples),
+        }
+    by_class = [figures.classes for figures in scores if figures.classes is not None]
+    return {
+        **entry,
+        "dice": summary([figures.dice for figures in scores], groups=groups, resamples=resamples),
+        "iou": summary([figures.iou for figures in scores], groups=groups, resamples=resamples),
+        **({"by_class": summarise_classes(by_class, groups=groups, resamples=resamples)} if by_class else {}),
+    }
+
+
+def format_scores(figures: Mapping[str, Any]) -> str:
+    """`Dice 0.812 [0.780, 0.841], IoU 0.731 [0.700, 0.760] over 100 images`."""
+    parts = [
+        f"{title} {figures[name]['mean']:.3f} [{figures[name]['low']:.3f}, {figures[name]['high']:.3f}]"
+        for name, title in (("dice", "Dice"), ("iou", "IoU"))
+    ]
+    return f"{', '.join(parts)} over {figures['images']} images"

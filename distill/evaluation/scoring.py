@@ -1,0 +1,130 @@
+"""Scoring: a predictor's probabilities against the masks of samples; students, teachers and others alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import nn
+
+import cache
+from distill.data.sample import Sample
+from distill.distillation.targets import Target, plan_inputs
+from distill.evaluation import task_decoder
+from distill.evaluation.predictions_csv import Score
+from distill.inference.model import InferenceModel
+from distill.metrics.aggregate import summarise_set
+from distill.metrics.overlap import labels, overlap
+from distill.metrics.per_image import score_classes, score_everything
+from distill.runs.run import Run
+from distill.runtime.progress import progress
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+OVERLAPS = ("dice", "iou")  # the figures that every score has
+Predictor = Callable[[Sample], np.ndarray]  # -> probability (K, H, W) at the image's own size
+
+
+def predictor_of(network: Any, run: Run, caches: Mapping[str, cache.Cache]) -> Predictor:  # noqa: ANN401
+    """The predictor of a student, which reads images, or of a task decoder, which reads its teacher's cache.
+
+    `network` is not copied.
+    """
+    if run.recipe.reads_features:
+        return partial(predict_from_cache, network, caches, plan_inputs(run.recipe, caches))
+    model = InferenceModel(network, image_size=run.recipe.image_size).to(run.accelerator.device).eval()
+    return partial(predict_image, model)
+
+
+def predict_image(model: InferenceModel, sample: Sample) -> np.ndarray:
+    """A student's probability (K, H, W) of a sample."""
+    return model.predict(sample.read_image())
+
+
+def predict_from_cache(
+    decoder: Any,  # noqa: ANN401
+    caches: Mapping[str, cache.Cache],
+    inputs: tuple[Target, ...],
+    sample: Sample,
+) -> np.ndarray:
+    """A task decoder's probability (K, H, W) of a sample."""
+    return task_decoder.predict(decoder, task_decoder.read_input(caches, inputs, sample))
+
+
+def score(
+    predictor: Predictor,
+    samples: Sequence[Sample],
+    *,
+    what: str = "score",
+    classes: int = 1,
+    whole: bool = False,
+    shown: bool = True,
+    accelerator: Accelerator | None = None,
+) -> list[Score]:
+    """Dice and IoU of each sample, in the order of `samples`; every other figure too, if `whole`.
+
+    Args:
+        predictor: of a student, a teacher, an ONNX session.
+        samples: images with masks; each is read when its turn comes.
+        what: names the work in the progress shown.
+        classes: K.
+        whole: whether every figure of `distill.metrics` is taken, for K > 1 those of each class against the rest; 8 ms
+            an image of 288 x 384 pixels.
+        shown: whether progress is shown at all.
+        accelerator: where given, every process scores its share and all get the whole list.
+    """
+    rank, ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    mine = list(enumerate(samples))[rank::ranks]
+    scored = [
+        (index, score_one(predictor(sample), sample, classes=classes, whole=whole))
+        for index, sample in progress(mine, what=what, total=len(mine), shown=shown and rank == 0)
+    ]
+    if accelerator is not None and ranks > 1:
+        from accelerate.utils import gather_object
+
+        scored = gather_object(scored)
+    return [figures for _, figures in sorted(scored, key=lambda item: item[0])]
+
+
+def score_one(probability: np.ndarray, sample: Sample, *, classes: int = 1, whole: bool = False) -> Score:
+    """The figures of one image, of which a probability (K, H, W) was predicted."""
+    mask = sample.read_mask()
+    dice, iou = overlap(labels(probability), mask, classes=classes)
+    every = score_everything(probability[0], mask) if whole and classes == 1 else None
+    by_class = score_classes(labels(probability), mask, classes=classes) if whole and classes > 1 else None
+    every = replace(every, group=sample.group) if every else None
+    return Score(sample.dataset, sample.stem, sample.key, dice, iou, sample.group, every, by_class)
+
+
+def validate(
+    network: nn.Module, run: Run, *, caches: Mapping[str, cache.Cache] | None = None, select: str = "dice"
+) -> dict[str, float]:
+    """Mean Dice over a run's validation images in the convention of the test, and one more figure where asked for.
+
+    The processes of a run share the images.
+
+    Args:
+        network: the one in training; neither copied nor moved, and left in the mode it was in.
+        run: whose validation images, recipe and processes count.
+        caches: those that a task decoder reads.
+        select: a figure of `distill.metrics.names.FIGURES`; of several classes dice or iou.
+    """
+    modes = {module: module.training for module in network.modules()}
+    scores = score(
+        predictor_of(network.eval(), run, caches or {}),
+        run.splits.val,
+        classes=run.recipe.student.classes,
+        whole=select not in OVERLAPS,
+        shown=False,
+        accelerator=run.accelerator,
+    )
+    for module, training in modes.items():
+        module.training = training
+    figures = {name: float(np.mean([getattr(one, name) for one in scores])) for name in OVERLAPS}
+    if select not in OVERLAPS:
+        figures[select] = summarise_set([one.whole for one in scores if one.whole], resamples=1)[select]["mean"]
+    return {name: figures[name] for name in dict.fromkeys(("dice", select))}

@@ -1,0 +1,142 @@
+"""The plan of an extraction: one teacher's cache, the records wanted and the images behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+import cache
+from cache.spec import flip
+from distill.config.schema import TeacherRecipe
+from distill.data.prompts import prompt_of, record_key
+from distill.data.sample import Sample
+from distill.data.sources.unlabelled import unlabel
+from distill.runs.licences import licences_of_images
+from distill.runs.paths import calibration_keys
+from distill.runs.run import Run
+
+GALLERY = 8  # validation images whose plain view is kept too: they are drawn, never learned from
+
+Record = tuple[str, str]  # key of an image (and of its prompt), view
+
+
+class Input(NamedTuple):
+    """The input of a teacher for one record."""
+
+    image: np.ndarray  # uint8 (H, W, 3), in the record's view
+    prompt: np.ndarray | None  # see `distill.data.prompts.prompt_of`; None for a teacher without prompts
+
+
+@dataclass(frozen=True)
+class ExtractionPlan:
+    """The intended content of one teacher's cache, found out once from a run.
+
+    Attributes:
+        name: of the teacher.
+        recipe: of the teacher.
+        folder: of its cache.
+        source: folder of the cache that a task teacher reads; None for other teachers.
+        fidelity: the cosine asked of the codes.
+        records: that are wanted, sorted.
+        read: the image and the prompt of a record.
+        training: key of each training image, labelled or not -> key of its record.
+        calibration: keys of the training images that the codecs are fitted on.
+        terms: of the images, by data set.
+        unlabelled: how many training images have no mask.
+        device: where the teacher runs.
+        rank: of this process among those that share the work.
+        processes: that share it.
+    """
+
+    name: str
+    recipe: TeacherRecipe
+    folder: Path
+    source: Path | None
+    fidelity: float
+    records: tuple[Record, ...]
+    read: Callable[[Record], Input]
+    training: Mapping[str, str]
+    calibration: tuple[str, ...]
+    terms: Mapping[str, str]
+    unlabelled: int
+    device: torch.device
+    rank: int
+    processes: int
+
+    def plain_records(self, keys: Iterable[str]) -> list[Record]:
+        """The records of training images in their plain view, sorted; other keys are passed over."""
+        return sorted((self.training[key], "identity") for key in keys if key in self.training)
+
+
+def plan_extraction(run: Run, name: str, *, folder: Path | None = None) -> ExtractionPlan:
+    """The plan of one teacher of a run.
+
+    Wanted are all training images in every view, and some held-out images in their plain view (`shown_images`).
+
+    Args:
+        run: whose images, recipe and processes count.
+        name: of the teacher.
+        folder: of its cache; the run's own where not given.
+    """
+    shown = shown_images(run, name)
+    calibration = calibration_keys(run.splits, run.recipe.cache.calibration)
+    terms = licences_of_images(run)
+    recipe, splits = run.recipe.teachers[name], run.splits
+    images = (*splits.train, *splits.unlabelled)
+    training = {sample.key: record_key(recipe, sample) for sample in images}
+    held_out = map(unlabel, (*splits.val, *(sample for part in splits.test.values() for sample in part)))
+    samples = {record_key(recipe, sample): sample for sample in (*held_out, *images)}
+    plain = {(record_key(recipe, unlabel(sample)), "identity") for sample in shown}
+    views = run.recipe.views_of(name)
+    return ExtractionPlan(
+        name=name,
+        recipe=recipe,
+        folder=folder or run.caches[name],
+        source=run.caches.get(recipe.of or ""),
+        fidelity=run.recipe.cache.fidelity,
+        records=tuple(sorted(plain.union((key, view) for key in training.values() for view in views))),
+        read=partial(read_record, recipe, samples),
+        training=training,
+        calibration=tuple(calibration),
+        terms=terms,
+        unlabelled=len(splits.unlabelled),
+        device=run.accelerator.device,
+        rank=run.accelerator.process_index,
+        processes=run.accelerator.num_processes,
+    )
+
+
+def read_record(recipe: TeacherRecipe, samples: Mapping[str, Sample], record: Record) -> Input:
+    """The input of a teacher for a record.
+
+    Args:
+        recipe: of the teacher.
+        samples: the images by the keys of their records; those held out without their masks.
+        record: whose image is read.
+    """
+    key, view = record
+    prompt = None if recipe.prompts is None else prompt_of(recipe, samples[key], view)
+    return Input(np.ascontiguousarray(flip(samples[key].read_image(), view, axes=(0, 1))), prompt)
+
+
+def gallery(run: Run) -> tuple[Sample, ...]:
+    """The validation images whose features are kept for pictures."""
+    return tuple(sorted(run.splits.val, key=lambda sample: sample.key)[:GALLERY])
+
+
+def shown_images(run: Run, name: str) -> tuple[Sample, ...]:
+    """The held-out images whose records are wanted: the gallery, or all that a task decoder is scored on."""
+    recipe, splits = run.recipe, run.splits
+    if recipe.reads_features:
+        return (*splits.val, *(sample for part in splits.test.values() for sample in part))
+    read = recipe.teachers[name].of or ""
+    if read not in run.caches or not recipe.teachers[read].cache:
+        return gallery(run)
+    given = cache.open(run.caches[read])  # made elsewhere, so that it need not hold the gallery
+    return tuple(sample for sample in gallery(run) if (sample.key, "identity") in given)
