@@ -136,12 +136,11 @@ def test_of_equal_thresholds_the_one_nearest_to_a_half_is_taken(run):
 
 
 def test_the_onnx_file_gives_the_dice_of_the_evaluation(run):
-    run = open_onnx(run.published / "model.onnx")
+    segment = open_onnx(run.published / "model.onnx")
     record = json.loads((run.published / "published.json").read_text())["onnx"]
     for name, samples in run.splits.test.items():
-        found = np.mean(
-            [figures.dice for figures in score(lambda sample: run(sample.read_image()[None])[0], samples, shown=False)]
-        )
+        scores = score(lambda sample: segment(sample.read_image()[None])[0], samples, shown=False)
+        found = np.mean([figures.dice for figures in scores])
         expected = read_metrics(run)["datasets"][name]["dice"]["mean"]
         assert found == pytest.approx(expected, abs=1e-3)
         assert record["dice"][name] == {"images": len(samples), "onnx": pytest.approx(found), "torch": expected}
