@@ -26,7 +26,7 @@ logger = logging.getLogger("bandpass")
 
 FLAGS = ("--help", "-h", "--dry-run", "--debug")
 COMMANDS = {  # beside `run` and the verbs, each called with (words, *, dry) and returning the exit status
-    "compare": "distill.comparison.compare:compare_command",
+    "compare": "distill.comparison.command:compare_command",
     "cache": "distill.cli.cache:cache_command",
     "doctor": "distill.cli.doctor:doctor_command",
     "report": "distill.report.write:report_command",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.comparison.statistics import Comparison
+from distill.comparison.result import Comparison
 
 LEAST_SPAN = 0.04  # of a Dice axis, so that a difference of nothing does not look like one
 LINE = "#9aa5b1"

@@ -110,12 +110,12 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
     )
 
 
-def open_run(recipe: Recipe, *, accelerator: Accelerator | None = None) -> Run:
-    """Opens the data and names the folders; rank 0 looks at the files first so that others find the memo warm."""
+def open_run(recipe: Recipe, *, accelerator: Accelerator | None = None, splits: Splits | None = None) -> Run:
+    """Opens the data, unless given, and names the folders; rank 0 looks at the files first: others find the memo."""
     accelerator = accelerator or start_accelerator(recipe)
     home = Path(recipe.home).expanduser()
     with accelerator.main_process_first():
-        splits = open_data(recipe.data, home=home, classes=recipe.student.classes)
+        splits = splits or open_data(recipe.data, home=home, classes=recipe.student.classes)
     calibration = calibration_keys(splits, recipe.cache.calibration)
     training = {sample.key: sample for sample in (*splits.train, *splits.unlabelled)}
     caches, contents = {}, {}
