@@ -15,7 +15,7 @@ from PIL import Image
 from distill.data.image_io import Source, as_levels, as_rgb, decode, opened
 from distill.data.mask_classes import Reading, as_classes
 from distill.data.sources.pairs import Pair
-from distill.doctor.duplicates import SIDE
+from distill.doctor.hashes import SIDE
 from distill.runtime.progress import progress
 
 ORIENTATION = 274  # the EXIF tag

@@ -13,7 +13,8 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from distill.cli.doctor import doctor_command, examine_data, read_request
 from distill.data.synthetic.generator import render
-from distill.doctor.duplicates import SIDE, Near, components, find_near
+from distill.doctor.duplicates import Near, components, find_near
+from distill.doctor.hashes import SIDE
 from distill.doctor.issue_kinds import KINDS
 from distill.run import main
 
