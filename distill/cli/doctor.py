@@ -18,8 +18,8 @@ from distill.data.sources.known import FIELD
 from distill.data.sources.known_layouts import find_named
 from distill.data.sources.pairs import examine
 from distill.doctor.checks import Case, examine_cases
-from distill.doctor.inspect import look_at_all
-from distill.doctor.issue_kinds import ERROR, Finding, from_problems
+from distill.doctor.inspect import inspect_all
+from distill.doctor.issue_kinds import ERROR, Issue, issues_of_problems
 from distill.doctor.page import render_page
 from distill.doctor.table import table, to_json
 from distill.runtime.io import write_json, write_text
@@ -61,16 +61,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found on which images."""
+    """The issues of a data set, and the images they were looked for in."""
 
     root: str
     cases: list[Case]
-    findings: list[Finding]
+    issues: list[Issue]
 
     @property
     def errors(self) -> int:
-        """How many findings are errors."""
-        return sum(finding.severity == ERROR for finding in self.findings)
+        """How many issues are errors."""
+        return sum(issue.severity == ERROR for issue in self.issues)
 
 
 def read_request(words: Sequence[str]) -> Request:
@@ -102,17 +102,18 @@ def examine_data(request: Request) -> Diagnosis:
     chosen = list(dict.fromkeys([*trained, *tested]))
     inventory = take_inventory(found, data, chosen, trained=trained, tested=tested, problems=problems)
     home = Path(request.home).expanduser()
-    samples, remarks = examine(inventory.pairs, home=home, problems=problems, reading=reading)
+    samples, notes = examine(inventory.pairs, home=home, problems=problems, reading=reading)
     pairs = {(pair.dataset, pair.stem): pair for pair in inventory.pairs}
-    looks = look_at_all([pairs[sample.dataset, sample.stem] for sample in samples], reading=reading)
+    looks = inspect_all([pairs[sample.dataset, sample.stem] for sample in samples], reading=reading)
     parts = inventory.roles.parts if inventory.roles else {}
     cases = [
         Case(sample, seen, parts.get((sample.dataset, sample.stem), ""))
         for sample, seen in zip(samples, looks, strict=True)
     ]
-    findings = from_problems(problems.found) + examine_cases(cases, several_classes=reading.several, groups=data.groups)
-    told = [*found.notes, *inventory.notes, *remarks]
-    return Diagnosis(str(data.root), cases, findings + [Finding("remark", note) for note in told])
+    issues = issues_of_problems(problems.found)
+    issues += examine_cases(cases, several_classes=reading.several, groups=data.groups)
+    told = [*found.notes, *inventory.notes, *notes]
+    return Diagnosis(str(data.root), cases, issues + [Issue("note on the data", note) for note in told])
 
 
 def find(data: DataRecipe) -> Found:
@@ -128,7 +129,7 @@ def doctor_command(words: Sequence[str], *, dry: bool) -> int:
         dry: only says which data sets would be examined.
 
     Returns:
-        the exit status: 1 if there is an error among the findings, else 0.
+        the exit status: 1 if there is an error among the issues, else 0.
     """
     request = read_request(words)
     if dry:
@@ -137,9 +138,9 @@ def doctor_command(words: Sequence[str], *, dry: bool) -> int:
         return 0
     diagnosis = examine_data(request)
     out = Path(request.out or Path(request.home) / "doctor").expanduser()
-    result: dict[str, Any] = to_json(diagnosis.root, diagnosis.cases, diagnosis.findings)
+    result: dict[str, Any] = to_json(diagnosis.root, diagnosis.cases, diagnosis.issues)
     write_json(out / "doctor.json", result)
-    write_text(out / "doctor.html", render_page(result, diagnosis.findings))
+    write_text(out / "doctor.html", render_page(result, diagnosis.issues))
     sys.stdout.write(table(result))
     logger.info("pictures of all this are in %s", out / "doctor.html")
     if diagnosis.errors:

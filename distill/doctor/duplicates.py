@@ -107,7 +107,7 @@ def normalise(grey: Values) -> Values:
 
 
 def details(grey: Values) -> Values:
-    """What is finer than a blur in the middle of thumbnails, normalised."""
+    """The details, finer than a blur, in the middle of thumbnails, normalised."""
     fine = grey - gaussian_filter(grey, (0, BLUR, BLUR))
     return normalise(fine[:, MARGIN:-MARGIN, MARGIN:-MARGIN])
 
