@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.bench.command import Request
-from distill.bench.material import count_of, efficientnet, given, images_of, sam_vit_base, write_cache
+from distill.bench.inputs import count_of, efficientnet, given, images_of, sam_vit_base, write_cache
+from distill.bench.request import Request
 from distill.config.schema import TeacherRecipe
 from distill.extraction import teacher_inference
-from distill.extraction.encode import Encoders, processes_for, write_run
+from distill.extraction.encode import Encoders, extract_shard, processes_for
 from distill.extraction.teacher_inference import FeatureExtractor
 from distill.runtime.progress import Progress
 from distill.runtime.timing import Row, interleaved, ratio, settle, work_ratio
@@ -79,7 +79,7 @@ def rows_of(
     def extract() -> None:
         bar = Progress(name, total=len(run), unit="images", shown=False)
         batches = teacher_inference.batches_of(run, samples, teacher, TeacherRecipe(), size=size)
-        write_run(store, batches, FeatureExtractor(teacher, size=size), encoders, bar)
+        extract_shard(store, batches, FeatureExtractor(teacher, size=size), encoders, bar)
 
     actions: dict[str, Callable[[], object]] = {
         "extract": extract,

@@ -34,7 +34,7 @@ USAGES = {
     "doctor": "distill.cli.doctor",
     "evaluate": "distill.cli.score",
     "report": "distill.report.write",
-    "bench": "distill.bench.command",
+    "bench": "distill.bench.request",
     "weights": "distill.cli.weights",
     "predict": "distill.cli.predict",
     "demo": "distill.cli.demo",

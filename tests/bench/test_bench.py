@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from distill.bench import command
+from distill.bench import request as requests
 from distill.run import main
 from distill.runtime.timing import Row, Timing, interleaved, ratio
 
 KEYS = {"size": "of what is measured"}
 
 
-def measure(request: command.Request) -> list[Row]:
+def measure(request: requests.Request) -> list[Row]:
     return [
         Row("size", float(request.options.get("size", "3")), "px", at_most=4, note="a | b"),
         Row("rounds", request.rounds, ""),
@@ -22,7 +22,7 @@ def measure(request: command.Request) -> list[Row]:
 
 @pytest.fixture
 def bench(monkeypatch):
-    monkeypatch.setitem(command.BENCHES, "own", f"{__name__}:measure")
+    monkeypatch.setitem(requests.BENCHES, "own", f"{__name__}:measure")
 
 
 def test_every_action_runs_once_a_round_in_an_order_that_rotates():
@@ -62,10 +62,10 @@ def test_figures_are_shown_and_written_and_a_missed_one_is_the_exit_status(bench
 
 def test_what_cannot_be_measured_is_said(bench):
     with pytest.raises(ValueError, match=r"no benchmark 'won'; choose from .*own.*; did you mean 'own'\?"):
-        command.read_request(["what=won"])
+        requests.read_request(["what=won"])
     with pytest.raises(ValueError, match=r"bench what=own has no key 'sise'; choose from .*; did you mean 'size'\?"):
-        command.read_request(["what=own", "sise=3"])
+        requests.read_request(["what=own", "sise=3"])
     with pytest.raises(ValueError, match="rounds is 'x', but must be a whole number from 1 on"):
-        command.read_request(["what=own", "rounds=x"])
+        requests.read_request(["what=own", "rounds=x"])
     with pytest.raises(ValueError, match="distill bench needs what=NAME"):
-        command.read_request([])
+        requests.read_request([])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distill.bench import students as bench
-from distill.bench.command import read_request
+from distill.bench.request import read_request
 from distill.bench.students import Subject, measure_students, subjects, verdicts
 from distill.inference.model import Deploy
 from distill.runtime.timing import Timing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import teachers
-from distill.bench.command import Request, read_request
+from distill.bench.request import Request, read_request
 from distill.bench.teachers import LEAST, SUBJECTS, chosen, measure
 
 
