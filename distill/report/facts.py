@@ -123,7 +123,7 @@ def warnings(inputs: Inputs) -> Iterator[str]:
             "that made these images."
         )
     for one in inputs.training.get("collapsed", []):
-        yield f"The projection collapsed ({one}): its output is nearly the same everywhere, and nothing was learned from it."
+        yield f"The projection collapsed ({one}): nearly the same everywhere, it taught nothing."
     yield "Not a medical device: for research only."
 
 

@@ -138,7 +138,7 @@ def asked(who: Examinee) -> Ask:
 
 
 def measured(inputs: Inputs) -> dict[str, Any] | None:
-    """The latency of a frame by the published ONNX file, as publishing or else this call measured it; None without one."""
+    """The latency of the published ONNX file, as publishing or else this call measured it; None without one."""
     from distill.inference.onnx_file import open_onnx
     from distill.publishing.latency import latency
 
