@@ -105,7 +105,7 @@ def compare_scores(
     Raises:
         ValueError: a run scored other images than the first.
     """
-    arms, students, seeds = (list(dict.fromkeys(key[place] for key in scores)) for place in range(3))
+    arms, students = list(dict.fromkeys(arm for arm, _, _ in scores)), dict.fromkeys(name for _, name, _ in scores)
     rows: list[Row] = []
     for dataset in dict.fromkeys(score.dataset for score in next(iter(scores.values()))):
         groups = [score.group for score in in_order(next(iter(scores.values())), dataset)]
@@ -124,7 +124,9 @@ def compare_scores(
                 for row, arm, taken in zip(against_first(dice, groups, resamples=resamples), arms, spent, strict=True)
             ]
     tried = tuple((arm, student, figures) for (arm, student), figures in (tuning or {}).items())
-    return Comparison(tuple(sorted(seeds)), tuple(sorted(steps)), tuple(decided(rows)), tuning=tried)
+    return Comparison(
+        tuple(sorted({seed for _, _, seed in scores})), tuple(sorted(steps)), tuple(decided(rows)), tuning=tried
+    )
 
 
 def against_first(dice: NDArray[np.float64], groups: Sequence[str | None], *, resamples: int) -> list[Row]:

@@ -100,10 +100,10 @@ def group_values(values: NDArray[np.float64], groups: Sequence[str | None]) -> N
     """
     places = group_numbers(groups)
     sizes = np.bincount(places)
-    sums = np.zeros((*values.shape[:-1], len(sizes)))
-    np.add.at(sums, (..., places), values)
+    sums = np.zeros((len(sizes), *values.shape[:-1]))
+    np.add.at(sums, places, np.moveaxis(values, -1, 0))
     means = values.mean(axis=-1, keepdims=True)
-    return means + (sums - sizes * means) / sizes.mean()
+    return means + (np.moveaxis(sums, 0, -1) - sizes * means) / sizes.mean()
 
 
 def count_groups(groups: Sequence[str | None]) -> int:
