@@ -41,7 +41,7 @@ class ComparePlan:
         return [one for one in self.runs if one.setting == best.get((one.arm, one.student), "")]
 
     def swept(self) -> ComparePlan:
-        """The plan without the arms that have not tried every setting of the sweep yet; says which are left out.
+        """The plan without the arms that have not tried every setting of the sweep yet; logs which are left out.
 
         Raises:
             ValueError: the first arm has not, or no other.
@@ -151,7 +151,7 @@ def finished_of(runs: Sequence[ArmRun]) -> list[ArmRun]:
 
 
 def without(arms: Mapping[str, Any], unfinished: Collection[str], *, why: str) -> list[str]:
-    """The names of the arms that are finished; says which are left out.
+    """The names of the arms that are finished; logs which are left out.
 
     Raises:
         ValueError: the first arm is not, so that there is no control, or no other.

@@ -73,12 +73,12 @@ def pairs_of_band(hashes: Hashes, others: Hashes, *, band: int, radius: int) -> 
     own, other = (one[order, half : half + 4].copy().view(np.uint64)[:, 0]
                   for one, order in ((hashes, first), (others, second)))  # fmt: skip
     for mask in [0, *(1 << bit for bit in range(BAND_BITS * radius))]:
-        wanted = bands ^ mask
+        wanted = bands ^ mask  # the bucket of each i; in it the j > i lie from `start` on, `lengths` of them
         start = np.searchsorted(buckets, wanted * count + first + 1)
         lengths = ends[wanted] - start
         total = np.cumsum(lengths)
         cuts = [*np.searchsorted(total, np.arange(0, total[-1], COMPARED_AT_ONCE), side="right"), count]
-        for low, high in pairwise(cuts):
+        for low, high in pairwise(cuts):  # as many i as have about so many j together
             some = lengths[low:high]
             places = np.repeat(start[low:high] - (total[low:high] - some), some)
             places += np.arange(total[low] - lengths[low], total[low] - lengths[low] + len(places))
@@ -88,7 +88,10 @@ def pairs_of_band(hashes: Hashes, others: Hashes, *, band: int, radius: int) -> 
 
 
 def count_bits(words: NDArray) -> NDArray:
-    """The number of bits that are set in each of some unsigned words, which are overwritten."""
+    """The number of bits that are set in each of some unsigned words, which are overwritten.
+
+    Neighbouring bits are added, then neighbouring sums: in numpy from 2.0 on, `bitwise_count`.
+    """
     kind, size = words.dtype.type, 8 * words.dtype.itemsize
     full = (1 << size) - 1
     pairs, fours, eights, ones = (kind(full // divisor) for divisor in (3, 5, 17, 255))

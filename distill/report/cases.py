@@ -109,13 +109,13 @@ def pictures(row: Row, ask: Ask, masks: Mapping[str, SoftMasks]) -> tuple[Tile, 
         )
     for teacher, known in masks.items():
         if known.knows(sample):
-            said = known.probability(sample)[0]
+            soft = known.probability(sample)[0]
             shown.append(
-                tile(f"teacher ({teacher})", thumbnails.probability_tile(said), f"{name}: the soft mask of {teacher}")
+                tile(f"teacher ({teacher})", thumbnails.probability_tile(soft), f"{name}: the soft mask of {teacher}")
             )
     return (*shown, tile("errors", thumbnails.errors_tile(image, truth, found), f"{name}: {wrong}"))
 
 
 def has_soft_masks(found: Mapping[str, Sequence[Case]]) -> bool:
-    """Whether any case shows what a teacher says."""
+    """Whether any case shows a teacher's soft mask."""
     return any(tile.title.startswith("teacher") for part in found.values() for case in part for tile in case.tiles)

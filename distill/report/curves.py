@@ -93,7 +93,7 @@ def short(target: str) -> str:
 
 
 def describe(inputs: Inputs, term: str) -> str:
-    """What a term asks for, and how much it weighs in each stage."""
+    """The meaning of a term, and its weight in each stage."""
     stages: dict[str, Any] = {name: stage for name, stage in inputs.run.recipe.stages.items() if stage.runs}
     weights = {name: stage.losses.get(term, 0) for name, stage in stages.items()}
     told = ", ".join(f"{weight:g} in {name}" for name, weight in weights.items() if weight)

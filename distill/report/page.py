@@ -93,10 +93,10 @@ def render(run: Run) -> str:
 
 
 def drawn(inputs: Inputs, sections: Sections) -> dict[str, Any]:
-    """The parts of the page that look at images, caches and the network."""
+    """The parts of the page that need images, caches and the network."""
     run = inputs.run
     sections.left_out += absent(run)
-    caches = sections.make("What the caches hold", lambda: stores_of(run)) or {}
+    caches = sections.make("The contents of the caches", lambda: stores_of(run)) or {}
     masks = sections.make("The soft masks", lambda: soft_masks_of(run)) or {}
     network = sections.make("The student's pictures", lambda: load_student(run, caches))
     who = None if network is None else sections.make("The student's answers", lambda: examinee_of(network, run, caches))

@@ -90,7 +90,7 @@ def report_command(words: Sequence[str], *, dry: bool) -> int:
 def run_of(folder: Path, words: Sequence[str]) -> Run:
     """The run of a run's folder, wherever that lies now.
 
-    Its caches are looked for beside it, in `home/features`, where it lies in `home/runs`; else where its recipe says.
+    Its caches are taken from `home/features`, where it lies in `home/runs`; else from where its recipe says.
 
     Raises:
         FileNotFoundError: the folder holds no run.
