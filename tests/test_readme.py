@@ -1,4 +1,4 @@
-"""The pages' code: every command and block of README.md, and the teacher and student of a user's own, run as they stand."""
+"""Every command and block of README.md, and the teacher and student of a user's own, run as they stand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,19 @@ from small_run import read_disc, write_features
 from distill.run import main
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALLER = ["image_size=32", "student.width=4", "optimiser.batch_size=4", "workers=0", "evaluate.bootstrap=100", "publish.examples=1", "cache.fidelity=0.8", "cache.calibration=16", "precision=fp32", "stages.joint.epochs=1", "sweep={}"]
+SMALLER = [
+    "image_size=32",
+    "student.width=4",
+    "optimiser.batch_size=4",
+    "workers=0",
+    "evaluate.bootstrap=100",
+    "publish.examples=1",
+    "cache.fidelity=0.8",
+    "cache.calibration=16",
+    "precision=fp32",
+    "stages.joint.epochs=1",
+    "sweep={}",
+]
 HUB_ID = "timm/tf_efficientnet_b0.in1k"
 
 

@@ -1,1 +1,13 @@
-"""Benchmarks: both sides run in turn, inside one process, so that a shared machine disturbs them alike."""
+"""Measuring sizes, rates and latencies, side by side in one run.
+
+command: `distill bench`
+request: the benchmarks there are, and the request that a command line makes of them
+table: figures as Markdown and JSON
+inputs: generated frames, drawn maps and random weights, or real ones
+sizes: what=cache, and bytes of a cache
+decoding: decoding a crop, against a pickle and a mapped file
+extraction: extraction, against the bare forward pass
+training: what=train, a step with cached targets, without, and with a live teacher
+teachers: what=teachers, every adapter against the bare official forward pass
+students: what=student, by torch, by the exported file and by its int8
+"""

@@ -16,8 +16,8 @@ from torch.nn.functional import interpolate
 import cache
 from cache.series import Box
 from cache.spec import MapSpec
-from distill.bench.command import Request
-from distill.bench.material import LARGE, SMALL, drawn_maps, write_cache
+from distill.bench.inputs import LARGE, SMALL, drawn_maps, write_cache
+from distill.bench.request import Request
 from distill.data.augment import draw_box
 from distill.runtime.timing import Row, interleaved, ratio, work_ratio
 

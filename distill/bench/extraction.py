@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.bench.command import Request
-from distill.bench.material import count_of, efficientnet, given, images_of, sam_vit_base, write_cache
+from distill.bench.inputs import count_of, efficientnet, given, images_of, sam_vit_base, write_cache
+from distill.bench.request import Request
 from distill.config.schema import TeacherRecipe
 from distill.extraction import teacher_inference
 from distill.extraction.encode import Encoders, extract_shard, processes_for

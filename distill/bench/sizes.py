@@ -1,4 +1,4 @@
-"""Bytes of a cache against the Gaussian reference and against raw half precision, on images not fitted on."""
+"""`distill bench what=cache`: bytes against the Gaussian reference and half precision; then decoding and extraction."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,28 @@ from torch import Tensor
 
 import cache
 from cache.shard import pack
-from distill.bench.command import Request
-from distill.bench.material import efficientnet, images_of
-from distill.cache_report.teacher_agreement import Reference, see
-from distill.runtime.timing import Row
+from distill.bench.decoding import decode_rows
+from distill.bench.extraction import extract_rows
+from distill.bench.inputs import efficientnet, images_of
+from distill.bench.request import Request
+from distill.cache_report.teacher_agreement import Reference, extract_maps
+from distill.runtime.timing import Row, told
 
+KEYS = {
+    "images": "folder of pictures; generated frames otherwise",
+    "weights": "of EfficientNet-B0, a file in timm's names; random ones otherwise, of which no bytes are reported",
+    "sam": "images that a random SAM ViT-B extracts in each round (2); 0 leaves it out",
+}
 FIDELITIES = (0.9, 0.95)
 FITTED, OTHERS = 256, 64  # images on which a code is fitted, and others on which it is measured
 BUILTIN = (128, 128)  # of a generated frame, as the built-in teacher knows them
 
 logger = logging.getLogger("bandpass")
+
+
+def measure(request: Request) -> list[Row]:
+    """Sizes, decoding, extraction."""
+    return told(chain(size_rows(request), decode_rows(request), extract_rows(request)))
 
 
 def size_rows(request: Request) -> Iterator[Row]:
@@ -42,7 +55,7 @@ def size_rows(request: Request) -> Iterator[Row]:
 
 def rows_of(name: str, teacher: Any, images: list[Any]) -> Iterator[Row]:  # noqa: ANN401
     """Every map of a teacher at both fidelities; the last OTHERS of the images are not fitted on."""
-    for entry, maps in see(teacher, images, size=8).items():
+    for entry, maps in extract_maps(teacher, images, size=8).items():
         yield from map_rows(f"{name}, {entry}", maps[:-OTHERS].half(), maps[-OTHERS:], deep="stride16" in entry)
 
 

@@ -1,4 +1,4 @@
-"""What students cost: latency of one frame, throughput of eight, by torch, by the exported file and by its int8."""
+"""The cost of students: latency of one frame, throughput of eight, by torch, by the exported file and by its int8."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import students
-from distill.bench.command import Request
+from distill.bench.request import Request
 from distill.data.sample import Sample
 from distill.data.synthetic.generator import render
 from distill.evaluation.cost import cost
@@ -45,7 +45,7 @@ logger = logging.getLogger("bandpass")
 
 @dataclass(frozen=True)
 class Subject:
-    """Who is measured: a name, the network between its resizes, and its files in a folder."""
+    """A network to be measured: a name, the network between its resizes, and its files in a folder."""
 
     name: str
     deploy: InferenceModel
@@ -136,7 +136,7 @@ def measure(subject: Subject, *, rounds: int, threads: int) -> list[Row]:
     rows = [
         Row("parameters", size["parameters"] / 1e3, "thousand"),
         Row("multiply-accumulates", size["macs"] / 1e6, "million", note="one image"),
-        *(row for name in runs for row in told(name, one[name], many[name])),
+        *(row for name in runs for row in latency_rows(name, one[name], many[name])),
     ]
     rows += verdicts(subject, one, {name: run(images) for name, run in runs.items()})
     if subject.name.startswith("microaunet") and subject.size == 256:
@@ -144,7 +144,7 @@ def measure(subject: Subject, *, rounds: int, threads: int) -> list[Row]:
     return [replace(row, figure=f"{title}: {row.figure}") for row in rows]
 
 
-def told(name: str, one: Timing, many: Timing) -> list[Row]:
+def latency_rows(name: str, one: Timing, many: Timing) -> list[Row]:
     """Percentiles of one frame, and frames a second in batches."""
     note = f"{len(one.seconds)} runs; the network at its own size, normalisation and sigmoid included"
     figures = [(f"{name}, one frame, p{share}", 1000 * one.percentile(share / 100)) for share in (50, 95, 99)]
@@ -159,7 +159,7 @@ def verdicts(subject: Subject, spent: dict[str, Timing], found: dict[str, np.nda
     be no further from torch than the plain one.
 
     Args:
-        subject: who was measured.
+        subject: the network.
         spent: the time of one frame by each.
         found: the probabilities by each.
     """

@@ -1,4 +1,4 @@
-"""Every adapter against the bare official forward pass: what the one geometric frame and the checks cost."""
+"""`distill bench what=teachers`: every adapter against the bare official forward pass: what frame and checks cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import teachers
-from distill.bench.command import Request, whole
+from distill.bench.request import Request, whole
 from distill.runtime.issues import nearest
 from distill.runtime.timing import Row, interleaved, ratio
 

@@ -15,8 +15,8 @@ import torch
 import cache
 from cache.series import dct, series
 from cache.spec import MapSpec
-from distill.bench.command import Request
-from distill.bench.material import LARGE, SMALL, count_of, drawn_maps, given, images_of, sam_vit_base, write_cache
+from distill.bench.inputs import LARGE, SMALL, count_of, drawn_maps, given, images_of, sam_vit_base, write_cache
+from distill.bench.request import Request
 from distill.config.schema import AugmentRecipe, OptimiserRecipe, Recipe, StageRecipe, StudentRecipe, TeacherRecipe
 from distill.data.sample import Splits
 from distill.distillation.dataset import loader
@@ -78,27 +78,30 @@ def case_rows(request: Request, case: Case) -> Iterator[Row]:
     """A step with imitation against the same step without: loading, decoding, forward, backward, optimiser."""
     case = replace(case, batch=count_of(request, "batch", case.batch))
     with tempfile.TemporaryDirectory() as folder:
-        steps = {name: stepper(state_of(request, case, Path(folder), taught=name == "taught"), request)
-                 for name in ("alone", "taught")}  # fmt: skip
+        steps = {name: stepper(state_of(request, case, Path(folder), distilled=name == "distilled"), request)
+                 for name in ("baseline", "distilled")}  # fmt: skip
         taken = interleaved(steps, rounds=request.rounds, what=f"train {case.student}")
     spent = {name: 1e3 * timing.median for name, timing in taken.items()}
-    yield Row(f"step with cached targets, {case.title}", ratio(taken, "taught", "alone"), "x", at_most=case.at_most,
-              note=f"{conditions(request, case)}: {spent['taught']:,.0f} against {spent['alone']:,.0f} ms, "
-              f"{work_ratio(taken, 'taught', 'alone'):.3f} x in processor time")  # fmt: skip
+    note = (
+        f"{conditions(request, case)}: {spent['distilled']:,.0f} against {spent['baseline']:,.0f} ms, "
+        f"{work_ratio(taken, 'distilled', 'baseline'):.3f} x in processor time"
+    )
+    slower = ratio(taken, "distilled", "baseline")
+    yield Row(f"step with cached targets, {case.title}", slower, "x", at_most=case.at_most, note=note)
 
 
 def live_rows(request: Request, case: Case) -> Iterator[Row]:
     """A step whose targets a live SAM ViT-B computes (random weights) against the one that reads them."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        state = state_of(request, case, folder, taught=True)
+        state = state_of(request, case, folder, distilled=True)
         step = stepper(state, request)
         teacher = sam_vit_base(folder).to(state.run.accelerator.device)
         images = images_of(request, case.batch)
         codec = next(iter(state.dataset.caches.values())).codecs[case.map.name]
 
         def live() -> None:
-            look(teacher, images, codec, state)
+            compute_targets(teacher, images, codec, state)
             step()
 
         taken = interleaved({"cached": step, "live": live}, rounds=min(LIVE_ROUNDS, request.rounds), warm=1,
@@ -109,33 +112,40 @@ def live_rows(request: Request, case: Case) -> Iterator[Row]:
               "step also reads the cache, which hardly counts")  # fmt: skip
 
 
-def look(teacher: Any, images: Sequence[np.ndarray], codec: cache.Codec, state: TrainingState) -> None:  # noqa: ANN401
-    """What targets cost without a cache: the teacher's forward pass, and its maps on the grids of the targets."""
+def compute_targets(
+    teacher: Any,  # noqa: ANN401
+    images: Sequence[np.ndarray],
+    codec: cache.Codec,
+    state: TrainingState,
+) -> None:
+    """The work of targets without a cache: the teacher's forward pass, and its maps on the grids of the targets."""
     spectrum = dct(codec.project(teacher(images)["neck"]))
     for grid in sorted({target.grid for target in state.targets}):
         series(spectrum, codec.grid, grid=grid)
 
 
-def state_of(request: Request, case: Case, folder: Path, *, taught: bool) -> TrainingState:
+def state_of(request: Request, case: Case, folder: Path, *, distilled: bool) -> TrainingState:
     """A training that is about to begin, of generated frames (or `images`) and drawn maps."""
-    name = f"{case.map.name}-{taught}"
+    name = f"{case.map.name}-{distilled}"
     size = (case.size * 3 // 4, case.size)
     samples = given(images_of(request, max(IMAGES, case.batch), size=size))
     features = folder / "features"
-    if taught and not cache.exists(features):
+    if distilled and not cache.exists(features):
         maps = drawn_maps(len(samples), case.map)
         write_cache(features, {case.map: maps}, keys=[sample.key for sample in samples])
     recipe = Recipe(
         name=name,
         image_size=case.size,
         precision=request.options.get("precision", "bf16"),
-        teachers={"drawn": TeacherRecipe(weights="drawn", cache=str(features), views=["identity"])} if taught else {},
+        teachers={"drawn": TeacherRecipe(weights="drawn", cache=str(features), views=["identity"])}
+        if distilled
+        else {},
         student=StudentRecipe(name=case.student, width=case.width),
         augment=AugmentRecipe(views=["identity"]),
         optimiser=OptimiserRecipe(batch_size=case.batch),
-        stages={"joint": StageRecipe(steps=STEPS, losses=TERMS if taught else {"segment": 1.0})},
+        stages={"joint": StageRecipe(steps=STEPS, losses=TERMS if distilled else {"segment": 1.0})},
     )
-    caches = {"drawn": features} if taught else {}
+    caches = {"drawn": features} if distilled else {}
     splits = Splits(train=samples, val=(), test={})
     return build_state(plan_training(Run(recipe, splits, caches, folder / name, start_accelerator(recipe))))
 

@@ -40,7 +40,7 @@ def rates(name: str, codec: Codec, calibration: Tensor, maps: Tensor) -> list[Ra
 
     Args:
         name: of the map.
-        codec: of the cache: it says what "centred and scaled" is.
+        codec: of the cache, by whose mean and scale maps are centred and scaled.
         calibration: raw maps (N, C, h, w) on which each way is fitted.
         maps: held-out raw maps (M, C, h, w).
     """

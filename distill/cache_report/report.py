@@ -1,4 +1,4 @@
-"""What a cache costs and how faithful it is, told from the cache alone: no teacher, no image."""
+"""The cost and fidelity of a cache, from the cache alone: no teacher, no image."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class MapReport:
 
     @property
     def total(self) -> float:
-        """Bytes of the codes and of what finds them."""
+        """Bytes of the codes and of their index."""
         return sum(self.bytes.values())
 
     @property
     def smaller(self) -> float:
-        """How many times smaller than half precision."""
+        """Bytes in half precision over those of the code and its index."""
         return self.raw["fp16"] / self.total if self.total else float("nan")
 
     @property
@@ -70,7 +70,7 @@ class MapReport:
 
 @dataclass(frozen=True)
 class CacheReport:
-    """What a cache holds and costs."""
+    """Contents, bytes and fidelity of a cache."""
 
     folder: str
     teacher: str
@@ -96,7 +96,7 @@ class CacheReport:
 
 
 def report(store: Cache) -> CacheReport:
-    """Examines an open cache; reads heads and statistics, no code.
+    """The report of an open cache, from heads and statistics; no code is read.
 
     Raises:
         ValueError: statistics are damaged.

@@ -23,15 +23,15 @@ BOX: Box = (0.125, 0.25, 0.75, 0.875)
 """(y0, x0, y1, x1) of the crop that the teacher is shown; its border is moved to whole pixels."""
 
 CASES = {
-    "cached view": "the code of an image against what the teacher says of it",
-    "mirrored": "the code of an image, mirrored, against what the teacher says of the mirrored image",
-    "crop": "a crop of the code against what the teacher says of the cropped image, on the same grid",
+    "cached view": "the code of an image against the teacher's features of it",
+    "mirrored": "the code of an image, mirrored, against the teacher's features of the mirrored image",
+    "crop": "a crop of the code against the teacher's features of the cropped image, on the same grid",
 }
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a code agrees with the live teacher; means over held-out images.
+    """Cosine and error of a code against the live teacher; means over held-out images.
 
     Attributes:
         map: its name.
@@ -40,7 +40,7 @@ class Agreement:
         cosine: over the channels of a cell, in the centred and scaled space; a mean over cells.
         raw: the same of the teacher's own maps, where the mean counts (it is left out of the high band).
         error: the norm of the difference over that of the teacher's map, in the centred and scaled space.
-        without: `cosine` if the map itself took the code's place: what mirroring or cropping alone costs.
+        without: `cosine` if the map itself took the code's place: the loss by mirroring or cropping alone.
     """
 
     map: str
@@ -83,7 +83,7 @@ def held_out(run: Run, store: Cache, count: int) -> list[Sample]:
     return [free[round(place)] for place in np.linspace(0, len(free) - 1, min(count, len(free)))]
 
 
-def see(teacher: Any, images: Sequence[np.ndarray], *, size: int) -> dict[str, Tensor]:  # noqa: ANN401
+def extract_maps(teacher: Any, images: Sequence[np.ndarray], *, size: int) -> dict[str, Tensor]:  # noqa: ANN401
     """The teacher's maps (N, C, h, w) of uint8 images, on the CPU, `size` images at a time."""
     parts = [teacher(list(images[first : first + size])) for first in range(0, len(images), size)]
     return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
@@ -110,16 +110,16 @@ def agreements(
     store.check_identity(teacher.identity)
     images = [sample.read_image() for sample in samples]
     crops, boxes = zip(*(cut(image) for image in images), strict=True)
-    seen = see(teacher, images, size=size)
-    mirrored = see(teacher, [flip(image, "hflip", axes=(0, 1)) for image in images], size=size)
-    cropped = see(teacher, crops, size=size)
+    whole_maps = extract_maps(teacher, images, size=size)
+    mirrored = extract_maps(teacher, [flip(image, "hflip", axes=(0, 1)) for image in images], size=size)
+    cropped = extract_maps(teacher, crops, size=size)
     found, references = [], []
     for name, codec in store.codecs.items():
-        codes = codes_of(store, samples, name=name, maps=seen[name])
-        references.append(Reference.of(name, codec, codes, seen[name]))
+        codes = codes_of(store, samples, name=name, maps=whole_maps[name])
+        references.append(Reference.of(name, codec, codes, whole_maps[name]))
         tables: dict[tuple[str, str], list[list[float]]] = {}
         for index, (code, box) in enumerate(zip(codes, boxes, strict=True)):
-            whole, other, part = (centred(codec, maps[name][index]) for maps in (seen, mirrored, cropped))
+            whole, other, part = (centred(codec, maps[name][index]) for maps in (whole_maps, mirrored, cropped))
             for case, pairs in compare(codec, code, whole, mirrored=other, cropped=part, box=box).items():
                 for band, (truth, coded, uncoded) in pairs.items():
                     row = measure(codec, truth, coded, uncoded, mean=band != "high")
@@ -171,9 +171,9 @@ def compare(
     Args:
         codec: of the map.
         code: of the image.
-        whole: what the teacher says of the image.
-        mirrored: what it says of the mirrored image.
-        cropped: what it says of the image inside `box`.
+        whole: the teacher's map of the image.
+        mirrored: its map of the mirrored image.
+        cropped: its map of the image inside `box`.
         box: (y0, x0, y1, x1) of the crop.
     """
     decoded = channels(codec, codec.decode(code))
@@ -208,11 +208,11 @@ def agreement_lines(found: Sequence[Agreement], references: Sequence[Reference],
         for each in found
     ]
     heads = ("map", "case", "band", "cosine", "raw cosine", "relative error", "cosine without the code")
-    said = [f"- {case}: {meaning}" for case, meaning in CASES.items()]
+    legend = [f"- {case}: {meaning}" for case, meaning in CASES.items()]
     title = f"## Against the live teacher, {images} held-out images"
     sizes = [
         f"{each.map}: {each.code:,.0f} bytes, {each.code / max(each.reference, 1):.2f} x the Gaussian reference "
         f"({each.reference:,.0f}) at the error measured here."
         for each in references
     ]
-    return [title, "", *said, "", *table(heads, rows, words=3), "", *sizes, ""]
+    return [title, "", *legend, "", *table(heads, rows, words=3), "", *sizes, ""]

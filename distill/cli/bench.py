@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from types import SimpleNamespace
 
-from distill.bench.command import BENCHES, Request, bench_module, bench_of, save, table
+from distill.bench.request import BENCHES, Request, bench_module, bench_of
+from distill.bench.table import save, table
 from distill.cli.options import Command, Option, path, several_of, split_words, whole
 from distill.cli.options import table as help_table
 from distill.runtime.issues import nearest

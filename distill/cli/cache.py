@@ -92,7 +92,7 @@ def with_teacher(given: SimpleNamespace, folder: Path) -> tuple[list[str], dict[
     """What the live teacher adds to a report: lines of Markdown and plain data; writes rates.png."""
     from distill.cache_report.plot import plot_rates
     from distill.cache_report.rate_distortion import rate_lines, rates
-    from distill.cache_report.teacher_agreement import agreement_lines, agreements, held_out, see
+    from distill.cache_report.teacher_agreement import agreement_lines, agreements, extract_maps, held_out
     from distill.config.parse import read_recipe
     from distill.extraction.teacher_inference import load_teacher
     from distill.runs.paths import calibration_keys
@@ -112,8 +112,8 @@ def with_teacher(given: SimpleNamespace, folder: Path) -> tuple[list[str], dict[
     found, references = agreements(store, teacher, samples, size=size)
     fitted = set(calibration_keys(run.splits, CALIBRATION))
     training = {sample.key: sample for sample in (*run.splits.train, *run.splits.unlabelled) if sample.key in fitted}
-    calibration = see(teacher, [sample.read_image() for sample in training.values()], size=size)
-    maps = see(teacher, [sample.read_image() for sample in samples], size=size)
+    calibration = extract_maps(teacher, [sample.read_image() for sample in training.values()], size=size)
+    maps = extract_maps(teacher, [sample.read_image() for sample in samples], size=size)
     points = [
         rate for map_, codec in store.codecs.items() for rate in rates(map_, codec, calibration[map_], maps[map_])
     ]

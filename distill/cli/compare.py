@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import sys
 from types import SimpleNamespace
 
 from distill.cli.options import Command, Option, path, several_of, whole
@@ -10,8 +10,6 @@ from distill.cli.run import KEYS
 from distill.config.command import remember_words
 from distill.config.parse import read_recipe
 from distill.config.schema import Recipe
-
-logger = logging.getLogger("bandpass")
 
 
 def names(_: str, value: str) -> list[str]:
@@ -22,15 +20,14 @@ def names(_: str, value: str) -> list[str]:
 def run(given: SimpleNamespace, *, dry: bool) -> int:
     """Compares, running what is missing; dry: says which runs there would be."""
     from distill.comparison.compare import compare
-    from distill.comparison.runs import choose_arms, trials_of
+    from distill.comparison.estimate import estimate
+    from distill.comparison.plan import choose_arms, plan_comparison
 
     remember_words(given.rest)
     recipe = choose_arms(read_recipe(given.rest), given.arms)
     if dry:
-        for trial in trials_of(recipe, students=given.students or [recipe.student.name], seeds=given.seeds[:1]):
-            logger.info("%s: %d steps in %s", trial.title, trial.steps, trial.run.folder)
-        for seed in given.seeds[1:]:
-            logger.info("then seed %d, an arm each%s", seed, " with its best setting" if recipe.sweep else "")
+        plan = plan_comparison(recipe, students=given.students, seeds=given.seeds)
+        sys.stdout.write(estimate(plan, jobs=given.jobs))
         return 0
     compare(recipe, students=given.students, seeds=given.seeds, jobs=given.jobs, out=given.out)
     return 0

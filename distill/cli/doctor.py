@@ -22,8 +22,8 @@ from distill.data.sources.folder import Found, choose_data_sets, find_data_sets,
 from distill.data.sources.known_layouts import find_named
 from distill.data.sources.pairs import examine
 from distill.doctor.checks import Case, examine_cases
-from distill.doctor.inspect import look_at_all
-from distill.doctor.issue_kinds import ERROR, Finding, from_problems
+from distill.doctor.inspect import inspect_all
+from distill.doctor.issue_kinds import ERROR, Issue, issues_of_problems
 from distill.doctor.page import render_page
 from distill.doctor.table import table, to_json
 from distill.runtime.io import write_json, write_text
@@ -53,16 +53,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found on which images."""
+    """The issues of a data set, and the images they were looked for in."""
 
     root: str
     cases: list[Case]
-    findings: list[Finding]
+    issues: list[Issue]
 
     @property
     def errors(self) -> int:
-        """How many findings are errors."""
-        return sum(finding.severity == ERROR for finding in self.findings)
+        """How many issues are errors."""
+        return sum(issue.severity == ERROR for issue in self.issues)
 
 
 def read_request(words: Sequence[str]) -> Request:
@@ -97,15 +97,16 @@ def examine_data(request: Request) -> Diagnosis:
     home = Path(request.home).expanduser()
     samples, notes = examine(inventory.pairs, home=home, problems=problems, reading=reading)
     pairs = {(pair.dataset, pair.stem): pair for pair in inventory.pairs}
-    looks = look_at_all([pairs[sample.dataset, sample.stem] for sample in samples], reading=reading)
+    looks = inspect_all([pairs[sample.dataset, sample.stem] for sample in samples], reading=reading)
     parts = inventory.roles.parts if inventory.roles else {}
     cases = [
         Case(sample, seen, parts.get((sample.dataset, sample.stem), ""))
         for sample, seen in zip(samples, looks, strict=True)
     ]
-    findings = from_problems(problems.found) + examine_cases(cases, several_classes=reading.several, groups=data.groups)
+    issues = issues_of_problems(problems.found)
+    issues += examine_cases(cases, several_classes=reading.several, groups=data.groups)
     told = [*found.notes, *inventory.notes, *notes]
-    return Diagnosis(str(data.root), cases, findings + [Finding("note", note) for note in told])
+    return Diagnosis(str(data.root), cases, issues + [Issue("note on the data", note) for note in told])
 
 
 def find(data: DataRecipe) -> Found:
@@ -127,9 +128,9 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
         return 0
     diagnosis = examine_data(request)
     out = Path(request.out or Path(request.home) / "doctor").expanduser()
-    result: dict[str, Any] = to_json(diagnosis.root, diagnosis.cases, diagnosis.findings)
+    result: dict[str, Any] = to_json(diagnosis.root, diagnosis.cases, diagnosis.issues)
     write_json(out / "doctor.json", result)
-    write_text(out / "doctor.html", render_page(result, diagnosis.findings))
+    write_text(out / "doctor.html", render_page(result, diagnosis.issues))
     sys.stdout.write(table(result))
     logger.info("pictures of all this are in %s", out / "doctor.html")
     if diagnosis.errors:

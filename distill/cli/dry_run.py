@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-
-import torch
 
 from distill.config.schedule import spans_of
 from distill.config.schema import Recipe
-from distill.distillation import losses
 from distill.distillation.targets import check_grids
 from distill.extraction.cache_state import inspect_cache
 from distill.extraction.cost import estimate_cost
 from distill.extraction.plan import plan_extraction
 from distill.extraction.teacher_inference import FeatureExtractor, load_teacher
-from distill.runs.build import create_student
 from distill.runs.checks import check
 from distill.runs.run import Run, open_run
-from distill.runtime.memory_format import memory_format_of
 from distill.runtime.progress import clock
-from distill.runtime.timing import settle
-
-STEPS = 3  # training steps that are timed
+from distill.training.step_time import time_step
 
 
 def estimate(recipe: Recipe) -> str:
@@ -58,30 +50,13 @@ def estimate_teacher(run: Run, name: str) -> Iterator[str]:
 
 def estimate_training(run: Run) -> Iterator[str]:
     """Steps, and the time they take without loading and imitation, which cost little beside them."""
-    recipe, accelerator = run.recipe, run.accelerator
-    splits = run.splits
+    recipe, splits = run.recipe, run.splits
     steps = spans_of(recipe, labelled=len(splits.train), unlabelled=len(splits.unlabelled))[-1].stop
     if recipe.reads_features:
         yield f"task decoder of width {recipe.student.width} on cached features; {steps} steps"
         return
-    student = create_student(recipe).to(accelerator.device).train()
-    layout = memory_format_of(student, device=accelerator.device, precision=recipe.precision)
-    student = student.to(memory_format=layout)
-    batch = max(2, recipe.optimiser.batch_size // accelerator.num_processes)
-    size = (recipe.image_size, recipe.image_size)
-    images = torch.zeros(batch, 3, *size, device=accelerator.device)
-    mask = torch.zeros(batch, *size, dtype=torch.uint8, device=accelerator.device)
-    spent = []
-    for _ in range(STEPS):
-        settle()
-        began = time.monotonic()
-        with accelerator.autocast():
-            logits = student(images)
-        losses.segment(logits, mask).backward()
-        settle()
-        spent.append(time.monotonic() - began)
-    parameters = sum(parameter.numel() for parameter in student.parameters())
+    step = time_step(run)
     yield (
-        f"student {recipe.student.name} of width {recipe.student.width}: {parameters:,} parameters; {steps} steps of "
-        f"{recipe.optimiser.batch_size} images at {recipe.image_size} px, about {clock(min(spent) * steps)}"
+        f"student {recipe.student.name} of width {recipe.student.width}: {step.parameters:,} parameters; {steps} steps "
+        f"of {recipe.optimiser.batch_size} images at {recipe.image_size} px, about {clock(step.seconds * steps)}"
     )

@@ -17,9 +17,8 @@ from types import FrameType
 
 import torch
 
-from distill.comparison.runs import Trial
+from distill.comparison.runs import ArmRun
 from distill.config.parse import dump_recipe
-from distill.evaluation.results import is_evaluated
 from distill.runtime.io import write_text
 from distill.runtime.progress import Progress
 from distill.runtime.threads import usable_cores
@@ -32,16 +31,16 @@ LINE_EVERY_SECONDS = 60.0  # where there is no terminal: comparisons take hours
 logger = logging.getLogger("bandpass")
 
 
-def run_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str] = ("train", "evaluate")) -> None:
-    """Runs the trials that `verbs` have not been done for yet, `jobs` at a time, each in a process of its own.
+def run_missing(runs: Sequence[ArmRun], *, jobs: int, verbs: Sequence[str] = ("train", "evaluate")) -> None:
+    """Does `verbs` for the runs that miss them, `jobs` at a time, each in a process of its own.
 
     Interrupted or terminated, it ends the runs that it has started; they go on from their checkpoints.
 
     Raises:
         RuntimeError: some failed; each is named with the end of its output.
     """
-    missing = missing_of(trials, verbs=verbs)
-    there = len({trial.run.folder for trial in trials}) - len(missing)
+    missing = missing_of(runs, verbs=verbs)
+    there = len({one.run.folder for one in runs}) - len(missing)
     if there:
         logger.info("%d of %d runs are there already", there, there + len(missing))
     if not missing:
@@ -52,36 +51,36 @@ def run_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str] = ("
         places.put(place)
     processes = Processes()
 
-    def run(trial: Trial) -> str:
+    def run(one: ArmRun) -> str:
         place = places.get()
         try:
-            return run_trial(trial, processes, jobs=jobs, verbs=verbs, gpu=place)
+            return run_one(one, processes, jobs=jobs, verbs=verbs, gpu=place)
         except OSError as error:
             return str(error)
         finally:
             places.put(place)
 
-    total, done = sum(trial.steps for trial in missing), steps_done(missing)
+    total, done = sum(one.steps for one in missing), steps_done(missing)
     with (
         terminated_as_interrupted(),
         Progress("compare", total=total, unit="steps", done=done, line_every=LINE_EVERY_SECONDS) as bar,
         ThreadPoolExecutor(jobs) as pool,
     ):
-        waiting: dict[Future[str], Trial] = {}
+        waiting: dict[Future[str], ArmRun] = {}
         try:
-            waiting.update((pool.submit(run, trial), trial) for trial in missing)
+            waiting.update((pool.submit(run, one), one) for one in missing)
             while waiting:
                 finished, _ = wait(waiting, timeout=LOOK_EVERY_SECONDS, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    trial = waiting.pop(future)
+                    one = waiting.pop(future)
                     if error := future.result():
-                        failed.append(f"{trial.title}: {error}")
+                        failed.append(f"{one.title}: {error}")
                     bar.say(
-                        f"compare {len(missing) - len(waiting)}/{len(missing)} runs, {trial.title}"
+                        f"compare {len(missing) - len(waiting)}/{len(missing)} runs, {one.title}"
                         + (" FAILED" if error else "")
                     )
                 under_way = processes.folders()
-                note = "; ".join(where_it_stands(trial) for trial in missing if trial.run.folder in under_way)
+                note = "; ".join(where_it_stands(one) for one in missing if one.run.folder in under_way)
                 bar.update(max(0, steps_done(missing) - bar.done), note)
         finally:  # after an interruption; else nothing waits or runs any more
             pool.shutdown(wait=False, cancel_futures=True)
@@ -92,26 +91,23 @@ def run_missing(trials: Sequence[Trial], *, jobs: int, verbs: Sequence[str] = ("
         )
 
 
-def missing_of(trials: Sequence[Trial], *, verbs: Sequence[str]) -> list[Trial]:
-    """The trials that `verbs` have not been done for yet, one for each run: settings that ask for the same share it."""
-    asked: dict[Path, Trial] = {}
-    for trial in trials:
-        asked.setdefault(trial.run.folder, trial)
-    tested = "evaluate" in verbs
-    return [
-        trial for trial in asked.values() if not (is_evaluated(trial.run) if tested else trial.run.trained.is_file())
-    ]
+def missing_of(runs: Sequence[ArmRun], *, verbs: Sequence[str]) -> list[ArmRun]:
+    """The runs that `verbs` have not been done for yet; settings that ask for the same share one."""
+    asked: dict[Path, ArmRun] = {}
+    for one in runs:
+        asked.setdefault(one.run.folder, one)
+    return [one for one in asked.values() if not one.has(verbs)]
 
 
-def steps_done(trials: Sequence[Trial]) -> int:
+def steps_done(runs: Sequence[ArmRun]) -> int:
     """How many steps these runs have told of together."""
-    return sum(min(last_step(trial.run.folder / "log.jsonl"), trial.steps) for trial in trials)
+    return sum(min(last_step(one.run.folder / "log.jsonl"), one.steps) for one in runs)
 
 
-def where_it_stands(trial: Trial) -> str:
-    """`alone unet seed 0 at 320`, in steps, or that it is tested."""
-    done = steps_done([trial])
-    return f"{trial.title} {f'at {done}' if done < trial.steps else 'is tested'}"
+def where_it_stands(one: ArmRun) -> str:
+    """`baseline unet seed 0 at 320`, in steps, or that it is tested."""
+    done = steps_done([one])
+    return f"{one.title} {f'at {done}' if done < one.steps else 'is tested'}"
 
 
 @contextmanager
@@ -172,10 +168,10 @@ def places_for(jobs: int) -> list[str | None]:
     return [gpus[place % len(gpus)] if len(gpus) > 1 else None for place in range(jobs)]
 
 
-def run_trial(trial: Trial, processes: Processes, *, jobs: int, verbs: Sequence[str], gpu: str | None = None) -> str:
-    """Runs one trial in a process of its own; returns the end of its output if it failed, else nothing."""
-    folder = trial.run.folder
-    write_text(folder / "recipe.yaml", dump_recipe(trial.run.recipe))
+def run_one(one: ArmRun, processes: Processes, *, jobs: int, verbs: Sequence[str], gpu: str | None = None) -> str:
+    """Does one run in a process of its own; returns the end of its output if it failed, else nothing."""
+    folder = one.run.folder
+    write_text(folder / "recipe.yaml", dump_recipe(one.run.recipe))
     threads = max(1, usable_cores() // jobs)
     status = processes.run(
         folder,

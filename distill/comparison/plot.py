@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.comparison.statistics import Comparison
+from distill.comparison.result import Comparison
 
 LEAST_SPAN = 0.04  # of a Dice axis, so that a difference of nothing does not look like one
 LINE = "#9aa5b1"
@@ -53,8 +53,7 @@ def draw_seeds(axis: Any, comparison: Comparison, dataset: str, student: str) ->
         axis.hlines(row.mean, place - 0.22, place + 0.22, color=colour, linewidth=2.5, zorder=3)
         if row.difference is not None:
             at = (place, max(row.dice))
-            said = f"{100 * row.difference:+.1f}"
-            axis.annotate(said, at, (0, 6), textcoords="offset points", ha="center")
+            axis.annotate(f"{100 * row.difference:+.1f}", at, (0, 6), textcoords="offset points", ha="center")
     if len(rows) <= FEW:
         axis.set_xticks(list(places), [re.sub("[_ ]", "\n", row.arm) for row in rows])
     else:
@@ -76,7 +75,7 @@ def draw_curves(axis: Any, comparison: Comparison, student: str) -> None:  # noq
         axis.fill_between(curve.steps, dice.min(axis=0), dice.max(axis=0), color=colour, alpha=0.15, linewidth=0)
         axis.plot(curve.steps, dice.mean(axis=0), color=colour, linewidth=1.6, label=curve.arm)
     settled = [value for c in curves for line in c.dice for value in line[len(line) // 2 :]]
-    axis.set_ylim(min(settled) - 0.02, max(settled) + 0.02)  # the first half says little, and would flatten the rest
+    axis.set_ylim(min(settled) - 0.02, max(settled) + 0.02)  # the first half is steep, and would flatten the rest
     axis.legend(fontsize=8, frameon=False, loc="lower right")
     axis.set_xlabel("step")
     dress(axis, f"validation, {student}")

@@ -1,87 +1,40 @@
-"""Paired differences between the arms of a comparison: the figures, the words and the table."""
+"""Is a difference between two arms more than chance? Intervals over images and over seeds, and one test of both."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from distill.evaluation.predictions_csv import Score
-from distill.metrics.bootstrap import bootstrap, count_sequences
-from distill.metrics.overlap import CONVENTION
+from distill.metrics.bootstrap import bootstrap, group_numbers
 
-HELPS, HURTS, UNDECIDED = "helps", "hurts", "no evidence of a difference"
+LEAST_GROUPS = 10  # of images: the bootstrap's "95 %" interval of 5 groups holds the truth in 84 of 100 cases
+QUANTILES = 4000  # of a t variable, over which the tail of a sum is averaged
+ROUNDING = 1e-12  # what is smaller is none
 
-READING = """\
-Dice is the mean over images, then over seeds; the spread its standard deviation over seeds (n - 1). Over images: would
-other test images say the same (bootstrap of the seeds' mean differences; images of one sequence are drawn together)?
-Over seeds: would other trainings (t-interval)? An arm helps where both intervals lie above 0, and hurts where both lie
-below; else, and for a single seed, there is no evidence, which is not evidence of no effect. Nothing is corrected for
-the number of arms.
-"""
-
-Key = tuple[str, str, int]  # arm, student, seed
+Interval = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Row:
-    """One arm of one student on one data set; Dice in [0, 1]."""
+def image_interval(difference: NDArray[np.float64], *, groups: Sequence[str | None], resamples: int) -> Interval | None:
+    """The bootstrap's 95 % interval of a mean over images, groups drawn whole; None under `LEAST_GROUPS` groups.
 
-    dataset: str
-    images: int
-    student: str
-    arm: str
-    dice: tuple[float, ...]  # mean over images, one a seed
-    seconds: float  # of training, mean over seeds
-    difference: float | None  # to the first arm, mean over seeds and images; None for the first arm itself
-    image_interval: tuple[float, float] | None  # 95 %: seeds averaged per image, images (or sequences) bootstrapped
-    seed_interval: tuple[float, float] | None  # 95 %: t-interval over the seeds' mean differences
-    verdict: str
-    network: str = ""  # where an arm trains another one than the student compared
-    sequences: int | None = None  # that the images come from, where known; the bootstrap draws them whole
-
-    @property
-    def label(self) -> str:
-        """The arm, with its network in brackets where that is its own."""
-        return f"{self.arm} ({self.network})" if self.network not in ("", self.student) else self.arm
-
-    @property
-    def mean(self) -> float:
-        """Mean Dice over seeds."""
-        return float(np.mean(self.dice))
-
-    @property
-    def spread(self) -> float:
-        """Standard deviation of the mean Dice over seeds (n - 1)."""
-        return float(np.std(self.dice, ddof=1)) if len(self.dice) > 1 else 0.0
+    Args:
+        difference: Dice of an arm less that of the control, (seeds, images).
+        groups: the sequence or patient of each image; an image of None is a group of its own.
+        resamples: sets that are drawn.
+    """
+    if count_groups(groups) < LEAST_GROUPS:
+        return None
+    return bootstrap(difference.mean(axis=0), groups=groups, resamples=resamples)
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Validation Dice of an arm over the steps of its training, a line a seed; empty where the logs do not agree."""
-
-    student: str
-    arm: str
-    steps: tuple[int, ...]
-    dice: tuple[tuple[float, ...], ...]  # (seeds, steps)
+def seed_interval(difference: NDArray[np.float64]) -> Interval | None:
+    """Student's 95 % interval of the mean difference (seeds, images) over seeds; None for a single seed."""
+    return t_interval(difference.mean(axis=1).tolist())
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What a comparison showed."""
-
-    seeds: tuple[int, ...]
-    steps: tuple[int, ...]  # of training; more than one value would mean unequal arms
-    rows: tuple[Row, ...]
-    convention: str = CONVENTION
-    tuning: tuple[tuple[str, str, dict[str, float]], ...] = ()  # arm, student, setting -> validation Dice
-    validation: tuple[Curve, ...] = ()
-    collapsed: tuple[str, ...] = ()  # runs and targets whose projections had collapsed
-
-
-def t_interval(differences: Sequence[float]) -> tuple[float, float] | None:
+def t_interval(differences: Sequence[float]) -> Interval | None:
     """Student's 95 % t-interval of a mean; None for a single value, which tells nothing of the spread."""
     from scipy.stats import t
 
@@ -93,136 +46,80 @@ def t_interval(differences: Sequence[float]) -> tuple[float, float] | None:
     return (mean - half, mean + half)
 
 
-def verdict(image_interval: tuple[float, float], seed_interval: tuple[float, float] | None) -> str:
-    """`helps` needs both intervals above zero, `hurts` both below; one seed is never evidence."""
-    if seed_interval is None:
-        return UNDECIDED
-    if min(image_interval[0], seed_interval[0]) > 0:
-        return HELPS
-    return HURTS if max(image_interval[1], seed_interval[1]) < 0 else UNDECIDED
+def crossed_p_values(dice: NDArray[np.float64], *, groups: Sequence[str | None]) -> list[float | None]:
+    """For each arm but the first, the probability of so large a difference to it, either way, if there were none.
 
-
-def in_order(scores: Sequence[Score], dataset: str) -> list[Score]:
-    """One run's scores on a data set, by the keys of its images."""
-    return sorted((score for score in scores if score.dataset == dataset), key=lambda score: (score.key, score.stem))
-
-
-def dice_matrix(scores: Mapping[Key, Sequence[Score]], dataset: str, arm: str, student: str) -> np.ndarray:
-    """Dice (seeds, images) of one arm on one data set, images `in_order`."""
-    seeds = sorted(seed for a, s, seed in scores if (a, s) == (arm, student))
-    parts = [in_order(scores[arm, student, seed], dataset) for seed in seeds]
-    first = in_order(next(iter(scores.values())), dataset)
-    expected = [(score.key, score.stem) for score in first]
-    if any([(score.key, score.stem) for score in part] != expected for part in parts):
-        raise ValueError(f"arm {arm!r} was scored on other images of {dataset} than the first arm; compare equal data")
-    return np.array([[score.dice for score in part] for part in parts])
-
-
-def compare_scores(
-    scores: Mapping[Key, Sequence[Score]],
-    *,
-    seconds: Mapping[Key, float],
-    steps: set[int],
-    resamples: int,
-    tuning: Mapping[tuple[str, str], dict[str, float]] | None = None,
-    networks: Mapping[tuple[str, str], str] | None = None,
-) -> Comparison:
-    """The rows of a comparison: each arm of each student on each data set against the first arm.
+    One model of all arms: what an arm scores is its mean plus effects of its seeds and of its groups of images, and a
+    rest, each with one variance for all arms. From the table's mean squares a difference of two arms has the variance
+    a + b, a = 2 MS_seeds / (S G) of the seeds (and the rest) and b = 2 max(0, MS_groups - MS_rest) / (S G) of the
+    groups. It is judged as a sum of two independent t variables of scales a^0.5 and b^0.5, with as many degrees of
+    freedom as their mean squares (for seeds) and G - 1 (for groups, which several arms share).
 
     Args:
-        scores: per-image figures of every run; all runs scored the same images.
-        seconds: of training.
-        steps: that any run trained.
-        resamples: of the bootstrap over images.
-        tuning: validation Dice of the settings that each arm and student tried.
-        networks: the network that each arm and student trained, where arms have their own.
+        dice: of every arm, the control first: (arms, seeds, images).
+        groups: the sequence or patient of each image; an image of None is a group of its own.
+
+    Returns:
+        two-sided p values, not corrected for their number; None for a single seed, and under `LEAST_GROUPS` groups.
     """
-    arms = list(dict.fromkeys(arm for arm, _, _ in scores))
-    students = list(dict.fromkeys(student for _, student, _ in scores))
-    datasets = list(dict.fromkeys(score.dataset for score in next(iter(scores.values()))))
-    rows = []
-    for dataset in datasets:
-        groups = [score.group for score in in_order(next(iter(scores.values())), dataset)]
-        for student in students:
-            control = dice_matrix(scores, dataset, arms[0], student)
-            for arm in arms:
-                dice = dice_matrix(scores, dataset, arm, student)
-                spent = float(np.mean([s for (a, n, _), s in seconds.items() if (a, n) == (arm, student)]))
-                facts: dict[str, Any] = {
-                    "dataset": dataset,
-                    "images": dice.shape[1],
-                    "student": student,
-                    "arm": arm,
-                    "dice": tuple(dice.mean(axis=1).tolist()),
-                    "seconds": spent,
-                    "network": (networks or {}).get((arm, student), ""),
-                    "sequences": count_sequences(groups),
-                }
-                found = against(control, dice, groups=groups, resamples=resamples, first=arm == arms[0])
-                rows.append(Row(**facts, **found))
-    tried = tuple((arm, student, figures) for (arm, student), figures in (tuning or {}).items())
-    seeds = tuple(sorted({seed for _, _, seed in scores}))
-    return Comparison(seeds, tuple(sorted(steps)), tuple(rows), tuning=tried)
+    arms, seeds, count = len(dice), dice.shape[1], count_groups(groups)
+    if seeds < 2 or count < LEAST_GROUPS:
+        return [None] * (arms - 1)
+    values = group_values(dice, groups)
+    differences = values.mean(axis=(1, 2))[1:] - values[0].mean()
+    values = values - values.mean(axis=0)  # what a seed or a group does to all arms alike cancels in a difference
+    means = values.mean(axis=(1, 2), keepdims=True)
+    of_seeds, of_groups = values.mean(axis=2, keepdims=True) - means, values.mean(axis=1, keepdims=True) - means
+    rest = values - means - of_seeds - of_groups
+    freedom = (arms - 1) * (seeds - 1)
+    square_seeds = count * (of_seeds**2).sum() / freedom
+    square_groups = seeds * (of_groups**2).sum() / ((arms - 1) * (count - 1))
+    square_rest = (rest**2).sum() / (freedom * (count - 1))
+    scales = [(2 * part / (seeds * count)) ** 0.5 for part in (square_seeds, max(0.0, square_groups - square_rest))]
+    return [tail(abs(one), scales=scales, freedom=(freedom, count - 1)) for one in differences.tolist()]
 
 
-def against(
-    control: np.ndarray, dice: np.ndarray, *, groups: Sequence[str | None], resamples: int, first: bool
-) -> dict[str, Any]:
-    """Difference, intervals and verdict of an arm (seeds, images) against the control (seeds, images)."""
-    if first:
-        return {"difference": None, "image_interval": None, "seed_interval": None, "verdict": "control"}
-    difference = dice - control
-    image_interval = bootstrap(difference.mean(axis=0), groups=groups, resamples=resamples)
-    seed_interval = t_interval(difference.mean(axis=1).tolist())
-    return {
-        "difference": float(difference.mean()),
-        "image_interval": image_interval,
-        "seed_interval": seed_interval,
-        "verdict": verdict(image_interval, seed_interval),
-    }
+def tail(distance: float, *, scales: Sequence[float], freedom: tuple[int, int]) -> float:
+    """The probability that a sum of two t variables, each with a scale and degrees of freedom, is so far from 0."""
+    from scipy.stats import t
+
+    if max(scales) <= ROUNDING:
+        return float(distance <= ROUNDING)
+    (first, second), quantiles = scales, (np.arange(QUANTILES) + 0.5) / QUANTILES
+    shift = second * t.ppf(quantiles, freedom[1])
+    if first <= ROUNDING:
+        return float(2 * t.sf(distance / second, freedom[1]))
+    return float((t.sf((distance - shift) / first, freedom[0]) + t.sf((distance + shift) / first, freedom[0])).mean())
 
 
-def points(interval: tuple[float, float] | None) -> str:
-    """An interval in points of Dice (hundredths), signed."""
-    return f"[{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]" if interval else ""
+def group_values(values: NDArray[np.float64], groups: Sequence[str | None]) -> NDArray[np.float64]:
+    """Values (..., images) as (..., groups), whose mean over groups is that over images and varies as it does.
+
+    A group counts as many times as it has images: the mean over images plus the group's weighted deviation from it,
+    the linear part of a ratio of two means.
+    """
+    places = group_numbers(groups)
+    sizes = np.bincount(places)
+    sums = np.zeros((len(sizes), *values.shape[:-1]))
+    np.add.at(sums, places, np.moveaxis(values, -1, 0))
+    means = values.mean(axis=-1, keepdims=True)
+    return means + (np.moveaxis(sums, 0, -1) - sizes * means) / sizes.mean()
 
 
-def markdown(comparison: Comparison, *, title: str) -> str:
-    """The table of a comparison, and how to read it."""
-    count = len(comparison.seeds)
-    lines = [
-        f"### {title}: {count} seed{'s' * (count != 1)}, {', '.join(map(str, comparison.steps))} steps each",
-        "",
-        "| data set | student | arm | Dice | seed spread | difference (points) | 95 % over images | 95 % over seeds "
-        "| | training |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in comparison.rows:
-        of = f" in {row.sequences} sequences" if row.sequences else ""
-        difference = "" if row.difference is None else f"{100 * row.difference:+.1f}"
-        lines.append(
-            f"| {row.dataset} ({row.images}{of}) | {row.student} | {row.label} | {row.mean:.3f} "
-            f"| {f'{row.spread:.3f}' if count > 1 else ''} | {difference} | {points(row.image_interval)} "
-            f"| {points(row.seed_interval)} | {row.verdict} | {row.seconds:.0f} s |"
-        )
-    collapsed = [f"The projection collapsed: {one}." for one in comparison.collapsed]
-    said = [f"Dice {comparison.convention}.", "", READING, *collapsed, *tuning_lines(comparison)]
-    return "\n".join([*lines, "", *said])
+def count_groups(groups: Sequence[str | None]) -> int:
+    """How many groups images are in; an image of None is a group of its own."""
+    return len(set(group_numbers(groups).tolist()))
 
 
-def tuning_lines(comparison: Comparison) -> list[str]:
-    """What every arm tried on validation and what was chosen, as lines; none where nothing was tried."""
-    if not comparison.tuning:
-        return []
-    settings = list(comparison.tuning[0][2])
-    lines = [
-        f"Validation Dice of what every arm tried with seed {comparison.seeds[0]}; the best, in bold, was taken:",
-        "",
-        f"| arm | student | {' | '.join(settings)} |",
-        f"| --- | --- |{' --- |' * len(settings)}",
-    ]
-    for arm, student, figures in comparison.tuning:
-        best = max(figures, key=figures.__getitem__)
-        cells = [f"**{figures[name]:.3f}**" if name == best else f"{figures[name]:.3f}" for name in settings]
-        lines.append(f"| {arm} | {student} | {' | '.join(cells)} |")
-    return [*lines, ""]
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """P values corrected for their number (Holm, 1979): under the level, at most that often is any verdict false.
+
+    Those that were not tested (None) do not count.
+    """
+    tested = sorted((value, place) for place, value in enumerate(p_values) if value is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (value, place) in enumerate(tested):
+        largest = max(largest, min(1.0, (len(tested) - rank) * value))
+        corrected[place] = largest
+    return corrected

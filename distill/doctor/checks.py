@@ -1,4 +1,4 @@
-"""From looks to findings: masks, copies, and what two parts of a split share."""
+"""From inspections to issues: masks, copies, and images that two parts of a split share."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from distill.data.image_io import threshold_of
 from distill.data.sample import Sample
 from distill.data.splits import familiar
 from distill.doctor.duplicates import Near, components, find_near
-from distill.doctor.inspect import Look
-from distill.doctor.issue_kinds import Finding
+from distill.doctor.inspect import Inspection
+from distill.doctor.issue_kinds import Issue
 from distill.runtime.issues import several
 
 TINY, HUGE = 0.001, 0.7  # shares of the image that the foreground rarely leaves
@@ -29,10 +29,10 @@ MIRRORED = {"identity": "", "hflip": ", mirrored", "vflip": ", upside down", "ro
 
 @dataclass(frozen=True)
 class Case:
-    """A sample, what was seen of it, and its part; empty where there is no split."""
+    """A sample, its inspection, and its part; empty where there is no split."""
 
     sample: Sample
-    look: Look
+    inspection: Inspection
     part: str = ""
 
     @property
@@ -42,105 +42,107 @@ class Case:
         return f"{self.sample.dataset}/{self.sample.stem}{part}"
 
 
-def examine_cases(cases: Sequence[Case], *, several_classes: bool, groups: str | None) -> list[Finding]:
-    """Every finding on readable pairs.
+def examine_cases(cases: Sequence[Case], *, several_classes: bool, groups: str | None) -> list[Issue]:
+    """Every issue on readable pairs.
 
     Args:
         cases: of any number of data sets.
         several_classes: whether masks hold class numbers.
         groups: where sequences or patients are known from, `data.groups`.
     """
-    findings: list[Finding] = []
+    issues: list[Issue] = []
     for dataset in dict.fromkeys(case.sample.dataset for case in cases):
         mine = [case for case in cases if case.sample.dataset == dataset]
-        findings += check_masks(dataset, mine, several_classes=several_classes)
-    findings += check_images(cases)
-    findings += check_copies(cases)
-    findings += check_near(cases)
-    return findings + check_sequences(cases, what=groups)
+        issues += check_masks(dataset, mine, several_classes=several_classes)
+    issues += check_images(cases)
+    issues += check_copies(cases)
+    issues += check_near(cases)
+    return issues + check_sequences(cases, what=groups)
 
 
-def check_masks(dataset: str, cases: Sequence[Case], *, several_classes: bool) -> list[Finding]:
+def check_masks(dataset: str, cases: Sequence[Case], *, several_classes: bool) -> list[Issue]:
     """Masks of one data set: levels in between, none, all, tiny or huge foreground."""
-    highest = max(int(np.flatnonzero(case.look.levels).max()) for case in cases)
+    highest = max(int(np.flatnonzero(case.inspection.levels).max()) for case in cases)
     threshold = 1 if several_classes else threshold_of(highest)
     top = 254 if several_classes else 255  # class 255 counts for nothing
-    findings = [] if several_classes or threshold == 1 else [*_between(dataset, cases), *_numbers(dataset, cases)]
+    issues = [] if several_classes or threshold == 1 else [*_between(dataset, cases), *_numbers(dataset, cases)]
     for case in cases:
-        share = case.look.share(threshold, top)
+        share = case.inspection.share(threshold, top)
         kind = "empty mask" if share == 0 else "full mask" if share == 1 else ""
         kind = kind or ("tiny foreground" if share < TINY else "huge foreground" if share > HUGE else "")
         if kind:
-            level = int(np.flatnonzero(case.look.levels).max())
+            level = int(np.flatnonzero(case.inspection.levels).max())
             told = f"highest level {level}" if share == 0 else f"{share:.2%} of the image"
-            findings.append(_of(kind, f"{case.name}: {told}", case))
-    return findings
+            issues.append(_of(kind, f"{case.name}: {told}", case))
+    return issues
 
 
-def _between(dataset: str, cases: Sequence[Case]) -> Iterator[Finding]:
-    """One finding for noise at the ends, which is told once, and one for levels that noise does not reach."""
-    noisy = [case for case in cases if case.look.share(1, 254) > 0]
-    soft = sorted((case for case in cases if case.look.share(*SOFT) > 0), key=lambda case: -case.look.share(*SOFT))
+def _between(dataset: str, cases: Sequence[Case]) -> Iterator[Issue]:
+    """One issue for noise at the ends, which is told once, and one for levels that noise does not reach."""
+    noisy = [case for case in cases if case.inspection.share(1, 254) > 0]
+    soft = [case for case in cases if case.inspection.share(*SOFT) > 0]
+    soft.sort(key=lambda case: -case.inspection.share(*SOFT))
     count = f"of {several(len(cases), 'mask')} of {dataset}"
     if noisy:
-        worst = max(case.look.share(1, 254) for case in noisy)
+        worst = max(case.inspection.share(1, 254) for case in noisy)
         sentence = f"{len(noisy)} {count} hold other levels than 0 and 255, at most {worst:.1%} of their pixels"
         yield _of("values in between", sentence, *noisy[:1])
     if soft:
-        worst = soft[0].look.share(*SOFT)
+        worst = soft[0].inspection.share(*SOFT)
         sentence = f"{len(soft)} {count} hold levels from {SOFT[0]} to {SOFT[1]}, at most {worst:.2%} of their pixels"
         yield _of("values in between", f"{sentence} ({soft[0].name})", *soft[:4])
 
 
-def _numbers(dataset: str, cases: Sequence[Case]) -> Iterator[Finding]:
-    """One finding for masks that look like class numbers, with 255 for what is not known."""
-    numbered = [case for case in cases if _is_numbered(case.look)]
+def _numbers(dataset: str, cases: Sequence[Case]) -> Iterator[Issue]:
+    """One issue for masks that look like class numbers, with 255 for what is not known."""
+    numbered = [case for case in cases if _is_numbered(case.inspection)]
     if numbered:
         count = f"{len(numbered)} of {several(len(cases), 'mask')} of {dataset}"
         yield _of("class numbers", f"{count} hold 255 and else only the lowest levels, 1, 2, ...", *numbered[:1])
 
 
-def _is_numbered(look: Look) -> bool:
+def _is_numbered(inspection: Inspection) -> bool:
     """Whether a mask holds 0, 255, and 1 to a few with no gap, on more pixels than noise would."""
-    inner = np.flatnonzero(look.levels[1:255]) + 1
+    inner = np.flatnonzero(inspection.levels[1:255]) + 1
     consecutive = bool(len(inner)) and len(inner) == inner[-1] < SOFT[0]
-    return consecutive and look.levels[255] > 0 and look.share(1, SOFT[0] - 1) > NUMBERED
+    return consecutive and inspection.levels[255] > 0 and inspection.share(1, SOFT[0] - 1) > NUMBERED
 
 
-def check_images(cases: Iterable[Case]) -> list[Finding]:
+def check_images(cases: Iterable[Case]) -> list[Issue]:
     """Images without content, and those whose file turns them while the mask's does not."""
-    findings = []
+    issues = []
     for case in cases:
-        if case.look.spread < FLAT:
-            findings.append(_of("one colour", f"{case.name} has no content (deviation {case.look.spread:.1f})", case))
-        if case.look.turned:
-            findings.append(_of("turned by EXIF", f"{case.name} is turned by its EXIF tag, its mask is not", case))
-    return findings
+        if case.inspection.spread < FLAT:
+            deviation = f"deviation {case.inspection.spread:.1f}"
+            issues.append(_of("one colour", f"{case.name} has no content ({deviation})", case))
+        if case.inspection.turned:
+            issues.append(_of("turned by EXIF", f"{case.name} is turned by its EXIF tag, its mask is not", case))
+    return issues
 
 
-def check_copies(cases: Sequence[Case]) -> list[Finding]:
+def check_copies(cases: Sequence[Case]) -> list[Issue]:
     """Files with the same bytes."""
     by_key: dict[str, list[Case]] = {}
     for case in cases:
         by_key.setdefault(case.sample.key, []).append(case)
-    findings = []
+    issues = []
     for same in (group for group in by_key.values() if len(group) > 1):
-        names = said(same)
+        names = names_of(same)
         masks = len({case.sample.mask_key for case in same})
         if len({case.part for case in same}) > 1:
-            findings.append(_of("image in two parts", f"{names} are one file", *same))
+            issues.append(_of("image in two parts", f"{names} are one file", *same))
         if masks > 1:
-            findings.append(_of("one image with two masks", f"{names} are one file, with {masks} masks", *same))
+            issues.append(_of("one image with two masks", f"{names} are one file, with {masks} masks", *same))
         elif len({case.part for case in same}) == 1:
-            findings.append(_of("copies", f"{names} are one file", *same))
-    return findings
+            issues.append(_of("copies", f"{names} are one file", *same))
+    return issues
 
 
-def check_near(cases: Sequence[Case]) -> list[Finding]:
-    """Images that look nearly alike: across parts one finding an image, within a part one a group."""
+def check_near(cases: Sequence[Case]) -> list[Issue]:
+    """Images that look nearly alike: across parts one issue an image, within a part one a group."""
     if not cases:
         return []
-    near = find_near(np.stack([case.look.thumbnail for case in cases]))
+    near = find_near(np.stack([case.inspection.thumbnail for case in cases]))
     keys, parts = (_codes([one(case) for case in cases]) for one in (lambda c: c.sample.key, lambda c: c.part))
     near = near.where(keys[near.first] != keys[near.second])
     across = parts[near.first] != parts[near.second]
@@ -151,8 +153,8 @@ def _codes(names: Sequence[str]) -> NDArray[np.int64]:
     return np.unique(np.array(names), return_inverse=True)[1]
 
 
-def _near_within(cases: Sequence[Case], near: Near) -> Iterator[Finding]:
-    """One finding for each group of images that pairs connect, in the order of the first of each."""
+def _near_within(cases: Sequence[Case], near: Near) -> Iterator[Issue]:
+    """One issue for each group of images that pairs connect, in the order of the first of each."""
     groups = components(near, len(cases))
     sizes, pairs = np.bincount(groups), np.bincount(groups[near.first], minlength=len(cases))
     least = np.full(len(cases), np.inf)
@@ -166,11 +168,11 @@ def _near_within(cases: Sequence[Case], near: Near) -> Iterator[Finding]:
         mine = [cases[place] for place in places]
         turns = "".join(sorted(MIRRORED[view] for view, seen in zip(VIEWS, turned[group], strict=True) if seen))
         more = " or more" if pairs[group] > 1 else ""
-        yield _of("near copies", f"{said(mine)}: correlation {least[group]:.4f}{more}{turns}", *mine)
+        yield _of("near copies", f"{names_of(mine)}: correlation {least[group]:.4f}{more}{turns}", *mine)
 
 
-def _near_across(cases: Sequence[Case], near: Near) -> Iterator[Finding]:
-    """One finding for each image of the part that ranks higher, with the image that is most like it."""
+def _near_across(cases: Sequence[Case], near: Near) -> Iterator[Issue]:
+    """One issue for each image of the part that ranks higher, with the image that is most like it."""
     ranks = np.array([RANK.get(case.part, -1) for case in cases])
     swapped = ranks[near.first] > ranks[near.second]
     high = np.where(swapped, near.first, near.second)
@@ -183,14 +185,14 @@ def _near_across(cases: Sequence[Case], near: Near) -> Iterator[Finding]:
         yield _of("near copy in two parts", sentence + MIRRORED[VIEWS[near.view[place]]], mine, other)
 
 
-def check_sequences(cases: Sequence[Case], *, what: str | None) -> list[Finding]:
+def check_sequences(cases: Sequence[Case], *, what: str | None) -> list[Issue]:
     """Sequences or patients of which frames are in more than one part; `what` names where they are known from."""
     training = [case.sample for case in cases if case.part in ("train", "val")]
     tests: dict[str, list[Sample]] = {}
     for case in cases:
         if case.part == "test":
             tests.setdefault(case.sample.dataset, []).append(case.sample)
-    findings = [_of("test of known sequences", note) for note in familiar(training, tests, what=what)]
+    issues = [_of("test of known sequences", note) for note in familiar(training, tests, what=what)]
     groups: dict[tuple[str, str], list[Case]] = {}
     for case in cases:
         if case.sample.group is not None:
@@ -201,15 +203,15 @@ def check_sequences(cases: Sequence[Case], *, what: str | None) -> list[Finding]
             told = " and ".join(f"{counts[part]} in {part}" for part in sorted(counts, key=lambda part: RANK[part]))
             shown = [next(case for case in mine if case.part == part) for part in counts]
             sentence = f"sequence {group} of {dataset}: {told}"
-            findings.append(_of("sequence in two parts", sentence, *shown))
-    return findings
+            issues.append(_of("sequence in two parts", sentence, *shown))
+    return issues
 
 
-def said(cases: Sequence[Case]) -> str:
+def names_of(cases: Sequence[Case]) -> str:
     """The names of cases, a few of many: frames of a still camera may be thousands; doctor.json has them all."""
     names = ", ".join(case.name for case in cases[:NAMED])
     return f"{names} and {len(cases) - NAMED} more" if len(cases) > NAMED else names
 
 
-def _of(kind: str, sentence: str, *cases: Case) -> Finding:
-    return Finding(kind, sentence, tuple(case.sample for case in cases), tuple(case.part for case in cases))
+def _of(kind: str, sentence: str, *cases: Case) -> Issue:
+    return Issue(kind, sentence, tuple(case.sample for case in cases), tuple(case.part for case in cases))

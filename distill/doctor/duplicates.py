@@ -1,15 +1,14 @@
 """Near copies of images, also mirrored: a perceptual hash proposes, two correlations on thumbnails decide.
 
-The hash has a bit for each pair of neighbouring cells of an 8 x 8 thumbnail: which of the two is brighter (a difference
-hash in both directions). Pairs within `NEAR_BITS` are compared on thumbnails of 32 x 32 grey levels: the correlation of
-the whole, which finds copies that were scaled, re-encoded or brightened, and that of the details in the middle, without
-which two smooth frames behind the same dark border would count as copies. The limits were set by eye on the 1,612
-images of Kvasir-SEG and CVC-ClinicDB; cropped copies are not found.
+Pairs whose hashes differ in few bits are compared on thumbnails of 32 x 32 grey levels: the correlation of the whole,
+which finds copies that were scaled, re-encoded or brightened, and that of the details in the middle, without which two
+smooth frames behind the same dark border would count as copies. The limits were set by eye on the 1,612 images of
+Kvasir-SEG and CVC-ClinicDB; cropped copies are not found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,15 +18,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cache.spec import VIEWS, flip
+from distill.doctor.hashes import hash_images, near_pairs
 
-SIDE = 32  # of a thumbnail
-CELLS = 8  # a side of the grid that is hashed
-NEAR_BITS = 12  # of the hash's 112 in which near copies may differ
 WHOLE = 0.9895  # least correlation of two thumbnails
 DETAIL = 0.4  # least correlation of what is finer than `BLUR` in their middle
 BLUR = 2.0  # standard deviation in cells of a thumbnail
 MARGIN = 6  # cells at each border that hold no detail but the edge of the field of view
-AT_ONCE = 256  # thumbnails whose hashes are compared with all others in one product
 PAIRS_AT_ONCE = 8192  # pairs that are correlated at once: 64 MB
 
 Values = NDArray[np.float32]
@@ -53,59 +49,65 @@ def find_near(thumbnails: NDArray[np.uint8]) -> Near:
     Args:
         thumbnails: grey levels (n, 32, 32).
     """
-    grey, count = thumbnails.astype(np.float32), len(thumbnails)
-    whole, detail = normalise(grey), details(grey)
-    signs = hash_signs(grey)
+    count, hashes = max(len(thumbnails), 1), hash_images(thumbnails)
     codes, views, likenesses = [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)], [np.zeros(0, np.float32)]
     for number, view in enumerate(VIEWS):
-        turned = np.ascontiguousarray(flip(grey, view, axes=(1, 2)))
-        other, other_detail = normalise(turned), details(turned)
-        for first, second in candidates(signs, hash_signs(turned)):
-            likeness = np.einsum("ij,ij->i", whole[first], other[second])
-            fits = likeness >= WHOLE
-            fits[fits] = np.einsum("ij,ij->i", detail[first[fits]], other_detail[second[fits]]) >= DETAIL
-            codes.append(first[fits] * count + second[fits])
-            likenesses.append(likeness[fits])
-            views.append(np.full(len(codes[-1]), number, np.uint8))
+        turned = np.ascontiguousarray(flip(thumbnails, view, axes=(1, 2)))
+        for proposed in near_pairs(hashes, hash_images(turned)):
+            for start in range(0, len(proposed[0]), PAIRS_AT_ONCE):
+                first, second = (part[start : start + PAIRS_AT_ONCE] for part in proposed)
+                fits, likeness = correlate(thumbnails, turned, first, second)
+                codes.append(first[fits] * count + second[fits])
+                likenesses.append(likeness)
+                views.append(np.full(len(likeness), number, np.uint8))
     code, likeness, seen = np.concatenate(codes), np.concatenate(likenesses), np.concatenate(views)
     order = np.lexsort((code, -likeness))
     _, once = np.unique(code[order], return_index=True)  # of a pair under several views, the first in this order
     kept = order[np.sort(once)]
-    return Near(code[kept] // max(count, 1), code[kept] % max(count, 1), seen[kept], likeness[kept])
+    return Near(code[kept] // count, code[kept] % count, seen[kept], likeness[kept])
 
 
-def candidates(signs: Values, others: Values) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Pairs (i, j), i < j, whose hashes differ in at most `NEAR_BITS`, some at once: all i, all j.
+def correlate(
+    thumbnails: NDArray[np.uint8], turned: NDArray[np.uint8], first: NDArray[np.int64], second: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], Values]:
+    """Which pairs are near copies (p,), and the correlations of those that are.
 
-    The product of two hashes of signs is the number of bits that agree less the number of those that differ.
+    Args:
+        thumbnails: grey levels (n, 32, 32).
+        turned: the same under a view.
+        first: places in `thumbnails`, (p,).
+        second: places in `turned`, (p,).
     """
-    bits = signs.shape[1]
-    for start in range(0, len(signs), AT_ONCE):
-        agreement = signs[start : start + AT_ONCE] @ others[start:].T
-        rows, columns = np.nonzero(agreement >= bits - 2 * NEAR_BITS)
-        rows, columns = start + rows[columns > rows], start + columns[columns > rows]
-        for some in range(0, len(rows), PAIRS_AT_ONCE):
-            yield rows[some : some + PAIRS_AT_ONCE], columns[some : some + PAIRS_AT_ONCE]
+    likeness = correlation(normalise, thumbnails, turned, first, second)
+    fits = likeness >= WHOLE
+    fits[fits] = correlation(details, thumbnails, turned, first[fits], second[fits]) >= DETAIL
+    return fits, likeness[fits]
 
 
-def hash_signs(grey: Values) -> Values:
-    """The hash of thumbnails (n, 32, 32) as signs (n, 112): +1 where a cell is brighter than the one before it."""
-    step = SIDE // CELLS
-    cells = grey.reshape(len(grey), CELLS, step, CELLS, step).mean(axis=(2, 4))
-    right, down = np.diff(cells, axis=2) > 0, np.diff(cells, axis=1) > 0
-    bits = np.concatenate([right.reshape(len(grey), -1), down.reshape(len(grey), -1)], axis=1)
-    return np.where(bits, np.float32(1), np.float32(-1))
+def correlation(
+    vectors: Callable[[Values], Values],
+    thumbnails: NDArray[np.uint8],
+    turned: NDArray[np.uint8],
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+) -> Values:
+    """The products of the `vectors` of pairs; each image's are made once."""
+    sides = []
+    for grey, places in ((thumbnails, first), (turned, second)):
+        own, of = np.unique(places, return_inverse=True)
+        sides.append(vectors(grey[own].astype(np.float32))[of])
+    return np.einsum("ij,ij->i", *sides)
 
 
 def normalise(grey: Values) -> Values:
     """Thumbnails as vectors of mean 0 and length 1, so that a product is a correlation; 0 where all cells are alike."""
-    flat = grey.reshape(len(grey), -1)
+    flat = grey.reshape(len(grey), grey.shape[1] * grey.shape[2])
     flat = flat - flat.mean(axis=1, keepdims=True)
     return flat / np.linalg.norm(flat, axis=1, keepdims=True).clip(1e-3)
 
 
 def details(grey: Values) -> Values:
-    """What is finer than a blur in the middle of thumbnails, normalised."""
+    """The details, finer than a blur, in the middle of thumbnails, normalised."""
     fine = grey - gaussian_filter(grey, (0, BLUR, BLUR))
     return normalise(fine[:, MARGIN:-MARGIN, MARGIN:-MARGIN])
 

@@ -1,4 +1,4 @@
-"""One look at an image and its mask: a thumbnail, the mask's levels, and whether the files turn their pictures."""
+"""Reading each image and its mask once: a thumbnail, the mask's levels, and whether EXIF tags turn the pictures."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from PIL import Image
 from distill.data.image_io import Source, as_levels, as_rgb, decode, encoded, opened, orientation_of
 from distill.data.mask_classes import Reading, as_classes
 from distill.data.sources.pairs import Pair
-from distill.doctor.duplicates import SIDE
+from distill.doctor.hashes import SIDE
 from distill.runtime.progress import progress
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the doctor sees of one pair."""
+class Inspection:
+    """The properties of one pair of image and mask that the checks need."""
 
     thumbnail: NDArray[np.uint8]  # grey (32, 32)
     levels: NDArray[np.int64]  # pixels of each level of the mask (256,); of each class where there are several
@@ -37,20 +37,20 @@ class Look:
         return float(self.levels[low : high + 1].sum() / self.levels.sum())
 
 
-def look_at_all(pairs: Sequence[Pair], *, reading: Reading) -> list[Look]:
-    """Looks at readable pairs on several threads, in their order, with progress."""
+def inspect_all(pairs: Sequence[Pair], *, reading: Reading) -> list[Inspection]:
+    """The inspections of readable pairs, in their order, read on several threads with progress."""
     with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
-        looks = pool.map(partial(look, reading=reading), pairs)
-        return list(progress(looks, what="examine", total=len(pairs)))
+        inspections = pool.map(partial(inspect_pair, reading=reading), pairs)
+        return list(progress(inspections, what="examine", total=len(pairs)))
 
 
-def look(pair: Pair, *, reading: Reading) -> Look:
-    """Looks at one pair, which `distill.data.sources.pairs.examine` could read."""
+def inspect_pair(pair: Pair, *, reading: Reading) -> Inspection:
+    """The inspection of one pair, which `distill.data.sources.pairs.examine` could read."""
     image, turns = _open(pair.image)
     mask, mask_turns = _open(pair.mask)
     grey = as_rgb(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     numbers = Image.fromarray(as_classes(mask, colours=reading.colours)) if reading.several else as_levels(mask)
-    return Look(np.asarray(grey), np.array(numbers.histogram()), turns and not mask_turns)
+    return Inspection(np.asarray(grey), np.array(numbers.histogram()), turns and not mask_turns)
 
 
 def _open(source: Source) -> tuple[Image.Image, bool]:

@@ -1,4 +1,4 @@
-"""What the doctor can find: how bad it is, what it means and what to do."""
+"""The kinds of issues of a data set: severity, meaning and remedy."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ KINDS = {
         "The image's file asks to be shown turned, and it is; the mask's file does not. Right if the mask was drawn on "
         "the picture as it is shown.",
     ),
-    "note": (NOTE, "What else was noted when the data was opened."),
+    "note on the data": (NOTE, "Notes on the data, from opening it."),
 }
 UNUSABLE = (
     "This stops a run; data.skip_bad=true goes on without single images, but not where a whole data set is wrong."
@@ -61,8 +61,8 @@ UNUSABLE = (
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing worth a look."""
+class Issue:
+    """Something of a data set to be checked or mended."""
 
     kind: str  # of `KINDS`, or of a `Problem`
     sentence: str
@@ -76,18 +76,18 @@ class Finding:
 
     @property
     def advice(self) -> str:
-        """What its kind means and what to do."""
+        """The meaning of its kind, and the remedy."""
         return KINDS.get(self.kind, (ERROR, UNUSABLE))[1]
 
 
-def from_problems(problems: Sequence[Problem]) -> list[Finding]:
-    """What opening the data found wrong."""
-    return [Finding(problem.kind, problem.sentence) for problem in problems]
+def issues_of_problems(problems: Sequence[Problem]) -> list[Issue]:
+    """The problems of opening the data, as issues."""
+    return [Issue(problem.kind, problem.sentence) for problem in problems]
 
 
-def by_kind(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+def by_kind(issues: Sequence[Issue]) -> dict[str, list[Issue]]:
     """Findings of each kind: errors first, then in the order of `KINDS`."""
     order = list(KINDS)
-    kinds = dict.fromkeys(finding.kind for finding in findings)
+    kinds = dict.fromkeys(issue.kind for issue in issues)
     ranked = sorted(kinds, key=lambda kind: (kind in KINDS, order.index(kind) if kind in KINDS else 0))
-    return {kind: [finding for finding in findings if finding.kind == kind] for kind in ranked}
+    return {kind: [issue for issue in issues if issue.kind == kind] for kind in ranked}

@@ -1,4 +1,4 @@
-"""The doctor's page: one HTML file with everything in it, to be read offline, on a phone, without a script."""
+"""doctor.html: every issue with pictures, one file without scripts or links to elsewhere."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image
 
 from distill.data.sample import Sample
-from distill.doctor.issue_kinds import Finding, by_kind
-from distill.doctor.table import say_sequences, say_sizes, verdict
+from distill.doctor.issue_kinds import Issue, by_kind
+from distill.doctor.table import format_sequences, format_sizes, verdict
 
-SHOWN = 12  # findings of a kind with pictures; the rest are in doctor.json
-SENTENCES = 40  # findings of a kind told without a picture
-PICTURES = 6  # of one finding
+SHOWN = 12  # issues of a kind with pictures; the rest are in doctor.json
+SENTENCES = 40  # issues of a kind told without a picture
+PICTURES = 6  # of one issue
 TALL, WIDE = 132, 200  # pixels of a thumbnail at most
 CONTOUR = (79, 227, 255)
 
@@ -33,12 +33,12 @@ class Thumbnail:
     height: int
 
 
-def render_page(result: Mapping[str, Any], findings: Sequence[Finding]) -> str:
+def render_page(result: Mapping[str, Any], issues: Sequence[Issue]) -> str:
     """The page as HTML.
 
     Args:
-        result: what doctor.json holds.
-        findings: with the samples to be shown.
+        result: the content of doctor.json.
+        issues: with the samples to be shown.
     """
     import jinja2
 
@@ -56,16 +56,20 @@ def render_page(result: Mapping[str, Any], findings: Sequence[Finding]) -> str:
             "further": [one.sentence for one in mine[SHOWN:SENTENCES]],
             "left": max(0, len(mine) - SENTENCES),
         }
-        for kind, mine in by_kind(findings).items()
+        for kind, mine in by_kind(issues).items()
     ]
     return template.render(
-        result=result, kinds=kinds, verdict=verdict(result), say_sizes=say_sizes, say_sequences=say_sequences
+        result=result,
+        kinds=kinds,
+        verdict=verdict(result),
+        format_sizes=format_sizes,
+        format_sequences=format_sequences,
     )
 
 
-def thumbnails_of(finding: Finding) -> list[Thumbnail]:
-    """The images of a finding with the contours of their masks, a few of many."""
-    shown = zip(finding.samples, finding.where, strict=True)
+def thumbnails_of(issue: Issue) -> list[Thumbnail]:
+    """The images of an issue with the contours of their masks, a few of many."""
+    shown = zip(issue.samples, issue.where, strict=True)
     return [thumbnail(sample, part=part) for sample, part in list(shown)[:PICTURES]]
 
 

@@ -1,4 +1,4 @@
-"""What the doctor prints, and the same for programs."""
+"""The table that the doctor prints, and doctor.json."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from statistics import median
 from typing import Any
 
 from distill.doctor.checks import RANK, Case
-from distill.doctor.issue_kinds import ERROR, Finding, by_kind
+from distill.doctor.issue_kinds import ERROR, Issue, by_kind
 from distill.runtime.issues import several
 
-WIDTH, INDENT = 118, 20  # columns of a printed line, and before a finding
-EXAMPLES = {"error": 8, "note": 3}  # findings of a kind that are printed; the rest is counted
+WIDTH, INDENT = 118, 20  # columns of a printed line, and before an issue
+EXAMPLES = {"error": 8, "note": 3}  # issues of a kind that are printed; the rest is counted
 
 
-def to_json(root: str, cases: Sequence[Case], findings: Sequence[Finding]) -> dict[str, Any]:
-    """What doctor.json holds.
+def to_json(root: str, cases: Sequence[Case], issues: Sequence[Issue]) -> dict[str, Any]:
+    """The content of doctor.json.
 
     Returns:
         {"root", "images", "errors", "notes", "datasets": {name: {"images", "parts", "sizes", "sequences"}},
         "findings": [{"kind", "severity", "advice", "count", "items": [{"sentence", "images"}]}]}
     """
     names = dict.fromkeys(case.sample.dataset for case in cases)
-    kinds = by_kind(findings)
+    kinds = by_kind(issues)
     return {
         "root": root,
         "images": len(cases),
-        "errors": sum(finding.severity == ERROR for finding in findings),
-        "notes": sum(finding.severity != ERROR for finding in findings),
+        "errors": sum(issue.severity == ERROR for issue in issues),
+        "notes": sum(issue.severity != ERROR for issue in issues),
         "datasets": {name: _describe([case for case in cases if case.sample.dataset == name]) for name in names},
         "findings": [
             {
@@ -56,17 +56,17 @@ def _describe(cases: Sequence[Case]) -> dict[str, Any]:
         "parts": {part: parts[part] for part in sorted(parts, key=lambda part: RANK[part])},
         "sizes": {"count": len(sizes), "most_common": [width, height]},
         "sequences": len(groups),
-        "median_spread": round(median(case.look.spread for case in cases), 1),
+        "median_spread": round(median(case.inspection.spread for case in cases), 1),
     }
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The tables that are printed: data sets, then findings, errors first."""
+    """The tables that are printed: data sets, then issues, errors first."""
     lines = [f"{'data set':<24}{'images':>8}  {'parts':<34}{'size':<22}sequences"]
     for name, entry in result["datasets"].items():
         parts = ", ".join(f"{part} {count}" for part, count in entry["parts"].items()) or "no split"
-        lines.append(f"{name:<24}{entry['images']:>8}  {parts:<34}{say_sizes(entry):<22}{say_sequences(entry)}")
-    lines += ["", f"{'severity':<10}{'count':>6}  finding"]
+        lines.append(f"{name:<24}{entry['images']:>8}  {parts:<34}{format_sizes(entry):<22}{format_sequences(entry)}")
+    lines += ["", f"{'severity':<10}{'count':>6}  issue"]
     for kind in result["findings"]:
         lines.append(f"{kind['severity']:<10}{kind['count']:>6}  {kind['kind']}")
         shown = EXAMPLES[kind["severity"]]
@@ -78,19 +78,19 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def wrapped(sentence: str) -> list[str]:
-    """The lines of a finding under its kind."""
+    """The lines of an issue under its kind."""
     wrapper = textwrap.TextWrapper(WIDTH, break_on_hyphens=False, break_long_words=False)
     wrapper.initial_indent, wrapper.subsequent_indent = " " * INDENT, " " * (INDENT + 2)
     return wrapper.wrap(sentence)
 
 
-def say_sizes(entry: Mapping[str, Any]) -> str:
+def format_sizes(entry: Mapping[str, Any]) -> str:
     """`384 x 288`, or the most common of several sizes."""
     width, height = entry["sizes"]["most_common"]
     return f"{width} x {height}" if entry["sizes"]["count"] == 1 else f"{entry['sizes']['count']} sizes"
 
 
-def say_sequences(entry: Mapping[str, Any]) -> str:
+def format_sequences(entry: Mapping[str, Any]) -> str:
     """How many sequences there are, where that is known."""
     return str(entry["sequences"]) if entry["sequences"] else "not known"
 

@@ -11,7 +11,7 @@ from distill.data.sample import Sample
 from distill.evaluation.soft_masks import SoftMasks
 from distill.metrics.overlap import IGNORED, labels
 from distill.report import thumbnails
-from distill.report.inputs import Material, Row, share_of
+from distill.report.inputs import Inputs, Row, share_of
 
 SHOWN = 24  # images of all data sets together, at most where there are up to eight data sets
 EACH = 3  # of each kind
@@ -22,7 +22,7 @@ Ask = Callable[[Sample], np.ndarray]  # a sample -> the student's probability (K
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a case: what it shows in a word, its data URI, and what a reader who does not see it is told."""
+    """One picture of a case: a title, its data URI, and a text for readers who do not see it."""
 
     title: str
     uri: str
@@ -42,17 +42,17 @@ class Case:
     tiles: tuple[Tile, ...]
 
 
-def cases(material: Material, ask: Ask, masks: Mapping[str, SoftMasks]) -> dict[str, list[Case]]:
+def cases(inputs: Inputs, ask: Ask, masks: Mapping[str, SoftMasks]) -> dict[str, list[Case]]:
     """Data set -> its cases, best first.
 
     Args:
-        material: the run.
-        ask: what the student says of a sample.
+        inputs: the run.
+        ask: gives the student's probability of a sample.
         masks: mask teachers, whose soft masks are shown where they are known.
     """
-    each = max(1, min(EACH, SHOWN // (3 * max(1, len(material.rows)))))
+    each = max(1, min(EACH, SHOWN // (3 * max(1, len(inputs.rows)))))
     found: dict[str, list[Case]] = {}
-    for name, rows in material.rows.items():
+    for name, rows in inputs.rows.items():
         shares = {row.sample.key: share_of(row) for row in rows}
         ranked = sorted((row for row in rows if shares[row.sample.key]), key=lambda row: (-row.dice, row.sample.stem))
         chosen = [(kind, ranked[place], place + 1) for kind, place in places(len(ranked), each)]
@@ -109,13 +109,13 @@ def pictures(row: Row, ask: Ask, masks: Mapping[str, SoftMasks]) -> tuple[Tile, 
         )
     for teacher, known in masks.items():
         if known.has(sample):
-            said = known.probability(sample)[0]
+            soft = known.probability(sample)[0]
             shown.append(
-                tile(f"teacher ({teacher})", thumbnails.probability_tile(said), f"{name}: the soft mask of {teacher}")
+                tile(f"teacher ({teacher})", thumbnails.probability_tile(soft), f"{name}: the soft mask of {teacher}")
             )
     return (*shown, tile("errors", thumbnails.errors_tile(image, truth, found), f"{name}: {wrong}"))
 
 
 def has_soft_masks(found: Mapping[str, Sequence[Case]]) -> bool:
-    """Whether any case shows what a teacher says."""
+    """Whether any case shows a teacher's soft mask."""
     return any(tile.title.startswith("teacher") for part in found.values() for case in part for tile in case.tiles)

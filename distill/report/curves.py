@@ -1,4 +1,4 @@
-"""Training as charts: validation, every term of the loss, what the projections vary, the learning rate."""
+"""Training as charts: validation, every term of the loss, the variance of projections, the learning rate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from distill.config.registry import LOSSES
 from distill.report.charts import lines_chart
-from distill.report.inputs import Material
+from distill.report.inputs import Inputs
 
 MEANINGS = {
     "segment": "the student's mask against the truth",
@@ -32,42 +32,42 @@ class Panel(NamedTuple):
     caption: str
 
 
-def curves(material: Material) -> list[Panel]:
+def curves(inputs: Inputs) -> list[Panel]:
     """The panels of a training; none where nothing was logged."""
-    spans = stages_of(material)
+    spans = stages_of(inputs)
     panels = []
-    if points := list(series_of(material, "validation_dice")):
+    if points := list(series_of(inputs, "validation_dice")):
         best = max(points, key=lambda point: point[1])
         told = f"best {best[1]:.3f} at step {best[0]:.0f}"
         alt = f"Validation Dice from {points[0][1]:.3f} to {points[-1][1]:.3f}, {told}"
-        images = len(material.run.splits.val)
+        images = len(inputs.run.splits.val)
         svg = lines_chart(f"validation Dice, {told}", {"validation": points}, alt=alt, spans=spans, mark=best)
         panels.append(Panel(svg, f"mean over {images} validation images; the marked step is the one kept"))
     for name in ("loss", *LOSSES):
-        if points := list(series_of(material, name)):
+        if points := list(series_of(inputs, name)):
             alt = f"{name} from {points[0][1]:.3g} to {points[-1][1]:.3g} over {len(points)} entries"
             svg = lines_chart(name, {name: points}, alt=alt, spans=spans)
-            panels.append(Panel(svg, "all terms, weighted" if name == "loss" else describe(material, name)))
-    if spreads := list(ratios_of(material)):
+            panels.append(Panel(svg, "all terms, weighted" if name == "loss" else describe(inputs, name)))
+    if spreads := list(ratios_of(inputs)):
         ends = ", ".join(f"{name} {points[-1][1]:.2f}" for name, points in spreads)
         svg = lines_chart("variance of projections", dict(spreads), alt=f"At the end: {ends}", spans=spans)
-        panels.append(Panel(svg, "as a share of the target's; near 0 the student says the same everywhere"))
-    if points := list(series_of(material, "learning_rate")):
+        panels.append(Panel(svg, "as a share of the target's; near 0 the projection is the same everywhere"))
+    if points := list(series_of(inputs, "learning_rate")):
         alt = f"Learning rate, at most {max(value for _, value in points):.2g}"
         panels.append(Panel(lines_chart("learning rate", {"rate": points}, alt=alt, spans=spans), "of the schedule"))
     return panels
 
 
-def series_of(material: Material, name: str) -> Iterator[tuple[float, float]]:
+def series_of(inputs: Inputs, name: str) -> Iterator[tuple[float, float]]:
     """(step, value) of one figure of the log."""
-    return ((line["step"], line[name]) for line in material.log if name in line)
+    return ((line["step"], line[name]) for line in inputs.log if name in line)
 
 
-def stages_of(material: Material) -> list[tuple[str, float, float]]:
+def stages_of(inputs: Inputs) -> list[tuple[str, float, float]]:
     """Name, first and last step of each stage, as logged."""
     found: dict[str, tuple[float, float]] = {}
     before = 0.0
-    for line in material.log:
+    for line in inputs.log:
         if line["stage"] not in found:
             found[line["stage"]] = (before, line["step"])
         found[line["stage"]] = (found[line["stage"]][0], line["step"])
@@ -75,9 +75,9 @@ def stages_of(material: Material) -> list[tuple[str, float, float]]:
     return [(name, start, stop) for name, (start, stop) in found.items()]
 
 
-def ratios_of(material: Material) -> Iterator[tuple[str, Points]]:
+def ratios_of(inputs: Inputs) -> Iterator[tuple[str, Points]]:
     """Target -> (step, variance of the projection over that of the target)."""
-    lines = [line for line in material.log if "spread" in line]
+    lines = [line for line in inputs.log if "spread" in line]
     for target in dict.fromkeys(name for line in lines for name in line["spread"]):
         pairs = [(line["step"], line["spread"][target]) for line in lines if target in line["spread"]]
         points = [(step, one["variance"] / one["target_variance"]) for step, one in pairs if one["target_variance"]]
@@ -91,9 +91,9 @@ def short(target: str) -> str:
     return f"{name} {band}, 1/{stride}"
 
 
-def describe(material: Material, term: str) -> str:
-    """What a term asks for, and how much it weighs in each stage."""
-    stages: dict[str, Any] = {name: stage for name, stage in material.run.recipe.stages.items() if stage.runs}
+def describe(inputs: Inputs, term: str) -> str:
+    """The meaning of a term, and its weight in each stage."""
+    stages: dict[str, Any] = {name: stage for name, stage in inputs.run.recipe.stages.items() if stage.runs}
     weights = {name: stage.losses.get(term, 0) for name, stage in stages.items()}
     told = ", ".join(f"{weight:g} in {name}" for name, weight in weights.items() if weight)
     return f"{MEANINGS.get(term, 'a term of the loss')}; weight {told}" if told else MEANINGS.get(term, "")

@@ -1,4 +1,4 @@
-"""What was run, on what, by which versions, under which terms: the facts of a page, in words."""
+"""The facts of a run in words: settings, data, versions, terms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from distill.config.schema import StageRecipe, TeacherRecipe
 from distill.publishing.card import describe_split, encoder_of, place_of_weights
-from distill.report.inputs import Material
+from distill.report.inputs import Inputs
 
 PACKAGES = (
     "bandpass-distill", "torch", "torchvision", "timm", "transformers", "accelerate", "numpy", "scipy", "onnxruntime",
@@ -19,7 +19,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Fact:
-    """A name and what there is to say of it."""
+    """A name and its text."""
 
     name: str
     text: str
@@ -35,9 +35,9 @@ class Stage:
     rests: str
 
 
-def setting(material: Material) -> list[Fact]:
+def setting(inputs: Inputs) -> list[Fact]:
     """Student, teacher and training in a few lines."""
-    run, metrics = material.run, material.metrics
+    run, metrics = inputs.run, inputs.metrics
     recipe, student = run.recipe, metrics["student"]
     network = f"{recipe.student.name} of width {recipe.student.width}"
     macs = f", {student['macs'] / 1e6:,.0f} million multiply-accumulates an image" if "macs" in student else ""
@@ -66,7 +66,7 @@ def setting(material: Material) -> list[Fact]:
             f"batches of {optimiser.batch_size}{average}; {recipe.precision}; seed {recipe.seed}",
         )
     )
-    if training := material.training:
+    if training := inputs.training:
         kept = f"; kept is step {training['best_step']:,}" if "best_step" in training else ""
         if "steps" in training:
             facts.append(Fact("trained", f"{training['steps']:,} steps, {training['epochs']:g} epochs{kept}"))
@@ -74,7 +74,7 @@ def setting(material: Material) -> list[Fact]:
 
 
 def teacher_words(entry: TeacherRecipe) -> str:
-    """What looks, or whose features are read, in a few words."""
+    """The teacher, or the one whose features are read, in a few words."""
     if entry.adapter == "task" and entry.of:
         return f"a decoder on the features of {entry.of}"
     size = f" at {entry.image_size} pixels" if entry.image_size else ""
@@ -88,11 +88,11 @@ def place_of(place: str) -> str:
     return public_name(place) or place
 
 
-def stages(material: Material) -> list[Stage]:
+def stages(inputs: Inputs) -> list[Stage]:
     """The stages that ran."""
     return [
         Stage(name, length_of(stage), losses_of(stage), ", ".join(stage.freeze) or "nothing")
-        for name, stage in material.run.recipe.stages.items()
+        for name, stage in inputs.run.recipe.stages.items()
         if stage.runs
     ]
 
@@ -107,14 +107,14 @@ def losses_of(stage: StageRecipe) -> str:
     return " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in stage.losses.items() if weight)
 
 
-def split_words(material: Material) -> str:
-    """How the parts came about."""
-    return describe_split(material.run.recipe.data)
+def split_words(inputs: Inputs) -> str:
+    """How the data was split."""
+    return describe_split(inputs.run.recipe.data)
 
 
-def warnings(material: Material) -> Iterator[str]:
-    """What a reader must know before any figure."""
-    recipe = material.run.recipe
+def warnings(inputs: Inputs) -> Iterator[str]:
+    """Sentences to be read before any figure."""
+    recipe = inputs.run.recipe
     if recipe.data.name == "builtin":
         yield "Trained and tested on generated images: the figures say nothing about real ones."
     if any((teacher.cache or teacher.weights) == "builtin" for teacher in recipe.consulted.values()):
@@ -122,8 +122,8 @@ def warnings(material: Material) -> Iterator[str]:
             "The built-in teacher has SAM's architecture but is not SAM: it was trained with labels of the generator "
             "that made these images."
         )
-    for one in material.training.get("collapsed", []):
-        yield f"The projection collapsed ({one}): the student said nearly the same everywhere, and learned nothing."
+    for one in inputs.training.get("collapsed", []):
+        yield f"The projection collapsed ({one}): nearly the same everywhere, it taught nothing."
     yield "Not a medical device: for research only."
 
 
@@ -142,7 +142,7 @@ def version_of(package: str) -> str:
         return ""
 
 
-def cost(material: Material) -> list[tuple[str, float]]:
+def cost(inputs: Inputs) -> list[tuple[str, float]]:
     """Verb -> seconds, as in metrics.json."""
-    seconds: dict[str, Any] = material.metrics.get("seconds", {})
+    seconds: dict[str, Any] = inputs.metrics.get("seconds", {})
     return [(verb, float(spent)) for verb, spent in seconds.items()]

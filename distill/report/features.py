@@ -1,4 +1,4 @@
-"""What the teacher saw, as its code keeps it, and what of it can be read from the student: features as colours."""
+"""The teacher's features as its code keeps them, and as a linear probe predicts them from the student, as colours."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from distill.extraction.plan import gallery
 from distill.publishing.gallery import CELLS, SHOWN, SPREAD, shown_key
 from distill.report import thumbnails
 from distill.report.cases import Tile
-from distill.report.inputs import Material
+from distill.report.inputs import Inputs
 from students import Student
 
-BUDGET = 60e9  # multiply-accumulates that reading the student may take: a few seconds on one core
-AT_MOST, AT_LEAST = 64, 8  # training images from which the student is read
+BUDGET = 60e9  # multiply-accumulates that probe the student may take: a few seconds on one core
+AT_MOST, AT_LEAST = 64, 8  # training images on which the probe is fitted
 RIDGE = 1e-3  # of the mean variance of the student's channels
 BATCH = 8
 VIEW = "identity"
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How the teacher's features are read from the student: a linear map fitted on training images, at one level."""
+class Probe:
+    """A linear map from one level of the student to the teacher's features, fitted on training images."""
 
     stride: int
     weights: Tensor  # (C + 1, K) float64, the last row the constant
@@ -45,8 +45,8 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one teacher saw in a few validation images."""
+class TeacherView:
+    """The features of one teacher on a few validation images."""
 
     teacher: str
     title: str
@@ -54,18 +54,18 @@ class Seen:
     shape: tuple[int, int, int]
     cutoff: int  # of the low band, in half cycles an image side
     bands: tuple[str, ...]  # what the student imitated of this teacher
-    reading: Reading | None
+    probe: Probe | None
     rows: tuple[tuple[Tile, ...], ...]
 
 
-def seen(material: Material, student: Any) -> list[Seen]:  # noqa: ANN401
+def teacher_views(inputs: Inputs, student: Any) -> list[TeacherView]:  # noqa: ANN401
     """An entry for each teacher whose cache keeps features of validation images.
 
     Args:
-        material: the run.
-        student: the trained one, on the CPU, in eval mode; a task decoder is not read.
+        inputs: the run.
+        student: the trained one, on the CPU, in eval mode; a task decoder is not probed.
     """
-    run, found = material.run, []
+    run, found = inputs.run, []
     for name, path in run.caches.items():
         if not cache.exists(path):
             continue
@@ -73,22 +73,22 @@ def seen(material: Material, student: Any) -> list[Seen]:  # noqa: ANN401
         images = recorded(store, gallery(run), partial(shown_key, recipe))
         if not images or not features_of(store.spec):
             continue
-        imitated = [target for target in material.targets if target[0] == name]
-        map_, stride = chosen(material, store, imitated)
-        reading = None
+        imitated = [target for target in inputs.targets if target[0] == name]
+        map_, stride = chosen(inputs, store, imitated)
+        probe = None
         if isinstance(student, Student):
-            reading = read(material, student, store, images, recipe=recipe, map_=map_, stride=stride)
+            probe = fit_probe(inputs, student, store, images, recipe=recipe, map_=map_, stride=stride)
         shown = sorted(images, key=lambda sample: not sample.read_mask().any())[:SHOWN]
         found.append(
-            Seen(
+            TeacherView(
                 name,
                 describe(store),
                 map_,
                 (store.spec[map_].channels, *store.spec[map_].grid),
                 cutoff(store.spec[map_].grid),
                 tuple(dict.fromkeys(band for _, _, band, _ in imitated)),
-                reading,
-                tuple(draw(store, map_, shown, student=student, reading=reading, size=run.recipe.image_size)),
+                probe,
+                tuple(draw(store, map_, shown, student=student, probe=probe, size=run.recipe.image_size)),
             )
         )
     return found
@@ -100,17 +100,17 @@ def recorded(store: cache.Cache, samples: Iterable[Sample], key_of: Callable[[Sa
     return [sample for sample in found if (sample.key, VIEW) in store]
 
 
-def chosen(material: Material, store: cache.Cache, imitated: Sequence[tuple[str, str, str, int]]) -> tuple[str, int]:
+def chosen(inputs: Inputs, store: cache.Cache, imitated: Sequence[tuple[str, str, str, int]]) -> tuple[str, int]:
     """Map and stride to show: the finest that was imitated; else a map about 1/8 of the student's images, at 1/8."""
     if imitated:
         _, name, _, stride = min(imitated, key=lambda target: target[3])
         return name, stride
-    cells = max(1, material.run.recipe.image_size // 8)
+    cells = max(1, inputs.run.recipe.image_size // 8)
     return nearest_map(store.spec, (cells, cells)).name, 8
 
 
-def read(
-    material: Material,
+def fit_probe(
+    inputs: Inputs,
     student: Student,
     store: cache.Cache,
     images: Sequence[Sample],
@@ -118,35 +118,35 @@ def read(
     recipe: TeacherRecipe,
     map_: str,
     stride: int,
-) -> Reading | None:
+) -> Probe | None:
     """Fits the linear map by ridge regression; None where the student has no such level or few images are known.
 
     Args:
-        material: the run.
-        student: whose level at `stride` is read.
+        inputs: the run.
+        student: whose level at `stride` is probed.
         store: the teacher's cache.
         images: validation images under their records' keys, on which the cosine is taken.
         recipe: of the teacher.
         map_: of the teacher.
         stride: of the student.
     """
-    size = material.run.recipe.image_size
+    size = inputs.run.recipe.image_size
     if stride not in student.strides or size % stride:
         return None
-    macs = material.metrics["student"].get("macs", BUDGET)
+    macs = inputs.metrics["student"].get("macs", BUDGET)
     wanted = int(min(AT_MOST, max(AT_LEAST, BUDGET // max(1, macs))))
-    known = recorded(store, material.run.splits.train, partial(record_key, recipe))
+    known = recorded(store, inputs.run.splits.train, partial(record_key, recipe))
     train = sorted(known, key=lambda sample: sample.key)[:wanted]
     if len(train) < min(AT_LEAST, wanted):
         return None
-    inputs, targets = pairs(student, store, train, map_=map_, stride=stride, size=size)
-    ridge = RIDGE * inputs[:, :-1].var(dim=0).mean() * len(inputs) * torch.eye(inputs.shape[1], dtype=inputs.dtype)
+    cells, targets = pairs(student, store, train, map_=map_, stride=stride, size=size)
+    ridge = RIDGE * cells[:, :-1].var(dim=0).mean() * len(cells) * torch.eye(cells.shape[1], dtype=cells.dtype)
     ridge[-1, -1] = 0
-    weights = torch.linalg.lstsq(inputs.T @ inputs + ridge, inputs.T @ targets).solution
+    weights = torch.linalg.lstsq(cells.T @ cells + ridge, cells.T @ targets).solution
     grid = (size // stride, size // stride)
     held_out, true = pairs(student, store, images, map_=map_, stride=stride, size=size)
     maps = [part.view(len(images), *grid, -1).permute(0, 3, 1, 2) for part in (held_out @ weights, true)]
-    return Reading(stride, weights, len(train), cosine(*maps).mean().item())
+    return Probe(stride, weights, len(train), cosine(*maps).mean().item())
 
 
 def pairs(
@@ -154,13 +154,12 @@ def pairs(
 ) -> tuple[Tensor, Tensor]:
     """Cells of the student's level (cells, C + 1), with a constant, and the teacher's components there (cells, K)."""
     level, grid = student.level_of(stride), (size // stride, size // stride)
-    inputs, targets = [], []
+    features, targets = [], []
     for first in range(0, len(samples), BATCH):
         part = samples[first : first + BATCH]
-        features = levels(student, part, size=size)[level].permute(0, 2, 3, 1)
-        inputs.append(features.flatten(0, 2))
+        features.append(levels(student, part, size=size)[level].permute(0, 2, 3, 1).flatten(0, 2))
         targets += [store.decode(sample.key, VIEW, map=map_, grid=grid).flatten(1).T for sample in part]
-    cells = torch.cat(inputs).double()
+    cells = torch.cat(features).double()
     return torch.cat([cells, torch.ones(len(cells), 1, dtype=cells.dtype)], dim=1), torch.cat(targets).double()
 
 
@@ -178,10 +177,10 @@ def draw(
     samples: Sequence[Sample],
     *,
     student: Any,  # noqa: ANN401
-    reading: Reading | None,
+    probe: Probe | None,
     size: int,
 ) -> Iterator[tuple[Tile, ...]]:
-    """A row an image: the image, all that the code keeps, its low band, its high band, what the student knows.
+    """A row an image: the image, all that the code keeps, its low band, its high band, the probe's prediction.
 
     One scale of colours for all images; the high band, which is fainter, has one of its own.
     """
@@ -198,18 +197,18 @@ def draw(
         for band, title in titles.items():
             picture = colours(maps[band][number] / scale[band], sample.size)
             row.append(Tile(title, picture, f"{sample.stem}: three principal components, {band}", sample.size))
-        if reading is not None:
-            said = said_by(student, sample, reading, size=size)
-            known = series(dct(said), (said.shape[-2], said.shape[-1]), grid=grid)
-            title = f"read from the student, 1/{reading.stride}"
+        if probe is not None:
+            predicted = predict_components(student, sample, probe, size=size)
+            known = series(dct(predicted), (predicted.shape[-2], predicted.shape[-1]), grid=grid)
+            title = f"read from the student, 1/{probe.stride}"
             row.append(Tile(title, colours(known / scale["all"], sample.size), f"{sample.stem}: {title}", sample.size))
         yield tuple(row)
 
 
-def said_by(student: Student, sample: Sample, reading: Reading, *, size: int) -> Tensor:
-    """Three components (3, h, w) as they are read from the student."""
-    features = levels(student, [sample], size=size)[student.level_of(reading.stride)][0]
-    weights = reading.weights[:, :3].to(features)
+def predict_components(student: Student, sample: Sample, probe: Probe, *, size: int) -> Tensor:
+    """Three components (3, h, w) as the probe predicts them from the student."""
+    features = levels(student, [sample], size=size)[student.level_of(probe.stride)][0]
+    weights = probe.weights[:, :3].to(features)
     return torch.einsum("ck,chw->khw", weights[:-1], features) + weights[-1][:, None, None]
 
 

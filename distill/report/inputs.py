@@ -1,4 +1,4 @@
-"""What a page is made of: the files of a run, read once."""
+"""The files of a run that a page is made of, read once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from distill.training.jsonl_log import read_log
 
 @dataclass(frozen=True)
 class Row:
-    """What one test image scored: a line of predictions.csv with the image it is of."""
+    """The scores of one test image: a line of predictions.csv with the image it is of."""
 
     sample: Sample
     figures: dict[str, float]  # every numeric column
@@ -33,7 +33,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Material:
+class Inputs:
     """The files of an evaluated run."""
 
     run: Run
@@ -92,7 +92,7 @@ class Material:
 
     @cached_property
     def targets(self) -> list[tuple[str, str, str, int]]:
-        """What the student imitated, as (teacher, map, band, stride), soft masks left out."""
+        """The targets that the student imitated, as (teacher, map, band, stride), soft masks left out."""
         names = [name.rsplit("/", 3) for name in self.training.get("targets", [])]
         return [(teacher, map_, band, int(stride)) for teacher, map_, band, stride in names if map_ != MASK]
 

@@ -16,11 +16,11 @@ from distill.evaluation.scoring import predictor_of
 from distill.evaluation.soft_masks import soft_masks_of
 from distill.publishing.card import title_of
 from distill.publishing.provenance import provenance_of
-from distill.report import facts, plots, tables
+from distill.report import charts, facts, tables
 from distill.report.cases import cases, has_soft_masks
 from distill.report.curves import curves
-from distill.report.features import seen
-from distill.report.inputs import Material
+from distill.report.features import teacher_views
+from distill.report.inputs import Inputs
 from distill.runs.reproduce import command, public_recipe
 from distill.runs.run import Run
 
@@ -36,7 +36,7 @@ class Sections:
         self.left_out: list[str] = []
 
     def make(self, what: str, build: Callable[[], Result]) -> Result | None:
-        """What `build` returns; None, and a sentence, where it fails."""
+        """The result of `build`; None, and a sentence, where it fails."""
         try:
             return build()
         except Exception as error:  # whatever a picture fails at, the figures of the page are worth having without it
@@ -54,8 +54,8 @@ def render(run: Run) -> str:
     """
     import jinja2
 
-    material, sections = Material(run), Sections()
-    metrics = material.metrics
+    inputs, sections = Inputs(run), Sections()
+    metrics = inputs.metrics
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=True
     )
@@ -65,12 +65,12 @@ def render(run: Run) -> str:
         "title": title_of(run.recipe),
         "run": run.folder.name,
         "metrics": metrics,
-        "warnings": list(facts.warnings(material)),
+        "warnings": list(facts.warnings(inputs)),
         "notes": run.splits.notes,
-        "setting": facts.setting(material),
-        "stages": facts.stages(material),
+        "setting": facts.setting(inputs),
+        "stages": facts.stages(inputs),
         "parts": provenance_of(run).parts,
-        "split": facts.split_words(material),
+        "split": facts.split_words(inputs),
         "resamples": metrics.get("evaluated", {}).get("resamples", run.recipe.evaluate.bootstrap),
         "results": tables.results(metrics),
         "by_size": tables.by_size(metrics),
@@ -78,42 +78,42 @@ def render(run: Run) -> str:
         "size_titles": tables.titles(tables.BY_SIZE),
         "teachers": tables.teachers(metrics),
         "side_titles": tables.titles(tables.SIDE_BY_SIDE),
-        "cost": facts.cost(material),
+        "cost": facts.cost(inputs),
         "terms": provenance_of(run).terms,
         "licence": provenance_of(run).licence,
         "versions": facts.versions(),
         "command": command(run.recipe),
         "recipe": dump_recipe(public_recipe(run.recipe)),
-        "proof": material.published.get("onnx"),
+        "proof": inputs.published.get("onnx"),
         "several": run.recipe.student.classes > 1,
         "short": short,
     }
-    content |= drawn(material, sections)
+    content |= drawn(inputs, sections)
     style = folder.joinpath("style.css").read_text(encoding="utf-8")
     return template.render(**content, left_out=sections.left_out, style=style)
 
 
-def drawn(material: Material, sections: Sections) -> dict[str, Any]:
-    """The parts of the page that look at images, caches and the network."""
-    run = material.run
+def drawn(inputs: Inputs, sections: Sections) -> dict[str, Any]:
+    """The parts of the page that need images, caches and the network."""
+    run = inputs.run
     sections.left_out += absent(run)
-    caches = sections.make("What the caches hold", lambda: stores_of(run)) or {}
+    caches = sections.make("The contents of the caches", lambda: stores_of(run)) or {}
     masks = sections.make("The soft masks", lambda: soft_masks_of(run)) or {}
     network = sections.make("The student's pictures", lambda: load_student(run, caches))
     ask = (
         None if network is None else sections.make("The student's answers", lambda: predictor_of(network, run, caches))
     )
-    shown = ask and sections.make("The cases", lambda: cases(material, ask, masks))
+    shown = ask and sections.make("The cases", lambda: cases(inputs, ask, masks))
     return {
-        "size_chart": sections.make("Dice against size", lambda: plots.size_chart(material)),
-        "spread_chart": sections.make("The distribution of Dice", lambda: plots.spread_chart(material)),
-        "calibration_chart": sections.make("Calibration", lambda: plots.calibration_chart(material)),
-        "curves": sections.make("The curves", lambda: curves(material)) or [],
+        "size_chart": sections.make("Dice against size", lambda: charts.size_chart(inputs)),
+        "spread_chart": sections.make("The distribution of Dice", lambda: charts.spread_chart(inputs)),
+        "calibration_chart": sections.make("Calibration", lambda: charts.calibration_chart(inputs)),
+        "curves": sections.make("The curves", lambda: curves(inputs)) or [],
         "cases": shown or {},
         "soft_masks": has_soft_masks(shown or {}),
-        "seen": sections.make("The teacher's features", lambda: seen(material, network)) or [],
+        "teacher_views": sections.make("The teacher's features", lambda: teacher_views(inputs, network)) or [],
         "caches": sections.make("The caches", lambda: [examine_cache(store) for store in caches.values()]) or [],
-        "latency": sections.make("The latency", lambda: measured(material)),
+        "latency": sections.make("The latency", lambda: measured(inputs)),
     }
 
 
@@ -125,18 +125,21 @@ def stores_of(run: Run) -> dict[str, cache.Cache]:
 def absent(run: Run) -> list[str]:
     """A sentence for each cache that is not there (any more)."""
     gone = {name: path for name, path in run.caches.items() if not cache.exists(path)}
-    return [f"What teacher {name} saw is left out: its cache {path.name} is not there" for name, path in gone.items()]
+    return [
+        f"The features of teacher {name} are left out: its cache {path.name} is not there"
+        for name, path in gone.items()
+    ]
 
 
-def measured(material: Material) -> dict[str, Any] | None:
+def measured(inputs: Inputs) -> dict[str, Any] | None:
     """What a frame takes by the published ONNX file, as publishing measured it, or else this call; None without one."""
     from distill.inference.onnx_file import open_onnx
     from distill.publishing.latency import latency
 
-    path = material.run.published / "model.onnx"
+    path = inputs.run.published / "model.onnx"
     if not path.is_file():
         return None
-    if "latency" in material.published:
-        return material.published["latency"]
-    first = next(iter(material.run.splits.test.values()))[0]
+    if "latency" in inputs.published:
+        return inputs.published["latency"]
+    first = next(iter(inputs.run.splits.test.values()))[0]
     return latency(open_onnx(path, threads=1), first.read_image())

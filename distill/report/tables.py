@@ -64,9 +64,9 @@ def lines(figures: Mapping[str, Figure], entries: Sequence[Mapping[str, Any]]) -
     """A line for each figure that any entry (one a data set) has."""
     for name, figure in figures.items():
         if any(name in entry for entry in entries):
-            said = words(figure)
+            named = words(figure)
             cells = tuple(cell(entry.get(name), digits=digits_of(name)) for entry in entries)
-            yield Line(said.title, said.convention, cells)
+            yield Line(named.title, named.convention, cells)
 
 
 Part = tuple[str, str, int, tuple[Cell, ...]]  # data set, what part of it, images, a cell for each of BY_SIZE

@@ -78,7 +78,7 @@ def probability_tile(probability: NDArray) -> str:
 
 
 def errors_tile(image: Colours, truth: NDArray, found: NDArray) -> str:
-    """What was found and what was not, over the image in grey.
+    """Right, false and missed pixels in colours, over the image in grey.
 
     White is in both masks, amber in the prediction alone, cyan in the truth alone, violet in both under another class.
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from distill.config.parse import read_recipe
 from distill.config.schema import Recipe
-from distill.report.inputs import Material
+from distill.report.inputs import Inputs
 from distill.runs.fingerprint import digest_of
 from distill.runs.run import Run, as_run, open_run
 from distill.runtime.io import write_text
 
 NAME = "report.html"
-MARK = '<meta name="bandpass-content" content="{}">'  # what a page was made from, near its beginning
+MARK = '<meta name="bandpass-content" content="{}">'  # a digest of the page's inputs, near its beginning
 HEAD = 2000  # characters in which it stands
 
 logger = logging.getLogger("bandpass")
@@ -49,18 +49,18 @@ def refresh(run: Run) -> None:
 
 
 def content_of(run: Run) -> str:
-    """A digest of what a page says: figures, training, what was published, and how the page is laid out."""
-    material = Material(run)
-    figures = {name: value for name, value in material.metrics.items() if name != "seconds"}
+    """A digest of the content of a page: figures, training, what was published, and how the page is laid out."""
+    inputs = Inputs(run)
+    figures = {name: value for name, value in inputs.metrics.items() if name != "seconds"}
     folder = files("distill.report")
     layout = [folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.html.jinja", "style.css")]
-    return digest_of([figures, material.training, material.published, layout])[:16]
+    return digest_of([figures, inputs.training, inputs.published, layout])[:16]
 
 
 def run_of(folder: Path, words: Sequence[str]) -> Run:
     """The run of a run's folder, wherever that lies now.
 
-    Its caches are looked for beside it, in `home/features`, where it lies in `home/runs`; else where its recipe says.
+    Its caches are taken from `home/features`, where it lies in `home/runs`; else from where its recipe says.
 
     Raises:
         FileNotFoundError: the folder holds no run.

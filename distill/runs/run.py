@@ -68,12 +68,12 @@ def as_run(work: Run | Recipe) -> Run:
     return work if isinstance(work, Run) else open_run(work)
 
 
-def open_run(recipe: Recipe, *, accelerator: Accelerator | None = None) -> Run:
-    """Opens the data and names the folders."""
+def open_run(recipe: Recipe, *, accelerator: Accelerator | None = None, splits: Splits | None = None) -> Run:
+    """Opens the data, unless its splits are given, and names the folders."""
     accelerator = accelerator or start_accelerator(recipe)
     home = Path(recipe.home).expanduser()
     with accelerator.main_process_first():  # which looks at the files, so that the others find its index
-        splits = open_data(recipe.data, home=home, classes=recipe.student.classes)
+        splits = splits or open_data(recipe.data, home=home, classes=recipe.student.classes)
         content = splits.digest()
     caches = name_caches(recipe, splits, home=home)
     folder = run_folder(recipe, content, caches, home=home)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from distill.bench import command
+from distill.bench import request as requests
 from distill.cli.bench import read_request
 from distill.run import main
 from distill.runtime.timing import Row, Timing, interleaved, ratio
@@ -14,7 +14,7 @@ from distill.runtime.timing import Row, Timing, interleaved, ratio
 KEYS = {"size": "of what is measured"}
 
 
-def measure(request: command.Request) -> list[Row]:
+def measure(request: requests.Request) -> list[Row]:
     return [
         Row("size", float(request.options.get("size", "3")), "px", at_most=4, note="a | b"),
         Row("rounds", request.rounds, ""),
@@ -23,7 +23,7 @@ def measure(request: command.Request) -> list[Row]:
 
 @pytest.fixture
 def bench(monkeypatch):
-    monkeypatch.setitem(command.BENCHES, "own", f"{__name__}:measure")
+    monkeypatch.setitem(requests.BENCHES, "own", f"{__name__}:measure")
 
 
 def test_every_action_runs_once_a_round_in_an_order_that_rotates():

@@ -11,9 +11,9 @@ from small_extraction import CellTeacher, noisy
 import cache
 from cache.spec import MapSpec
 from distill.bench import decoding, sizes, training
-from distill.bench.command import Request
 from distill.bench.extraction import rows_of
-from distill.bench.material import count_of, drawn_maps, images_of, write_cache
+from distill.bench.inputs import count_of, drawn_maps, images_of, write_cache
+from distill.bench.request import Request
 from distill.cli.bench import read_request
 from distill.runtime.timing import told
 

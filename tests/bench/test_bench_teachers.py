@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import teachers
-from distill.bench.command import Request
+from distill.bench.request import Request
 from distill.bench.teachers import LEAST, SUBJECTS, chosen, measure
 from distill.cli.bench import read_request
 

@@ -14,7 +14,7 @@ from small_run import disc_splits, recipe_of, run_of
 import cache
 from cache.spec import FeatureSpec, MapSpec
 from distill.cache_report.rate_distortion import rates
-from distill.cache_report.teacher_agreement import BANDS, agreements, cut, held_out, see, split
+from distill.cache_report.teacher_agreement import BANDS, agreements, cut, extract_maps, held_out, split
 from distill.cli.cache import COMMAND
 from distill.config.schema import TeacherRecipe
 from distill.runtime.resize import resize
@@ -49,7 +49,7 @@ SAMPLES = list(SPLITS.val)
 
 def make(folder, teacher):
     images = [sample.read_image() for sample in SPLITS.train]
-    maps = see(teacher, images + [image[:, ::-1].copy() for image in images], size=3)["neck"]
+    maps = extract_maps(teacher, images + [image[:, ::-1].copy() for image in images], size=3)["neck"]
     store = cache.create(
         folder,
         spec=FeatureSpec((MapSpec("neck", CHANNELS, GRID, 8),)),
@@ -128,8 +128,8 @@ def test_the_bands_of_a_map_add_up_and_do_not_overlap():
 
 def test_the_code_needs_fewer_bytes_than_every_simpler_way_at_its_cosine(store):
     teacher = PooledTeacher()
-    training = see(teacher, [sample.read_image() for sample in SPLITS.train], size=4)["neck"]
-    shown = see(teacher, [sample.read_image() for sample in SAMPLES], size=4)["neck"]
+    training = extract_maps(teacher, [sample.read_image() for sample in SPLITS.train], size=4)["neck"]
+    shown = extract_maps(teacher, [sample.read_image() for sample in SAMPLES], size=4)["neck"]
     found = rates("neck", store.codecs["neck"], training, shown)
     assert {rate.way for rate in found} == {"fp32", "fp16", "code", "integers", "PCA only", "DCT only"}
     sizes = {rate.way: rate.bytes for rate in found if rate.way.startswith("fp")}

@@ -19,6 +19,7 @@ import cache
 import students
 from distill.cli import dry_run as estimate
 from distill.run import main
+from distill.training import step_time
 
 RUN = Path(__file__).resolve().parents[2] / "distill" / "run.py"
 TINY = [
@@ -145,8 +146,8 @@ def test_the_dry_run_writes_nothing_and_says_what_it_takes(words, tmp_path, caps
 
 def test_the_dry_run_times_a_step_until_the_device_is_done(tmp_path, monkeypatch):
     seconds = [0.0]
-    monkeypatch.setattr(estimate, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
-    monkeypatch.setattr(estimate, "settle", lambda: seconds.append(seconds.pop() + 3600))
+    monkeypatch.setattr(step_time, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    monkeypatch.setattr(step_time, "settle", lambda: seconds.append(seconds.pop() + 3600))
     run = small_run(tmp_path)
     (line,) = estimate.estimate_training(run)
     assert "1 steps of 16 images at 32 px, about 1:00:00" in line
@@ -244,7 +245,7 @@ def test_compare_says_what_the_teacher_was_worth(words, finished, tmp_path, monk
     ((name, views),) = found["cached_views"].items()
     assert views == 12 * 4 + 4
     assert (
-        f"\n\nViews that the taught runs learn from, each looked at once by its teacher: {views} ({name}). In" in text
+        f"\n\nViews that the distilled runs learn from, each computed once by its teacher: {views} ({name}). In" in text
     )
     extracted = []
     monkeypatch.setattr(import_module("distill.comparison.compare"), "extract", extracted.append)

@@ -10,11 +10,15 @@ import pytest
 
 from distill.cli.compare import COMMAND
 from distill.comparison.compare import compare, curves_of
+from distill.comparison.plan import choose_arms, finished_of, plan_comparison
 from distill.comparison.plot import plot
-from distill.comparison.runs import choose_arms, finished_of, trials_of
-from distill.comparison.statistics import HELPS, HURTS, UNDECIDED, Curve, compare_scores, markdown, t_interval, verdict
+from distill.comparison.result import HELPS, HURTS, TOO_FEW, UNDECIDED, Curve, compare_scores, decided
+from distill.comparison.statistics import t_interval
+from distill.comparison.write import markdown
 from distill.config.parse import read_recipe
+from distill.data.sources.open_data import open_data
 from distill.evaluation.predictions_csv import Score, write_predictions
+from distill.training.step_time import StepTime
 
 
 def scores_of(gain: float, noise: float, *, seeds: int = 3, images: int = 60) -> dict:
@@ -51,9 +55,40 @@ def test_one_seed_is_never_evidence():
     assert row.seed_interval is None
 
 
-def test_both_intervals_must_agree():
-    assert verdict((0.1, 0.2), (-0.1, 0.4)) == UNDECIDED
-    assert verdict((0.1, 0.2), (0.1, 0.4)) == HELPS
+def test_seeds_that_disagree_are_no_evidence_however_sure_the_images():
+    assert disagreeing(0.1).rows[1].verdict == UNDECIDED
+    assert disagreeing(0.01).rows[1].verdict == HELPS
+
+
+def disagreeing(spread: float):
+    """Every image gains 0.05, but for what the seed adds."""
+    scores = scores_of(0.05, 0.001)
+    for seed in range(3):
+        lift = spread * (seed - 1)
+        key = ("taught", "unet", seed)
+        scores[key] = [replace(score, dice=score.dice + lift) for score in scores[key]]
+    return compare_scores(scores, seconds=dict.fromkeys(scores, 1.0), steps={10}, resamples=500)
+
+
+def test_verdicts_are_corrected_for_all_that_is_tested():
+    row = compared(0.05, 0.02).rows[1]
+    undecided = decided([replace(row, p_value=p, verdict="") for p in (0.03, 0.02, 0.9)])
+    assert [one.p_value for one in undecided] == pytest.approx([0.06, 0.06, 0.9])
+    assert [one.verdict for one in undecided] == [UNDECIDED] * 3
+    assert [one.verdict for one in decided([replace(row, p_value=p) for p in (0.03, 0.01, None)])] == [
+        HELPS, HELPS, UNDECIDED,
+    ]  # fmt: skip
+
+
+def test_fewer_than_ten_groups_have_a_mean_but_no_interval_and_no_verdict():
+    scores = scores_of(0.2, 0.01)
+    few = {key: [replace(one, group=f"patient {int(one.stem) % 9}") for one in part] for key, part in scores.items()}
+    comparison = compare_scores(few, seconds=dict.fromkeys(few, 1.0), steps={10}, resamples=200)
+    row = comparison.rows[1]
+    assert row.difference == pytest.approx(0.2, abs=0.01)
+    assert (row.image_interval, row.p_value, row.verdict) == (None, None, TOO_FEW)
+    line = next(line for line in markdown(comparison, title="t").splitlines() if "| taught |" in line)
+    assert "fewer than 10 groups | [" in line
 
 
 def test_the_t_interval_is_student_s():
@@ -128,15 +163,15 @@ def test_validation_over_the_steps_stands_beside_the_points(tmp_path):
 
 
 def test_curves_come_from_the_logs_at_the_steps_that_every_seed_has(tmp_path):
-    trials = trials_of(read_recipe([*WORDS, f"home={tmp_path}"]), students=["unet"], seeds=[0, 1])
-    assert curves_of(trials) == ()
-    for number, trial in enumerate(trials):
-        trial.run.folder.mkdir(parents=True)
+    runs = plan_comparison(read_recipe([*WORDS, f"home={tmp_path}"]), students=["unet"], seeds=[0, 1]).runs
+    assert curves_of(runs) == ()
+    for number, one in enumerate(runs):
+        one.run.folder.mkdir(parents=True)
         steps = [(10, 0.3), (20, 0.4), (30 + number, 0.5)]
         lines = [{"step": step, "stage": "s", "validation_dice": dice + number / 10} for step, dice in steps]
         lines.insert(1, {"step": 15, "stage": "s", "loss": 1.0})
-        (trial.run.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    alone, taught = curves_of(trials)
+        (one.run.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    alone, taught = curves_of(runs)
     assert (alone.arm, alone.steps, taught.arm) == ("alone", (10, 20), "taught")
     assert np.allclose(taught.dice, ((0.4, 0.5), (0.6, 0.7)))
 
@@ -150,21 +185,21 @@ VALIDATED = {"fast": {"alone": 0.5, "taught": 0.6}, "slow": {"alone": 0.7, "taug
 
 
 def tuned_recipe(home, *words):
-    trials = "sweep={fast: {optimiser: {learning_rate: 0.01}}, slow: {optimiser: {learning_rate: 0.001}}}"
-    return read_recipe([*WORDS, trials, f"home={home}", *words])
+    sweep = "sweep={fast: {optimiser: {learning_rate: 0.01}}, slow: {optimiser: {learning_rate: 0.001}}}"
+    return read_recipe([*WORDS, sweep, f"home={home}", *words])
 
 
 def pretend_to_train(monkeypatch, ran: list[str]) -> None:
     """Runs leave what a training and an evaluation would."""
 
-    def run(trials, *, jobs, verbs=("train", "evaluate")):
-        for trial in trials:
-            ran.append(f"{trial.arm} {trial.seed} {trial.setting} {'+'.join(verbs)}")
-            trial.run.folder.mkdir(parents=True, exist_ok=True)
-            dice = VALIDATED[trial.setting][trial.arm]
-            trial.run.trained.write_text(json.dumps({"validation_dice": dice, "seconds": 1.0, "steps": 60}))
+    def run(runs, *, jobs, verbs=("train", "evaluate")):
+        for one in runs:
+            ran.append(f"{one.arm} {one.seed} {one.setting} {'+'.join(verbs)}")
+            one.run.folder.mkdir(parents=True, exist_ok=True)
+            dice = VALIDATED[one.setting][one.arm]
+            one.run.trained.write_text(json.dumps({"validation_dice": dice, "seconds": 1.0, "steps": 60}))
             scores = [Score("builtin", f"{i}", f"{i}", dice, dice) for i in range(3)]
-            write_predictions(trial.run.folder / "predictions.csv", {"builtin": scores})
+            write_predictions(one.run.folder / "predictions.csv", {"builtin": scores})
 
     module = import_module("distill.comparison.compare")
     monkeypatch.setattr(module, "run_missing", run)
@@ -219,19 +254,51 @@ def test_arms_are_chosen_by_name_and_the_first_is_the_control(tmp_path):
 def test_what_cannot_be_compared_fairly_is_refused(tmp_path):
     options = {"students": ["unet"], "seeds": [0]}
     with pytest.raises(ValueError, match="arm 'taught' trains 50 steps of 16 images, but arm 'alone' 60 of 16"):
-        trials_of(tuned_recipe(tmp_path, "arms.taught.stages.semantic.epochs=30"), **options)
+        plan_comparison(tuned_recipe(tmp_path, "arms.taught.stages.semantic.epochs=30"), **options)
     with pytest.raises(
         ValueError, match=r"arm 'taught' is scored on validation every 1 steps, but arm 'alone' every 5"
     ):
-        trials_of(tuned_recipe(tmp_path, "arms.taught.evaluate.every=1"), **options)
+        plan_comparison(tuned_recipe(tmp_path, "arms.taught.evaluate.every=1"), **options)
     with pytest.raises(ValueError, match="arm 'taught' is tested on other images than arm 'alone'"):
-        trials_of(tuned_recipe(tmp_path, "arms.taught.data.seed=7"), **options)
+        plan_comparison(tuned_recipe(tmp_path, "arms.taught.data.seed=7"), **options)
     with pytest.raises(ValueError, match="arms 'taught' and 'again' ask for the very same trainings"):
-        trials_of(tuned_recipe(tmp_path, "arms.again={}"), **options)
+        plan_comparison(tuned_recipe(tmp_path, "arms.again={}"), **options)
     with pytest.raises(ValueError, match=r"evaluate\.patience ends a stage early"):
-        trials_of(tuned_recipe(tmp_path, "evaluate.patience=2"), **options)
+        plan_comparison(tuned_recipe(tmp_path, "evaluate.patience=2"), **options)
     with pytest.raises(ValueError, match=r"arm 'taught' has a pretrained encoder, but its student\.encoder is empty"):
-        trials_of(tuned_recipe(tmp_path, "arms.taught.student={name: timm_unet, encoder: null}"), **options)
+        plan_comparison(tuned_recipe(tmp_path, "arms.taught.student={name: timm_unet, encoder: null}"), **options)
+
+
+def test_the_data_of_a_comparison_is_opened_once_for_all_that_ask_for_the_same(tmp_path, monkeypatch):
+    opened = []
+    module = import_module("distill.comparison.plan")
+    monkeypatch.setattr(module, "open_data", lambda data, **more: opened.append(data.seed) or open_data(data, **more))
+    recipe = tuned_recipe(tmp_path)
+    plan = plan_comparison(recipe, students=["unet"], seeds=[0, 1, 2])
+    assert len(plan.runs) == 3 * 2 * 2
+    assert len(opened) == 1
+    assert {id(one.run.splits) for one in plan.runs} == {id(plan.runs[0].run.splits)}
+
+
+def test_the_dry_run_tells_steps_and_hours_and_the_features_that_are_missing(tmp_path, monkeypatch, capsys):
+    probed = []
+    module = import_module("distill.comparison.estimate")
+    monkeypatch.setattr(module, "time_step", lambda run: probed.append(run) or StepTime(1000, 60.0))
+    recipe = tuned_recipe(tmp_path)
+    plan = plan_comparison(recipe, students=["unet"], seeds=[3, 4])
+    plan.runs[0].run.folder.mkdir(parents=True)
+    (plan.runs[0].run.folder / "log.jsonl").write_text('{"step": 40}\n')
+    text = module.estimate(plan, jobs=2)
+    assert "comparing arms alone, taught; students unet; seeds 3, 4; every arm tries fast, slow with seed 3" in text
+    assert f"alone unet seed 3 (fast): 60 steps in {plan.runs[0].run.folder}" in text
+    assert "0 of 6 runs are there already" in text
+    assert "6 runs to do, 320 steps, about 5:20:00 one after the other on this machine" in text
+    assert len(probed) == 1
+    assert "teacher sam: " in text
+    assert "records are missing in" in text
+    assert COMMAND([*WORDS, f"home={tmp_path}", "seeds=0"], dry=True) == 0
+    assert "2 runs to do, 120 steps, about 2:00:00" in capsys.readouterr().out
+    assert not (tmp_path / "features").exists()
 
 
 def test_jobs_and_seeds_are_whole_numbers():
@@ -268,20 +335,25 @@ def test_no_jobs_compare_what_is_there_and_name_what_is_not(tmp_path, monkeypatc
 
 def test_an_arm_that_lacks_a_seed_of_the_control_is_left_out(tmp_path, monkeypatch):
     recipe = read_recipe([*WORDS, "arms.late={optimiser: {ema: 0.9}}", f"home={tmp_path}"])
-    trials = trials_of(recipe, students=["unet"], seeds=[0, 1])
-    there = {trial.run.folder for trial in trials if (trial.arm, trial.seed) != ("taught", 1)}
+
+    def planned():
+        return plan_comparison(recipe, students=["unet"], seeds=[0, 1]).runs
+
+    runs = planned()
+    there = {one.run.folder for one in runs if (one.arm, one.seed) != ("taught", 1)}
     monkeypatch.setattr(import_module("distill.comparison.runs"), "is_evaluated", lambda run: run.folder in there)
-    assert {(trial.arm, trial.seed) for trial in finished_of(trials)} == {
+    assert {(one.arm, one.seed) for one in finished_of(planned())} == {
         ("alone", 0), ("alone", 1), ("late", 0), ("late", 1),
     }  # fmt: skip
     monkeypatch.setattr(import_module("distill.comparison.runs"), "is_evaluated", lambda run: False)
     with pytest.raises(ValueError, match="the control and another arm are not finished yet"):
-        finished_of(trials)
+        finished_of(planned())
 
 
 def test_a_run_is_shared_by_recipes_of_other_names_once_it_is_trained(tmp_path):
     def only(name):
-        return trials_of(read_recipe([*WORDS, f"name={name}", f"home={tmp_path}"]), students=["unet"], seeds=[0])[0].run
+        recipe = read_recipe([*WORDS, f"name={name}", f"home={tmp_path}"])
+        return plan_comparison(recipe, students=["unet"], seeds=[0]).runs[0].run
 
     first = only("first")
     first.folder.mkdir(parents=True)

@@ -13,7 +13,8 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from distill.cli.doctor import COMMAND, examine_data, read_request
 from distill.data.synthetic.generator import render
-from distill.doctor.duplicates import SIDE, Near, components, find_near
+from distill.doctor.duplicates import Near, components, find_near
+from distill.doctor.hashes import SIDE
 from distill.doctor.issue_kinds import KINDS
 from distill.run import main
 
@@ -65,7 +66,7 @@ def words_of(folder: Path, *more: str) -> list[str]:
 
 def found(folder: Path, *more: str) -> dict[str, list[str]]:
     """Kind -> sentences."""
-    findings = examine_data(read_request(words_of(folder, *more))).findings
+    findings = examine_data(read_request(words_of(folder, *more))).issues
     return {kind: [one.sentence for one in findings if one.kind == kind] for kind in {one.kind for one in findings}}
 
 
@@ -108,7 +109,7 @@ def test_a_changed_copy_across_the_split_is_an_error_and_within_a_part_a_note(po
     assert re.fullmatch(rf"polyps/a2, polyps/copy: correlation (0\.99|1\.0)\d\d?\d?{told}", sentence)
     split = write_split(tmp_path / "split", train=[f"a{i}" for i in range(12)], test=["a12", "a13", "copy"])
     kinds = found(polyps, split)
-    assert kinds.keys() == {"near copy in two parts", "note"}
+    assert kinds.keys() == {"near copy in two parts", "note on the data"}
     (sentence,) = kinds["near copy in two parts"]
     assert re.fullmatch(rf"polyps/copy \(test\) looks like polyps/a2 \(train\): correlation [01]\.\d+{told}", sentence)
 
@@ -261,11 +262,11 @@ def test_the_near_copies_and_the_leak_of_pranets_split_are_found(shared, tmp_pat
     data = shared / "data"
     words = [f"data.root={data}", f"data.split={data / 'splits' / 'pranet'}", f"home={tmp_path}"]
     diagnosis = examine_data(read_request([*words, "data.train=[cvc-clinicdb]", "data.test=[cvc-clinicdb]"]))
-    near = [finding for finding in diagnosis.findings if finding.kind == "near copy in two parts"]
+    near = [finding for finding in diagnosis.issues if finding.kind == "near copy in two parts"]
     assert {finding.samples[0].stem for finding in near} == {"100", "181", "353", "381", "483"}
-    leak = [finding.sentence for finding in diagnosis.findings if finding.kind == "test of known sequences"]
+    leak = [finding.sentence for finding in diagnosis.issues if finding.kind == "test of known sequences"]
     assert leak[0].startswith("all 62 test images of cvc-clinicdb come from groups")
-    assert sum(finding.kind == "sequence in two parts" for finding in diagnosis.findings) == 26
+    assert sum(finding.kind == "sequence in two parts" for finding in diagnosis.issues) == 26
 
 
 def test_a_sentence_names_a_few_of_many_copies_and_the_json_all(polyps, frames):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cache.spec import MapSpec
-from distill.bench.material import drawn_maps, write_cache
+from distill.bench.inputs import drawn_maps, write_cache
 from distill.extraction.encode import Encoders, processes_for
 from distill.runtime.threads import one_thread, small_workers, usable_cores, use_all_cores, workers_beside
 

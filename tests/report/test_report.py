@@ -148,7 +148,7 @@ def test_a_run_without_a_teacher_has_a_page_that_says_so(tmp_path):
     evaluate(run), report(run)
     page = page_of(run)
     assert "none: trained on masks alone" in page.text
-    assert not {"teacher", "seen", "cache", "training"} & {a["id"] for a in page.of("section")}
+    assert not {"teacher", "features", "cache", "training"} & {a["id"] for a in page.of("section")}
     assert len([1 for words in page.words if words in ("best", "median", "worst")]) == 5, (
         "each of five test images once"
     )
@@ -195,8 +195,8 @@ def test_a_cache_that_is_gone_is_named(taught, tmp_path):
         (tmp_path / path.relative_to(taught.folder)).write_bytes(path.read_bytes())
     report(run)
     page = page_of(run)
-    assert "What teacher drawn saw is left out: its cache drawn-0123 is not there." in page.text
-    assert "seen" not in {section["id"] for section in page.of("section")}
+    assert "The features of teacher drawn are left out: its cache drawn-0123 is not there." in page.text
+    assert "features" not in {section["id"] for section in page.of("section")}
     assert page.of("img"), "the student's cases need no cache"
 
 

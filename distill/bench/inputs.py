@@ -1,4 +1,4 @@
-"""What benchmarks are run on: generated frames, drawn maps and random weights, or real ones where they are given."""
+"""Inputs of benchmarks: generated frames, drawn maps and random weights, or real ones where they are given."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 import cache
 from cache.series import series
 from cache.spec import FeatureSpec, MapSpec
-from distill.bench.command import Request
+from distill.bench.request import Request
 from distill.data.sample import Sample
 
 EFFICIENTNET = "tf_efficientnet_b0"

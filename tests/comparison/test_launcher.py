@@ -12,7 +12,7 @@ from importlib import import_module
 import pytest
 
 from distill.comparison.launcher import Processes, places_for, run_missing, terminated_as_interrupted
-from distill.comparison.runs import trials_of
+from distill.comparison.plan import plan_comparison
 from distill.config.parse import read_recipe
 from distill.training.jsonl_log import last_step
 
@@ -20,9 +20,9 @@ module = import_module("distill.comparison.launcher")
 WORDS = ["stages.semantic.steps=60", "stages.boundary.epochs=0", "arms={alone: {}, taught: {optimiser: {ema: 0.5}}}"]
 
 
-def trials_in(home, *words, seeds=(0, 1)):
+def runs_in(home, *words, seeds=(0, 1)):
     recipe = read_recipe(["recipe=sam_to_unet", *WORDS, *words, f"home={home}"])
-    return trials_of(recipe, students=["unet"], seeds=seeds)
+    return plan_comparison(recipe, students=["unet"], seeds=seeds).runs
 
 
 def until(true, seconds=30.0):
@@ -33,22 +33,24 @@ def until(true, seconds=30.0):
 
 def test_settings_that_ask_for_the_same_share_one_run(tmp_path, monkeypatch):
     ran: list[str] = []
-    monkeypatch.setattr(module, "run_trial", lambda trial, *_, **__: ran.append(f"{trial.arm} {trial.seed}") or "")
-    run_missing(trials_in(tmp_path, "sweep={one: {}, same: {}}"), jobs=1)
+    monkeypatch.setattr(module, "run_one", lambda one, *_, **__: ran.append(f"{one.arm} {one.seed}") or "")
+    run_missing(runs_in(tmp_path, "sweep={one: {}, same: {}}"), jobs=1)
     assert ran == ["alone 0", "taught 0", "alone 1", "taught 1"]
 
 
 def test_what_is_tested_already_is_not_run_again_and_what_is_trained_is_tested(tmp_path, monkeypatch):
     ran: list[tuple[str, tuple[str, ...]]] = []
-    monkeypatch.setattr(module, "run_trial", lambda trial, *_, verbs, **__: ran.append((trial.title, verbs)) or "")
-    trials = trials_in(tmp_path, seeds=[0])
-    for trial in trials:
-        trial.run.folder.mkdir(parents=True)
-        trial.run.trained.write_text("{}")
-    monkeypatch.setattr(module, "is_evaluated", lambda run: run.folder == trials[0].run.folder)
-    run_missing(trials, jobs=2, verbs=("train",))
+    monkeypatch.setattr(module, "run_one", lambda one, *_, verbs, **__: ran.append((one.title, verbs)) or "")
+    runs = runs_in(tmp_path, seeds=[0])
+    for one in runs:
+        one.run.folder.mkdir(parents=True)
+        one.run.trained.write_text("{}")
+    of_runs = import_module("distill.comparison.runs")
+    monkeypatch.setattr(of_runs, "is_evaluated", lambda run: run.folder == runs[0].run.folder)
+    runs = runs_in(tmp_path, seeds=[0])
+    run_missing(runs, jobs=2, verbs=("train",))
     assert not ran
-    run_missing(trials, jobs=2)
+    run_missing(runs, jobs=2)
     assert ran == [("taught unet seed 0", ("train", "evaluate"))]
 
 
@@ -72,24 +74,24 @@ def test_the_last_step_is_that_of_the_last_whole_line(tmp_path):
 
 
 def test_it_tells_how_far_the_runs_are_and_what_remains(tmp_path, monkeypatch, caplog):
-    def run(trial, processes, **_):
+    def run(one, processes, **_):
         with processes.guard:
-            processes.running[trial.run.folder] = None
-        trial.run.folder.mkdir(parents=True)
+            processes.running[one.run.folder] = None
+        one.run.folder.mkdir(parents=True)
         for step, said in ((30, "at 30"), (60, "is tested")):
-            (trial.run.folder / "log.jsonl").write_text(json.dumps({"step": step}) + "\n")
-            until(lambda said=said: f"{trial.title} {said}" in caplog.text)
+            (one.run.folder / "log.jsonl").write_text(json.dumps({"step": step}) + "\n")
+            until(lambda said=said: f"{one.title} {said}" in caplog.text)
         with processes.guard:
-            del processes.running[trial.run.folder]
-        if trial.arm == "taught":
+            del processes.running[one.run.folder]
+        if one.arm == "taught":
             raise OSError("no space left on device")
         return ""
 
-    monkeypatch.setattr(module, "run_trial", run)
+    monkeypatch.setattr(module, "run_one", run)
     monkeypatch.setattr(module, "LOOK_EVERY_SECONDS", 0.01)
     monkeypatch.setattr(module, "LINE_EVERY_SECONDS", 0.0)
     with caplog.at_level("INFO", logger="bandpass"), pytest.raises(RuntimeError, match="taught unet seed 0: no space"):
-        run_missing(trials_in(tmp_path, seeds=[0]), jobs=1)
+        run_missing(runs_in(tmp_path, seeds=[0]), jobs=1)
     said = [record.message for record in caplog.records]
     assert "compare 1/2 runs, alone unet seed 0" in said
     assert "compare 2/2 runs, taught unet seed 0 FAILED" in said
@@ -102,21 +104,21 @@ def test_it_tells_how_far_the_runs_are_and_what_remains(tmp_path, monkeypatch, c
 def test_what_is_interrupted_ends_the_runs_it_started_and_starts_no_other(tmp_path, monkeypatch):
     started: list[str] = []
 
-    def run(trial, processes, **_):
-        trial.run.folder.mkdir(parents=True)
-        started.append(trial.title)
-        return str(processes.run(trial.run.folder, [sys.executable, "-c", "import time; time.sleep(60)"], env={}))
+    def run(one, processes, **_):
+        one.run.folder.mkdir(parents=True)
+        started.append(one.title)
+        return str(processes.run(one.run.folder, [sys.executable, "-c", "import time; time.sleep(60)"], env={}))
 
     def terminate():
         until(lambda: started)
         time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(module, "run_trial", run)
+    monkeypatch.setattr(module, "run_one", run)
     before, began = signal.getsignal(signal.SIGTERM), time.monotonic()
     threading.Thread(target=terminate).start()
     with pytest.raises(KeyboardInterrupt):
-        run_missing(trials_in(tmp_path), jobs=1)
+        run_missing(runs_in(tmp_path), jobs=1)
     assert time.monotonic() - began < 30
     assert started == ["alone unet seed 0"]
     assert signal.getsignal(signal.SIGTERM) is before

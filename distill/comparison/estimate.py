@@ -1,0 +1,79 @@
+"""The dry run of a comparison: steps that remain and the hours they take, from a short probe; writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from distill.comparison.launcher import missing_of, steps_done
+from distill.comparison.plan import ComparePlan, tuning_of
+from distill.comparison.runs import ArmRun
+from distill.extraction.cache_state import inspect_cache
+from distill.extraction.plan import plan_extraction
+from distill.runs.fingerprint import digest_of
+from distill.runtime.progress import clock
+from distill.training.step_time import time_step
+
+
+def estimate(plan: ComparePlan, *, jobs: int) -> str:
+    """Runs, steps, hours and missing features of a comparison, as text.
+
+    Args:
+        plan: the comparison.
+        jobs: runs at once.
+    """
+    runs = expected_runs(plan)
+    missing = missing_of(runs, verbs=("train", "evaluate"))
+    count = len({one.run.folder for one in runs})
+    lines = [
+        f"dry run of {plan.describe()}",
+        *(f"{one.title}: {one.steps} steps in {one.run.folder}" for one in missing),
+        f"{count - len(missing)} of {count} runs are there already",
+        *training_lines(missing, jobs=jobs),
+        *feature_lines(missing),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def expected_runs(plan: ComparePlan) -> list[ArmRun]:
+    """The runs that the comparison will need; while the sweep is not done, any setting stands for the one to come."""
+    if all(one.trained for one in plan.sweep):
+        return plan.chosen(tuning_of(plan.sweep))
+    first, setting = plan.runs[0].seed, plan.runs[0].setting
+    return [*plan.sweep, *(one for one in plan.runs if one.seed != first and one.setting == setting)]
+
+
+def training_lines(missing: Sequence[ArmRun], *, jobs: int) -> Iterator[str]:
+    """The steps that remain and their time; each kind of student is probed once, on all cores."""
+    if not missing:
+        return
+    seconds: dict[str, float] = {}
+    total = 0.0
+    for one in missing:
+        recipe = one.run.recipe
+        if recipe.reads_features:  # which takes little beside a network that sees images
+            continue
+        optimiser = recipe.optimiser
+        kind = digest_of([recipe.student.name, recipe.student.width, recipe.image_size, optimiser.batch_size])
+        seconds[kind] = seconds.get(kind) or time_step(one.run).seconds
+        total += seconds[kind] * (one.steps - steps_done([one]))
+    left = sum(one.steps for one in missing) - steps_done(missing)
+    yield (
+        f"{len(missing)} runs to do, {left} steps, about {clock(total)} one after the other on this machine, "
+        f"loading and tests not counted; jobs={jobs} at once share its cores or GPUs"
+    )
+
+
+def feature_lines(missing: Sequence[ArmRun]) -> Iterator[str]:
+    """The features that are missing, a line a cache, with the command that tells what they cost."""
+    told = set()
+    for one in missing:
+        for name, folder in one.run.caches.items():
+            if folder in told or one.run.recipe.teachers[name].cache:
+                continue
+            told.add(folder)
+            wanted = plan_extraction(one.run, name).records
+            if lacks := len(inspect_cache(folder, wanted).missing):
+                yield (
+                    f"teacher {name}: {lacks} of {len(wanted)} records are missing in {folder}; the dry run of "
+                    f"distill extract tells their hours"
+                )

@@ -1,0 +1,165 @@
+"""The plan of a comparison: every run that it may need, with what is there, found once before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from distill.comparison.runs import ArmRun, require_different, require_fair
+from distill.config.parse import build_recipe
+from distill.config.schema import Recipe
+from distill.data.sample import Splits
+from distill.data.sources.open_data import open_data
+from distill.runs.accelerator import start_accelerator
+from distill.runs.checks import check
+from distill.runs.fingerprint import digest_of
+from distill.runs.run import open_run
+
+logger = logging.getLogger("bandpass")
+
+Tuning = dict[tuple[str, str], dict[str, float]]  # arm, student -> setting -> validation Dice
+
+
+@dataclass(frozen=True)
+class ComparePlan:
+    """Every arm of a comparison with every student, seed and setting of the sweep, seeds outermost."""
+
+    recipe: Recipe
+    runs: tuple[ArmRun, ...]
+
+    @property
+    def sweep(self) -> tuple[ArmRun, ...]:
+        """The runs of the first seed, by which every arm chooses its setting; none where there is no sweep."""
+        return tuple(one for one in self.runs if one.seed == self.runs[0].seed) if self.recipe.sweep else ()
+
+    def chosen(self, tuning: Tuning) -> list[ArmRun]:
+        """The runs of each arm's setting of best validation Dice, or all where there is no sweep."""
+        best = {key: max(figures, key=figures.__getitem__) for key, figures in tuning.items()}
+        return [one for one in self.runs if one.setting == best.get((one.arm, one.student), "")]
+
+    def swept(self) -> ComparePlan:
+        """The plan without the arms that have not tried every setting of the sweep yet; logs which are left out.
+
+        Raises:
+            ValueError: the first arm has not, or no other.
+        """
+        unfinished = {one.arm for one in self.sweep if not one.trained}
+        kept = without(self.recipe.arms, unfinished, why="not every setting is tried yet")
+        return replace(self, runs=tuple(one for one in self.runs if one.arm in kept))
+
+    def describe(self) -> str:
+        """Arms, students, seeds and sweep in one line."""
+        students, seeds = ([*dict.fromkeys(str(getattr(one, of)) for one in self.runs)] for of in ("student", "seed"))
+        tries = f"; every arm tries {', '.join(self.recipe.sweep)} with seed {seeds[0]}" if self.recipe.sweep else ""
+        return (
+            f"comparing arms {', '.join(self.recipe.arms)}; students {', '.join(students)}; "
+            f"seeds {', '.join(seeds)}{tries}"
+        )
+
+
+def choose_arms(recipe: Recipe, names: Sequence[str] | None) -> Recipe:
+    """The recipe with the named arms only, in the order given.
+
+    Raises:
+        ValueError: the recipe has no such arm.
+    """
+    for name in names or ():
+        if name not in recipe.arms:
+            raise ValueError(f"the recipe has no arm {name!r}; choose from {', '.join(recipe.arms)}")
+    return replace(recipe, arms={name: recipe.arms[name] for name in names}) if names else recipe
+
+
+def plan_comparison(recipe: Recipe, *, students: Sequence[str] | None, seeds: Sequence[int]) -> ComparePlan:
+    """Opens the data once, names every run and looks at what is there of it.
+
+    Args:
+        recipe: with its arms.
+        students: names of students; the recipe's own where not given.
+        seeds: of weights, data order and augmentation.
+
+    Raises:
+        ValueError: the recipe has fewer than two arms, or an arm changes what must be equal.
+    """
+    if len(recipe.arms) < 2:
+        raise ValueError("compare needs a recipe with at least two arms, as in arms: {baseline: {...}, distilled: {}}")
+    accelerator = start_accelerator(recipe)
+    if accelerator.num_processes > 1:
+        raise ValueError("start compare without a launcher; jobs=N runs N of its trainings at once")
+    opened: dict[str, Splits] = {}
+    runs: list[ArmRun] = []
+    for seed in dict.fromkeys(seeds):
+        for student in students or [recipe.student.name]:
+            for arm, setting, own in recipes_of(recipe, student=student, seed=seed):
+                splits = open_once(own, opened)
+                run = open_run(own, accelerator=accelerator, splits=splits)
+                if seed == seeds[0]:
+                    check(run)
+                runs.append(ArmRun.found(arm, student, seed, run, setting))
+                require_fair(runs[0], runs[-1])
+    require_different([one for one in runs if one.seed == seeds[0]])
+    return ComparePlan(recipe, tuple(runs))
+
+
+def recipes_of(recipe: Recipe, *, student: str, seed: int) -> Iterator[tuple[str, str, Recipe]]:
+    """Arm, setting and the recipe of their run, for every arm and every setting of the sweep.
+
+    Raises:
+        ValueError: an arm asks for a pretrained encoder whose weights are not given.
+    """
+    base = {**dataclasses.asdict(recipe), "do": ["train", "evaluate"], "arms": {}, "sweep": {}}
+    for arm, overrides in recipe.arms.items():
+        for setting, changes in (recipe.sweep or {"": {}}).items():
+            own = build_recipe(base, {"seed": seed, "student": {"name": student}}, overrides or {}, changes)
+            if "encoder" in (overrides or {}).get("student", {}) and own.student.encoder is None:
+                raise ValueError(f"arm {arm!r} has a pretrained encoder, but its student.encoder is empty")
+            yield arm, setting, own
+
+
+def open_once(recipe: Recipe, opened: dict[str, Splits]) -> Splits:
+    """The data of a recipe, from `opened` where an earlier run of the comparison asked for the same."""
+    key = digest_of([dataclasses.asdict(recipe.data), recipe.student.classes])
+    if key not in opened:
+        opened[key] = open_data(recipe.data, home=Path(recipe.home).expanduser(), classes=recipe.student.classes)
+    return opened[key]
+
+
+def tuning_of(sweep: Sequence[ArmRun]) -> Tuning:
+    """The validation Dice of every setting that each arm and student tried."""
+    tuning: Tuning = {}
+    for one in sweep:
+        tuning.setdefault((one.arm, one.student), {})[one.setting] = one.summary()["validation_dice"]
+    return tuning
+
+
+def finished_of(runs: Sequence[ArmRun]) -> list[ArmRun]:
+    """The runs that can be compared now: seeds of which the first arm is tested, arms that have all of these seeds.
+
+    Raises:
+        ValueError: there is no such seed, or no other arm.
+    """
+    tested = {(one.arm, one.student, one.seed) for one in runs if one.tested}
+    students, control = {one.student for one in runs}, runs[0].arm
+    seeds = {one.seed for one in runs if all((control, student, one.seed) in tested for student in students)}
+    wanted = [(student, seed) for student in students for seed in seeds]
+    arms: dict[str, None] = dict.fromkeys(one.arm for one in runs)
+    unfinished = {arm for arm in arms if not all((arm, *pair) in tested for pair in wanted)}
+    kept = without(arms, unfinished if seeds else arms, why="not every seed is tested yet")
+    return [one for one in runs if one.arm in kept and one.seed in seeds]
+
+
+def without(arms: Mapping[str, Any], unfinished: Collection[str], *, why: str) -> list[str]:
+    """The names of the arms that are finished; logs which are left out.
+
+    Raises:
+        ValueError: the first arm is not, so that there is no control, or no other.
+    """
+    kept = [arm for arm in arms if arm not in unfinished]
+    if len(kept) < 2 or next(iter(arms)) in unfinished:
+        raise ValueError("the control and another arm are not finished yet; the same command with jobs=1 goes on")
+    if unfinished:
+        logger.warning("left out, since %s: %s", why, ", ".join(arm for arm in arms if arm in unfinished))
+    return kept

@@ -1,0 +1,181 @@
+"""The result of a comparison: every arm of every student on every test set against the first arm, with a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.comparison.statistics import (
+    LEAST_GROUPS,
+    Interval,
+    crossed_p_values,
+    holm,
+    image_interval,
+    seed_interval,
+)
+from distill.evaluation.predictions_csv import Score
+from distill.metrics.bootstrap import count_sequences
+from distill.metrics.overlap import CONVENTION
+
+CONTROL, HELPS, HURTS, UNDECIDED = "control", "helps", "hurts", "no evidence of a difference"
+TOO_FEW = f"no verdict: fewer than {LEAST_GROUPS} groups of images"
+LEVEL = 0.05  # of the corrected p value under which an arm helps or hurts
+
+Key = tuple[str, str, int]  # arm, student, seed
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm of one student on one data set; Dice in [0, 1]."""
+
+    dataset: str
+    images: int
+    student: str
+    arm: str
+    dice: tuple[float, ...]  # mean over images, one a seed
+    seconds: float  # of training, mean over seeds
+    difference: float | None  # to the first arm, mean over seeds and images; None for the first arm itself
+    image_interval: Interval | None  # 95 %: seeds averaged per image, images (or sequences) bootstrapped
+    seed_interval: Interval | None  # 95 %: t-interval over the seeds' mean differences
+    verdict: str
+    network: str = ""  # where an arm trains another one than the student compared
+    sequences: int | None = None  # that the images come from, where known; the bootstrap draws them whole
+    p_value: float | None = None  # of the crossed model, corrected for all arms, students and data sets
+
+    @property
+    def label(self) -> str:
+        """The arm, with its network in brackets where that is its own."""
+        return f"{self.arm} ({self.network})" if self.network not in ("", self.student) else self.arm
+
+    @property
+    def mean(self) -> float:
+        """Mean Dice over seeds."""
+        return float(np.mean(self.dice))
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the mean Dice over seeds (n - 1)."""
+        return float(np.std(self.dice, ddof=1)) if len(self.dice) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Validation Dice of an arm over the steps of its training, a line a seed; empty where the logs do not agree."""
+
+    student: str
+    arm: str
+    steps: tuple[int, ...]
+    dice: tuple[tuple[float, ...], ...]  # (seeds, steps)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The result of a comparison."""
+
+    seeds: tuple[int, ...]
+    steps: tuple[int, ...]  # of training; more than one value would mean unequal arms
+    rows: tuple[Row, ...]
+    convention: str = CONVENTION
+    tuning: tuple[tuple[str, str, dict[str, float]], ...] = ()  # arm, student, setting -> validation Dice
+    validation: tuple[Curve, ...] = ()
+    collapsed: tuple[str, ...] = ()  # runs and targets whose projections had collapsed
+
+
+def compare_scores(
+    scores: Mapping[Key, Sequence[Score]],
+    *,
+    seconds: Mapping[Key, float],
+    steps: set[int],
+    resamples: int,
+    tuning: Mapping[tuple[str, str], dict[str, float]] | None = None,
+    networks: Mapping[tuple[str, str], str] | None = None,
+) -> Comparison:
+    """The rows of a comparison: each arm of each student on each data set against the first arm.
+
+    Args:
+        scores: per-image figures of every run; all runs scored the same images.
+        seconds: of training.
+        steps: that any run trained.
+        resamples: of the bootstrap over images.
+        tuning: validation Dice of the settings that each arm and student tried.
+        networks: the network that each arm and student trained, where arms have their own.
+
+    Raises:
+        ValueError: a run scored other images than the first.
+    """
+    arms, students = list(dict.fromkeys(arm for arm, _, _ in scores)), dict.fromkeys(name for _, name, _ in scores)
+    rows: list[Row] = []
+    for dataset in dict.fromkeys(score.dataset for score in next(iter(scores.values()))):
+        groups = [score.group for score in in_order(next(iter(scores.values())), dataset)]
+        for student in students:
+            dice = np.stack([dice_matrix(scores, dataset, arm, student) for arm in arms])
+            spent = [np.mean([s for (a, n, _), s in seconds.items() if (a, n) == (arm, student)]) for arm in arms]
+            rows += [
+                replace(
+                    row,
+                    dataset=dataset,
+                    student=student,
+                    arm=arm,
+                    seconds=float(taken),
+                    network=(networks or {}).get((arm, student), ""),
+                )
+                for row, arm, taken in zip(against_first(dice, groups, resamples=resamples), arms, spent, strict=True)
+            ]
+    tried = tuple((arm, student, figures) for (arm, student), figures in (tuning or {}).items())
+    return Comparison(
+        tuple(sorted({seed for _, _, seed in scores})), tuple(sorted(steps)), tuple(decided(rows)), tuning=tried
+    )
+
+
+def against_first(dice: NDArray[np.float64], groups: Sequence[str | None], *, resamples: int) -> list[Row]:
+    """Rows without names for arms that scored `dice` (arms, seeds, images); p values are not corrected yet."""
+    p_values = [None, *crossed_p_values(dice, groups=groups)]
+    rows = []
+    for number, (own, p_value) in enumerate(zip(dice, p_values, strict=True)):
+        difference = own - dice[0]
+        row = Row("", dice.shape[2], "", "", tuple(own.mean(axis=1).tolist()), 0.0, None, None, None, CONTROL,
+                  sequences=count_sequences(groups))  # fmt: skip
+        if number:
+            row = replace(
+                row,
+                difference=float(difference.mean()),
+                image_interval=image_interval(difference, groups=groups, resamples=resamples),
+                seed_interval=seed_interval(difference),
+                p_value=p_value,
+            )
+        rows.append(row)
+    return rows
+
+
+def decided(rows: Sequence[Row]) -> list[Row]:
+    """The rows with p values corrected for all that are tested together, and with verdicts."""
+    corrected = [replace(row, p_value=p) for row, p in zip(rows, holm([row.p_value for row in rows]), strict=True)]
+    return [row if row.difference is None else replace(row, verdict=verdict(row)) for row in corrected]
+
+
+def verdict(row: Row) -> str:
+    """`helps` or `hurts` where the corrected p value is under 5 %; one seed is never evidence."""
+    if row.image_interval is None:
+        return TOO_FEW
+    if row.p_value is None or row.difference is None or row.p_value >= LEVEL:
+        return UNDECIDED
+    return HELPS if row.difference > 0 else HURTS
+
+
+def in_order(scores: Sequence[Score], dataset: str) -> list[Score]:
+    """One run's scores on a data set, by the keys of its images."""
+    return sorted((score for score in scores if score.dataset == dataset), key=lambda score: (score.key, score.stem))
+
+
+def dice_matrix(scores: Mapping[Key, Sequence[Score]], dataset: str, arm: str, student: str) -> NDArray[np.float64]:
+    """Dice (seeds, images) of one arm on one data set, images `in_order`."""
+    seeds = sorted(seed for a, s, seed in scores if (a, s) == (arm, student))
+    parts = [in_order(scores[arm, student, seed], dataset) for seed in seeds]
+    first = in_order(next(iter(scores.values())), dataset)
+    expected = [(score.key, score.stem) for score in first]
+    if any([(score.key, score.stem) for score in part] != expected for part in parts):
+        raise ValueError(f"arm {arm!r} was scored on other images of {dataset} than the first arm; compare equal data")
+    return np.array([[score.dice for score in part] for part in parts])
