@@ -53,7 +53,7 @@ COMMAND = Command(
     needs=("recipe=NAME",),
     examples=(
         "distill compare recipe=sam_to_unet seeds=0,1,2",
-        "distill compare recipe=study_small arms=alone,both ...   # two arms of a study",
+        "distill compare recipe=study_small arms=baseline,both ...   # two arms of a study",
         "distill compare recipe=sam_to_unet --dry-run",
     ),
 )  # fmt: skip

@@ -236,12 +236,12 @@ def test_compare_says_what_the_teacher_was_worth(words, finished, tmp_path, monk
     out = tmp_path / "out"
     assert main(["compare", *words, "seeds=0,1", "jobs=2", f"out={out}"]) == 0
     found = json.loads((out / "compare.json").read_text())
-    assert [row["arm"] for row in found["rows"]] == ["alone", "taught"]
+    assert [row["arm"] for row in found["rows"]] == ["baseline", "distilled"]
     assert found["seeds"] == [0, 1]
     assert found["steps"] == [9]
     assert (out / "compare.png").is_file()
     text = (out / "compare.md").read_text()
-    assert "| taught |" in text
+    assert "| distilled |" in text
     ((name, views),) = found["cached_views"].items()
     assert views == 12 * 4 + 4
     assert (

@@ -85,7 +85,7 @@ def test_every_job_ends_with_the_next_command(do, commands, tmp_path):
 def test_after_the_whole_a_recipe_with_arms_can_be_compared(tmp_path):
     remember_words(["recipe=own"])
     run = small_run(tmp_path)
-    run = replace(run, recipe=replace(run.recipe, arms={"alone": {}, "taught": {}}))
+    run = replace(run, recipe=replace(run.recipe, arms={"baseline": {}, "distilled": {}}))
     assert next_commands(run)[1] == "distill compare recipe=own seeds=0,1,2"
 
 

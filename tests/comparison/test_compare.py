@@ -25,7 +25,7 @@ def scores_of(gain: float, noise: float, *, seeds: int = 3, images: int = 60) ->
     random = np.random.default_rng(0)
     base = random.uniform(0.4, 0.8, images)
     found = {}
-    for arm, lift in (("alone", 0.0), ("taught", gain)):
+    for arm, lift in (("baseline", 0.0), ("distilled", gain)):
         for seed in range(seeds):
             dice = base + lift + noise * random.standard_normal(images)
             found[arm, "unet", seed] = [Score("d", f"{i}", f"{i:03}", float(v), float(v)) for i, v in enumerate(dice)]
@@ -65,7 +65,7 @@ def disagreeing(spread: float):
     scores = scores_of(0.05, 0.001)
     for seed in range(3):
         lift = spread * (seed - 1)
-        key = ("taught", "unet", seed)
+        key = ("distilled", "unet", seed)
         scores[key] = [replace(score, dice=score.dice + lift) for score in scores[key]]
     return compare_scores(scores, seconds=dict.fromkeys(scores, 1.0), steps={10}, resamples=500)
 
@@ -87,7 +87,7 @@ def test_fewer_than_ten_groups_have_a_mean_but_no_interval_and_no_verdict():
     row = comparison.rows[1]
     assert row.difference == pytest.approx(0.2, abs=0.01)
     assert (row.image_interval, row.p_value, row.verdict) == (None, None, TOO_FEW)
-    line = next(line for line in markdown(comparison, title="t").splitlines() if "| taught |" in line)
+    line = next(line for line in markdown(comparison, title="t").splitlines() if "| distilled |" in line)
     assert "fewer than 10 groups | [" in line
 
 
@@ -98,31 +98,33 @@ def test_the_t_interval_is_student_s():
 
 def test_images_are_paired_by_key_not_by_position():
     scores = scores_of(0.05, 0.0)
-    scores["taught", "unet", 1] = scores["taught", "unet", 1][::-1]
+    scores["distilled", "unet", 1] = scores["distilled", "unet", 1][::-1]
     comparison = compare_scores(scores, seconds=dict.fromkeys(scores, 1.0), steps={10}, resamples=200)
     assert comparison.rows[1].image_interval == pytest.approx((0.05, 0.05), abs=1e-9)
 
 
 def test_arms_that_were_scored_on_other_images_are_refused():
     scores = scores_of(0.05, 0.0)
-    scores["taught", "unet", 1] = [Score("d", s.stem, f"x{s.key}", s.dice, s.iou) for s in scores["taught", "unet", 1]]
-    with pytest.raises(ValueError, match="arm 'taught' was scored on other images of d"):
+    scores["distilled", "unet", 1] = [
+        Score("d", s.stem, f"x{s.key}", s.dice, s.iou) for s in scores["distilled", "unet", 1]
+    ]
+    with pytest.raises(ValueError, match="arm 'distilled' was scored on other images of d"):
         compare_scores(scores, seconds=dict.fromkeys(scores, 1.0), steps={10}, resamples=200)
 
 
 def test_an_arm_with_a_network_of_its_own_says_so():
     scores = scores_of(0.05, 0.02)
-    networks = {("alone", "unet"): "unet", ("taught", "unet"): "timm_unet"}
+    networks = {("baseline", "unet"): "unet", ("distilled", "unet"): "timm_unet"}
     seconds = dict.fromkeys(scores, 1.0)
     comparison = compare_scores(scores, seconds=seconds, steps={10}, resamples=200, networks=networks)
-    assert [row.label for row in comparison.rows] == ["alone", "taught (timm_unet)"]
-    assert "| d (60) | unet | taught (timm_unet) |" in markdown(comparison, title="t")
+    assert [row.label for row in comparison.rows] == ["baseline", "distilled (timm_unet)"]
+    assert "| d (60) | unet | distilled (timm_unet) |" in markdown(comparison, title="t")
 
 
 def test_table_and_plot_show_every_arm(tmp_path):
     comparison = compared(0.05, 0.02)
     text = markdown(comparison, title="t")
-    assert "| alone |" in text
+    assert "| baseline |" in text
     assert "helps" in text
     plot(comparison, tmp_path / "p.png", title="t")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
@@ -134,7 +136,10 @@ def test_the_names_of_many_arms_are_turned_and_have_room(tmp_path, monkeypatch):
     scores = scores_of(0.01, 0.05)
     few = compare_scores(scores, seconds=dict.fromkeys(scores, 1.0), steps={10}, resamples=100)
     scores |= {
-        (f"a_long_name_{n}", *key[1:]): one for key, one in list(scores.items()) if key[0] == "taught" for n in range(6)
+        (f"a_long_name_{n}", *key[1:]): one
+        for key, one in list(scores.items())
+        if key[0] == "distilled"
+        for n in range(6)
     }
     many = compare_scores(scores, seconds=dict.fromkeys(scores, 1.0), steps={10}, resamples=100)
     monkeypatch.setattr(pyplot, "close", lambda figure: None)
@@ -153,7 +158,9 @@ def test_the_names_of_many_arms_are_turned_and_have_room(tmp_path, monkeypatch):
 def test_validation_over_the_steps_stands_beside_the_points(tmp_path):
     from PIL import Image
 
-    curves = tuple(Curve("unet", arm, (10, 20, 30), ((0.2, 0.5, 0.6), (0.1, 0.4, 0.7))) for arm in ("alone", "taught"))
+    curves = tuple(
+        Curve("unet", arm, (10, 20, 30), ((0.2, 0.5, 0.6), (0.1, 0.4, 0.7))) for arm in ("baseline", "distilled")
+    )
     sizes = []
     for validation in ((), curves):
         plot(replace(compared(0.05, 0.02), validation=validation), tmp_path / "p.png", title="t")
@@ -171,17 +178,17 @@ def test_curves_come_from_the_logs_at_the_steps_that_every_seed_has(tmp_path):
         lines = [{"step": step, "stage": "s", "validation_dice": dice + number / 10} for step, dice in steps]
         lines.insert(1, {"step": 15, "stage": "s", "loss": 1.0})
         (one.run.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    alone, taught = curves_of(runs)
-    assert (alone.arm, alone.steps, taught.arm) == ("alone", (10, 20), "taught")
-    assert np.allclose(taught.dice, ((0.4, 0.5), (0.6, 0.7)))
+    baseline, distilled = curves_of(runs)
+    assert (baseline.arm, baseline.steps, distilled.arm) == ("baseline", (10, 20), "distilled")
+    assert np.allclose(distilled.dice, ((0.4, 0.5), (0.6, 0.7)))
 
 
 WORDS = [
     "recipe=sam_to_unet",
-    "arms.alone.stages.semantic.losses={segment: 2.0}",
+    "arms.baseline.stages.semantic.losses={segment: 2.0}",
     "data.images={train: 8, val: 2, test: 3}",
 ]
-VALIDATED = {"fast": {"alone": 0.5, "taught": 0.6}, "slow": {"alone": 0.7, "taught": 0.4}}
+VALIDATED = {"fast": {"baseline": 0.5, "distilled": 0.6}, "slow": {"baseline": 0.7, "distilled": 0.4}}
 
 
 def tuned_recipe(home, *words):
@@ -210,22 +217,27 @@ def test_every_arm_tries_the_same_settings_with_the_first_seed_and_keeps_its_bes
     ran: list[str] = []
     pretend_to_train(monkeypatch, ran)
     comparison = compare(tuned_recipe(tmp_path), seeds=(3, 4), out=tmp_path / "out")
-    assert ran[:4] == ["alone 3 fast train", "alone 3 slow train", "taught 3 fast train", "taught 3 slow train"]
-    chosen = ["alone 3 slow", "taught 3 fast", "alone 4 slow", "taught 4 fast"]
+    assert ran[:4] == [
+        "baseline 3 fast train",
+        "baseline 3 slow train",
+        "distilled 3 fast train",
+        "distilled 3 slow train",
+    ]
+    chosen = ["baseline 3 slow", "distilled 3 fast", "baseline 4 slow", "distilled 4 fast"]
     assert ran[4:] == [f"{title} train+evaluate" for title in chosen]
     assert comparison.tuning == (
-        ("alone", "unet", {"fast": 0.5, "slow": 0.7}),
-        ("taught", "unet", {"fast": 0.6, "slow": 0.4}),
+        ("baseline", "unet", {"fast": 0.5, "slow": 0.7}),
+        ("distilled", "unet", {"fast": 0.6, "slow": 0.4}),
     )
     text = (tmp_path / "out" / "compare.md").read_text()
-    assert "| alone | unet | 0.500 | **0.700** |" in text
-    assert "| taught | unet | **0.600** | 0.400 |" in text
+    assert "| baseline | unet | 0.500 | **0.700** |" in text
+    assert "| distilled | unet | **0.600** | 0.400 |" in text
 
 
 def test_frames_of_one_sequence_count_together_and_the_table_says_how_many(tmp_path):
     random, found = np.random.default_rng(0), {}
     lift = np.repeat(random.normal(0.05, 0.04, 10), 30)  # the same in every frame of a sequence
-    for arm, gain in (("alone", 0.0), ("taught", lift)):
+    for arm, gain in (("baseline", 0.0), ("distilled", lift)):
         for seed in (0, 1):
             dice = np.full(300, 0.5) + gain
             found[arm, "unet", seed] = [
@@ -239,34 +251,38 @@ def test_frames_of_one_sequence_count_together_and_the_table_says_how_many(tmp_p
 
 
 def test_a_run_whose_projection_collapsed_is_named_in_the_table():
-    comparison = replace(compared(0.05, 0.02), collapsed=("taught unet seed 1, semantic: sam/neck/low/16",))
-    assert "The projection collapsed: taught unet seed 1, semantic: sam/neck/low/16." in markdown(comparison, title="t")
+    comparison = replace(compared(0.05, 0.02), collapsed=("distilled unet seed 1, semantic: sam/neck/low/16",))
+    assert "The projection collapsed: distilled unet seed 1, semantic: sam/neck/low/16." in markdown(
+        comparison, title="t"
+    )
 
 
 def test_arms_are_chosen_by_name_and_the_first_is_the_control(tmp_path):
     recipe = tuned_recipe(tmp_path)
-    assert list(choose_arms(recipe, ["taught", "alone"]).arms) == ["taught", "alone"]
+    assert list(choose_arms(recipe, ["distilled", "baseline"]).arms) == ["distilled", "baseline"]
     assert choose_arms(recipe, None) == recipe
-    with pytest.raises(ValueError, match="the recipe has no arm 'tought'; choose from alone, taught"):
+    with pytest.raises(ValueError, match="the recipe has no arm 'tought'; choose from baseline, distilled"):
         choose_arms(recipe, ["tought"])
 
 
 def test_what_cannot_be_compared_fairly_is_refused(tmp_path):
     options = {"students": ["unet"], "seeds": [0]}
-    with pytest.raises(ValueError, match="arm 'taught' trains 50 steps of 16 images, but arm 'alone' 60 of 16"):
-        plan_comparison(tuned_recipe(tmp_path, "arms.taught.stages.semantic.epochs=30"), **options)
+    with pytest.raises(ValueError, match="arm 'distilled' trains 50 steps of 16 images, but arm 'baseline' 60 of 16"):
+        plan_comparison(tuned_recipe(tmp_path, "arms.distilled.stages.semantic.epochs=30"), **options)
     with pytest.raises(
-        ValueError, match=r"arm 'taught' is scored on validation every 1 steps, but arm 'alone' every 5"
+        ValueError, match=r"arm 'distilled' is scored on validation every 1 steps, but arm 'baseline' every 5"
     ):
-        plan_comparison(tuned_recipe(tmp_path, "arms.taught.evaluate.every=1"), **options)
-    with pytest.raises(ValueError, match="arm 'taught' is tested on other images than arm 'alone'"):
-        plan_comparison(tuned_recipe(tmp_path, "arms.taught.data.seed=7"), **options)
-    with pytest.raises(ValueError, match="arms 'taught' and 'again' ask for the very same trainings"):
+        plan_comparison(tuned_recipe(tmp_path, "arms.distilled.evaluate.every=1"), **options)
+    with pytest.raises(ValueError, match="arm 'distilled' is tested on other images than arm 'baseline'"):
+        plan_comparison(tuned_recipe(tmp_path, "arms.distilled.data.seed=7"), **options)
+    with pytest.raises(ValueError, match="arms 'distilled' and 'again' ask for the very same trainings"):
         plan_comparison(tuned_recipe(tmp_path, "arms.again={}"), **options)
     with pytest.raises(ValueError, match=r"evaluate\.patience ends a stage early"):
         plan_comparison(tuned_recipe(tmp_path, "evaluate.patience=2"), **options)
-    with pytest.raises(ValueError, match=r"arm 'taught' has a pretrained encoder, but its student\.encoder is empty"):
-        plan_comparison(tuned_recipe(tmp_path, "arms.taught.student={name: timm_unet, encoder: null}"), **options)
+    with pytest.raises(
+        ValueError, match=r"arm 'distilled' has a pretrained encoder, but its student\.encoder is empty"
+    ):
+        plan_comparison(tuned_recipe(tmp_path, "arms.distilled.student={name: timm_unet, encoder: null}"), **options)
 
 
 def test_the_data_of_a_comparison_is_opened_once_for_all_that_ask_for_the_same(tmp_path, monkeypatch):
@@ -289,8 +305,10 @@ def test_the_dry_run_tells_steps_and_hours_and_the_features_that_are_missing(tmp
     plan.runs[0].run.folder.mkdir(parents=True)
     (plan.runs[0].run.folder / "log.jsonl").write_text('{"step": 40}\n')
     text = module.estimate(plan, jobs=2)
-    assert "comparing arms alone, taught; students unet; seeds 3, 4; every arm tries fast, slow with seed 3" in text
-    assert f"alone unet seed 3 (fast): 60 steps in {plan.runs[0].run.folder}" in text
+    assert (
+        "comparing arms baseline, distilled; students unet; seeds 3, 4; every arm tries fast, slow with seed 3" in text
+    )
+    assert f"baseline unet seed 3 (fast): 60 steps in {plan.runs[0].run.folder}" in text
     assert "0 of 6 runs are there already" in text
     assert "6 runs to do, 320 steps, about 5:20:00 one after the other on this machine" in text
     assert len(probed) == 1
@@ -321,15 +339,15 @@ def test_no_jobs_compare_what_is_there_and_name_what_is_not(tmp_path, monkeypatc
     recipe = tuned_recipe(tmp_path, "arms.late={optimiser: {ema: 0.9}}")
     with pytest.raises(ValueError, match="the control and another arm are not finished yet"):
         compare(recipe, seeds=(3, 4), jobs=0, out=tmp_path / "out")
-    early = choose_arms(recipe, ["alone", "taught"])
+    early = choose_arms(recipe, ["baseline", "distilled"])
     compare(early, seeds=(3,), out=tmp_path / "first")
     ran.clear()
     with caplog.at_level("WARNING", logger="bandpass"):
         comparison = compare(recipe, seeds=(3, 4), jobs=0, out=tmp_path / "out")
     assert not ran
     assert comparison.seeds == (3,)
-    assert [row.arm for row in comparison.rows] == ["alone", "taught"]
-    assert comparison.tuning[0] == ("alone", "unet", {"fast": 0.5, "slow": 0.7})
+    assert [row.arm for row in comparison.rows] == ["baseline", "distilled"]
+    assert comparison.tuning[0] == ("baseline", "unet", {"fast": 0.5, "slow": 0.7})
     assert "left out, since not every setting is tried yet: late" in caplog.text
 
 
@@ -340,10 +358,10 @@ def test_an_arm_that_lacks_a_seed_of_the_control_is_left_out(tmp_path, monkeypat
         return plan_comparison(recipe, students=["unet"], seeds=[0, 1]).runs
 
     runs = planned()
-    there = {one.run.folder for one in runs if (one.arm, one.seed) != ("taught", 1)}
+    there = {one.run.folder for one in runs if (one.arm, one.seed) != ("distilled", 1)}
     monkeypatch.setattr(import_module("distill.comparison.runs"), "is_evaluated", lambda run: run.folder in there)
     assert {(one.arm, one.seed) for one in finished_of(planned())} == {
-        ("alone", 0), ("alone", 1), ("late", 0), ("late", 1),
+        ("baseline", 0), ("baseline", 1), ("late", 0), ("late", 1),
     }  # fmt: skip
     monkeypatch.setattr(import_module("distill.comparison.runs"), "is_evaluated", lambda run: False)
     with pytest.raises(ValueError, match="the control and another arm are not finished yet"):

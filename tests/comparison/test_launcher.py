@@ -17,7 +17,11 @@ from distill.config.parse import read_recipe
 from distill.training.jsonl_log import last_step
 
 module = import_module("distill.comparison.launcher")
-WORDS = ["stages.semantic.steps=60", "stages.boundary.epochs=0", "arms={alone: {}, taught: {optimiser: {ema: 0.5}}}"]
+WORDS = [
+    "stages.semantic.steps=60",
+    "stages.boundary.epochs=0",
+    "arms={baseline: {}, distilled: {optimiser: {ema: 0.5}}}",
+]
 
 
 def runs_in(home, *words, seeds=(0, 1)):
@@ -35,7 +39,7 @@ def test_settings_that_ask_for_the_same_share_one_run(tmp_path, monkeypatch):
     ran: list[str] = []
     monkeypatch.setattr(module, "run_one", lambda one, *_, **__: ran.append(f"{one.arm} {one.seed}") or "")
     run_missing(runs_in(tmp_path, "sweep={one: {}, same: {}}"), jobs=1)
-    assert ran == ["alone 0", "taught 0", "alone 1", "taught 1"]
+    assert ran == ["baseline 0", "distilled 0", "baseline 1", "distilled 1"]
 
 
 def test_what_is_tested_already_is_not_run_again_and_what_is_trained_is_tested(tmp_path, monkeypatch):
@@ -51,7 +55,7 @@ def test_what_is_tested_already_is_not_run_again_and_what_is_trained_is_tested(t
     run_missing(runs, jobs=2, verbs=("train",))
     assert not ran
     run_missing(runs, jobs=2)
-    assert ran == [("taught unet seed 0", ("train", "evaluate"))]
+    assert ran == [("distilled unet seed 0", ("train", "evaluate"))]
 
 
 def test_several_gpus_are_shared_among_the_runs(monkeypatch):
@@ -83,21 +87,24 @@ def test_it_tells_how_far_the_runs_are_and_what_remains(tmp_path, monkeypatch, c
             until(lambda said=said: f"{one.title} {said}" in caplog.text)
         with processes.guard:
             del processes.running[one.run.folder]
-        if one.arm == "taught":
+        if one.arm == "distilled":
             raise OSError("no space left on device")
         return ""
 
     monkeypatch.setattr(module, "run_one", run)
     monkeypatch.setattr(module, "LOOK_EVERY_SECONDS", 0.01)
     monkeypatch.setattr(module, "LINE_EVERY_SECONDS", 0.0)
-    with caplog.at_level("INFO", logger="bandpass"), pytest.raises(RuntimeError, match="taught unet seed 0: no space"):
+    with (
+        caplog.at_level("INFO", logger="bandpass"),
+        pytest.raises(RuntimeError, match="distilled unet seed 0: no space"),
+    ):
         run_missing(runs_in(tmp_path, seeds=[0]), jobs=1)
     said = [record.message for record in caplog.records]
-    assert "compare 1/2 runs, alone unet seed 0" in said
-    assert "compare 2/2 runs, taught unet seed 0 FAILED" in said
-    assert any(re.fullmatch(r"compare 90/120 steps, .*/s, .* left, taught unet seed 0 at 30", line) for line in said)
+    assert "compare 1/2 runs, baseline unet seed 0" in said
+    assert "compare 2/2 runs, distilled unet seed 0 FAILED" in said
+    assert any(re.fullmatch(r"compare 90/120 steps, .*/s, .* left, distilled unet seed 0 at 30", line) for line in said)
     assert any(
-        re.fullmatch(r"compare 120/120 steps, .*/s, took .*, taught unet seed 0 is tested", line) for line in said
+        re.fullmatch(r"compare 120/120 steps, .*/s, took .*, distilled unet seed 0 is tested", line) for line in said
     )
 
 
@@ -120,7 +127,7 @@ def test_what_is_interrupted_ends_the_runs_it_started_and_starts_no_other(tmp_pa
     with pytest.raises(KeyboardInterrupt):
         run_missing(runs_in(tmp_path), jobs=1)
     assert time.monotonic() - began < 30
-    assert started == ["alone unet seed 0"]
+    assert started == ["baseline unet seed 0"]
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -15,7 +15,7 @@ from distill.config.renamed import RENAMED
 
 CASES = 2500
 MANY = int(os.environ.get("BANDPASS_FUZZ_CASES", "200000"))  # of the long run, `-m study`
-NAMES = ("semantic", "boundary", "sam", "alone", "taught", "new", "a b", "é", "../x", "", "0", "null", "NAME")
+NAMES = ("semantic", "boundary", "sam", "baseline", "distilled", "new", "a b", "é", "../x", "", "0", "null", "NAME")
 VALUES = (
     "", "null", "~", "true", "on", "0", "-1", "1", "1.5", "1e3", "1e999", ".nan", "-.inf", "007", "2024-01-15", "12:30",
     "9" * 40, "9" * 5000, "x", "@x", "`", "%", "!", "!!python/object:os.system x", "!!binary x", "&a [*a]", "*a", "<<",

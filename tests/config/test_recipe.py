@@ -67,7 +67,7 @@ def test_every_arm_of_every_recipe_is_a_valid_recipe_of_equal_steps():
         (["data.name=folder", "data.root=x"], r"teachers\.sam\.weights=builtin knows generated frames only"),
         (["data.fractions=[0.5,0.2,0.1]"], r"must be three shares"),
         (["stages.semantics.epochs=3"], r"no stages\.semantics; did you mean 'stages\.semantic'"),
-        (["arms.alone.stages.semantc.epochs=3"], r"arm 'alone': the recipe has no stages\.semantc"),
+        (["arms.baseline.stages.semantc.epochs=3"], r"arm 'baseline': the recipe has no stages\.semantc"),
         (["imitate.high=[]"], r"stages weigh imitate_high, but imitate\.high names no stride"),
         (["stages.semantic.steps=-1"], r"steps is -1, but must not be negative"),
         (

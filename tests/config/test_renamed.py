@@ -44,8 +44,8 @@ def test_the_new_names_are_there_and_the_old_ones_are_not():
 
 
 def test_a_renamed_key_of_an_arm_is_refused_too():
-    with pytest.raises(ValueError, match=r"arm 'taught': augment\.scale was renamed; write augment\.min_crop"):
-        read_recipe(["recipe=sam_to_unet", "arms.taught.augment.scale=1"])
+    with pytest.raises(ValueError, match=r"arm 'distilled': augment\.scale was renamed; write augment\.min_crop"):
+        read_recipe(["recipe=sam_to_unet", "arms.distilled.augment.scale=1"])
 
 
 def test_a_term_that_was_removed_is_refused_in_a_sentence():

@@ -72,16 +72,18 @@ JOINT = [("joint", 20, "segment 1.0", FEATURES, "imitate_mask 1.0")]
 IMITATION = [("joint", 20, "segment 1.0", FEATURES)]
 ALONE = [("joint", 20, "segment 1.0")]
 BEFORE = {  # what ran of each arm when the protocol still had five stages, four of them of 0 epochs
-    "study_protocol": {"alone": ALONE, "imitation": IMITATION},
+    "study_protocol": {"baseline": ALONE, "imitation": IMITATION},
     "study_small": {
-        "alone": ALONE,
+        "baseline": ALONE,
         "imitation": IMITATION,
         "masks": [("joint", 20, "segment 1.0", "imitate_mask 1.0")],
         "both": JOINT,
     },
-    "study_full": {"alone": ALONE, "imitation": IMITATION},
-    "study_long": {"alone": [("joint", 60, "segment 1.0")], "imitation": [("joint", 60, "segment 1.0", FEATURES)]},
-    "study_students": {"alone": [("joint", 40, "segment 1.0")], "imitation": [("joint", 40, "segment 1.0", FEATURES)]},
+    "study_full": {"baseline": ALONE, "imitation": IMITATION},
+    "study_long": {"baseline": [("joint", 60, "segment 1.0")], "imitation": [("joint", 60, "segment 1.0", FEATURES)]},
+    "study_students": {
+        "baseline": [("joint", 40, "segment 1.0")], "imitation": [("joint", 40, "segment 1.0", FEATURES)]
+    },
     "study_fidelity": {
         "raw": IMITATION, "fidelity 0.95": IMITATION, "fidelity 0.90": IMITATION, "fidelity 0.80": IMITATION
     },

@@ -49,7 +49,7 @@ def test_text_of_a_file_stays_as_it_was_written(text, tmp_path):
     recipe = file(tmp_path, f"extends: sam_to_unet\ndata: {{split: {text}, test: [{text}]}}\n")
     assert recipe.data.split == text
     assert recipe.data.test == [text]
-    arm = file(tmp_path, f"extends: sam_to_unet\narms: {{taught: {{data: {{split: {text}}}}}}}\n").arms["taught"]
+    arm = file(tmp_path, f"extends: sam_to_unet\narms: {{distilled: {{data: {{split: {text}}}}}}}\n").arms["distilled"]
     assert arm == {"data": {"split": text}}
 
 
@@ -108,7 +108,7 @@ def test_what_no_recipe_may_hold_is_told_in_a_sentence(words, sentence):
     "text", ["${oc.env:HOME}", "${oc.decode:x}", "a ${env:X} b", "${", "${${name}}", "${.name}", "${a b}"]
 )
 @pytest.mark.parametrize(
-    "key", ["name", "data.root", "publish.licence", "student.options.x", "arms.taught.student.encoder"]
+    "key", ["name", "data.root", "publish.licence", "student.options.x", "arms.distilled.student.encoder"]
 )
 def test_resolvers_are_refused(key, text, tmp_path):
     with pytest.raises(ValueError, match=r"may only hold a key of the recipe|cannot read|but must be"):
