@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def compare(
     cached = {path.name: len(cache.open(path)) for path in caches_of(runs) if cache.exists(path)}
     text = write(comparison, folder, title=recipe.name, forwards=sum(forwards.values()), cached=cached)
     logger.info("%s\nwritten to %s", text, folder)
+    tell_next(runs)
     return comparison
 
 
@@ -100,8 +102,29 @@ def tell_shared(runs: Sequence[ArmRun], recipe: Recipe) -> None:
         logger.info("other comparisons asked for the same, and have it already: %s", ", ".join(sorted(shared)))
 
 
+def tell_next(runs: Sequence[ArmRun]) -> None:
+    """Logs the commands that publish and use the run of the best validation Dice; test sets choose nothing."""
+    best = max(runs, key=lambda one: one.summary()["validation_dice"])
+    folder = shlex.quote(str(best.run.folder))
+    logger.info("best on validation: %s", best.title)
+    logger.info("next: distill publish recipe=%s/recipe.yaml", folder)
+    logger.info("next: distill predict student=%s images=DIR out=masks", folder)
+
+
+def require_equal_processes(runs: Sequence[ArmRun]) -> None:
+    """Raises ValueError where runs were trained by different numbers of processes: batch norm differs between them."""
+    counts = {one.title: one.summary().get("processes", 1) for one in runs}
+    if len(set(counts.values())) > 1:
+        raise ValueError(
+            "expected all runs to be trained by the same number of processes, got "
+            + ", ".join(f"{count} ({title})" for title, count in counts.items())
+            + "; move the folders of the others away, and train them again"
+        )
+
+
 def summarise(runs: Sequence[ArmRun], recipe: Recipe, *, tuning: Tuning) -> Comparison:
     """The result of finished runs."""
+    require_equal_processes(runs)
     summaries = {(one.arm, one.student, one.seed): one.summary() for one in runs}
     comparison = compare_scores(
         {(one.arm, one.student, one.seed): scores_of(one) for one in runs},

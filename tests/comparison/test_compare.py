@@ -4,12 +4,14 @@ import json
 from dataclasses import replace
 from importlib import import_module
 from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from distill.cli.compare import COMMAND
-from distill.comparison.compare import compare, curves_of
+from distill.comparison.compare import compare, curves_of, require_equal_processes
 from distill.comparison.plan import choose_arms, finished_of, plan_comparison
 from distill.comparison.plot import plot
 from distill.comparison.result import HELPS, HURTS, TOO_FEW, UNDECIDED, Curve, compare_scores, decided
@@ -382,3 +384,26 @@ def test_a_run_is_shared_by_recipes_of_other_names_once_it_is_trained(tmp_path):
     own.mkdir()
     (own / "train.json").write_text("{}")
     assert only("second").folder == own
+
+
+def test_the_run_of_the_best_validation_is_named_with_the_commands_that_publish_and_use_it(
+    tmp_path, monkeypatch, caplog
+):
+    pretend_to_train(monkeypatch, [])
+    with caplog.at_level("INFO", logger="bandpass"):
+        compare(tuned_recipe(tmp_path), seeds=(3, 4), out=tmp_path / "out")
+    said = [record.getMessage() for record in caplog.records][-3:]
+    assert said[0] == "best on validation: baseline unet seed 3 (slow)"
+    folder = said[1].removeprefix("next: distill publish recipe=").removesuffix("/recipe.yaml")
+    assert json.loads((Path(folder) / "train.json").read_text())["validation_dice"] == 0.7
+    assert said[2] == f"next: distill predict student={folder} images=DIR out=masks"
+
+
+def test_runs_of_different_numbers_of_processes_are_not_compared():
+    def runs(*counts):
+        return [SimpleNamespace(title=f"run {n}", summary=lambda n=n: {"processes": n} if n else {}) for n in counts]
+
+    require_equal_processes(runs(2, 2))
+    require_equal_processes(runs(0, 1))
+    with pytest.raises(ValueError, match=r"same number of processes, got 2 \(run 2\), 4 \(run 4\); move the folders"):
+        require_equal_processes(runs(2, 4))
