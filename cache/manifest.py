@@ -107,7 +107,7 @@ class Manifest:
         """
         path = folder / NAME
         if not path.is_file():
-            raise FileNotFoundError(f"{folder} is no feature cache: it has no {NAME}; extract with do=extract")
+            raise FileNotFoundError(f"{folder} is no feature cache: it has no {NAME}; extract with distill extract")
         try:
             return cls._parse(read_inside(folder, NAME, limit=LARGEST), folder)
         except OtherVersionError:
@@ -115,7 +115,7 @@ class Manifest:
         except ValueError as error:
             reason = f" ({error})" if error.args else ""
             raise DamagedError(
-                f"{path} is damaged{reason}; do=extract with the recipe that made it writes it again"
+                f"{path} is damaged{reason}; distill extract with the recipe that made it writes it again"
             ) from error
 
     @classmethod
@@ -160,7 +160,7 @@ class Manifest:
         for place, old, new in differences(self.identity, plain(asked)):
             raise ValueError(
                 f"{folder} was written with {place}={old}, but {place}={new} is asked; "
-                "extract again with do=extract into another folder"
+                "extract again with distill extract into another folder"
             )
 
     def warn_of_other_versions(self, folder: Path) -> None:

@@ -155,7 +155,9 @@ class Cache:
         """
         place = self._find((key, view))
         if place is None:
-            raise KeyError(f"{self.path} holds no image {key[:12]} under view {view!r}; extract it with do=extract")
+            raise KeyError(
+                f"{self.path} holds no image {key[:12]} under view {view!r}; extract it with distill extract"
+            )
         number = int(np.searchsorted(self._firsts, place, side="right")) - 1
         shard, position = self.shards[number], place - int(self._firsts[number])
         descriptor = open_inside(self.path, shard.path.name)
@@ -163,7 +165,7 @@ class Cache:
             return {band: self._slice(descriptor, number, f"{map}/{band}", position) for band in bands}
         except DamagedRecordError as error:
             raise ValueError(
-                f"image {key[:12]} under view {view!r} is damaged in {shard.path}; do=extract with the recipe that "
+                f"image {key[:12]} under view {view!r} is damaged in {shard.path}; distill extract with the recipe that "
                 f"made it writes the shard again, cache.repair({str(self.path)!r}) removes it"
             ) from error
         finally:
@@ -235,7 +237,7 @@ def read_codec(folder: Path, manifest: Manifest, name: str) -> Codec:
         check_codecs(FeatureSpec((manifest.spec[name],)), {name: codec})
     except (ValueError, FileNotFoundError) as error:
         raise DamagedError(
-            f"{folder / codec_file(name)} is damaged or missing; do=extract with the recipe that made it writes it "
+            f"{folder / codec_file(name)} is damaged or missing; distill extract with the recipe that made it writes it "
             f"again ({error})"
         ) from error
     return codec

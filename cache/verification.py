@@ -45,7 +45,7 @@ class Problem:
         if not (self.removable or self.records):
             return f"{file}: {self.reason}"
         images = ", ".join(sorted({key for key, _ in self.records}))
-        return f"{file}: {self.reason}; to extract again: {images or 'unknown, extract again with do=extract'}"
+        return f"{file}: {self.reason}; to extract again: {images or 'unknown, extract again with distill extract'}"
 
 
 def verify(path: str | Path, *, expected: Iterable[Record] = ()) -> list[Problem]:

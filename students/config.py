@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-REMEDY = "publish the student again with do=publish, or download it again"
+REMEDY = "publish the student again with distill publish, or download it again"
 
 
 def read_config(source: str | Path, *, needs: Sequence[str] = ()) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def load(
             `sam2` and `dinov2` also the path of an original checkpoint, `.pth` or `.pt`; for `student` the folder of a
             published student.
         model: `timm`: name of the backbone, e.g. "tf_efficientnet_b0"; may be left out where the weights name it.
-            `network`: the class, "my_nets:Net", of a student that is not one of Bandpass's; its code is run.
+            `student`: the class, "my_nets:Net", of a student that is not one of Bandpass's; its code is run.
         levels: `timm`: feature levels, as in timm's `out_indices`; `dinov2`, `dinov3`: blocks (of a ConvNeXt stages),
             counted from 0, the last if None; `sam2`: stages of the trunk, `sam`: blocks of it, counted from 0.
         strides: strides of the maps, in pixels. `timm`: instead of levels, (16,) if neither is given; `sam2`: maps of

@@ -30,14 +30,16 @@ class StudentTeacher(Teacher):
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> StudentTeacher:
-        """Loads what `do=publish` wrote or pushed; arguments and errors as in `teachers.load`."""
+        """Loads what `distill publish` wrote or pushed; arguments and errors as in `teachers.load`."""
         own_class = choice.model if choice.model is not None and ":" in choice.model else None
         require_unset(choice, *(("levels",) if own_class else ("model", "levels")), teacher="student")
         files = locate(weights, example=EXAMPLE)
         config = read_config(files.config) if files.config else {}
         student = build(files, config, trust=own_class)
         if missing := {"image_size", "mean", "std"} - config.keys():
-            raise ValueError(f"{files.config} does not say {', '.join(sorted(missing))}; do=publish writes it whole")
+            raise ValueError(
+                f"{files.config} does not say {', '.join(sorted(missing))}; distill publish writes it whole"
+            )
         size = choice.image_size or int(config["image_size"])
         chosen = choose_strides(student, choice.strides)
         # Students pad to this multiple, whichever of their maps are chosen.
@@ -76,7 +78,7 @@ def build(files: WeightFiles, config: Mapping[str, Any], *, trust: str | None) -
     if "student" not in config:
         raise ValueError(
             f"{files.config or files.model} describes a model of type '{config.get('model_type')}', but teacher "
-            f"'student' needs a student that Bandpass published; do=publish or `hf download {EXAMPLE}` gets one"
+            f"'student' needs a student that Bandpass published; distill publish or `hf download {EXAMPLE}` gets one"
         )
     students.check_config(config, files.model.parent)
     student = students.build(config, files.model.parent, trust=trust)

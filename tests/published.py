@@ -13,7 +13,7 @@ from students import MEAN, STD
 
 
 def write_student(folder: Path, *, classes: int = 1, threshold: float = 0.5) -> Path:
-    """A folder as `do=publish` leaves it, weights and config alone; of several classes with random weights."""
+    """A folder as `distill publish` leaves it, weights and config alone; of several classes with random weights."""
     student = students.create("unet", width=4, classes=classes)
     if classes == 1:
         student.load_state_dict(taught_tensors())

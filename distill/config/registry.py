@@ -34,7 +34,7 @@ FEATURE_LOSSES = {
     "imitate_mse": "distill.distillation.losses:imitate_mse",
 }
 TASK_DECODER = "task_decoder"  # the student's name where it is a task teacher's decoder
-LOSSES = {**TASK_LOSSES, **MASK_LOSSES, **FEATURE_LOSSES}  # a new term is a function and a line here
+LOSSES = {**TASK_LOSSES, **MASK_LOSSES, **FEATURE_LOSSES}  # a new term: distill/README.md says what it needs
 BAND_OF = {  # what a term imitates: a band of a teacher's features, both at once, or its soft mask
     "imitate_mask": "mask",
     "imitate_low": "low",

@@ -111,7 +111,7 @@ class TeacherRecipe:
     weights: str | None = setting(None, "builtin, a hub id, a folder or a file; task: the published folder")
     of: str | None = setting(None, "task: the teacher of this recipe whose cached features it reads")
     model: str | None = setting(
-        None, "timm: name of the backbone; network: class of a student of your own, my_nets:Net, whose code is run"
+        None, "timm: name of the backbone; student: class of a student of your own, my_nets:Net, whose code is run"
     )
     strides: list[int] = setting(
         [],

@@ -134,9 +134,10 @@ def plan_features(recipe: Recipe, teacher: str, store: Cache, student: Student) 
             codec = store.codecs[name]
             deviation = deviation_of(codec, band, split=recipe.imitate.bands)
             if deviation == 0:
+                terms = [f"stages.NAME.losses.{term}=0" for term in recipe.terms if BAND_OF.get(term) == band]
                 raise ValueError(
                     f"the {band} band of {teacher}/{name} is empty at fidelity {store.fidelity}; set "
-                    f"stages.NAME.losses.imitate_{band}=0, or ask for a higher cache.fidelity"
+                    f"{' and '.join(terms)}, or ask for a higher cache.fidelity"
                 )
             weight = recipe.teachers[teacher].weight
             yield Target(teacher, name, band, stride, grid, codec.components, deviation, weight, recipe.imitate.bands)

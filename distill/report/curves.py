@@ -37,8 +37,9 @@ def curves(inputs: Inputs) -> list[Panel]:
     spans = stages_of(inputs)
     panels = []
     if points := list(series_of(inputs, "validation_dice")):
-        best = max(points, key=lambda point: point[1])
-        told = f"best {best[1]:.3f} at step {best[0]:.0f}"
+        kept = inputs.training.get("best_step") if inputs.training else None
+        best = next((point for point in points if point[0] == kept), max(points, key=lambda point: point[1]))
+        told = f"kept {best[1]:.3f} at step {best[0]:.0f}"
         alt = f"Validation Dice from {points[0][1]:.3f} to {points[-1][1]:.3f}, {told}"
         images = len(inputs.run.splits.val)
         svg = lines_chart(f"validation Dice, {told}", {"validation": points}, alt=alt, spans=spans, mark=best)

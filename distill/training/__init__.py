@@ -8,4 +8,5 @@ log_losses: means of the loss terms, the variance of projections, and what is lo
 validation: scores on the validation images, the best weights, and the early end of a stage.
 checkpoint: the file that a killed training continues from.
 jsonl_log: log.jsonl, written and read.
+step_time: the time of a training step, from a short probe.
 """

@@ -81,8 +81,9 @@ def run_stages(plan: TrainingPlan) -> dict[str, Any]:
         checkpoint_of(run).unlink(missing_ok=True)
     run.accelerator.wait_for_everyone()
     taken, best, step = summary["steps"], summary["validation_dice"], summary["best_step"]
-    spent = clock(summary["seconds"])
-    logger.info("trained %d steps in %s; best validation Dice %.3f at step %d", taken, spent, best, step)
+    spent, select = clock(summary["seconds"]), run.recipe.evaluate.select
+    chosen = "best validation Dice" if select == "dice" else f"best {select} on validation, where Dice is"
+    logger.info("trained %d steps in %s; %s %.3f at step %d", taken, spent, chosen, best, step)
     return summary
 
 

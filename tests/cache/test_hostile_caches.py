@@ -174,7 +174,7 @@ def test_deeply_nested_json_is_refused_everywhere(folder):
         parse(DEEP)
     good = (folder / "manifest.json").read_bytes()
     (folder / "manifest.json").write_text(DEEP)
-    with pytest.raises(cache.DamagedError, match=r"is damaged .*; do=extract"):
+    with pytest.raises(cache.DamagedError, match=r"is damaged .*; distill extract"):
         cache.open(folder)
     (folder / "manifest.json").write_bytes(good)
     change_manifest(folder, lambda data: data["identity"].update(deep=json.loads("[" * 80 + "]" * 80)))

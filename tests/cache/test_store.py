@@ -102,7 +102,7 @@ def test_a_record_that_is_not_there_is_not_found(filled):
     assert (key(0), "hflip") in store
     assert (key(0), "vflip") not in store
     assert (key(9), "identity") not in store
-    with pytest.raises(KeyError, match=r"holds no image .* under view 'identity'; extract it with do=extract"):
+    with pytest.raises(KeyError, match=r"holds no image .* under view 'identity'; extract it with distill extract"):
         store.read(key(9), "identity", map="neck")
     with pytest.raises(KeyError, match="holds no 'nick/low'; choose from neck, p3"):
         store.read(key(0), "identity", map="nick")
@@ -226,7 +226,7 @@ def test_a_damaged_shard_names_its_images_and_is_written_again_by_the_next_extra
     last = max(cache.open(filled))
     with pytest.raises(
         ValueError,
-        match=r"is damaged in .*; do=extract with the recipe that made it writes the shard again, cache.repair\(",
+        match=r"is damaged in .*; distill extract with the recipe that made it writes the shard again, cache.repair\(",
     ):
         for record in cache.open(filled):
             cache.open(filled).read(*record, map="p3")
@@ -242,7 +242,7 @@ def test_a_truncated_shard_is_left_out_with_a_warning_and_replaced(filled, caplo
     shard.write_bytes(shard.read_bytes()[:900])
     assert len(cache.open(filled)) == 0
     assert "is left out: it is cut off, or its header is damaged" in caplog.text
-    assert "unknown, extract again with do=extract" in str(cache.verify(filled)[0])
+    assert "unknown, extract again with distill extract" in str(cache.verify(filled)[0])
     extract(filled, [key(i) for i in range(5)], ("identity", "hflip"))
     assert content(filled) == whole
 
@@ -296,7 +296,9 @@ def test_a_changed_byte_anywhere_in_the_manifest_is_found(folder):
             Manifest.read(folder)
     (folder / "manifest.json").write_bytes(good.replace(b"\n", b"\r\n"))
     (problem,) = cache.repair(folder)
-    assert str(problem).endswith("manifest.json is damaged; do=extract with the recipe that made it writes it again")
+    assert str(problem).endswith(
+        "manifest.json is damaged; distill extract with the recipe that made it writes it again"
+    )
     assert (folder / "manifest.json").is_file()
 
 
@@ -305,13 +307,15 @@ def test_damaged_statistics_are_found(folder):
     path.write_bytes(path.read_bytes()[:-1])
     (problem,) = cache.verify(folder)
     assert str(problem).startswith("codec-p3.safetensors: ") and not problem.removable
-    with pytest.raises(ValueError, match=r"codec-p3.safetensors is damaged or missing; do=extract with the recipe"):
+    with pytest.raises(
+        ValueError, match=r"codec-p3.safetensors is damaged or missing; distill extract with the recipe"
+    ):
         _ = cache.open(folder).codecs
 
 
 def test_a_folder_that_is_no_cache_or_of_another_version_is_refused(folder, tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"is no feature cache: it has no manifest.json; extract with do=extract"
+        FileNotFoundError, match=r"is no feature cache: it has no manifest.json; extract with distill extract"
     ):
         cache.open(tmp_path)
     data = json.loads((folder / "manifest.json").read_text())

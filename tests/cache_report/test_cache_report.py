@@ -130,7 +130,7 @@ def test_verify_is_silent_on_a_whole_cache_and_names_damage_and_remedy(folder, c
     )
     (folder / "codec-p3.safetensors").write_bytes(b"")
     assert cache_command(["do=verify", f"cache={folder}"], dry=False) == 1
-    assert "codec-p3.safetensors is damaged or missing; do=extract with the recipe" in capsys.readouterr().out
+    assert "codec-p3.safetensors is damaged or missing; distill extract with the recipe" in capsys.readouterr().out
 
 
 def test_an_exported_cache_is_imported_bit_for_bit(folder, tmp_path):

@@ -8,7 +8,9 @@ import yaml
 import recipes
 from distill.config.files import load_layer
 from distill.config.parse import build_recipe, dump_recipe, parse_overrides, read_recipe
+from distill.config.registry import BAND_OF, FEATURE_LOSSES, LOSSES, MASK_LOSSES
 from distill.config.schedule import spans_of
+from distill.distillation.criterion import loss_function
 
 NAMES = recipes.names()
 
@@ -146,3 +148,8 @@ def test_a_recipe_lies_over_the_one_it_extends(tmp_path):
     (tmp_path / "lost.yaml").write_text("extends: sam_to_unett\n")
     with pytest.raises(FileNotFoundError, match=r"did you mean 'sam_to_unet'"):
         load_layer(tmp_path / "lost.yaml")
+
+
+def test_every_term_on_what_a_teacher_gives_names_its_band_and_every_term_is_a_function():
+    assert set(BAND_OF) == {**MASK_LOSSES, **FEATURE_LOSSES}.keys()
+    assert all(callable(loss_function(name)) for name in LOSSES)

@@ -29,7 +29,7 @@ def test_a_folder_without_a_student_is_refused(tmp_path):
 
 
 def published(folder, **config):
-    """A small U-Net in a folder, as `do=publish` leaves it, but for what `config` changes."""
+    """A small U-Net in a folder, as `distill publish` leaves it, but for what `config` changes."""
     config = {"student": "unet", "width": 2, "classes": 1, **config}
     create("unet", width=2).save_pretrained(folder, config=config)
     return folder

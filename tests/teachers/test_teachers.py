@@ -547,7 +547,7 @@ def test_a_published_student_s_config_that_is_not_whole_is_told(tmp_path):
 
     students.create("unet", width=4).save_pretrained(tmp_path, config={"width": 4, "student": "unet"})
     with pytest.raises(
-        ValueError, match=r"config\.json does not say image_size, mean, std; do=publish writes it whole"
+        ValueError, match=r"config\.json does not say image_size, mean, std; distill publish writes it whole"
     ):
         teachers.load("student", weights=tmp_path)
 
