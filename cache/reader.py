@@ -165,8 +165,8 @@ class Cache:
             return {band: self._slice(descriptor, number, f"{map}/{band}", position) for band in bands}
         except DamagedRecordError as error:
             raise ValueError(
-                f"image {key[:12]} under view {view!r} is damaged in {shard.path}; distill extract with the recipe that "
-                f"made it writes the shard again, cache.repair({str(self.path)!r}) removes it"
+                f"image {key[:12]} under view {view!r} is damaged in {shard.path}; distill extract with the recipe "
+                f"that made it writes the shard again, cache.repair({str(self.path)!r}) removes it"
             ) from error
         finally:
             os.close(descriptor)
@@ -237,8 +237,8 @@ def read_codec(folder: Path, manifest: Manifest, name: str) -> Codec:
         check_codecs(FeatureSpec((manifest.spec[name],)), {name: codec})
     except (ValueError, FileNotFoundError) as error:
         raise DamagedError(
-            f"{folder / codec_file(name)} is damaged or missing; distill extract with the recipe that made it writes it "
-            f"again ({error})"
+            f"{folder / codec_file(name)} is damaged or missing; distill extract with the recipe that made it writes "
+            f"it again ({error})"
         ) from error
     return codec
 
