@@ -232,8 +232,9 @@ def check_soft_masks(recipe: Recipe) -> None:
         return
     require(
         any(teacher.has_mask and teacher.weight > 0 for teacher in recipe.teachers.values()),
-        "stages weigh imitate_mask, but no teacher has adapter: task (or student, mask2former, oneformer), nor prompts; "
-        "train one with recipe=adapt_teacher and add it as teachers.NAME={adapter: task, of: ..., weights: DIR}, or ask SAM "
+        "stages weigh imitate_mask, but no teacher has adapter: task (or student, mask2former, oneformer), nor "
+        "prompts; train one with recipe=adapt_teacher and add it as teachers.NAME={adapter: task, of: ..., weights: "
+        "DIR}, or ask SAM "
         "with teachers.NAME.prompts=boxes",
     )
     require(
