@@ -96,7 +96,7 @@ def test_the_commands_for_a_reader_s_own_data_run(at_desk):
         line = line.replace("DIR", "polyps").replace(HUB_ID, "efficientnet.safetensors")
         words = smaller(typed(line.replace("artifacts/runs/RUN", str(run))))
         assert (words[0], main(words[1:])) == ("distill", 0), line
-    assert len(list((at_desk / "answers" / "masks").iterdir())) == 24
+    assert len(list((at_desk / "masks" / "masks").iterdir())) == 24
 
 
 def test_a_teacher_and_a_student_of_the_reader_s_own_go_through_the_whole_run(at_desk):
@@ -125,8 +125,8 @@ def test_the_loop_that_reads_the_cache_runs(tmp_path):
     import cache
 
     key = next(iter(cache.open(tmp_path / "features")))[0]
-    batches = [(torch.zeros(1, 3, 64, 64), key, (0.1, 0.2, 0.9, 1.0))]
-    names = {"encoder": torch.nn.Conv2d(3, 5, 4, stride=4), "channels": 5, "batches": batches}
+    samples = [(torch.zeros(1, 3, 64, 64), key, (0.1, 0.2, 0.9, 1.0))]
+    names = {"encoder": torch.nn.Conv2d(3, 5, 4, stride=4), "channels": 5, "samples": samples}
     exec(
         block(page("README.md"), "import cache").replace(
             "artifacts/features/TEACHER-DIGEST", str(tmp_path / "features")

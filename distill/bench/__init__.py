@@ -1,7 +1,6 @@
 """Measuring sizes, rates and latencies, side by side in one run.
 
-command: `distill bench`
-request: the benchmarks there are, and the request that a command line makes of them
+request: the benchmarks there are, and a request for some of them
 table: figures as Markdown and JSON
 inputs: generated frames, drawn maps and random weights, or real ones
 sizes: what=cache, and bytes of a cache

@@ -48,10 +48,10 @@ Bandpass {version}: distil vision foundation models into light segmentation netw
 {commands}
 
   distill run recipe=sam_to_unet                         # needs no data: a few minutes
-  distill run recipe=timm_to_unet data.root=DIR --dry-run
+  distill doctor data.root=DIR
   distill predict student=sam_to_unet images=DIR out=masks
 
-distill COMMAND --help explains one. On several GPUs: accelerate launch distill/run.py recipe=NAME
+distill COMMAND --help explains one. On several GPUs: accelerate launch --multi_gpu distill/run.py recipe=NAME
 """
 
 logger = logging.getLogger("bandpass")

@@ -185,7 +185,7 @@ TRAIN = command(
     writes=("HOME/runs/RECIPE-STUDENT-DIGEST/  checkpoints/, log.jsonl, train.json, log.txt",),
     examples=(
         "distill train recipe=sam_to_unet",
-        "distill train recipe=timm_to_unet data.root=DIR stages.joint.epochs=30",
+        "distill train recipe=sam_to_unet stages.semantic.epochs=30",
     ),
 )
 EVALUATE = command(

@@ -9,5 +9,4 @@ result: every arm against the first, with a verdict
 write: compare.json, compare.md
 plot: compare.png
 estimate: the dry run, with steps and hours
-command: the words of the command line
 """

@@ -11,5 +11,6 @@ checks: what is refused before the first step.
 caches: opening a run's caches, each checked to hold what is read of it.
 leakage: weights to start from that were trained on masks which are held out here.
 licences: licences of data, teachers and starting weights, and the licence of the student that follows.
+latest: finding a run by folder, name or recipe, and the list of runs.
 reproduce: the part of a recipe that may be published, and the command that runs it again.
 """
