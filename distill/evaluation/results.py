@@ -9,9 +9,14 @@ from torch import nn
 
 from distill.evaluation.cost import cost, count_parameters
 from distill.evaluation.predictions_csv import Score, write_predictions
-from distill.metrics.aggregate import summarise_classes, summarise_empty, summarise_set, summarise_sizes
+from distill.metrics.aggregate import (
+    summarise_classes,
+    summarise_confidence,
+    summarise_empty,
+    summarise_set,
+    summarise_sizes,
+)
 from distill.metrics.bootstrap import count_sequences, summary
-from distill.metrics.calibration import summarise_confidence
 from distill.metrics.names import conventions
 from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL, THRESHOLD
 from distill.metrics.per_image import TOLERANCE

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distill.metrics.bootstrap import resampled_means, summary
+from distill.metrics.calibration import BINS, calibration_error
 from distill.metrics.per_image import ImageScore
 from distill.metrics.threshold_sweep import Values
 
@@ -143,3 +144,31 @@ def summarise_classes(
             **{name: summary([one[name] for one, _ in some], **drawn) for name in names},
         }
     return entries
+
+
+def summarise_confidence(scores: Sequence[ImageScore], *, resamples: int, seed: int = 0) -> dict[str, Any]:
+    """Calibration over the pixels of all images together; the interval is over images, those of one sequence together.
+
+    Args:
+        scores: one for each image.
+        resamples: how many sets of as many images are drawn with replacement.
+        seed: of these draws.
+
+    Returns:
+        {"expected_calibration_error": {"mean", "low", "high"}, "bins": {"pixels": shares of all pixels, "said": mean
+        probabilities, "true": shares of true pixels}}, each list of BINS entries, None in a bin without pixels.
+    """
+    table = np.stack([score.reliability.ravel() for score in scores])
+    means = resampled_means(table, groups=[score.group for score in scores], resamples=resamples, seed=seed)
+    errors = calibration_error(means.reshape(-1, 3, BINS))
+    low, high = np.percentile(errors, (2.5, 97.5))
+    sums = table.sum(axis=0).reshape(3, BINS)
+    pixels, predicted, true = sums.tolist()
+    return {
+        "expected_calibration_error": {"mean": float(calibration_error(sums)), "low": float(low), "high": float(high)},
+        "bins": {
+            "pixels": [count / sum(pixels) for count in pixels],
+            "said": [part / count if count else None for part, count in zip(predicted, pixels, strict=True)],
+            "true": [part / count if count else None for part, count in zip(true, pixels, strict=True)],
+        },
+    }

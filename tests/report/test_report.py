@@ -15,7 +15,8 @@ from small_run import IMAGE_SIZE, disc_splits, recipe_of, run_of, small_run
 from distill.cli.report import COMMAND as REPORT
 from distill.config.schema import OptimiserRecipe, StageRecipe, StudentRecipe, TeacherRecipe
 from distill.evaluation.evaluate import evaluate
-from distill.metrics.calibration import calibration_error, reliability, summarise_confidence
+from distill.metrics.aggregate import summarise_confidence
+from distill.metrics.calibration import calibration_error, reliability
 from distill.metrics.names import FIGURES
 from distill.metrics.per_image import score_everything
 from distill.report.cases import places
