@@ -41,7 +41,7 @@ class Codec:
         step: the quantiser's step in the coded space.
         dead_zone: half the width of the zero bin, in steps.
         lost: summed expected squares, in the coded space, of the components that are not kept.
-        asked: the fidelity that was asked for.
+        asked: the requested fidelity.
         reached: the fidelity on the held-out calibration maps.
         spread: the standard deviation of the fidelity of one held-out map.
         held_out: how many maps were held out.

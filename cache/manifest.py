@@ -156,7 +156,7 @@ class Manifest:
         )
 
     def check(self, asked: Mapping[str, Any], *, folder: Path) -> None:
-        """Raise ValueError, naming the first difference, unless the cache was made with the `asked` identity."""
+        """Raise ValueError, naming the first difference, unless the cache was made with the requested identity."""
         for place, old, new in differences(self.identity, plain(asked)):
             raise ValueError(
                 f"{folder} was written with {place}={old}, but {place}={new} is asked; "

@@ -1,6 +1,7 @@
 """Writing a damaged manifest or codec file again, if it comes out as the one that the cache was made with.
 
-The proof is in the other files: every shard carries the manifest's digest, and the manifest the sha256 of each codec.
+Digests in the other files decide it: every shard carries the manifest's digest, and the manifest the sha256 of each
+codec.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from cache.spec import VIEWS
 
 MAX_DEPTH = 64
-"""JSON that is nested deeper is refused; the identity of a task teacher, the deepest known, has 6 levels."""
+"""JSON that is nested deeper is refused; the identity of a task teacher, the deepest in use, has 6 levels."""
 
 MAX_SIDE = 1 << 20
 """Channels, rows, columns and strides are at most this."""

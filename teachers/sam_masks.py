@@ -1,7 +1,7 @@
 """SAM's soft foreground: the masks of its decoder for boxes or points, joined into one map.
 
 For each prompt SAM returns three masks with a predicted IoU; the best of the three is kept, and the maximum is taken
-over all prompts. Of a grid of points, which knows nothing of the object, the masks are kept that segment_anything's
+over all prompts. Of a grid of points, without information on the object, the masks are kept that segment_anything's
 automatic generator would keep (quality and stability), unless they cover more than half of the square, which is
 background. A grid finds objects of any kind, not the class that a student learns.
 """

@@ -1,4 +1,4 @@
-"""The house: who may import whom, registries that name what exists, and a README that tells the truth."""
+"""The house: who may import whom, registries that name what exists, and true pages."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Subject:
 
     @property
     def size(self) -> int:
-        """Pixels a side that the network sees."""
+        """The input side in pixels."""
         return self.deploy.image_size
 
 
@@ -73,7 +73,7 @@ def measure_students(request: Request) -> list[Row]:
 
 
 def subjects(request: Request) -> list[tuple[str, InferenceModel]]:
-    """What `students` and `sizes`, or `student`, name."""
+    """The networks that `students` and `sizes`, or `student`, name."""
     options = request.options
     if folder := options.get("student"):
         if taken := sorted({"students", "sizes"} & set(options)):

@@ -49,7 +49,10 @@ def copy_cache(source: Path, target: Path) -> cache.Cache:
 
 def _require_whole(folder: Path) -> None:
     if problems := [problem for problem in cache.verify(folder) if problem.kind != "foreign"]:
-        raise ValueError(f"{folder} is damaged: {problems[0]}; repair it before it is shared (do=verify says all)")
+        raise ValueError(
+            f"{folder} is damaged: {problems[0]}; repair it before it is shared "
+            "(distill cache do=verify cache=DIR lists all problems)"
+        )
 
 
 def readme(store: cache.Cache) -> str:

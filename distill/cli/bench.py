@@ -29,7 +29,7 @@ def bench_name(_: str, value: str) -> str:
 
 
 def read_request(words: Sequence[str]) -> Request:
-    """What is to be measured.
+    """The requested measurements.
 
     Raises:
         ValueError: wrong words, an unknown benchmark or key, or a number that is none.

@@ -26,7 +26,7 @@ logger = logging.getLogger("bandpass")
 
 
 def verb(_: str, value: str) -> str:
-    """What is to be done with the cache.
+    """The value of `do`.
 
     Raises:
         ValueError: it is none of VERBS.
@@ -89,7 +89,7 @@ def write_report(given: SimpleNamespace) -> Path:
 
 
 def with_teacher(given: SimpleNamespace, folder: Path) -> tuple[list[str], dict[str, Any]]:
-    """What the live teacher adds to a report: lines of Markdown and plain data; writes rates.png."""
+    """The additions of the live teacher to a report: lines of Markdown and plain data; writes rates.png."""
     from distill.cache_report.plot import plot_rates
     from distill.cache_report.rate_distortion import rate_lines, rates
     from distill.cache_report.teacher_agreement import agreement_lines, agreements, extract_maps, held_out
@@ -104,7 +104,7 @@ def with_teacher(given: SimpleNamespace, folder: Path) -> tuple[list[str], dict[
     if run.recipe.teachers[name].prompts is not None:
         raise ValueError(
             f"teachers.{name}.prompts is set, but held-out images have no prompts to compare the live teacher by; "
-            "leave recipe out, and the report tells what can be told from the cache alone"
+            "leave recipe out; the report then covers the cache alone"
         )
     teacher = load_teacher(run.recipe.teachers[name]).to(run.accelerator.device)
     size = store.batch_size
@@ -154,7 +154,7 @@ def verify(given: SimpleNamespace) -> int:
         sys.stdout.write(f"{folder}: every byte is as it was written\n")
         return 0
     remedy = (
-        "distill extract with the recipe that made it puts it right: it extracts again what was damaged or is "
+        "distill extract with the recipe that made it repairs it: it extracts again what was damaged or is "
         "missing; of a copy (what teachers.NAME.cache reads) remove the files named, and export or import it again"
     )
     logger.error("%s: %s; %s", folder, several(harmful, "problem"), remedy)
@@ -181,7 +181,7 @@ def share(given: SimpleNamespace, verb: str) -> None:
     store = copy_cache(given.cache, given.out)
     if verb == "export":
         write_text(given.out / "README.md", readme(store))
-    logger.info("%s of %s are in %s, every byte as it was written; to learn from them: teachers.NAME.cache=%s",
+    logger.info("%s of %s are in %s, every byte as it was written; to train from them: teachers.NAME.cache=%s",
                 several(len(store), "record"), given.cache, given.out, given.out)  # fmt: skip
 
 

@@ -36,18 +36,18 @@ logger = logging.getLogger("bandpass")
 
 @dataclass(frozen=True)
 class Labels:
-    """What the masks are for."""
+    """The classes of the masks."""
 
     classes: int = setting(1, "as in the recipe: from 2 on, masks hold class numbers")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be examined: keys as a recipe has them, so that a command line can be taken over."""
+    """The data to examine: keys as a recipe has them, so that a command line can be taken over."""
 
     data: DataRecipe = field(default_factory=DataRecipe)
     student: Labels = field(default_factory=Labels)
-    home: str = setting("artifacts", "where it is remembered what files were looked at")
+    home: str = setting("artifacts", "folder that keeps the file index")
     out: str | None = setting(None, "folder of the page and the JSON file; empty: doctor in home")
 
 

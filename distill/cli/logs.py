@@ -1,4 +1,4 @@
-"""What is told while a command runs: on standard error, and of a run also in `log.txt` of its folder."""
+"""Log output of a command: on standard error, and of a run also in `log.txt` of its folder."""
 
 from __future__ import annotations
 

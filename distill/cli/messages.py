@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from distill.config.command import command_for
-from distill.config.schema import VERBS
+from distill.config.registry import STEPS
 from distill.evaluation.results import format_scores
 from distill.runs.run import Run
 from distill.runtime.issues import several
@@ -22,7 +22,7 @@ labels on other frames of the same generator. It is not SAM. With your own image
 
 
 def introduction(run: Run) -> Iterator[str]:
-    """What is run, on which images, with which teacher, and where it goes."""
+    """Lines that name the run, its images, its teacher and its folder."""
     recipe, splits = run.recipe, run.splits
     given = [name for name, teacher in recipe.consulted.items() if (teacher.cache or teacher.weights) == "builtin"]
     if recipe.data.name == "builtin" and given:
@@ -72,11 +72,11 @@ def conclusion(run: Run, metrics: Mapping[str, Any]) -> Iterator[str]:
 
 
 def next_commands(run: Run) -> list[str]:
-    """What to type after the last step that was asked for."""
+    """The commands to type after the last requested step."""
     recipe = run.recipe
-    last = max(map(VERBS.index, recipe.do), default=-1)
-    if 0 <= last < len(VERBS) - 1:
-        return [command_for(VERBS[last + 1])]
+    last = max(map(STEPS.index, recipe.do), default=-1)
+    if 0 <= last < len(STEPS) - 1:
+        return [command_for(STEPS[last + 1])]
     if recipe.reads_features:  # a task teacher: its masks teach a student
         return [f"distill run recipe=NAME 'teachers.masks={{adapter: task, of: TEACHER, weights: {run.published}}}'"]
     compare = [f"{command_for('compare')} seeds=0,1,2"] if len(recipe.arms) > 1 else []

@@ -1,4 +1,4 @@
-"""What a command takes, declared once: from it come the reading of its words, their errors, and its `--help`."""
+"""The arguments of a command, declared once: the reading of its words, their errors and its `--help` follow."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Command:
-    """What `distill NAME` takes.
+    """The arguments of `distill NAME`.
 
     Attributes:
         name: the word that is typed.
@@ -76,7 +76,8 @@ class Command:
     @property
     def usage(self) -> str:
         """The command in a line; what may be left out is in brackets."""
-        own = [f"{o.name}={o.shown}" if o.required else f"[{o.name}={o.shown}]" for o in self.options]
+        words = {o.name: o.name.upper() if o.name == self.bare else f"{o.name}={o.shown}" for o in self.options}
+        own = [words[o.name] if o.required else f"[{words[o.name]}]" for o in self.options]
         return " ".join(
             [f"distill {self.name}", *self.needs, *own, *(["[key=value ...]"] if self.schema or self.further else [])]
         )
@@ -104,7 +105,7 @@ class Command:
         return SimpleNamespace(**values, rest=[word for word in words if word not in own], words=words)
 
     def help(self) -> str:
-        """What `distill NAME --help` prints."""
+        """The text of `distill NAME --help`."""
         usage = wrap(self.usage, 110, subsequent_indent=8 * " ", break_long_words=False, break_on_hyphens=False)
         lines = [*usage, "", *wrap(self.does, 110), ""]
         if self.writes:

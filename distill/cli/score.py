@@ -78,7 +78,7 @@ def per_image(score: ImageScore) -> dict[str, float]:
 
 
 def notes(result: dict[str, Any]) -> list[str]:
-    """What one should know before reading the tables."""
+    """Notes to be read before the tables."""
     said = [f"scored {several(result['images'], 'image')}, each at its mask's size"]
     if result["resized"]:
         said.append(

@@ -74,7 +74,7 @@ def compare(
 def do_missing(
     runs: Sequence[ArmRun], *, jobs: int, verbs: Sequence[str], filled: dict[Path, int] | None = None
 ) -> dict[Path, int]:
-    """Does `verbs` for the runs that miss them, after filling the caches that they learn from.
+    """Does `verbs` for the runs that miss them, after filling the caches they are trained on.
 
     Args:
         runs: of one phase of the comparison.
@@ -97,9 +97,9 @@ def do_missing(
 
 
 def tell_shared(runs: Sequence[ArmRun], recipe: Recipe) -> None:
-    """Names the runs that other comparisons asked for too."""
+    """Names the runs that are shared with other comparisons."""
     if shared := {one.run.folder.name for one in runs if one.run.recipe.name != recipe.name}:
-        logger.info("other comparisons asked for the same, and have it already: %s", ", ".join(sorted(shared)))
+        logger.info("found finished in other comparisons: %s", ", ".join(sorted(shared)))
 
 
 def tell_next(runs: Sequence[ArmRun]) -> None:
@@ -167,5 +167,5 @@ def curves_of(runs: Sequence[ArmRun]) -> tuple[Curve, ...]:
 
 
 def caches_of(runs: Sequence[ArmRun]) -> list[Path]:
-    """The folders of all caches that these learn from."""
+    """The folders of all caches these are trained on."""
     return list(dict.fromkeys(path for one in runs for path in one.run.caches.values()))

@@ -74,6 +74,6 @@ def feature_lines(missing: Sequence[ArmRun]) -> Iterator[str]:
             wanted = plan_extraction(one.run, name).records
             if lacks := len(inspect_cache(folder, wanted).missing):
                 yield (
-                    f"teacher {name}: {lacks} of {len(wanted)} records are missing in {folder}; the dry run of "
-                    f"distill extract tells their hours"
+                    f"teacher {name}: {lacks} of {len(wanted)} records are missing in {folder}; "
+                    "distill extract --dry-run estimates their hours"
                 )

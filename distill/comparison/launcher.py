@@ -100,7 +100,7 @@ def missing_of(runs: Sequence[ArmRun], *, verbs: Sequence[str]) -> list[ArmRun]:
 
 
 def steps_done(runs: Sequence[ArmRun]) -> int:
-    """How many steps these runs have told of together."""
+    """How many steps these runs have reported together."""
     return sum(min(last_step(one.run.folder / "log.jsonl"), one.steps) for one in runs)
 
 
@@ -112,12 +112,12 @@ def where_it_stands(one: ArmRun) -> str:
 
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM is told as an interruption meanwhile, so that what was started is ended too."""
+    """SIGTERM raises KeyboardInterrupt meanwhile, so that what was started is ended too."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers, and hears signals
+    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers, and receives signals
         yield
         return
     before = signal.signal(signal.SIGTERM, interrupt)

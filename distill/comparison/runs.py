@@ -109,4 +109,4 @@ def require_different(runs: Sequence[ArmRun]) -> None:
         folders.setdefault(one.arm, []).append(one.run.folder)
     for arm, asked in folders.items():
         if twin := next((other for other, its in folders.items() if other != arm and its == asked), None):
-            raise ValueError(f"arms {arm!r} and {twin!r} ask for the very same trainings; change one, or leave it out")
+            raise ValueError(f"arms {arm!r} and {twin!r} are identical trainings; change one, or leave it out")

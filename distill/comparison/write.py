@@ -40,7 +40,9 @@ def write(comparison: Comparison, folder: Path, *, title: str, forwards: int, ca
     }
     write_json(folder / "compare.json", entry)
     views = ", ".join(f"{count:,} ({name})" for name, count in cached.items())
-    learned = f"Views that the distilled runs learn from, each computed once by its teacher: {views}. " if views else ""
+    learned = (
+        f"Views that the distilled runs are trained on, each extracted once by its teacher: {views}. " if views else ""
+    )
     text = f"{markdown(comparison, title=title)}\n{learned}In the last call {forwards} images went through a teacher.\n"
     write_text(folder / "compare.md", text)
     plot(comparison, folder / "compare.png", title=title)

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def setting(default: Any, meaning: str) -> Any:  # noqa: ANN401
-    """A dataclass field with its default and what `--help` says of it."""
+    """A dataclass field with its default and its help text."""
     metadata = {"meaning": meaning}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)

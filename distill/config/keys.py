@@ -49,7 +49,7 @@ def required(annotation: Any) -> Any:  # noqa: ANN401
 
 
 def annotation_under(annotation: Any, key: str) -> Any:  # noqa: ANN401
-    """The annotation of what lies under a key of a mapping; `Any` where the schema says nothing."""
+    """The annotation of what lies under a key of a mapping; `Any` where the schema is untyped."""
     if annotation is Recipe and key in ("recipe", "extends"):
         return str
     if annotation is Recipe and key in LAYERS:

@@ -11,7 +11,7 @@ from distill.config.keys import DEPTH, LAYERS, default_at
 
 REFERENCE = re.compile(r"\$\{([\w-]+(?:\.[\w-]+)*)\}")
 LONGEST = 2000  # characters of a text that names other keys
-NEEDED = {"teachers": "adapter", "stages": "losses"}  # what a new one says of itself; without it, a name is a slip
+NEEDED = {"teachers": "adapter", "stages": "losses"}  # required key of a new entry; without it, a name is a slip
 
 
 def overlaid(below: dict[str, Any], above: dict[str, Any], *, ordered: bool = True) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def placed(stages: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_names(below: dict[str, Any], above: dict[str, Any]) -> None:
-    """Refuses a new teacher or stage that says nothing of its own: its name is a slip.
+    """Refuses a new teacher or stage without its required key: its name is a slip.
 
     Raises:
         ValueError: such a name, with the nearest that the lower layer has.

@@ -1,4 +1,4 @@
-"""What a run does, as data: the schema of a recipe.
+"""The schema of a recipe.
 
 A recipe is a YAML file read into these frozen dataclasses (`distill.config.parse` reads it), so that names, types and
 ranges are checked before anything is loaded.
@@ -25,7 +25,6 @@ from distill.config.schema_training import (
 )
 
 __all__ = [
-    "VERBS",
     "AugmentRecipe",
     "CacheRecipe",
     "DataRecipe",
@@ -40,7 +39,6 @@ __all__ = [
 ]
 
 SIDE_STEP = 32  # pixels: the coarsest stride of any student
-VERBS = STEPS
 NAME = re.compile(
     r"\w(?:[\w .+()-]{0,98}[\w.+()-])?"
 )  # of a run, teacher, stage, arm: it becomes a folder, a column, a title
@@ -54,7 +52,7 @@ class Recipe:
     image_size: int = setting(128, "side of the square the student sees, in pixels")
     seed: int = setting(0, "of weights, data order and augmentation")
     home: str = setting("artifacts", "where caches and runs are kept")
-    do: list[str] = setting(list(VERBS), "verbs: extract, train, evaluate, publish")
+    do: list[str] = setting(list(STEPS), "steps: extract, train, evaluate, publish")
     precision: str = setting("fp32", "of the network's arithmetic: fp32, or mixed with bf16 or fp16")
     workers: int | None = setting(
         None,
@@ -161,11 +159,11 @@ def check_stages(recipe: Recipe) -> None:
 
 
 def check_weights(recipe: Recipe) -> None:
-    """The built-in teacher knows generated frames only."""
+    """The built-in teacher is for generated frames only."""
     for name, teacher in recipe.consulted.items():
         require(
             recipe.data.name == "builtin" or teacher.weights != "builtin" or teacher.cache is not None,
-            f"teachers.{name}.weights=builtin knows generated frames only, but data.name is {recipe.data.name}; "
+            f"teachers.{name}.weights=builtin is for generated frames only, but data.name is {recipe.data.name}; "
             f"give real weights, for example teachers.{name}.weights=facebook/sam-vit-base",
         )
 
@@ -203,7 +201,7 @@ def check_sources(recipe: Recipe) -> None:
 
 
 def check_prompts(recipe: Recipe) -> None:
-    """What a task decoder reads holds no soft masks."""
+    """A task decoder's source cache has no soft masks."""
     read = [teacher.of for teacher in recipe.teachers.values() if teacher.of]
     for name in read + (list(recipe.consulted) if recipe.reads_features else []):
         require(
@@ -257,8 +255,8 @@ def check_teacher_weights(recipe: Recipe) -> None:
     dropped = [name for name, teacher in weighted.items() if teacher.drop > 0]
     require(
         len(weighted) > 1 or not dropped,
-        f"teachers.{''.join(dropped)}.drop is above 0, but no other teacher is heard, and one of them always is; "
-        "name another one, or set it to 0",
+        f"teachers.{''.join(dropped)}.drop is above 0, but no other teacher has a positive weight, and at "
+        "least one must stay; name another one, or set it to 0",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a student learns from, as a recipe says it: data, teachers, cache. Each part is checked for itself."""
+"""Schema of data, teachers and cache."""
 
 from __future__ import annotations
 
@@ -123,20 +123,20 @@ class TeacherRecipe:
     )
     classes: list[str] = setting([], "oneformer, mask2former: labels whose soft mask is kept too, by name or number")
     image_size: int | None = setting(None, "side of the square the teacher sees, in pixels; empty: its own")
-    views: list[str] = setting(list(VIEWS), "views of each image that the teacher is shown")
-    licence: str | None = setting(None, "licence of the weights, where they do not say it themselves")
+    views: list[str] = setting(list(VIEWS), "views of each image to extract")
+    licence: str | None = setting(None, "licence of the weights, where their files state none")
     cache: str | None = setting(None, "folder of a finished cache: trains from it without the teacher's weights")
     batch_size: int = setting(8, "images in one forward pass; halved where memory runs out")
     prompts: str | None = setting(
         None,
-        "sam: how its soft mask is asked for: boxes (of the training masks; a grid where there is none) or grid; "
+        "sam: prompts of its soft mask: boxes (of the training masks; a grid where there is none) or grid; "
         "empty: it has none",
     )
     jitter: float = setting(0.1, "prompts=boxes: each edge of a box is moved by up to this share of the box's side")
     points: int = setting(16, "points along each side of the grid of points")
-    weight: float = setting(1.0, "factor on what its maps have to say in every imitation term; 0: it is not heard")
+    weight: float = setting(1.0, "factor on its imitation terms; 0: unused")
     drop: float = setting(
-        0.0, "share of the samples, drawn anew every epoch, that do not hear it; of several teachers at least one stays"
+        0.0, "share of samples, drawn anew every epoch, without this teacher; of several teachers at least one stays"
     )
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Who learns and how, as a recipe says it, each part checked for itself; settings say what `--help` prints."""
+"""Schema of student, stages, optimiser, evaluation and publishing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distill.config.registry import FEATURE_LOSSES, LOSSES, MASK_LOSSES, PARTS, 
 
 @dataclass(frozen=True)
 class StudentRecipe:
-    """The network that learns."""
+    """The student."""
 
     name: str = setting("unet", "a student (students.STUDENTS) or importable class, my_package.nets:MyNet")
     width: int = setting(8, "channels of the first level")
@@ -57,7 +57,7 @@ class ImitateRecipe:
 
 @dataclass(frozen=True)
 class AugmentRecipe:
-    """What is done to a training image; every draw depends on (seed, epoch, sample) alone."""
+    """Augmentation of the training images; every draw depends on (seed, epoch, sample) alone."""
 
     views: list[str] = setting(list(VIEWS), "flips to draw from; each must be in the cache")
     min_crop: float = setting(0.6, "smallest side of a random crop as a share of the image's side; 1: no crop")
@@ -110,12 +110,12 @@ class OptimiserRecipe:
 
 @dataclass(frozen=True)
 class StageRecipe:
-    """One stage of training: how long, which terms with which weight, what rests."""
+    """One stage of training: how long, which terms with which weight, what is frozen."""
 
     epochs: int = setting(10, "length in passes over the labelled images, in batches of these alone")
     steps: int | None = setting(None, "length in steps of the optimiser instead of epochs")
     losses: dict[str, float] = setting({}, f"weight of each term, 0 is off: {', '.join(LOSSES)}")
-    freeze: list[str] = setting([], "encoder, decoder, head: parts that do not learn")
+    freeze: list[str] = setting([], "encoder, decoder, head: parts that are not trained")
     lr_scale: float = setting(1.0, "factor on the schedule's learning rate")
     part_lr_scale: dict[str, float] = setting({}, "further factors for encoder, decoder or head, as {encoder: 0.1}")
     before: list[str] = setting(
@@ -176,12 +176,14 @@ class EvaluateRecipe:
 
 @dataclass(frozen=True)
 class PublishRecipe:
-    """What is written for others to use."""
+    """The published files."""
 
     encoder: bool = setting(False, "also write the trained encoder alone, which student.encoder=FILE starts from")
     examples: int = setting(4, "example pictures in the folder")
     int8: bool = setting(
-        False, "also write model.int8.onnx, if it is faster and loses at most 0.5 points of Dice on validation images"
+        False,
+        "also write model.int8.onnx, if it is faster and loses at most 0.5 percentage points of Dice on "
+        "validation images",
     )
     hub: str | None = setting(None, "hub id to push the published folder to")
     licence: str | None = setting(None, "licence of the student; empty: derived from teacher and data")

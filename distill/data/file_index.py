@@ -59,7 +59,7 @@ class FileIndex:
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            logger.warning("%s cannot be read (%s); every file is looked at again", path, error)
+            logger.warning("%s cannot be read (%s); every file is read again", path, error)
         return cls(path)
 
     def save(self) -> None:

@@ -48,7 +48,7 @@ FOREGROUND = Reading()
 
 
 def read_classes(source: Source | str | bytes, *, colours: tuple[str, ...] = ()) -> np.ndarray:
-    """Reads a mask of several classes as uint8 (H, W) of class numbers, 255 where nothing is known.
+    """Reads a mask of several classes as uint8 (H, W) of class numbers, 255 where ignored.
 
     Args:
         source: path or encoded bytes of the mask.

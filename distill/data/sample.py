@@ -15,9 +15,9 @@ import numpy as np
 class Sample:
     """One image with its mask, identified by content; the pixels are read when they are needed.
 
-    A mask holds 0 and 1, or class numbers with 255 where nothing is known. Of an unlabelled image only the pixels are
-    known: its `mask_key` is empty, and its mask is 255 everywhere. The two
-    readers are `functools.partial` of module functions, so that a sample can be sent to another process.
+    A mask holds 0 and 1, or class numbers with 255 where ignored. Of an unlabelled image the `mask_key` is empty, and
+    the mask is 255 everywhere. The two readers are `functools.partial` of module functions, so that a sample can be
+    sent to another process.
     """
 
     dataset: str

@@ -52,11 +52,11 @@ def _read_all(tasks: Sequence[tuple[Kind, Source]], index: FileIndex) -> list[Fa
     from tqdm import tqdm
 
     if len(tasks) >= MANY:
-        logger.info("looking at each of %d files once; later runs remember what was seen", len(tasks))
+        logger.info("reading each of %d files once; later runs use the file index", len(tasks))
     with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
         results = pool.map(partial(_facts_or_reason, index), tasks)
         # disable=None: no bar where there is no terminal
-        bar = tqdm(results, total=len(tasks), desc="looking at each file once", unit="file", delay=SLOW, disable=None)
+        bar = tqdm(results, total=len(tasks), desc="reading each file once", unit="file", delay=SLOW, disable=None)
         return list(bar)
 
 

@@ -63,11 +63,11 @@ class Session:
         }
 
     def segment(self, data: bytes | bytearray, *, flips: bool = False) -> dict[str, Any]:
-        """Segments the bytes of a picture file; the answer names it for `draw` and `regions`.
+        """Segments the bytes of a picture file; the output names it for `draw` and `regions`.
 
         Raises:
             OSError: the bytes are no picture, or one of more than `MOST_PIXELS`.
-            ValueError: its values have no known range, or the student's answer is no probability.
+            ValueError: its values have no known range, or the student's output is no probability.
         """
         digest = hashlib.sha256(data)
         digest.update(bytes([flips]))

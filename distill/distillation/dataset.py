@@ -69,7 +69,7 @@ class TrainingSet(Dataset):
         return math.ceil(max(self.recipe.sides) * max(KEPT_AT_MOST, 1 / self.recipe.augment.min_crop))
 
     def decode(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image and mask of a sample, shrunk where they have far more pixels than the student can see."""
+        """Image and mask of a sample, shrunk where they have far more pixels than image_size needs."""
         image, mask = self.samples[index].read_image(), self.samples[index].read_mask()
         side = self.side_kept
         size = (min(image.shape[0], side), min(image.shape[1], side))

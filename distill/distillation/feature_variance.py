@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-FLAT = 0.01  # a projection with less than this share of its target's variance gives the same answer everywhere
+FLAT = 0.01  # a projection with less than this share of its target's variance is constant
 NARROW = 0.1  # one with less than this share of its target's effective rank varies in next to no direction
 
 
@@ -19,7 +19,7 @@ class FeatureVariance:
     target_rank: float
     variance: float
     rank: float
-    scaled: bool = True  # whether the terms that compare them know a scale; one on cosines alone does not
+    scaled: bool = True  # whether the terms that compare them depend on scale; one on cosines alone does not
     channels: int | None = None  # of the student's level, beyond which the rank of a linear projection cannot go
 
     @property

@@ -1,10 +1,10 @@
 """Loss terms, each a pure function of the student's output and the truth or the teacher's output.
 
-Logits are (N, K, H, W); masks are (N, H, W) integers, 255 where nothing is known. With K = 1 the one class is
+Logits are (N, K, H, W); masks are (N, H, W) integers, 255 where ignored. With K = 1 the one class is
 foreground under a sigmoid; with K > 1 class 0 is background under a softmax. No term has a gradient for its target.
 
 Every process of a run has equally many images of a batch. A mean over images is then the mean over processes; a mean
-over what differs between images, such as pixels of which something is known, is divided by `count_of_all`.
+over what differs between images, such as labelled pixels, is divided by `count_of_all`.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ def count_of_all(count: Tensor) -> Tensor:
 
 
 def segment(logits: Tensor, mask: Tensor) -> Tensor:
-    """`cross_entropy` + `dice`; images of which no pixel is known count in neither."""
+    """`cross_entropy` + `dice`; images without a labelled pixel count in neither."""
     logits = logits.float()  # once, so that the gradients of both are added before they are rounded again
     return cross_entropy(logits, mask) + dice(logits, mask)
 
 
 def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
-    """The mean cross-entropy over all pixels that are known: binary for one class, softmax for several."""
+    """The mean cross-entropy over all labelled pixels: binary for one class, softmax for several."""
     logits = logits.float()
     return pixel_cross_entropy(logits, mask).sum() / count_of_all(class_targets(logits, mask)[1].sum())
 
 
 def dice(logits: Tensor, mask: Tensor) -> Tensor:
-    """Soft Dice loss (Milletari et al. 2016, V-Net), smoothed by 1, per image and class, averaged over those known."""
+    """Soft Dice loss (Milletari et al. 2016, V-Net), smoothed by 1, per image and class, the mean of those labelled."""
     logits = logits.float()
     truth, valid = class_targets(logits, mask)
     probability = (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)) * valid
@@ -76,7 +76,7 @@ def dice(logits: Tensor, mask: Tensor) -> Tensor:
 def contour_band(mask: Tensor, *, width: int) -> Tensor:
     """Pixels (N, H, W) bool within `width` pixels of a border of classes: where a max and a min filter disagree.
 
-    The edge of an area of which nothing is known is no such border.
+    The edge of an ignored area is no such border.
     """
     unknown, values = (mask == IGNORE)[:, None], mask[:, None].float()
     side = 2 * width + 1
@@ -135,7 +135,7 @@ def imitate_mask(logits: Tensor, mask: Tensor, soft: Tensor) -> Tensor:
 
     Args:
         logits: the student's, (N, 1, H, W).
-        mask: (N, H, W), 255 where nothing is known.
+        mask: (N, H, W), 255 where ignored.
         soft: the teacher's logits at the same pixels, (N, H, W).
     """
     logits, soft = logits.float()[:, 0], soft.detach().float()

@@ -23,7 +23,7 @@ SOFT = (16, 239)  # levels that JPEG noise does not reach
 NUMBERED = 0.005  # share of a mask's pixels from which low levels are no noise
 FLAT = 2.0  # deviation of grey levels under which an image has no content
 NAMED = 12  # images that a sentence names
-RANK = {"train": 0, "val": 1, "test": 2}  # a leak is told of the part that ranks higher
+RANK = {"train": 0, "val": 1, "test": 2}  # a leak is reported for the part that ranks higher
 MIRRORED = {"identity": "", "hflip": ", mirrored", "vflip": ", upside down", "rot180": ", turned by half"}
 
 
@@ -78,7 +78,7 @@ def check_masks(dataset: str, cases: Sequence[Case], *, several_classes: bool) -
 
 
 def _between(dataset: str, cases: Sequence[Case]) -> Iterator[Issue]:
-    """One issue for noise at the ends, which is told once, and one for levels that noise does not reach."""
+    """One issue for noise at the ends, which is reported once, and one for levels that noise does not reach."""
     noisy = [case for case in cases if case.inspection.share(1, 254) > 0]
     soft = [case for case in cases if case.inspection.share(*SOFT) > 0]
     soft.sort(key=lambda case: -case.inspection.share(*SOFT))

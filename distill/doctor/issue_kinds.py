@@ -11,7 +11,7 @@ from distill.runtime.issues import Problem
 ERROR, NOTE = "error", "note"
 
 # Errors are what stops a run, or makes a score mean less than it says; the exit status is 1 if there is any. What
-# `Problems` tells (unpaired, unreadable, another size, ...) stops a run and is an error too.
+# `Problems` reports (unpaired, unreadable, another size, ...) stops a run and is an error too.
 KINDS = {
     "image in two parts": (
         ERROR,
@@ -62,7 +62,7 @@ UNUSABLE = (
 
 @dataclass(frozen=True)
 class Issue:
-    """Something of a data set to be checked or mended."""
+    """Something of a data set to be checked or fixed."""
 
     kind: str  # of `KINDS`, or of a `Problem`
     sentence: str

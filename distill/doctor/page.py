@@ -17,7 +17,7 @@ from distill.doctor.issue_kinds import Issue, by_kind
 from distill.doctor.table import format_sequences, format_sizes, verdict
 
 SHOWN = 12  # issues of a kind with pictures; the rest are in doctor.json
-SENTENCES = 40  # issues of a kind told without a picture
+SENTENCES = 40  # issues of a kind reported without a picture
 PICTURES = 6  # of one issue
 TALL, WIDE = 132, 200  # pixels of a thumbnail at most
 CONTOUR = (79, 227, 255)

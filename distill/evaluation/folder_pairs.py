@@ -101,7 +101,7 @@ def settle(sentences: Sequence[str], *, skip_bad: bool) -> None:
         return
     more = [f"and {len(sentences) - SHOWN} more"] if len(sentences) > SHOWN else []
     lines = [f"{several(len(sentences), 'file')} cannot be scored:", *sentences[:SHOWN], *more]
-    raise ValueError("\n  ".join(lines) + "\nmend them, or go on without them by skip_bad=true")
+    raise ValueError("\n  ".join(lines) + "\nfix them, or go on without them by skip_bad=true")
 
 
 def mask_threshold(paths: Sequence[Path]) -> int:

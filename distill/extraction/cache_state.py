@@ -72,7 +72,7 @@ def stamps_of(folder: Path) -> Stamps:
 def is_sound(folder: Path, stamps: Stamps) -> bool:
     """Whether `cache.verify` finds nothing but foreign files; asked once a process while all files stay the same."""
     if (size := sum(size for _, size, *_ in stamps)) >= LONG:
-        logger.info("looking at every byte of %s, %s", folder, format_bytes(size))
+        logger.info("verifying %s, %s", folder, format_bytes(size))
     return all(problem.kind == "foreign" for problem in cache.verify(folder))
 
 

@@ -35,7 +35,7 @@ class Encoders:
     """Encodes maps beside the teacher's forward pass: one thread, or several processes.
 
     One entropy coder holds the interpreter's lock, and a teacher on an accelerator is faster than one of them; on a CPU
-    the teacher wants the cores for itself. The bytes are the same either way.
+    the teacher uses all cores. The bytes are the same either way.
 
     Attributes:
         ahead: records that may wait to be encoded before the teacher waits.

@@ -92,13 +92,13 @@ def prepare_cache(plan: ExtractionPlan, teacher: Any) -> int:  # noqa: ANN401
 
 
 def report_plan(plan: ExtractionPlan, state: CacheState) -> None:
-    """Logs what is missing, and what prompts cannot know of images without masks."""
+    """Logs what is missing, and the number of images that get grid prompts."""
     images, views = len({key for key, _ in state.missing}), len(plan.recipe.views)
     logger.info("%s: %d images in up to %d views, %d records to extract", plan.name, images, views, len(state.missing))
     if plan.recipe.prompts == "boxes" and plan.unlabelled:
         logger.warning(
-            "%s: %d training images without a mask are asked with a grid of points, which finds things but does not "
-            "know which of them are meant",
+            "%s: %d training images without a mask are prompted with a grid of points, which segments "
+            "objects of any class",
             plan.name,
             plan.unlabelled,
         )

@@ -49,7 +49,7 @@ class InferenceModel(nn.Module):
         if logits.shape[1:] != (self.classes, *x.shape[2:]):
             raise ValueError(
                 f"expected logits of shape {(self.classes, *x.shape[2:])} of {type(self.student).__name__}, got "
-                f"{tuple(logits.shape[1:])}; a student answers at the size of its input"
+                f"{tuple(logits.shape[1:])}; logits have the size of the input"
             )
         probability = logits.sigmoid() if self.classes == 1 else logits.softmax(dim=1)
         return _resize(probability, (image.shape[1], image.shape[2]))

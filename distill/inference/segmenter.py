@@ -57,7 +57,7 @@ class Segmenter:
             flips: the mean over the image, its two mirror images and the image turned by half, each turned back.
 
         Raises:
-            ValueError: the student's answer is no probability.
+            ValueError: the student's output is no probability.
         """
         if not flips:
             return self._checked(image)
@@ -80,10 +80,10 @@ class Segmenter:
 
 
 def require_probability(found: np.ndarray, shape: tuple[int, ...], *, what: str) -> None:
-    """Refuses an answer that is no probability: "nothing found" of a damaged student would be a false statement.
+    """Refuses an output that is no probability: "nothing found" of a damaged student would be a false statement.
 
     Args:
-        found: the answer.
+        found: the output.
         shape: that it must have.
         what: gave it, in words.
 
@@ -108,7 +108,7 @@ def open_segmenter(source: str | Path, *, trust: str | None = None) -> Segmenter
 
     Raises:
         FileNotFoundError: there is nothing of that name.
-        ValueError: it is no student that Bandpass published, or one whose answer is no probability.
+        ValueError: it is no student that Bandpass published, or one whose output is no probability.
     """
     path = Path(source).expanduser()
     if path.suffix.lower() == ONNX_SUFFIX:

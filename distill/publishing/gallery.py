@@ -33,7 +33,7 @@ def colours_of(features: np.ndarray) -> np.ndarray:
 
 
 def shown_key(recipe: TeacherRecipe, sample: Sample) -> str:
-    """The key under which a teacher's cache holds a validation image, whose own mask asks for nothing."""
+    """The key under which a teacher's cache holds a validation image, unprompted."""
     return record_key(recipe, unlabel(sample))
 
 

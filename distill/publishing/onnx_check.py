@@ -81,7 +81,7 @@ def check_onnx(
         the largest difference and both Dice, JSON-able.
 
     Raises:
-        ValueError: they disagree, or the student's answer is no probability.
+        ValueError: they disagree, or the student's output is no probability.
     """
     comparison = Comparison()
     dice = {(figures.dataset, figures.stem, figures.key): figures.dice for figures in scores}

@@ -93,7 +93,9 @@ def compare_files(plain: Runner, small: Runner, *, val: Sequence[Sample], classe
     share = work_ratio(spent, "int8", "plain")
     why = f"Dice {after:.4f} on {len(val)} validation images (model.onnx {before:.4f}), {share:.2f} x its time"
     if before - after > LARGEST_LOSS:
-        return Verdict(False, f"{why}; at most {100 * LARGEST_LOSS:.1f} points may be lost", after, before, share)
+        return Verdict(
+            False, f"{why}; at most {100 * LARGEST_LOSS:.1f} percentage points may be lost", after, before, share
+        )
     if share > LARGEST_RATIO:
         return Verdict(False, f"{why}; at most {LARGEST_RATIO} x is worth a second file", after, before, share)
     return Verdict(True, why, after, before, share)
@@ -108,7 +110,7 @@ def quantise(source: Path, target: Path, samples: Sequence[Sample]) -> None:
     from onnxruntime.quantization.calibrate import CalibrationDataReader
 
     class Images(CalibrationDataReader):
-        """Hands out one image after another, which is how the calibration asks."""
+        """Hands out one image after another: the interface of ONNX Runtime's calibration."""
 
         def __init__(self) -> None:
             self.left: Iterator[Sample] = iter(samples)

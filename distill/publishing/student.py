@@ -60,7 +60,7 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     pictures = draw_examples(run, model, scores, folder=folder)
     card = render_card(run, plan.metrics, origin=origin, check=check, pictures=pictures, found=found)
     labelled = {sample.key for sample in run.splits.train}.union(*filter(None, training_keys_of_start(recipe).values()))
-    write_json(folder / LEARNED, {"labelled": sorted(labelled)})  # for those whom it may teach, or be the start of
+    write_json(folder / LEARNED, {"labelled": sorted(labelled)})  # for use as teacher or student.init
     write_text(folder / "README.md", card)
     return {"onnx": check, **found}
 

@@ -32,10 +32,10 @@ class Stage:
     name: str
     length: str
     losses: str
-    rests: str
+    frozen: str
 
 
-def setting(inputs: Inputs) -> list[Fact]:
+def summary(inputs: Inputs) -> list[Fact]:
     """Student, teacher and training in a few lines."""
     run, metrics = inputs.run, inputs.metrics
     recipe, student = run.recipe, metrics["student"]
@@ -123,7 +123,7 @@ def warnings(inputs: Inputs) -> Iterator[str]:
             "that made these images."
         )
     for one in inputs.training.get("collapsed", []):
-        yield f"The projection collapsed ({one}): nearly the same everywhere, it taught nothing."
+        yield f"The projection collapsed ({one}): nearly the same everywhere, nothing was transferred."
     yield "Not a medical device: for research only."
 
 

@@ -67,7 +67,7 @@ def render(run: Run) -> str:
         "metrics": metrics,
         "warnings": list(facts.warnings(inputs)),
         "notes": run.splits.notes,
-        "setting": facts.setting(inputs),
+        "summary": facts.summary(inputs),
         "stages": facts.stages(inputs),
         "parts": provenance_of(run).parts,
         "split": facts.split_words(inputs),
@@ -84,7 +84,7 @@ def render(run: Run) -> str:
         "versions": facts.versions(),
         "command": command(run.recipe),
         "recipe": dump_recipe(public_recipe(run.recipe)),
-        "proof": inputs.published.get("onnx"),
+        "onnx_check": inputs.published.get("onnx"),
         "several": run.recipe.student.classes > 1,
         "short": short,
     }
@@ -101,7 +101,7 @@ def drawn(inputs: Inputs, sections: Sections) -> dict[str, Any]:
     masks = sections.make("The soft masks", lambda: soft_masks_of(run)) or {}
     network = sections.make("The student's pictures", lambda: load_student(run, caches))
     ask = (
-        None if network is None else sections.make("The student's answers", lambda: predictor_of(network, run, caches))
+        None if network is None else sections.make("The student's outputs", lambda: predictor_of(network, run, caches))
     )
     shown = ask and sections.make("The cases", lambda: cases(inputs, ask, masks))
     return {
@@ -132,7 +132,7 @@ def absent(run: Run) -> list[str]:
 
 
 def measured(inputs: Inputs) -> dict[str, Any] | None:
-    """What a frame takes by the published ONNX file, as publishing measured it, or else this call; None without one."""
+    """The latency of the published ONNX file, as publishing measured it, or else this call; None without one."""
     from distill.inference.onnx_file import open_onnx
     from distill.publishing.latency import latency
 

@@ -24,7 +24,8 @@ def open_caches(run: Run, *, learning: bool = True) -> dict[str, cache.Cache]:
 
     Raises:
         FileNotFoundError: a cache is missing or incomplete.
-        ValueError: a cache was fitted on images that this run validates or tests on, or on masks it should not know.
+        ValueError: a cache was fitted on images that this run validates or tests on, or on masks it must not be
+            trained on.
     """
     opened: dict[str, cache.Cache] = {}
     splits = run.splits
@@ -61,22 +62,23 @@ def read_records(run: Run, name: str, *, learning: bool) -> list[tuple[str, str]
 
 
 def check_prompts(path: Path, store: cache.Cache, teacher: TeacherRecipe) -> None:
-    """Raises ValueError where a given cache was asked in another way than the recipe says: it holds other records."""
+    """Raises ValueError where a given cache was extracted with other prompts than the recipe's: its records differ."""
     said = store.identity.get("prompts", "").split("; soft mask")[0]
     if said != ("" if teacher.prompts is None else policy_of(teacher)):
         raise ValueError(
-            f"{path} was asked with prompts {said or 'none'!r}, but the recipe says teachers.NAME.prompts="
-            f"{teacher.prompts}, jitter={teacher.jitter:g}, points={teacher.points}; say it as it was, or extract anew"
+            f"{path} was extracted with prompts {said or 'none'!r}, but the recipe has teachers.NAME.prompts="
+            f"{teacher.prompts}, jitter={teacher.jitter:g}, points={teacher.points}; set them as they "
+            "were, or extract anew"
         )
 
 
 def check_labels(run: Run, path: Path, store: cache.Cache) -> None:
-    """Refuses a teacher that was trained on masks which this run must not know, by the record in its cache.
+    """Refuses a teacher that was trained on masks which this run must not be trained on, by the record in its cache.
 
     Raises:
-        ValueError: it learned from masks of images that are held out, or that have no mask here.
+        ValueError: it was trained on masks of images that are held out, or that have no mask here.
     """
-    if "prompts" in store.identity:  # a record's key says which mask asked for it
+    if "prompts" in store.identity:  # a record's key says which mask prompted it
         return
     seen = store.calibration if store.identity["teacher"] == "task" else store.identity.get("labelled")
     if seen is None:
@@ -87,6 +89,6 @@ def check_labels(run: Run, path: Path, store: cache.Cache) -> None:
         return
     if foreign := len(set(seen) - {sample.key for sample in run.splits.train}):
         raise ValueError(
-            f"the teacher behind {path} learned from the masks of {foreign} images that have no mask here, or are held "
-            "out; train it with the same data.split, data.labels and data.seed"
+            f"the teacher behind {path} was trained on the masks of {foreign} images that have no mask here, or are "
+            "held out; train it with the same data.split, data.labels and data.seed"
         )

@@ -1,4 +1,4 @@
-"""Fingerprints of caches and runs: digests of what was asked for and of the files it was asked of."""
+"""Fingerprints of caches and runs: digests of what was asked for and of its input files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def digest_file(path: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _digest_bytes(path: str, size: int, changed: int) -> str:
-    del size, changed  # they are the memo's key
+    del size, changed  # they are the cache key of lru_cache
     digest = hashlib.sha256()
     with Path(path).open("rb") as stream:
         while block := stream.read(1 << 20):
@@ -71,7 +71,7 @@ def digest_weights(weights: str | None) -> str:
 def source_of(name: str) -> list[str]:
     """For a class of the user's own (`module:Class`) the digest of the file that defines it, as a list; else nothing.
 
-    So an edited network trains anew, and an edited teacher is asked anew. What the file imports does not count.
+    So an edited network trains anew, and an edited teacher is extracted from again. Its imports do not count.
     """
     return [digest_file(file) for file in list(files_of(name.partition(":")[0]))[-1:]] if ":" in name else []
 

@@ -91,7 +91,7 @@ def recipe_of(one: Listed) -> str:
 
 
 def student_of(name: str, *, home: str | Path) -> str:
-    """What `student=` means: the published folder of a run, by path or by name; anything else as it is.
+    """The place that `student=` names: the published folder of a run, by path or by name; anything else as it is.
 
     Raises:
         FileNotFoundError: the run has published nothing yet.

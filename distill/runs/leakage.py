@@ -33,7 +33,7 @@ def check_leakage(run: Run) -> None:
             _warn_unknown(setting)
         elif known := len(hidden & keys):
             raise ValueError(
-                f"{setting} learned from the masks of {known} images that are validation, test or unlabelled here; "
+                f"{setting} was trained on the masks of {known} images that are validation, test or unlabelled here; "
                 "start from weights trained with the same data.split, data.fold, data.seed and data.labels, or none"
             )
 
@@ -66,5 +66,5 @@ def folders_of(place: str) -> list[Path]:
 
 @lru_cache
 def _warn_unknown(setting: str) -> None:
-    if setting.startswith("student.init="):  # an encoder is as a rule a library's, which has seen no mask of ours
+    if setting.startswith("student.init="):  # an encoder is as a rule a library's, which was not trained on these masks
         logger.warning("%s does not say which masks it learned from; see that none of them is tested here", setting)

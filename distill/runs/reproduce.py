@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from distill.config.schema import VERBS, Recipe
+from distill.config.registry import STEPS
+from distill.config.schema import Recipe
 
 
 def public_recipe(recipe: Recipe) -> Recipe:
@@ -26,7 +27,7 @@ def public_recipe(recipe: Recipe) -> Recipe:
     return replace(
         recipe,
         home="artifacts",
-        do=list(VERBS),
+        do=list(STEPS),
         data=data,
         student=student,
         teachers=teachers,

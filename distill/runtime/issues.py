@@ -27,7 +27,7 @@ class Problem:
 
     kind: str
     sentence: str
-    fatal: bool  # going on without one image does not mend it
+    fatal: bool  # going on without one image does not fix it
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Problems:
         lines = [problem.sentence for problem in sorted(serious, key=lambda problem: not problem.fatal)]
         more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
         head = f"found {several(len(lines), 'problem')} in {self.where}:"
-        tail = "mend them"
+        tail = "fix them"
         if not all(problem.fatal for problem in serious):
             tail += ", or go on without these images by data.skip_bad=true"
         if any(problem.fatal for problem in serious) and "skip_bad" in tail:

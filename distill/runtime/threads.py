@@ -23,7 +23,7 @@ def usable_cores() -> int:
 
 
 def use_all_cores() -> None:
-    """Shares the cores among this machine's processes, unless the user has said how many threads there shall be.
+    """Shares the cores among this machine's processes, unless the user has set the number of threads.
 
     Launchers set OMP_NUM_THREADS=1, which is no wish of the user's.
     """
@@ -45,7 +45,7 @@ def workers_beside(device: torch.device, *, asked: int | None = None, cores: int
 
     Args:
         device: where the network computes.
-        asked: how many the user wants.
+        asked: how many are requested.
         cores: to share; where not given, this process's own: as many as it has threads.
     """
     if asked is not None:
@@ -55,7 +55,7 @@ def workers_beside(device: torch.device, *, asked: int | None = None, cores: int
 
 def small_workers(threads: int) -> ThreadPoolExecutor:
     """Threads for small work, each of which computes on itself alone."""
-    torch.get_num_threads()  # a thread that torch has not asked yet would later take the number set last, by whomever
+    torch.get_num_threads()  # a thread that has not run torch yet would later take the number set last, by whomever
     return ThreadPoolExecutor(threads, initializer=compute_alone)
 
 

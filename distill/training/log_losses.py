@@ -87,7 +87,7 @@ def log_collapsed(state: TrainingState, span: Span, variances: dict[str, Feature
             state.counters.collapsed.append(f"{span.name}: {name}")
             logger.warning(
                 "the projection of %s has collapsed (variance %.3g of the target's %.3g, effective rank %.1f of %.1f): "
-                "the student says nearly the same everywhere, and stage %r teaches nothing there",
+                "it is nearly constant over cells, so stage %r transfers nothing there",
                 name,
                 figures.variance,
                 figures.target_variance,

@@ -117,5 +117,5 @@ def reaches_all(
 
 
 def trains_logits(span: Span) -> bool:
-    """Whether any term of a stage is one on logits; of a stage without, Dice tells nothing."""
+    """Whether any term of a stage is one on logits; of a stage without, Dice is uninformative."""
     return bool({*TASK_LOSSES, *MASK_LOSSES}.intersection(span.terms))

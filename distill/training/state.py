@@ -147,7 +147,7 @@ def choose_synchronisation(
     inputs: tuple[Target, ...],
     frozen: frozenset[str],
 ) -> None:
-    """Has the processes look for parameters without gradient only where some stage leaves any: looking takes time."""
+    """Makes processes look for parameters without gradient only where some stage leaves any: the search takes time."""
     from accelerate import DistributedDataParallelKwargs
 
     run, size = plan.run, (plan.run.recipe.image_size,) * 2

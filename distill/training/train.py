@@ -172,7 +172,7 @@ def batches_of(state: TrainingState, span: Span, *, start: int) -> Batches:
 
 
 def must_stop(state: TrainingState, terminated: Callable[[], bool], *, logged: bool) -> bool:
-    """Whether SIGTERM has come; several processes ask one another where they log, so that all stop at one step."""
+    """Whether SIGTERM has come; several processes all-reduce it where they log, so that all stop at one step."""
     accelerator = state.run.accelerator
     if accelerator.num_processes == 1:
         return terminated()
@@ -209,5 +209,5 @@ def train_step(
     state.optimiser.zero_grad()
     if state.average is not None and not state.optimiser.step_was_skipped:  # as fp16 does where gradients overflow
         state.average.update_parameters(state.student)
-    finite = watch and bool(torch.isfinite(loss))  # of what is nan nothing can be said; `log_losses` refuses it
+    finite = watch and bool(torch.isfinite(loss))  # a nan loss has no variances to check; `log_losses` refuses it
     return {"loss": loss, **terms}, variances_of(state, span, projected, batch) if finite else {}

@@ -22,7 +22,7 @@ REST = (
 
 
 class Trunk(NamedTuple):
-    """Settings that no shape tells: heads of the first stage, windows of each stage, blocks of global attention."""
+    """Settings not derivable from shapes: heads of the first stage, windows of each stage, global blocks."""
 
     heads: int
     windows: tuple[int, ...]

@@ -124,7 +124,7 @@ def test_verify_is_silent_on_a_whole_cache_and_names_damage_and_remedy(folder, c
     assert (
         f"{shard.name}: its bytes are not those its name was made from; to extract again: " in capsys.readouterr().out
     )
-    assert "1 problem; distill extract with the recipe that made it puts it right" in caplog.text
+    assert "1 problem; distill extract with the recipe that made it repairs it" in caplog.text
     assert (
         "of a copy (what teachers.NAME.cache reads) remove the files named, and export or import it ag" in caplog.text
     )

@@ -66,7 +66,7 @@ def test_every_arm_of_every_recipe_is_a_valid_recipe_of_equal_steps():
         (["stages.semantic.freeze=encoder"], r"freezes the encoder, but its imitation terms reach nothing else"),
         (["stages.semantic.freeze=encoder,decoder,head"], r"freezes"),
         (["teachers.sam.views=identity"], r"draws hflip, vflip, rot180, but teachers\.sam\.views does not show it"),
-        (["data.name=folder", "data.root=x"], r"teachers\.sam\.weights=builtin knows generated frames only"),
+        (["data.name=folder", "data.root=x"], r"teachers\.sam\.weights=builtin is for generated frames only"),
         (["data.fractions=[0.5,0.2,0.1]"], r"must be three shares"),
         (["stages.semantics.epochs=3"], r"no stages\.semantics; did you mean 'stages\.semantic'"),
         (["arms.baseline.stages.semantc.epochs=3"], r"arm 'baseline': the recipe has no stages\.semantc"),

@@ -160,7 +160,7 @@ def test_a_bad_file_is_named_with_its_remedy_and_skip_bad_goes_on_without_it(pol
     spoil(polyps)
     with pytest.raises(ValueError, match=re.escape(sentence)) as error:
         open_folder(polyps)
-    assert str(error.value).endswith("mend them, or go on without these images by data.skip_bad=true")
+    assert str(error.value).endswith("fix them, or go on without these images by data.skip_bad=true")
     splits = open_folder(polyps, skip_bad=True)
     assert count(splits) == COUNT - 1
     assert any(note.startswith("data.skip_bad=true left out 1 (") and sentence in note for note in splits.notes)
@@ -236,7 +236,9 @@ def test_an_empty_folder_says_what_it_should_hold(polyps):
 
 
 def test_a_missing_root_says_the_layout(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"does not exist \(looked at .*\); expected images/ and masks/ in it"):
+    with pytest.raises(
+        FileNotFoundError, match=r"does not exist \(resolved to .*\); expected images/ and masks/ in it"
+    ):
         open_folder(tmp_path / "gone")
     with pytest.raises(FileNotFoundError, match=r"no data set in data.root=.*: expected images/.*, found nothing"):
         open_folder(tmp_path)
@@ -357,7 +359,7 @@ def test_a_hub_id_without_network_says_how_to_go_on(tmp_path):
         FileNotFoundError, match=r"data.root=user/polyps is no path here and cannot be loaded .*hf download"
     ):
         open_data(DataRecipe(name="datasets", root="user/polyps"), home=tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"data.root=./gone.parquet does not exist \(looked at"):
+    with pytest.raises(FileNotFoundError, match=r"data.root=./gone.parquet does not exist \(resolved to"):
         open_data(DataRecipe(name="datasets", root="./gone.parquet"), home=tmp_path)
     (tmp_path / "odd").mkdir()
     with pytest.raises(FileNotFoundError, match=r"the datasets library cannot load data.root=.*expected a folder of"):

@@ -118,7 +118,7 @@ def test_sam_s_soft_masks_are_kept_and_teach_a_student(weights, tmp_path, caplog
         assert extract(run)["sam"] == 8 * 2 + 2
     assert "sam: 10 images in up to 2 views, 18 records to extract" in caplog.text
     assert "on this machine" in caplog.text
-    assert "4 training images without a mask are asked with a grid of points" in caplog.text
+    assert "4 training images without a mask are prompted with a grid of points" in caplog.text
     store = cache.open(run.caches["sam"])
     assert store.spec.names == ("neck", MASK)
     assert store.manifest.terms == {"left": "Apache-2.0"}
@@ -136,7 +136,7 @@ def test_sam_s_soft_masks_are_kept_and_teach_a_student(weights, tmp_path, caplog
     with pytest.raises(FileNotFoundError, match="lacks 4 of 8 records"):
         open_caches(masked_away)
     other = replace(run.recipe.teachers["sam"], jitter=0.3)
-    with pytest.raises(ValueError, match=r"was asked with prompts .*, but the recipe says .*jitter=0\.3"):
+    with pytest.raises(ValueError, match=r"was extracted with prompts .*, but the recipe has .*jitter=0\.3"):
         open_caches(replace(run, recipe=replace(run.recipe, teachers={"sam": other})))
 
 

@@ -33,7 +33,7 @@ def batch_of(step: int, classes: int) -> dict[str, torch.Tensor]:
     }
 
 
-def course(name: str, classes: int, *, rank: int, ranks: int) -> list[torch.Tensor]:
+def train_steps(name: str, classes: int, *, rank: int, ranks: int) -> list[torch.Tensor]:
     """The weights of a small network after every step, trained on this rank's part of each batch."""
     from torch import distributed
 
@@ -60,13 +60,13 @@ def course(name: str, classes: int, *, rank: int, ranks: int) -> list[torch.Tens
 
 
 def main(rank: int, ranks: int, folder: Path) -> None:
-    """One of several processes: writes the courses of every case."""
+    """One of several processes: writes the weights of every case after every step."""
     from torch import distributed
 
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks)
-    found = {f"{name} {classes}": course(name, classes, rank=rank, ranks=ranks) for name, classes in CASES}
+    found = {f"{name} {classes}": train_steps(name, classes, rank=rank, ranks=ranks) for name, classes in CASES}
     if rank == 0:
-        torch.save(found, folder / "courses.pt")
+        torch.save(found, folder / "steps.pt")
     distributed.destroy_process_group()
 
 
@@ -77,9 +77,9 @@ def test_training_does_not_depend_on_the_number_of_processes(tmp_path, ranks):
         subprocess.Popen([sys.executable, __file__, str(rank), str(ranks), str(tmp_path)]) for rank in range(ranks)
     ]
     assert [process.wait() for process in started] == [0] * ranks
-    found = torch.load(tmp_path / "courses.pt")
+    found = torch.load(tmp_path / "steps.pt")
     for name, classes in CASES:
-        alone = course(name, classes, rank=0, ranks=1)
+        alone = train_steps(name, classes, rank=0, ranks=1)
         far = [float((a - b).abs().max()) for a, b in zip(alone, found[f"{name} {classes}"], strict=True)]
         assert max(far) < 1e-6, (name, classes, max(far))
         assert not torch.equal(alone[0], alone[-1])

@@ -165,7 +165,9 @@ def test_a_teacher_of_weight_zero_is_not_consulted(features):
 
 
 def test_what_cannot_be_dropped_is_refused(features):
-    with pytest.raises(ValueError, match=r"teachers\.drawn\.drop is above 0, but no other teacher is heard"):
+    with pytest.raises(
+        ValueError, match=r"teachers\.drawn\.drop is above 0, but no other teacher has a positive weight"
+    ):
         two_teachers(features, drawn={"drop": 0.5}, other={"weight": 0.0})
     with pytest.raises(ValueError, match=r"teachers\.NAME\.drop is 1\.0, but must lie in \[0, 1\)"):
         TeacherRecipe(drop=1.0)

@@ -128,7 +128,7 @@ def test_a_cache_is_looked_at_once_while_its_files_stay_the_same(teacher, tmp_pa
     with caplog.at_level(logging.INFO, logger="bandpass"):
         extract(run), extract(run)
     assert looked == [features(run)]
-    assert caplog.text.count(f"looking at every byte of {features(run)}, 0.0 MB") == 1
+    assert caplog.text.count(f"verifying {features(run)}, 0.0 MB") == 1
     os.utime(features(run) / "manifest.json")
     extract(run)
     assert len(looked) == 2

@@ -30,7 +30,7 @@ from distill.training.train import train
 
 
 @pytest.fixture(scope="module")
-def task_job(features, tmp_path_factory):
+def task_run(features, tmp_path_factory):
     """A decoder trained on the drawn features, evaluated and published."""
     recipe = replace(
         recipe_of(features),
@@ -44,38 +44,38 @@ def task_job(features, tmp_path_factory):
     return run
 
 
-def taught_recipe(features, task_job, **changes):
+def distilled_recipe(features, task_run, **changes):
     recipe = recipe_of(features)
-    masks = TeacherRecipe(adapter="task", of="drawn", weights=str(task_job.published))
+    masks = TeacherRecipe(adapter="task", of="drawn", weights=str(task_run.published))
     stages = {"semantic": StageRecipe(epochs=2, losses={"segment": 1.0, "imitate_mask": 1.0})}
     return replace(recipe, teachers={**recipe.teachers, "masks": masks}, stages=stages, **changes)
 
 
 @pytest.fixture(scope="module")
-def taught_job(features, task_job, tmp_path_factory):
+def distilled_run(features, task_run, tmp_path_factory):
     """A student's run with the masks extracted."""
-    run = run_of(taught_recipe(features, task_job), tmp_path_factory.mktemp("taught") / "run")
+    run = run_of(distilled_recipe(features, task_run), tmp_path_factory.mktemp("distilled") / "run")
     assert extract(run) == {"drawn": 0, "masks": 0}, "no image goes through a teacher"
     return run
 
 
-def test_a_decoder_learns_the_task_from_the_cache_alone(task_job):
-    scores = json.loads((task_job.folder / "metrics.json").read_text())["datasets"]
+def test_a_decoder_learns_the_task_from_the_cache_alone(task_run):
+    scores = json.loads((task_run.folder / "metrics.json").read_text())["datasets"]
     assert all(figures["dice"]["mean"] > 0.6 for figures in scores.values()), scores
-    assert (task_job.published / "README.md").read_text().startswith("# Task teacher")
+    assert (task_run.published / "README.md").read_text().startswith("# Task teacher")
 
 
-def test_a_published_decoder_says_what_it_reads_and_whose_masks_it_saw(task_job, features):
-    facts = json.loads((task_job.published / "task.json").read_text())
+def test_a_published_decoder_says_what_it_reads_and_whose_masks_it_saw(task_run, features):
+    facts = json.loads((task_run.published / "task.json").read_text())
     assert facts["reads"] == cache.open(features).manifest.digest
     assert facts["maps"] == ["neck"]
-    assert facts["labelled"] == sorted(sample.key for sample in task_job.splits.train)
+    assert facts["labelled"] == sorted(sample.key for sample in task_run.splits.train)
 
 
-def test_its_masks_become_a_cache_that_holds_what_it_says(task_job, taught_job, features):
-    store, teacher = cache.open(taught_job.caches["masks"]), TaskTeacher(task_job.published, cache.open(features))
+def test_its_masks_become_a_cache_that_holds_what_it_says(task_run, distilled_run, features):
+    store, teacher = cache.open(distilled_run.caches["masks"]), TaskTeacher(task_run.published, cache.open(features))
     assert store.spec.names == (MASK,)
-    for sample in taught_job.splits.train[:3]:
+    for sample in distilled_run.splits.train[:3]:
         said = teacher.logits(sample.key)
         for view in VIEWS:
             kept = store.codecs[MASK].inverse(store.decode(sample.key, view, map=MASK))
@@ -83,9 +83,9 @@ def test_its_masks_become_a_cache_that_holds_what_it_says(task_job, taught_job, 
     assert store.codecs[MASK].reached >= FIDELITY
 
 
-def test_the_masks_are_averaged_over_the_views(task_job, features):
-    teacher = TaskTeacher(task_job.published, cache.open(features))
-    key = task_job.splits.train[0].key
+def test_the_masks_are_averaged_over_the_views(task_run, features):
+    teacher = TaskTeacher(task_run.published, cache.open(features))
+    key = task_run.splits.train[0].key
     assert teacher.logits(key).shape == (1, 24, 24)
     alone = replace(teacher, source=cache.open(features))
     alone.source.__dict__["_find"] = lambda wanted, find=alone.source._find: (
@@ -94,10 +94,10 @@ def test_the_masks_are_averaged_over_the_views(task_job, features):
     assert not torch.allclose(alone.logits(key), teacher.logits(key))
 
 
-def test_a_given_cache_need_not_hold_the_gallery_but_every_training_image(taught_job, tmp_path):
+def test_a_given_cache_need_not_hold_the_gallery_but_every_training_image(distilled_run, tmp_path):
     """As a cache from elsewhere, whose validation images were others."""
-    val = tuple(replace(sample, key=f"{number:e>64}") for number, sample in enumerate(taught_job.splits.val))
-    run = replace(taught_job, splits=replace(taught_job.splits, val=val))
+    val = tuple(replace(sample, key=f"{number:e>64}") for number, sample in enumerate(distilled_run.splits.val))
+    run = replace(distilled_run, splits=replace(distilled_run.splits, val=val))
     run = replace(run, caches={**run.caches, "masks": tmp_path / "masks"})
     assert extract(run) == {"drawn": 0, "masks": 0}
     assert {key for key, _ in cache.open(tmp_path / "masks")} == {sample.key for sample in run.splits.train}
@@ -106,34 +106,34 @@ def test_a_given_cache_need_not_hold_the_gallery_but_every_training_image(taught
         extract(replace(run, splits=replace(run.splits, train=foreign)))
 
 
-def test_a_student_hears_the_soft_mask_of_the_very_crop_and_view(taught_job, tmp_path):
-    run = replace(taught_job, folder=tmp_path / "run")
+def test_a_student_hears_the_soft_mask_of_the_very_crop_and_view(distilled_run, tmp_path):
+    run = replace(distilled_run, folder=tmp_path / "run")
     summary = train(run)
     assert summary["targets"] == ["masks/mask/mask/1"]
     lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     assert all(np.isfinite(line["imitate_mask"]) for line in lines if "loss" in line)
 
 
-def test_masks_and_features_teach_together(taught_job, features):
+def test_masks_and_features_teach_together(distilled_run, features):
     stages = {"semantic": StageRecipe(epochs=1, losses={"imitate_mask": 1.0, "imitate_features": 1.0, "segment": 1.0})}
-    recipe = replace(taught_job.recipe, stages=stages, imitate=replace(taught_job.recipe.imitate, all=[8]))
+    recipe = replace(distilled_run.recipe, stages=stages, imitate=replace(distilled_run.recipe.imitate, all=[8]))
     student = create_student(recipe)
-    targets = plan_targets(recipe, open_caches(replace(taught_job, recipe=recipe)), student)
+    targets = plan_targets(recipe, open_caches(replace(distilled_run, recipe=recipe)), student)
     assert {target.name for target in targets} == {"drawn/neck/all/8", "masks/mask/mask/1"}
 
 
-def test_a_decoder_needs_the_validation_images_in_its_cache(task_job):
-    other = replace(task_job.splits, val=(replace(task_job.splits.val[0], key="f" * 64),))
+def test_a_decoder_needs_the_validation_images_in_its_cache(task_run):
+    other = replace(task_run.splits, val=(replace(task_run.splits.val[0], key="f" * 64),))
     with pytest.raises(FileNotFoundError, match="lacks 1 of 33 records"):
-        open_caches(replace(task_job, splits=other))
+        open_caches(replace(task_run, splits=other))
 
 
-def test_a_task_teacher_has_the_views_of_the_cache_it_reads(taught_job):
-    recipe = taught_job.recipe
+def test_a_task_teacher_has_the_views_of_the_cache_it_reads(distilled_run):
+    recipe = distilled_run.recipe
     two = replace(recipe.teachers["drawn"], views=["identity", "hflip"])
     augment = replace(recipe.augment, views=["identity", "hflip"])
     changed = replace(recipe, teachers={**recipe.teachers, "drawn": two}, augment=augment)
-    plan = plan_extraction(replace(taught_job, recipe=changed), "masks")
+    plan = plan_extraction(replace(distilled_run, recipe=changed), "masks")
     assert {view for _, view in plan.records} == {"identity", "hflip"}
     given = {"masks": replace(recipe.teachers["masks"], cache="somewhere", of=None)}
     assert list(replace(recipe, teachers=given).consulted) == ["masks"], "a finished mask cache needs no source"
@@ -143,33 +143,33 @@ def test_what_a_decoder_cannot_have_is_refused():
     for word in ("student.encoder=x.safetensors", "student.init=somewhere", "publish.encoder=true"):
         with pytest.raises(ValueError, match="=task_decoder has no such thing; leave it out"):
             read_recipe(["recipe=adapt_teacher", word])
-    with pytest.raises(ValueError, match=r"weights=builtin knows generated frames only, but data\.name is folder"):
+    with pytest.raises(ValueError, match=r"weights=builtin is for generated frames only, but data\.name is folder"):
         read_recipe(["recipe=adapt_teacher", "data.name=folder", "data.root=x"])
     with pytest.raises(ValueError, match=r"data\.root is x, but data\.name is builtin, which is generated"):
         read_recipe(["recipe=adapt_teacher", "data.root=x"])
 
 
-def test_a_network_without_a_soft_mask_cannot_say_one(taught_job):
+def test_a_network_without_a_soft_mask_cannot_say_one(distilled_run):
     teachers = {"several": TeacherRecipe(adapter="student", weights="x")}
-    recipe = replace(taught_job.recipe, teachers=teachers)
+    recipe = replace(distilled_run.recipe, teachers=teachers)
     with pytest.raises(ValueError, match="teacher 'several' has no soft mask of one class, only stride16"):
         check_mask(recipe, ["stride16"], teacher="several")
 
 
-def test_masks_of_images_without_labels_here_are_refused(taught_job):
-    train_part = taught_job.splits.train
-    fewer = replace(taught_job.splits, train=train_part[:4], unlabelled=train_part[4:])
-    with pytest.raises(ValueError, match="learned from the masks of 4 images that have no mask here"):
-        open_caches(replace(taught_job, splits=fewer))
+def test_masks_of_images_without_labels_here_are_refused(distilled_run):
+    train_part = distilled_run.splits.train
+    fewer = replace(distilled_run.splits, train=train_part[:4], unlabelled=train_part[4:])
+    with pytest.raises(ValueError, match="was trained on the masks of 4 images that have no mask here"):
+        open_caches(replace(distilled_run, splits=fewer))
 
 
-def test_a_decoder_that_saw_few_masks_teaches_images_that_have_none(features, task_job, tmp_path, monkeypatch):
-    train_part = task_job.splits.train
-    few = replace(task_job.splits, train=train_part[:4], unlabelled=tuple(map(unlabel, train_part[4:])))
-    decoder = replace(run_of(task_job.recipe, tmp_path / "decoder"), splits=few)
+def test_a_decoder_that_saw_few_masks_teaches_images_that_have_none(features, task_run, tmp_path, monkeypatch):
+    train_part = task_run.splits.train
+    few = replace(task_run.splits, train=train_part[:4], unlabelled=tuple(map(unlabel, train_part[4:])))
+    decoder = replace(run_of(task_run.recipe, tmp_path / "decoder"), splits=few)
     train(decoder), evaluate(decoder), publish(decoder)
     stages = {"joint": StageRecipe(epochs=2, losses={"segment": 1.0, "imitate_mask": 1.0})}
-    run = replace(run_of(replace(taught_recipe(features, decoder), stages=stages), tmp_path / "run"), splits=few)
+    run = replace(run_of(replace(distilled_recipe(features, decoder), stages=stages), tmp_path / "run"), splits=few)
     extract(run)
     assert all((sample.key, "identity") in cache.open(run.caches["masks"]) for sample in few.unlabelled)
     heard, term = [], losses.imitate_mask
@@ -182,10 +182,10 @@ def test_a_decoder_that_saw_few_masks_teaches_images_that_have_none(features, ta
     assert unknown == [[False, False, True, True]] * summary["steps"]
 
 
-def test_a_decoder_of_another_cache_is_refused(task_job, features, tmp_path):
+def test_a_decoder_of_another_cache_is_refused(task_run, features, tmp_path):
     folder = tmp_path / "teacher"
     folder.mkdir()
-    for path in task_job.published.iterdir():
+    for path in task_run.published.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     facts = json.loads((folder / "task.json").read_text())
     (folder / "task.json").write_text(json.dumps({**facts, "reads": "0" * 64}))
@@ -195,16 +195,16 @@ def test_a_decoder_of_another_cache_is_refused(task_job, features, tmp_path):
         _ = TaskTeacher(tmp_path, cache.open(features)).facts
 
 
-def test_a_decoder_whose_weights_are_cut_short_is_named(task_job, features, tmp_path):
-    shutil.copytree(task_job.published, tmp_path / "teacher")
+def test_a_decoder_whose_weights_are_cut_short_is_named(task_run, features, tmp_path):
+    shutil.copytree(task_run.published, tmp_path / "teacher")
     weights = tmp_path / "teacher" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"model\.safetensors is not a whole safetensors file"):
         _ = TaskTeacher(tmp_path / "teacher", cache.open(features)).decoder
 
 
-def test_a_recipe_that_cannot_have_masks_is_refused(features, task_job):
-    recipe = taught_recipe(features, task_job)
+def test_a_recipe_that_cannot_have_masks_is_refused(features, task_run):
+    recipe = distilled_recipe(features, task_run)
     with pytest.raises(ValueError, match=r"teachers\.masks\.of is 'sam', but must name the teacher .*: drawn"):
         replace(recipe, teachers={**recipe.teachers, "masks": replace(recipe.teachers["masks"], of="sam")})
     with pytest.raises(ValueError, match="stages weigh imitate_mask, but no teacher has adapter: task"):
@@ -234,4 +234,4 @@ def test_a_published_student_teaches_another_one_from_its_cache(tmp_path, capfd)
     assert store.identity["labelled"] == learned
     few = ["data.labels=6", "do=extract,train", f"teachers.malunet.weights={first / 'student'}"]
     assert main(["recipe=malunet_to_microaunet", *small, *few]) == 1
-    assert "learned from the masks of 6 images that have no mask here" in capfd.readouterr().err
+    assert "was trained on the masks of 6 images that have no mask here" in capfd.readouterr().err

@@ -64,7 +64,7 @@ def test_a_file_that_is_faster_and_as_good_is_kept(run, monkeypatch):
 def test_a_file_that_is_no_faster_or_loses_dice_is_not(run, monkeypatch):
     slow, poor = compared(run, monkeypatch, share=0.97), compared(run, monkeypatch, share=0.5, shift=-0.5)
     assert not slow.written and slow.why.endswith("0.97 x its time; at most 0.95 x is worth a second file")
-    assert not poor.written and poor.why.endswith("0.50 x its time; at most 0.5 points may be lost")
+    assert not poor.written and poor.why.endswith("0.50 x its time; at most 0.5 percentage points may be lost")
 
 
 def test_it_is_scored_at_the_threshold_at_which_it_is_served(run):

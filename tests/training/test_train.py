@@ -118,9 +118,9 @@ def test_the_log_has_every_term_of_every_stage(features, tmp_path):
 
 
 def test_the_control_sees_the_same_images_in_the_same_order(features, tmp_path):
-    taught, alone = recipe_of(features), recipe_of()
-    batches = [Batches(images=8, batch=4, seed=0, start=0, stop=4, rank=0, ranks=1) for _ in (taught, alone)]
-    sets = [TrainingSet(disc_splits().train, recipe, {}) for recipe in (taught, alone)]
+    distilled, baseline = recipe_of(features), recipe_of()
+    batches = [Batches(images=8, batch=4, seed=0, start=0, stop=4, rank=0, ranks=1) for _ in (distilled, baseline)]
+    sets = [TrainingSet(disc_splits().train, recipe, {}) for recipe in (distilled, baseline)]
     for left, right in zip(*(loader(s, b, workers=0) for s, b in zip(sets, batches, strict=True)), strict=True):
         assert torch.equal(left["image"], right["image"])
         assert torch.equal(left["mask"], right["mask"])
@@ -269,7 +269,7 @@ def test_a_start_that_knows_the_masks_it_is_scored_by_is_refused_and_hands_on_wh
         record.write_text(json.dumps({"labelled": [held_out.key]}))
         for run in jobs:
             with pytest.raises(
-                ValueError, match=r"student\.\w+=.* learned from the masks of 1 images that are validation"
+                ValueError, match=r"student\.\w+=.* was trained on the masks of 1 images that are validation"
             ):
                 check(run)
 
@@ -308,11 +308,11 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path, monkeypatc
 
 
 def test_imitation_changes_the_encoder(features, tmp_path):
-    taught, alone = run_of(recipe_of(features), tmp_path / "t"), run_of(recipe_of(), tmp_path / "a")
-    train(taught), train(alone)
+    distilled, baseline = run_of(recipe_of(features), tmp_path / "t"), run_of(recipe_of(), tmp_path / "a")
+    train(distilled), train(baseline)
     name = "encoder.levels.0.0.weight"
-    assert not torch.equal(weights_of(taught)[name], weights_of(alone)[name])
-    assert math.isfinite(float(weights_of(taught)[name].sum()))
+    assert not torch.equal(weights_of(distilled)[name], weights_of(baseline)[name])
+    assert math.isfinite(float(weights_of(distilled)[name].sum()))
 
 
 def test_every_batch_has_one_of_the_sizes_and_its_targets_their_grid(features):
@@ -362,10 +362,10 @@ def test_a_size_that_the_student_refuses_is_told_before_anything_costly(tmp_path
 
 def test_a_size_that_the_student_pads_is_told_before_anything_costly(features, tmp_path):
     small = replace(recipe_of(features), image_size=144, student=StudentRecipe(name="microaunet", width=4))
-    taught = replace(small, stages={"joint": StageRecipe(epochs=1, losses={"segment": 1.0, "imitate_low": 1.0})})
+    distilled = replace(small, stages={"joint": StageRecipe(epochs=1, losses={"segment": 1.0, "imitate_low": 1.0})})
     message = r"not take 144 x 144 .* stride 8 then has 20 x 20 cells, .* imitates has 18 x 18; .* such as 128 and 160"
     with pytest.raises(ValueError, match=message):
-        check(run_of(taught, tmp_path))
+        check(run_of(distilled, tmp_path))
     alone = {"teachers": {}, "stages": {"alone": StageRecipe(epochs=1, losses={"segment": 1.0})}}
     check(run_of(replace(small, **alone), tmp_path))
 

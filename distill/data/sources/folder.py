@@ -162,7 +162,7 @@ def require_folder(root: Path, given: str) -> None:
     if not root.is_dir():
         kind = "is a file" if root.exists() else "does not exist"
         hint = NO_VOLUMES if is_volume(root.name) else LAYOUT
-        raise FileNotFoundError(f"data.root={given} {kind} (looked at {root.absolute()}); {hint}")
+        raise FileNotFoundError(f"data.root={given} {kind} (resolved to {root.absolute()}); {hint}")
 
 
 def _name_of(folder: Path) -> str:

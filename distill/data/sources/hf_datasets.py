@@ -94,7 +94,7 @@ def load_tables(root: str, *, home: Path) -> dict[str, Dataset]:
     path = Path(root).expanduser()
     if not path.exists() and (root.startswith((".", "/", "~")) or root.count("/") != 1 or path.suffix == ".parquet"):
         raise FileNotFoundError(
-            f"data.root={root} does not exist (looked at {path.absolute()}); expected a folder, a parquet file, or a "
+            f"data.root={root} does not exist (resolved to {path.absolute()}); expected a folder, a parquet file, or a "
             f"hub id such as user/name"
         )
     try:

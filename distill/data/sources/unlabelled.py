@@ -131,7 +131,7 @@ def list_pictures(given: str) -> Pictures:
     root = Path(given).expanduser()
     if not root.is_dir():
         kind = "is a file" if root.exists() else "does not exist"
-        raise FileNotFoundError(f"data.unlabelled={given} {kind} (looked at {root.absolute()}); {PLACES}")
+        raise FileNotFoundError(f"data.unlabelled={given} {kind} (resolved to {root.absolute()}); {PLACES}")
     sets = {root: root.name if root.name not in ("", "..") else root.resolve().name}
     sets.update({path: path.name for path in _visible(root) if (path / "images").is_dir()})
     files = [Picture(sets[root], path, f"{sets[root]}/{path.name}") for path in _visible(root) if _is_picture(path)]
