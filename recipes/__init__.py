@@ -1,4 +1,4 @@
-"""Recipes: YAML files that say what to do; each has its story on top."""
+"""Recipes: YAML files, each with a comment on top that says what it does and what was measured."""
 
 from __future__ import annotations
 

@@ -115,13 +115,13 @@ def unknown_command(command: str) -> str:
 
 
 def overview() -> str:
-    """What `distill` alone prints: what it is, the commands, three examples; a screen of 24 lines."""
+    """The output of `distill` alone: what it is, the commands, three examples; a screen of 24 lines."""
     lines = [f"  {name:<10}{meaning}" for name, (_, meaning) in COMMANDS.items()]
     return OVERVIEW.format(version=released(), commands="\n".join(lines))
 
 
 def help_text(command: str) -> str:
-    """What `distill COMMAND --help` prints."""
+    """The output of `distill COMMAND --help`."""
     places = [SCORE] * (command == "evaluate") + [COMMANDS[command][0]]
     return "\n".join(find(place).help() for place in places)
 

@@ -5,7 +5,7 @@ examples: the example pictures of a model card
 folder: replacing a folder as a whole
 gallery: one picture of a run: input, the teacher's features, the student's prediction, the truth
 latency: how long a network takes for one frame
-markdown: texts of others as Markdown that says just these texts
+markdown: text escaped as Markdown
 onnx_check: the check that model.onnx is the network that was evaluated
 plan: all that must be known before anything is written
 provenance: what a student was made from, and the licence that follows

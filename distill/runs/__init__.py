@@ -2,7 +2,7 @@
 
 run: the `Run` that the verbs extract, train, evaluate and publish work on, and opening one.
 paths: names of caches and of the run's folder.
-fingerprint: digests of what was asked for and of the files it was asked of.
+fingerprint: digests of a request and of its input files.
 accelerator: Accelerate with the recipe's precision and trackers.
 state_files: train.json and metrics.json, read with a cure where they are damaged.
 weights: the trained student's tensors, checked against their digests.

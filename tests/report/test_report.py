@@ -110,7 +110,7 @@ def test_every_figure_of_every_data_set_is_there_with_its_convention(taught):
 
 def test_training_is_drawn_by_term_and_by_stage(taught):
     titles = page_of(taught).text
-    for words in ("validation Dice, best", "segment", "boundary", "imitate_low", "imitate_high", "learning rate"):
+    for words in ("validation Dice, kept", "segment", "boundary", "imitate_low", "imitate_high", "learning rate"):
         assert words in titles
     assert "segment + 0.5 boundary + 0.5 imitate_high" in titles
 
