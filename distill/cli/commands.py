@@ -51,7 +51,7 @@ Bandpass {version}: distil vision foundation models into light segmentation netw
   distill doctor data.root=DIR
   distill predict student=sam_to_unet images=DIR out=masks
 
-distill COMMAND --help explains one. On several GPUs: accelerate launch --multi_gpu distill/run.py recipe=NAME
+distill COMMAND --help explains one. Several GPUs: accelerate launch --multi_gpu distill/run.py ...
 """
 
 logger = logging.getLogger("bandpass")

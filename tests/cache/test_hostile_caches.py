@@ -147,7 +147,7 @@ def test_a_manifest_cannot_name_a_file_of_its_own_choice(folder, tmp_path, file)
 def test_a_manifest_that_lacks_a_field_is_damaged_and_named(folder, name):
     change_manifest(folder, lambda data: data.pop(name))
     with pytest.raises(
-        cache.DamagedError, match=rf"manifest.json is damaged \(expected {name} to be .*, got None\); do"
+        cache.DamagedError, match=rf"manifest.json is damaged \(expected {name} to be .*, got None\); distill"
     ):
         cache.open(folder)
     assert [problem.file for problem in cache.verify(folder)] == ["manifest.json"]

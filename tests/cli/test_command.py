@@ -198,7 +198,7 @@ def test_the_script_runs_from_any_directory(tmp_path):
         text=True,
     )
     assert finished.returncode == 0, finished.stderr
-    assert "accelerate launch distill/run.py recipe=NAME" in finished.stdout
+    assert "accelerate launch --multi_gpu distill/run.py" in finished.stdout
 
 
 def test_two_processes_share_the_work_and_leave_the_same_cache(words, finished, tmp_path):

@@ -99,7 +99,8 @@ def test_few_images_are_warned_of(tmp_path):
     assert set(warned) <= set(introduction(small_run(tmp_path / "again")))
 
 
-def test_the_log_is_kept_in_the_run_s_folder_by_the_first_process_alone(tmp_path):
+def test_the_log_is_kept_in_the_run_s_folder_by_the_first_process_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(logger, "propagate", False)  # pytest-xdist cannot send a captured surrogate
     before = list(logger.handlers)
     logger.setLevel("INFO")
     for lead in (True, False, True):

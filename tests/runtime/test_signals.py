@@ -59,7 +59,7 @@ def test_sigint_is_130_whatever_error_a_library_made_of_it():
 def test_the_command_line_exits_with_the_status_of_the_signal(number, status):
     code = (
         "import os, distill.cli.doctor as doctor\nfrom distill.run import main\n"
-        f"doctor.doctor_command = lambda words, *, dry: os.kill(os.getpid(), {int(number)})\n"
+        f"doctor.COMMAND = lambda words, *, dry: os.kill(os.getpid(), {int(number)})\n"
         "raise SystemExit(main(['doctor', 'x=1']))"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
