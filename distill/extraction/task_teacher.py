@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,9 +18,11 @@ from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec, flip
 from distill.config.command import command_for
 from distill.extraction.plan import ExtractionPlan, Record
 from distill.runs.fingerprint import digest_file
+from distill.runtime.io import read_json
 from students.base import whole
 from students.task_decoder import TaskDecoder
 
+CURE = "publish the task teacher again with distill publish"
 FACTS = "task.json"  # in the published folder: which cache the decoder reads, and its training images
 FIDELITY = 0.99  # at least; a mask of one channel is cheap, and its contour must be kept
 
@@ -39,7 +40,7 @@ class TaskTeacher:
 
         Raises:
             FileNotFoundError: the folder holds no published task teacher.
-            ValueError: it was trained on another cache.
+            ValueError: it was trained on another cache, or the file is damaged.
         """
         path = self.folder / FACTS
         if not path.is_file():
@@ -47,7 +48,9 @@ class TaskTeacher:
                 f"expected a task teacher in {self.folder} ({FACTS}, config.json, model.safetensors), found none; "
                 "recipe=adapt_teacher publishes one"
             )
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_json(path, cure=CURE)
+        if lacks := {"reads", "maps", "labelled", "licence"} - facts.keys():
+            raise ValueError(f"{path} is damaged (it lacks {', '.join(sorted(lacks))}); {CURE}")
         if facts["reads"] != self.source.manifest.digest:
             raise ValueError(
                 f"the task teacher in {self.folder} was trained on another cache than {self.source.path}; train it "
@@ -58,7 +61,7 @@ class TaskTeacher:
     @cached_property
     def decoder(self) -> TaskDecoder:
         """The network, frozen, in eval mode."""
-        decoder = TaskDecoder(**json.loads((self.folder / "config.json").read_text(encoding="utf-8")))
+        decoder = TaskDecoder(**read_json(self.folder / "config.json", cure=CURE))
         if decoder.classes != 1:
             raise ValueError(
                 f"the task teacher in {self.folder} tells {decoder.classes} classes apart, but a soft mask is of one; "

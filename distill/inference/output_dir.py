@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import secrets
 import shutil
 import threading
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from distill.runtime.io import write_json, write_text
+from distill.runtime.io import read_json, write_json, write_text
 
 RECORD = "predict.json"
 KINDS = MASKS, OVERLAYS, PROBABILITIES, VIDEOS = "masks", "overlays", "probabilities", "videos"
@@ -142,10 +141,7 @@ def prepare(out: Path, settings: Mapping[str, Any], *, about: Mapping[str, Any],
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); remove its folder, and its results are made again") from error
+    return read_json(path, cure="remove its folder, and its results are made again")
 
 
 def place(out: Path, kind: str, stem: str, suffix: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from distill.publishing.folder import leftovers
 from distill.runs.fingerprint import digest_file
 from distill.runs.run import Run
 from distill.runs.state_files import read_metrics
+from distill.runtime.io import read_json_if_sound
 
 RECORD = "published.json"
 EDITABLE = ("README.md",)  # files that their owner may change
@@ -72,8 +72,4 @@ def _is_finished(folder: Path, record: Mapping[str, Any]) -> bool:
 
 def read_record(folder: Path) -> dict[str, Any]:
     """The published.json of a folder; empty where there is none, or a damaged one."""
-    try:
-        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_json_if_sound(folder / RECORD)

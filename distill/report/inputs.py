@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from distill.data.sample import Sample
 from distill.evaluation.predictions_csv import SHARE
 from distill.runs.run import Run
 from distill.runs.state_files import read_metrics, read_summary
+from distill.runtime.io import read_json_if_sound
 from distill.training.jsonl_log import read_log
 
 
@@ -58,9 +58,8 @@ class Inputs:
 
     @cached_property
     def published(self) -> dict[str, Any]:
-        """published.json; empty where the student has not been published."""
-        path = self.run.published / "published.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        """published.json; empty where there is none, or a damaged one."""
+        return read_json_if_sound(self.run.published / "published.json")
 
     @cached_property
     def log(self) -> list[dict[str, Any]]:

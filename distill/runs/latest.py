@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+
+from distill.runtime.io import read_json_if_sound
 
 PUBLISHED = ("student", "teacher")  # the folder of a run that others use
 DIGEST = re.compile(r"-[0-9a-f]{12}$")  # how a run's folder ends
@@ -52,18 +52,9 @@ def runs_in(home: str | Path) -> list[Listed]:
 def listed(folder: Path) -> Listed:
     """A run's folder as it is listed; what cannot be read of it is left out."""
     changed = max((folder / name).stat().st_mtime for name in DATED if (folder / name).is_file())
-    scores = read(folder / "metrics.json").get("datasets", {})
+    scores = read_json_if_sound(folder / "metrics.json").get("datasets", {})
     dice = {name: score["dice"]["mean"] for name, score in scores.items()}
-    return Listed(folder, datetime.fromtimestamp(changed), read(folder / "train.json").get("steps"), dice)
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A JSON file that holds a mapping; an empty one where it is not there, or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return Listed(folder, datetime.fromtimestamp(changed), read_json_if_sound(folder / "train.json").get("steps"), dice)
 
 
 def find_run(name: str, *, home: str | Path) -> Path | None:

@@ -44,3 +44,11 @@ def read_json(path: Path, *, cure: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path} is damaged (expected a JSON object, got {type(value).__name__}); {cure}")
     return value
+
+
+def read_json_if_sound(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; an empty one where there is no such file, or a damaged one."""
+    try:
+        return read_json(path, cure="")
+    except (OSError, ValueError):
+        return {}

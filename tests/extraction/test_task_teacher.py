@@ -182,6 +182,16 @@ def test_a_decoder_that_saw_few_masks_teaches_images_that_have_none(features, ta
     assert unknown == [[False, False, True, True]] * summary["steps"]
 
 
+@pytest.mark.parametrize(("file", "damage"), [("task.json", "{"), ("task.json", "{}"), ("config.json", "[1]")])
+def test_a_damaged_file_of_a_task_teacher_is_named_with_the_cure(task_run, features, tmp_path, file, damage):
+    folder = tmp_path / "teacher"
+    shutil.copytree(task_run.published, folder)
+    (folder / file).write_text(damage)
+    teacher = TaskTeacher(folder, cache.open(features))
+    with pytest.raises(ValueError, match=rf"{file} is damaged \(.*\); publish the task teacher again with distill"):
+        _ = teacher.facts, teacher.decoder
+
+
 def test_a_decoder_of_another_cache_is_refused(task_run, features, tmp_path):
     folder = tmp_path / "teacher"
     folder.mkdir()
