@@ -26,19 +26,33 @@ TASK_LOSSES = {
 }
 MASK_TEACHERS = ("task", "student", "mask2former", "oneformer")  # the adapters whose caches can hold soft masks
 PROMPTED = ("sam",)  # the adapters that can be asked for soft masks
-MASK_LOSSES = {"imitate_mask": "distill.distillation.losses:imitate_mask"}
+MASK_LOSSES = {
+    "imitate_mask": "distill.distillation.losses:imitate_mask",
+    "imitate_mask_mse": "distill.distillation.losses:imitate_mask_mse",
+}
 FEATURE_LOSSES = {
     "imitate_low": "distill.distillation.losses:imitate_features",
     "imitate_high": "distill.distillation.losses:imitate_high",
     "imitate_features": "distill.distillation.losses:imitate_features",
     "imitate_mse": "distill.distillation.losses:imitate_mse",
+    "imitate_low_mse": "distill.distillation.losses:imitate_mse",
+    "imitate_high_mse": "distill.distillation.losses:imitate_mse",
 }
+WEIGHT_LOSSES = {"weight_norm": "distill.distillation.losses:weight_norm"}
 TASK_DECODER = "task_decoder"  # the student's name where it is a task teacher's decoder
-LOSSES = {**TASK_LOSSES, **MASK_LOSSES, **FEATURE_LOSSES}  # a new term: distill/README.md says what it needs
+LOSSES = {
+    **TASK_LOSSES,
+    **MASK_LOSSES,
+    **FEATURE_LOSSES,
+    **WEIGHT_LOSSES,
+}  # a new term: distill/README.md says what it needs
 BAND_OF = {  # what a term imitates: a band of a teacher's features, both at once, or its soft mask
     "imitate_mask": "mask",
+    "imitate_mask_mse": "mask",
     "imitate_low": "low",
     "imitate_high": "high",
     "imitate_features": "all",
     "imitate_mse": "all",
+    "imitate_low_mse": "low",
+    "imitate_high_mse": "high",
 }

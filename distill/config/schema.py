@@ -226,18 +226,19 @@ def check_task_decoder(recipe: Recipe) -> None:
 
 def check_soft_masks(recipe: Recipe) -> None:
     """Soft masks are imitated where a teacher has them, and are of one class."""
-    if not MASK_LOSSES.keys() & recipe.terms:
+    terms = " and ".join(term for term in MASK_LOSSES if term in recipe.terms)
+    if not terms:
         return
     require(
         any(teacher.has_mask and teacher.weight > 0 for teacher in recipe.teachers.values()),
-        "stages weigh imitate_mask, but no teacher has adapter: task (or student, mask2former, oneformer), nor "
+        f"stages weigh {terms}, but no teacher has adapter: task (or student, mask2former, oneformer), nor "
         "prompts; train one with recipe=adapt_teacher and add it as teachers.NAME={adapter: task, of: ..., weights: "
         "DIR}, or ask SAM "
         "with teachers.NAME.prompts=boxes",
     )
     require(
         recipe.student.classes == 1,
-        f"imitate_mask knows one foreground class, but student.classes is {recipe.student.classes}",
+        f"{terms} knows one foreground class, but student.classes is {recipe.student.classes}",
     )
 
 
@@ -257,6 +258,11 @@ def check_teacher_weights(recipe: Recipe) -> None:
         len(weighted) > 1 or not dropped,
         f"teachers.{''.join(dropped)}.drop is above 0, but no other teacher has a positive weight, and at "
         "least one must stay; name another one, or set it to 0",
+    )
+    require(
+        not (recipe.imitate.fuse and dropped),
+        f"imitate.fuse is {recipe.imitate.fuse}, but a fused map needs every teacher: set "
+        f"{', '.join(f'teachers.{name}.drop=0' for name in dropped)}, or imitate.fuse=0",
     )
 
 

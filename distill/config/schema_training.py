@@ -51,8 +51,13 @@ class ImitateRecipe:
     all: list[int] = setting([16, 8], "strides that imitate both bands at once: imitate_features, imitate_mse")
     bands: str = setting("cosine", "what parts low from high: cosine (the code's own), or fourier (Polyp-DiFoM's box)")
 
+    fuse: int = setting(
+        0, "channels to which a fixed random 1x1 convolution brings the maps of all teachers; 0: each teacher apart"
+    )
+
     def __post_init__(self) -> None:
         require_choice("imitate.bands", self.bands, SPLITS)
+        require(self.fuse >= 0, f"imitate.fuse is {self.fuse}, but must not be negative")
 
 
 @dataclass(frozen=True)

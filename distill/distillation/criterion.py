@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib import import_module
 
 import torch
 from torch import Tensor
 
-from distill.config.registry import BAND_OF, LOSSES, MASK_LOSSES, TASK_LOSSES
+from distill.config.registry import BAND_OF, LOSSES, MASK_LOSSES, TASK_LOSSES, WEIGHT_LOSSES
 from distill.config.schedule import Span
 from distill.data.teacher_dropout import teacher_mask_key
 from distill.distillation.targets import Target
@@ -22,6 +22,7 @@ def compute_losses(
     logits: tuple[Tensor, ...],
     projected: dict[str, Tensor],
     batch: Mapping[str, Tensor],
+    parameters: Iterable[Tensor] = (),
 ) -> dict[str, Tensor]:
     """Unweighted loss terms of a stage by name, each a scalar tensor.
 
@@ -33,12 +34,16 @@ def compute_losses(
         logits: of every head, (N, K, H, W).
         projected: the student's projected features by the name of their target, (N, C, h, w).
         batch: `mask` (N, H, W), the targets by name, and teacher masks where teachers are dropped.
+        parameters: of the student.
     """
     terms: dict[str, Tensor] = {}
     for name in span.terms:
         term = loss_function(name)
         if name in TASK_LOSSES:
             terms[name] = torch.stack([term(head, batch["mask"]) for head in logits]).mean()
+            continue
+        if name in WEIGHT_LOSSES:
+            terms[name] = term(parameters)
             continue
         parts = []
         for target in (target for target in targets if target.band == BAND_OF[name]):

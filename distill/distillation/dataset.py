@@ -18,12 +18,12 @@ from cache.fourier import fourier_band
 from cache.series import WHOLE, Box, dct, series
 from cache.spec import flip
 from distill.config.schema import Recipe
-from distill.data.augment import colour, draw, generator_for, mirrored, to_tensor
+from distill.data.augment import Draw, colour, draw, generator_for, mirrored, to_tensor
 from distill.data.prompts import record_key
 from distill.data.sample import Sample
 from distill.data.teacher_dropout import draw_teacher_mask
 from distill.distillation.sampler import Batches
-from distill.distillation.targets import Target
+from distill.distillation.targets import Target, fuse_maps
 from distill.runtime.resize import resize
 from distill.runtime.threads import compute_alone, small_workers, usable_cores
 from students import MEAN, STD
@@ -93,15 +93,23 @@ class TrainingSet(Dataset):
             pixels = flip(resize_image(image, size, box), drawn.view)
             item["image"] = normalise(colour((pixels / 255).clamp(0, 1), drawn))
         targets = self.targets if side == recipe.image_size else tuple(target.at(side) for target in self.targets)
-        spectra: dict[tuple[str, ...], Tensor] = {}  # of what several targets are made of
+        spectra: dict[tuple[str, ...], Tensor] = {}
         for target in (*self.inputs, *targets):
-            cache, key = self.caches[target.teacher], record_key(recipe.teachers[target.teacher], sample)
-            source = (target.teacher, target.map, target.band, target.split)
-            if source not in spectra:
-                spectra[source] = read_spectrum(cache, target, key, drawn.view)
-            item[target.name] = on_grid(cache, target, spectra[source], drawn.box)
-        drop = {target.teacher: recipe.teachers[target.teacher].drop for target in targets}
+            item[target.name] = self.decode_target(target, sample, drawn, spectra)
+        drop = {part.teacher: recipe.teachers[part.teacher].drop for target in targets for part in target.sources}
         return item | draw_teacher_mask(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
+
+    def decode_target(
+        self, target: Target, sample: Sample, drawn: Draw, spectra: dict[tuple[str, ...], Tensor]
+    ) -> Tensor:
+        """A target in the drawn view and box of a sample; `spectra` keeps what several targets are made of."""
+        if target.parts:
+            return fuse_maps(target, [self.decode_target(part, sample, drawn, spectra) for part in target.parts])
+        cache, key = self.caches[target.teacher], record_key(self.recipe.teachers[target.teacher], sample)
+        source = (target.teacher, target.map, target.band, target.split)
+        if source not in spectra:
+            spectra[source] = read_spectrum(cache, target, key, drawn.view)
+        return on_grid(cache, target, spectra[source], drawn.box)
 
 
 def read_target(cache: Cache, target: Target, key: str, view: str, box: Box = WHOLE) -> Tensor:

@@ -9,6 +9,8 @@ over what differs between images, such as labelled pixels, is divided by `count_
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, distributed
 from torch.nn import functional
@@ -148,6 +150,24 @@ def imitate_mask(logits: Tensor, mask: Tensor, soft: Tensor) -> Tensor:
     return (weight * divergence).mean()
 
 
+def imitate_mask_mse(logits: Tensor, mask: Tensor, soft: Tensor) -> Tensor:
+    """Mean square error between the student's probabilities and the teacher's, over all pixels; arguments as above.
+
+    It is the one part of MicroAUNet's published imitation (arXiv 2511.01143, `train.py`) that has a gradient: its KL
+    divergence runs over a single channel, and its features are passed one argument too early.
+    """
+    del mask
+    return functional.mse_loss(logits.float()[:, 0].sigmoid(), soft.detach().float().sigmoid())
+
+
+def weight_norm(parameters: Iterable[Tensor]) -> Tensor:
+    """The sum over the student's tensors of their norms, not squared: as MicroAUNet's published second stage has it.
+
+    Unlike weight decay its pull on a tensor does not fade as the tensor becomes small.
+    """
+    return torch.stack([torch.linalg.vector_norm(parameter.float()) for parameter in parameters]).sum()
+
+
 def imitate_features(projected: Tensor, target: Tensor, *, deviation: float = 1.0) -> Tensor:
     """0.9 (1 - cosine over channels) + 0.1 smooth L1 (Theia, Shang et al. 2024), on the low band or on both at once.
 
@@ -164,9 +184,9 @@ def imitate_features(projected: Tensor, target: Tensor, *, deviation: float = 1.
 
 
 def imitate_mse(projected: Tensor, target: Tensor, *, deviation: float = 1.0) -> Tensor:
-    """Mean square error on both bands at once, in units of their variance; arguments as above.
+    """Mean square error on a band, or on both at once, in units of its variance; arguments as above.
 
-    EdgeSAM (Zhou et al. 2023) distils features by it, there without the units.
+    EdgeSAM (Zhou et al. 2023) distils features by it, Polyp-DiFoM (2512.09307) each band, without the units.
     """
     return functional.mse_loss(projected.float(), target.detach().float() / deviation)
 

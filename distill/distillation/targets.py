@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from cache import Cache, Codec, FeatureSpec, MapSpec
 from cache.fourier import fourier_deviation
@@ -30,10 +32,16 @@ class Target:
     deviation: float  # rms of the band in the cache's coded space
     weight: float = 1.0  # of its teacher
     split: str = "cosine"  # or fourier: what parts low from high
+    parts: tuple[Target, ...] = ()  # of a fused target, one of each teacher
 
     def at(self, side: int) -> Target:
         """The same target for images of another side: on the grid that the student's level then has."""
-        return replace(self, grid=(side // self.stride,) * 2)
+        return replace(self, grid=(side // self.stride,) * 2, parts=tuple(part.at(side) for part in self.parts))
+
+    @property
+    def sources(self) -> tuple[Target, ...]:
+        """What is read from a cache for it: the target itself, or the parts of a fused one."""
+        return self.parts or (self,)
 
     @property
     def name(self) -> str:
@@ -75,11 +83,12 @@ def check_grids(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:
 
 def check_mask(recipe: Recipe, maps: Collection[str], *, teacher: str) -> None:
     """Raises ValueError for a teacher that should have a soft mask but has none: a network of several classes."""
-    if MASK_LOSSES.keys() & recipe.terms and recipe.teachers[teacher].has_mask and MASK not in maps:
+    terms = [term for term in MASK_LOSSES if term in recipe.terms]
+    if terms and recipe.teachers[teacher].has_mask and MASK not in maps:
         raise ValueError(
-            f"stages weigh imitate_mask, but teacher {teacher!r} has no soft mask of one class, only "
+            f"stages weigh {' and '.join(terms)}, but teacher {teacher!r} has no soft mask of one class, only "
             f"{', '.join(maps)}; name its classes with teachers.{teacher}.classes (oneformer, mask2former), or set "
-            "stages.NAME.losses.imitate_mask=0"
+            f"{' and '.join(f'stages.NAME.losses.{term}=0' for term in terms)}"
         )
 
 
@@ -120,7 +129,7 @@ def plan_targets(recipe: Recipe, caches: Mapping[str, Cache], student: nn.Module
             targets.append(Target(teacher, MASK, "mask", 1, (recipe.image_size,) * 2, 1, 1.0, weight))
         if features_of(store.spec) and isinstance(student, Student):
             targets += plan_features(recipe, teacher, store, student)
-    return tuple(targets)
+    return fuse(targets, recipe.imitate.fuse) if recipe.imitate.fuse else tuple(targets)
 
 
 def plan_features(recipe: Recipe, teacher: str, store: Cache, student: Student) -> Iterator[Target]:
@@ -161,3 +170,44 @@ def plan_inputs(recipe: Recipe, caches: Mapping[str, Cache]) -> tuple[Target, ..
         Target(teacher, entry.name, "all", entry.stride, entry.grid, codecs[entry.name].components, 1.0)
         for entry in maps
     )
+
+
+def fuse(targets: Iterable[Target], channels: int) -> tuple[Target, ...]:
+    """The targets with the features of all teachers fused, one target for each band and stride; soft masks as they are.
+
+    A teacher's weight is the factor on its maps.
+
+    Args:
+        targets: of all teachers.
+        channels: of a fused map.
+    """
+    targets = tuple(targets)
+    features = [target for target in targets if target.band != "mask"]
+    fused = []
+    for band, stride in dict.fromkeys((target.band, target.stride) for target in features):
+        parts = tuple(target for target in features if (target.band, target.stride) == (band, stride))
+        teachers = "+".join(dict.fromkeys(part.teacher for part in parts))
+        energy = sum(part.channels * (part.weight * part.deviation) ** 2 for part in parts)
+        deviation = math.sqrt(energy / sum(part.channels for part in parts))
+        first = parts[0]
+        fused.append(
+            Target(teachers, "fused", band, stride, first.grid, channels, deviation, split=first.split, parts=parts)
+        )
+    return (*(target for target in targets if target.band == "mask"), *fused)
+
+
+def fuse_maps(target: Target, maps: Sequence[Tensor]) -> Tensor:
+    """A fused target (C, h, w) from its parts' maps (K, h, w) in their order: a fixed random 1x1 convolution of them.
+
+    The paper trains this convolution beside the student and lets the gradient through it, so that the target falls to
+    what is easy to imitate. Here it is drawn once and for all: a projection that nearly keeps distances (Johnson and
+    Lindenstrauss, 1984), with which the mean variance over channels is that of its input.
+    """
+    stacked = torch.cat([part.weight * values for part, values in zip(target.parts, maps, strict=True)])
+    return torch.einsum("ck,khw->chw", _projection(target.channels, len(stacked)), stacked)
+
+
+@lru_cache(maxsize=8)
+def _projection(outputs: int, inputs: int) -> Tensor:
+    """Normal numbers (outputs, inputs) of variance 1 / inputs, the same in every run."""
+    return torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(0)) / math.sqrt(inputs)

@@ -16,10 +16,14 @@ MEANINGS = {
     "boundary": "the same on the contour against the rest",
     "structure": "the same, weighted towards contours",
     "imitate_mask": "the student's mask against the teacher's soft mask",
+    "imitate_mask_mse": "the same, mean square error of probabilities",
     "imitate_low": "projected features against the teacher's low band",
     "imitate_high": "projected features against the teacher's high band",
     "imitate_features": "projected features against the teacher's, both bands",
     "imitate_mse": "projected features against the teacher's, mean square error",
+    "imitate_low_mse": "the same, low band alone",
+    "imitate_high_mse": "the same, high band alone",
+    "weight_norm": "norms of the student's weights",
 }
 
 Points = list[tuple[float, float]]

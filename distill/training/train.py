@@ -200,7 +200,8 @@ def train_step(
     size, targets = (int(batch["mask"].shape[-2]), int(batch["mask"].shape[-1])), state.dataset.targets
     with accelerator.autocast():
         logits, projected = state.model(state.inputs(batch), size, tuple(target.name for target in targets))
-    terms = compute_losses(span, targets, logits=logits, projected=projected, batch=batch)
+    parameters = state.student.parameters()
+    terms = compute_losses(span, targets, logits=logits, projected=projected, batch=batch, parameters=parameters)
     loss = torch.stack([span.stage.losses[name] * term for name, term in terms.items()]).sum()
     accelerator.backward(loss)
     if recipe.optimiser.gradient_clip:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from distill.config.registry import BAND_OF, FEATURE_LOSSES
+from distill.config.registry import BAND_OF, FEATURE_LOSSES, MASK_LOSSES
 from distill.config.schedule import Span
 from distill.config.schema import StageRecipe
 from distill.distillation import losses
@@ -210,20 +210,47 @@ def test_every_feature_term_reaches_the_encoder_is_not_constant_and_leaves_the_t
     assert wanted.grad is None
 
 
-def test_a_soft_mask_reaches_every_part_of_the_student_is_not_constant_and_is_left_alone():
+@pytest.mark.parametrize("name", sorted(MASK_LOSSES))
+def test_a_soft_mask_reaches_every_part_of_the_student_is_not_constant_and_is_left_alone(name):
     student = create("unet", width=2)
     random = torch.Generator().manual_seed(1)
     values = []
     for known in (True, False):
         soft = torch.randn(2, 32, 32, generator=random).requires_grad_()
         mask = disc().expand(2, -1, -1) if known else torch.full((2, 32, 32), losses.IGNORE)
-        values.append(losses.imitate_mask(student(torch.randn(2, 3, 32, 32, generator=random)), mask, soft))
+        values.append(loss_function(name)(student(torch.randn(2, 3, 32, 32, generator=random)), mask, soft))
         values[-1].backward()
         assert soft.grad is None
         for part in (student.encoder, student.decoder, student.head):
             assert all(p.grad.abs().sum() > 0 for name, p in part.named_parameters() if name.endswith("weight"))
         student.zero_grad()
     assert values[0].item() != values[1].item()
+
+
+def test_the_square_error_of_masks_is_that_of_probabilities_over_all_pixels():
+    mask = torch.tensor([[[0, losses.IGNORE]]], dtype=torch.uint8)
+    logits, soft = torch.tensor([[[[0.0, 2.0]]]]), torch.tensor([[[2.0, 2.0]]])
+    expected = (1 / (1 + math.exp(-2)) - 0.5) ** 2 / 2
+    assert losses.imitate_mask_mse(logits, mask, soft).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_norms_of_weights_are_summed_unsquared_and_pull_at_every_tensor_equally():
+    weights = [torch.tensor([3.0, 4.0]).requires_grad_(), torch.full((2, 2), 0.01).requires_grad_()]
+    zero = torch.zeros(3, requires_grad=True)
+    value = losses.weight_norm([*weights, zero])
+    value.backward()
+    assert value.item() == pytest.approx(5.02)
+    assert [weight.grad.norm().item() for weight in weights] == pytest.approx([1, 1])
+    assert not zero.grad.any()
+
+
+def test_the_norms_of_a_stage_are_those_of_the_student():
+    student = create("unet", width=2)
+    span = Span("stage", StageRecipe(epochs=1, losses={"weight_norm": 0.3}), 0, 1, per_epoch=1)
+    terms = compute_losses(span, (), logits=(), projected={}, batch={}, parameters=student.parameters())
+    assert terms["weight_norm"].item() == pytest.approx(sum(p.norm().item() for p in student.parameters()), rel=1e-5)
+    terms["weight_norm"].backward()
+    assert student.encoder.levels[0][0].weight.grad.norm().item() == pytest.approx(1)
 
 
 def test_terms_on_logits_are_averaged_over_the_supervised_heads():
