@@ -47,7 +47,7 @@ def white_balance(image: Tensor, random: np.random.Generator) -> Tensor:
 
 def blur(image: Tensor, random: np.random.Generator) -> Tensor:
     """Out of focus, or moving: a Gaussian blur."""
-    sigma = max(0.1, LARGEST_BLUR * random.random() * image.shape[-1] / BLUR_SIDE)
+    sigma = max(0.1, LARGEST_BLUR * random.random() * min(image.shape[-2:]) / BLUR_SIDE)
     return transforms.gaussian_blur(image, kernel_size=[2 * int(np.ceil(2 * sigma)) + 1] * 2, sigma=[sigma] * 2)
 
 

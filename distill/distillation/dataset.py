@@ -55,6 +55,7 @@ class TrainingSet(Dataset):
         self.samples, self.recipe, self.caches, self.inputs = samples, recipe, caches, inputs
         self.targets: tuple[Target, ...] = ()
         self.kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.donors = [number for number, sample in enumerate(samples) if sample.mask_key]  # of `augment.amplitudes`
 
     def keep_in_memory(self) -> None:
         """Decodes all images once, if what they take stays under `data.memory_gb`; workers share them by forking."""
@@ -111,7 +112,7 @@ class TrainingSet(Dataset):
             return image
         random = generator_for(self.recipe.seed, epoch, key, stream=camera.STREAM)
         if random.random() < augment.amplitudes:
-            number, share = int(random.integers(len(self))), random.random()
+            number, share = int(random.choice(self.donors)), random.random()
             other, _ = self.kept.get(number) or self.decode(number)
             donor = resize_image(other, (image.shape[-2], image.shape[-1]), WHOLE) / 255
             image = camera.mix_amplitudes(image, donor.clamp(0, 1), share)
