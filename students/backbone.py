@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from students.base import MEAN, STD
+from students.first_stages import FirstStages
+from students.folded_norm import folded_norms, unfold
 
 EXAMPLES = "tf_efficientnet_b0, resnet18 or convnext_atto"
 
@@ -20,18 +22,36 @@ class Backbone(nn.Module):
 
     Args:
         backbone: a name in timm, with or without the tag of its weights (which may have other pixel statistics).
+        stages: so many of its groups of blocks from the first on, and nothing after them; an EfficientNet or a
+            MobileNet of timm, of which MobileNetV2 has seven. None is all.
+        padding: "same" for weights made in TensorFlow, which pads at the bottom and right first; None is timm's own.
+        pixel_range: the values of black and white that the weights were made for, as (-1, 1); None is timm's own
+            statistics of the backbone.
 
     Raises:
-        ValueError: timm has no such backbone, it has no pyramid, or it does not take images of any size.
+        ValueError: timm has no such backbone, it has no pyramid, it does not take images of any size, or it has no such
+            stages, or no choice of padding.
     """
 
     scale: Tensor | None
     shift: Tensor | None
 
-    def __init__(self, backbone: str) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        *,
+        stages: int | None = None,
+        padding: str | None = None,
+        pixel_range: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
-        self.backbone, self.network = backbone, _create(backbone)
-        deepest = {int(stride): level for level, stride in enumerate(self.network.feature_info.reduction())}
+        self.backbone, self.network = backbone, _create(backbone, padding=padding)
+        reductions = self.network.feature_info.reduction()
+        if stages is not None:
+            self.network = FirstStages(self.network, stages, backbone=backbone)
+            reductions = self.network.strides
+        self.folded: list[nn.BatchNorm2d] = []  # of the weights that were loaded
+        deepest = {int(stride): level for level, stride in enumerate(reductions)}
         self.strides = tuple(sorted(deepest))
         self.levels = tuple(deepest[stride] for stride in self.strides)
         if len(self.strides) < 2 or any(stride.bit_count() > 1 for stride in self.strides):
@@ -39,7 +59,7 @@ class Backbone(nn.Module):
                 f"backbone {backbone!r} has maps at stride {', '.join(map(str, self.strides))}, but a student needs a "
                 f"pyramid of several strides that are powers of two; choose a convolutional one such as {EXAMPLES}"
             )
-        scale, shift = _change_of_statistics(backbone)
+        scale, shift = _change_of_statistics(backbone, pixel_range)
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
         self.channels = self._probe()
@@ -99,11 +119,27 @@ class Backbone(nn.Module):
                 "the matching file, or name the backbone that it belongs to as student.options.backbone"
             )
         self.network.load_state_dict({name: found.get(name, value) for name, value in own.items()})
+        self.folded = folded_norms(self.network)
+
+    def calibrate(self, images: Iterable[Tensor]) -> None:
+        """Gives batch norm that the loaded weights hold folded the statistics of `images`; maps in eval mode stay.
+
+        Args:
+            images: batches (n, 3, H, W), normalised as a student's input; none is read where no norm is folded.
+        """
+        if self.folded:
+            self.eval()
+            unfold(self.folded, self, images)
+            self.folded = []
+            self.train()
 
 
-def _create(backbone: str) -> Any:  # noqa: ANN401
+def _create(backbone: str, *, padding: str | None) -> Any:  # noqa: ANN401
     """The backbone as a pyramid of features, with random weights."""
     import timm
+
+    if padding not in (None, "same"):
+        raise ValueError(f"padding of a backbone is {padding!r}, but must be same, or null for timm's own")
 
     architecture, _, tag = backbone.partition(".")
     of_tags = bool(tag) and timm.is_model(architecture)
@@ -112,23 +148,39 @@ def _create(backbone: str) -> Any:  # noqa: ANN401
         near = get_close_matches(backbone, names, n=3)
         remedy = f"did you mean {' or '.join(near)}?" if near else f"timm.list_models() lists them, such as {EXAMPLES}"
         raise ValueError(f"timm has no backbone {backbone!r}; {remedy}")
-    settings = timm.get_pretrained_cfg(backbone)
+    settings, arguments = timm.get_pretrained_cfg(backbone), {"pad_type": padding} if padding else {}
     if settings is not None and settings.fixed_input_size:
         try:  # with this argument Swin takes any size
-            return timm.create_model(backbone, features_only=True, strict_img_size=False)
+            return timm.create_model(backbone, features_only=True, strict_img_size=False, **arguments)
         except TypeError:  # others have no such argument
             pass
-    return timm.create_model(backbone, features_only=True)
+    try:
+        return timm.create_model(backbone, features_only=True, **arguments)
+    except TypeError as error:
+        if padding is None:
+            raise
+        raise ValueError(
+            f"backbone {backbone!r} has no choice of padding, got padding={padding}; leave it out, or choose an "
+            "EfficientNet or a MobileNetV2 of timm"
+        ) from error
 
 
-def _change_of_statistics(backbone: str) -> tuple[Tensor | None, Tensor | None]:
+def _change_of_statistics(backbone: str, pixel_range: Sequence[float] | None) -> tuple[Tensor | None, Tensor | None]:
     """Factor and summand (1, 3, 1, 1) from ImageNet's statistics to the backbone's; None where they are the same."""
     import timm
 
     settings = timm.get_pretrained_cfg(backbone)
-    if settings is None or (tuple(settings.mean), tuple(settings.std)) == (MEAN, STD):
+    if pixel_range is not None:
+        if len(pixel_range) != 2 or not pixel_range[0] < pixel_range[1]:
+            raise ValueError(
+                f"pixel_range is {list(pixel_range)}, but must be the values of black and white, as [-1, 1]"
+            )
+        std = torch.full((1, 3, 1, 1), 1 / (pixel_range[1] - pixel_range[0]))
+        mean = -pixel_range[0] * std
+    elif settings is None or (tuple(settings.mean), tuple(settings.std)) == (MEAN, STD):
         return None, None
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (settings.mean, settings.std))
+    else:
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (settings.mean, settings.std))
     return torch.tensor(STD).view(1, 3, 1, 1) / std, (torch.tensor(MEAN).view(1, 3, 1, 1) - mean) / std
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -80,6 +80,9 @@ class Student(nn.Module, PyTorchModelHubMixin, ABC):
             ValueError: they are not the encoder's, or no whole file, or this student has no backbone.
         """
         fill(self.encoder, weights, student=type(self).__name__)
+
+    def calibrate(self, images: Iterable[Tensor]) -> None:
+        """Called once before the first step of a training, with batches (n, 3, H, W) of it; by default reads none."""
 
     def export_encoder(self, folder: Path) -> None:
         """Writes the trained encoder alone into `folder`: encoder.safetensors, which `load_encoder` reads.

@@ -5,6 +5,7 @@ The partial decoder is that of Wu et al. (CVPR 2019), the receptive-field block 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -147,6 +148,10 @@ class PraNet(Student):
     def load_encoder(self, weights: str | Path) -> None:
         """Puts pretrained weights into the backbone; arguments and errors as in `Backbone.load`."""
         self.encoder.load(weights)
+
+    def calibrate(self, images: Iterable[Tensor]) -> None:
+        """See `Student.calibrate`: batch norm that the pretrained weights hold folded gets statistics of the images."""
+        self.encoder.calibrate(images)
 
     def export_encoder(self, folder: Path) -> None:
         """Writes the trained backbone alone as encoder.safetensors under timm's names."""

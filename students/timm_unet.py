@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -44,15 +45,26 @@ class Decoder(nn.Module):
 class TimmUNet(Student):
     """U-Net on a timm backbone; 4,747,309 parameters at width 16 on EfficientNet-B0, which has 3,595,388 of them.
 
+    `encoder_stages`, `padding` and `pixel_range` are the arguments `stages`, ... of `Backbone`.
+
     Sizes that are no multiple of the coarsest stride are padded with zeros at the bottom and right, and the logits cut
     back. Weights are random until `load_encoder`: they are no argument, so that a published student loads anywhere.
     """
 
     encoder: Backbone
 
-    def __init__(self, *, width: int = 16, classes: int = 1, backbone: str = "tf_efficientnet_b0") -> None:
+    def __init__(
+        self,
+        *,
+        width: int = 16,
+        classes: int = 1,
+        backbone: str = "tf_efficientnet_b0",
+        encoder_stages: int | None = None,
+        padding: str | None = None,
+        pixel_range: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
-        self.encoder = Backbone(backbone)
+        self.encoder = Backbone(backbone, stages=encoder_stages, padding=padding, pixel_range=pixel_range)
         self.channels, self.strides, self.classes = self.encoder.channels, self.encoder.strides, classes
         self.decoder = Decoder(self.strides, self.channels, width)
         self.head = nn.Conv2d(width, classes, 1)
@@ -70,6 +82,10 @@ class TimmUNet(Student):
     def load_encoder(self, weights: str | Path) -> None:
         """Puts pretrained weights into the backbone; arguments and errors as in `Backbone.load`."""
         self.encoder.load(weights)
+
+    def calibrate(self, images: Iterable[Tensor]) -> None:
+        """See `Student.calibrate`: batch norm that the pretrained weights hold folded gets statistics of the images."""
+        self.encoder.calibrate(images)
 
     def export_encoder(self, folder: Path) -> None:
         """Writes the trained backbone alone as encoder.safetensors under timm's names."""

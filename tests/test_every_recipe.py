@@ -39,6 +39,11 @@ NETWORKS = {  # of students that are not small at any width
     "builtin_teacher": ["student.options={depth: 1, image_size: 64, patch: 8, neck: 8}", "student.width=32"],
     "study_pretrained": ["student.options.backbone=test_efficientnet", "student.encoder=null", "student.width=4"],
     "pranet_protocol": ["student.options.backbone=test_efficientnet", "student.encoder=null", "student.width=4"],
+    "mobilenet_unet": [
+        "student.options={backbone: test_efficientnet, encoder_stages: 4}",
+        "student.encoder=null",
+        "student.width=4",
+    ],
     "sam2_adapted": [f"student.options.trunk={HIERA}", "student.width=4"],
     "malunet_to_microaunet": ["image_size=128"],  # the least that MicroAUNet takes
     "dinov2_to_microaunet": ["image_size=128"],

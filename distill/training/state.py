@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,6 +26,10 @@ from distill.training.checkpoint import checkpoint_of, load_checkpoint, save_che
 from distill.training.jsonl_log import JsonlLog
 from distill.training.parameters import averaged, create_optimiser, frozen_by_author, reaches_all
 from distill.training.plan import TrainingPlan
+from students import Student
+
+EXAMPLES = 64  # images, at most, of which a student may take statistics before the first step
+EXAMPLES_AT_ONCE = 8
 
 logger = logging.getLogger("bandpass")
 
@@ -87,6 +92,8 @@ def build_state(plan: TrainingPlan) -> TrainingState:
     dataset = TrainingSet(plan.samples, recipe, plan.caches, inputs=plan_inputs(recipe, plan.caches))
     dataset.keep_in_memory()
     student = create_student(recipe, plan.caches)
+    if isinstance(student, Student):
+        student.calibrate(example_images(dataset))
     frozen, targets = frozen_by_author(student), plan_targets(recipe, plan.caches, student)
     layout = memory_format_of(student, device=accelerator.device, precision=recipe.precision)
     distiller = Distiller(student, targets).to(accelerator.device).to(memory_format=layout)
@@ -108,6 +115,13 @@ def build_state(plan: TrainingPlan) -> TrainingState:
     return TrainingState(
         plan, targets, student, frozen, average, model, wrapped, dataset, counters, log, bar, layout, began
     )
+
+
+def example_images(dataset: TrainingSet) -> Iterator[Tensor]:
+    """Images spread over a training set, as a student reads them, (n, 3, H, W) at a time; of all processes the same."""
+    chosen = list(range(0, len(dataset), -(-len(dataset) // EXAMPLES)))
+    for start in range(0, len(chosen), EXAMPLES_AT_ONCE):
+        yield torch.stack([dataset[0, index]["image"] for index in chosen[start : start + EXAMPLES_AT_ONCE]])
 
 
 def restore(
