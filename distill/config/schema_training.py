@@ -67,13 +67,20 @@ class AugmentRecipe:
     views: list[str] = setting(list(VIEWS), "flips to draw from; each must be in the cache")
     min_crop: float = setting(0.6, "smallest side of a random crop as a share of the image's side; 1: no crop")
     colour: float = setting(0.1, "strength of brightness, contrast, saturation and hue changes; 0: none")
+    camera: float = setting(
+        0.0, "strength (0 to 1) of what another camera changes: gamma, white balance, blur, noise, JPEG, light, borders"
+    )
+    amplitudes: float = setting(
+        0.0, "share of images whose low frequencies take amplitudes (colour, light) of another training image"
+    )
     sizes: list[float] = setting([1.0], "factors on image_size, one drawn for each batch, to the next multiple of 32")
 
     def __post_init__(self) -> None:
         require_choices("augment.views", self.views, VIEWS)
         require(len(self.views) >= 1, "augment.views is empty, but must name at least identity")
         require(0.1 <= self.min_crop <= 1, f"augment.min_crop is {self.min_crop}, but must lie in [0.1, 1]")
-        require(0 <= self.colour <= 1, f"augment.colour is {self.colour}, but must lie in [0, 1]")
+        for key in ("colour", "camera", "amplitudes"):
+            require(0 <= getattr(self, key) <= 1, f"augment.{key} is {getattr(self, key)}, but must lie in [0, 1]")
         require(
             bool(self.sizes) and all(0.25 <= factor <= 4 for factor in self.sizes),
             f"augment.sizes is {self.sizes}, but must name factors from 0.25 to 4, as [0.75, 1, 1.25]",

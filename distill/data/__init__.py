@@ -9,6 +9,7 @@ file_names: names that are not UTF-8
 file_index: the facts of files that have not changed
 scan: reading every file once
 augment: views, crops and colours of a training image
+camera: what another camera and another hospital change in an image
 teacher_dropout: which teachers an image has
 prompts: prompts of a teacher, and the keys of its records
 """

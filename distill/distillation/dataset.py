@@ -18,6 +18,7 @@ from cache.fourier import fourier_band
 from cache.series import WHOLE, Box, dct, series
 from cache.spec import flip
 from distill.config.schema import Recipe
+from distill.data import camera
 from distill.data.augment import Draw, colour, draw, generator_for, mirrored, to_tensor
 from distill.data.prompts import record_key
 from distill.data.sample import Sample
@@ -54,6 +55,7 @@ class TrainingSet(Dataset):
         self.samples, self.recipe, self.caches, self.inputs = samples, recipe, caches, inputs
         self.targets: tuple[Target, ...] = ()
         self.kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.donors = [number for number, sample in enumerate(samples) if sample.mask_key]  # of `augment.amplitudes`
 
     def keep_in_memory(self) -> None:
         """Decodes all images once, if what they take stays under `data.memory_gb`; workers share them by forking."""
@@ -91,7 +93,7 @@ class TrainingSet(Dataset):
         item = {"mask": torch.from_numpy(flip(resize_mask(mask, size, box), drawn.view))}
         if not self.inputs:
             pixels = flip(resize_image(image, size, box), drawn.view)
-            item["image"] = normalise(colour((pixels / 255).clamp(0, 1), drawn))
+            item["image"] = normalise(self.change_look(colour((pixels / 255).clamp(0, 1), drawn), epoch, sample.key))
         targets = self.targets if side == recipe.image_size else tuple(target.at(side) for target in self.targets)
         spectra: dict[tuple[str, ...], Tensor] = {}
         for target in (*self.inputs, *targets):
@@ -110,6 +112,19 @@ class TrainingSet(Dataset):
         if source not in spectra:
             spectra[source] = read_spectrum(cache, target, key, drawn.view)
         return on_grid(cache, target, spectra[source], drawn.box)
+
+    def change_look(self, image: Tensor, epoch: int, key: str) -> Tensor:
+        """A float image (3, H, W) in [0, 1] with what `augment.amplitudes` and `augment.camera` change, if anything."""
+        augment = self.recipe.augment
+        if not (augment.amplitudes or augment.camera):
+            return image
+        random = generator_for(self.recipe.seed, epoch, key, stream=camera.STREAM)
+        if random.random() < augment.amplitudes:
+            number, share = int(random.choice(self.donors)), random.random()
+            other, _ = self.kept.get(number) or self.decode(number)
+            donor = resize_image(other, (image.shape[-2], image.shape[-1]), WHOLE) / 255
+            image = camera.mix_amplitudes(image, donor.clamp(0, 1), share)
+        return camera.change_camera(image, augment.camera, random)
 
 
 def read_target(cache: Cache, target: Target, key: str, view: str, box: Box = WHOLE) -> Tensor:

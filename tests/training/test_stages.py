@@ -15,7 +15,7 @@ import torch
 from small_run import VIEWS, disc_splits, recipe_of, run_of, train_killed_at, weights_of
 
 from distill.config.schedule import spans_of
-from distill.config.schema import EvaluateRecipe, OptimiserRecipe, Recipe, StageRecipe, TeacherRecipe
+from distill.config.schema import AugmentRecipe, EvaluateRecipe, OptimiserRecipe, Recipe, StageRecipe, TeacherRecipe
 from distill.data.sources.unlabelled import unlabel
 from distill.distillation.dataset import Batches, TrainingSet, loader
 from distill.distillation.feature_variance import feature_variance
@@ -224,6 +224,21 @@ def test_unlabelled_images_are_taught_and_never_asked_for_a_mask(features, tmp_p
     assert steps, "the imitation terms were there"
 
 
+def test_changes_of_camera_reach_the_image_alone_and_take_amplitudes_from_labelled_images(features, tmp_path):
+    plain, look = (AugmentRecipe(**more) for more in ({}, {"camera": 1.0, "amplitudes": 1.0}))
+    run = run_of(recipe_of(features), tmp_path)
+    splits = half_unlabelled(run)
+    samples = (*splits.train, *splits.unlabelled)
+    before, after = (TrainingSet(samples, replace(run.recipe, augment=augment), {}) for augment in (plain, look))
+    assert after.donors == [0, 1, 2, 3], "the arms of a comparison differ in unlabelled images"
+    for index in ((0, 0), (3, 5)):
+        left, right = before[index], after[index]
+        assert torch.equal(left["mask"], right["mask"])
+        assert not torch.equal(left["image"], right["image"])
+        assert torch.equal(right["image"], after[index]["image"])
+    assert not torch.equal(after[(0, 1)]["image"], after[(1, 1)]["image"])
+
+
 def test_the_feature_variance_of_a_map_is_its_variance_and_effective_rank():
     random = torch.Generator().manual_seed(0)
     target = torch.randn(8, 6, 20, 20, generator=random)
@@ -266,7 +281,8 @@ KNOWN = {
     "image_size": 128, "seed": 0, "precision": "fp32",
     "optimiser": {"learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 16, "warmup": 0.05, "schedule": "cosine",
                   "gradient_clip": 1.0, "ema": 0.0, "sync_batchnorm": True, "ema_warmup": False, "decay_norms": True},
-    "augment": {"views": list(VIEWS), "min_crop": 0.6, "colour": 0.1, "sizes": [1.0]},
+    "augment": {"views": list(VIEWS), "min_crop": 0.6, "colour": 0.1, "camera": 0.0, "amplitudes": 0.0,
+                "sizes": [1.0]},
     "imitate": {"low": [16, 8], "high": [8], "all": [16, 8], "bands": "cosine"},
     "evaluate": {"bootstrap": 2000, "every": 5.0, "patience": 0, "select": "dice", "select_from": "all"},
     "cache": {"fidelity": 0.8, "calibration": 256},  # stands in the names of caches, whatever the default
