@@ -40,9 +40,9 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 
 STUDENT = Option(
     "student",
-    "a published folder, its model.onnx (run by ONNX Runtime alone), an id on the hub; or a run: its folder, or its "
-    "name in HOME/runs, of which RECIPE-STUDENT and RECIPE mean the latest",
-    shown="DIR|RUN|hub-id|model.onnx",
+    "a published folder, its model.onnx (run by ONNX Runtime alone), an id on the hub, zoo:NAME (distill zoo lists "
+    "them); or a run: its folder, or its name in HOME/runs, of which RECIPE-STUDENT and RECIPE mean the latest",
+    shown="DIR|RUN|hub-id|zoo:NAME|model.onnx",
     required=True,
 )
 TRUST = Option(
