@@ -26,7 +26,7 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
         return 0
     found = adapt(student, given.images, out=given.out, trust=given.trust)
     sys.stdout.write(
-        f"adapted to {several(found.images, 'image')}: mean image score {found.score_before:.3f}, now "
+        f"adapted to {several(found.images, 'image')}: mean image score of findings {found.score_before:.3f}, now "
         f"{found.score:.3f}; images with a finding {found.found_before}, now {found.found}\n"
         f"the adapted student is in {given.out}\n"
     )
@@ -38,7 +38,7 @@ COMMAND = Command(
     run,
     does="Estimates the batch-norm statistics of a published student anew from images of a new hospital or camera, "
     "without masks, and writes it as a student of its own. Nothing is written, and the command fails, where the mean "
-    "image score (the Dice that its probability expects) falls. What is measured on such images afterwards is "
+    "image score (the Dice that its probability expects) of findings falls; one that is lost counts 0. What is measured on such images afterwards is "
     "adaptation, not generalisation.",
     writes=("out/  model.safetensors, config.json and card, which say what was done; no ONNX file",),
     options=(

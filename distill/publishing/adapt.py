@@ -34,9 +34,9 @@ from students.published import LEARNED
 COPIED = ("recipe.yaml", LEARNED)  # not results.json: its figures are those of the student before
 NOTE = """\
 > **Adapted.** This is {source} with the statistics of its batch norms estimated anew from {images} images without
-> masks (sha256 of their digests {sha256}); no weight was trained. Their mean image score was {score_before:.3f} and is
-> {score:.3f}, images with a finding were {found_before} and are {found}. The figures below are those of the student
-> before. What is measured on images of this origin is adaptation, not generalisation; on others it may be worse.
+> masks (sha256 of their digests {sha256}); no weight was trained. The mean image score of findings was {score_before:.3f}
+> and is {score:.3f}, images with a finding were {found_before} and are {found}. The figures below are those of the
+> student before. What is measured on images of this origin is adaptation, not generalisation; on others it may be worse.
 > `distill publish student=THIS_FOLDER onnx=model.onnx` makes the ONNX file.
 """
 
@@ -49,8 +49,8 @@ class Adaptation:
         source: the student that was adapted.
         images: how many the statistics are of.
         sha256: of the sorted digests of their files.
-        score_before: mean image score of the student as it was.
-        score: that of the adapted one; a mask that was there before and is not any more counts 0.
+        score_before: mean image score of the student as it was, over the images in which it found something; 0 of none.
+        score: that of the adapted one, where a finding that was lost counts 0.
         found_before: images with a finding by the student as it was.
         found: by the adapted one.
     """
@@ -100,8 +100,8 @@ def adapt(student: str | Path, images: str | Path, *, out: str | Path, trust: st
     found = compare(before, after, source=source, digests=[digest for _, digest in frames])
     if found.score < found.score_before:
         raise ValueError(
-            f"not adapted: with statistics of these {found.images} images the mean image score fell from "
-            f"{found.score_before:.3f} to {found.score:.3f} (images with a finding: {found.found_before}, then "
+            f"not adapted: with statistics of these {found.images} images the mean image score of findings fell "
+            f"from {found.score_before:.3f} to {found.score:.3f} (images with a finding: {found.found_before}, then "
             f"{found.found}), so that nothing was written; keep {student} as it is"
         )
     write(adapted.cpu(), student, found, out=out)
@@ -123,14 +123,17 @@ def answer_of(model: InferenceModel, image: np.ndarray, *, threshold: float) -> 
 
 
 def compare(before: Sequence[Answer], after: Sequence[Answer], *, source: str, digests: Sequence[str]) -> Adaptation:
-    """The means over images of both answers; a finding that was lost counts 0: a network that finds nothing is sure."""
-    scores = [0.0 if old.found and not new.found else new.score for old, new in zip(before, after, strict=True)]
+    """The mean image scores of both, over images with a finding.
+
+    Images without any are left out: of an empty mask the score is another quantity, and one that finds nothing is sure.
+    """
+    scores = [new.score if new.found else 0.0 for old, new in zip(before, after, strict=True) if old.found or new.found]
     return Adaptation(
         source=source,
         images=len(digests),
         sha256=hashlib.sha256("".join(sorted(digests)).encode()).hexdigest(),
-        score_before=float(np.mean([one.score for one in before])),
-        score=float(np.mean(scores)),
+        score_before=float(np.mean([one.score for one in before if one.found] or [0.0])),
+        score=float(np.mean(scores or [0.0])),
         found_before=sum(one.found for one in before),
         found=sum(one.found for one in after),
     )

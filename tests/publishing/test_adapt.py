@@ -58,7 +58,7 @@ def test_a_student_is_adapted_to_another_camera_and_says_so(student, frames, tmp
     out = tmp_path / "adapted"
     assert main(["adapt", f"student={student}", f"images={frames}", f"out={out}"]) == 0
     told = capfd.readouterr()
-    assert "adapted to 20 images: mean image score 0." in told.out
+    assert "adapted to 20 images: mean image score of findings 0." in told.out
     assert "estimate statistics 2/2 batches" in told.err
     assert dice_of(out, frames) > dice_of(student, frames) + 0.05
     before, config = students.read_config(student), students.read_config(out)
@@ -104,19 +104,20 @@ def readable_frames(folder):
     return readable(find_inputs(str(folder), out=folder / "none")[0])
 
 
-def test_where_the_image_score_falls_nothing_is_written(student, tmp_path, capfd):
-    frames = tmp_path / "noise"
-    frames.mkdir()
-    random = np.random.default_rng(0)
-    for number in range(8):  # noise without any disc: its statistics are those of no camera
-        pixels = read_disc(number, SIZE, "image") if number < 2 else random.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(frames / f"{number}.png")
+def test_where_the_image_score_falls_nothing_is_written(student, tmp_path, monkeypatch, capfd):
+    for seed in range(8):
+        write_disc(tmp_path / "frames" / f"{seed}.png", seed, SIZE)
+
+    def blind(model, frames):
+        model.student.head.bias.data -= 9
+        return model
+
+    monkeypatch.setattr("distill.publishing.adapt.estimate_statistics", blind)
     out = tmp_path / "adapted"
-    status = main(["adapt", f"student={student}", f"images={frames}", f"out={out}"])
+    assert main(["adapt", f"student={student}", f"images={tmp_path / 'frames'}", f"out={out}"]) == 1
     told = capfd.readouterr().err
-    assert status == 1
-    assert "not adapted: with statistics of these 8 images the mean image score fell from 0." in told
-    assert "so that nothing was written" in told
+    assert "not adapted: with statistics of these 8 images the mean image score of findings fell from 0." in told
+    assert "to 0.000 (images with a finding: 8, then 0), so that nothing was written" in told
     assert not out.exists()
 
 
@@ -124,8 +125,10 @@ def test_a_finding_that_is_lost_counts_nothing():
     before = [Answer(0.8, True), Answer(0.9, False)]
     after = [Answer(0.99, False), Answer(0.7, True)]
     found = compare(before, after, source="s", digests=["b", "a"])
-    assert (found.score_before, found.score) == (pytest.approx(0.85), pytest.approx(0.35))
+    assert (found.score_before, found.score) == (pytest.approx(0.8), pytest.approx(0.35))
     assert (found.found_before, found.found, found.images) == (1, 1, 2)
+    nothing = compare([Answer(0.9, False)], [Answer(0.9, False)], source="s", digests=["a"])
+    assert (nothing.score_before, nothing.score) == (0, 0)
     assert found.sha256 == compare(before, after, source="s", digests=["a", "b"]).sha256
 
 
