@@ -34,10 +34,10 @@ from students.published import LEARNED
 COPIED = ("recipe.yaml", LEARNED)  # not results.json: its figures are those of the student before
 NOTE = """\
 > **Adapted.** This is {source} with the statistics of its batch norms estimated anew from {images} images without
-> masks (sha256 of their digests {sha256}); no weight was trained. The mean image score of findings was {score_before:.3f}
-> and is {score:.3f}, images with a finding were {found_before} and are {found}. The figures below are those of the
-> student before. What is measured on images of this origin is adaptation, not generalisation; on others it may be worse.
-> `distill publish student=THIS_FOLDER onnx=model.onnx` makes the ONNX file.
+> masks (sha256 of their digests {sha256}); no weight was trained. The mean image score of findings was
+> {score_before:.3f} and is {score:.3f}, images with a finding were {found_before} and are {found}. The figures below
+> are those of the student before. What is measured on images of this origin is adaptation, not generalisation; on
+> others it may be worse. `distill publish student=THIS_FOLDER onnx=model.onnx` makes the ONNX file.
 """
 
 
