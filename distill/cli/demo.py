@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from distill.cli.options import Command, Option, whole
 from distill.cli.predict import HOME, STUDENT, TRUST
 from distill.runs.latest import student_of
-from students.catalogue import PREFIX, names, place_of
 
 if TYPE_CHECKING:
     from distill.demo.server import Server
@@ -32,6 +31,7 @@ def open_server(given: SimpleNamespace) -> Server:
     from distill.demo.session import Session
     from distill.inference.segmenter import open_segmenter
     from distill.runtime.threads import use_all_cores
+    from students.catalogue import place_of
 
     use_all_cores()
     student = student_of(given.student or default_student(), home=given.home)
@@ -53,6 +53,8 @@ def default_student() -> str:
     Raises:
         ValueError: there is none.
     """
+    from students.catalogue import PREFIX, names  # which imports torch
+
     if known := names():
         return PREFIX + known[0]
     raise ValueError("distill demo needs student=, as in distill demo student=DIR, since none comes with this Bandpass")

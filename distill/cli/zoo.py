@@ -8,15 +8,16 @@ from typing import Any
 
 from distill.cli.options import Command
 from distill.runtime.io import read_json_if_sound
-from students.catalogue import FOLDER, PREFIX, names
 
 TITLES = ("name", "parameters", "trained on", "Dice")
 
 
 def run(_: SimpleNamespace, *, dry: bool) -> int:
     """Writes a line for each student, read from its files."""
+    from students.catalogue import FOLDER, PREFIX, names  # which imports torch
+
     del dry  # it writes nothing but to the terminal
-    rows = [row(name, read_json_if_sound(FOLDER / name / "results.json")) for name in names()]
+    rows = [row(f"{PREFIX}{name}", read_json_if_sound(FOLDER / name / "results.json")) for name in names()]
     if not rows:
         sys.stdout.write("no published student comes with this copy of Bandpass\n")
         return 0
@@ -32,7 +33,7 @@ def row(name: str, results: dict[str, Any]) -> tuple[str, str, str, str]:
     parameters = results.get("student", {}).get("parameters")
     trained = ", ".join(f"{count} of {data}" for data, count in results.get("training", {}).items())
     dice = ", ".join(f"{data} {one['dice']['mean']:.3f}" for data, one in results.get("datasets", {}).items())
-    return f"{PREFIX}{name}", f"{parameters:,}" if parameters else "", trained, dice
+    return name, f"{parameters:,}" if parameters else "", trained, dice
 
 
 COMMAND = Command(

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from distill.metrics.overlap import Flags
 
@@ -51,7 +50,8 @@ def failure_auroc(scores: Sequence[float], dice: Sequence[float]) -> dict[str, A
     if failures in (0, count):
         found["reason"] = f"{'every' if failures else 'no'} image has a Dice under {FAILED}"
         return found
-    ranks = rankdata(-np.asarray(scores, dtype=np.float64))
-    above = ranks[failed].sum() - failures * (failures + 1) / 2
-    found["auroc"] = float(above / (failures * (count - failures)))
+    values = np.asarray(scores, dtype=np.float64)
+    others = np.sort(values[~failed])
+    not_above, below = (np.searchsorted(others, values[failed], side=side) for side in ("right", "left"))
+    found["auroc"] = float(1 - (not_above + below).mean() / (2 * len(others)))
     return found

@@ -25,6 +25,11 @@ CARD = "---\nlicense: other\nlicense_name: terms-of-discs\nmodel-index:\n- name:
 SIZE = (45, 62)
 
 
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch):
+    monkeypatch.setenv("BANDPASS_THREADS", "1")
+
+
 @pytest.fixture
 def student(tmp_path):
     folder = write_student(tmp_path / "published" / "student")

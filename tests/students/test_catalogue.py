@@ -38,8 +38,7 @@ def zoo(tmp_path, monkeypatch):
     (first / "learned.json").write_text('{"labelled": ["a", "b"]}')
     (first / "README.md").write_text("---\nlicense: other\nlicense_name: terms-of-discs\n---\n# Discs\n")
     write_student(folder / "stripes")
-    for module in ("students.catalogue", "distill.cli.zoo"):
-        monkeypatch.setattr(f"{module}.FOLDER", folder)
+    monkeypatch.setattr(catalogue, "FOLDER", folder)
     return folder
 
 
