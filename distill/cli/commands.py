@@ -43,7 +43,7 @@ COMMANDS = {
     "zoo": ("distill.cli.zoo:COMMAND", "the published students that come with Bandpass"),
 }
 SCORE = "distill.cli.score:COMMAND"
-OTHER = {  # command -> the keys by which it is another command, and that one
+OTHER: dict[str, tuple[tuple[str, ...], str]] = {  # command -> the keys by which it is another command, and that one
     "evaluate": (("predictions=", "masks="), SCORE),
     "publish": (("onnx=",), "distill.cli.onnx:COMMAND"),
 }

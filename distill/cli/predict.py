@@ -58,7 +58,7 @@ COMMAND = Command(
     writes=(
         "out/masks/NAME.png      0 and 255 at the picture's own size; numbers of classes with a palette where several",
         "out/overlays/NAME.jpg   the picture with fill and contour",
-        "out/areas.csv           a line a picture and class: area in pixels and share, box, connected components",
+        "out/areas.csv           a line a picture and class: area in pixels and share, box, parts, expected Dice",
         "out/videos/NAME.mp4, NAME.csv   the video with fill and contour, and a line a frame",
         "out/predict.json        which student, threshold and palette made this",
     ),

@@ -29,7 +29,8 @@ def score_images(
 
 
 def _score(model: InferenceModel, samples: Sequence[Sample], name: str, *, threshold: float) -> dict[str, Any]:
-    expected, dice = [], []
+    expected: list[float] = []
+    dice: list[float] = []
     for sample in progress(samples, what=f"image scores of {name}", total=len(samples)):
         probability = model.predict(sample.read_image())
         mask = labels(probability, threshold=threshold)

@@ -108,7 +108,8 @@ def large_tensors(network: nn.Module) -> list[Any]:
 
 def compare(model: InferenceModel, half: InferenceModel, val: Sequence[Sample], *, threshold: float) -> Precision:
     """Whether masks are the same on validation images, or their mean Dice differs by at most `LARGEST_LOSS`."""
-    same, table = 0, []
+    same = 0
+    table: list[list[float]] = []
     for sample in progress(val, what="compare float16", total=len(val)):
         image, mask = sample.read_image(), sample.read_mask()
         before, after = (labels(one.predict(image), threshold=threshold) for one in (model, half))
