@@ -5,7 +5,7 @@ Every verb of the command line is a function of a recipe:
     recipe = distill.read_recipe(["recipe=sam_to_unet", "student.width=16"])
     distill.extract(recipe); distill.train(recipe); distill.evaluate(recipe); distill.publish(recipe)
 
-and what was published is used by `distill.predict(student, images, out=...)`.
+and what was published is used by `distill.predict` and `distill.adapt(student, images, out=...)`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,28 @@ if TYPE_CHECKING:
     from distill.evaluation.evaluate import evaluate
     from distill.extraction.extract import extract
     from distill.inference.predict import predict
+    from distill.publishing.adapt import adapt
     from distill.publishing.publish import publish
     from distill.report.write import report
     from distill.training.train import train
 
-__all__ = ["Recipe", "compare", "evaluate", "extract", "predict", "publish", "read_recipe", "report", "run", "train"]
+__all__ = [
+    "Recipe",
+    "adapt",
+    "compare",
+    "evaluate",
+    "extract",
+    "predict",
+    "publish",
+    "read_recipe",
+    "report",
+    "run",
+    "train",
+]
 
 _PLACES = {  # imported on use: `distill --help` needs no torch
     "Recipe": "distill.config.schema",
+    "adapt": "distill.publishing.adapt",
     "compare": "distill.comparison.compare",
     "evaluate": "distill.evaluation.evaluate",
     "extract": "distill.extraction.extract",

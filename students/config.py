@@ -8,15 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from students.catalogue import place_of
+
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 REMEDY = "publish the student again with distill publish, or download it again"
 
 
 def read_config(source: str | Path, *, needs: Sequence[str] = ()) -> dict[str, Any]:
-    """The config.json of a published student in a folder or on the hub.
+    """The config.json of a published student in a folder, on the hub or of the zoo.
 
     Args:
-        source: a folder or a hub id.
+        source: a folder, a hub id or `zoo:NAME`.
         needs: fields of `FIELDS` that must be there.
 
     Raises:
@@ -49,12 +51,12 @@ def check_config(config: Mapping[str, Any], source: str | Path, *, needs: Sequen
 
 
 def locate(source: str | Path, name: str) -> Path:
-    """A file of a published student in a folder, or fetched from the hub.
+    """A file of a published student in a folder, of the zoo, or fetched from the hub.
 
     Raises:
         FileNotFoundError: the folder is not there, has no such file, or the hub does not give it.
     """
-    folder = Path(source).expanduser()
+    folder = Path(place_of(source)).expanduser()
     if folder.is_dir():
         if not (folder / name).is_file():
             raise FileNotFoundError(f"expected a published student with {name} in {folder}, found none")
@@ -98,4 +100,5 @@ FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # name -> what it must
     "mean": _three(-1000, 1000),
     "std": _three(1e-6, 1000),
     "threshold": ("number above 0 and below 1", lambda value: _is_number(value, 0, 1) and 0 < value < 1),
+    "temperature": ("number from 0.01 to 100", lambda value: _is_number(value, 0.01, 100)),
 }

@@ -1,4 +1,4 @@
-"""Published students: a folder or a hub id becomes a network again; foreign code runs by consent only."""
+"""Published students: a folder, a hub id or `zoo:NAME` becomes a network again; foreign code runs by consent only."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from students.config import REMEDY, locate, read_config
 from students.registry import STUDENTS, resolve
 
 LEARNED = "learned.json"  # in the folder: the keys of the images whose masks were learned from
-NO_ARGUMENTS = ("student", "image_size", "mean", "std", "threshold", "run")  # of config.json, for the class's options
+# Entries of config.json that are no options of the class.
+NO_ARGUMENTS = ("student", "image_size", "mean", "std", "threshold", "temperature", "run", "adapted")
 
 logger = logging.getLogger("bandpass")
 
 
 def load(source: str | Path, *, trust: str | None = None) -> Student:
-    """A published student from a folder or a hub id, in eval mode.
+    """A published student from a folder, a hub id or `zoo:NAME`, in eval mode and float32, whatever the file holds.
 
     Args:
-        source: the folder or the hub id.
+        source: which of these.
         trust: the class, `my_nets:Net`, of a student that is not one of `STUDENTS`: consent to run its code.
 
     Raises:

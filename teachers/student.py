@@ -33,7 +33,7 @@ class StudentTeacher(Teacher):
         """Loads what `distill publish` wrote or pushed; arguments and errors as in `teachers.load`."""
         own_class = choice.model if choice.model is not None and ":" in choice.model else None
         require_unset(choice, *(("levels",) if own_class else ("model", "levels")), teacher="student")
-        files = locate(weights, example=EXAMPLE)
+        files = locate(students.place_of(weights), example=EXAMPLE)
         config = read_config(files.config) if files.config else {}
         student = build(files, config, trust=own_class)
         if missing := {"image_size", "mean", "std"} - config.keys():

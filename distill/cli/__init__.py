@@ -8,8 +8,10 @@ dry_run: `--dry-run` of a run: images, GB and hours
 run: `distill run`, `extract`, `train`, `evaluate`, `publish`
 compare: `distill compare`
 predict: `distill predict`
+adapt: `distill adapt`
 demo: `distill demo`
 doctor: `distill doctor`
+onnx: `distill publish student=... onnx=FILE`
 score: `distill evaluate predictions=DIR masks=DIR`
 cache: `distill cache`
 report: `distill report`
@@ -18,4 +20,5 @@ weights: `distill weights`
 recipes: `distill recipes`
 keys: `distill keys`
 runs: `distill runs`
+zoo: `distill zoo`
 """

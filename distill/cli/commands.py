@@ -30,6 +30,7 @@ COMMANDS = {
     "publish": ("distill.cli.run:PUBLISH", "safetensors, ONNX checked against it, model card, example pictures"),
     "compare": ("distill.cli.compare:COMMAND", "the recipe's arms over several seeds, with paired differences"),
     "predict": ("distill.cli.predict:COMMAND", "masks, overlays and a table for a picture, a folder or a video"),
+    "adapt": ("distill.cli.adapt:COMMAND", "a student with the batch-norm statistics of new images without masks"),
     "demo": ("distill.cli.demo:COMMAND", "a local page on which to drop an image and see the mask"),
     "doctor": ("distill.cli.doctor:COMMAND", "examines a data set: bad files, odd masks, copies, leaks of a split"),
     "weights": ("distill.cli.weights:COMMAND", "known weights of every teacher; downloads them"),
@@ -39,18 +40,21 @@ COMMANDS = {
     "recipes": ("distill.cli.recipes:COMMAND", "the recipes, a line each"),
     "keys": ("distill.cli.keys:COMMAND", "the keys of a recipe with default and meaning: distill keys stages"),
     "runs": ("distill.cli.runs:COMMAND", "the runs there are, with date, steps, Dice and folder"),
+    "zoo": ("distill.cli.zoo:COMMAND", "the published students that come with Bandpass"),
 }
-SCORE = "distill.cli.score:COMMAND"  # as which `evaluate predictions=DIR masks=DIR` is understood
+SCORE = "distill.cli.score:COMMAND"
+OTHER: dict[str, tuple[tuple[str, ...], str]] = {  # command -> the keys by which it is another command, and that one
+    "evaluate": (("predictions=", "masks="), SCORE),
+    "publish": (("onnx=",), "distill.cli.onnx:COMMAND"),
+}
 FLAGS = ("--help", "-h", "--version", "--dry-run", "--debug")
 OVERVIEW = """\
 Bandpass {version}: distil vision foundation models into light segmentation networks.
-
 {commands}
 
   distill run recipe=sam_to_unet                         # needs no data: a few minutes
   distill doctor data.root=DIR
   distill predict student=sam_to_unet images=DIR out=masks
-
 distill COMMAND --help explains one. Several GPUs: accelerate launch --multi_gpu distill/run.py ...
 """
 
@@ -97,8 +101,9 @@ def dispatch(command: str, words: list[str], flags: set[str]) -> int:
     if flags & {"--help", "-h"}:
         sys.stdout.write(help_text(command))
         return 0
-    folders = command == "evaluate" and any(word.startswith(("predictions=", "masks=")) for word in words)
-    return find(SCORE if folders else COMMANDS[command][0])(words, dry="--dry-run" in flags)
+    keys, other = OTHER.get(command, ((), ""))
+    place = other if any(word.startswith(keys) for word in words) else COMMANDS[command][0]
+    return find(place)(words, dry="--dry-run" in flags)
 
 
 def find(place: str) -> Command:
@@ -122,7 +127,7 @@ def overview() -> str:
 
 def help_text(command: str) -> str:
     """The output of `distill COMMAND --help`."""
-    places = [SCORE] * (command == "evaluate") + [COMMANDS[command][0]]
+    places = [other for name, (_, other) in OTHER.items() if name == command] + [COMMANDS[command][0]]
     return "\n".join(find(place).help() for place in places)
 
 

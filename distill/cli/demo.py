@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -30,11 +31,12 @@ def open_server(given: SimpleNamespace) -> Server:
     from distill.demo.session import Session
     from distill.inference.segmenter import open_segmenter
     from distill.runtime.threads import use_all_cores
+    from students.catalogue import place_of
 
     use_all_cores()
-    student = student_of(given.student, home=given.home)
+    student = student_of(given.student or default_student(), home=given.home)
     segmenter = open_segmenter(student, trust=given.trust)
-    path = Path(student).expanduser()
+    path = Path(place_of(student)).expanduser()
     folder = (path.parent if path.is_file() else path) / "examples"
     session = Session(segmenter, examples=folder if folder.is_dir() else None)
     try:
@@ -43,6 +45,19 @@ def open_server(given: SimpleNamespace) -> Server:
         taken = error.errno == errno.EADDRINUSE
         hint = "another program has that port; choose another by port=, or any by port=0" if taken else error.strerror
         raise ValueError(f"cannot serve at {given.host}:{given.port}: {hint}") from error
+
+
+def default_student() -> str:
+    """The student of a demo for which none is given: the first of the zoo.
+
+    Raises:
+        ValueError: there is none.
+    """
+    from students.catalogue import PREFIX, names  # which imports torch
+
+    if known := names():
+        return PREFIX + known[0]
+    raise ValueError("distill demo needs student=, as in distill demo student=DIR, since none comes with this Bandpass")
 
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:
@@ -72,7 +87,7 @@ COMMAND = Command(
     does="Serves a page on this machine on which to drop an image and see its mask. Nothing is sent anywhere, nothing "
     "is kept: images stay in this process's memory, the last 8 of them.",
     options=(
-        STUDENT,
+        replace(STUDENT, meaning=f"{STUDENT.meaning}; empty: the first that distill zoo lists", required=False),
         Option(
             "port", "where the page is: http://127.0.0.1:PORT; 0 for any that is free", "7860", 7860, whole(0, 65535)
         ),
@@ -86,6 +101,7 @@ COMMAND = Command(
         HOME,
     ),
     examples=(
+        "distill demo                                             # a student of the zoo, where there is one",
         "distill demo student=artifacts/runs/RUN/student          # a page at http://127.0.0.1:7860",
         "distill demo student=sam_to_unet port=0                  # the latest run of a recipe, at a free port",
     ),

@@ -40,9 +40,9 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 
 STUDENT = Option(
     "student",
-    "a published folder, its model.onnx (run by ONNX Runtime alone), an id on the hub; or a run: its folder, or its "
-    "name in HOME/runs, of which RECIPE-STUDENT and RECIPE mean the latest",
-    shown="DIR|RUN|hub-id|model.onnx",
+    "a published folder, its model.onnx (run by ONNX Runtime alone), an id on the hub, zoo:NAME (distill zoo lists "
+    "them); or a run: its folder, or its name in HOME/runs, of which RECIPE-STUDENT and RECIPE mean the latest",
+    shown="DIR|RUN|hub-id|zoo:NAME|model.onnx",
     required=True,
 )
 TRUST = Option(
@@ -58,7 +58,7 @@ COMMAND = Command(
     writes=(
         "out/masks/NAME.png      0 and 255 at the picture's own size; numbers of classes with a palette where several",
         "out/overlays/NAME.jpg   the picture with fill and contour",
-        "out/areas.csv           a line a picture and class: area in pixels and share, box, connected components",
+        "out/areas.csv           a line a picture and class: area in pixels and share, box, parts, expected Dice",
         "out/videos/NAME.mp4, NAME.csv   the video with fill and contour, and a line a frame",
         "out/predict.json        which student, threshold and palette made this",
     ),

@@ -204,5 +204,6 @@ PUBLISH = command(
     examples=(
         "distill publish recipe=sam_to_unet",
         "distill publish recipe=artifacts/runs/RUN/recipe.yaml publish.int8=true publish.hub=OWNER/NAME",
+        "distill publish recipe=artifacts/runs/RUN/recipe.yaml publish.zoo=students/zoo/NAME",
     ),
 )

@@ -220,7 +220,11 @@ def check_task_decoder(recipe: Recipe) -> None:
         f"names {', '.join(recipe.consulted) or 'none'}",
     )
     own: dict[str, Any] = {"student.init": recipe.student.init, "student.encoder": recipe.student.encoder}
-    for key, value in {**own, "publish.encoder": recipe.publish.encoder or None}.items():
+    for key, value in {
+        **own,
+        "publish.encoder": recipe.publish.encoder or None,
+        "publish.zoo": recipe.publish.zoo,
+    }.items():
         require(value is None, f"{key} is {value}, but student.name={TASK_DECODER} has no such thing; leave it out")
 
 

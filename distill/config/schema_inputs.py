@@ -108,7 +108,9 @@ class TeacherRecipe:
         "sam, sam2, dinov2, dinov3, oneformer, mask2former, timm, student (a published student), or importable class, "
         "my_module:MyTeacher: what loads it (teachers.TEACHERS); task: what recipe=adapt_teacher published",
     )
-    weights: str | None = setting(None, "builtin, a hub id, a folder or a file; task: the published folder")
+    weights: str | None = setting(
+        None, "builtin, a hub id, a folder or a file; student: also zoo:NAME; task: the published folder"
+    )
     of: str | None = setting(None, "task: the teacher of this recipe whose cached features it reads")
     model: str | None = setting(
         None, "timm: name of the backbone; student: class of a student of your own, my_nets:Net, whose code is run"

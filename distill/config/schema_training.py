@@ -20,7 +20,7 @@ class StudentRecipe:
     classes: int = setting(
         1, "1: one foreground class (sigmoid); more: softmax over class numbers, 0 is background, 255 ignored"
     )
-    init: str | None = setting(None, "start from a published student: folder or hub id")
+    init: str | None = setting(None, "start from a published student: folder, hub id or zoo:NAME")
     encoder: str | None = setting(
         None,
         "pretrained weights of the encoder: a file of its backbone, or one that publish.encoder wrote; sam2_adapted: a "
@@ -198,6 +198,11 @@ class PublishRecipe:
         "validation images",
     )
     hub: str | None = setting(None, "hub id to push the published folder to")
+    zoo: str | None = setting(
+        None,
+        "also write the student as it ships with Bandpass: students/zoo/NAME, or any folder; float16 where masks or "
+        "Dice on validation images are equal, at most 10 MB, without ONNX file and pictures",
+    )
     licence: str | None = setting(None, "licence of the student; empty: derived from teacher and data")
 
     def __post_init__(self) -> None:

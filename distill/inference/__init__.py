@@ -8,7 +8,7 @@ onnx_file: writing the ONNX file, and running one without torch
 output_dir: the folder of results: what made it, what is finished in it, and its tables
 overlay: masks as pictures, and drawn onto their image
 predict: masks, overlays and figures of images and videos
-regions: area, box and connected parts of a mask
+regions: area, box, connected parts and expected Dice of a mask
 segmenter: a student as it is used, from a folder or an ONNX file
 video: reading and writing videos, and a video through a student
 """

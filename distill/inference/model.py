@@ -12,6 +12,8 @@ from torch.nn import functional
 import students
 from students import MEAN, STD, Student
 
+TINY = 1e-30  # a probability below counts as this where its logarithm is taken
+
 
 class InferenceModel(nn.Module):
     """A student between the two resizes that training implies: what is evaluated, exported and served.
@@ -19,6 +21,9 @@ class InferenceModel(nn.Module):
     The image is resized with the antialiased filter of `distill.runtime.resize` to `image_size`, normalised and
     segmented; the probability, not the logits, is resized back with the same filter, so that a pixel of a small
     image gets the mean over its area, and rounding errors stay small whatever the range of the logits.
+
+    The temperature, by which logits are divided so that the probability is calibrated, acts on what the resize gives:
+    there it changes no order, so that a threshold can be converted and masks stay the same.
     """
 
     mean: Tensor
@@ -31,9 +36,11 @@ class InferenceModel(nn.Module):
         image_size: int,
         mean: tuple[float, ...] = MEAN,
         std: tuple[float, ...] = STD,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__()
         self.student, self.image_size, self.classes = student, image_size, student.classes
+        self.temperature = temperature
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -42,17 +49,27 @@ class InferenceModel(nn.Module):
 
         K = 1: of the foreground (sigmoid); several: of each class, summing to 1 (softmax).
         """
-        x = image.permute(0, 3, 1, 2).to(self.mean.dtype) / 255
-        # Not channels last, as the image came: there torch's group norm loses three digits.
-        x = _resize(x, (self.image_size, self.image_size)).contiguous()
-        logits = self.student((x - self.mean) / self.std)
+        x = self.normalised(image)
+        logits = self.student(x)
         if logits.shape[1:] != (self.classes, *x.shape[2:]):
             raise ValueError(
                 f"expected logits of shape {(self.classes, *x.shape[2:])} of {type(self.student).__name__}, got "
                 f"{tuple(logits.shape[1:])}; logits have the size of the input"
             )
-        probability = logits.sigmoid() if self.classes == 1 else logits.softmax(dim=1)
-        return _resize(probability, (image.shape[1], image.shape[2]))
+        size = (image.shape[1], image.shape[2])
+        if self.temperature == 1:
+            return _resize(logits.sigmoid() if self.classes == 1 else logits.softmax(dim=1), size)
+        if self.classes == 1:  # as two classes: the background's probability keeps its digits where p is almost 1
+            logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+        scaled = _resize(logits.softmax(dim=1), size).clamp(min=TINY).log() / self.temperature
+        return (scaled[:, 1:] - scaled[:, :1]).sigmoid() if self.classes == 1 else scaled.softmax(dim=1)
+
+    def normalised(self, image: Tensor) -> Tensor:
+        """The student's input float32 (N, 3, image_size, image_size) of RGB images uint8 (N, H, W, 3)."""
+        x = image.permute(0, 3, 1, 2).to(self.mean.dtype) / 255
+        # Not channels last, as the image came: there torch's group norm loses three digits.
+        x = _resize(x, (self.image_size, self.image_size)).contiguous()
+        return (x - self.mean) / self.std
 
     def predict(self, image: np.ndarray) -> np.ndarray:
         """Probability float32 (K, H, W) of one RGB image uint8 (H, W, 3), computed on the model's device."""
@@ -67,10 +84,10 @@ def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def load_model(source: str | Path, *, trust: str | None = None) -> InferenceModel:
-    """A published student from a folder or a hub id, ready to `predict`; in eval mode, on the CPU.
+    """A published student from a folder, a hub id or `zoo:NAME`, ready to `predict`; in eval mode, on the CPU.
 
     Args:
-        source: the folder or the hub id.
+        source: which of these.
         trust: the class of a student of the user's own, as for `students.load`.
 
     Raises:
@@ -80,4 +97,5 @@ def load_model(source: str | Path, *, trust: str | None = None) -> InferenceMode
     config = students.read_config(source, needs=("image_size", "mean", "std"))
     student = students.load(source, trust=trust)
     mean, std = tuple(config["mean"]), tuple(config["std"])
-    return InferenceModel(student, image_size=config["image_size"], mean=mean, std=std).eval()
+    temperature = config.get("temperature", 1.0)  # students of before have none
+    return InferenceModel(student, image_size=config["image_size"], mean=mean, std=std, temperature=temperature).eval()

@@ -151,7 +151,7 @@ def settle_threshold(segmenter: Segmenter, asked: float | None) -> float:
 def settings_of(segmenter: Segmenter, options: Options) -> dict[str, Any]:
     """The settings that decide the pixels of a mask: results by other settings are done again."""
     threshold = options.threshold if segmenter.classes == 1 else None
-    return {"format": 1, "student": segmenter.digest, "threshold": threshold, "flips": options.flips}
+    return {"format": 2, "student": segmenter.digest, "threshold": threshold, "flips": options.flips}
 
 
 def about(segmenter: Segmenter) -> dict[str, Any]:

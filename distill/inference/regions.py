@@ -8,8 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from distill.metrics.image_score import expected_dice
+
 NEIGHBOURS = np.ones((3, 3), int)  # pixels that touch at a corner belong together
-COLUMNS = ("class", "area", "share", "components", "largest", "left", "top", "right", "bottom", "highest")
+COLUMNS = (
+    "class",
+    "area",
+    "share",
+    "components",
+    "largest",
+    "left",
+    "top",
+    "right",
+    "bottom",
+    "highest",
+    "expected_dice",
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +38,7 @@ class ClassRegions:
         largest: pixels of the largest of them.
         box: (left, top, right, bottom) around all of them, in pixels, right and bottom exclusive; None for no pixel.
         highest: the highest probability of the class in the image.
+        expected_dice: the image score of the class (`distill.metrics.image_score`).
     """
 
     label: int
@@ -33,6 +48,7 @@ class ClassRegions:
     largest: int
     box: tuple[int, int, int, int] | None
     highest: float
+    expected_dice: float
 
     def row(self) -> dict[str, object]:
         """By the names of `COLUMNS`; an empty box is left empty."""
@@ -48,6 +64,7 @@ class ClassRegions:
             "right": right,
             "bottom": bottom,
             "highest": f"{self.highest:.4f}",
+            "expected_dice": f"{self.expected_dice:.4f}",
         }
 
 
@@ -63,15 +80,26 @@ def measure_regions(labels: np.ndarray, probability: np.ndarray) -> list[ClassRe
     return [_measure(labels == label, label, plane) for label, plane in planes.items() if label > 0]
 
 
+def image_score(labels: np.ndarray, probability: np.ndarray) -> float:
+    """The expected Dice of an image in [0, 1], of several classes the mean over those found, or else the least one.
+
+    Arguments as of `measure_regions`.
+    """
+    first = 0 if len(probability) == 1 else 1  # plane 0 of several is the background's
+    scores = {label: expected_dice(labels == label, plane) for label, plane in enumerate(probability[first:], start=1)}
+    found = [score for label, score in scores.items() if (labels == label).any()]
+    return sum(found) / len(found) if found else min(scores.values())
+
+
 def _measure(mask: np.ndarray, label: int, plane: np.ndarray) -> ClassRegions:
-    highest, box = float(plane.max()), box_of(mask)
+    highest, expected, box = float(plane.max()), expected_dice(mask, plane), box_of(mask)
     if box is None:
-        return ClassRegions(label, 0, 0.0, 0, 0, None, highest)
+        return ClassRegions(label, 0, 0.0, 0, 0, None, highest, expected)
     left, top, right, bottom = box
     numbered, components = ndimage.label(mask[top:bottom, left:right], NEIGHBOURS)
     sizes = np.bincount(numbered.ravel())[1:]
     area = int(sizes.sum())
-    return ClassRegions(label, area, area / mask.size, components, int(sizes.max()), box, highest)
+    return ClassRegions(label, area, area / mask.size, components, int(sizes.max()), box, highest, expected)
 
 
 def box_of(mask: np.ndarray) -> tuple[int, int, int, int] | None:

@@ -16,6 +16,7 @@ import numpy as np
 from distill.metrics.overlap import IGNORED, THRESHOLD
 from distill.runs.fingerprint import digest_file, digest_weights
 from distill.runtime.issues import several
+from students.catalogue import place_of
 
 ONNX_SUFFIX = ".onnx"
 ONNX_INPUT, ONNX_OUTPUT = "image", "probability"  # as `distill.inference.onnx_file` names them
@@ -98,7 +99,7 @@ def require_probability(found: np.ndarray, shape: tuple[int, ...], *, what: str)
 
 
 def open_segmenter(source: str | Path, *, trust: str | None = None) -> Segmenter:
-    """Opens a published folder, a hub id or a `model.onnx`, and tries it on one image.
+    """Opens a published folder, a hub id, `zoo:NAME` or a `model.onnx`, and tries it on one image.
 
     A folder runs on the GPU where there is one; an ONNX file runs on the CPU.
 
@@ -110,7 +111,7 @@ def open_segmenter(source: str | Path, *, trust: str | None = None) -> Segmenter
         FileNotFoundError: there is nothing of that name.
         ValueError: it is no student that Bandpass published, or one whose output is no probability.
     """
-    path = Path(source).expanduser()
+    path = Path(place_of(source)).expanduser()
     if path.suffix.lower() == ONNX_SUFFIX:
         segmenter = _open_onnx(path)
     else:
@@ -147,8 +148,8 @@ def _fetch(source: str) -> Path:
     """The local copy of a student on the hub."""
     if not _is_hub_id(source):
         raise FileNotFoundError(
-            f"expected a published student at student={source}: a folder with config.json, a model.onnx, or a hub id "
-            "as owner/name; found none"
+            f"expected a published student at student={source}: a folder with config.json, a model.onnx, zoo:NAME or "
+            "a hub id as owner/name; found none"
         )
     from huggingface_hub import snapshot_download
 

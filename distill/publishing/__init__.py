@@ -1,17 +1,23 @@
 """The published folder of a student or a task teacher: written, checked, and described by a model card.
 
+adapt: a student with the batch-norm statistics of new images
+batch_norm: the statistics of batch norms, estimated anew
 card: the model card: what the student is, how good, from what, under which terms, and how it is used
 examples: the example pictures of a model card
 folder: replacing a folder as a whole
 gallery: one picture of a run: input, the teacher's features, the student's prediction, the truth
+image_scores: how well the image score finds the masks that failed
 latency: how long a network takes for one frame
 markdown: text escaped as Markdown
 onnx_check: the check that model.onnx is the network that was evaluated
+onnx_on_demand: the ONNX file of a student that was published without one
 plan: all that must be known before anything is written
 provenance: what a student was made from, and the licence that follows
 publish: the verb: a plan, then the folder, then the Hub
 quantize: model.int8.onnx, kept where it is faster and as good
 student: the contents of a student's folder
 task_teacher: the contents of a task teacher's folder
+temperature: by what logits are divided, so that the probability is calibrated
 threshold: from which probability on a pixel is foreground
+zoo: a student as it ships with Bandpass
 """

@@ -12,6 +12,7 @@ from distill.metrics.overlap import THRESHOLD
 from distill.publishing.examples import Picture
 from distill.publishing.markdown import block, code, escape, one_line
 from distill.publishing.provenance import Provenance
+from distill.publishing.temperature import convert_threshold
 from distill.runs.fingerprint import digest_file
 from distill.runs.licences import slug
 from distill.runs.reproduce import command, public_name
@@ -26,6 +27,7 @@ def render_card(
     check: Mapping[str, Any],
     pictures: Sequence[Picture],
     found: Mapping[str, Any] | None = None,
+    shipped: str | None = None,
 ) -> str:
     """The model card as Markdown with the Hub's YAML front matter.
 
@@ -35,13 +37,16 @@ def render_card(
         origin: what it was made from.
         check: the result of `distill.publishing.onnx_check.check_onnx`.
         pictures: the examples to show.
-        found: choice of the threshold, milliseconds of a frame, verdict on int8; what is missing was not asked for.
+        found: choice of the threshold, calibration, image scores, milliseconds of a frame, verdict on int8; what is
+            missing was not asked for.
+        shipped: where it is loaded from, of one without ONNX file and encoder (`publish.zoo`).
     """
     import jinja2
     from markupsafe import Markup
 
     found = found or {}
-    choice, folder_of_encoder = found.get("threshold"), "encoder" if run.recipe.publish.encoder else ""
+    choice, calibration = found.get("threshold"), found.get("calibration")
+    folder_of_encoder = "encoder" if run.recipe.publish.encoder and not shipped else ""
     data, recipe = run.recipe.data, run.recipe
     generated = data.name == "builtin"
     names = list(dict.fromkeys(name for counts in origin.parts.values() for name in counts))
@@ -61,15 +66,20 @@ def render_card(
         interval=lambda figure: Markup(f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"),
         image_size=recipe.image_size,
         classes=recipe.student.classes,
-        threshold=choice["threshold"] if choice else THRESHOLD,
+        threshold=convert_threshold(
+            choice["threshold"] if choice else THRESHOLD, calibration["temperature"] if calibration else 1.0
+        ),
         choice=choice,
+        calibration=calibration,
+        image_scores=found.get("image_scores", {}),
         latency=found.get("latency"),
         int8=found.get("int8"),
         folder_of_encoder=folder_of_encoder,
         sam=recipe.student.name == "sam_vit",
         generated=generated,
         pictures=pictures,
-        place=recipe.publish.hub or "path/to/this/folder",
+        place=shipped or recipe.publish.hub or "path/to/this/folder",
+        shipped=shipped,
         trust=Markup(f', trust="{recipe.student.name}"' if ":" in recipe.student.name else ""),
         check=check,
         origin=origin,

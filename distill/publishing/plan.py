@@ -52,8 +52,10 @@ def plan_publishing(run: Run) -> Plan:
         raise FileNotFoundError(f"no evaluation in {results}; type {command_for('evaluate')} first")
     if metrics["evaluated"]["weights"] != weights:
         raise ValueError(f"{results} is of other weights than {run.weights}; type {command_for('evaluate')} first")
-    asked = {key: value for key, value in asdict(run.recipe.publish).items() if key != "hub"}
+    asked = {key: value for key, value in asdict(run.recipe.publish).items() if key not in ("hub", "zoo")}
     record = {"weights": weights, "evaluated": metrics["evaluated"], "asked": asked}
+    if not run.recipe.reads_features:
+        record["calibrated"] = True  # students of before have no temperature: they are published again
     finished = not leftovers(run.published) and _is_finished(run.published, record)
     return Plan(run, run.published, metrics, record, finished)
 

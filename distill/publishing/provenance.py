@@ -27,6 +27,7 @@ class Provenance:
         parts: part of the data -> images of each data set in it; without the parts that hold none.
         teachers: teacher's name in the recipe -> its terms.
         terms: of everything that the student was made from or tested on, each once.
+        learned: of what it was made from alone.
         licence: `license`, and `license_name` where that is `other`.
         contradictions: what stands against the licence that was asked for, a sentence each.
     """
@@ -34,6 +35,7 @@ class Provenance:
     parts: Mapping[str, Mapping[str, int]]
     teachers: Mapping[str, LicensedSource]
     terms: Sequence[LicensedSource]
+    learned: Sequence[LicensedSource]
     licence: Mapping[str, str]
     contradictions: Sequence[str]
 
@@ -47,7 +49,9 @@ def provenance_of(run: Run) -> Provenance:
     terms = list(dict.fromkeys([*chain(*data.values()), *others]))
     data.pop("test", None)
     learned = list(dict.fromkeys([*chain(*data.values()), *others]))
-    return Provenance(parts, teachers, terms, card_licence(terms, asked=asked), contradictions(learned, asked=asked))
+    return Provenance(
+        parts, teachers, terms, learned, card_licence(terms, asked=asked), contradictions(learned, asked=asked)
+    )
 
 
 def parts_of_data(run: Run) -> dict[str, dict[str, int]]:

@@ -15,6 +15,7 @@ from distill.publishing.folder import replaced, sweep
 from distill.publishing.plan import RECORD, Plan, plan_publishing, read_record
 from distill.publishing.student import write_student
 from distill.publishing.task_teacher import write_task_teacher
+from distill.publishing.zoo import write_to_zoo
 from distill.runs.fingerprint import digest_file
 from distill.runs.reproduce import public_recipe
 from distill.runs.run import Run, as_run
@@ -24,7 +25,7 @@ logger = logging.getLogger("bandpass")
 
 
 def publish(work: Run | Recipe) -> Path:
-    """Writes the student's folder, pushes it where `publish.hub` asks for it, and returns it.
+    """Writes the student's folder and returns it; also to `publish.hub` and `publish.zoo`, where they are asked for.
 
     The folder appears at once and whole: weights, config, model card, recipe, example pictures, and an ONNX file that
     matches PyTorch within 1e-4. Returns at once where all that is there for the same weights and wishes.
@@ -40,6 +41,8 @@ def publish(work: Run | Recipe) -> Path:
         if not plan.finished:
             build(run)
         push(plan.folder, run.recipe.publish.hub)
+        if run.recipe.publish.zoo:
+            write_to_zoo(run, Path(run.recipe.publish.zoo))
     run.accelerator.wait_for_everyone()
     return run.published
 

@@ -14,11 +14,13 @@ from distill.inference.onnx_file import export_onnx, open_onnx
 from distill.metrics.overlap import THRESHOLD
 from distill.publishing.card import render_card, title_of
 from distill.publishing.examples import draw_examples
+from distill.publishing.image_scores import score_images
 from distill.publishing.latency import latency
 from distill.publishing.onnx_check import check_onnx
 from distill.publishing.plan import Plan
 from distill.publishing.provenance import Provenance, provenance_of
 from distill.publishing.quantize import add_int8
+from distill.publishing.temperature import convert_threshold, fit_temperature
 from distill.publishing.threshold import choose_threshold
 from distill.runs.build import student_arguments
 from distill.runs.leakage import training_keys_of_start
@@ -32,7 +34,9 @@ logger = logging.getLogger("bandpass")
 
 
 def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
-    """Writes a student into `folder`; returns what was found on the way: the ONNX check, threshold, int8 and latency.
+    """Writes a student into `folder`; returns what was found on the way.
+
+    These are the ONNX check, the threshold (at temperature 1), the temperature, int8, latency and image scores.
 
     Raises:
         ValueError: the ONNX file disagrees with torch or with the evaluation.
@@ -44,18 +48,22 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     network = load_student(run)
     model = InferenceModel(network, image_size=recipe.image_size).eval()
     choice = choose_threshold(model.predict, run.splits.val) if model.classes == 1 else None
-    threshold = choice.threshold if choice else THRESHOLD
-    save_student(run, network, folder, threshold=threshold)
+    calibration = fit_temperature(model.predict, run.splits.val, classes=model.classes)
+    model.temperature = calibration.temperature
+    threshold = convert_threshold(choice.threshold if choice else THRESHOLD, model.temperature)
+    served = {"threshold": threshold, "temperature": model.temperature}
+    save_student(run, network, folder, **served)
     if recipe.publish.encoder:
         network.export_encoder(folder / "encoder")
     logger.info("exporting model.onnx")
-    export_onnx(model, folder / "model.onnx", metadata=onnx_metadata(run, origin, threshold=threshold))
+    export_onnx(model, folder / "model.onnx", metadata=onnx_metadata(run, origin, **served))
     check = check_onnx(model, open_onnx(folder / "model.onnx"), test=test, scores=scores)
-    found: dict[str, Any] = {"threshold": asdict(choice) if choice else None}
+    found: dict[str, Any] = {"threshold": asdict(choice) if choice else None, "calibration": asdict(calibration)}
     if recipe.publish.int8:
         found["int8"] = add_int8(folder, run.splits, classes=model.classes, threshold=threshold)
     frame = next(iter(test.values()))[0].read_image()
     found["latency"] = latency(open_onnx(folder / "model.onnx", threads=1), frame)
+    found["image_scores"] = score_images(model, test, threshold=threshold)
     update_metrics(run, published=found)
     pictures = draw_examples(run, model, scores, folder=folder)
     card = render_card(run, plan.metrics, origin=origin, check=check, pictures=pictures, found=found)
@@ -65,7 +73,7 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     return {"onnx": check, **found}
 
 
-def save_student(run: Run, student: Student, folder: Path, *, threshold: float) -> None:
+def save_student(run: Run, student: Student, folder: Path, *, threshold: float, temperature: float) -> None:
     """`model.safetensors` and `config.json`, from which `students.load` and `from_pretrained` rebuild it."""
     config = {
         **student_arguments(run.recipe),
@@ -74,6 +82,7 @@ def save_student(run: Run, student: Student, folder: Path, *, threshold: float) 
         "mean": list(MEAN),
         "std": list(STD),
         "threshold": threshold,
+        "temperature": temperature,
         "classes": student.classes,
         "run": run.folder.name,
     }
@@ -87,12 +96,13 @@ def save_weights(network: Student, folder: Path, *, config: dict[str, Any] | Non
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
 
 
-def onnx_metadata(run: Run, origin: Provenance, *, threshold: float) -> dict[str, str]:
+def onnx_metadata(run: Run, origin: Provenance, *, threshold: float, temperature: float) -> dict[str, str]:
     """The metadata of the ONNX file, as strings."""
     return {
         "name": title_of(run.recipe),
         "classes": str(run.recipe.student.classes),
         "threshold": str(threshold),
+        "temperature": str(temperature),
         "image_size": str(run.recipe.image_size),
         "licence": origin.licence.get("license_name", origin.licence["license"]),
         "run": run.folder.name,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import Recipe, TeacherRecipe
+from students.catalogue import place_of
 from students.published import files_of
 
 # What does not change the trained weights, or is a place rather than a content, is no part of a run's identity.
@@ -58,8 +59,9 @@ def _digest_bytes(path: str, size: int, changed: int) -> str:
 
 
 def digest_weights(weights: str | None) -> str:
-    """The digest of weights: of the content of a local file or folder; of a hub id, the id itself."""
-    path = Path(str(files("teachers") / "builtin")) if weights == "builtin" else Path(weights or "").expanduser()
+    """The digest of weights: of the content of a local file or folder or of the zoo; of a hub id, the id itself."""
+    builtin = str(files("teachers") / "builtin")
+    path = Path(builtin if weights == "builtin" else place_of(weights or "")).expanduser()
     if weights and path.is_file():
         return digest_file(path)
     if weights and path.is_dir():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from distill.config.schema import Recipe
 from students import learned_keys
+from students.catalogue import place_of
 from students.config import HUB_ID
 from students.published import LEARNED
 
@@ -50,7 +51,7 @@ def training_keys_of_start(recipe: Recipe) -> dict[str, set[str] | None]:
 
 def folders_of(place: str) -> list[Path]:
     """Folders that may hold the record of a published student or encoder: its own, or the two above its file."""
-    path = Path(place).expanduser()
+    path = Path(place_of(place)).expanduser()
     if path.exists():
         return [path] if path.is_dir() else list(path.parents[:2])
     if not HUB_ID.fullmatch(place):

@@ -31,7 +31,7 @@ def public_recipe(recipe: Recipe) -> Recipe:
         data=data,
         student=student,
         teachers=teachers,
-        publish=replace(recipe.publish, hub=None),
+        publish=replace(recipe.publish, hub=None, zoo=None),
         arms={},
         sweep={},
     )

@@ -149,9 +149,10 @@ def test_a_host_of_ipv6_is_served(student, disc):
         server.shutdown()
 
 
-def test_wrong_words_are_told_and_a_dry_run_serves_nothing(student, capsys):
+def test_wrong_words_are_told_and_a_dry_run_serves_nothing(student, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("students.catalogue.FOLDER", tmp_path)
     with pytest.raises(ValueError, match=r"distill demo needs student=, as in distill demo student=DIR"):
-        COMMAND.read([])
+        open_server(COMMAND.read([]))
     with pytest.raises(ValueError, match=r"no key 'prot'.*did you mean 'port'"):
         COMMAND.read(["student=s", "prot=1"])
     with pytest.raises(ValueError, match="port is 'x', but must be a whole number from 0 to 65535"):

@@ -62,13 +62,17 @@ def fresh_job(tmp_path, monkeypatch):
     """A run that has been evaluated, and an exporter and a runner that are torch itself."""
     run = small_run(tmp_path)
     evaluate(run)
-    model = InferenceModel(load_student(run), image_size=run.recipe.image_size).eval()
+    exported = []
 
     def by_torch(images):
         with torch.inference_mode():
-            return model(torch.from_numpy(images.copy())).numpy()
+            return exported[-1](torch.from_numpy(images.copy())).numpy()
 
-    monkeypatch.setattr(contents, "export_onnx", lambda model, path, *, metadata: path.write_bytes(b""))
+    def export(model, path, *, metadata):
+        exported.append(model)
+        path.write_bytes(b"")
+
+    monkeypatch.setattr(contents, "export_onnx", export)
     monkeypatch.setattr(contents, "open_onnx", lambda path, **threads: by_torch)
     return run
 
@@ -114,6 +118,7 @@ def test_the_onnx_file_is_one_file_that_says_what_it_is(run):
         "name": "discs: unet of width 4",
         "classes": "1",
         "threshold": str(json.loads((run.published / "config.json").read_text())["threshold"]),
+        "temperature": str(read_metrics(run)["published"]["calibration"]["temperature"]),
         "image_size": "32",
         "licence": "apache-2.0",
         "run": "discs-unet-0123456789ab",
@@ -123,12 +128,14 @@ def test_the_onnx_file_is_one_file_that_says_what_it_is(run):
 
 def test_the_published_threshold_is_the_best_of_the_grid_on_validation(run):
     found = read_metrics(run)["published"]["threshold"]
-    model = load_model(run.published)
+    model = InferenceModel(load_student(run), image_size=run.recipe.image_size).eval()
     pairs = [(model.predict(sample.read_image())[0], sample.read_mask() > 0) for sample in run.splits.val]
     means = {threshold: np.mean([float(dice(p >= threshold, mask)) for p, mask in pairs]) for threshold in GRID}
     assert found["dice"] == pytest.approx(max(means.values())) == pytest.approx(means[found["threshold"]])
     assert found["usual"] == pytest.approx(means[0.5])
-    assert f"The threshold {found['threshold']} in `config.json`" in card_of(run.published)[1]
+    threshold = json.loads((run.published / "config.json").read_text())["threshold"]
+    said = f"The threshold {threshold:.4g} in `config.json` and in the ONNX file cuts where {found['threshold']} does"
+    assert said in card_of(run.published)[1]
 
 
 def test_of_equal_thresholds_the_one_nearest_to_a_half_is_taken(run):

@@ -241,6 +241,7 @@ NONSENSE = {
     "mean": [0.5, [0.5, 0.5], [0.5] * 4, [0.5, 0.5, float("nan")], [0.5, 0.5, "0.5"], [0.5, 0.5, float("inf")], None],
     "std": [0, [0.2, 0.2, 0.0], [0.2, 0.2, -0.2], [0.2, 0.2, float("nan")], [1e-300] * 3, None],
     "threshold": [0, 1, 5, -0.1, float("nan"), float("inf"), "0.5", True, None],
+    "temperature": [0, -1, 0.001, 1000, float("nan"), float("inf"), "1", True, None],
 }
 
 

@@ -1,0 +1,47 @@
+"""`distill zoo`: the published students that come with Bandpass."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+from distill.cli.options import Command
+from distill.runtime.io import read_json_if_sound
+
+TITLES = ("name", "parameters", "trained on", "Dice")
+
+
+def run(_: SimpleNamespace, *, dry: bool) -> int:
+    """Writes a line for each student, read from its files."""
+    from students.catalogue import FOLDER, PREFIX, names  # which imports torch
+
+    del dry  # it writes nothing but to the terminal
+    rows = [row(f"{PREFIX}{name}", read_json_if_sound(FOLDER / name / "results.json")) for name in names()]
+    if not rows:
+        sys.stdout.write("no published student comes with this copy of Bandpass\n")
+        return 0
+    table = [TITLES, *rows]
+    widths = [max(len(line[column]) for line in table) for column in range(3)]
+    for name, parameters, data, dice in table:
+        sys.stdout.write(f"{name:<{widths[0]}}  {parameters:>{widths[1]}}  {data:<{widths[2]}}  {dice}\n")
+    return 0
+
+
+def row(name: str, results: dict[str, Any]) -> tuple[str, str, str, str]:
+    """A student's line: its name, parameters, training images of each data set, mean Dice on each test set."""
+    parameters = results.get("student", {}).get("parameters")
+    trained = ", ".join(f"{count} of {data}" for data, count in results.get("training", {}).items())
+    dice = ", ".join(f"{data} {one['dice']['mean']:.3f}" for data, one in results.get("datasets", {}).items())
+    return name, f"{parameters:,}" if parameters else "", trained, dice
+
+
+COMMAND = Command(
+    "zoo",
+    run,
+    does="Lists the published students that come with Bandpass, with their parameters, the images that they were "
+    "trained on, and their mean Dice on each test set. Their names stand wherever a published student does: predict, "
+    "demo, student.init=, teachers.NAME.weights= with adapter=student, students.load(). The card of each, README.md in "
+    "students/zoo/NAME, says under which terms the data stands.",
+    examples=("distill zoo", "distill predict student=zoo:NAME images=DIR out=masks"),
+)

@@ -1,0 +1,57 @@
+"""The image score: the Dice that a probability expects of its own mask, and how well it finds the masks that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.metrics.overlap import Flags
+
+FAILED = 0.5  # a mask of less Dice has failed
+
+
+def expected_dice(mask: Flags, probability: NDArray) -> float:
+    """The image score of one class, in [0, 1]; a calibrated probability is supposed.
+
+    2 sum(p over the mask) / (|mask| + sum(p)), the soft Dice confidence (Borges, Pacheco & Silva, 2024, "Soft Dice
+    Confidence: A Near-Optimal Confidence Estimator for Selective Prediction in Semantic Segmentation",
+    arXiv:2402.10665), which is close to the expectation of Dice where pixels are independent. It would be 0 of every
+    empty mask, whose Dice is 1 where nothing is there: of that the score is the probability, 1 - max(p), as if the
+    pixels belonged to one object.
+
+    Args:
+        mask: bool (H, W), as it was predicted.
+        probability: (H, W) in [0, 1], of the class.
+    """
+    area = int(np.count_nonzero(mask))
+    if not area:
+        return float(np.clip(1 - probability.max(), 0, 1))
+    both, whole = probability[mask].sum(dtype=np.float64), probability.sum(dtype=np.float64)
+    return float(np.clip(2 * both / (area + whole), 0, 1))
+
+
+def failure_auroc(scores: Sequence[float], dice: Sequence[float]) -> dict[str, Any]:
+    """How well a score finds the images whose mask failed: {"images", "failed", "auroc", "reason"}.
+
+    Args:
+        scores: the image score of each image.
+        dice: the Dice of each image; under `FAILED` its mask failed.
+
+    Returns:
+        auroc: the share of pairs of a failed and another image in which the failed one has the lower score, ties
+        counting half; None where there is no such pair, which `reason` then says (else it is None).
+    """
+    failed = np.asarray(dice) < FAILED
+    count, failures = len(failed), int(failed.sum())
+    found: dict[str, Any] = {"images": count, "failed": failures, "auroc": None, "reason": None}
+    if failures in (0, count):
+        found["reason"] = f"{'every' if failures else 'no'} image has a Dice under {FAILED}"
+        return found
+    values = np.asarray(scores, dtype=np.float64)
+    others = np.sort(values[~failed])
+    not_above, below = (np.searchsorted(others, values[failed], side=side) for side in ("right", "left"))
+    found["auroc"] = float(1 - (not_above + below).mean() / (2 * len(others)))
+    return found

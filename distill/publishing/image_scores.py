@@ -1,0 +1,39 @@
+"""Of a student that is published: how well its image score finds the test images whose mask failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from distill.data.sample import Sample
+from distill.inference.model import InferenceModel
+from distill.inference.regions import image_score
+from distill.metrics.image_score import failure_auroc
+from distill.metrics.overlap import labels, overlap
+from distill.runtime.progress import progress
+
+
+def score_images(
+    model: InferenceModel, test: Mapping[str, Sequence[Sample]], *, threshold: float
+) -> dict[str, dict[str, Any]]:
+    """Test set -> means of expected and true Dice of the masks that are served, and `failure_auroc`.
+
+    Args:
+        model: with its temperature.
+        test: the test samples of each data set.
+        threshold: from which probability on a pixel is foreground.
+    """
+    return {name: _score(model, samples, name, threshold=threshold) for name, samples in test.items()}
+
+
+def _score(model: InferenceModel, samples: Sequence[Sample], name: str, *, threshold: float) -> dict[str, Any]:
+    expected: list[float] = []
+    dice: list[float] = []
+    for sample in progress(samples, what=f"image scores of {name}", total=len(samples)):
+        probability = model.predict(sample.read_image())
+        mask = labels(probability, threshold=threshold)
+        expected.append(image_score(mask, probability))
+        dice.append(overlap(mask, sample.read_mask(), classes=model.classes)[0])
+    return {"expected_dice": float(np.mean(expected)), "dice": float(np.mean(dice)), **failure_auroc(expected, dice)}

@@ -1,0 +1,77 @@
+"""The ONNX file of a student that was published without one, made on demand and checked."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import students
+from distill.data.synthetic.generator import render
+from distill.inference.model import InferenceModel, load_model
+from distill.inference.onnx_file import Runner, export_onnx, open_onnx
+from distill.metrics.overlap import THRESHOLD
+from distill.publishing.onnx_check import Comparison, by_torch
+from distill.runtime.issues import several
+
+FRAMES = ((288, 384), (131, 67), (480, 640))  # sizes of generated frames on which the file is compared with torch
+
+logger = logging.getLogger("bandpass")
+
+
+def make_onnx(source: str | Path, path: Path, *, trust: str | None = None) -> dict[str, Any]:
+    """Writes the ONNX file of a published student, once it matches PyTorch within 1e-4 on generated frames.
+
+    Args:
+        source: a folder, a hub id or `zoo:NAME`.
+        path: of the file, which is replaced.
+        trust: the class of a student of the user's own, as for `students.load`.
+
+    Returns:
+        the largest difference and where it was, JSON-able.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_model`; or the file disagrees with torch.
+    """
+    model = load_model(source, trust=trust)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as place:
+        made = Path(place) / path.name
+        export_onnx(model, made, metadata=metadata_of(source, model))
+        found = check_frames(model, open_onnx(made))
+        made.replace(path)
+    logger.info("%s matches PyTorch within %.0e on %d batches", path, found["max_difference"], found["batches"])
+    return found
+
+
+def metadata_of(source: str | Path, model: InferenceModel) -> dict[str, str]:
+    """The metadata of the ONNX file, as strings."""
+    config, run = students.read_config(source), students.read_config(source).get("run", "")
+    return {
+        "name": str(source),
+        "classes": str(model.classes),
+        "threshold": str(config.get("threshold", THRESHOLD)),
+        "temperature": str(model.temperature),
+        "image_size": str(model.image_size),
+        "licence": students.licence_of(Path(students.place_of(source)).expanduser()) or "see the student's card",
+        "run": run,
+        "digest": run.rpartition("-")[2],
+    }
+
+
+def check_frames(model: InferenceModel, run: Runner) -> dict[str, Any]:
+    """Compares torch and ONNX Runtime on generated frames, one at a time and two at a time.
+
+    Raises:
+        ValueError: they differ by more than 1e-4, or the student's output is no probability.
+    """
+    comparison = Comparison()
+    for number, size in enumerate((*FRAMES, (model.image_size, model.image_size))):
+        frame, _ = render(0, number, size=size)
+        for frames in (frame[None], np.stack([frame[:, ::-1], frame])):
+            what = f"{several(len(frames), 'generated frame')} of {size[0]} x {size[1]} pixels"
+            comparison.compare(by_torch(model, frames), run(frames), what=what)
+    return {"max_difference": comparison.max_difference, "worst": comparison.worst, "batches": comparison.batches}

@@ -1,0 +1,114 @@
+"""The temperature of a published student: one number by which its logits are divided, so that p is calibrated.
+
+Fitted on validation images by the least negative log-likelihood of their pixels (Guo et al., 2017, "On calibration of
+modern neural networks", ICML). A threshold is converted, so that masks are those of before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from distill.data.sample import Sample
+from distill.inference.segmenter import require_probability
+from distill.metrics.calibration import calibration_error, reliability
+from distill.metrics.overlap import IGNORED
+from distill.runtime.progress import progress
+
+SMALLEST, LARGEST = 0.1, 10.0  # temperatures that are tried: a network that errs nowhere would have 0
+PIXELS_OF_AN_IMAGE, PIXELS = 1 << 14, 1 << 22  # at most; evenly spread where there are more
+TINY = 1e-7  # a probability below counts as this: float32 knows none nearer to 1
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A temperature, and what it does on the images that it was fitted on.
+
+    Attributes:
+        temperature: of the published student; 1 leaves it as trained.
+        nll: mean negative log-likelihood of a pixel, in nats.
+        nll_before: the same at temperature 1.
+        error: expected calibration error of the foreground's probability over these pixels.
+        error_before: the same at temperature 1.
+        images: how many.
+    """
+
+    temperature: float
+    nll: float
+    nll_before: float
+    error: float
+    error_before: float
+    images: int
+
+
+def fit_temperature(
+    predictor: Callable[[np.ndarray], np.ndarray], samples: Sequence[Sample], *, classes: int
+) -> Calibration:
+    """The temperature of the least mean negative log-likelihood of a pixel, each image with as many pixels as another.
+
+    Args:
+        predictor: image uint8 (H, W, 3) -> probability (K, H, W) at temperature 1.
+        samples: validation images with masks.
+        classes: K.
+
+    Raises:
+        ValueError: there are no images, or the predictor's output is no probability.
+    """
+    if not samples:
+        raise ValueError("expected validation images to fit a temperature on, got none; give data.fractions a share")
+    most = max(1, min(PIXELS_OF_AN_IMAGE, PIXELS // len(samples)))
+    parts = []
+    for sample in progress(samples, what="fit the temperature", total=len(samples)):
+        probability, mask = predictor(sample.read_image()), sample.read_mask()
+        require_probability(probability, (classes, *mask.shape), what=f"the student on {sample.dataset}/{sample.stem}")
+        parts.append(pixels_of(probability, mask, most=most, classes=classes))
+    logs, truth = (np.concatenate(some) for some in zip(*parts, strict=True))
+    if not len(truth):  # of several classes, where nothing is known anywhere
+        return Calibration(1.0, 0.0, 0.0, 0.0, 0.0, len(parts))
+    best = round(best_temperature(logs, truth), 4)
+    after, before = (
+        (nll(logs, truth, t), float(calibration_error(reliability(1 - tempered(logs, t)[:, 0], truth > 0))))
+        for t in (best, 1.0)
+    )
+    return Calibration(best, after[0], before[0], after[1], before[1], len(parts))
+
+
+def pixels_of(probability: np.ndarray, mask: np.ndarray, *, most: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities float32 (n, max(K, 2)) and class numbers (n,) of at most `most` pixels of an image."""
+    if classes == 1:
+        probability, mask = np.concatenate([1 - probability, probability]), (mask > 0).astype(np.uint8)
+    known = np.flatnonzero(mask.ravel() != IGNORED) if classes > 1 else np.arange(mask.size)
+    chosen = known[np.linspace(0, len(known) - 1, min(most, len(known))).round().astype(int)]
+    found = probability.reshape(len(probability), -1)[:, chosen].T
+    return np.log(found.clip(TINY, 1)).astype(np.float32), mask.ravel()[chosen]
+
+
+def best_temperature(logs: np.ndarray, truth: np.ndarray) -> float:
+    """The temperature between `SMALLEST` and `LARGEST` of the least `nll`."""
+    bounds = (math.log(SMALLEST), math.log(LARGEST))
+    found = minimize_scalar(lambda log: nll(logs, truth, math.exp(log)), bounds=bounds, method="bounded")
+    return math.exp(found.x)
+
+
+def tempered(logs: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities (n, K) at a temperature of log-probabilities (n, K)."""
+    scaled = np.exp((logs - logs.max(axis=1, keepdims=True)) / temperature)
+    return scaled / scaled.sum(axis=1, keepdims=True)
+
+
+def nll(logs: np.ndarray, truth: np.ndarray, temperature: float) -> float:
+    """The mean negative log-likelihood of class numbers (n,) by log-probabilities (n, K) at a temperature."""
+    scaled = (logs - logs.max(axis=1, keepdims=True)) / temperature
+    own = np.take_along_axis(scaled, truth[:, None].astype(np.intp), axis=1)[:, 0]
+    return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - own, dtype=np.float64))
+
+
+def convert_threshold(threshold: float, temperature: float) -> float:
+    """The threshold that cuts probabilities at a temperature where `threshold` cuts those at 1."""
+    if temperature == 1:
+        return threshold
+    return 1 / (1 + ((1 - threshold) / threshold) ** (1 / temperature))

@@ -1,0 +1,150 @@
+"""Students of the zoo: found by `zoo:NAME` wherever a published student's folder is taken."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from published import write_disc, write_student
+from safetensors.torch import load_file, save_file
+
+import distill
+import students
+import teachers
+from distill.cli.demo import COMMAND, open_server
+from distill.inference import load_model
+from distill.run import main
+from distill.runs.build import create_student
+from distill.runs.fingerprint import digest_weights
+from distill.runs.leakage import training_keys_of_start
+from distill.runs.licences import licences_of_start
+from distill.runs.reproduce import command, public_recipe
+from students import catalogue
+
+RESULTS = {
+    "student": {"parameters": 122_469, "macs": 1},
+    "training": {"discs": 8, "others": 3},
+    "datasets": {"left": {"dice": {"mean": 0.8126}}, "right": {"dice": {"mean": 0.5}}},
+}
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch):
+    """A zoo of two students, the first with all its files."""
+    folder = tmp_path / "zoo"
+    first = write_student(folder / "discs")
+    (first / "results.json").write_text(json.dumps(RESULTS))
+    (first / "learned.json").write_text('{"labelled": ["a", "b"]}')
+    (first / "README.md").write_text("---\nlicense: other\nlicense_name: terms-of-discs\n---\n# Discs\n")
+    write_student(folder / "stripes")
+    monkeypatch.setattr(catalogue, "FOLDER", folder)
+    return folder
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    monkeypatch.setattr("students.catalogue.FOLDER", tmp_path / "none")
+
+
+def test_a_student_of_the_zoo_is_loaded_by_its_name(zoo):
+    expected = students.load(zoo / "discs").state_dict()
+    found = students.load("zoo:discs").state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert load_model("zoo:discs").image_size == load_model(zoo / "discs").image_size
+    assert students.read_config("zoo:discs") == students.read_config(zoo / "discs")
+
+
+def test_weights_in_half_precision_are_loaded_as_float32(zoo):
+    file = zoo / "discs" / "model.safetensors"
+    tensors = {name: value.half() if value.ndim > 1 else value for name, value in load_file(file).items()}
+    save_file(tensors, file)
+    for network in (students.load("zoo:discs"), teachers.load("student", weights="zoo:discs").network.student):
+        found = network.state_dict()
+        assert all(value.dtype in (torch.float32, torch.int64) for value in found.values())
+        assert all(torch.equal(found[name], value.to(found[name].dtype)) for name, value in tensors.items())
+
+
+@pytest.mark.parametrize("name", ["zoo:disc", "zoo:", "zoo:discs/..", "zoo:../zoo/discs"])
+def test_a_name_that_there_is_not_is_refused_with_those_that_there_are(zoo, name, tmp_path, capfd):
+    message = rf"no student '{name}'; choose from zoo:discs, zoo:stripes"
+    calls = (students.load, load_model, digest_weights, lambda name: teachers.load("student", weights=name))
+    for call in calls:
+        with pytest.raises(FileNotFoundError, match=message):
+            call(name)
+    write_disc(tmp_path / "disc.png", 0)
+    for words in (["predict", f"images={tmp_path / 'disc.png'}", f"out={tmp_path / 'out'}"], ["demo", "port=0"]):
+        assert main([*words, f"student={name}"]) == 1
+        assert f"no student '{name}'; choose from zoo:discs, zoo:stripes" in capfd.readouterr().err
+
+
+def test_the_nearest_name_is_offered_and_an_empty_zoo_says_so(zoo, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"zoo:stripes; did you mean 'zoo:discs'\?$"):
+        students.load("zoo:disc")
+    monkeypatch.setattr(catalogue, "FOLDER", zoo / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"no student 'zoo:discs': none comes with this copy of Bandpass"):
+        students.load("zoo:discs")
+
+
+def test_predict_takes_the_name(zoo, tmp_path, capfd):
+    write_disc(tmp_path / "disc.png", 0)
+    words = ["predict", f"images={tmp_path / 'disc.png'}", f"out={tmp_path / 'out'}", f"home={tmp_path}"]
+    assert main([*words, "student=zoo:discs"]) == 0
+    assert "1 image: 1 with a finding" in capfd.readouterr().out
+    record = json.loads((tmp_path / "out" / "predict.json").read_text())
+    assert record["name"] == "zoo:discs"
+    assert record["student"] == digest_weights("zoo:discs") == digest_weights(str(zoo / "discs"))
+
+
+def test_a_recipe_starts_from_it_and_knows_what_it_learned_from_and_its_terms(zoo):
+    recipe = distill.read_recipe(
+        ["recipe=sam_to_unet", "student.name=unet", "student.width=4", "student.init=zoo:discs"]
+    )
+    found, expected = create_student(recipe).state_dict(), students.load("zoo:discs").state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert training_keys_of_start(recipe) == {"student.init=zoo:discs": {"a", "b"}}
+    (source,) = licences_of_start(recipe)
+    assert (source.title, source.licence) == ("the student that it began with, zoo:discs", "terms-of-discs")
+    assert public_recipe(recipe).student.init == "zoo:discs"
+    assert "student.init" not in command(recipe)
+
+
+def test_a_teacher_is_loaded_by_its_name(zoo):
+    teacher = teachers.load("student", weights="zoo:discs")
+    assert teacher.spec.names == ("stride16", "stride8", "mask")
+    assert teacher.identity["labelled"] == ["a", "b"]
+    assert teacher.licence == "terms-of-discs"
+
+
+def test_distill_zoo_lists_the_students_a_line_each(zoo, capsys):
+    assert main(["zoo"]) == 0
+    header, discs, stripes = capsys.readouterr().out.splitlines()
+    assert header.split("  ")[0] == "name"
+    assert " ".join(discs.split()) == "zoo:discs 122,469 8 of discs, 3 of others left 0.813, right 0.500"
+    assert stripes.split() == ["zoo:stripes"]
+
+
+def test_an_empty_zoo_is_told(empty, capsys):
+    assert main(["zoo"]) == 0
+    assert capsys.readouterr().out == "no published student comes with this copy of Bandpass\n"
+
+
+def test_the_demo_opens_with_the_first_student_of_the_zoo(zoo, empty, monkeypatch):
+    with pytest.raises(ValueError, match=r"distill demo needs student=, as in distill demo student=DIR"):
+        open_server(COMMAND.read(["port=0"]))
+    monkeypatch.setattr(catalogue, "FOLDER", zoo)
+    write_disc(zoo / "discs" / "examples" / "1.png", 3)
+    with open_server(COMMAND.read(["port=0"])) as server:
+        assert server.session.segmenter.name == "zoo:discs"
+        assert len(server.session.examples) == 1
+
+
+def test_every_student_that_is_shipped_is_whole():
+    for name in catalogue.names():
+        folder = catalogue.FOLDER / name
+        files = {path.name for path in folder.iterdir()}
+        assert {"model.safetensors", "config.json", "README.md", "results.json", "learned.json"} <= files
+        assert (folder / "model.safetensors").stat().st_size <= 10_000_000
+        assert students.licence_of(folder)
+        model = load_model(f"{catalogue.PREFIX}{name}")
+        assert not model.student.training
