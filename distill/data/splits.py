@@ -111,9 +111,9 @@ def parse_fold(fold: str) -> tuple[int, int]:
 
 def bundle(samples: Iterable[Sample], *, purpose: str, seed: int) -> list[list[Sample]]:
     """The groups of one data set in random order; an image without a group is a group of its own."""
-    groups: dict[str, list[Sample]] = {}
+    groups: dict[str | tuple[str], list[Sample]] = {}
     for sample in samples:
-        groups.setdefault(f"key {sample.key}" if sample.group is None else f"group {sample.group}", []).append(sample)
+        groups.setdefault(sample.key if sample.group is None else (sample.group,), []).append(sample)
 
     def rank(group: list[Sample]) -> bytes:
         first = min(sample.key for sample in group)

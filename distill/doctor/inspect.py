@@ -53,6 +53,6 @@ def inspect_pair(pair: Pair, *, reading: Reading) -> Inspection:
     return Inspection(np.asarray(grey), np.array(numbers.histogram()), turns and not mask_turns)
 
 
-def _open(source: Source) -> tuple[Image.Image, bool]:
+def _open(source: Source | str) -> tuple[Image.Image, bool]:
     data = encoded(source)
     return decode(data), orientation_of(opened(data)) != 1
