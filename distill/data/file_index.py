@@ -90,7 +90,7 @@ class FileIndex:
         """Writes the index if this scan found anything new, and removes older ones."""
         if not self.new:
             return
-        rows = np.concatenate([*reversed(self.new), self.rows])  # of two rows of a file the first, which is newer, stays
+        rows = np.concatenate([*reversed(self.new), self.rows])  # of two rows of a file the newer stays
         rows = rows[np.unique(rows["place"], return_index=True)[1]]
         head = json.dumps({"version": VERSION, "sha256": hashlib.sha256(rows.view(np.uint8)).hexdigest()})
         write_bytes(self.path, b"".join((head.ljust(HEAD - 1).encode(), b"\n", rows.view(np.uint8).data)))
@@ -102,7 +102,8 @@ class FileIndex:
         found: list[Facts | None] = [None] * len(tasks)
         for start in range(0, len(tasks) if len(self.rows) else 0, AT_ONCE):
             some = slice(start, start + AT_ONCE)
-            names = digests_of(f"{kind}\0{name_of(source)}" for kind, source in tasks[some])
+            places = places_of(source for _, source in tasks[some])
+            names = digests_of(f"{kind}\0{place}" for (kind, _), place in zip(tasks[some], places, strict=True))
             rows = self.rows[np.searchsorted(self.rows["place"], names[:, 0]).clip(max=len(self.rows) - 1)]
             known = (rows["place"] == names[:, 0]) & (rows["rest"] == names[:, 1]) & (stamps[some, 0] >= 0)
             chosen = np.flatnonzero(known & (rows["stamp"] == stamps[some]).all(axis=1))
@@ -130,9 +131,10 @@ class FileIndex:
         if not tasks:
             return
         rows = np.zeros(len(tasks), ROW)
-        places = [name_of(source) for _, source in tasks]
-        places = [place if size >= 0 else f"\0{one.key}" for place, size, one in zip(places, stamps[:, 0], facts, strict=True)]
-        names = digests_of(f"{kind}\0{place}" for (kind, _), place in zip(tasks, places, strict=True))
+        known = zip(tasks, places_of(source for _, source in tasks), stamps[:, 0].tolist(), facts, strict=True)
+        names = digests_of(
+            f"{kind}\0{place}" if size >= 0 else f"{kind}\0\0{one.key}" for (kind, _), place, size, one in known
+        )
         rows["place"], rows["rest"], rows["stamp"] = names[:, 0], names[:, 1], stamps
         kinds = {kind: digests_of([kind])[0, 0] for kind in dict.fromkeys(kind for kind, _ in tasks)}
         rows["kind"] = [kinds[kind] for kind, _ in tasks]
@@ -149,17 +151,18 @@ def stamps_of(sources: Iterable[Source | str]) -> NDArray[np.int64]:
     values = array("q")
     for source in sources:
         try:
-            status = os.stat(source) if isinstance(source, (str, Path)) else None
+            status = os.stat(source) if isinstance(source, (str, Path)) else None  # noqa: PTH116 - millions are asked
         except OSError:
             status = None
         values.extend((status.st_size, status.st_mtime_ns, status.st_ctime_ns) if status else NO_FILE)
     return np.array(values, np.int64).reshape(-1, 3)
 
 
-def name_of(source: Source | str) -> str:
-    """The absolute path of a file; nothing for another source."""
-    name = str(source) if isinstance(source, (str, Path)) else ""
-    return name if not name or os.path.isabs(name) else os.path.abspath(name)
+def places_of(sources: Iterable[Source | str]) -> list[str]:
+    """The absolute path of each file; nothing for another source."""
+    here = f"{Path.cwd()}{os.sep}"
+    names = [str(source) if isinstance(source, (str, Path)) else "" for source in sources]
+    return [name if name.startswith((os.sep, "/")) or not name else here + name for name in names]
 
 
 def digests_of(names: Iterable[str]) -> NDArray[np.uint64]:

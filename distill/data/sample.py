@@ -6,17 +6,17 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-
 
 AT_ONCE = 4096  # keys that are written as JSON at once
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads the pixels of one source when it is called; smaller than a `functools.partial`, of which there are millions."""
+    """Reads the pixels of one source when it is called; there may be millions, and a `functools.partial` is larger."""
 
     read: Callable[[Any], np.ndarray]
     source: Any  # a path as text, or another source of bytes
@@ -64,7 +64,10 @@ class Splits:
 
         Without unlabelled images there is nothing of them in it, so that older runs keep their names.
         """
+        return self._digest
 
+    @cached_property
+    def _digest(self) -> str:
         digest = hashlib.sha256()
         for text in self._texts():
             digest.update(text.encode())

@@ -76,12 +76,12 @@ def list_files(place: Place, *, name: str, problems: Problems) -> Listing:
 
 def _by_stem(folder: Path, place: Place, ignored: list[str], *, name: str, problems: Problems) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for file in sorted(os.listdir(folder)) if folder.is_dir() else []:
+    for file in sorted(entry.name for entry in os.scandir(folder)) if folder.is_dir() else []:
         if file.startswith("."):
             continue
-        stem, suffix = os.path.splitext(file)
+        stem, _, suffix = file.rpartition(".")
         stem = unicodedata.normalize("NFC", stem)
-        if suffix.lower() not in SUFFIXES:
+        if not stem or f".{suffix.lower()}" not in SUFFIXES:
             ignored.append(f"{folder.name}/{printable(file)}")
         elif not is_utf8(file):
             sentence = f"{name}/{folder.name}/{printable(file)} has a name that is not UTF-8; {RENAME}"
