@@ -28,7 +28,7 @@ def keys_of(samples):
 
 @pytest.mark.parametrize("group", [1, 7])
 def test_validation_takes_a_share_but_no_more_than_asked_and_the_rest_is_trained_on(group):
-    train, test = samples_of(3000, group=group), {"other": samples_of(5, first=9000)}
+    train, test = samples_of(3000, group=group), {"other": samples_of(5, first=9000, dataset="other")}
     whole = finished(Parts(train, None, test), max_validation=0)
     assert abs(len(whole.val) - 300) < group and len(whole.train) + len(whole.val) == 3000 and not whole.notes
     few = finished(Parts(train, None, test), max_validation=100)
@@ -42,7 +42,7 @@ def test_validation_takes_a_share_but_no_more_than_asked_and_the_rest_is_trained
 
 def test_of_a_validation_that_is_given_every_data_set_keeps_its_share():
     val = samples_of(900) + samples_of(300, first=1000, dataset="rest")
-    parts = Parts(samples_of(50, first=5000), val, {"other": samples_of(5, first=9000)})
+    parts = Parts(samples_of(50, first=5000), val, {"other": samples_of(5, first=9000, dataset="other")})
     splits = finished(parts, max_validation=120)
     counts = [sum(sample.dataset == name for sample in splits.val) for name in ("polyps", "rest")]
     assert counts == [90, 30] and len(splits.train) == 50
@@ -53,7 +53,7 @@ def test_of_a_validation_that_is_given_every_data_set_keeps_its_share():
 
 
 def test_of_a_fold_some_are_validated_on_and_none_is_trained_on():
-    train, test = samples_of(400), {"other": samples_of(5, first=9000)}
+    train, test = samples_of(400), {"other": samples_of(5, first=9000, dataset="other")}
     fold = finished(Parts(train, None, test), fold="1/4", max_validation=0)
     few = finished(Parts(train, None, test), fold="1/4", max_validation=20)
     assert (len(fold.val), len(few.val)) == (100, 20)
