@@ -11,21 +11,24 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from distill.bench.request import Request
 from distill.runtime.timing import Row, told
 
+SIZES = "10000,100000"
 KEYS = {
-    "sizes": "numbers of images, with commas (10000,100000)",
-    "parts": "what is measured, with commas (steps,folder,cache,copies)",
+    "sizes": f"numbers of images, with commas ({SIZES})",
+    "parts": "what is measured, with commas: steps, folder, cache, copies (all)",
 }
 LINKS = 50_000  # names of one file at most: file systems allow 65,000
 STEPS, BATCH, WRITES = 1000, 16, 20
 SIZE = (288, 384)  # that the file index says of every image
 CODES = {"neck": {"low": b"low", "high": b"the high band"}}
 
+Result = TypeVar("Result")
 Figures = dict[str, tuple[float, float, float]]  # seconds of this process, seconds that passed, GB beyond those before
 
 
@@ -37,7 +40,7 @@ class Watch:
         gc.collect()
         self.before = _peak()
 
-    def time(self, name: str, action: Callable[[], object], *, times: int = 1) -> object:
+    def time(self, name: str, action: Callable[[], Result], *, times: int = 1) -> Result:
         """Does something, and keeps what it took, divided by `times`."""
         worked, began = time.process_time(), time.perf_counter()
         result = action()
@@ -56,7 +59,8 @@ def measure(request: Request) -> list[Row]:
     Raises:
         ValueError: a size is no number, or there is no such part.
     """
-    sizes, parts = (request.options.get(key, KEYS[key].partition("(")[2][:-1]).split(",") for key in ("sizes", "parts"))
+    sizes = request.options.get("sizes", SIZES).split(",")
+    parts = request.options.get("parts", ",".join(PARTS)).split(",")
     for size in sizes:
         if not size.isdecimal() or int(size) < 2:
             raise ValueError(f"sizes holds {size!r}, but must be whole numbers from 2 on, with commas")
