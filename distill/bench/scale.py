@@ -13,15 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
 from distill.bench.request import Request
 from distill.runtime.timing import Row, told
 
 SIZES = "10000,100000"
 KEYS = {
     "sizes": f"numbers of images, with commas ({SIZES})",
-    "parts": "what is measured, with commas: steps, folder, cache, copies (all)",
+    "parts": "what is measured, with commas: steps, folder, cache (all)",
 }
 LINKS = 50_000  # names of one file at most: file systems allow 65,000
 STEPS, BATCH, WRITES = 1000, 16, 20
@@ -182,21 +180,9 @@ def draw_batches(count: int, _: Path) -> Figures:
     return watch.figures
 
 
-def find_copies(count: int, _: Path) -> Figures:
-    """Pairs of near hashes, of random ones."""
-    from distill.doctor.hashes import BAND_BITS, RADII, near_pairs
-
-    hashes = np.zeros((count, len(RADII) + 1), np.uint16)
-    hashes[:, : len(RADII)] = np.random.default_rng(0).integers(0, 2**BAND_BITS, (count, len(RADII)), dtype=np.uint16)
-    watch = Watch()
-    watch.time("near copies, one view", lambda: sum(len(first) for first, _ in near_pairs(hashes, hashes)))
-    return watch.figures
-
-
 PARTS: dict[str, tuple[Callable[[int, Path], None] | None, Callable[[int, Path], Figures]]] = {
     "steps": (None, draw_batches),
     "folder": (make_folder, open_folder),
     "cache": (make_cache, use_cache),
-    "copies": (None, find_copies),
 }
 """What makes the files of a part, and what is measured on them."""

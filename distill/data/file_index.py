@@ -77,7 +77,7 @@ class FileIndex:
             if head["version"] != VERSION:
                 return cls(path)
             rows = np.memmap(path, ROW, mode="r", offset=HEAD).view(np.ndarray)
-            if head["sha256"] != hashlib.sha256(rows.view(np.uint8)).hexdigest():
+            if head["sha256"] != hashlib.sha256(rows.view(np.uint8).data).hexdigest():
                 raise ValueError("it is not what was written")
             return cls(path, rows)
         except FileNotFoundError:
@@ -92,7 +92,7 @@ class FileIndex:
             return
         rows = np.concatenate([*reversed(self.new), self.rows])  # of two rows of a file the newer stays
         rows = rows[np.unique(rows["place"], return_index=True)[1]]
-        head = json.dumps({"version": VERSION, "sha256": hashlib.sha256(rows.view(np.uint8)).hexdigest()})
+        head = json.dumps({"version": VERSION, "sha256": hashlib.sha256(rows.view(np.uint8).data).hexdigest()})
         write_bytes(self.path, b"".join((head.ljust(HEAD - 1).encode(), b"\n", rows.view(np.uint8).data)))
         for name in BEFORE:
             self.path.with_name(name).unlink(missing_ok=True)

@@ -24,7 +24,6 @@ def test_every_part_is_measured_in_seconds_and_gigabytes():
         "plan what is missing",
         "write one shard",
         "verify every byte",
-        "near copies, one view",
     ]
     assert all(row.value > 0 and row.unit == "s" and row.note.endswith(" GB") for row in rows)
 
