@@ -55,13 +55,20 @@ def read_inside(folder: Path, name: str, *, limit: int) -> bytes:
         return file.read()
 
 
-def write_whole(folder: Path, name: str, data: bytes) -> Path:
+def write_whole(folder: Path, name: str, data: bytes, *, sweeping: bool = True) -> Path:
     """Write `folder/name` under a temporary name, fsync, rename, fsync the folder; replaces what stood there.
+
+    Args:
+        folder: that exists.
+        name: of the file.
+        data: its bytes.
+        sweeping: whether unfinished files are looked for first, which lists the folder: thousands of shards take long.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    sweep(folder)
+    if sweeping:
+        sweep(folder)
     final = folder / name
     descriptor, unfinished = _temporary(folder)
     try:
@@ -126,7 +133,7 @@ def _fsync_folder(folder: Path) -> None:
 def lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
     """Hold a cache folder for one extraction; the folder is made if need be. The kernel frees it when the holder dies.
 
-    Where the file system has no locks, a warning is logged, and nothing is held.
+    Unfinished files are removed. Where the file system has no locks, a warning is logged, and nothing is held.
 
     Args:
         path: the cache folder.
@@ -156,6 +163,7 @@ def lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
                 raise
             logger.warning("%s is on a file system without locks: see that no other extraction fills it now", folder)
         os.ftruncate(descriptor, 0)
+        sweep(folder)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         yield
     finally:

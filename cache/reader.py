@@ -19,13 +19,17 @@ from cache.files import open_inside, read_inside
 from cache.manifest import NAME, DamagedError, Manifest, codec_entry
 from cache.schema import codec_file
 from cache.series import WHOLE, Box, Grid
-from cache.shard import PATTERN, ROW, DamagedRecordError, Record, Shard, record, row, unreadable
+from cache.shard import PATTERN, ROW, DamagedRecordError, Record, Shard, record, row, rows, unreadable
 from cache.spec import FeatureSpec
 
 logger = logging.getLogger("bandpass")
 
 LARGEST_CODEC = 1 << 30
 """Bytes of a codec file at most; 1,280 channels of 64 x 64 cells need 28 MB."""
+
+
+_LOOKED_UP_AT_ONCE = 1 << 18
+"""Records: 100 MB."""
 
 
 def exists(path: str | Path) -> bool:
@@ -72,11 +76,10 @@ class Cache:
         self._firsts = np.cumsum([0] + [len(shard.index) // ROW for shard in self.shards])
         parts = zip(self.shards, self._firsts[:-1].tolist(), self._firsts[1:].tolist(), strict=True)
         self.shards = [replace(shard, index=index[ROW * first : ROW * last]) for shard, first, last in parts]
-        rows = np.frombuffer(index, np.uint8).reshape(-1, ROW)
-        prefix = np.ascontiguousarray(rows[:, :8]).view(">u8")[:, 0].astype(np.uint64)
+        self._rows = np.frombuffer(index, np.uint8).reshape(-1, ROW)
+        prefix = _prefixes(self._rows)
         self._order = np.argsort(prefix, kind="stable").astype(np.uint32)
         self._sorted = prefix[self._order]
-        self._rows = rows
         self._tables: dict[tuple[int, str], np.ndarray] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -142,6 +145,18 @@ class Cache:
         """Whether (key, view) is a record of this cache."""
         return isinstance(wanted, tuple) and self._find(wanted) is not None
 
+    def missing(self, records: Sequence[Record]) -> list[Record]:
+        """Those among (key, view) records that are not in this cache, in their order; a million take a second.
+
+        Raises:
+            ValueError: a key is no sha256, or a view is unknown.
+        """
+        lacking: list[Record] = []
+        for start in range(0, len(records), _LOOKED_UP_AT_ONCE):
+            some = records[start : start + _LOOKED_UP_AT_ONCE]
+            lacking += [some[place] for place in np.flatnonzero(~self._holds(rows(some))).tolist()]
+        return lacking
+
     def __iter__(self) -> Iterator[Record]:
         """All (key, view) records, in ascending order of keys."""
         return (record(self._rows[i].tobytes()) for i in self._order)
@@ -199,6 +214,19 @@ class Cache:
             for name in self.spec.names
         }
 
+    def _holds(self, wanted: np.ndarray) -> np.ndarray:
+        """Which rows (n, ROW) of an index are here, bool (n,)."""
+        prefix = _prefixes(wanted)
+        first, last = (np.searchsorted(self._sorted, prefix, side=side) for side in ("left", "right"))
+        found = np.zeros(len(wanted), np.bool_)
+        left = np.flatnonzero(first < last)
+        while left.size:  # as often as records share a prefix, as those of one image do
+            same = (self._rows[self._order[first[left]]] == wanted[left]).all(axis=1)
+            found[left[same]] = True
+            first[left] += 1
+            left = left[~same & (first[left] < last[left])]
+        return found
+
     def _find(self, wanted: Record) -> int | None:
         code = np.frombuffer(row(wanted), np.uint8)
         prefix = code[:8].view(">u8")[0].astype(np.uint64)
@@ -251,6 +279,11 @@ def check_codecs(spec: FeatureSpec, codecs: Mapping[str, Codec]) -> None:
         raise ValueError(
             f"expected codecs for maps of (channels, rows, columns) {expected}, got {got}; fit them on this spec"
         )
+
+
+def _prefixes(rows: np.ndarray) -> np.ndarray:
+    """The first eight bytes of each row (n, ROW) of an index as a number, by which rows are looked up."""
+    return np.ascontiguousarray(rows[:, :8]).view(">u8")[:, 0].astype(np.uint64)
 
 
 def _checked(file: Path, manifest: Manifest) -> Shard:

@@ -32,6 +32,7 @@ PATTERN = re.compile(r"shard-([0-9a-f]{12})-([0-9a-f]{32})\.safetensors")
 ROW = 33
 """Bytes of a record in the index: the 32 of its key, and the position of its view in VIEWS."""
 
+_VIEW_NUMBERS = {view: number for number, view in enumerate(VIEWS)}
 _KEY = "bandpass-shard"
 _FORMAT = {"format": "bandpass-shard", "version": 1}
 _HEAD = 1 << 15  # one read of this size nearly always covers header, tables and index
@@ -52,6 +53,18 @@ def row(record: Record) -> bytes:
     if view not in VIEWS:
         raise ValueError(f"unknown view {view!r}; choose from {', '.join(VIEWS)}")
     return bytes.fromhex(key) + bytes([VIEWS.index(view)])
+
+
+def rows(records: Sequence[Record]) -> np.ndarray:
+    """Records as rows of the index, uint8 (n, ROW); errors as `row`."""
+    keys, views = "".join(key for key, _ in records), [_VIEW_NUMBERS.get(view, -1) for _, view in records]
+    if -1 in views or any(len(key) != 64 for key, _ in records) or not re.fullmatch("[0-9a-f]*", keys):
+        for one in records:
+            row(one)  # which names the first that is wrong
+    table = np.empty((len(records), ROW), np.uint8)
+    table[:, : ROW - 1] = np.frombuffer(bytes.fromhex(keys), np.uint8).reshape(-1, ROW - 1)
+    table[:, ROW - 1] = views
+    return table
 
 
 def record(row: bytes) -> Record:

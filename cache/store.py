@@ -116,12 +116,14 @@ def plan(
         ValueError: a key is not a sha256, or the cache was not made for one of the views.
     """
     store = cache if isinstance(cache, Cache) else open(cache)
-    wanted = {record for key in keys for record in ([(key, view) for view in views] if isinstance(key, str) else [key])}
+    wanted = dict.fromkeys(
+        record for key in keys for record in ([(key, view) for view in views] if isinstance(key, str) else [key])
+    )
     for view in sorted({view for _, view in wanted} - set(store.views)):
         raise ValueError(
             f"{store.path} was made for the views {', '.join(store.views)}, not for {view!r}; extract anew"
         )
-    new = sorted(record for record in wanted if record not in store)
+    new = store.missing(sorted(wanted))
     return [tuple(new[first : first + SIZE]) for first in range(0, len(new), SIZE)]
 
 
@@ -131,7 +133,7 @@ def write_shard(
     """Write the codes of one run as one shard, whole or not at all; several processes may write at once.
 
     Args:
-        path: the folder or the open cache.
+        path: the folder, which is then swept, or the open cache.
         codes: (key, view, {map: {band: bytes}}) of each record of the run, in any order.
         fidelity: for each map the cosine that these records reached, see `Codec.fidelity`.
 
@@ -156,7 +158,7 @@ def write_shard(
         _check_fidelity(folder, manifest, name, reached=fidelity.get(name), records=len(codes))
     assert len(codes) <= SIZE, f"a shard holds at most {SIZE} records"
     name, data = pack(codes, manifest=manifest.digest, fidelity=fidelity)
-    return write_whole(folder, name, data)
+    return write_whole(folder, name, data, sweeping=not isinstance(path, Cache))
 
 
 def _check_fidelity(folder: Path, manifest: Manifest, name: str, *, reached: float | None, records: int) -> None:

@@ -14,6 +14,7 @@ BENCHES: dict[str, str] = {  # name -> "module:function", called with a Request 
     "cache": "distill.bench.sizes:measure",
     "train": "distill.bench.training:measure",
     "teachers": "distill.bench.teachers:measure",
+    "scale": "distill.bench.scale:measure",
     "student": "distill.bench.students:measure_students",
 }
 

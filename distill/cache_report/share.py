@@ -42,7 +42,8 @@ def copy_cache(source: Path, target: Path) -> cache.Cache:
             write_whole(target, NAME, read_inside(source, NAME, limit=LARGEST))
         for shard in store.shards:
             if not (target / shard.path.name).is_file():
-                write_whole(target, shard.path.name, read_inside(source, shard.path.name, limit=shard.nbytes))
+                data = read_inside(source, shard.path.name, limit=shard.nbytes)
+                write_whole(target, shard.path.name, data, sweeping=False)
     _require_whole(target)
     return cache.open(target)
 

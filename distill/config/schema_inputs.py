@@ -43,6 +43,9 @@ class DataRecipe:
     validation: float = setting(
         0.1, "share of the training part held out for validation where the split has no val.csv"
     )
+    max_validation: int = setting(
+        2000, "validation images at most, whole groups chosen by content, since training scores them often; 0: no limit"
+    )
     groups: str | None = setting(
         "sequences.csv", "in a data set's folder: columns stem,group; a group is never cut in two"
     )
@@ -58,7 +61,7 @@ class DataRecipe:
     size: list[int] = setting([128, 128], "builtin: height and width of a frame, in pixels")
     seed: int = setting(0, "of the generated frames and of random splits; not of the training")
     skip_bad: bool = setting(False, "go on without the images that cannot be used, instead of stopping")
-    memory_gb: float = setting(2.0, "decoded training images are kept in memory up to this size")
+    memory_gb: float = setting(2.0, "decoded training images are kept in memory up to this size on each machine")
 
     def __post_init__(self) -> None:
         require(
@@ -66,6 +69,7 @@ class DataRecipe:
             f"unknown data.name {self.name!r}; choose from {', '.join(DATA_NAMES)}{nearest(self.name, DATA_NAMES)}",
         )
         require(0 < self.validation < 1, f"data.validation is {self.validation}, but must lie between 0 and 1")
+        require(self.max_validation >= 0, f"data.max_validation is {self.max_validation}, but must not be negative")
         require(
             len(self.fractions) == 3 and min(self.fractions) >= 0 and abs(sum(self.fractions) - 1) < 1e-6,
             f"data.fractions is {self.fractions}, but must be three shares (train, val, test) that sum to 1",

@@ -8,6 +8,7 @@ mask_classes: masks of several classes
 file_names: names that are not UTF-8
 file_index: the facts of files that have not changed
 scan: reading every file once
+read_ahead: pixels of samples, read before their turn
 augment: views, crops and colours of a training image
 camera: what another camera and another hospital change in an image
 teacher_dropout: which teachers an image has

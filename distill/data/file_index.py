@@ -1,7 +1,8 @@
 """The facts that earlier scans found in each file, so that one that has not changed is neither read nor decoded again.
 
-The index (`home/file_index.jsonl`) has two levels: (path, size, times of change) -> key of the content, and key -> what
-the content is. A renamed or copied file is therefore read again but not decoded again; a bad file is never recorded.
+The index (`home/file_index.table`) is one table of rows of equal size, sorted by a digest of the path, which is mapped
+and not parsed: two million files take 0.2 GB that all processes of a machine share. Its rows are also found by content,
+so that a renamed or copied file is read again but not decoded again; a bad file is never recorded.
 """
 
 from __future__ import annotations
@@ -9,23 +10,45 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from distill.data.image_io import Source
 from distill.runtime.io import write_bytes
 
-NAME = "file_index.jsonl"  # two lines: version and sha256 of the second line; then the index
-VERSION = 2  # of the contents: raised when reading changes what a file means
+NAME = "file_index.table"  # a line of `HEAD` bytes: version and sha256 of the rows; then the rows
+BEFORE = ("memo.json", "file_index.jsonl")  # names of older indexes, which this one replaces
+VERSION = 3  # of the contents: raised when reading changes what a file means
+HEAD = 128
+AT_ONCE = 1 << 17  # files that are looked up at once: 60 MB
+NO_FILE = (-1, -1, -1)
+
+ROW = np.dtype(
+    [
+        ("place", "<u8"),  # of the file: half of the digest of kind and path, by which rows are sorted
+        ("rest", "<u8"),  # the other half
+        ("kind", "<u8"),  # a digest
+        ("stamp", "<i8", 3),  # size in bytes, time of change of the content and of the entry in ns
+        ("key", "<u8", 4),  # sha256 of the file's bytes
+        ("facts", "<i4", 6),  # height, width, then as in `Facts`
+    ]
+)
 
 Kind = str  # image, mask, or what `Reading.kind` calls masks of several classes
-Stamp = tuple[int, int, int]  # size in bytes, time of change of the content and of the entry in ns
+Task = tuple[Kind, Source | str]
 
 logger = logging.getLogger("bandpass")
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """The facts of one readable file."""
 
     key: str  # sha256 (hex) of the file's bytes
@@ -38,24 +61,25 @@ class Facts:
 
 @dataclass
 class FileIndex:
-    """The index in memory; its file is replaced as a whole so that no reader meets half of it."""
+    """The index of a home; its file is replaced as a whole so that no reader meets half of it."""
 
     path: Path
-    files: dict[str, list[int | str]] = field(default_factory=dict)  # path -> stamp, key
-    contents: dict[str, dict[str, list[int]]] = field(default_factory=dict)  # kind -> key -> size and levels
-    changed: bool = False
+    rows: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, ROW))
+    new: list[NDArray[np.void]] = field(default_factory=list)  # rows of this scan
 
     @classmethod
     def load(cls, home: Path) -> FileIndex:
-        """Reads the index of a home; one that is absent, damaged or of another version counts as empty."""
+        """Maps the index of a home; one that is absent, damaged or of another version counts as empty."""
         path = home / NAME
         try:
-            head, _, body = path.read_bytes().partition(b"\n")
-            about = json.loads(head)
-            if about["version"] == VERSION:
-                if about["sha256"] != hashlib.sha256(body).hexdigest():
-                    raise ValueError("it is not what was written")
-                return cls(path, **json.loads(body))
+            with path.open("rb") as stream:
+                head = json.loads(stream.read(HEAD))
+            if head["version"] != VERSION:
+                return cls(path)
+            rows = np.memmap(path, ROW, mode="r", offset=HEAD).view(np.ndarray)
+            if head["sha256"] != hashlib.sha256(rows.view(np.uint8).data).hexdigest():
+                raise ValueError("it is not what was written")
+            return cls(path, rows)
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -63,48 +87,93 @@ class FileIndex:
         return cls(path)
 
     def save(self) -> None:
-        """Writes the index if this scan found anything new."""
-        if self.changed:
-            body = json.dumps({"files": self.files, "contents": self.contents}, separators=(",", ":")).encode("ascii")
-            head = json.dumps({"version": VERSION, "sha256": hashlib.sha256(body).hexdigest()}).encode("ascii")
-            write_bytes(self.path, head + b"\n" + body)  # in ASCII, since a path need not be UTF-8
+        """Writes the index if this scan found anything new, and removes older ones."""
+        if not self.new:
+            return
+        rows = np.concatenate([*reversed(self.new), self.rows])  # of two rows of a file the newer stays
+        rows = rows[np.unique(rows["place"], return_index=True)[1]]
+        head = json.dumps({"version": VERSION, "sha256": hashlib.sha256(rows.view(np.uint8).data).hexdigest()})
+        write_bytes(self.path, b"".join((head.ljust(HEAD - 1).encode(), b"\n", rows.view(np.uint8).data)))
+        for name in BEFORE:
+            self.path.with_name(name).unlink(missing_ok=True)
 
-    def find(self, kind: Kind, source: Source, stamp: Stamp | None) -> Facts | None:
-        """The facts of a file that has not changed since it was read."""
-        entry = self.files.get(_name(source)) if stamp else None
-        if entry is None or tuple(entry[:3]) != stamp:
-            return None
-        return self.find_content(kind, str(entry[3]))
+    def find(self, tasks: Sequence[Task], stamps: NDArray[np.int64]) -> list[Facts | None]:
+        """The facts of each file that has not changed since it was read; `stamps` are those of `stamps_of`."""
+        found: list[Facts | None] = [None] * len(tasks)
+        for start in range(0, len(tasks) if len(self.rows) else 0, AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            places = places_of(source for _, source in tasks[some])
+            names = digests_of(f"{kind}\0{place}" for (kind, _), place in zip(tasks[some], places, strict=True))
+            rows = self.rows[np.searchsorted(self.rows["place"], names[:, 0]).clip(max=len(self.rows) - 1)]
+            known = (rows["place"] == names[:, 0]) & (rows["rest"] == names[:, 1]) & (stamps[some, 0] >= 0)
+            chosen = np.flatnonzero(known & (rows["stamp"] == stamps[some]).all(axis=1))
+            for place, facts in zip(chosen.tolist(), facts_in(rows[chosen]), strict=True):
+                found[start + place] = facts
+        return found
+
+    @cached_property
+    def by_content(self) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
+        """Parts of all keys in ascending order, and the rows that they are of."""
+        parts = self.rows["key"][:, 0]
+        order = np.argsort(parts, kind="stable")
+        return parts[order], order
 
     def find_content(self, kind: Kind, key: str) -> Facts | None:
         """The facts of bytes that were read under whatever name."""
-        entry = self.contents.get(kind, {}).get(key)
-        if entry is None:
-            return None
-        height, width, low, high, below, void = entry
-        return Facts(key, (height, width), low, high, below, bool(void))
+        parts, order = self.by_content
+        wanted, number = np.frombuffer(bytes.fromhex(key), "<u8"), digests_of([kind])[0, 0]
+        first, last = (int(np.searchsorted(parts, wanted[0], side=side)) for side in ("left", "right"))
+        rows = self.rows[order[first:last]]
+        return next(facts_in(rows[(rows["kind"] == number) & (rows["key"] == wanted).all(axis=1)]), None)
 
-    def record(self, kind: Kind, source: Source, stamp: Stamp | None, *, facts: Facts) -> None:
-        """Records the facts of a source that was at `stamp` before it was read."""
-        if stamp:
-            self.files[_name(source)] = [*stamp, facts.key]
-        entry = [*facts.size, facts.low, facts.high, facts.below, int(facts.void)]
-        self.contents.setdefault(kind, {})[facts.key] = entry
-        self.changed = True
+    def record(self, tasks: Sequence[Task], stamps: NDArray[np.int64], *, facts: Sequence[Facts]) -> None:
+        """Records the facts of sources that were at `stamps` before they were read; of no files by content alone."""
+        if not tasks:
+            return
+        rows = np.zeros(len(tasks), ROW)
+        known = zip(tasks, places_of(source for _, source in tasks), stamps[:, 0].tolist(), facts, strict=True)
+        names = digests_of(
+            f"{kind}\0{place}" if size >= 0 else f"{kind}\0\0{one.key}" for (kind, _), place, size, one in known
+        )
+        rows["place"], rows["rest"], rows["stamp"] = names[:, 0], names[:, 1], stamps
+        kinds = {kind: digests_of([kind])[0, 0] for kind in dict.fromkeys(kind for kind, _ in tasks)}
+        rows["kind"] = [kinds[kind] for kind, _ in tasks]
+        rows["key"] = np.frombuffer(bytes.fromhex("".join(one.key for one in facts)), "<u8").reshape(-1, 4)
+        rows["facts"] = [(*one.size, one.low, one.high, one.below, one.void) for one in facts]
+        self.new.append(rows)
 
 
-def stamp_of(source: Source) -> Stamp | None:
-    """Size and times of change of a file; None for what is no file, or not there.
+def stamps_of(sources: Iterable[Source | str]) -> NDArray[np.int64]:
+    """Size and times of change of files, (n, 3); -1 for what is no file, or not there.
 
     The second time changes even where another file of the same size was put in its place with its old time.
     """
-    try:
-        status = source.stat() if isinstance(source, Path) else None
-    except OSError:
-        return None
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns) if status else None
+    values = array("q")
+    for source in sources:
+        try:
+            status = os.stat(source) if isinstance(source, (str, Path)) else None  # noqa: PTH116 - millions are asked
+        except OSError:
+            status = None
+        values.extend((status.st_size, status.st_mtime_ns, status.st_ctime_ns) if status else NO_FILE)
+    return np.array(values, np.int64).reshape(-1, 3)
 
 
-def _name(source: Source) -> str:
-    path = source if isinstance(source, Path) else Path(str(source))
-    return str(path if path.is_absolute() else path.absolute())
+def places_of(sources: Iterable[Source | str]) -> list[str]:
+    """The absolute path of each file; nothing for another source."""
+    here = f"{Path.cwd()}{os.sep}"
+    names = [str(source) if isinstance(source, (str, Path)) else "" for source in sources]
+    return [name if name.startswith((os.sep, "/")) or not name else here + name for name in names]
+
+
+def digests_of(names: Iterable[str]) -> NDArray[np.uint64]:
+    """Digests (n, 2) of names, which need not be UTF-8."""
+    digests = [hashlib.blake2b(os.fsencode(name), digest_size=16).digest() for name in names]
+    return np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)
+
+
+def facts_in(rows: NDArray[np.void]) -> Iterator[Facts]:
+    """The facts in rows, in their order; equal sizes are one object."""
+    keys, sizes = rows["key"].tobytes().hex(), dict[tuple[int, int], tuple[int, int]]()
+    for number, (height, width, low, high, below, void) in enumerate(rows["facts"].tolist()):
+        size = sizes.setdefault((height, width), (height, width))
+        yield Facts(keys[64 * number : 64 * number + 64], size, low, high, below, bool(void))

@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+AT_ONCE = 4096  # keys that are written as JSON at once
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads the pixels of one source when it is called; there may be millions, and a `functools.partial` is larger."""
+
+    read: Callable[[Any], np.ndarray]
+    source: Any  # a path as text, or another source of bytes
+
+    def __call__(self) -> np.ndarray:
+        """The pixels."""
+        return self.read(self.source)
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image with its mask, identified by content; the pixels are read when they are needed.
 
     A mask holds 0 and 1, or class numbers with 255 where ignored. Of an unlabelled image the `mask_key` is empty, and
-    the mask is 255 everywhere. The two readers are `functools.partial` of module functions, so that a sample can be
-    sent to another process.
+    the mask is 255 everywhere. The two readers are made of module functions, so that a sample can be sent to another
+    process.
     """
 
     dataset: str
@@ -49,11 +64,31 @@ class Splits:
 
         Without unlabelled images there is nothing of them in it, so that older runs keep their names.
         """
+        return self._digest
 
-        def keys(samples: Iterable[Sample]) -> list[list[str]]:
-            return sorted([sample.key, sample.mask_key] for sample in samples)
+    @cached_property
+    def _digest(self) -> str:
+        digest = hashlib.sha256()
+        for text in self._texts():
+            digest.update(text.encode())
+        return digest.hexdigest()
 
-        content: list[Any] = [keys(self.train), keys(self.val), {name: keys(part) for name, part in self.test.items()}]
+    def _texts(self) -> Iterator[str]:
+        """The JSON of all keys in pieces, since that of a million images has 140 MB."""
+        yield from ("[", *_texts_of_keys(self.train), ", ", *_texts_of_keys(self.val), ", {")
+        for number, name in enumerate(sorted(self.test)):
+            yield f"{', ' if number else ''}{json.dumps(name)}: "
+            yield from _texts_of_keys(self.test[name])
+        yield "}"
         if self.unlabelled:
-            content.append(keys(self.unlabelled))
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+            yield ", "
+            yield from _texts_of_keys(self.unlabelled)
+        yield "]"
+
+
+def _texts_of_keys(samples: Iterable[Sample]) -> Iterator[str]:
+    keys = sorted((sample.key, sample.mask_key) for sample in samples)
+    yield "["
+    for start in range(0, len(keys), AT_ONCE):
+        yield (", " if start else "") + json.dumps(keys[start : start + AT_ONCE])[1:-1]
+    yield "]"

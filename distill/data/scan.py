@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.data.file_index import Facts, FileIndex, Kind, stamp_of
+from distill.data.file_index import Facts, FileIndex, Kind, Task, stamps_of
 from distill.data.image_io import Source, as_levels, as_rgb, decode, encoded, why_unreadable
 from distill.data.mask_classes import as_classes
 from distill.metrics.overlap import IGNORED
@@ -23,7 +23,7 @@ MANY = 500  # files from which a scan is announced
 logger = logging.getLogger("bandpass")
 
 
-def scan(tasks: Sequence[tuple[Kind, Source]], *, home: Path) -> list[Facts | str]:
+def scan(tasks: Sequence[Task], *, home: Path) -> list[Facts | str]:
     """Reads every file that the file index does not know, on several threads.
 
     Args:
@@ -34,19 +34,18 @@ def scan(tasks: Sequence[tuple[Kind, Source]], *, home: Path) -> list[Facts | st
         For each task its facts, or what is wrong with it: the end of a sentence that begins with the file's name.
     """
     index = FileIndex.load(home)
-    stamps = [stamp_of(source) for _, source in tasks]
-    known = [index.find(*task, stamp) for task, stamp in zip(tasks, stamps, strict=True)]
-    new = [place for place, facts in enumerate(known) if facts is None]
-    results: list[Facts | str | None] = [*known]
+    stamps = stamps_of(source for _, source in tasks)
+    results: list[Facts | str | None] = [*index.find(tasks, stamps)]
+    new = [place for place, facts in enumerate(results) if facts is None]
     for place, facts in zip(new, _read_all([tasks[place] for place in new], index), strict=True):
         results[place] = facts
-        if isinstance(facts, Facts):
-            index.record(*tasks[place], stamps[place], facts=facts)
+    good = [place for place in new if isinstance(results[place], Facts)]
+    index.record([tasks[p] for p in good], stamps[good], facts=[f for p in good if isinstance(f := results[p], Facts)])
     index.save()
     return [facts for facts in results if facts is not None]
 
 
-def _read_all(tasks: Sequence[tuple[Kind, Source]], index: FileIndex) -> list[Facts | str]:
+def _read_all(tasks: Sequence[Task], index: FileIndex) -> list[Facts | str]:
     if not tasks:
         return []
     from tqdm import tqdm
@@ -60,14 +59,14 @@ def _read_all(tasks: Sequence[tuple[Kind, Source]], index: FileIndex) -> list[Fa
         return list(bar)
 
 
-def _facts_or_reason(index: FileIndex, task: tuple[Kind, Source]) -> Facts | str:
+def _facts_or_reason(index: FileIndex, task: Task) -> Facts | str:
     try:
         return read_facts(*task, index=index)
     except Exception as error:  # one bad file never ends a run, whatever a library raises of it
         return why_unreadable(error)
 
 
-def read_facts(kind: Kind, source: Source, *, index: FileIndex) -> Facts:
+def read_facts(kind: Kind, source: Source | str, *, index: FileIndex) -> Facts:
     """Hashes and decodes one file.
 
     Args:

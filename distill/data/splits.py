@@ -61,10 +61,16 @@ def finish(parts: Parts, data: DataRecipe, *, share: float) -> Splits:
     if parts.val is None or data.fold:
         train = parts.take_out("training", [*parts.train, *(parts.val or [])], held=tested, by="test")
         train, val = cut_validation(train, data, share=share)
+        if not data.fold and data.max_validation and share * (len(train) + len(val)) > data.max_validation:
+            parts.notes.append(
+                f"data.max_validation={data.max_validation}: {several(len(val), 'image')} validate, not {share:.1%} of "
+                "the training part; the others are trained on"
+            )
     else:
         val = parts.take_out("validation", parts.val, held=tested, by="test")
         held = tested | {sample.key for sample in val}
         train = parts.take_out("training", parts.train, held=held, by="validation or test")
+    val = limit_validation(val, data, notes=parts.notes) if parts.val is not None or data.fold else val
     notes = parts.notes + familiar([*train, *val], parts.test, what=data.groups)
     _require_images(train, val, parts.test)
     test = {name: _ordered(part) for name, part in parts.test.items()}
@@ -85,12 +91,13 @@ def cut_test(samples: Sequence[Sample], *, share: float, seed: int) -> tuple[lis
 
 
 def cut_validation(samples: Sequence[Sample], data: DataRecipe, *, share: float) -> tuple[list[Sample], list[Sample]]:
-    """Cuts validation from every data set of the training part: a fold, or the share.
+    """Cuts validation from every data set of the training part: a fold, or the share, of `data.max_validation` at most.
 
     Returns:
         Training and validation.
     """
     fold = parse_fold(data.fold) if data.fold else None
+    share = min(share, data.max_validation / max(1, len(samples))) if data.max_validation else share
     chosen: set[str] = set()
     for dataset in dict.fromkeys(sample.dataset for sample in samples):
         mine = [sample for sample in samples if sample.dataset == dataset]
@@ -99,6 +106,22 @@ def cut_validation(samples: Sequence[Sample], data: DataRecipe, *, share: float)
         chosen.update(sample.key for sample in part)
     train = [sample for sample in samples if sample.key not in chosen]
     return train, [sample for sample in samples if sample.key in chosen]
+
+
+def limit_validation(val: list[Sample], data: DataRecipe, *, notes: list[str]) -> list[Sample]:
+    """About `data.max_validation` images of a validation part that is given, of every data set its share."""
+    if not data.max_validation or len(val) <= data.max_validation:
+        return val
+    chosen: set[str] = set()
+    for dataset in dict.fromkeys(sample.dataset for sample in val):
+        mine = [sample for sample in val if sample.dataset == dataset]
+        kept = choose(bundle(mine, purpose="validation", seed=data.seed), share=data.max_validation / len(val))
+        chosen.update(sample.key for sample in kept or mine)
+    notes.append(
+        f"data.max_validation={data.max_validation}: {len(chosen)} of {several(len(val), 'validation image')} are "
+        "validated on; the others are left out"
+    )
+    return [sample for sample in val if sample.key in chosen]
 
 
 def parse_fold(fold: str) -> tuple[int, int]:
@@ -111,9 +134,9 @@ def parse_fold(fold: str) -> tuple[int, int]:
 
 def bundle(samples: Iterable[Sample], *, purpose: str, seed: int) -> list[list[Sample]]:
     """The groups of one data set in random order; an image without a group is a group of its own."""
-    groups: dict[str, list[Sample]] = {}
+    groups: dict[str | tuple[str], list[Sample]] = {}
     for sample in samples:
-        groups.setdefault(f"key {sample.key}" if sample.group is None else f"group {sample.group}", []).append(sample)
+        groups.setdefault(sample.key if sample.group is None else (sample.group,), []).append(sample)
 
     def rank(group: list[Sample]) -> bytes:
         first = min(sample.key for sample in group)

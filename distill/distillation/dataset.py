@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,13 @@ from distill.data.prompts import record_key
 from distill.data.sample import Sample
 from distill.data.teacher_dropout import draw_teacher_mask
 from distill.distillation.sampler import Batches
+from distill.distillation.shared_memory import SILENT_SECONDS, check_shared_memory, in_time
 from distill.distillation.targets import Target, fuse_maps
 from distill.runtime.resize import resize
-from distill.runtime.threads import compute_alone, small_workers, usable_cores
+from distill.runtime.threads import compute_alone, local_processes, own_cores, small_workers
 from students import MEAN, STD
 
+AHEAD = 4  # batches that a worker loads ahead
 KEPT_AT_MOST = 2  # a decoded image has at most so many times the student's pixels a side, or what its crops need
 
 
@@ -58,11 +60,14 @@ class TrainingSet(Dataset):
         self.donors = [number for number, sample in enumerate(samples) if sample.mask_key]  # of `augment.amplitudes`
 
     def keep_in_memory(self) -> None:
-        """Decodes all images once, if what they take stays under `data.memory_gb`; workers share them by forking."""
+        """Decodes all images once, if what they take stays under this process's share of `data.memory_gb`.
+
+        Workers share them by forking.
+        """
         side = self.side_kept
         pixels = sum(min(height, side) * min(width, side) for height, width in (s.size for s in self.samples))
-        if 4 * pixels <= self.recipe.data.memory_gb * 1e9:
-            with small_workers(usable_cores()) as pool:
+        if 4 * pixels * local_processes() <= self.recipe.data.memory_gb * 1e9:
+            with small_workers(own_cores()) as pool:
                 self.kept = dict(enumerate(pool.map(self.decode, range(len(self.samples)))))
 
     @property
@@ -190,15 +195,33 @@ def start_worker(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def loader(dataset: TrainingSet, batches: Batches, *, workers: int) -> DataLoader:
-    """The batches of one stage, loaded by `workers` processes (0: in this one)."""
-    return DataLoader(
+def loader(dataset: TrainingSet, batches: Batches, *, workers: int) -> Iterator[dict[str, Tensor]]:
+    """The batches of one stage, loaded by `workers` processes (0: in this one).
+
+    Raises:
+        ValueError: shared memory does not hold the batches that these load ahead.
+        RuntimeError: no batch has come for `SILENT_SECONDS`.
+    """
+    if workers:
+        check_shared_memory(bytes_of_batch(dataset, batches), workers=workers, ahead=AHEAD)
+    loaded = DataLoader(
         dataset,
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
         worker_init_fn=start_worker,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=AHEAD if workers else None,
+        timeout=SILENT_SECONDS if workers else 0,
         multiprocessing_context="fork" if workers else None,
         pin_memory=torch.cuda.is_available(),  # so that the copy to the GPU overlaps the step before
     )
+    return in_time(loaded, workers=workers)
+
+
+def bytes_of_batch(dataset: TrainingSet, batches: Batches) -> int:
+    """The bytes of a process's largest batch, by those of its first image."""
+    places = next(iter(batches), [])
+    if not places:
+        return 0
+    side = (max(batches.sides),) if batches.sides else ()
+    return len(places) * sum(tensor.nbytes for tensor in dataset[(*places[0][:2], *side)].values())

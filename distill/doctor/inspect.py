@@ -24,7 +24,7 @@ class Inspection:
     """The properties of one pair of image and mask that the checks need."""
 
     thumbnail: NDArray[np.uint8]  # grey (32, 32)
-    levels: NDArray[np.int64]  # pixels of each level of the mask (256,); of each class where there are several
+    levels: NDArray[np.uint32]  # pixels of each level of the mask (256,); of each class where there are several
     turned: bool  # the image's file asks for a turn that the mask's does not
 
     @property
@@ -50,9 +50,9 @@ def inspect_pair(pair: Pair, *, reading: Reading) -> Inspection:
     mask, mask_turns = _open(pair.mask)
     grey = as_rgb(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     numbers = Image.fromarray(as_classes(mask, colours=reading.colours)) if reading.several else as_levels(mask)
-    return Inspection(np.asarray(grey), np.array(numbers.histogram()), turns and not mask_turns)
+    return Inspection(np.asarray(grey), np.array(numbers.histogram(), np.uint32), turns and not mask_turns)
 
 
-def _open(source: Source) -> tuple[Image.Image, bool]:
+def _open(source: Source | str) -> tuple[Image.Image, bool]:
     data = encoded(source)
     return decode(data), orientation_of(opened(data)) != 1

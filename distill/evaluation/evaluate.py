@@ -73,6 +73,7 @@ def evaluate(work: Run | Recipe) -> dict[str, Any]:
             what=f"evaluate {name}",
             classes=run.recipe.student.classes,
             whole=True,
+            reads_images=not run.recipe.reads_features,
             accelerator=run.accelerator,
         )
         for name, samples in run.splits.test.items()

@@ -66,7 +66,9 @@ def side_by_side(
     keys = {sample.key for sample in samples}
     against_teacher = [masks.as_truth(sample) for sample in samples]
     entries = {
-        "teacher": score(masks.probability, samples, what=what, whole=True, accelerator=accelerator),
+        "teacher": score(
+            masks.probability, samples, what=what, whole=True, reads_images=False, accelerator=accelerator
+        ),
         "student": [one for one in scored if one.key in keys]
         if scored is not None
         else score(predictor, samples, what=f"beside {what}", whole=True, accelerator=accelerator),

@@ -33,12 +33,11 @@ class Score:
 def write_predictions(path: Path, scores: Mapping[str, Sequence[Score]]) -> None:
     """predictions.csv: one line a test image, with the full precision of its figures."""
     text = io.StringIO()
-    rows = [
-        {**{name: getattr(one, name) for name in COLUMNS}, **further(one)} for part in scores.values() for one in part
-    ]
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else COLUMNS, lineterminator="\n")
+    every = [one for part in scores.values() for one in part]
+    names = (*COLUMNS, *(further(every[0]) if every else ()))
+    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({**{name: getattr(one, name) for name in COLUMNS}, **further(one)} for one in every)
     write_text(path, text.getvalue())
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 import cache
+from distill.data.read_ahead import read_ahead
 from distill.data.sample import Sample
 from distill.distillation.targets import Target, plan_inputs
 from distill.evaluation import task_decoder
@@ -63,25 +64,28 @@ def score(
     classes: int = 1,
     whole: bool = False,
     shown: bool = True,
+    reads_images: bool = True,
     accelerator: Accelerator | None = None,
 ) -> list[Score]:
     """Dice and IoU of each sample, in the order of `samples`; every other figure too, if `whole`.
 
     Args:
         predictor: of a student, a teacher, an ONNX session.
-        samples: images with masks; each is read when its turn comes.
+        samples: images with masks; the next ones are read on threads.
         what: names the work in the progress shown.
         classes: K.
         whole: whether every figure of `distill.metrics` is taken, for K > 1 those of each class against the rest; 8 ms
             an image of 288 x 384 pixels.
         shown: whether progress is shown at all.
+        reads_images: whether the predictor reads images, and not a cache.
         accelerator: where given, every process scores its share and all get the whole list.
     """
     rank, ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    mine = list(enumerate(samples))[rank::ranks]
+    mine = range(rank, len(samples), ranks)
+    read = zip(mine, read_ahead((samples[index] for index in mine), images=reads_images), strict=True)
     scored = [
         (index, score_one(predictor(sample), sample, classes=classes, whole=whole))
-        for index, sample in progress(mine, what=what, total=len(mine), shown=shown and rank == 0)
+        for index, sample in progress(read, what=what, total=len(mine), shown=shown and rank == 0)
     ]
     if accelerator is not None and ranks > 1:
         from accelerate.utils import gather_object
@@ -120,6 +124,7 @@ def validate(
         classes=run.recipe.student.classes,
         whole=select not in OVERLAPS,
         shown=False,
+        reads_images=not run.recipe.reads_features,
         accelerator=run.accelerator,
     )
     for module, training in modes.items():

@@ -113,7 +113,8 @@ def fill(run: Run, plan: ExtractionPlan, teacher: Any) -> int:  # noqa: ANN401
     store = cache.open(plan.folder)
     store.check_identity(teacher.identity)
     fitted = set(plan.plain_records(store.calibration))
-    shards = [*cache.plan(store, fitted.intersection(plan.records)), *cache.plan(store, set(plan.records) - fitted)]
+    others = [record for record in plan.records if record not in fitted]
+    shards = [*cache.plan(store, fitted.intersection(plan.records)), *cache.plan(store, others)]
     run.accelerator.wait_for_everyone()  # none is written before all processes know what is missing
     own = shards[plan.rank :: plan.processes]
     extractor = FeatureExtractor(teacher, size=store.batch_size)

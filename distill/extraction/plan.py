@@ -93,14 +93,15 @@ def plan_extraction(run: Run, name: str, *, folder: Path | None = None) -> Extra
     held_out = map(unlabel, (*splits.val, *(sample for part in splits.test.values() for sample in part)))
     samples = {record_key(recipe, sample): sample for sample in (*held_out, *images)}
     plain = {(record_key(recipe, unlabel(sample)), "identity") for sample in shown}
-    views = run.recipe.views_of(name)
+    views = sorted(run.recipe.views_of(name))
+    ordered = ((key, view) for key in sorted(training.values()) for view in views)  # to sort a million again is quick
     return ExtractionPlan(
         name=name,
         recipe=recipe,
         folder=folder or run.caches[name],
         source=run.caches.get(recipe.of or ""),
         fidelity=run.recipe.cache.fidelity,
-        records=tuple(sorted(plain.union((key, view) for key in training.values() for view in views))),
+        records=tuple(sorted(dict.fromkeys((*ordered, *plain)))),
         read=partial(read_record, recipe, samples),
         training=training,
         calibration=tuple(calibration),

@@ -13,7 +13,7 @@ from torch import Tensor
 from distill.config.schema import TeacherRecipe
 from distill.data.prompts import policy_of
 from distill.extraction.plan import Input, Record
-from distill.runtime.threads import small_workers, usable_cores
+from distill.runtime.threads import own_cores, small_workers
 
 READERS = 8  # threads, at most, that read and preprocess images while the last batch passes the teacher
 
@@ -72,7 +72,7 @@ def batches_of(
         return teacher.prepare(image), prompt
 
     parts = [list(records[first : first + size]) for first in range(0, len(records), size)]
-    with small_workers(min(READERS, usable_cores())) as pool:
+    with small_workers(min(READERS, own_cores())) as pool:
         ahead = [pool.submit(prepare, record) for record in parts[0]] if parts else []
         for number, part in enumerate(parts):
             ready, prompts = zip(*(future.result() for future in ahead), strict=True)

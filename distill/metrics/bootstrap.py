@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-RESAMPLES_AT_ONCE = 256  # bounds the memory of a bootstrap over many images
+RESAMPLES_AT_ONCE = 256  # sets that are drawn at once: of few images
+DRAWN_AT_ONCE = 1 << 24  # images that are drawn at once, in all sets: 0.4 GB
 
 
 def bootstrap(
@@ -68,12 +69,15 @@ def resampled_means(
     if places.max() == 0:
         places = np.arange(len(rows))
     sizes = np.bincount(places)
-    sums = np.zeros((len(sizes), rows.shape[1]))
-    np.add.at(sums, places, rows)
+    sums = np.ascontiguousarray(rows)
+    if len(sizes) < len(rows):  # else every image is a group of its own, in this order
+        sums = np.zeros((len(sizes), rows.shape[1]))
+        np.add.at(sums, places, rows)
     random = np.random.default_rng(seed)
     count, means = len(sizes), []
-    for done in range(0, resamples, RESAMPLES_AT_ONCE):
-        some = min(RESAMPLES_AT_ONCE, resamples - done)
+    at_once = max(1, min(RESAMPLES_AT_ONCE, DRAWN_AT_ONCE // count))
+    for done in range(0, resamples, at_once):
+        some = min(at_once, resamples - done)
         drawn = random.integers(count, size=(some, count)) + count * np.arange(some)[:, None]
         times = np.bincount(drawn.ravel(), minlength=some * count).reshape(some, count)
         means.append(times @ sums / (times @ sizes)[:, None])

@@ -174,4 +174,5 @@ def describe_split(data: DataRecipe) -> str:
         share = f"{data.fractions[1]:.0%}"
     if data.fold:
         share = f"fold {data.fold} of the training part"
-    return f"{test} Validation is {share}. Groups (sequences or patients) are kept whole where they are known."
+    limit = f", of about {data.max_validation:,} images at most" if data.max_validation else ""
+    return f"{test} Validation is {share}{limit}. Groups (sequences or patients) are kept whole where they are known."

@@ -37,7 +37,7 @@ def open_caches(run: Run, *, learning: bool = True) -> dict[str, cache.Cache]:
             raise FileNotFoundError(f"no features of teacher {name!r} at {path}; {cure}")
         opened[name] = cache.open(path)
         check_prompts(path, opened[name], run.recipe.teachers[name])
-        if missing := sum(record not in opened[name] for record in wanted):
+        if missing := len(opened[name].missing(wanted)):
             raise FileNotFoundError(
                 f"{path} lacks {missing} of {len(wanted)} records (images times views) of teacher {name!r}; {cure}"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from heapq import nsmallest
 from pathlib import Path
 
 import cache
@@ -23,7 +24,7 @@ class CacheName:
 
 def calibration_keys(splits: Splits, count: int) -> list[str]:
     """The training images on which a code is fitted: the `count` smallest keys, a random choice fixed by content."""
-    return sorted({sample.key for sample in (*splits.train, *splits.unlabelled)})[:count]
+    return nsmallest(count, {sample.key for sample in (*splits.train, *splits.unlabelled)})
 
 
 def name_caches(recipe: Recipe, splits: Splits, *, home: Path) -> dict[str, CacheName]:
@@ -32,8 +33,9 @@ def name_caches(recipe: Recipe, splits: Splits, *, home: Path) -> dict[str, Cach
     Raises:
         FileNotFoundError: a cache that the recipe names does not exist.
     """
-    training = {sample.key: sample for sample in (*splits.train, *splits.unlabelled)}
-    fitted = [training[key] for key in calibration_keys(splits, recipe.cache.calibration)]
+    keys = dict.fromkeys(calibration_keys(splits, recipe.cache.calibration))
+    training = {sample.key: sample for sample in (*splits.train, *splits.unlabelled) if sample.key in keys}
+    fitted = [training[key] for key in keys]
     names: dict[str, CacheName] = {}
     for name, teacher in recipe.consulted.items():
         if teacher.cache:

@@ -22,14 +22,23 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
+def local_processes() -> int:
+    """How many processes of this job share this machine, as launchers say it."""
+    return _number_in("LOCAL_WORLD_SIZE") or 1
+
+
+def own_cores() -> int:
+    """This process's share of the cores."""
+    return max(1, usable_cores() // local_processes())
+
+
 def use_all_cores() -> None:
     """Shares the cores among this machine's processes, unless the user has set the number of threads.
 
     Launchers set OMP_NUM_THREADS=1, which is no wish of the user's.
     """
     own, launched = (_number_in(name) for name in ("BANDPASS_THREADS", "OMP_NUM_THREADS"))
-    share = max(1, usable_cores() // (_number_in("LOCAL_WORLD_SIZE") or 1))
-    torch.set_num_threads(own or (launched if launched > 1 else share))
+    torch.set_num_threads(own or (launched if launched > 1 else own_cores()))
 
 
 def _number_in(variable: str) -> int:

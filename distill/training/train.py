@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 import cache
 from distill.config.registry import BAND_OF
@@ -146,7 +145,7 @@ def begin_stage(state: TrainingState, span: Span) -> None:
     set_frozen(state.student, span.stage.freeze, kept=state.frozen)
 
 
-def load_batches(state: TrainingState, span: Span) -> DataLoader:
+def load_batches(state: TrainingState, span: Span) -> Iterator[dict[str, Tensor]]:
     """The batches of a stage that are not done yet."""
     batches = batches_of(state, span, start=state.counters.step)
     workers = workers_beside(state.run.accelerator.device, asked=state.run.recipe.workers)

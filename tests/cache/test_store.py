@@ -181,6 +181,42 @@ def test_the_unfinished_file_of_a_living_writer_is_left_alone(folder, monkeypatc
     assert seen == [1, 0]  # the file before its renaming, then the folder
 
 
+def test_a_shard_of_an_open_cache_is_written_without_listing_the_folder_and_a_lock_sweeps_it(folder, monkeypatch):
+    store = cache.open(folder)
+    (folder / ".writing-left").write_bytes(b"half")
+    (run,) = cache.plan(store, [key(1)], ("identity",))
+    with monkeypatch.context() as patch:
+        patch.setattr("cache.files.sweep", lambda _: pytest.fail("listed"))
+        cache.write_shard(store, codes_of(run), fidelity={"neck": 0.81, "p3": 0.8})
+    assert len(list(folder.glob(".writing-*"))) == 1
+    with cache.lock(folder):
+        assert not list(folder.glob(".writing-*"))
+    assert len(cache.open(folder)) == 1
+
+
+def test_many_records_are_looked_up_as_one_by_one(folder):
+    extract(folder, [key(number) for number in range(40)], ("identity", "hflip"))
+    store = cache.open(folder)
+    wanted = [(key(number), view) for number in (*range(30, 50), 3) for view in ("hflip", "vflip", "identity")]
+    assert store.missing(wanted) == [record for record in wanted if record not in store]
+    assert store.missing([]) == [] and store.missing(wanted[:1]) == []
+    near = key(3)[:63] + ("0" if key(3)[63] != "0" else "1")  # of which all but the last half byte is there
+    assert store.missing([(near, "identity")]) == [(near, "identity")]
+    for record in ((key(1)[:-1], "identity"), (key(1).upper(), "identity"), (key(1), "sideways")):
+        with pytest.raises(ValueError, match=r"expected a key of 64 lower-case|unknown view 'sideways'"):
+            store.missing([(key(2), "identity"), record])
+
+
+def test_records_that_share_a_prefix_are_told_apart(folder, monkeypatch):
+    monkeypatch.setattr("cache.reader._LOOKED_UP_AT_ONCE", 2)
+    alike = ["ab" * 8 + f"{number:048x}" for number in range(6)]
+    store = cache.open(folder)
+    codes = codes_of([(name, "identity") for name in alike[::2]])
+    cache.write_shard(store, codes, fidelity={"neck": 0.81, "p3": 0.8})
+    records = [(name, "identity") for name in alike]
+    assert cache.open(folder).missing(records) == records[1::2]
+
+
 def test_a_full_disk_stops_with_a_sentence_and_leaves_what_was_there(filled, monkeypatch):
     before = content(filled)
 

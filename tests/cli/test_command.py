@@ -141,7 +141,7 @@ def test_the_dry_run_writes_nothing_and_says_what_it_takes(words, tmp_path, caps
     text = capsys.readouterr().out
     for fact in ("12 to train, 4 to validate, 5 to test", "52 of them missing", " MB (raw fp", "9 steps of 4 images"):
         assert fact in text
-    assert not list(tmp_path.iterdir()) or {p.name for p in tmp_path.iterdir()} <= {"file_index.jsonl", "trackers"}
+    assert not list(tmp_path.iterdir()) or {p.name for p in tmp_path.iterdir()} <= {"file_index.table", "trackers"}
 
 
 def test_the_dry_run_times_a_step_until_the_device_is_done(tmp_path, monkeypatch):

@@ -217,9 +217,9 @@ def test_a_second_look_decodes_nothing_and_a_changed_file_is_seen(tmp_path, monk
     monkeypatch.undo()
     picture(99).save(folder / "images" / "a3.png")
     assert open_folder(folder).digest() != before.digest()
-    (tmp_path / "home" / "file_index.jsonl").write_text("{")
+    (tmp_path / "home" / "file_index.table").write_text("{")
     assert open_folder(folder).digest() != before.digest()
-    assert sorted(path.name for path in (tmp_path / "home").iterdir()) == ["file_index.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "home").iterdir()) == ["file_index.table"]
 
 
 @pytest.mark.parametrize(

@@ -144,8 +144,7 @@ def list_rows(table: Dataset, data: DataRecipe, *, name: str, split: str) -> lis
             group=None if group is None else str(group),
             image=Row(images, data.image_column, index),
             mask=Row(masks, data.mask_column, index),
-            image_name=where.format(index, data.image_column),
-            mask_name=where.format(index, data.mask_column),
+            names=(where.format(index, data.image_column), where.format(index, data.mask_column)),
         )
         for index, group in enumerate(groups)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
@@ -21,8 +22,8 @@ class Listing:
 
     name: str  # of the data set
     place: Place
-    images: dict[str, list[Path]]
-    masks: dict[str, list[Path]]
+    images: dict[str, list[str]]  # names of the files in the place's folder
+    masks: dict[str, list[str]]
     ignored: list[str]  # names of files that are no pictures
     affix: tuple[str, str] = ("", "")  # what masks have before and after the stems of their images
 
@@ -73,19 +74,20 @@ def list_files(place: Place, *, name: str, problems: Problems) -> Listing:
     return Listing(name, place, images, masks, ignored, affix)
 
 
-def _by_stem(folder: Path, place: Place, ignored: list[str], *, name: str, problems: Problems) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir(), key=lambda path: path.name) if folder.is_dir() else []:
-        if path.name.startswith("."):
+def _by_stem(folder: Path, place: Place, ignored: list[str], *, name: str, problems: Problems) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for file in sorted(entry.name for entry in os.scandir(folder)) if folder.is_dir() else []:
+        if file.startswith("."):
             continue
-        stem = unicodedata.normalize("NFC", path.stem)
-        if path.suffix.lower() not in SUFFIXES:
-            ignored.append(f"{folder.name}/{printable(path.name)}")
-        elif not is_utf8(path.name):
-            sentence = f"{name}/{folder.name}/{printable(path.name)} has a name that is not UTF-8; {RENAME}"
+        stem, _, suffix = file.rpartition(".")
+        stem = unicodedata.normalize("NFC", stem)
+        if not stem or f".{suffix.lower()}" not in SUFFIXES:
+            ignored.append(f"{folder.name}/{printable(file)}")
+        elif not is_utf8(file):
+            sentence = f"{name}/{folder.name}/{printable(file)} has a name that is not UTF-8; {RENAME}"
             problems.add("file name", sentence)
         elif re.fullmatch(place.stems, stem):
-            found.setdefault(stem, []).append(path)
+            found.setdefault(stem, []).append(file)
     return found
 
 
@@ -95,12 +97,13 @@ def pair(listing: Listing, stems: Iterable[str], groups: Mapping[str, str], *, p
     A folder without a single picture is a problem already; its missing counterparts are not named one by one.
     """
     pairs: list[Pair] = []
+    folders = (str(listing.place.images), str(listing.place.masks))
     for stem in stems if listing.images and listing.masks else ():
         images, masks = listing.images.get(stem, []), listing.masks.get(stem, [])
         if len(images) == len(masks) == 1:
-            names = [f"{listing.name}/{path.parent.name}/{path.name}" for path in (images[0], masks[0])]
             group = listing.place.group or groups.get(stem)
-            pairs.append(Pair(listing.name, stem, group, images[0], masks[0], names[0], names[1]))
+            paths = (f"{folders[0]}{os.sep}{images[0]}", f"{folders[1]}{os.sep}{masks[0]}")
+            pairs.append(Pair(listing.name, stem, group, *paths))
         elif images or masks:
             _add_unpaired(listing, stem, problems)
     return pairs
@@ -111,21 +114,21 @@ def _add_unpaired(listing: Listing, stem: str, problems: Problems) -> None:
     images, masks = listing.images.get(stem, []), listing.masks.get(stem, [])
     for folder, files in ((place.images, images), (place.masks, masks)):
         if len(files) > 1:
-            rivals = " and ".join(path.name for path in files)
+            rivals = " and ".join(files)
             sentence = f"{name}/{folder.name} has {rivals} with one stem, so that the pair is not clear"
             problems.add("two files with one stem", f"{sentence}; rename or remove all but one")
     if not masks:
         lone = set() if problems.many else listing.masks.keys() - listing.images.keys()
-        wanted = listing.affix[0] + images[0].stem + listing.affix[1]
-        expected = f"{name}/{place.masks.name}/{wanted}{images[0].suffix} (or another image suffix)"
+        wanted = f"{listing.affix[0]}{Path(images[0]).stem}{listing.affix[1]}{Path(images[0]).suffix}"
+        expected = f"{name}/{place.masks.name}/{wanted} (or another image suffix)"
         remedy = _namesake(stem, lone) or "; add it or remove the image"
-        sentence = f"{name}/{place.images.name}/{images[0].name} has no mask; expected {expected}{remedy}"
+        sentence = f"{name}/{place.images.name}/{images[0]} has no mask; expected {expected}{remedy}"
         problems.add("missing mask", sentence)
     if not images:
         lone = set() if problems.many else listing.images.keys() - listing.masks.keys()
         expected = f"{name}/{place.images.name}/{stem} with an image suffix"
         remedy = _namesake(stem, lone) or "; add it or remove the mask"
-        sentence = f"{name}/{place.masks.name}/{masks[0].name} has no image; expected {expected}{remedy}"
+        sentence = f"{name}/{place.masks.name}/{masks[0]} has no image; expected {expected}{remedy}"
         problems.add("missing image", sentence)
 
 

@@ -32,7 +32,7 @@ def open_data(data: DataRecipe, *, home: Path, classes: int = 1) -> Splits:
     """Opens the data a recipe asks for and splits it; then masks are put away and further images join, if asked.
 
     Every file is read and decoded once, so that a bad one is named now and not after an hour of training; what was
-    found is kept in `home/file_index.jsonl`.
+    found is kept in `home/file_index.table`.
 
     Args:
         data: the data part of a recipe. `data.name` is one of `DATASETS`.

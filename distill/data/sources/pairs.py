@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from distill.data.file_index import Facts, Kind
+from distill.data.file_index import Facts, Task
 from distill.data.image_io import Source, read_image, read_mask, threshold_of
 from distill.data.mask_classes import FOREGROUND, LOSSY, Reading, is_void_beside, read_classes
-from distill.data.sample import Sample
+from distill.data.sample import Reader, Sample
 from distill.data.scan import scan
 from distill.metrics.overlap import IGNORED
 from distill.runtime.issues import Problems, several
@@ -20,17 +21,35 @@ from distill.runtime.issues import Problems, several
 DARK_BITS = 14  # of 16: images that use no more are at most a quarter as bright as they may be
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
-    """An image and its mask before they are read."""
+    """An image and its mask before they are read; files by their paths as text, which take less than `Path`s."""
 
     dataset: str
     stem: str
     group: str | None
-    image: Source
-    mask: Source
-    image_name: str  # as messages call it
-    mask_name: str
+    image: Source | str
+    mask: Source | str
+    names: tuple[str, str] | None = None  # as messages call image and mask; None: data set, folder and file name
+
+    @property
+    def image_name(self) -> str:
+        """The image as messages call it."""
+        return self.names[0] if self.names else self._path_in_set(self.image)
+
+    @property
+    def mask_name(self) -> str:
+        """The mask as messages call it."""
+        return self.names[1] if self.names else self._path_in_set(self.mask)
+
+    @property
+    def lossy(self) -> bool:
+        """Whether the mask is of a format that changes levels."""
+        return isinstance(self.mask, str) and self.mask.lower().endswith(LOSSY)
+
+    def _path_in_set(self, source: Source | str) -> str:
+        path = Path(str(source))
+        return f"{self.dataset}/{path.parent.name}/{path.name}"
 
 
 Match = tuple[Pair, Facts, Facts]  # with what is known of image and mask
@@ -50,12 +69,12 @@ def examine(
     Returns:
         The samples, data set by data set in the order of the pairs; and notes on what is legitimate but worth knowing.
     """
-    tasks: list[tuple[Kind, Source]] = [("image", pair.image) for pair in pairs]
+    tasks: list[Task] = [("image", pair.image) for pair in pairs]
     tasks += [(reading.kind, pair.mask) for pair in pairs]
     facts = scan(tasks, home=home)
     matches: dict[str, list[Match]] = {pair.dataset: [] for pair in pairs}
-    for pair, image, mask in zip(pairs, facts[: len(pairs)], facts[len(pairs) :], strict=True):
-        match = _match(pair, image, mask, problems=problems)
+    for place, pair in enumerate(pairs):
+        match = _match(pair, facts[place], facts[len(pairs) + place], problems=problems)
         if match:
             matches[pair.dataset].append(match)
     samples: list[Sample] = []
@@ -67,7 +86,7 @@ def examine(
         if reading.several:
             threshold = 1
             good = [match for match in found if _in_classes(match, reading, problems=problems)]
-            read: Callable[[Source], np.ndarray] = partial(read_classes, colours=reading.colours)
+            read: Callable[[Any], np.ndarray] = partial(read_classes, colours=reading.colours)
         else:
             threshold = threshold_of(max(mask.high for _, _, mask in found))
             good = [match for match in found if _on_scale(match, threshold, problems=problems)]
@@ -81,7 +100,7 @@ def _is_kind(dataset: str, found: Sequence[Match], reading: Reading, *, problems
     """Whether the masks of a data set are of the kind that the run reads, which their levels tell if 255 is void."""
     masks = [mask for _, _, mask in found]
     full = [(pair, mask) for pair, _, mask in found if mask.high == IGNORED]
-    lossless = all(Path(pair.mask_name).suffix.lower() not in LOSSY for pair, _ in full)
+    lossless = not any(pair.lossy for pair, _ in full)
     if not reading.several and full and lossless and all(is_void_beside(mask.below) for _, mask in full):
         classes = 1 + max(mask.below for mask in masks)
         problems.add(
@@ -143,7 +162,7 @@ def _match(pair: Pair, image: Facts | str, mask: Facts | str, *, problems: Probl
 def _on_scale(match: Match, threshold: int, *, problems: Problems) -> bool:
     """Whether a mask has the scale of its data set: 0 and 1 among masks of 0 and 255 would be read as empty."""
     pair, _, mask = match
-    if threshold == 1 or mask.high != 1 or Path(pair.mask_name).suffix.lower() in LOSSY:
+    if threshold == 1 or mask.high != 1 or pair.lossy:
         return True
     problems.add(
         "mask of another scale",
@@ -191,7 +210,7 @@ def _check_content(dataset: str, masks: Sequence[Facts], threshold: int, *, prob
     return notes + ([f"{full} of {count} are foreground everywhere"] if full else [])
 
 
-def _sample(match: Match, read: Callable[[Source], np.ndarray]) -> Sample:
+def _sample(match: Match, read: Callable[[Any], np.ndarray]) -> Sample:
     pair, image, mask = match
     return Sample(
         dataset=pair.dataset,
@@ -200,6 +219,6 @@ def _sample(match: Match, read: Callable[[Source], np.ndarray]) -> Sample:
         mask_key=mask.key,
         size=image.size,
         group=pair.group,
-        read_image=partial(read_image, pair.image),
-        read_mask=partial(read, pair.mask),
+        read_image=Reader(read_image, pair.image),
+        read_mask=Reader(read, pair.mask),
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import numpy as np
 from distill.config.schema import DataRecipe
 from distill.data.file_names import RENAME, is_utf8, printable
 from distill.data.image_io import SUFFIXES, read_image
-from distill.data.sample import Sample, Splits
+from distill.data.sample import Reader, Sample, Splits
 from distill.data.scan import scan
 from distill.data.splits import Parts, bundle
 from distill.runtime.issues import Problems, several
@@ -119,7 +118,7 @@ def keep_share(samples: Sequence[Sample], *, share: float, seed: int) -> tuple[t
 
 def unlabel(sample: Sample) -> Sample:
     """The same image, whose mask is unknown from here on."""
-    return replace(sample, mask_key="", read_mask=partial(nothing_known, sample.size))
+    return replace(sample, mask_key="", read_mask=Reader(nothing_known, sample.size))
 
 
 def list_pictures(given: str) -> Pictures:
@@ -196,8 +195,8 @@ def examine_pictures(pictures: Pictures, data: DataRecipe, *, home: Path) -> tup
                 mask_key="",
                 size=facts.size,
                 group=None,
-                read_image=partial(read_image, picture.path),
-                read_mask=partial(nothing_known, facts.size),
+                read_image=Reader(read_image, str(picture.path)),
+                read_mask=Reader(nothing_known, facts.size),
             )
         )
     if not samples:

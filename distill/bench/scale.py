@@ -1,0 +1,188 @@
+"""`distill bench what=scale`: what a job of very many images costs beside its pixels, of which there are none here."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from distill.bench.request import Request
+from distill.runtime.timing import Row, told
+
+SIZES = "10000,100000"
+KEYS = {
+    "sizes": f"numbers of images, with commas ({SIZES})",
+    "parts": "what is measured, with commas: steps, folder, cache (all)",
+}
+LINKS = 50_000  # names of one file at most: file systems allow 65,000
+STEPS, BATCH, WRITES = 1000, 16, 20
+SIZE = (288, 384)  # that the file index says of every image
+CODES = {"neck": {"low": b"low", "high": b"the high band"}}
+
+Result = TypeVar("Result")
+Figures = dict[str, tuple[float, float, float]]  # seconds of this process, seconds that passed, GB beyond those before
+
+
+class Watch:
+    """Seconds and memory of parts of a process; memory is the largest so far."""
+
+    def __init__(self) -> None:
+        self.figures: Figures = {}
+        gc.collect()
+        self.before = _peak()
+
+    def time(self, name: str, action: Callable[[], Result], *, times: int = 1) -> Result:
+        """Does something, and keeps what it took, divided by `times`."""
+        worked, began = time.process_time(), time.perf_counter()
+        result = action()
+        seconds = ((time.process_time() - worked) / times, (time.perf_counter() - began) / times)
+        self.figures[name] = (*seconds, _peak() - self.before)
+        return result
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def measure(request: Request) -> list[Row]:
+    """Every part at every size.
+
+    Raises:
+        ValueError: a size is no number, or there is no such part.
+    """
+    sizes = request.options.get("sizes", SIZES).split(",")
+    parts = request.options.get("parts", ",".join(PARTS)).split(",")
+    for size in sizes:
+        if not size.isdecimal() or int(size) < 2:
+            raise ValueError(f"sizes holds {size!r}, but must be whole numbers from 2 on, with commas")
+    for part in parts:
+        if part not in PARTS:
+            raise ValueError(f"parts holds {part!r}; choose from {', '.join(PARTS)}")
+    return told(row for size in sizes for part in parts for row in rows_of(part, int(size)))
+
+
+def rows_of(part: str, count: int) -> Iterator[Row]:
+    """The rows of one part at one size."""
+    make, use = PARTS[part]
+    with tempfile.TemporaryDirectory() as folder:
+        if make is not None:
+            in_own_process(make, count, folder)
+        for name, (worked, passed, memory) in in_own_process(use, count, folder).items():
+            yield Row(f"{count:,} images: {name}", worked, "s", note=f"{passed:.3g} s passed, {memory:.2f} GB")
+
+
+def in_own_process(part: Callable[[int, Path], Figures | None], count: int, folder: str) -> Figures:
+    """The figures of a part, whose memory is that of a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(part, (count, Path(folder))) or {}
+
+
+def make_folder(count: int, folder: Path) -> None:
+    """Names of images and masks, which are links to empty files, and a file index that knows them all."""
+    from distill.data.file_index import Facts, FileIndex, stamps_of
+
+    index = FileIndex.load(folder / "home")
+    for kind, part in (("image", "images"), ("mask", "masks")):
+        place = folder / "data" / part
+        place.mkdir(parents=True)
+        files = [str(place / f"frame-{number:08d}.png") for number in range(count)]
+        for number, file in enumerate(files):
+            if number % LINKS:
+                os.link(files[number - number % LINKS], file)
+            else:
+                Path(file).touch()
+        keys = (hashlib.sha256(f"{kind} {number}".encode()).hexdigest() for number in range(count))
+        facts = [Facts(key, SIZE, high=255 * (kind == "mask")) for key in keys]
+        index.record([(kind, file) for file in files], stamps_of(files), facts=facts)
+    index.save()
+
+
+def open_folder(count: int, folder: Path) -> Figures:
+    """Opening a folder of which nothing has changed since the last time."""
+    from distill.config.schema import DataRecipe
+    from distill.data.sources.open_data import open_data
+
+    watch, data = Watch(), DataRecipe(name="folder", root=str(folder / "data"))
+    splits = watch.time("open the data again", lambda: open_data(data, home=folder / "home"))
+    watch.time("digest of the splits", splits.digest)
+    assert len(splits.train) + len(splits.val) + sum(map(len, splits.test.values())) == count
+    return watch.figures
+
+
+def keys_of(count: int) -> list[str]:
+    """Keys as of so many images, in order."""
+    return sorted(hashlib.sha256(number.to_bytes(4, "big")).hexdigest() for number in range(count))
+
+
+def make_cache(count: int, folder: Path) -> None:
+    """A cache of so many records that hold next to nothing."""
+    import torch
+
+    import cache
+    from cache.shard import SIZE, pack
+    from cache.spec import FeatureSpec, MapSpec
+
+    noise = torch.randn(8, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    store = cache.create(
+        folder / "cache",
+        spec=FeatureSpec((MapSpec("neck", 2, (4, 4), 16),)),
+        codecs={"neck": cache.fit(noise, fidelity=0.8)},
+        identity={"teacher": "none"},
+        licence="Apache-2.0",
+        fidelity=0.8,
+        batch_size=1,
+        views=("identity", "hflip"),
+        calibration=[],
+    )
+    keys = keys_of(count)
+    for first in range(0, count, SIZE):
+        records = [(key, "identity", CODES) for key in keys[first : first + SIZE]]
+        name, data = pack(records, manifest=store.manifest.digest, fidelity={"neck": 0.8})
+        (store.path / name).write_bytes(data)
+
+
+def use_cache(count: int, folder: Path) -> Figures:
+    """Opening a cache, looking records up, writing further ones, checking every byte."""
+    import cache
+
+    _ = cache.open, cache.plan, cache.verify, cache.write_shard  # whose imports are not measured
+    keys, others = keys_of(count), [hashlib.sha256(bytes([number])).hexdigest() for number in range(WRITES)]
+    records, watch = [(key, "identity") for key in keys], Watch()
+    store = watch.time("open the cache", lambda: cache.open(folder / "cache"))
+    missing = watch.time("look every record up", lambda: store.missing(records))
+    wanted = [*records, *((key, "hflip") for key in others)]
+    lacking = watch.time("plan what is missing", lambda: cache.plan(store, wanted))
+
+    def write() -> None:
+        for key in others:
+            cache.write_shard(store, [(key, "hflip", CODES)], fidelity={"neck": 0.8})
+
+    watch.time("write one shard", write, times=WRITES)
+    watch.time("verify every byte", lambda: cache.verify(folder / "cache"))
+    assert not missing and sum(map(len, lacking)) == WRITES
+    return watch.figures
+
+
+def draw_batches(count: int, _: Path) -> Figures:
+    """The indices of a step's images."""
+    from distill.distillation.sampler import Batches
+
+    watch = Watch()
+    batches = Batches(images=count, batch=min(BATCH, count), seed=0, start=0, stop=STEPS, rank=0, ranks=1)
+    watch.time("draw the images of one step", lambda: list(batches), times=STEPS)
+    return watch.figures
+
+
+PARTS: dict[str, tuple[Callable[[int, Path], None] | None, Callable[[int, Path], Figures]]] = {
+    "steps": (None, draw_batches),
+    "folder": (make_folder, open_folder),
+    "cache": (make_cache, use_cache),
+}
+"""What makes the files of a part, and what is measured on them."""

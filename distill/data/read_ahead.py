@@ -1,0 +1,46 @@
+"""Samples whose pixels are read while those before them are in use: results are those of reading in turn."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+
+import numpy as np
+
+from distill.data.sample import Sample
+from distill.runtime.threads import own_cores, small_workers
+
+THREADS = 4
+AHEAD = 4 * THREADS  # samples
+AHEAD_PIXELS = 64_000_000  # of all images that wait: 256 MB with their masks
+
+Reading = tuple[Sample, Future[np.ndarray] | None, Future[np.ndarray]]
+
+
+def read_ahead(samples: Iterable[Sample], *, images: bool = True) -> Iterator[Sample]:
+    """The samples in their order, with readers that return what threads have read; an error comes in its turn.
+
+    Args:
+        samples: whose pixels are wanted once, soon after one another.
+        images: whether images are read too, and not masks alone.
+    """
+    pool = small_workers(min(THREADS, own_cores()))
+    waiting: deque[Reading] = deque()
+    pixels = 0
+    try:
+        for sample in samples:
+            waiting.append((sample, pool.submit(sample.read_image) if images else None, pool.submit(sample.read_mask)))
+            pixels += sample.size[0] * sample.size[1]
+            while len(waiting) > AHEAD or pixels > AHEAD_PIXELS:
+                pixels -= waiting[0][0].size[0] * waiting[0][0].size[1]
+                yield _with_pixels(*waiting.popleft())
+        while waiting:
+            yield _with_pixels(*waiting.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _with_pixels(sample: Sample, image: Future[np.ndarray] | None, mask: Future[np.ndarray]) -> Sample:
+    return replace(sample, read_image=image.result if image else sample.read_image, read_mask=mask.result)
