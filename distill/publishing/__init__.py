@@ -1,5 +1,6 @@
 """The published folder of a student or a task teacher: written, checked, and described by a model card.
 
+card.md.jinja, teacher_card.md: the templates of the cards of a student and of a task teacher
 card: the model card: what the student is, how good, from what, under which terms, and how it is used
 examples: the example pictures of a model card
 folder: replacing a folder as a whole

@@ -26,9 +26,7 @@ class Picture:
 
 def draw_examples(run: Run, model: InferenceModel, scores: Sequence[Score], *, folder: Path) -> list[Picture]:
     """Pictures of test images at evenly spaced ranks of Dice, from the best to the worst."""
-    samples = {
-        (sample.dataset, sample.stem, sample.key): sample for part in run.splits.test.values() for sample in part
-    }
+    samples = {(sample.dataset, sample.stem, sample.key): sample for sample in run.splits.tested}
     ranked = sorted(scores, key=lambda figures: (-figures.dice, figures.dataset, figures.stem))
     ranks = np.linspace(0, len(ranked) - 1, min(run.recipe.publish.examples, len(ranked))).round().astype(int)
     pictures: list[Picture] = []

@@ -56,7 +56,7 @@ def parts_of_data(run: Run) -> dict[str, dict[str, int]]:
         "training": count(run.splits.train),
         "unlabelled": count(run.splits.unlabelled),
         "validation": count(run.splits.val),
-        "test": count(sample for samples in run.splits.test.values() for sample in samples),
+        "test": count(run.splits.tested),
     }
     return {part: counts for part, counts in found.items() if counts}
 

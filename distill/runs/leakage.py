@@ -26,8 +26,7 @@ def check_leakage(run: Run) -> None:
     Raises:
         ValueError: they were, by the record that lies beside them.
     """
-    held_out = {sample.key for part in (run.splits.val, *run.splits.test.values()) for sample in part}
-    hidden = held_out | {sample.key for sample in run.splits.unlabelled}
+    hidden = {sample.key for sample in (*run.splits.held_out, *run.splits.unlabelled)}
     for setting, keys in training_keys_of_start(run.recipe).items():
         if keys is None:
             _warn_unknown(setting)

@@ -53,7 +53,7 @@ def licence_of_data(name: str, *, generated: bool) -> LicensedSource:
 def licences_of_images(run: Run) -> dict[str, str]:
     """Data set -> its licence, of the images that a teacher is shown for training."""
     generated = run.recipe.data.name == "builtin"
-    names = sorted({sample.dataset for sample in (*run.splits.train, *run.splits.unlabelled)})
+    names = sorted({sample.dataset for sample in run.splits.training})
     return {name: licence_of_data(name, generated=generated).licence for name in names}
 
 
