@@ -60,7 +60,7 @@ class Splits:
         return (*self.val, *self.tested)
 
     def calibration(self, count: int) -> list[Sample]:
-        """The training images on which a code is fitted, `count` of the smallest keys: a choice fixed by their content."""
+        """The training images on which a code is fitted: `count` with the smallest keys, a choice fixed by content."""
         return sorted({sample.key: sample for sample in self.training}.values(), key=lambda sample: sample.key)[:count]
 
     def digest(self) -> str:
