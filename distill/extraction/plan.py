@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 import cache
+from cache.shard import Record
 from cache.spec import flip
 from distill.config.schema import TeacherRecipe
 from distill.data.prompts import prompt_of, record_key
@@ -21,8 +22,6 @@ from distill.runs.licences import licences_of_images
 from distill.runs.run import Run
 
 GALLERY = 8  # validation images whose plain view is kept too: they are drawn, never learned from
-
-Record = tuple[str, str]  # key of an image (and of its prompt), view
 
 
 class Input(NamedTuple):
@@ -83,7 +82,7 @@ def plan_extraction(run: Run, name: str, *, folder: Path | None = None) -> Extra
         name: of the teacher.
         folder: of its cache; the run's own where not given.
     """
-    shown, terms = shown_images(run, name), licences_of_images(run)
+    shown, terms = shown_images(run, name), licences_of_images(run.splits, generated=run.recipe.data.name == "builtin")
     recipe, splits = run.recipe.teachers[name], run.splits
     training = {sample.key: record_key(recipe, sample) for sample in splits.training}
     samples = {record_key(recipe, sample): sample for sample in (*map(unlabel, splits.held_out), *splits.training)}

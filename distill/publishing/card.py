@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distill.config.schema import DataRecipe, Recipe
 from distill.metrics.overlap import THRESHOLD
-from distill.publishing.examples import Picture
 from distill.publishing.markdown import block, code, escape, one_line
 from distill.publishing.plan import template_of
 from distill.publishing.provenance import Provenance
@@ -16,6 +16,14 @@ from distill.runs.fingerprint import digest_file
 from distill.runs.licences import slug
 from distill.runs.reproduce import command, public_name
 from distill.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An example picture: its file, relative to the card, and what stands over it."""
+
+    file: str
+    title: str
 
 
 def render_card(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +11,9 @@ from distill.evaluation.predictions_csv import Score
 from distill.inference.drawing import draw_example
 from distill.inference.model import InferenceModel
 from distill.metrics.overlap import IGNORED
+from distill.publishing.card import Picture
 from distill.publishing.gallery import draw_gallery
 from distill.runs.run import Run
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An example picture: its file, relative to the card, and what stands over it."""
-
-    file: str
-    title: str
 
 
 def draw_examples(run: Run, model: InferenceModel, scores: Sequence[Score], *, folder: Path) -> list[Picture]:

@@ -40,7 +40,7 @@ class Provenance:
 
 def provenance_of(run: Run) -> Provenance:
     """Provenance of a run's student."""
-    parts, teachers, asked = parts_of_data(run), licences_of_teachers(run), run.recipe.publish.licence
+    parts, teachers, asked = parts_of_data(run), licences_of_teachers(run.caches), run.recipe.publish.licence
     others = [*licences_of_start(run.recipe), *teachers.values()]
     generated = run.recipe.data.name == "builtin"
     data = {part: [licence_of_data(name, generated=generated) for name in counts] for part, counts in parts.items()}

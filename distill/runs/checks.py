@@ -33,7 +33,7 @@ def check(run: Run) -> None:
     check_weights(recipe)
     check_selection(recipe)
     check_shares(run)
-    check_leakage(run)
+    check_leakage(recipe, run.splits)
     if recipe.reads_features:
         return
     student = create_student(recipe)
