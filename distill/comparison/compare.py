@@ -56,10 +56,11 @@ def compare(
     logger.info(plan.describe())
     if not jobs:
         plan = plan.swept()
-    forwards = do_missing(plan.sweep, jobs=jobs, verbs=("train",))
+    forwards: dict[Path, int] = {}  # cache -> images that went through a teacher for it
+    do_missing(plan.sweep, jobs=jobs, verbs=("train",), forwards=forwards)
     tuning = tuning_of(plan.sweep)
     runs = plan.chosen(tuning)
-    forwards |= do_missing(runs, jobs=jobs, verbs=("train", "evaluate"), filled=forwards)
+    do_missing(runs, jobs=jobs, verbs=("train", "evaluate"), forwards=forwards)
     if not jobs:
         runs = finished_of(runs)
     tell_shared(runs, recipe)
@@ -73,29 +74,23 @@ def compare(
     return comparison
 
 
-def do_missing(
-    runs: Sequence[ArmRun], *, jobs: int, verbs: Sequence[str], filled: dict[Path, int] | None = None
-) -> dict[Path, int]:
+def do_missing(runs: Sequence[ArmRun], *, jobs: int, verbs: Sequence[str], forwards: dict[Path, int]) -> None:
     """Does `verbs` for the runs that miss them, after filling the caches they are trained on.
 
     Args:
         runs: of one phase of the comparison.
         jobs: runs at once; 0 does nothing.
         verbs: what is to be done for each.
-        filled: caches that are full, as an earlier phase returned them.
-
-    Returns:
-        cache -> images that went through a teacher for it.
+        forwards: cache -> images that went through a teacher for it; those that this phase fills are added.
     """
-    forwards: dict[Path, int] = {}
     if not jobs:
-        return forwards
+        return
     for one in missing_of(runs, verbs=verbs):
-        if not {*forwards, *(filled or ())} >= set(one.run.caches.values()):
-            forwards |= {one.run.caches[name]: images for name, images in do_step("extract", one.run).items()}
+        if not forwards.keys() >= set(one.run.caches.values()):
+            found = do_step("extract", one.run)
+            forwards.update((one.run.caches[name], images) for name, images in found.items())
     release_memory()  # a GPU that a teacher has left is for those who train now
     run_missing(runs, jobs=jobs, verbs=verbs)
-    return forwards
 
 
 def tell_shared(runs: Sequence[ArmRun], recipe: Recipe) -> None:
@@ -138,8 +133,7 @@ def summarise(runs: Sequence[ArmRun], recipe: Recipe, *, tuning: Tuning) -> Comp
 def require_equal_processes(summaries: Mapping[str, Mapping[str, Any]]) -> None:
     """Raises ValueError where runs were trained by different numbers of processes: batch norm differs between them.
 
-    Args:
-        summaries: the train.json of every run, by its title.
+    `summaries` are their train.json, by title.
     """
     counts = {title: summary.get("processes", 1) for title, summary in summaries.items()}
     if len(set(counts.values())) > 1:
@@ -151,11 +145,7 @@ def require_equal_processes(summaries: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def curves_of(logs: Mapping[Key, Mapping[int, float]]) -> tuple[Curve, ...]:
-    """Validation over the steps of every arm, at the steps that all its seeds have; none without such.
-
-    Args:
-        logs: step -> validation Dice of every run.
-    """
+    """Validation Dice of every arm at the steps that all its seeds have, if any; `logs` are step -> Dice of a run."""
     curves = []
     for arm, student in dict.fromkeys(key[:2] for key in logs):
         mine = [log for key, log in logs.items() if key[:2] == (arm, student)]

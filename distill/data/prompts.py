@@ -50,10 +50,7 @@ def record_key(recipe: TeacherRecipe, sample: Sample) -> str:
 def check_prompts(recipe: TeacherRecipe, said: str, *, folder: Path) -> None:
     """Raises ValueError where a cache was extracted with other prompts than the recipe's: its records differ.
 
-    Args:
-        recipe: of the teacher.
-        said: the prompts that the cache's identity names; empty for a teacher that is not prompted.
-        folder: of the cache.
+    `said` are the prompts that the identity of the cache in `folder` names; empty for a teacher that is not prompted.
     """
     extracted = said.split("; soft mask")[0]
     if extracted != ("" if recipe.prompts is None else policy_of(recipe)):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distill.config.registry import BAND_OF
 from distill.config.schedule import Span
 from distill.distillation.distiller import Distiller
 from distill.distillation.targets import Target
@@ -44,21 +43,12 @@ def variances_of(
     projected: Mapping[str, Tensor],
     batch: Mapping[str, Tensor],
 ) -> dict[str, FeatureVariance]:
-    """Target -> its figures in a batch, in the units of the terms that compare it with its projection.
-
-    Args:
-        distiller: whose projections were computed.
-        span: the stage, for its terms.
-        targets: those in the batch; of a soft mask, which has no projection, there are no figures.
-        projected: the projected features by the name of their target, (N, C, h, w).
-        batch: the targets by name.
-    """
-    bands = {BAND_OF.get(name) for name in span.terms}
+    """Target -> its figures in a batch, in the units of the terms that compare it with its projection (N, C, h, w)."""
     found = {}
     for target in (target for target in targets if target.name in projected):
         wanted = batch[target.name] / target.deviation if target.band == "high" else batch[target.name]
         channels = distiller.projections[target.name].in_channels
-        scaled = target.band in bands
+        scaled = target.band in span.bands
         found[target.name] = feature_variance(projected[target.name], wanted, scaled=scaled, channels=channels)
     return found
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from distill.evaluation.cost import cost, count_parameters
-from distill.evaluation.predictions_csv import Score, read_predictions, write_predictions
+from distill.evaluation.predictions_csv import SCORES, Score, read_predictions, write_predictions
 from distill.metrics.aggregate import (
     summarise_classes,
     summarise_confidence,
@@ -25,7 +25,6 @@ from distill.runs.fingerprint import digest_file
 from distill.runs.run import Run
 from distill.runs.state_files import read_metrics, update_metrics
 
-SCORES = "predictions.csv"
 DRAWN = "sequences"  # what the bootstrap draws, where known, so that runs scored otherwise are scored again
 
 

@@ -110,12 +110,6 @@ def initialise_masks(folder: Path, teacher: TaskTeacher, *, fidelity: float, bat
 
     The manifest's calibration keys are all images on whose masks the decoder was trained, so that no run that tests,
     validates or has no mask for one of them is trained on it.
-
-    Args:
-        folder: of the cache.
-        teacher: whose masks they are.
-        fidelity: the cosine asked of the code, at least `FIDELITY`.
-        batch_size: of the recipe, which the manifest states.
     """
     labelled = sorted(teacher.facts["labelled"])
     masks = torch.stack([teacher.logits(key) for key in labelled[:256]])

@@ -23,10 +23,7 @@ class CacheName:
 def name_caches(recipe: Recipe, calibration: Mapping[str, list[str]], *, home: Path) -> dict[str, CacheName]:
     """Teacher -> its cache, for every teacher that the recipe consults.
 
-    Args:
-        recipe: whose teachers count.
-        calibration: teacher -> keys of the records on which its code is fitted.
-        home: the folder that holds `features/`.
+    `calibration` are the keys of the records on which each teacher's code is fitted.
 
     Raises:
         FileNotFoundError: a cache that the recipe names does not exist.

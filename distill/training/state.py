@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from distill.config.parse import write_recipe
 from distill.distillation.dataset import TrainingSet
 from distill.distillation.distiller import Distiller
 from distill.distillation.targets import Target, plan_inputs, plan_targets
@@ -101,8 +100,6 @@ def build_state(plan: TrainingPlan) -> TrainingState:
     if accelerator.scaler is not None and scaler:
         accelerator.scaler.load_state_dict(scaler)
     bar = Progress("train", total=plan.steps, unit="steps", shown=lead, done=counters.step)
-    if lead:
-        write_recipe(recipe, run.folder)
     log = JsonlLog(run.folder / "log.jsonl", step=counters.step, writes=lead)
     began = time.monotonic() - counters.seconds
     return TrainingState(

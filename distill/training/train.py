@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import cache
-from distill.config.registry import BAND_OF
+from distill.config.parse import write_recipe
 from distill.config.schedule import Span, learning_rate_at, steps_of_score
 from distill.config.schema import Recipe
 from distill.distillation.criterion import compute_losses
@@ -60,6 +60,8 @@ def train(work: Run | Recipe) -> dict[str, Any]:
         with cache.lock(run.folder) if run.accelerator.is_main_process else nullcontext():
             if not run.agree(run.trained.is_file):  # by the training that this one waited for
                 plan = plan_training(run)
+                if run.accelerator.is_main_process:
+                    write_recipe(run.recipe, run.folder)
                 return run_stages(plan)
     summary, _ = read_trained(run)
     logger.info("trained already: %s", run.folder)
@@ -139,8 +141,7 @@ def begin_stage(state: TrainingState, span: Span) -> None:
     counters = state.counters
     if counters.step <= span.start:
         counters.step, counters.stage_best, counters.stale = span.start, -math.inf, 0
-    bands = {BAND_OF[term] for term in span.terms if term in BAND_OF}
-    state.dataset.targets = tuple(target for target in state.targets if target.band in bands)
+    state.dataset.targets = tuple(target for target in state.targets if target.band in span.bands)
     set_frozen(state.student, span.stage.freeze, kept=state.frozen)
 
 
