@@ -95,7 +95,6 @@ def with_teacher(given: SimpleNamespace, folder: Path) -> tuple[list[str], dict[
     from distill.cache_report.teacher_agreement import agreement_lines, agreements, extract_maps, held_out
     from distill.config.parse import read_recipe
     from distill.extraction.teacher_inference import load_teacher
-    from distill.runs.paths import calibration_keys
     from distill.runs.run import open_run
 
     store = cache.open(given.cache)
@@ -110,9 +109,8 @@ def with_teacher(given: SimpleNamespace, folder: Path) -> tuple[list[str], dict[
     size = store.batch_size
     samples = held_out(run, store, given.images)
     found, references = agreements(store, teacher, samples, size=size)
-    fitted = set(calibration_keys(run.splits, CALIBRATION))
-    training = {sample.key: sample for sample in (*run.splits.train, *run.splits.unlabelled) if sample.key in fitted}
-    calibration = extract_maps(teacher, [sample.read_image() for sample in training.values()], size=size)
+    fitted = run.splits.calibration(CALIBRATION)
+    calibration = extract_maps(teacher, [sample.read_image() for sample in fitted], size=size)
     maps = extract_maps(teacher, [sample.read_image() for sample in samples], size=size)
     points = [
         rate for map_, codec in store.codecs.items() for rate in rates(map_, codec, calibration[map_], maps[map_])

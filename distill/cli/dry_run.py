@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from distill.config.schedule import spans_of
 from distill.config.schema import Recipe
 from distill.distillation.targets import check_grids
 from distill.extraction.cache_state import inspect_cache
@@ -22,7 +21,7 @@ def estimate(recipe: Recipe) -> str:
     run = open_run(recipe)
     check(run)
     splits = run.splits
-    tests = sum(len(samples) for samples in splits.test.values())
+    tests = len(splits.tested)
     unlabelled = f", {len(splits.unlabelled)} without masks" if splits.unlabelled else ""
     lines = [
         f"dry run of {recipe.name}: nothing is written but the file index",
@@ -50,8 +49,7 @@ def estimate_teacher(run: Run, name: str) -> Iterator[str]:
 
 def estimate_training(run: Run) -> Iterator[str]:
     """Steps, and the time they take without loading and imitation, which cost little beside them."""
-    recipe, splits = run.recipe, run.splits
-    steps = spans_of(recipe, labelled=len(splits.train), unlabelled=len(splits.unlabelled))[-1].stop
+    recipe, steps = run.recipe, run.spans[-1].stop
     if recipe.reads_features:
         yield f"task decoder of width {recipe.student.width} on cached features; {steps} steps"
         return

@@ -74,9 +74,10 @@ def conclusion(run: Run, metrics: Mapping[str, Any]) -> Iterator[str]:
 def next_commands(run: Run) -> list[str]:
     """The commands to type after the last requested step."""
     recipe = run.recipe
-    last = max(map(STEPS.index, recipe.do), default=-1)
-    if 0 <= last < len(STEPS) - 1:
-        return [command_for(STEPS[last + 1])]
+    steps = list(STEPS)
+    last = max(map(steps.index, recipe.do), default=-1)
+    if 0 <= last < len(steps) - 1:
+        return [command_for(steps[last + 1])]
     if recipe.reads_features:  # a task teacher: its masks teach a student
         return [f"distill run recipe=NAME 'teachers.masks={{adapter: task, of: TEACHER, weights: {run.published}}}'"]
     compare = [f"{command_for('compare')} seeds=0,1,2"] if len(recipe.arms) > 1 else []

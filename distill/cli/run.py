@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +13,12 @@ from distill.cli.logs import kept_in, logger, quieten
 from distill.cli.options import Command
 from distill.config.command import remember_words
 from distill.config.parse import read_recipe
+from distill.config.registry import STEPS
 from distill.config.schema import Recipe
 
 if TYPE_CHECKING:
     from distill.runs.run import Run
 
-STEPS = {  # in their order; each is called with the run, and returns at once where its output is complete
-    "extract": "distill.extraction.extract:extract",
-    "train": "distill.training.train:train",
-    "evaluate": "distill.evaluation.evaluate:evaluate",
-    "publish": "distill.publishing.publish:publish",
-}
 KEYS = (
     "data.name",
     "data.root=DIR",
@@ -54,6 +47,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
     from distill.cli.messages import conclusion, introduction
     from distill.runs.checks import check
     from distill.runs.run import open_run
+    from distill.runs.state_files import read_metrics
+    from distill.runs.steps import do_step
     from distill.runtime.threads import use_all_cores
 
     use_all_cores()
@@ -63,9 +58,9 @@ def run(recipe: Recipe) -> dict[str, Any]:
     check(run)
     with kept_in(run.folder, lead=lead), tracked(run):
         tell(introduction(run))
-        metrics: dict[str, Any] = {}
         for name in (name for name in STEPS if name in recipe.do):
-            metrics = do(name, run)
+            do_step(name, run)
+        metrics = read_metrics(run) if lead else {}
         refresh_report(run)
         tell(conclusion(run, metrics))
     return metrics
@@ -75,30 +70,6 @@ def tell(lines: Iterable[str]) -> None:
     """Logs each line."""
     for line in lines:
         logger.info("%s", line)
-
-
-def do(name: str, run: Run) -> dict[str, Any]:
-    """Does a step and adds what it took to metrics.json, which it returns (on the first process)."""
-    module, _, function = STEPS[name].partition(":")
-    began = time.monotonic()
-    result = getattr(import_module(module), function)(run)
-    metrics: dict[str, Any] = {}
-    if run.accelerator.is_main_process:
-        metrics = add_cost(run, name, seconds=time.monotonic() - began, result=result)
-    run.accelerator.wait_for_everyone()
-    return metrics
-
-
-def add_cost(run: Run, step: str, *, seconds: float, result: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Adds what a step took to metrics.json: a run that was killed, or is run again, keeps what it has cost."""
-    from distill.runs.state_files import read_metrics, update_metrics
-
-    metrics = read_metrics(run)
-    spent = round(metrics.get("seconds", {}).get(step, 0.0) + seconds, 1)
-    entries: dict[str, Any] = {"seconds": {step: spent}}
-    if step == "extract":
-        entries["teacher_forwards"] = metrics.get("teacher_forwards", 0) + sum(result.values())
-    return update_metrics(run, **entries)
 
 
 def refresh_report(run: Run) -> None:

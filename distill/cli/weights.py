@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 from distill.cli.options import Command, Option
 from distill.runtime.issues import nearest
@@ -38,9 +39,9 @@ class Request:
     source: str = ""
 
 
-def weights_command(words: Sequence[str], *, dry: bool) -> int:
+def run(given: SimpleNamespace, *, dry: bool) -> int:
     """Lists or fetches; dry: only says what would be fetched."""
-    request = read_request(words)
+    request = read_request(given)
     if request.do == "list":
         shown = "\n\n".join(map(describe, request.chosen)) if request.named else table(request.chosen)
         sys.stdout.write(shown + "\n")
@@ -54,13 +55,12 @@ def weights_command(words: Sequence[str], *, dry: bool) -> int:
     return 0
 
 
-def read_request(words: Sequence[str]) -> Request:
-    """The request of a command line's `key=value` words.
+def read_request(given: SimpleNamespace) -> Request:
+    """The request of a command line.
 
     Raises:
-        ValueError: wrong words, an unknown verb or name, or nothing to fetch.
+        ValueError: an unknown verb or name, or nothing to fetch.
     """
-    given = COMMAND.read(words)
     do = given.do
     if do not in ("list", "fetch"):
         raise ValueError(f"distill weights do={do}, but must be list or fetch; {COMMAND.usage}")
@@ -259,7 +259,7 @@ def sha256_shown(path: Path) -> str:
 
 COMMAND = Command(
     "weights",
-    lambda given, *, dry: weights_command(given.words, dry=dry),
+    run,
     does="Lists the known weights of every teacher, with size, licence and checksum, and downloads them.",
     writes=("the hub's cache, with do=fetch",),
     options=(

@@ -5,22 +5,24 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from accelerate.utils import release_memory
 
 import cache
 from distill.comparison.launcher import missing_of, run_missing
 from distill.comparison.plan import Tuning, finished_of, plan_comparison, tuning_of
-from distill.comparison.result import Comparison, Curve, compare_scores
+from distill.comparison.result import Comparison, Curve, Key, compare_scores
 from distill.comparison.runs import ArmRun
 from distill.comparison.write import write
 from distill.config.schema import Recipe
-from distill.evaluation.predictions_csv import Score, read_predictions
-from distill.extraction.extract import extract
+from distill.evaluation.results import read_scores
 from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL
 from distill.runs.fingerprint import digest_of
+from distill.runs.state_files import read_summary
+from distill.runs.steps import do_step
 from distill.training.jsonl_log import read_validation
 
 logger = logging.getLogger("bandpass")
@@ -54,10 +56,11 @@ def compare(
     logger.info(plan.describe())
     if not jobs:
         plan = plan.swept()
-    forwards = do_missing(plan.sweep, jobs=jobs, verbs=("train",))
+    forwards: dict[Path, int] = {}  # cache -> images that went through a teacher for it
+    do_missing(plan.sweep, jobs=jobs, verbs=("train",), forwards=forwards)
     tuning = tuning_of(plan.sweep)
     runs = plan.chosen(tuning)
-    forwards |= do_missing(runs, jobs=jobs, verbs=("train", "evaluate"), filled=forwards)
+    do_missing(runs, jobs=jobs, verbs=("train", "evaluate"), forwards=forwards)
     if not jobs:
         runs = finished_of(runs)
     tell_shared(runs, recipe)
@@ -71,29 +74,23 @@ def compare(
     return comparison
 
 
-def do_missing(
-    runs: Sequence[ArmRun], *, jobs: int, verbs: Sequence[str], filled: dict[Path, int] | None = None
-) -> dict[Path, int]:
+def do_missing(runs: Sequence[ArmRun], *, jobs: int, verbs: Sequence[str], forwards: dict[Path, int]) -> None:
     """Does `verbs` for the runs that miss them, after filling the caches they are trained on.
 
     Args:
         runs: of one phase of the comparison.
         jobs: runs at once; 0 does nothing.
         verbs: what is to be done for each.
-        filled: caches that are full, as an earlier phase returned them.
-
-    Returns:
-        cache -> images that went through a teacher for it.
+        forwards: cache -> images that went through a teacher for it; those that this phase fills are added.
     """
-    forwards: dict[Path, int] = {}
     if not jobs:
-        return forwards
+        return
     for one in missing_of(runs, verbs=verbs):
-        if not {*forwards, *(filled or ())} >= set(one.run.caches.values()):
-            forwards |= {one.run.caches[name]: images for name, images in extract(one.run).items()}
+        if not forwards.keys() >= set(one.run.caches.values()):
+            found = do_step("extract", one.run)
+            forwards.update((one.run.caches[name], images) for name, images in found.items())
     release_memory()  # a GPU that a teacher has left is for those who train now
     run_missing(runs, jobs=jobs, verbs=verbs)
-    return forwards
 
 
 def tell_shared(runs: Sequence[ArmRun], recipe: Recipe) -> None:
@@ -104,16 +101,41 @@ def tell_shared(runs: Sequence[ArmRun], recipe: Recipe) -> None:
 
 def tell_next(runs: Sequence[ArmRun]) -> None:
     """Logs the commands that publish and use the run of the best validation Dice; test sets choose nothing."""
-    best = max(runs, key=lambda one: one.summary()["validation_dice"])
+    best = max(runs, key=lambda one: read_summary(one.run)["validation_dice"])
     folder = shlex.quote(str(best.run.folder))
     logger.info("best on validation: %s", best.title)
     logger.info("next: distill publish recipe=%s/recipe.yaml", folder)
     logger.info("next: distill predict student=%s images=DIR out=masks", folder)
 
 
-def require_equal_processes(runs: Sequence[ArmRun]) -> None:
-    """Raises ValueError where runs were trained by different numbers of processes: batch norm differs between them."""
-    counts = {one.title: one.summary().get("processes", 1) for one in runs}
+def summarise(runs: Sequence[ArmRun], recipe: Recipe, *, tuning: Tuning) -> Comparison:
+    """The result of finished runs, from their logs, predictions and summaries."""
+    logs = {one.key: read_validation(one.run.folder / "log.jsonl") for one in runs}
+    scores = {one.key: read_scores(one.run) for one in runs}
+    summaries = {one.key: read_summary(one.run) for one in runs}
+    require_equal_processes({one.title: summaries[one.key] for one in runs})
+    comparison = compare_scores(
+        scores,
+        seconds={key: summary["seconds"] for key, summary in summaries.items()},
+        steps={summary["steps"] for summary in summaries.values()},
+        resamples=recipe.evaluate.bootstrap,
+        tuning=tuning,
+        networks={(one.arm, one.student): one.run.recipe.student.name for one in runs},
+    )
+    return dataclasses.replace(
+        comparison,
+        collapsed=tuple(f"{one.title}, {name}" for one in runs for name in summaries[one.key].get("collapsed", ())),
+        validation=curves_of(logs),
+        convention=CONVENTION if recipe.student.classes == 1 else CONVENTION_SEVERAL,
+    )
+
+
+def require_equal_processes(summaries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises ValueError where runs were trained by different numbers of processes: batch norm differs between them.
+
+    `summaries` are their train.json, by title.
+    """
+    counts = {title: summary.get("processes", 1) for title, summary in summaries.items()}
     if len(set(counts.values())) > 1:
         raise ValueError(
             "expected all runs to be trained by the same number of processes, got "
@@ -122,47 +144,13 @@ def require_equal_processes(runs: Sequence[ArmRun]) -> None:
         )
 
 
-def summarise(runs: Sequence[ArmRun], recipe: Recipe, *, tuning: Tuning) -> Comparison:
-    """The result of finished runs."""
-    require_equal_processes(runs)
-    summaries = {(one.arm, one.student, one.seed): one.summary() for one in runs}
-    comparison = compare_scores(
-        {(one.arm, one.student, one.seed): scores_of(one) for one in runs},
-        seconds={key: value["seconds"] for key, value in summaries.items()},
-        steps={value["steps"] for value in summaries.values()},
-        resamples=recipe.evaluate.bootstrap,
-        tuning=tuning,
-        networks={(one.arm, one.student): one.run.recipe.student.name for one in runs},
-    )
-    return dataclasses.replace(
-        comparison,
-        collapsed=tuple(f"{one.title}, {name}" for one in runs for name in one.summary().get("collapsed", ())),
-        validation=curves_of(runs),
-        convention=CONVENTION if recipe.student.classes == 1 else CONVENTION_SEVERAL,
-    )
-
-
-def scores_of(one: ArmRun) -> list[Score]:
-    """The scores of a tested run on every test image, with the sequence that each comes from."""
-    tested = [sample for part in one.run.splits.test.values() for sample in part]
-    groups = {(sample.dataset, sample.key): sample.group for sample in tested}
-    return [
-        dataclasses.replace(score, group=groups.get((score.dataset, score.key)))
-        for score in read_predictions(one.run.folder / "predictions.csv")
-    ]
-
-
-def curves_of(runs: Sequence[ArmRun]) -> tuple[Curve, ...]:
-    """Validation over the steps of every arm, from the logs of its runs; of those that have one, at common steps."""
+def curves_of(logs: Mapping[Key, Mapping[int, float]]) -> tuple[Curve, ...]:
+    """Validation Dice of every arm at the steps that all its seeds have, if any; `logs` are step -> Dice of a run."""
     curves = []
-    for arm, student in dict.fromkeys((one.arm, one.student) for one in runs):
-        mine = [one for one in runs if (one.arm, one.student) == (arm, student)]
-        scores = [read_validation(one.run.folder / "log.jsonl") for one in mine]
-        steps = sorted(set.intersection(*map(set, scores)))
-        if steps:
-            curves.append(
-                Curve(student, arm, tuple(steps), tuple(tuple(one[step] for step in steps) for one in scores))
-            )
+    for arm, student in dict.fromkeys(key[:2] for key in logs):
+        mine = [log for key, log in logs.items() if key[:2] == (arm, student)]
+        if steps := tuple(sorted(set.intersection(*map(set, mine)))):
+            curves.append(Curve(student, arm, steps, tuple(tuple(log[step] for step in steps) for log in mine)))
     return tuple(curves)
 
 

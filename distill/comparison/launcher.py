@@ -18,8 +18,7 @@ from types import FrameType
 import torch
 
 from distill.comparison.runs import ArmRun
-from distill.config.parse import dump_recipe
-from distill.runtime.io import write_text
+from distill.config.parse import write_recipe
 from distill.runtime.progress import Progress
 from distill.runtime.threads import usable_cores
 from distill.training.jsonl_log import last_step
@@ -171,7 +170,7 @@ def places_for(jobs: int) -> list[str | None]:
 def run_one(one: ArmRun, processes: Processes, *, jobs: int, verbs: Sequence[str], gpu: str | None = None) -> str:
     """Does one run in a process of its own; returns the end of its output if it failed, else nothing."""
     folder = one.run.folder
-    write_text(folder / "recipe.yaml", dump_recipe(one.run.recipe))
+    write_recipe(one.run.recipe, folder)
     threads = max(1, usable_cores() // jobs)
     status = processes.run(
         folder,

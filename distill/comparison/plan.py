@@ -6,18 +6,17 @@ import dataclasses
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from distill.comparison.runs import ArmRun, require_different, require_fair
 from distill.config.parse import build_recipe
 from distill.config.schema import Recipe
 from distill.data.sample import Splits
-from distill.data.sources.open_data import open_data
 from distill.runs.accelerator import start_accelerator
 from distill.runs.checks import check
 from distill.runs.fingerprint import digest_of
 from distill.runs.run import open_run
+from distill.runs.state_files import read_summary
 
 logger = logging.getLogger("bandpass")
 
@@ -86,20 +85,25 @@ def plan_comparison(recipe: Recipe, *, students: Sequence[str] | None, seeds: Se
     """
     if len(recipe.arms) < 2:
         raise ValueError("compare needs a recipe with at least two arms, as in arms: {baseline: {...}, distilled: {}}")
+    asked = [
+        (seed, student, own)
+        for seed in dict.fromkeys(seeds)
+        for student in students or [recipe.student.name]
+        for own in recipes_of(recipe, student=student, seed=seed)
+    ]
     accelerator = start_accelerator(recipe)
     if accelerator.num_processes > 1:
         raise ValueError("start compare without a launcher; jobs=N runs N of its trainings at once")
     opened: dict[str, Splits] = {}
     runs: list[ArmRun] = []
-    for seed in dict.fromkeys(seeds):
-        for student in students or [recipe.student.name]:
-            for arm, setting, own in recipes_of(recipe, student=student, seed=seed):
-                splits = open_once(own, opened)
-                run = open_run(own, accelerator=accelerator, splits=splits)
-                if seed == seeds[0]:
-                    check(run)
-                runs.append(ArmRun.found(arm, student, seed, run, setting))
-                require_fair(runs[0], runs[-1])
+    for seed, student, (arm, setting, own) in asked:
+        data = digest_of([dataclasses.asdict(own.data), own.student.classes])
+        run = open_run(own, accelerator=accelerator, splits=opened.get(data))
+        opened[data] = run.splits
+        if seed == seeds[0]:
+            check(run)
+        runs.append(ArmRun.found(arm, student, seed, run, setting))
+        require_fair(runs[0], runs[-1])
     require_different([one for one in runs if one.seed == seeds[0]])
     return ComparePlan(recipe, tuple(runs))
 
@@ -119,19 +123,11 @@ def recipes_of(recipe: Recipe, *, student: str, seed: int) -> Iterator[tuple[str
             yield arm, setting, own
 
 
-def open_once(recipe: Recipe, opened: dict[str, Splits]) -> Splits:
-    """The data of a recipe, from `opened` where an earlier run of the comparison asked for the same."""
-    key = digest_of([dataclasses.asdict(recipe.data), recipe.student.classes])
-    if key not in opened:
-        opened[key] = open_data(recipe.data, home=Path(recipe.home).expanduser(), classes=recipe.student.classes)
-    return opened[key]
-
-
 def tuning_of(sweep: Sequence[ArmRun]) -> Tuning:
     """The validation Dice of every setting that each arm and student tried."""
     tuning: Tuning = {}
     for one in sweep:
-        tuning.setdefault((one.arm, one.student), {})[one.setting] = one.summary()["validation_dice"]
+        tuning.setdefault((one.arm, one.student), {})[one.setting] = read_summary(one.run)["validation_dice"]
     return tuning
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import glob
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from distill.config.schedule import Span, spans_of, steps_of_score
+from distill.config.schedule import Span, steps_of_score
 from distill.evaluation.results import is_evaluated
 from distill.runs.run import Run
-from distill.runs.state_files import read_summary
 
 
 @dataclass(frozen=True)
@@ -34,15 +31,19 @@ class ArmRun:
         return cls(arm, student, seed, run, setting, run.trained.is_file(), is_evaluated(run))
 
     @property
+    def key(self) -> tuple[str, str, int]:
+        """Arm, student and seed; one setting of each is compared."""
+        return self.arm, self.student, self.seed
+
+    @property
     def title(self) -> str:
         """`distilled unet seed 0`, and the setting in brackets."""
         return f"{self.arm} {self.student} seed {self.seed}" + (f" ({self.setting})" if self.setting else "")
 
-    @cached_property
+    @property
     def span(self) -> Span:
         """The last stage of training."""
-        splits = self.run.splits
-        return spans_of(self.run.recipe, labelled=len(splits.train), unlabelled=len(splits.unlabelled))[-1]
+        return self.run.spans[-1]
 
     @property
     def steps(self) -> int:
@@ -62,10 +63,6 @@ class ArmRun:
     def has(self, verbs: Sequence[str]) -> bool:
         """Whether `verbs` (train, evaluate) had been done when the comparison was planned."""
         return self.tested if "evaluate" in verbs else self.trained
-
-    def summary(self) -> dict[str, Any]:
-        """The train.json of a finished run."""
-        return read_summary(self.run)
 
 
 def finished_twin(run: Run) -> Run:

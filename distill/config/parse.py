@@ -6,6 +6,7 @@ import dataclasses
 import typing
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,6 +17,7 @@ from distill.config.keys import DEPTH, LAYERS, annotation_at
 from distill.config.layers import check_names, extended, mapping_at, overlaid, placed, resolved
 from distill.config.schema import Recipe
 from distill.config.values import Dumper, build, from_yaml
+from distill.runtime.io import write_text
 
 
 def read_recipe(words: Sequence[str]) -> Recipe:
@@ -156,3 +158,9 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.dump(
         dataclasses.asdict(recipe), Dumper=Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False
     )
+
+
+def write_recipe(recipe: Recipe, folder: Path) -> None:
+    """Writes the full recipe into `folder` as recipe.yaml."""
+    text = dump_recipe(recipe)
+    write_text(folder / "recipe.yaml", text)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-STEPS = ("extract", "train", "evaluate", "publish")  # of a run, in this order
+STEPS = {  # of a run, in this order; each is called with the run, and returns at once where its output is complete
+    "extract": "distill.extraction.extract:extract",
+    "train": "distill.training.train:train",
+    "evaluate": "distill.evaluation.evaluate:evaluate",
+    "publish": "distill.publishing.publish:publish",
+}
 DATA_NAMES = (  # the keys of distill.data.sources.open_data.DATASETS, so that a slip is told before anything is loaded
     "builtin",
     "folder",

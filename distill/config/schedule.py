@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from distill.config.registry import BAND_OF
 from distill.config.schema import OptimiserRecipe, Recipe, StageRecipe
 
 
@@ -24,6 +25,11 @@ class Span:
     def terms(self) -> list[str]:
         """The loss terms of positive weight."""
         return [name for name, weight in self.stage.losses.items() if weight > 0]
+
+    @property
+    def bands(self) -> set[str]:
+        """What the terms imitate: low, high, all or mask."""
+        return {BAND_OF[name] for name in self.terms if name in BAND_OF}
 
 
 def spans_of(recipe: Recipe, *, labelled: int, unlabelled: int = 0) -> tuple[Span, ...]:

@@ -145,7 +145,7 @@ def check_ranges(recipe: Recipe) -> None:
     require(32 <= recipe.image_size <= 4096, f"image_size is {recipe.image_size}, but must lie between 32 and 4096")
     require((recipe.workers or 0) >= 0, f"workers is {recipe.workers}, but must not be negative")
     require(recipe.seed >= 0, f"seed is {recipe.seed}, but must not be negative")
-    require_choices("do", recipe.do, STEPS)
+    require_choices("do", recipe.do, tuple(STEPS))
     require_choice("precision", recipe.precision, ("fp32", "bf16", "fp16"))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 
@@ -44,6 +45,20 @@ def record_key(recipe: TeacherRecipe, sample: Sample) -> str:
         return sample.key
     prompt = ["boxes 1", recipe.jitter, sample.mask_key] if has_boxes(recipe, sample) else ["grid 1", recipe.points]
     return hashlib.sha256(json.dumps([sample.key, *prompt]).encode()).hexdigest()
+
+
+def check_prompts(recipe: TeacherRecipe, said: str, *, folder: Path) -> None:
+    """Raises ValueError where a cache was extracted with other prompts than the recipe's: its records differ.
+
+    `said` are the prompts that the identity of the cache in `folder` names; empty for a teacher that is not prompted.
+    """
+    extracted = said.split("; soft mask")[0]
+    if extracted != ("" if recipe.prompts is None else policy_of(recipe)):
+        raise ValueError(
+            f"{folder} was extracted with prompts {extracted or 'none'!r}, but the recipe has teachers.NAME.prompts="
+            f"{recipe.prompts}, jitter={recipe.jitter:g}, points={recipe.points}; set them as they "
+            "were, or extract anew"
+        )
 
 
 def prompt_of(recipe: TeacherRecipe, sample: Sample, view: str) -> np.ndarray:

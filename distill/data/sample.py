@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from heapq import nsmallest
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,25 @@ class Splits:
     dropped: int = 0  # images taken out of a part because a part that ranks above it holds the same image
     notes: tuple[str, ...] = ()  # sentences about the data that the user should read once
     unlabelled: tuple[Sample, ...] = ()
+
+    @property
+    def training(self) -> tuple[Sample, ...]:
+        """The training images: the labelled ones, then those without a mask."""
+        return (*self.train, *self.unlabelled)
+
+    @property
+    def tested(self) -> tuple[Sample, ...]:
+        """The test images of all data sets."""
+        return tuple(sample for part in self.test.values() for sample in part)
+
+    @property
+    def held_out(self) -> tuple[Sample, ...]:
+        """The validation images, then the test images."""
+        return (*self.val, *self.tested)
+
+    def calibration(self, count: int) -> list[Sample]:
+        """The training images on which a code is fitted: `count` with the smallest keys, a choice fixed by content."""
+        return nsmallest(count, {sample.key: sample for sample in self.training}.values(), key=lambda one: one.key)
 
     def digest(self) -> str:
         """The sha256 (hex) over the keys of images and masks of each part; names and places do not count.

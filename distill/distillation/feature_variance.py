@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from distill.config.schedule import Span
+from distill.distillation.distiller import Distiller
+from distill.distillation.targets import Target
 
 FLAT = 0.01  # a projection with less than this share of its target's variance is constant
 NARROW = 0.1  # one with less than this share of its target's effective rank varies in next to no direction
@@ -28,6 +33,24 @@ class FeatureVariance:
         flat = self.scaled and self.variance < FLAT * self.target_variance
         within_reach = self.target_rank if self.channels is None else min(self.target_rank, self.channels)
         return flat or self.rank < NARROW * within_reach
+
+
+def variances_of(
+    distiller: Distiller,
+    span: Span,
+    targets: Iterable[Target],
+    *,
+    projected: Mapping[str, Tensor],
+    batch: Mapping[str, Tensor],
+) -> dict[str, FeatureVariance]:
+    """Target -> its figures in a batch, in the units of the terms that compare it with its projection (N, C, h, w)."""
+    found = {}
+    for target in (target for target in targets if target.name in projected):
+        wanted = batch[target.name] / target.deviation if target.band == "high" else batch[target.name]
+        channels = distiller.projections[target.name].in_channels
+        scaled = target.band in span.bands
+        found[target.name] = feature_variance(projected[target.name], wanted, scaled=scaled, channels=channels)
+    return found
 
 
 def feature_variance(

@@ -15,7 +15,7 @@ from cache.fourier import fourier_deviation
 from cache.series import cutoff
 from cache.spec import MASK
 from distill.config.registry import BAND_OF, FEATURE_LOSSES, MASK_LOSSES
-from distill.config.schema import Recipe
+from distill.config.schema import SIDE_STEP, Recipe
 from students import Student
 
 
@@ -62,6 +62,36 @@ def check_strides(recipe: Recipe, student: Student) -> None:
                 raise ValueError(
                     f"image_size is {recipe.image_size}, but must be a multiple of {stride} (imitate.{band})"
                 )
+
+
+def check_sides(recipe: Recipe, student: Student) -> None:
+    """Shows the student an image of every side that training has, and one of `image_size`.
+
+    Raises:
+        ValueError: it refuses one of them, as networks do that need a certain size, or at least one; or pads it, so
+            that its maps have other cells than what they are to imitate.
+    """
+    student.eval()
+    side = recipe.image_size
+    imitated = {stride for band in bands_of(recipe) for stride in getattr(recipe.imitate, band)}
+    try:
+        with torch.no_grad():
+            for side in sorted({*recipe.sides, recipe.image_size}):
+                pyramid = student.features(torch.zeros(1, 3, side, side))
+                for stride in sorted(imitated) if side in recipe.sides else ():
+                    rows, columns = pyramid[student.level_of(stride)].shape[-2:]
+                    if (rows, columns) != (side // stride,) * 2:
+                        below = side // SIDE_STEP * SIDE_STEP
+                        raise ValueError(
+                            f"its map of stride {stride} then has {rows} x {columns} cells, but what it imitates has "
+                            f"{side // stride} x {side // stride}; multiples of {SIDE_STEP} fit, such as "
+                            f"{below or SIDE_STEP} and {below + SIDE_STEP}"
+                        )
+    except ValueError as error:
+        asked = f"image_size={recipe.image_size}, augment.sizes={recipe.augment.sizes}"
+        raise ValueError(
+            f"student {recipe.student.name} does not take {side} x {side} pixels ({asked}): {error}"
+        ) from error
 
 
 def check_grids(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import cache
 from distill.runs.build import build_student
 from distill.runs.run import Run
-from distill.runs.weights import load_weights
+from distill.runs.weights import read_trained
 
 
 def load_student(run: Run, caches: Mapping[str, cache.Cache] | None = None) -> Any:  # noqa: ANN401
@@ -18,5 +18,6 @@ def load_student(run: Run, caches: Mapping[str, cache.Cache] | None = None) -> A
         FileNotFoundError: none has been trained.
     """
     student = build_student(run.recipe, caches or {})
-    student.load_state_dict(load_weights(run))
+    _, tensors = read_trained(run)
+    student.load_state_dict(tensors)
     return student.eval()

@@ -12,7 +12,8 @@ from distill.config.command import command_for
 from distill.metrics.per_image import ImageScore
 from distill.runtime.io import write_text
 
-COLUMNS = ("dataset", "stem", "key", "dice", "iou")  # of predictions.csv, before any other figure
+SCORES = "predictions.csv"  # in a run's folder
+COLUMNS = ("dataset", "stem", "key", "dice", "iou")  # before any other figure
 SHARE = "share"  # of the image's area that its mask covers; a column where every figure was taken
 
 
@@ -46,8 +47,8 @@ def further(score: Score) -> dict[str, float]:
     return {**score.whole.figures, SHARE: score.whole.share} if score.whole else {}
 
 
-def read_predictions(path: Path) -> list[Score]:
-    """The lines of a predictions.csv.
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The lines of a predictions.csv, column by column.
 
     Raises:
         FileNotFoundError: there is none.
@@ -55,7 +56,11 @@ def read_predictions(path: Path) -> list[Score]:
     if not path.is_file():
         raise FileNotFoundError(f"no predictions at {path}; type {command_for('evaluate')} first")
     with path.open(encoding="utf-8", newline="") as stream:
-        return [
-            Score(row["dataset"], row["stem"], row["key"], float(row["dice"]), float(row["iou"]))
-            for row in csv.DictReader(stream)
-        ]
+        return list(csv.DictReader(stream))
+
+
+def read_predictions(path: Path) -> list[Score]:
+    """The scores in a predictions.csv, Dice and IoU alone; errors as of `read_rows`."""
+    return [
+        Score(row["dataset"], row["stem"], row["key"], float(row["dice"]), float(row["iou"])) for row in read_rows(path)
+    ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from distill.evaluation.cost import cost, count_parameters
-from distill.evaluation.predictions_csv import Score, write_predictions
+from distill.evaluation.predictions_csv import SCORES, Score, read_predictions, write_predictions
 from distill.metrics.aggregate import (
     summarise_classes,
     summarise_confidence,
@@ -24,7 +25,6 @@ from distill.runs.fingerprint import digest_file
 from distill.runs.run import Run
 from distill.runs.state_files import read_metrics, update_metrics
 
-SCORES = "predictions.csv"
 DRAWN = "sequences"  # what the bootstrap draws, where known, so that runs scored otherwise are scored again
 
 
@@ -63,11 +63,22 @@ def write_results(
     )
 
 
+def read_scores(run: Run) -> list[Score]:
+    """The scores of an evaluated run on every test image, with the sequence that each comes from.
+
+    Raises:
+        FileNotFoundError: there is no predictions.csv.
+    """
+    groups = {(sample.dataset, sample.key): sample.group for sample in run.splits.tested}
+    scores = read_predictions(run.folder / SCORES)
+    return [replace(score, group=groups.get((score.dataset, score.key))) for score in scores]
+
+
 def is_evaluated(run: Run) -> bool:
     """Whether training is complete and its weights have been scored."""
     if not (run.trained.is_file() and run.weights.is_file() and (run.folder / SCORES).is_file()):
         return False
-    return read_metrics(run).get("evaluated", {}).get("weights") == digest_file(run.weights)
+    return digest_file(run.weights) == read_metrics(run).get("evaluated", {}).get("weights")
 
 
 def summarise(scores: Sequence[Score], *, resamples: int) -> dict[str, Any]:

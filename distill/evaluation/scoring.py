@@ -13,7 +13,7 @@ from torch import nn
 import cache
 from distill.data.read_ahead import read_ahead
 from distill.data.sample import Sample
-from distill.distillation.targets import Target, plan_inputs
+from distill.distillation.targets import plan_inputs
 from distill.evaluation import task_decoder
 from distill.evaluation.predictions_csv import Score
 from distill.inference.model import InferenceModel
@@ -36,7 +36,7 @@ def predictor_of(network: Any, run: Run, caches: Mapping[str, cache.Cache]) -> P
     `network` is not copied.
     """
     if run.recipe.reads_features:
-        return partial(predict_from_cache, network, caches, plan_inputs(run.recipe, caches))
+        return partial(task_decoder.predict, network, caches, plan_inputs(run.recipe, caches))
     model = InferenceModel(network, image_size=run.recipe.image_size).to(run.accelerator.device).eval()
     return partial(predict_image, model)
 
@@ -44,16 +44,6 @@ def predictor_of(network: Any, run: Run, caches: Mapping[str, cache.Cache]) -> P
 def predict_image(model: InferenceModel, sample: Sample) -> np.ndarray:
     """A student's probability (K, H, W) of a sample."""
     return model.predict(sample.read_image())
-
-
-def predict_from_cache(
-    decoder: Any,  # noqa: ANN401
-    caches: Mapping[str, cache.Cache],
-    inputs: tuple[Target, ...],
-    sample: Sample,
-) -> np.ndarray:
-    """A task decoder's probability (K, H, W) of a sample."""
-    return task_decoder.predict(decoder, task_decoder.read_input(caches, inputs, sample))
 
 
 def score(

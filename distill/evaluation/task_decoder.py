@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from cache import Cache
 from distill.data.sample import Sample
@@ -16,29 +14,19 @@ from distill.distillation.dataset import read_target
 from distill.distillation.targets import Target
 
 
-@dataclass(frozen=True)
-class DecoderInput:
-    """The input of an image: its teacher's cached maps, each (1, K, rows, columns), and the image's size."""
-
-    maps: tuple[Tensor, ...]
-    size: tuple[int, int]  # height and width in pixels
-
-
-def read_input(caches: Mapping[str, Cache], inputs: tuple[Target, ...], sample: Sample) -> DecoderInput:
-    """The cached maps of a sample's plain view.
+def predict(
+    decoder: Any,  # noqa: ANN401
+    caches: Mapping[str, Cache],
+    inputs: tuple[Target, ...],
+    sample: Sample,
+) -> np.ndarray:
+    """Probability float32 (K, H, W) of a sample at its own size, from the cached maps of its plain view.
 
     Raises:
-        KeyError: it holds nothing of this image.
+        KeyError: the cache holds nothing of this image.
     """
-    return DecoderInput(
-        tuple(read_target(caches[target.teacher], target, sample.key, "identity")[None] for target in inputs),
-        sample.size,
-    )
-
-
-def predict(decoder: Any, given: DecoderInput) -> np.ndarray:  # noqa: ANN401
-    """Probability float32 (K, H, W) of one image, computed on the decoder's device."""
     device = next(decoder.parameters()).device
+    maps = [read_target(caches[target.teacher], target, sample.key, "identity")[None] for target in inputs]
     with torch.inference_mode():
-        logits = decoder(tuple(maps.to(device) for maps in given.maps), given.size)[0]
+        logits = decoder(tuple(each.to(device) for each in maps), sample.size)[0]
         return (logits.sigmoid() if len(logits) == 1 else logits.softmax(dim=0)).float().cpu().numpy()

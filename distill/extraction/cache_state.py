@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import cache
-from distill.extraction.plan import Record
+from cache.shard import Record
 
 LONG = 2_000_000_000  # bytes, from which on reading every one of them takes long enough to be announced
 

@@ -8,10 +8,10 @@ from contextlib import suppress
 from torch import Tensor
 
 import cache
-from cache.shard import SIZE
+from cache.shard import SIZE, Record
 from cache.spec import MASK
 from distill.extraction.encode import encode, few_images_hint, write_coded
-from distill.extraction.plan import ExtractionPlan, Record
+from distill.extraction.plan import ExtractionPlan
 from distill.extraction.task_teacher import FIDELITY
 from distill.extraction.teacher_inference import FeatureExtractor, batches_of
 from distill.runtime.progress import Progress

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from cache.calibration import HELD_OUT
+from cache.shard import Record
 from cache.spec import FeatureSpec
 from distill.extraction.cache_state import CacheState, format_bytes
-from distill.extraction.plan import ExtractionPlan, Record
+from distill.extraction.plan import ExtractionPlan
 from distill.extraction.teacher_inference import FeatureExtractor, batches_of
 from distill.runtime.progress import clock
 

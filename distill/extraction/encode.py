@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import cache
-from distill.extraction.plan import Record
+from cache.shard import Record
 from distill.extraction.teacher_inference import Batch, FeatureExtractor
 from distill.runtime.issues import several
 from distill.runtime.progress import Progress

@@ -132,7 +132,7 @@ def extract_masks(run: Run, plan: ExtractionPlan) -> int:
     """Writes a task teacher's masks of the missing records from the cache that it reads; returns 0: no image passes."""
     teacher = TaskTeacher(Path(str(plan.recipe.weights)).expanduser(), cache.open(str(plan.source)))
     if plan.rank == 0 and not inspect_cache(plan.folder, plan.records).initialised:
-        initialise_masks(plan, teacher)
+        initialise_masks(plan.folder, teacher, fidelity=plan.fidelity, batch_size=plan.recipe.batch_size)
     run.accelerator.wait_for_everyone()
     store = cache.open(plan.folder)
     store.check_identity(teacher.identity)

@@ -12,18 +12,16 @@ import numpy as np
 import torch
 
 import cache
+from cache.shard import Record
 from cache.spec import flip
 from distill.config.schema import TeacherRecipe
 from distill.data.prompts import prompt_of, record_key
 from distill.data.sample import Sample
 from distill.data.sources.unlabelled import unlabel
 from distill.runs.licences import licences_of_images
-from distill.runs.paths import calibration_keys
 from distill.runs.run import Run
 
 GALLERY = 8  # validation images whose plain view is kept too: they are drawn, never learned from
-
-Record = tuple[str, str]  # key of an image (and of its prompt), view
 
 
 class Input(NamedTuple):
@@ -84,14 +82,10 @@ def plan_extraction(run: Run, name: str, *, folder: Path | None = None) -> Extra
         name: of the teacher.
         folder: of its cache; the run's own where not given.
     """
-    shown = shown_images(run, name)
-    calibration = calibration_keys(run.splits, run.recipe.cache.calibration)
-    terms = licences_of_images(run)
+    shown, terms = shown_images(run, name), licences_of_images(run.splits, generated=run.recipe.data.name == "builtin")
     recipe, splits = run.recipe.teachers[name], run.splits
-    images = (*splits.train, *splits.unlabelled)
-    training = {sample.key: record_key(recipe, sample) for sample in images}
-    held_out = map(unlabel, (*splits.val, *(sample for part in splits.test.values() for sample in part)))
-    samples = {record_key(recipe, sample): sample for sample in (*held_out, *images)}
+    training = {sample.key: record_key(recipe, sample) for sample in splits.training}
+    samples = {record_key(recipe, sample): sample for sample in (*map(unlabel, splits.held_out), *splits.training)}
     plain = {(record_key(recipe, unlabel(sample)), "identity") for sample in shown}
     views = sorted(run.recipe.views_of(name))
     ordered = ((key, view) for key in sorted(training.values()) for view in views)  # to sort a million again is quick
@@ -104,7 +98,7 @@ def plan_extraction(run: Run, name: str, *, folder: Path | None = None) -> Extra
         records=tuple(sorted(dict.fromkeys((*ordered, *plain)))),
         read=partial(read_record, recipe, samples),
         training=training,
-        calibration=tuple(calibration),
+        calibration=tuple(sample.key for sample in splits.calibration(run.recipe.cache.calibration)),
         terms=terms,
         unlabelled=len(splits.unlabelled),
         device=run.accelerator.device,
@@ -133,9 +127,9 @@ def gallery(run: Run) -> tuple[Sample, ...]:
 
 def shown_images(run: Run, name: str) -> tuple[Sample, ...]:
     """The held-out images whose records are wanted: the gallery, or all that a task decoder is scored on."""
-    recipe, splits = run.recipe, run.splits
+    recipe = run.recipe
     if recipe.reads_features:
-        return (*splits.val, *(sample for part in splits.test.values() for sample in part))
+        return run.splits.held_out
     read = recipe.teachers[name].of or ""
     if read not in run.caches or not recipe.teachers[read].cache:
         return gallery(run)

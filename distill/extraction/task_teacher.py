@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import cache
+from cache.shard import Record
 from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec, flip
 from distill.config.command import command_for
-from distill.extraction.plan import ExtractionPlan, Record
 from distill.runs.fingerprint import digest_file
 from distill.runtime.io import read_json
 from students.base import whole
@@ -105,7 +105,7 @@ class TaskTeacher:
         return torch.stack([flip(one, view) for one, view in zip(logits, views, strict=True)]).mean(dim=0)
 
 
-def initialise_masks(plan: ExtractionPlan, teacher: TaskTeacher) -> None:
+def initialise_masks(folder: Path, teacher: TaskTeacher, *, fidelity: float, batch_size: int) -> None:
     """Fits the codec on masks of images that the decoder was trained on, and writes the manifest.
 
     The manifest's calibration keys are all images on whose masks the decoder was trained, so that no run that tests,
@@ -113,15 +113,15 @@ def initialise_masks(plan: ExtractionPlan, teacher: TaskTeacher) -> None:
     """
     labelled = sorted(teacher.facts["labelled"])
     masks = torch.stack([teacher.logits(key) for key in labelled[:256]])
-    fidelity = max(FIDELITY, plan.fidelity)
+    fidelity = max(FIDELITY, fidelity)
     cache.create(
-        plan.folder,
+        folder,
         spec=teacher.spec,
         codecs={MASK: cache.fit(masks, fidelity=fidelity)},
         identity=teacher.identity,
         licence=teacher.facts["licence"],
         fidelity=fidelity,
-        batch_size=plan.recipe.batch_size,
+        batch_size=batch_size,
         views=teacher.source.views,
         calibration=labelled,
         terms=teacher.source.manifest.terms,

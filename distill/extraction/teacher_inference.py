@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cache.shard import Record
 from distill.config.schema import TeacherRecipe
 from distill.data.prompts import policy_of
-from distill.extraction.plan import Input, Record
+from distill.extraction.plan import Input
 from distill.runtime.threads import own_cores, small_workers
 
 READERS = 8  # threads, at most, that read and preprocess images while the last batch passes the teacher

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distill.config.schema import DataRecipe, Recipe
 from distill.metrics.overlap import THRESHOLD
-from distill.publishing.examples import Picture
 from distill.publishing.markdown import block, code, escape, one_line
+from distill.publishing.plan import template_of
 from distill.publishing.provenance import Provenance
 from distill.publishing.temperature import convert_threshold
 from distill.runs.fingerprint import digest_file
 from distill.runs.licences import slug
 from distill.runs.reproduce import command, public_name
 from distill.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An example picture: its file, relative to the card, and what stands over it."""
+
+    file: str
+    title: str
 
 
 def render_card(
@@ -53,9 +61,7 @@ def render_card(
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=escape
     )
-    template = environment.from_string(
-        files("distill.publishing").joinpath("card.md.jinja").read_text(encoding="utf-8")
-    )
+    template = environment.from_string(template_of(run).read_text(encoding="utf-8"))
     return template.render(
         front_matter=Markup(front_matter(run, metrics, licence=origin.licence, names=[] if generated else names)),
         title=title_of(recipe),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +11,14 @@ from distill.evaluation.predictions_csv import Score
 from distill.inference.drawing import draw_example
 from distill.inference.model import InferenceModel
 from distill.metrics.overlap import IGNORED
+from distill.publishing.card import Picture
 from distill.publishing.gallery import draw_gallery
 from distill.runs.run import Run
 
 
-@dataclass(frozen=True)
-class Picture:
-    """An example picture: its file, relative to the card, and what stands over it."""
-
-    file: str
-    title: str
-
-
 def draw_examples(run: Run, model: InferenceModel, scores: Sequence[Score], *, folder: Path) -> list[Picture]:
     """Pictures of test images at evenly spaced ranks of Dice, from the best to the worst."""
-    samples = {
-        (sample.dataset, sample.stem, sample.key): sample for part in run.splits.test.values() for sample in part
-    }
+    samples = {(sample.dataset, sample.stem, sample.key): sample for sample in run.splits.tested}
     ranked = sorted(scores, key=lambda figures: (-figures.dice, figures.dataset, figures.stem))
     ranks = np.linspace(0, len(ranked) - 1, min(run.recipe.publish.examples, len(ranked))).round().astype(int)
     pictures: list[Picture] = []

@@ -15,7 +15,7 @@ from distill.runs.state_files import read_metrics
 from distill.runtime.io import read_json_if_sound
 
 RECORD = "published.json"
-EDITABLE = ("README.md",)  # files that their owner may change
+CARD = "README.md"  # the model card, which its owner may change
 
 
 @dataclass(frozen=True)
@@ -45,31 +45,37 @@ def plan_publishing(run: Run) -> Plan:
         FileNotFoundError: nothing has been trained or evaluated yet.
         ValueError: the evaluation is of other weights.
     """
-    metrics, results = read_metrics(run), run.folder / "metrics.json"
     run.require_trained()
-    weights = digest_file(run.weights)
+    weights, template = digest_file(run.weights), digest_file(template_of(run))
+    metrics, results = read_metrics(run), run.folder / "metrics.json"
     if "datasets" not in metrics:
         raise FileNotFoundError(f"no evaluation in {results}; type {command_for('evaluate')} first")
     if metrics["evaluated"]["weights"] != weights:
         raise ValueError(f"{results} is of other weights than {run.weights}; type {command_for('evaluate')} first")
     asked = {key: value for key, value in asdict(run.recipe.publish).items() if key not in ("hub", "zoo")}
-    record = {"weights": weights, "evaluated": metrics["evaluated"], "asked": asked}
-    if not run.recipe.reads_features:
-        record["calibrated"] = True  # students of before have no temperature: they are published again
+    record = {"weights": weights, "evaluated": metrics["evaluated"], "asked": asked, "template": template}
     finished = not leftovers(run.published) and _is_finished(run.published, record)
     return Plan(run, run.published, metrics, record, finished)
 
 
+def template_of(run: Run) -> Path:
+    """The template of the card of a student, or of a task teacher."""
+    return Path(__file__).with_name("teacher_card.md" if run.recipe.reads_features else "card.md.jinja")
+
+
 def _is_finished(folder: Path, record: Mapping[str, Any]) -> bool:
-    """Whether a published folder is there for this record, whole: no file is missing, and none is damaged."""
+    """Whether a published folder is there for this record, whole: no file is missing, and none is damaged.
+
+    A card that its owner has changed is whole, whatever the template says now.
+    """
     found = read_record(folder)
-    if any(found.get(name) != value for name, value in record.items()):
+    names = found.get("files", ())
+    if not found or not all((folder / name).is_file() for name in names):
         return False
     digests = found.get("sha256", {})
-    return all(
-        (folder / name).is_file() and (name in EDITABLE or digests.get(name) in (None, digest_file(folder / name)))
-        for name in found.get("files", ())
-    )
+    changed = {name for name in names if digests.get(name) not in (None, digest_file(folder / name))}
+    stale = {name for name, value in record.items() if found.get(name) != value}
+    return not changed - {CARD} and not (stale - {"template"} if CARD in changed else stale)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

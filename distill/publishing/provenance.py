@@ -42,7 +42,7 @@ class Provenance:
 
 def provenance_of(run: Run) -> Provenance:
     """Provenance of a run's student."""
-    parts, teachers, asked = parts_of_data(run), licences_of_teachers(run), run.recipe.publish.licence
+    parts, teachers, asked = parts_of_data(run), licences_of_teachers(run.caches), run.recipe.publish.licence
     others = [*licences_of_start(run.recipe), *teachers.values()]
     generated = run.recipe.data.name == "builtin"
     data = {part: [licence_of_data(name, generated=generated) for name in counts] for part, counts in parts.items()}
@@ -60,7 +60,7 @@ def parts_of_data(run: Run) -> dict[str, dict[str, int]]:
         "training": count(run.splits.train),
         "unlabelled": count(run.splits.unlabelled),
         "validation": count(run.splits.val),
-        "test": count(sample for samples in run.splits.test.values() for sample in samples),
+        "test": count(run.splits.tested),
     }
     return {part: counts for part, counts in found.items() if counts}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import cache
 from distill.config.command import command_for
-from distill.config.parse import dump_recipe
+from distill.config.parse import write_recipe
 from distill.config.schema import Recipe
 from distill.publishing.folder import replaced, sweep
 from distill.publishing.plan import RECORD, Plan, plan_publishing, read_record
@@ -19,7 +19,7 @@ from distill.publishing.zoo import write_to_zoo
 from distill.runs.fingerprint import digest_file
 from distill.runs.reproduce import public_recipe
 from distill.runs.run import Run, as_run
-from distill.runtime.io import write_json, write_text
+from distill.runtime.io import write_json
 
 logger = logging.getLogger("bandpass")
 
@@ -37,10 +37,9 @@ def publish(work: Run | Recipe) -> Path:
     """
     run = as_run(work)
     if run.accelerator.is_main_process:
-        plan = plan_publishing(run)
-        if not plan.finished:
+        if not plan_publishing(run).finished:
             build(run)
-        push(plan.folder, run.recipe.publish.hub)
+        push(run.published, run.recipe.publish.hub)
         if run.recipe.publish.zoo:
             write_to_zoo(run, Path(run.recipe.publish.zoo))
     run.accelerator.wait_for_everyone()
@@ -60,8 +59,7 @@ def build(run: Run) -> None:
 
 def complete(plan: Plan, folder: Path, facts: Mapping[str, Any]) -> None:
     """Writes recipe and record beside what `facts` are about."""
-    recipe = public_recipe(plan.run.recipe)
-    write_text(folder / "recipe.yaml", dump_recipe(recipe))
+    write_recipe(public_recipe(plan.run.recipe), folder)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     digests = {name: digest_file(folder / name) for name in files}
     write_json(folder / RECORD, {**plan.record, **facts, "files": files, "sha256": digests})

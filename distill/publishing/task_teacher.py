@@ -11,32 +11,10 @@ from distill.evaluation.loading import load_student
 from distill.evaluation.results import format_scores
 from distill.extraction.task_teacher import FACTS
 from distill.publishing.markdown import block, code, plain
-from distill.publishing.plan import Plan
+from distill.publishing.plan import Plan, template_of
 from distill.publishing.student import save_weights
 from distill.runs.reproduce import command
 from distill.runtime.io import write_json, write_text
-
-CARD = """\
-# Task teacher: a decoder on cached features
-
-A decoder of {parameters:,} parameters with full-scale skip connections and channel attention. It reads the
-frequency-coded features of {teacher} ({maps}), not images: `task.json` names the cache by its digest. Its soft masks
-teach a student:
-
-    teachers.masks={{adapter: task, of: TEACHER, weights: THIS_FOLDER}} stages.NAME.losses.imitate_mask=1
-
-where TEACHER is the recipe's name for that teacher, with the same settings and data.
-
-Trained with the masks of {labelled} images. Features were under the licence {licence}.
-
-{scores}
-
-Dice and IoU {convention}.
-
-Made with
-
-{command}
-"""
 
 
 def write_task_teacher(plan: Plan, folder: Path) -> dict[str, Any]:
@@ -55,17 +33,21 @@ def write_task_teacher(plan: Plan, folder: Path) -> dict[str, Any]:
         "run": run.folder.name,
     }
     write_json(folder / FACTS, facts)
-    card = CARD.format(
-        parameters=metrics["student"]["parameters"],
-        teacher=code(caches[name].identity["teacher"]),
-        maps=", ".join(f"{plain(t.map)}: {t.channels} x {t.grid[0]} x {t.grid[1]}" for t in inputs),
-        labelled=len(labelled),
-        licence=plain(caches[name].licence),
-        scores="\n".join(
-            f"* {plain(dataset)}: {format_scores(figures)}" for dataset, figures in metrics["datasets"].items()
-        ),
-        convention=metrics["convention"],
-        command=block(command(run.recipe), "bash"),
+    card = (
+        template_of(run)
+        .read_text(encoding="utf-8")
+        .format(
+            parameters=metrics["student"]["parameters"],
+            teacher=code(caches[name].identity["teacher"]),
+            maps=", ".join(f"{plain(t.map)}: {t.channels} x {t.grid[0]} x {t.grid[1]}" for t in inputs),
+            labelled=len(labelled),
+            licence=plain(caches[name].licence),
+            scores="\n".join(
+                f"* {plain(dataset)}: {format_scores(figures)}" for dataset, figures in metrics["datasets"].items()
+            ),
+            convention=metrics["convention"],
+            command=block(command(run.recipe), "bash"),
+        )
     )
     write_text(folder / "README.md", card)
     return {}

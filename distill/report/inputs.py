@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 from cache.spec import MASK
 from distill.config.command import command_for
 from distill.data.sample import Sample
-from distill.evaluation.predictions_csv import SHARE
+from distill.evaluation.predictions_csv import SCORES, SHARE, read_rows
 from distill.runs.run import Run
 from distill.runs.state_files import read_metrics, read_summary
 from distill.runtime.io import read_json_if_sound
@@ -74,19 +73,15 @@ class Inputs:
             FileNotFoundError: there is no predictions.csv.
             ValueError: it names images that the recipe's data does not hold.
         """
-        parts = self.run.splits.test.values()
-        samples = {(sample.dataset, sample.stem, sample.key): sample for part in parts for sample in part}
-        path = self.run.folder / "predictions.csv"
-        if not path.is_file():
-            raise FileNotFoundError(f"no predictions at {path}; type {command_for('evaluate')} first")
+        samples = {(sample.dataset, sample.stem, sample.key): sample for sample in self.run.splits.tested}
+        path = self.run.folder / SCORES
         found: dict[str, list[Row]] = {name: [] for name in self.run.splits.test}
-        with path.open(encoding="utf-8", newline="") as stream:
-            for line in csv.DictReader(stream):
-                name, stem, key = (line.pop(column) for column in ("dataset", "stem", "key"))
-                if (name, stem, key) not in samples:
-                    raise ValueError(f"{path} scores {name}/{stem}, which the recipe's data does not hold (any more)")
-                row = Row(samples[name, stem, key], {column: float(value) for column, value in line.items()})
-                found.setdefault(name, []).append(row)
+        for line in read_rows(path):
+            name, stem, key = (line.pop(column) for column in ("dataset", "stem", "key"))
+            if (name, stem, key) not in samples:
+                raise ValueError(f"{path} scores {name}/{stem}, which the recipe's data does not hold (any more)")
+            row = Row(samples[name, stem, key], {column: float(value) for column, value in line.items()})
+            found.setdefault(name, []).append(row)
         return {name: rows for name, rows in found.items() if rows}
 
     @cached_property

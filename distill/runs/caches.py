@@ -8,8 +8,7 @@ from pathlib import Path
 import cache
 from cache.spec import MASK
 from distill.config.command import command_for
-from distill.config.schema import TeacherRecipe
-from distill.data.prompts import policy_of, record_key
+from distill.data.prompts import check_prompts, record_key
 from distill.runs.run import Run
 
 logger = logging.getLogger("bandpass")
@@ -28,24 +27,24 @@ def open_caches(run: Run, *, learning: bool = True) -> dict[str, cache.Cache]:
             trained on.
     """
     opened: dict[str, cache.Cache] = {}
-    splits = run.splits
-    held_out = {sample.key for part in (splits.val, *splits.test.values()) for sample in part}
+    held_out = {sample.key for sample in run.splits.held_out}
     for name, path in run.caches.items():
-        wanted = read_records(run, name, learning=learning)
-        cure = "give another cache" if run.recipe.teachers[name].cache else f"type {command_for('extract')} first"
+        teacher = run.recipe.teachers[name]
+        cure = "give another cache" if teacher.cache else f"type {command_for('extract')} first"
         if not cache.exists(path):
             raise FileNotFoundError(f"no features of teacher {name!r} at {path}; {cure}")
-        opened[name] = cache.open(path)
-        check_prompts(path, opened[name], run.recipe.teachers[name])
-        if missing := len(opened[name].missing(wanted)):
-            raise FileNotFoundError(
-                f"{path} lacks {missing} of {len(wanted)} records (images times views) of teacher {name!r}; {cure}"
-            )
-        if leaked := len(held_out.intersection(opened[name].calibration)):
+        store = opened[name] = cache.open(path)
+        if leaked := len(held_out.intersection(store.calibration)):
             raise ValueError(
                 f"{path} was fitted on {leaked} images that are validation or test here; {cure}, or another split"
             )
-        check_labels(run, path, opened[name])
+        check_labels(run, path, store)
+        wanted = read_records(run, name, learning=learning)
+        check_prompts(teacher, store.identity.get("prompts", ""), folder=path)
+        if missing := len(store.missing(wanted)):
+            raise FileNotFoundError(
+                f"{path} lacks {missing} of {len(wanted)} records (images times views) of teacher {name!r}; {cure}"
+            )
     return opened
 
 
@@ -53,23 +52,12 @@ def read_records(run: Run, name: str, *, learning: bool) -> list[tuple[str, str]
     """The records that are read of a teacher's cache; see `open_caches`."""
     splits, teacher = run.splits, run.recipe.teachers[name]
     if not learning:
-        return [(sample.key, "identity") for part in (splits.val, *splits.test.values()) for sample in part]
-    keys = sorted({record_key(teacher, sample) for sample in (*splits.train, *splits.unlabelled)})
+        return [(sample.key, "identity") for sample in splits.held_out]
+    keys = sorted({record_key(teacher, sample) for sample in splits.training})
     wanted = [(key, view) for key in keys for view in run.recipe.augment.views]
     if run.recipe.reads_features:  # which is validated from the cache while it learns
         wanted += [(sample.key, "identity") for sample in splits.val]
     return wanted
-
-
-def check_prompts(path: Path, store: cache.Cache, teacher: TeacherRecipe) -> None:
-    """Raises ValueError where a given cache was extracted with other prompts than the recipe's: its records differ."""
-    said = store.identity.get("prompts", "").split("; soft mask")[0]
-    if said != ("" if teacher.prompts is None else policy_of(teacher)):
-        raise ValueError(
-            f"{path} was extracted with prompts {said or 'none'!r}, but the recipe has teachers.NAME.prompts="
-            f"{teacher.prompts}, jitter={teacher.jitter:g}, points={teacher.points}; set them as they "
-            "were, or extract anew"
-        )
 
 
 def check_labels(run: Run, path: Path, store: cache.Cache) -> None:

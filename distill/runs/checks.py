@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-
 import students
-from distill.config.schedule import spans_of
-from distill.config.schema import SIDE_STEP, Recipe
-from distill.distillation.targets import bands_of, check_strides
+from distill.config.schema import Recipe
+from distill.distillation.targets import check_sides, check_strides
 from distill.metrics.names import FIGURES
 from distill.runs.build import create_student
 from distill.runs.leakage import check_leakage
@@ -32,7 +29,22 @@ def check(run: Run) -> None:
     Raises:
         ValueError: the student cannot be made, or does not fit what the recipe asks of it.
     """
-    recipe, processes = run.recipe, run.accelerator.num_processes
+    recipe = run.recipe
+    check_weights(recipe)
+    check_selection(recipe)
+    check_shares(run)
+    check_leakage(recipe, run.splits)
+    if recipe.reads_features:
+        return
+    student = create_student(recipe)
+    if recipe.student.name not in students.STUDENTS:
+        check_contract(student, image_size=recipe.image_size)
+    check_strides(recipe, student)
+    check_sides(recipe, student)
+
+
+def check_weights(recipe: Recipe) -> None:
+    """Raises ValueError for a teacher of which neither weights nor a cache are given."""
     for name, teacher in recipe.consulted.items():
         if teacher.weights is None and teacher.cache is None:
             if teacher.adapter == "task":
@@ -44,21 +56,6 @@ def check(run: Run) -> None:
                 f"teachers.{name}.weights is not given; give a file, a folder or a hub id, for example "
                 f"teachers.{name}.weights={EXAMPLE_WEIGHTS.get(teacher.adapter, 'FILE')}, or teachers.{name}.cache=DIR"
             )
-    if recipe.optimiser.batch_size % processes:
-        raise ValueError(
-            f"optimiser.batch_size is {recipe.optimiser.batch_size}, but must be a multiple of the {processes} "
-            "processes"
-        )
-    check_selection(recipe)
-    check_shares(run)
-    check_leakage(run)
-    if recipe.reads_features:
-        return
-    student = create_student(recipe)
-    if recipe.student.name not in students.STUDENTS:
-        check_contract(student, image_size=recipe.image_size)
-    check_strides(recipe, student)
-    check_sides(recipe, student)
 
 
 def check_selection(recipe: Recipe) -> None:
@@ -68,41 +65,13 @@ def check_selection(recipe: Recipe) -> None:
         raise ValueError(f"evaluate.select is {recipe.evaluate.select!r}, but must be one of {', '.join(known)}")
 
 
-def check_sides(recipe: Recipe, student: students.Student) -> None:
-    """Shows the student an image of every side that training has, and one of `image_size`.
-
-    Raises:
-        ValueError: it refuses one of them, as networks do that need a certain size, or at least one; or pads it, so
-            that its maps have other cells than what they are to imitate.
-    """
-    student.eval()
-    side = recipe.image_size
-    imitated = {stride for band in bands_of(recipe) for stride in getattr(recipe.imitate, band)}
-    try:
-        with torch.no_grad():
-            for side in sorted({*recipe.sides, recipe.image_size}):
-                pyramid = student.features(torch.zeros(1, 3, side, side))
-                for stride in sorted(imitated) if side in recipe.sides else ():
-                    rows, columns = pyramid[student.level_of(stride)].shape[-2:]
-                    if (rows, columns) != (side // stride,) * 2:
-                        below = side // SIDE_STEP * SIDE_STEP
-                        raise ValueError(
-                            f"its map of stride {stride} then has {rows} x {columns} cells, but what it imitates has "
-                            f"{side // stride} x {side // stride}; multiples of {SIDE_STEP} fit, such as "
-                            f"{below or SIDE_STEP} and {below + SIDE_STEP}"
-                        )
-    except ValueError as error:
-        asked = f"image_size={recipe.image_size}, augment.sizes={recipe.augment.sizes}"
-        raise ValueError(
-            f"student {recipe.student.name} does not take {side} x {side} pixels ({asked}): {error}"
-        ) from error
-
-
 def check_shares(run: Run) -> None:
     """Raises ValueError where the processes cannot have equal shares of a batch's labelled and unlabelled images."""
-    processes, splits = run.accelerator.num_processes, run.splits
-    for span in spans_of(run.recipe, labelled=len(splits.train), unlabelled=len(splits.unlabelled)):
-        labelled = min(run.recipe.optimiser.batch_size - span.unlabelled, len(splits.train))
+    processes, batch = run.accelerator.num_processes, run.recipe.optimiser.batch_size
+    if batch % processes:
+        raise ValueError(f"optimiser.batch_size is {batch}, but must be a multiple of the {processes} processes")
+    for span in run.spans:
+        labelled = min(batch - span.unlabelled, len(run.splits.train))
         if labelled % processes or span.unlabelled % processes:
             raise ValueError(
                 f"a batch of stage {span.name!r} has {labelled} labelled and {span.unlabelled} unlabelled images, but "

@@ -7,12 +7,12 @@ import hashlib
 import json
 from functools import lru_cache
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from distill.config.schema import Recipe, TeacherRecipe
 from students.catalogue import place_of
-from students.published import files_of
 
 # What does not change the trained weights, or is a place rather than a content, is no part of a run's identity.
 NOT_IDENTITY = ("name", "home", "do", "workers", "trackers", "publish", "arms", "sweep")
@@ -75,7 +75,12 @@ def source_of(name: str) -> list[str]:
 
     So an edited network trains anew, and an edited teacher is extracted from again. Its imports do not count.
     """
-    return [digest_file(file) for file in list(files_of(name.partition(":")[0]))[-1:]] if ":" in name else []
+    module, _, attribute = name.partition(":")
+    try:
+        found = find_spec(module) if attribute else None
+    except (ImportError, ValueError):  # whoever resolves the name raises it with a message
+        return []
+    return [digest_file(Path(found.origin))] if found and found.has_location and found.origin else []
 
 
 def fingerprint_features(teacher: TeacherRecipe, *, fidelity: float, calibration: list[str], source: str = "") -> str:

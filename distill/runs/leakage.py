@@ -5,21 +5,18 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from distill.config.schema import Recipe
+from distill.data.sample import Splits
 from students import learned_keys
 from students.catalogue import place_of
 from students.config import HUB_ID
 from students.published import LEARNED
 
-if TYPE_CHECKING:
-    from distill.runs.run import Run
-
 logger = logging.getLogger("bandpass")
 
 
-def check_leakage(run: Run) -> None:
+def check_leakage(recipe: Recipe, splits: Splits) -> None:
     """Refuses weights to start from that were trained on masks of images which are held out, or unlabelled, here.
 
     Weights that Bandpass did not publish have no record of it; of a student to start from that is said once.
@@ -27,9 +24,8 @@ def check_leakage(run: Run) -> None:
     Raises:
         ValueError: they were, by the record that lies beside them.
     """
-    held_out = {sample.key for part in (run.splits.val, *run.splits.test.values()) for sample in part}
-    hidden = held_out | {sample.key for sample in run.splits.unlabelled}
-    for setting, keys in training_keys_of_start(run.recipe).items():
+    hidden = {sample.key for sample in (*splits.held_out, *splits.unlabelled)}
+    for setting, keys in training_keys_of_start(recipe).items():
         if keys is None:
             _warn_unknown(setting)
         elif known := len(hidden & keys):

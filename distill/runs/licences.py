@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import cache
 import students
 from distill.config.schema import Recipe
+from distill.data.sample import Splits
 from distill.data.sources.known import FIELD, named
 from distill.runs.leakage import folders_of
 from distill.runs.reproduce import public_name
-
-if TYPE_CHECKING:
-    from distill.runs.run import Run
 
 OWN_LICENCE = "Apache-2.0"
 PERMISSIVE = ("apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "isc", "mit", "unlicense")
@@ -50,17 +48,16 @@ def licence_of_data(name: str, *, generated: bool) -> LicensedSource:
     return LicensedSource(known.title, known.licence or f"see {known.page}", known.citation)
 
 
-def licences_of_images(run: Run) -> dict[str, str]:
+def licences_of_images(splits: Splits, *, generated: bool) -> dict[str, str]:
     """Data set -> its licence, of the images that a teacher is shown for training."""
-    generated = run.recipe.data.name == "builtin"
-    names = sorted({sample.dataset for sample in (*run.splits.train, *run.splits.unlabelled)})
+    names = sorted({sample.dataset for sample in splits.training})
     return {name: licence_of_data(name, generated=generated).licence for name in names}
 
 
-def licences_of_teachers(run: Run) -> dict[str, LicensedSource]:
+def licences_of_teachers(caches: Mapping[str, Path]) -> dict[str, LicensedSource]:
     """Teacher's name in the recipe -> its licence, as its cache records it; empty where none is imitated."""
     found: dict[str, LicensedSource] = {}
-    for name, path in run.caches.items():
+    for name, path in caches.items():
         if cache.exists(path):
             opened = cache.open(path)
             model = opened.identity.get("model")

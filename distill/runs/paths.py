@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from heapq import nsmallest
 from pathlib import Path
 
 import cache
 from distill.config.schema import Recipe, TeacherRecipe
-from distill.data.prompts import record_key
-from distill.data.sample import Splits
 from distill.runs.fingerprint import digest_file, fingerprint_features, fingerprint_run
 
 
@@ -22,28 +20,22 @@ class CacheName:
     content: str
 
 
-def calibration_keys(splits: Splits, count: int) -> list[str]:
-    """The training images on which a code is fitted: the `count` smallest keys, a random choice fixed by content."""
-    return nsmallest(count, {sample.key for sample in (*splits.train, *splits.unlabelled)})
-
-
-def name_caches(recipe: Recipe, splits: Splits, *, home: Path) -> dict[str, CacheName]:
+def name_caches(recipe: Recipe, calibration: Mapping[str, list[str]], *, home: Path) -> dict[str, CacheName]:
     """Teacher -> its cache, for every teacher that the recipe consults.
+
+    `calibration` are the keys of the records on which each teacher's code is fitted.
 
     Raises:
         FileNotFoundError: a cache that the recipe names does not exist.
     """
-    keys = dict.fromkeys(calibration_keys(splits, recipe.cache.calibration))
-    training = {sample.key: sample for sample in (*splits.train, *splits.unlabelled) if sample.key in keys}
-    fitted = [training[key] for key in keys]
     names: dict[str, CacheName] = {}
     for name, teacher in recipe.consulted.items():
         if teacher.cache:
             names[name] = given_cache(Path(teacher.cache).expanduser(), teacher=name)
         else:
             source = names[teacher.of].content if teacher.of in names else ""
-            keys = [record_key(teacher, sample) for sample in fitted]
-            names[name] = new_cache(teacher, home, fidelity=recipe.cache.fidelity, calibration=keys, source=source)
+            fidelity, keys = recipe.cache.fidelity, calibration[name]
+            names[name] = new_cache(teacher, home, fidelity=fidelity, calibration=keys, source=source)
     return names
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.config.command import command_for
+from distill.config.schedule import Span, spans_of
 from distill.config.schema import Recipe
+from distill.data.prompts import record_key
 from distill.data.sample import Splits
 from distill.data.sources.open_data import open_data
 from distill.runs.accelerator import start_accelerator
@@ -27,6 +30,11 @@ class Run:
     caches: dict[str, Path]  # teacher -> folder of its features
     folder: Path  # of the run: recipe.yaml, log.jsonl, metrics.json, checkpoints/, student/
     accelerator: Accelerator
+
+    @cached_property
+    def spans(self) -> tuple[Span, ...]:
+        """The stages of training in steps."""
+        return spans_of(self.recipe, labelled=len(self.splits.train), unlabelled=len(self.splits.unlabelled))
 
     @property
     def weights(self) -> Path:
@@ -75,6 +83,8 @@ def open_run(recipe: Recipe, *, accelerator: Accelerator | None = None, splits: 
     with accelerator.main_process_first():  # which looks at the files, so that the others find its index
         splits = splits or open_data(recipe.data, home=home, classes=recipe.student.classes)
         content = splits.digest()
-    caches = name_caches(recipe, splits, home=home)
+    fitted = splits.calibration(recipe.cache.calibration)
+    records = {name: [record_key(entry, sample) for sample in fitted] for name, entry in recipe.consulted.items()}
+    caches = name_caches(recipe, records, home=home)
     folder = run_folder(recipe, content, caches, home=home)
     return Run(recipe, splits, {name: entry.path for name, entry in caches.items()}, folder, accelerator)

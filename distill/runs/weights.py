@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distill.runs.state_files import read_summary
 from distill.runtime.tensor_files import digest_tensors, read_tensors
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 DIGEST = "weights_sha256"  # the entry of train.json
 
 
-def load_weights(run: Run) -> dict[str, Tensor]:
-    """The tensors that `train` kept, by name, on the CPU.
+def read_trained(run: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """train.json, and the tensors that `train` kept, by name, on the CPU.
 
     Raises:
         FileNotFoundError: no training is complete, or its weights have been removed.
@@ -27,11 +27,12 @@ def load_weights(run: Run) -> dict[str, Tensor]:
         "put it back as it was (a published student's model.safetensors holds the same tensors), or delete "
         f"{run.trained.name} and the folder checkpoints in {run.folder} to train anew"
     )
-    recorded = read_summary(run).get(DIGEST)
+    summary = read_summary(run)
+    recorded = summary.get(DIGEST)
     tensors, _ = read_tensors(run.weights, cure=cure)
     if recorded is not None and recorded != (found := digest_tensors(tensors)):
         raise ValueError(
             f"{run.weights} is damaged (expected tensors of sha256 {recorded[:12]}, as {run.trained.name} records, got "
             f"{found[:12]}); {cure}"
         )
-    return tensors
+    return summary, tensors

@@ -10,10 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from distill.config.registry import BAND_OF
 from distill.config.schedule import Span
-from distill.distillation.feature_variance import FeatureVariance, feature_variance
-from distill.distillation.targets import Target
+from distill.distillation.feature_variance import FeatureVariance
 from distill.training.state import TrainingState
 
 LOG_EVERY_STEPS = 25
@@ -61,23 +59,6 @@ def log_losses(state: TrainingState, span: Span, means: dict[str, float], varian
     state.log.add(step=step, stage=span.name, learning_rate=rate, **means, **varying)
     state.run.accelerator.log({f"{span.name}/{name}": value for name, value in means.items()}, step=step)
     return f"{span.name} loss {means['loss']:.3f}"
-
-
-def variances_of(
-    state: TrainingState, span: Span, projected: dict[str, Tensor], batch: dict[str, Tensor]
-) -> dict[str, FeatureVariance]:
-    """Target -> variance and effective rank of it and its projection in a batch."""
-    targets = [target for target in state.dataset.targets if target.name in projected]
-    return {t.name: variance_of(state, span, t, projected[t.name], batch[t.name]) for t in targets}
-
-
-def variance_of(state: TrainingState, span: Span, target: Target, projected: Tensor, wanted: Tensor) -> FeatureVariance:
-    """The same of one target, in the units of the terms that compare it with its projection."""
-    if target.band == "high":
-        wanted = wanted / target.deviation
-    scaled = any(BAND_OF.get(name) == target.band for name in span.terms)
-    projection = state.run.accelerator.unwrap_model(state.model).projections[target.name]
-    return feature_variance(projected, wanted, scaled=scaled, channels=projection.in_channels)
 
 
 def log_collapsed(state: TrainingState, span: Span, variances: dict[str, FeatureVariance]) -> None:

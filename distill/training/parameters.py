@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from distill.config.registry import BAND_OF, MASK_LOSSES, PARTS, TASK_LOSSES
+from distill.config.registry import MASK_LOSSES, PARTS, TASK_LOSSES
 from distill.config.schedule import Span
 from distill.config.schema import OptimiserRecipe
 from distill.distillation.distiller import Distiller
@@ -108,8 +108,7 @@ def reaches_all(
         return False
     probe = copy.deepcopy(distiller)
     set_frozen(probe.student, (), kept=kept)
-    bands = {BAND_OF[term] for term in span.terms if term in BAND_OF}
-    logits, projected = probe(inputs, size, tuple(target.name for target in targets if target.band in bands))
+    logits, projected = probe(inputs, size, tuple(target.name for target in targets if target.band in span.bands))
     outputs = [*projected.values(), *(logits if trains_logits(span) else ())]
     total = torch.stack([output.float().sum() for output in outputs]).sum()
     parameters = [parameter for parameter in probe.parameters() if parameter.requires_grad]

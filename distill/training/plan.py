@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache import Cache
-from distill.config.schedule import Span, spans_of
-from distill.data.sample import Sample
+from distill.config.schedule import Span
 from distill.runs.caches import open_caches
 from distill.runs.checks import check
 from distill.runs.run import Run
@@ -29,11 +28,6 @@ class TrainingPlan:
         return self.spans[-1].stop
 
     @property
-    def samples(self) -> tuple[Sample, ...]:
-        """The training images: the labelled ones, then those without a mask."""
-        return (*self.run.splits.train, *self.run.splits.unlabelled)
-
-    @property
     def last(self) -> Span:
         """The last stage that has any step."""
         return [span for span in self.spans if span.start < span.stop][-1]
@@ -46,8 +40,6 @@ def plan_training(run: Run) -> TrainingPlan:
         FileNotFoundError: a cache is missing or does not hold every training image in every view drawn.
         ValueError: the student, the caches or the processes do not fit the recipe.
     """
-    resumes = run.agree(checkpoint_of(run).is_file)
+    checkpoint = checkpoint_of(run) if run.agree(checkpoint_of(run).is_file) else None
     check(run)
-    caches = open_caches(run)
-    spans = spans_of(run.recipe, labelled=len(run.splits.train), unlabelled=len(run.splits.unlabelled))
-    return TrainingPlan(run, caches, spans, checkpoint_of(run) if resumes else None)
+    return TrainingPlan(run, open_caches(run), run.spans, checkpoint)

@@ -13,13 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from distill.config.parse import dump_recipe
 from distill.distillation.dataset import TrainingSet
 from distill.distillation.distiller import Distiller
 from distill.distillation.targets import Target, plan_inputs, plan_targets
 from distill.runs.build import create_student
 from distill.runs.run import Run
-from distill.runtime.io import write_text
 from distill.runtime.memory_format import memory_format_of
 from distill.runtime.progress import Progress
 from distill.training.checkpoint import checkpoint_of, load_checkpoint, save_checkpoint
@@ -89,14 +87,15 @@ def build_state(plan: TrainingPlan) -> TrainingState:
     run, recipe, accelerator = plan.run, plan.run.recipe, plan.run.accelerator
     lead = accelerator.is_main_process
     torch.backends.cudnn.deterministic = True  # a continued run must end where an uninterrupted one does
-    dataset = TrainingSet(plan.samples, recipe, plan.caches, inputs=plan_inputs(recipe, plan.caches))
-    dataset.keep_in_memory()
     student = create_student(recipe, plan.caches)
+    frozen = frozen_by_author(student)
+    dataset = TrainingSet(run.splits.training, recipe, plan.caches, inputs=plan_inputs(recipe, plan.caches))
     if isinstance(student, Student):
         student.calibrate(example_images(dataset))
-    frozen, targets = frozen_by_author(student), plan_targets(recipe, plan.caches, student)
+    targets = plan_targets(recipe, plan.caches, student)
     layout = memory_format_of(student, device=accelerator.device, precision=recipe.precision)
     distiller = Distiller(student, targets).to(accelerator.device).to(memory_format=layout)
+    dataset.keep_in_memory()
     if accelerator.num_processes > 1:
         share_batch_norm(student, plan)
     optimiser = create_optimiser(distiller, recipe.optimiser)
@@ -107,10 +106,8 @@ def build_state(plan: TrainingPlan) -> TrainingState:
     model, wrapped = accelerator.prepare(distiller, optimiser)
     if accelerator.scaler is not None and scaler:
         accelerator.scaler.load_state_dict(scaler)
-    if lead:
-        write_text(run.folder / "recipe.yaml", dump_recipe(recipe))
-    log = JsonlLog(run.folder / "log.jsonl", step=counters.step, writes=lead)
     bar = Progress("train", total=plan.steps, unit="steps", shown=lead, done=counters.step)
+    log = JsonlLog(run.folder / "log.jsonl", step=counters.step, writes=lead)
     began = time.monotonic() - counters.seconds
     return TrainingState(
         plan, targets, student, frozen, average, model, wrapped, dataset, counters, log, bar, layout, began

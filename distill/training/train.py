@@ -13,27 +13,26 @@ import torch
 from torch import Tensor
 
 import cache
-from distill.config.registry import BAND_OF
+from distill.config.parse import write_recipe
 from distill.config.schedule import Span, learning_rate_at, steps_of_score
 from distill.config.schema import Recipe
 from distill.distillation.criterion import compute_losses
 from distill.distillation.dataset import loader
-from distill.distillation.feature_variance import FeatureVariance
+from distill.distillation.feature_variance import FeatureVariance, variances_of
 from distill.distillation.sampler import Batches
 from distill.runs.run import Run, as_run
-from distill.runs.state_files import read_summary
-from distill.runs.weights import DIGEST, load_weights
+from distill.runs.weights import DIGEST, read_trained
 from distill.runtime.io import write_json
 from distill.runtime.progress import clock
 from distill.runtime.signals import TERMINATED, sigterm_deferred
 from distill.runtime.tensor_files import digest_tensors, read_tensors
 from distill.runtime.threads import workers_beside
 from distill.training.checkpoint import checkpoint_of
-from distill.training.log_losses import LOG_EVERY_STEPS, RunningMeans, log_collapsed, log_losses, variances_of
+from distill.training.log_losses import LOG_EVERY_STEPS, RunningMeans, log_collapsed, log_losses
 from distill.training.parameters import set_frozen
 from distill.training.plan import TrainingPlan, plan_training
 from distill.training.state import TrainingState, build_state, save
-from distill.training.validation import is_stale, restore_best, score, uses_early_stopping
+from distill.training.validation import is_stale, keep_best, restore_best, uses_early_stopping
 
 CHECKPOINT_EVERY_SECONDS = 60.0
 SEED_STRIDE = 1_000_003  # between the streams of two steps, so that those of two seeds do not meet
@@ -59,10 +58,11 @@ def train(work: Run | Recipe) -> dict[str, Any]:
     if not run.agree(run.trained.is_file):
         with cache.lock(run.folder) if run.accelerator.is_main_process else nullcontext():
             if not run.agree(run.trained.is_file):  # by the training that this one waited for
-                return run_stages(plan_training(run))
-    run.require_trained()
-    summary = read_summary(run)
-    load_weights(run)  # which refuses damaged ones
+                plan = plan_training(run)
+                if run.accelerator.is_main_process:
+                    write_recipe(run.recipe, run.folder)
+                return run_stages(plan)
+    summary, _ = read_trained(run)
     logger.info("trained already: %s", run.folder)
     return summary
 
@@ -118,7 +118,7 @@ def run_stage(state: TrainingState, span: Span, *, terminated: Callable[[], bool
         means.add(terms)
         counters.step, counters.taken = step + 1, counters.taken + 1
         note = log_losses(state, span, means.take(state.run.accelerator), variances) if logged else ""
-        note = score(state, span) if scored else note
+        note = keep_best(state, span) if scored else note
         state.bar.update(note=note)
         ended = counters.step == span.stop or is_stale(state, span)
         if ended:
@@ -140,8 +140,7 @@ def begin_stage(state: TrainingState, span: Span) -> None:
     counters = state.counters
     if counters.step <= span.start:
         counters.step, counters.stage_best, counters.stale = span.start, -math.inf, 0
-    bands = {BAND_OF[term] for term in span.terms if term in BAND_OF}
-    state.dataset.targets = tuple(target for target in state.targets if target.band in bands)
+    state.dataset.targets = tuple(target for target in state.targets if target.band in span.bands)
     set_frozen(state.student, span.stage.freeze, kept=state.frozen)
 
 
@@ -209,5 +208,7 @@ def train_step(
     state.optimiser.zero_grad()
     if state.average is not None and not state.optimiser.step_was_skipped:  # as fp16 does where gradients overflow
         state.average.update_parameters(state.student)
-    finite = watch and bool(torch.isfinite(loss))  # a nan loss has no variances to check; `log_losses` refuses it
-    return {"loss": loss, **terms}, variances_of(state, span, projected, batch) if finite else {}
+    if not watch or not torch.isfinite(loss):  # which has no variances to check; `log_losses` refuses it
+        return {"loss": loss, **terms}, {}
+    distiller = accelerator.unwrap_model(state.model)
+    return {"loss": loss, **terms}, variances_of(distiller, span, targets, projected=projected, batch=batch)

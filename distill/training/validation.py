@@ -16,8 +16,8 @@ from distill.training.state import TrainingState
 logger = logging.getLogger("bandpass")
 
 
-def score(state: TrainingState, span: Span) -> str:
-    """Scores the student on the validation images and keeps it where it is the best so far; returns a note."""
+def keep_best(state: TrainingState, span: Span) -> str:
+    """Scores the student on the validation images and keeps its weights if they are the best so far; returns a note."""
     run, counters, select = state.run, state.counters, state.run.recipe.evaluate.select
     if run.accelerator.num_processes > 1:
         for buffer in state.scored.buffers():  # each process has batch-norm statistics of its own; the first's count

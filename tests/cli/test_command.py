@@ -249,6 +249,6 @@ def test_compare_says_what_the_teacher_was_worth(words, finished, tmp_path, monk
         in text
     )
     extracted = []
-    monkeypatch.setattr(import_module("distill.comparison.compare"), "extract", extracted.append)
+    monkeypatch.setattr(import_module("distill.comparison.compare"), "do_step", lambda _, run: extracted.append(run))
     assert main(["compare", *words, "seeds=0,1", f"out={out}"]) == 0
     assert not extracted, "nothing is missing, so no cache is needed"

@@ -136,7 +136,7 @@ def test_what_cannot_be_meant_is_refused():
         (["nam=x"], r"has no key 'nam'; .*did you mean 'name'"),
     ):
         with pytest.raises(ValueError, match=message):
-            weights_command.read_request(words)
+            weights_command.COMMAND(words, dry=True)
 
 
 def release_of(state):

@@ -5,7 +5,6 @@ from dataclasses import replace
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from distill.comparison.write import markdown
 from distill.config.parse import read_recipe
 from distill.data.sources.open_data import open_data
 from distill.evaluation.predictions_csv import Score, write_predictions
+from distill.training.jsonl_log import read_validation
 from distill.training.step_time import StepTime
 
 
@@ -171,16 +171,20 @@ def test_validation_over_the_steps_stands_beside_the_points(tmp_path):
     assert sizes[1] == sizes[0] + 450  # one panel of three inches more
 
 
+def logs_of(runs):
+    return {one.key: read_validation(one.run.folder / "log.jsonl") for one in runs}
+
+
 def test_curves_come_from_the_logs_at_the_steps_that_every_seed_has(tmp_path):
     runs = plan_comparison(read_recipe([*WORDS, f"home={tmp_path}"]), students=["unet"], seeds=[0, 1]).runs
-    assert curves_of(runs) == ()
+    assert curves_of(logs_of(runs)) == ()
     for number, one in enumerate(runs):
         one.run.folder.mkdir(parents=True)
         steps = [(10, 0.3), (20, 0.4), (30 + number, 0.5)]
         lines = [{"step": step, "stage": "s", "validation_dice": dice + number / 10} for step, dice in steps]
         lines.insert(1, {"step": 15, "stage": "s", "loss": 1.0})
         (one.run.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    baseline, distilled = curves_of(runs)
+    baseline, distilled = curves_of(logs_of(runs))
     assert (baseline.arm, baseline.steps, distilled.arm) == ("baseline", (10, 20), "distilled")
     assert np.allclose(distilled.dice, ((0.4, 0.5), (0.6, 0.7)))
 
@@ -212,7 +216,7 @@ def pretend_to_train(monkeypatch, ran: list[str]) -> None:
 
     module = import_module("distill.comparison.compare")
     monkeypatch.setattr(module, "run_missing", run)
-    monkeypatch.setattr(module, "extract", lambda run: {"sam": 0})
+    monkeypatch.setattr(module, "do_step", lambda name, run: {"sam": 0})
 
 
 def test_every_arm_tries_the_same_settings_with_the_first_seed_and_keeps_its_best(tmp_path, monkeypatch):
@@ -289,7 +293,7 @@ def test_what_cannot_be_compared_fairly_is_refused(tmp_path):
 
 def test_the_data_of_a_comparison_is_opened_once_for_all_that_ask_for_the_same(tmp_path, monkeypatch):
     opened = []
-    module = import_module("distill.comparison.plan")
+    module = import_module("distill.runs.run")
     monkeypatch.setattr(module, "open_data", lambda data, **more: opened.append(data.seed) or open_data(data, **more))
     recipe = tuned_recipe(tmp_path)
     plan = plan_comparison(recipe, students=["unet"], seeds=[0, 1, 2])
@@ -401,9 +405,9 @@ def test_the_run_of_the_best_validation_is_named_with_the_commands_that_publish_
 
 def test_runs_of_different_numbers_of_processes_are_not_compared():
     def runs(*counts):
-        return [SimpleNamespace(title=f"run {n}", summary=lambda n=n: {"processes": n} if n else {}) for n in counts]
+        return {f"run {n}": {"processes": n} if n else {} for n in counts}
 
-    require_equal_processes(runs(2, 2))
+    require_equal_processes({"run 1": {"processes": 2}, "run 2": {"processes": 2}})
     require_equal_processes(runs(0, 1))
     with pytest.raises(ValueError, match=r"same number of processes, got 2 \(run 2\), 4 \(run 4\); move the folders"):
         require_equal_processes(runs(2, 4))

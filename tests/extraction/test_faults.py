@@ -191,8 +191,8 @@ def test_a_map_of_one_image_that_is_not_finite_is_named(teacher, tmp_path, monke
         return maps
 
     monkeypatch.setattr(CellTeacher, "forward", broken)
-    fitted = sorted(sample.key for sample in run.splits.train[:8])
-    monkeypatch.setattr("distill.extraction.plan.calibration_keys", lambda *_: fitted)
+    fitted = sorted(run.splits.train[:8], key=lambda sample: sample.key)
+    monkeypatch.setattr("distill.data.sample.Splits.calibration", lambda *_: fitted)
     message = rf"no code for map 'p3' of image {last.key[:12]} under view 'identity': a feature map holds infinite"
     with pytest.raises(ValueError, match=message):
         extract(run)

@@ -38,6 +38,7 @@ from distill.runs.state_files import read_metrics
 
 publishing = import_module("distill.publishing.publish")  # the module: the package has a function of that name
 contents = import_module("distill.publishing.student")
+planning, rendering = (import_module(f"distill.publishing.{name}") for name in ("plan", "card"))
 
 CHECK = {"batches": 3, "sizes": {"count": 1}, "max_difference": 1e-6, "dice": {}}
 
@@ -256,6 +257,18 @@ def test_a_folder_that_lacks_a_file_is_published_again(fresh_job):
     (folder / "published.json").write_text(json.dumps(record))
     (folder / "left-over.txt").write_text("old")
     assert (publish(fresh_job) / "left-over.txt").is_file()
+
+
+def test_an_edited_template_gives_a_new_card_but_for_one_that_its_owner_has_changed(fresh_job, tmp_path, monkeypatch):
+    card = publish(fresh_job) / "README.md"
+    template = tmp_path / "card.md.jinja"
+    for module in (planning, rendering):
+        monkeypatch.setattr(module, "template_of", lambda run: template)
+    template.write_text("---\n{{ front_matter }}\n---\nanother card")
+    assert (publish(fresh_job) / "README.md").read_text().endswith("another card")
+    card.write_text("the owner's words")
+    template.write_text("---\n{{ front_matter }}\n---\na third card")
+    assert (publish(fresh_job) / "README.md").read_text() == "the owner's words"
 
 
 def test_other_wishes_replace_the_folder_as_a_whole(fresh_job):

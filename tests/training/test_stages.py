@@ -27,8 +27,9 @@ from distill.training.state import build_state
 from distill.training.train import batches_of, train, train_step
 from students import create
 
-training, validation, log_losses = (
-    import_module(f"distill.training.{name}") for name in ("train", "validation", "log_losses")
+training, validation, variance = (
+    import_module(f"distill.{name}")
+    for name in ("training.train", "training.validation", "distillation.feature_variance")
 )
 
 
@@ -263,7 +264,7 @@ def test_the_feature_variance_of_a_map_is_its_variance_and_effective_rank():
 
 def test_a_collapsed_projection_is_named(features, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(
-        log_losses,
+        variance,
         "feature_variance",
         lambda projected, target, **_: feature_variance(torch.zeros_like(projected), target),
     )

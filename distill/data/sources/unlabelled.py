@@ -157,9 +157,8 @@ def join_pictures(splits: Splits, pictures: Pictures, data: DataRecipe, *, home:
     """
     given, remarks = examine_pictures(pictures, data, home=home)
     parts = Parts([], None, {}, [*splits.notes, *pictures.notes, *remarks], splits.dropped)
-    tested = [sample for part in splits.test.values() for sample in part]
     images = [*splits.unlabelled, *given]
-    for by, part in (("test", tested), ("validation", splits.val), ("training", splits.train)):
+    for by, part in (("test", splits.tested), ("validation", splits.val), ("training", splits.train)):
         images = parts.take_out("the unlabelled part", images, held={sample.key for sample in part}, by=by)
     added = len(images) - len(splits.unlabelled)
     parts.notes += _note_tested(splits, {sample.key for sample in given}) if added else []
