@@ -77,7 +77,7 @@ class AugmentRecipe:
 
 @dataclass(frozen=True)
 class OptimiserRecipe:
-    """AdamW and its schedule over all stages together."""
+    """AdamW and its schedule over all stages together, or from one stage with `restart` to the next."""
 
     learning_rate: float = setting(2e-3, "largest step size, after the warm-up")
     weight_decay: float = setting(1e-2, "AdamW's decoupled decay")
@@ -91,6 +91,9 @@ class OptimiserRecipe:
     sync_batchnorm: bool = setting(True, "several GPUs: batch norm sees the images of all, not of each")
     ema_warmup: bool = setting(False, "the decay of step n is at most (1 + n) / (10 + n), so that first weights fade")
     decay_norms: bool = setting(True, "weight_decay acts on the weights of norms and on biases too")
+    accumulate: int = setting(
+        1, "parts in which a step takes its batch, one after the other, where memory is short; losses are of the whole"
+    )
 
     def __post_init__(self) -> None:
         require(
@@ -99,6 +102,11 @@ class OptimiserRecipe:
         )
         require(self.weight_decay >= 0, f"optimiser.weight_decay is {self.weight_decay}, but must not be negative")
         require(self.batch_size >= 1, f"optimiser.batch_size is {self.batch_size}, but must be at least 1")
+        require(
+            self.accumulate >= 1 and self.batch_size % self.accumulate == 0,
+            f"optimiser.accumulate is {self.accumulate}, but must be a divisor of optimiser.batch_size "
+            f"({self.batch_size}), which stays the images of a step",
+        )
         require(0 <= self.warmup < 1, f"optimiser.warmup is {self.warmup}, but must lie in [0, 1)")
         require_choice("optimiser.schedule", self.schedule, ("cosine", "polynomial", "constant"))
         require(
@@ -118,6 +126,9 @@ class StageRecipe:
     freeze: list[str] = setting([], "encoder, decoder, head: parts that are not trained")
     lr_scale: float = setting(1.0, "factor on the schedule's learning rate")
     part_lr_scale: dict[str, float] = setting({}, "further factors for encoder, decoder or head, as {encoder: 0.1}")
+    restart: bool = setting(
+        False, "the schedule begins anew: warm-up and decay over this stage and those after it, up to the next restart"
+    )
     before: list[str] = setting(
         [], "stages that this one comes before; empty: where it is written, on a command line last"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 
@@ -13,6 +13,7 @@ from distill.config.registry import BAND_OF, LOSSES, MASK_LOSSES, TASK_LOSSES
 from distill.config.schedule import Span
 from distill.data.teacher_dropout import teacher_mask_key
 from distill.distillation.targets import Target
+from distill.distillation.whole_batch import divided_by, divisors_of
 
 
 def compute_losses(
@@ -22,6 +23,7 @@ def compute_losses(
     logits: tuple[Tensor, ...],
     projected: dict[str, Tensor],
     batch: Mapping[str, Tensor],
+    divisors: Mapping[str, Sequence[Tensor]] | None = None,
 ) -> dict[str, Tensor]:
     """Unweighted loss terms of a stage by name, each a scalar tensor.
 
@@ -33,12 +35,17 @@ def compute_losses(
         logits: of every head, (N, K, H, W).
         projected: the student's projected features by the name of their target, (N, C, h, w).
         batch: `mask` (N, H, W), the targets by name, and teacher masks where teachers are dropped.
+        divisors: of the terms on masks, see `divisors_of_parts`, where this is a part of a batch.
     """
     terms: dict[str, Tensor] = {}
     for name in span.terms:
         term = loss_function(name)
         if name in TASK_LOSSES:
-            terms[name] = torch.stack([term(head, batch["mask"]) for head in logits]).mean()
+            heads = []
+            for head in logits:
+                with divided_by(divisors and divisors[name]):
+                    heads.append(term(head, batch["mask"]))
+            terms[name] = torch.stack(heads).mean()
             continue
         parts = []
         for target in (target for target in targets if target.band == BAND_OF[name]):
@@ -50,6 +57,15 @@ def compute_losses(
                 parts.append(weighted(partial(term, deviation=target.deviation), projected[target.name], wanted))
         terms[name] = torch.stack(parts).mean()
     return terms
+
+
+def divisors_of_parts(span: Span, masks: Sequence[Tensor], *, classes: int) -> dict[str, list[Tensor]]:
+    """Term on masks -> its divisors over all parts of a batch, whose masks (N, H, W) are given."""
+
+    def asked(name: str, mask: Tensor) -> Tensor:
+        return loss_function(name)(torch.zeros(len(mask), classes, *mask.shape[1:], device=mask.device), mask)
+
+    return {name: divisors_of(partial(asked, name), masks) for name in span.terms if name in TASK_LOSSES}
 
 
 def weighted_teacher_loss(

@@ -3,15 +3,17 @@
 Logits are (N, K, H, W); masks are (N, H, W) integers, 255 where ignored. With K = 1 the one class is
 foreground under a sigmoid; with K > 1 class 0 is background under a softmax. No term has a gradient for its target.
 
-Every process of a run has equally many images of a batch. A mean over images is then the mean over processes; a mean
-over what differs between images, such as labelled pixels, is divided by `count_of_all`.
+Every process of a run, and every part of a step, has equally many images of a batch. A mean over images is then the
+mean over these; a mean over what differs between images, such as labelled pixels, is divided by `count_of_all`.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn import functional
+
+from distill.distillation.whole_batch import count_of_all
 
 IGNORE = 255
 CONTOUR_REACH = 15 / 352  # of the image's side: how far the structure loss looks for a contour
@@ -34,19 +36,6 @@ def pixel_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
         entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         return (entropy * valid)[:, 0]
     return functional.cross_entropy(logits, mask.long(), ignore_index=IGNORE, reduction="none")
-
-
-def count_of_all(count: Tensor) -> Tensor:
-    """A count as a divisor of a sum over this process's images: its mean over the processes, of at least one in all.
-
-    The mean over processes of such quotients, and of their gradients, is the quotient over the whole batch, however its
-    images are shared out. Every process must ask at the same time. Of one process it is the count itself.
-    """
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
-        return count.clamp(min=1)
-    total = count.detach().clone()
-    distributed.all_reduce(total)
-    return total.clamp(min=1) / distributed.get_world_size()
 
 
 def segment(logits: Tensor, mask: Tensor) -> Tensor:

@@ -99,8 +99,8 @@ def check_sides(recipe: Recipe, student: students.Student) -> None:
 
 
 def check_shares(run: Run) -> None:
-    """Raises ValueError where the processes cannot have equal shares of a batch's labelled and unlabelled images."""
-    processes, splits = run.accelerator.num_processes, run.splits
+    """Raises ValueError where processes, or the parts of a step, cannot have equal shares of a batch's images."""
+    processes, splits, parts = run.accelerator.num_processes, run.splits, run.recipe.optimiser.accumulate
     for span in spans_of(run.recipe, labelled=len(splits.train), unlabelled=len(splits.unlabelled)):
         labelled = min(run.recipe.optimiser.batch_size - span.unlabelled, len(splits.train))
         if labelled % processes or span.unlabelled % processes:
@@ -108,4 +108,9 @@ def check_shares(run: Run) -> None:
                 f"a batch of stage {span.name!r} has {labelled} labelled and {span.unlabelled} unlabelled images, but "
                 f"each must be a multiple of the {processes} processes; change optimiser.batch_size or "
                 "data.unlabelled_share"
+            )
+        if (own := (labelled + span.unlabelled) // processes) % parts:
+            raise ValueError(
+                f"a batch of stage {span.name!r} has {own} images for each process, but must be a multiple of the "
+                f"{parts} parts (optimiser.accumulate); change it or optimiser.batch_size"
             )

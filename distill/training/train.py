@@ -17,7 +17,7 @@ import cache
 from distill.config.registry import BAND_OF
 from distill.config.schedule import Span, learning_rate_at, steps_of_score
 from distill.config.schema import Recipe
-from distill.distillation.criterion import compute_losses
+from distill.distillation.criterion import compute_losses, divisors_of_parts
 from distill.distillation.dataset import loader
 from distill.distillation.feature_variance import FeatureVariance
 from distill.distillation.sampler import Batches
@@ -31,7 +31,7 @@ from distill.runtime.tensor_files import digest_tensors, read_tensors
 from distill.runtime.threads import workers_beside
 from distill.training.checkpoint import checkpoint_of
 from distill.training.log_losses import LOG_EVERY_STEPS, RunningMeans, log_collapsed, log_losses, variances_of
-from distill.training.parameters import set_frozen
+from distill.training.parameters import forget_frozen, set_frozen
 from distill.training.plan import TrainingPlan, plan_training
 from distill.training.state import TrainingState, build_state, save
 from distill.training.validation import is_stale, restore_best, score, uses_early_stopping
@@ -137,13 +137,14 @@ def run_stage(state: TrainingState, span: Span, *, terminated: Callable[[], bool
 
 
 def begin_stage(state: TrainingState, span: Span) -> None:
-    """Freezes what the stage freezes, and has batches hold the targets that it imitates."""
+    """Freezes what the stage freezes, without AdamW's moments of it, and has batches hold the targets imitated."""
     counters = state.counters
     if counters.step <= span.start:
         counters.step, counters.stage_best, counters.stale = span.start, -math.inf, 0
     bands = {BAND_OF[term] for term in span.terms if term in BAND_OF}
     state.dataset.targets = tuple(target for target in state.targets if target.band in bands)
     set_frozen(state.student, span.stage.freeze, kept=state.frozen)
+    forget_frozen(state.optimiser.optimizer)
 
 
 def load_batches(state: TrainingState, span: Span) -> DataLoader:
@@ -193,21 +194,45 @@ def train_step(
     recipe, accelerator = state.run.recipe, state.run.accelerator
     # What a layer draws, as for dropout, hangs on the step and the process alone.
     torch.manual_seed(recipe.seed + SEED_STRIDE * (step + 1) + RANK_STRIDE * accelerator.process_index)
+    start, stop = span.schedule
     for group in state.optimiser.param_groups:
         factor = span.stage.lr_scale * span.stage.part_lr_scale.get(group["part"], 1.0)
-        group["lr"] = learning_rate_at(step, state.plan.steps, recipe.optimiser) * factor
+        group["lr"] = learning_rate_at(step - start, stop - start, recipe.optimiser) * factor
     batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
-    size, targets = (int(batch["mask"].shape[-2]), int(batch["mask"].shape[-1])), state.dataset.targets
-    with accelerator.autocast():
-        logits, projected = state.model(state.inputs(batch), size, tuple(target.name for target in targets))
-    terms = compute_losses(span, targets, logits=logits, projected=projected, batch=batch)
-    loss = torch.stack([span.stage.losses[name] * term for name, term in terms.items()]).sum()
-    accelerator.backward(loss)
+    terms, projected, part = backward(state, span, batch)
     if recipe.optimiser.gradient_clip:
         accelerator.clip_grad_norm_(state.model.parameters(), recipe.optimiser.gradient_clip)
     state.optimiser.step()
     state.optimiser.zero_grad()
     if state.average is not None and not state.optimiser.step_was_skipped:  # as fp16 does where gradients overflow
         state.average.update_parameters(state.student)
-    finite = watch and bool(torch.isfinite(loss))  # a nan loss has no variances to check; `log_losses` refuses it
-    return {"loss": loss, **terms}, variances_of(state, span, projected, batch) if finite else {}
+    finite = watch and bool(torch.isfinite(terms["loss"]))  # a nan loss has no variances to check; see `log_losses`
+    return terms, variances_of(state, span, projected, part) if finite else {}
+
+
+def backward(
+    state: TrainingState, span: Span, batch: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """The gradient of a batch, whose parts (`optimiser.accumulate`) pass the network one after the other.
+
+    Returns:
+        The unweighted terms and their weighted sum, `loss`; of the last part the projected features, and the part.
+    """
+    recipe, accelerator, targets = state.run.recipe, state.run.accelerator, state.dataset.targets
+    count, names = recipe.optimiser.accumulate, tuple(target.name for target in state.dataset.targets)
+    parts = [{name: tensor[first::count] for name, tensor in batch.items()} for first in range(count)]
+    masks = [part["mask"] for part in parts]
+    divisors = divisors_of_parts(span, masks, classes=recipe.student.classes) if count > 1 else None
+    found: list[dict[str, Tensor]] = []
+    for part in parts:
+        size = (int(part["mask"].shape[-2]), int(part["mask"].shape[-1]))
+        # Processes exchange gradients once a step, after the last part.
+        with nullcontext() if len(found) + 1 == count else accelerator.no_sync(state.model):
+            with accelerator.autocast():
+                logits, projected = state.model(state.inputs(part), size, names)
+            terms = compute_losses(span, targets, logits=logits, projected=projected, batch=part, divisors=divisors)
+            loss = torch.stack([span.stage.losses[name] * term for name, term in terms.items()]).sum()
+            accelerator.backward(loss / count)
+        found.append({name: term.detach() for name, term in {"loss": loss, **terms}.items()})
+    means = {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
+    return means, projected, part
