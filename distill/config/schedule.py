@@ -74,7 +74,7 @@ def steps_of_score(span: Span, recipe: Recipe) -> int:
 
 
 def learning_rate_at(step: int, total: int, optimiser: OptimiserRecipe) -> float:
-    """Learning rate of a step of a schedule: linear warm-up from zero, then cosine to zero, (1 - t)^0.9, or constant."""
+    """Learning rate of a step of a schedule: linear warm-up from zero, then cosine to 0, (1 - t)^0.9, or constant."""
     warmup = round(optimiser.warmup * total)
     if step < warmup:
         return optimiser.learning_rate * (step + 1) / warmup

@@ -20,6 +20,9 @@ class StudentRecipe:
     classes: int = setting(
         1, "1: one foreground class (sigmoid); more: softmax over class numbers, 0 is background, 255 ignored"
     )
+    class_weights: list[float] = setting(
+        [], "weight of each class in the terms on masks, as [1, 4, 2]; of one class [background, foreground]; empty: 1"
+    )
     init: str | None = setting(None, "start from a published student: folder or hub id")
     encoder: str | None = setting(
         None,
@@ -31,6 +34,11 @@ class StudentRecipe:
     def __post_init__(self) -> None:
         require(self.width >= 1, f"student.width is {self.width}, but must be at least 1")
         require(self.classes >= 1, f"student.classes is {self.classes}, but must be at least 1")
+        wanted = max(2, self.classes)
+        require(
+            not self.class_weights or (len(self.class_weights) == wanted and min(self.class_weights) > 0),
+            f"student.class_weights is {self.class_weights}, but must be {wanted} positive numbers, background first",
+        )
         require(
             re.fullmatch(r"[\w.-]+(:[\w.]+)?", self.name) is not None,
             f"student.name is {self.name!r}, but must be a student's name, or module:Class",

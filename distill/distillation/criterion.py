@@ -24,6 +24,7 @@ def compute_losses(
     projected: dict[str, Tensor],
     batch: Mapping[str, Tensor],
     divisors: Mapping[str, Sequence[Tensor]] | None = None,
+    class_weights: Sequence[float] = (),
 ) -> dict[str, Tensor]:
     """Unweighted loss terms of a stage by name, each a scalar tensor.
 
@@ -36,7 +37,9 @@ def compute_losses(
         projected: the student's projected features by the name of their target, (N, C, h, w).
         batch: `mask` (N, H, W), the targets by name, and teacher masks where teachers are dropped.
         divisors: of the terms on masks, see `divisors_of_parts`, where this is a part of a batch.
+        class_weights: of the terms on masks, one a class; none: all weigh the same.
     """
+    weighted = weights_for(class_weights, batch["mask"])
     terms: dict[str, Tensor] = {}
     for name in span.terms:
         term = loss_function(name)
@@ -44,7 +47,7 @@ def compute_losses(
             heads = []
             for head in logits:
                 with divided_by(divisors and divisors[name]):
-                    heads.append(term(head, batch["mask"]))
+                    heads.append(term(head, batch["mask"], **weighted))
             terms[name] = torch.stack(heads).mean()
             continue
         parts = []
@@ -59,11 +62,20 @@ def compute_losses(
     return terms
 
 
-def divisors_of_parts(span: Span, masks: Sequence[Tensor], *, classes: int) -> dict[str, list[Tensor]]:
+def weights_for(class_weights: Sequence[float], mask: Tensor) -> dict[str, Tensor]:
+    """The argument of the terms on masks where classes have weights; else none."""
+    return {"class_weights": torch.tensor(class_weights, device=mask.device)} if class_weights else {}
+
+
+def divisors_of_parts(
+    span: Span, masks: Sequence[Tensor], *, classes: int, class_weights: Sequence[float] = ()
+) -> dict[str, list[Tensor]]:
     """Term on masks -> its divisors over all parts of a batch, whose masks (N, H, W) are given."""
+    weighted = weights_for(class_weights, masks[0])
 
     def asked(name: str, mask: Tensor) -> Tensor:
-        return loss_function(name)(torch.zeros(len(mask), classes, *mask.shape[1:], device=mask.device), mask)
+        logits = torch.zeros(len(mask), classes, *mask.shape[1:], device=mask.device)
+        return loss_function(name)(logits, mask, **weighted)
 
     return {name: divisors_of(partial(asked, name), masks) for name in span.terms if name in TASK_LOSSES}
 

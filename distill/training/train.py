@@ -221,8 +221,10 @@ def backward(
     recipe, accelerator, targets = state.run.recipe, state.run.accelerator, state.dataset.targets
     count, names = recipe.optimiser.accumulate, tuple(target.name for target in state.dataset.targets)
     parts = [{name: tensor[first::count] for name, tensor in batch.items()} for first in range(count)]
-    masks = [part["mask"] for part in parts]
-    divisors = divisors_of_parts(span, masks, classes=recipe.student.classes) if count > 1 else None
+    masks, weights = [part["mask"] for part in parts], recipe.student.class_weights
+    divisors = None
+    if count > 1:
+        divisors = divisors_of_parts(span, masks, classes=recipe.student.classes, class_weights=weights)
     found: list[dict[str, Tensor]] = []
     for part in parts:
         size = (int(part["mask"].shape[-2]), int(part["mask"].shape[-1]))
@@ -230,7 +232,9 @@ def backward(
         with nullcontext() if len(found) + 1 == count else accelerator.no_sync(state.model):
             with accelerator.autocast():
                 logits, projected = state.model(state.inputs(part), size, names)
-            terms = compute_losses(span, targets, logits=logits, projected=projected, batch=part, divisors=divisors)
+            terms = compute_losses(
+                span, targets, logits=logits, projected=projected, batch=part, divisors=divisors, class_weights=weights
+            )
             loss = torch.stack([span.stage.losses[name] * term for name, term in terms.items()]).sum()
             accelerator.backward(loss / count)
         found.append({name: term.detach() for name, term in {"loss": loss, **terms}.items()})
