@@ -11,7 +11,7 @@ from distill.data.sample import Sample
 from distill.runs.caches import open_caches
 from distill.runs.checks import check
 from distill.runs.run import Run
-from distill.training.checkpoint import checkpoint_of
+from distill.training.checkpoint import checkpoint_of, recover_checkpoint
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def plan_training(run: Run) -> TrainingPlan:
         FileNotFoundError: a cache is missing or does not hold every training image in every view drawn.
         ValueError: the student, the caches or the processes do not fit the recipe.
     """
-    resumes = run.agree(checkpoint_of(run).is_file)
+    resumes = run.agree(lambda: recover_checkpoint(checkpoint_of(run)))
     check(run)
     caches = open_caches(run)
     spans = spans_of(run.recipe, labelled=len(run.splits.train), unlabelled=len(run.splits.unlabelled))

@@ -29,7 +29,7 @@ from distill.runtime.progress import clock
 from distill.runtime.signals import TERMINATED, sigterm_deferred
 from distill.runtime.tensor_files import digest_tensors, read_tensors
 from distill.runtime.threads import workers_beside
-from distill.training.checkpoint import checkpoint_of
+from distill.training.checkpoint import checkpoint_of, remove_checkpoints
 from distill.training.log_losses import LOG_EVERY_STEPS, RunningMeans, log_collapsed, log_losses, variances_of
 from distill.training.parameters import forget_frozen, set_frozen
 from distill.training.plan import TrainingPlan, plan_training
@@ -78,7 +78,7 @@ def run_stages(plan: TrainingPlan) -> dict[str, Any]:
     summary = summarise(state)
     if run.accelerator.is_main_process:
         write_json(run.trained, summary)
-        checkpoint_of(run).unlink(missing_ok=True)
+        remove_checkpoints(checkpoint_of(run))
     run.accelerator.wait_for_everyone()
     taken, best, step = summary["steps"], summary["validation_dice"], summary["best_step"]
     spent, select = clock(summary["seconds"]), run.recipe.evaluate.select
