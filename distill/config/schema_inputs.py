@@ -121,7 +121,11 @@ class TeacherRecipe:
     levels: list[int] = setting(
         [], "timm: levels instead of strides; sam, dinov2, dinov3: blocks or stages; sam2: stages of the trunk"
     )
-    classes: list[str] = setting([], "oneformer, mask2former: labels whose soft mask is kept too, by name or number")
+    classes: list[str] = setting(
+        [],
+        "oneformer, mask2former: labels whose soft mask is kept too, by name or number; student of several classes: "
+        "[all] for the soft masks of all",
+    )
     image_size: int | None = setting(None, "side of the square the teacher sees, in pixels; empty: its own")
     views: list[str] = setting(list(VIEWS), "views of each image to extract")
     licence: str | None = setting(None, "licence of the weights, where their files state none")

@@ -57,10 +57,14 @@ class ImitateRecipe:
     low: list[int] = setting([16, 8], "strides of the encoder maps that imitate the low band")
     high: list[int] = setting([8], "strides that imitate the high band")
     all: list[int] = setting([16, 8], "strides that imitate both bands at once: imitate_features, imitate_mse")
+    temperature: float = setting(
+        1.0, "of imitate_mask: logits are divided by it, and the term multiplied by its square"
+    )
     bands: str = setting("cosine", "what parts low from high: cosine (the code's own), or fourier (Polyp-DiFoM's box)")
 
     def __post_init__(self) -> None:
         require_choice("imitate.bands", self.bands, SPLITS)
+        require(self.temperature > 0, f"imitate.temperature is {self.temperature}, but must be positive")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ def compute_losses(
     batch: Mapping[str, Tensor],
     divisors: Mapping[str, Sequence[Tensor]] | None = None,
     class_weights: Sequence[float] = (),
+    temperature: float = 1.0,
 ) -> dict[str, Tensor]:
     """Unweighted loss terms of a stage by name, each a scalar tensor.
 
@@ -38,8 +39,10 @@ def compute_losses(
         batch: `mask` (N, H, W), the targets by name, and teacher masks where teachers are dropped.
         divisors: of the terms on masks, see `divisors_of_parts`, where this is a part of a batch.
         class_weights: of the terms on masks, one a class; none: all weigh the same.
+        temperature: of the terms on soft masks.
     """
     weighted = weights_for(class_weights, batch["mask"])
+    warm = {} if temperature == 1 else {"temperature": temperature}
     terms: dict[str, Tensor] = {}
     for name in span.terms:
         term = loss_function(name)
@@ -53,11 +56,12 @@ def compute_losses(
         parts = []
         for target in (target for target in targets if target.band == BAND_OF[name]):
             wanted, teacher_mask = batch[target.name], batch.get(teacher_mask_key(target.teacher))
-            weighted = partial(weighted_teacher_loss, target, teacher_mask=teacher_mask)
+            weighted_teacher = partial(weighted_teacher_loss, target, teacher_mask=teacher_mask)
             if name in MASK_LOSSES:
-                parts += [weighted(term, head, batch["mask"], wanted) for head in logits]
+                parts += [weighted_teacher(partial(term, **warm), head, batch["mask"], wanted) for head in logits]
             else:
-                parts.append(weighted(partial(term, deviation=target.deviation), projected[target.name], wanted))
+                scaled = partial(term, deviation=target.deviation)
+                parts.append(weighted_teacher(scaled, projected[target.name], wanted))
         terms[name] = torch.stack(parts).mean()
     return terms
 

@@ -145,26 +145,44 @@ def structure(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = No
     return (parts * labelled).sum() / count_of_all(labelled.sum())
 
 
-def imitate_mask(logits: Tensor, mask: Tensor, soft: Tensor) -> Tensor:
-    """Bernoulli KL divergence from the teacher's soft mask to the student's, where the teacher is trusted.
+def imitate_mask(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """KL divergence from the teacher's soft mask to the student's, where the teacher is trusted.
 
     On labelled pixels it counts where the teacher errs less than the student (as in HeteroAKD, which trusts the
     teacher where it is better); elsewhere by the teacher's confidence |2 p - 1|. A mean over all pixels, so that the
     term fades as the student overtakes its teacher. No gradient reaches the teacher's logits.
 
     Args:
-        logits: the student's, (N, 1, H, W).
+        logits: the student's, (N, K, H, W).
         mask: (N, H, W), 255 where ignored.
-        soft: the teacher's logits at the same pixels, (N, H, W).
+        soft: the teacher's logits at the same pixels, (N, H, W) of one class, (N, K, H, W) of several.
+        temperature: divides the logits of both, and the term is multiplied by its square, so that gradients keep their
+            size (Hinton et al. 2015). Whom to trust is judged without it.
     """
+    if logits.shape[1] > 1:
+        return _imitate_classes(logits.float(), mask, soft.detach().float(), temperature=temperature)
     logits, soft = logits.float()[:, 0], soft.detach().float()
     teacher, student = soft.sigmoid(), logits.detach().sigmoid()
     truth = (mask > 0).float()
     better = ((teacher - truth).abs() < (student - truth).abs()).float()
     weight = torch.where(mask == IGNORE, (2 * teacher - 1).abs(), better)
-    divergence = functional.binary_cross_entropy_with_logits(logits, teacher, reduction="none")
-    divergence = divergence - functional.binary_cross_entropy_with_logits(soft, teacher, reduction="none")
-    return (weight * divergence).mean()
+    logits, soft = logits / temperature, soft / temperature
+    wanted = soft.sigmoid()
+    divergence = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    divergence = divergence - functional.binary_cross_entropy_with_logits(soft, wanted, reduction="none")
+    return temperature**2 * (weight * divergence).mean()
+
+
+def _imitate_classes(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature: float) -> Tensor:
+    """`imitate_mask` under a softmax; confidence is the largest probability, scaled from 1 / K..1 to 0..1."""
+    classes, valid = logits.shape[1], mask != IGNORE
+    teacher, student = soft.softmax(dim=1), logits.detach().softmax(dim=1)
+    true = torch.where(valid, mask, 0).long()[:, None]
+    better = (teacher.gather(1, true) > student.gather(1, true))[:, 0].float()
+    weight = torch.where(valid, better, (classes * teacher.amax(dim=1) - 1) / (classes - 1))
+    said, wanted = ((one / temperature).log_softmax(dim=1) for one in (logits, soft))
+    divergence = functional.kl_div(said, wanted, reduction="none", log_target=True).sum(dim=1)
+    return temperature**2 * (weight * divergence).mean()
 
 
 def imitate_features(projected: Tensor, target: Tensor, *, deviation: float = 1.0) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 
 import cache
 from distill.config.schema import Recipe
-from distill.distillation.targets import check_grids, check_mask
+from distill.distillation.targets import check_classes, check_grids, check_mask
 from distill.extraction.cache_state import CacheState, inspect_cache, is_whole
 from distill.extraction.calibrate import initialise_cache, restore_cache
 from distill.extraction.cost import check_memory, estimate_cost
@@ -68,6 +68,7 @@ def extract_images(run: Run, plan: ExtractionPlan) -> int:
     teacher = load_teacher(plan.recipe).to(plan.device, PRECISIONS[plan.recipe.precision])
     check_grids(run.recipe, teacher.spec, teacher=plan.name)
     check_mask(run.recipe, teacher.spec.names, teacher=plan.name)
+    check_classes(run.recipe, teacher.spec, teacher=plan.name)
     calibrated = prepare_cache(plan, teacher) if plan.rank == 0 else 0
     run.accelerator.wait_for_everyone()
     return calibrated + fill(run, plan, teacher)

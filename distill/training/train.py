@@ -233,7 +233,14 @@ def backward(
             with accelerator.autocast():
                 logits, projected = state.model(state.inputs(part), size, names)
             terms = compute_losses(
-                span, targets, logits=logits, projected=projected, batch=part, divisors=divisors, class_weights=weights
+                span,
+                targets,
+                logits=logits,
+                projected=projected,
+                batch=part,
+                divisors=divisors,
+                class_weights=weights,
+                temperature=recipe.imitate.temperature,
             )
             loss = torch.stack([span.stage.losses[name] * term for name, term in terms.items()]).sum()
             accelerator.backward(loss / count)

@@ -12,7 +12,7 @@ import torch
 from distill.config.registry import MASK_LOSSES, TASK_LOSSES
 
 STEPS, IMAGES, SIDE = 20, 8, 16
-CASES = [(name, classes) for name in TASK_LOSSES for classes in (1, 3)] + [(name, 1) for name in MASK_LOSSES]
+CASES = [(name, classes) for name in (*TASK_LOSSES, *MASK_LOSSES) for classes in (1, 3)]
 
 
 def batch_of(step: int, classes: int) -> dict[str, torch.Tensor]:
@@ -29,7 +29,7 @@ def batch_of(step: int, classes: int) -> dict[str, torch.Tensor]:
     return {
         "image": torch.randn(IMAGES, 3, SIDE, SIDE, generator=random, dtype=torch.float64),
         "mask": torch.stack(masks),
-        "soft": torch.randn(IMAGES, SIDE, SIDE, generator=random, dtype=torch.float64),
+        "soft": torch.randn(IMAGES, *[classes] * (classes > 1), SIDE, SIDE, generator=random, dtype=torch.float64),
     }
 
 
