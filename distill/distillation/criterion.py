@@ -41,7 +41,7 @@ def compute_losses(
         class_weights: of the terms on masks, one a class; none: all weigh the same.
         temperature: of the terms on soft masks.
     """
-    weighted = weights_for(class_weights, batch["mask"])
+    weighted = weights_for(class_weights, batch)
     warm = {} if temperature == 1 else {"temperature": temperature}
     terms: dict[str, Tensor] = {}
     for name in span.terms:
@@ -66,16 +66,16 @@ def compute_losses(
     return terms
 
 
-def weights_for(class_weights: Sequence[float], mask: Tensor) -> dict[str, Tensor]:
-    """The argument of the terms on masks where classes have weights; else none."""
-    return {"class_weights": torch.tensor(class_weights, device=mask.device)} if class_weights else {}
+def weights_for(class_weights: Sequence[float], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The argument of the terms on masks where classes have weights, on the batch's device; else none."""
+    return {"class_weights": torch.tensor(class_weights, device=batch["mask"].device)} if class_weights else {}
 
 
 def divisors_of_parts(
     span: Span, masks: Sequence[Tensor], *, classes: int, class_weights: Sequence[float] = ()
 ) -> dict[str, list[Tensor]]:
     """Term on masks -> its divisors over all parts of a batch, whose masks (N, H, W) are given."""
-    weighted = weights_for(class_weights, masks[0])
+    weighted = weights_for(class_weights, {"mask": masks[0]})
 
     def asked(name: str, mask: Tensor) -> Tensor:
         logits = torch.zeros(len(mask), classes, *mask.shape[1:], device=mask.device)

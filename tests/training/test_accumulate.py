@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from small_run import recipe_of, run_of, train_killed_at, weights_of
 
 from distill.config.registry import BAND_OF, FEATURE_LOSSES, MASK_LOSSES, TASK_LOSSES
@@ -26,6 +30,7 @@ training = import_module("distill.training.train")
 IMAGES, SIDE, STEPS = 8, 32, 4
 CASES = [(name, classes) for name in TASK_LOSSES for classes in (1, 3)]
 CASES += [(name, 1) for name in (*MASK_LOSSES, *FEATURE_LOSSES)]
+SHARED = (("boundary", 3), ("imitate_mask", 1), ("imitate_features", 1))  # between processes, in parts
 
 
 def target_of(term: str) -> Target:
@@ -51,25 +56,31 @@ def batch_of(step: int, classes: int, target: Target) -> dict[str, torch.Tensor]
     }
 
 
-def train_steps(term: str, classes: int, *, accumulate: int) -> tuple[list[torch.Tensor], list[float]]:
-    """The weights after each step of SGD in float64, batch norm with fixed statistics, and the losses."""
+def train_steps(
+    term: str, classes: int, *, accumulate: int, rank: int = 0, ranks: int = 1
+) -> tuple[list[torch.Tensor], list[float]]:
+    """The weights after each step of SGD in float64, batch norm with fixed statistics, and this process's losses."""
     torch.manual_seed(0)
     target = target_of(term)
     student = create("unet", width=2, classes=classes).double().eval()
     distiller = Distiller(student, [target]).double()
-    accelerator = Accelerator(cpu=True)
-    optimiser = accelerator.prepare(torch.optim.SGD([{"params": distiller.parameters(), "part": "rest"}], lr=0.1))
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = Accelerator(cpu=True, kwargs_handlers=[unused])
+    optimiser = torch.optim.SGD([{"params": distiller.parameters(), "part": "rest"}], lr=0.1)
+    model, optimiser = accelerator.prepare(distiller, optimiser)
     recipe = recipe_of(student=StudentRecipe(width=2, classes=classes))
     recipe = replace(recipe, optimiser=OptimiserRecipe(learning_rate=0.1, batch_size=8, accumulate=accumulate))
     state = SimpleNamespace(
         run=SimpleNamespace(recipe=recipe, accelerator=accelerator), average=None,
-        student=student, model=distiller, optimiser=optimiser, dataset=SimpleNamespace(targets=(target,)),
+        student=student, model=model, optimiser=optimiser, dataset=SimpleNamespace(targets=(target,)),
         inputs=lambda batch: batch["image"],
     )  # fmt: skip
     span = Span("s", StageRecipe(steps=STEPS, losses={term: 1.0}), 0, STEPS, per_epoch=1, schedule=(0, STEPS))
     places, losses = [], []
     for step in range(STEPS):
-        terms, _ = training.train_step(state, span, step, batch_of(step, classes, target))
+        share = slice(rank * IMAGES // ranks, (rank + 1) * IMAGES // ranks)
+        batch = {name: tensor[share] for name, tensor in batch_of(step, classes, target).items()}
+        terms, _ = training.train_step(state, span, step, batch)
         losses.append(float(terms["loss"]))
         places.append(torch.cat([p.detach().flatten() for p in distiller.parameters()]))
     return places, losses
@@ -84,6 +95,28 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(term, classes):
         far = [float((a - b).abs().max()) for a, b in zip(whole, found, strict=True)]
         assert max(far) < 1e-6, (term, classes, parts, far)
         assert others == pytest.approx(losses, rel=1e-5)
+
+
+def main(rank: int, folder: Path) -> None:
+    """One of two processes, each of which takes its half of every batch in two parts."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
+    os.environ["OMP_NUM_THREADS"] = "1"  # Accelerate takes it for the threads of a process
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    found = {case: train_steps(*case, accumulate=2, rank=rank, ranks=2)[0] for case in SHARED}
+    if rank == 0:
+        torch.save([found[case] for case in SHARED], folder / "steps.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_exchange_gradients_once_a_step_and_end_where_one_does(tmp_path):
+    found_by = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [[sys.executable, __file__, str(rank), str(tmp_path)] for rank in range(2)]
+    started = [subprocess.Popen(command, env=found_by) for command in words]
+    assert [process.wait() for process in started] == [0, 0]
+    for case, found in zip(SHARED, torch.load(tmp_path / "steps.pt"), strict=True):
+        whole, _ = train_steps(*case, accumulate=1)
+        far = [float((a - b).abs().max()) for a, b in zip(whole, found, strict=True)]
+        assert max(far) < 1e-6, (case, far)
 
 
 def test_a_killed_training_in_parts_continues_bit_identical(features, tmp_path, monkeypatch, caplog):
@@ -117,3 +150,8 @@ def test_parts_that_a_batch_cannot_have_are_refused(tmp_path):
     settings = OptimiserRecipe(batch_size=12, accumulate=3)  # of the 8 training images, a batch has all
     with pytest.raises(ValueError, match=r"has 8 images for each process, but must be a multiple of the 3 parts"):
         check_shares(run_of(replace(recipe_of(), optimiser=settings), tmp_path))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(int(sys.argv[1]), Path(sys.argv[2]))
