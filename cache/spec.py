@@ -21,7 +21,8 @@ BANDS = ("low", "high")
 """The bands of a code."""
 
 MASK = "mask"
-"""The name of a map that is a soft mask: one channel of logits, cut off at plus and minus LOGIT_CLIP."""
+"""The name of a map that is a soft mask: one channel of logits, cut off at plus and minus LOGIT_CLIP; of several
+classes one channel each, their mean taken off before."""
 
 LOGIT_CLIP = 6.0  # beyond it a sigmoid is within 0.25 % of 0 or 1, and a cosine series would spend its bytes there
 

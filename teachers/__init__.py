@@ -75,7 +75,7 @@ def load(
         image_size: side of the square input, in pixels; its own if None. `sam`: fixed by the weights;
             `dinov2`: a multiple of 14; `dinov3`: of 16; `mask2former`, `oneformer`, `sam2`: of 32.
         classes: `mask2former`, `oneformer`: labels (or numbers) of config.json, of which `mask` is the soft mask; there
-            is none if None.
+            is none if None. `student` of several classes: ("all",), for a `mask` of a channel each.
 
     Raises:
         ValueError: if there is no such teacher, or the weights are not its own, or an argument does not fit.
@@ -84,7 +84,7 @@ def load(
     from teachers.choice import Choice
 
     teacher = resolve(name)
-    if classes and name in TEACHERS and name not in WITH_CLASSES:
+    if classes and name in TEACHERS and name not in (*WITH_CLASSES, "student"):
         raise ValueError(
             f"teacher '{name}' tells no classes apart, but got classes={list(classes)}; leave them out, or choose from "
             f"{', '.join(WITH_CLASSES)}"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cache.spec import FeatureSpec
 from teachers.choice import Choice
 from teachers.frame import resample
+from teachers.precision import without_tf32
 from teachers.preprocess import Letterbox, Prepared, SquareResize
 
 Self = TypeVar("Self", bound="Teacher")
@@ -73,7 +74,10 @@ class Teacher(ABC):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that the features depend on, JSON-able; two teachers of equal identity give equal features."""
+        """All that the features depend on, JSON-able; two teachers of equal identity give equal features.
+
+        `precision` is float32, without TF32, or bfloat16.
+        """
         return {
             "teacher": self.name,
             **self._facts,
@@ -111,7 +115,7 @@ class Teacher(ABC):
             one float32 tensor (N, C, H, W) a map, without gradient, on the teacher's device.
         """
         # Convolutions on the CPU are faster with channels last: EfficientNet-B0 takes half the time.
-        with torch.inference_mode():
+        with torch.inference_mode(), without_tf32():
             pixels = pixels.to(self.device, self.dtype, memory_format=torch.channels_last)
             maps = self.maps(pixels) if prompts is None else self.prompted_maps(pixels, prompts)
             return {name: value.float().contiguous() for name, value in maps.items()}

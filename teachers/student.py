@@ -1,4 +1,4 @@
-"""A published student as a teacher: its feature pyramid and its soft mask (MicroAUNet's scheme, with MALUNet)."""
+"""A published student as a teacher: its feature pyramid and its soft masks (MicroAUNet's scheme, with MALUNet)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ MASK_STRIDE = 4  # pixels of the network's input that a cell of the soft mask sp
 
 
 class StudentTeacher(Teacher):
-    """Maps `stride8`, `stride16`, ...: levels of the network's pyramid; and `mask`, the logit of its one class."""
+    """Maps `stride8`, `stride16`, ...: levels of the network's pyramid; and `mask`, the logit of its one class.
+
+    Of several classes `mask` holds the logits of all, where they are asked for.
+    """
 
     example = EXAMPLE
 
@@ -41,14 +44,14 @@ class StudentTeacher(Teacher):
                 f"{files.config} does not say {', '.join(sorted(missing))}; distill publish writes it whole"
             )
         size = choice.image_size or int(config["image_size"])
-        chosen = choose_strides(student, choice.strides)
+        chosen, masks = choose_strides(student, choice.strides), has_mask(student, choice.classes)
         # Students pad to this multiple, whichever of their maps are chosen.
         require_multiple(size, max(*student.strides, MASK_STRIDE))
         labelled = students.learned_keys(files.model.parent)
         return cls(
             "student",
-            Pyramid(student, chosen),
-            spec=spec_of(student, chosen, size),
+            Pyramid(student, chosen, masks=masks),
+            spec=spec_of(student, chosen, size, masks=masks),
             preprocessing=SquareResize(size, to_bytes(config["mean"]), to_bytes(config["std"])),
             facts={
                 "model": config["student"],
@@ -90,11 +93,11 @@ def build(files: WeightFiles, config: Mapping[str, Any], *, trust: str | None) -
 
 
 class Pyramid(nn.Module):
-    """A student's chosen levels and, if it has one class, its logits on a coarser grid."""
+    """A student's chosen levels and, with `masks`, its logits on a coarser grid."""
 
-    def __init__(self, student: Student, strides: Sequence[int]) -> None:
+    def __init__(self, student: Student, strides: Sequence[int], *, masks: bool) -> None:
         super().__init__()
-        self.student = student
+        self.student, self.masks = student, masks
         self.levels = [student.level_of(stride) for stride in strides]
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
@@ -102,8 +105,10 @@ class Pyramid(nn.Module):
         size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
         pyramid = self.student.features(pixels)
         maps = [pyramid[level] for level in self.levels]
-        if self.student.classes == 1:
+        if self.masks:
             logits = self.student.decode(pyramid, size)
+            if self.student.classes > 1:  # a softmax does not know their mean
+                logits = logits - logits.mean(dim=1, keepdim=True)
             maps.append(functional.avg_pool2d(logits, MASK_STRIDE).clamp(-LOGIT_CLIP, LOGIT_CLIP))
         return maps
 
@@ -122,12 +127,26 @@ def choose_strides(student: Student, asked: Sequence[int] | None) -> tuple[int, 
     return tuple(sorted(set(strides), reverse=True))
 
 
-def spec_of(student: Student, strides: Sequence[int], size: int) -> FeatureSpec:
+def has_mask(student: Student, classes: Sequence[str] | None) -> bool:
+    """Whether a student's soft mask is wanted: of one class always, of several where `classes` is `all`.
+
+    Raises:
+        ValueError: `classes` is something else, or there is but one.
+    """
+    if classes and (list(classes) != ["all"] or student.classes == 1):
+        raise ValueError(
+            f"this student tells {student.classes} classes apart, got classes={list(classes)}; give [all] for the soft "
+            "masks of several classes, or leave it out"
+        )
+    return student.classes == 1 or bool(classes)
+
+
+def spec_of(student: Student, strides: Sequence[int], size: int, *, masks: bool) -> FeatureSpec:
     """Names, channels and grids of the chosen levels and the mask, for an input of `size` pixels a side."""
     maps = [
         MapSpec(f"stride{stride}", student.channels[student.level_of(stride)], (size // stride,) * 2, stride)
         for stride in strides
     ]
-    if student.classes == 1:
-        maps.append(MapSpec(MASK, 1, (size // MASK_STRIDE,) * 2, MASK_STRIDE))
+    if masks:
+        maps.append(MapSpec(MASK, student.classes, (size // MASK_STRIDE,) * 2, MASK_STRIDE))
     return FeatureSpec(tuple(maps))

@@ -33,7 +33,7 @@ class CellTeacher:
         self.mixing = {entry.name: torch.randn(entry.channels, 3, generator=random) for entry in self.spec}
         self.seen = 0
 
-    def to(self, device):
+    def to(self, device, dtype=None):
         return self
 
     def prepare(self, image):

@@ -94,7 +94,7 @@ def with_teacher(given: SimpleNamespace, folder: Path) -> tuple[list[str], dict[
     from distill.cache_report.rate_distortion import rate_lines, rates
     from distill.cache_report.teacher_agreement import agreement_lines, agreements, extract_maps, held_out
     from distill.config.parse import read_recipe
-    from distill.extraction.teacher_inference import load_teacher
+    from distill.extraction.teacher_inference import PRECISIONS, load_teacher
     from distill.runs.run import open_run
 
     store = cache.open(given.cache)
@@ -105,7 +105,8 @@ def with_teacher(given: SimpleNamespace, folder: Path) -> tuple[list[str], dict[
             f"teachers.{name}.prompts is set, but held-out images have no prompts to compare the live teacher by; "
             "leave recipe out; the report then covers the cache alone"
         )
-    teacher = load_teacher(run.recipe.teachers[name]).to(run.accelerator.device)
+    recipe = run.recipe.teachers[name]
+    teacher = load_teacher(recipe).to(run.accelerator.device, PRECISIONS[recipe.precision])
     size = store.batch_size
     samples = held_out(run, store, given.images)
     found, references = agreements(store, teacher, samples, size=size)

@@ -9,7 +9,7 @@ from distill.distillation.targets import check_grids
 from distill.extraction.cache_state import inspect_cache
 from distill.extraction.cost import estimate_cost
 from distill.extraction.plan import plan_extraction
-from distill.extraction.teacher_inference import FeatureExtractor, load_teacher
+from distill.extraction.teacher_inference import PRECISIONS, FeatureExtractor, load_teacher
 from distill.runs.checks import check
 from distill.runs.run import Run, open_run
 from distill.runtime.progress import clock
@@ -42,7 +42,7 @@ def estimate_teacher(run: Run, name: str) -> Iterator[str]:
     yield f"teacher {name}: {len(plan.records)} records ({views}), {len(state.missing)} of them missing in {folder}"
     if not state.missing or recipe.cache or recipe.adapter == "task":
         return
-    teacher = load_teacher(recipe).to(run.accelerator.device)
+    teacher = load_teacher(recipe).to(run.accelerator.device, PRECISIONS[recipe.precision])
     check_grids(run.recipe, teacher.spec, teacher=name)
     yield str(estimate_cost(plan, state, FeatureExtractor(teacher, size=recipe.batch_size)))
 

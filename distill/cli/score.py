@@ -31,8 +31,8 @@ def score_folders(given: SimpleNamespace) -> dict[str, Any]:
 
     Returns:
         {"images", "resized", "level_of_one", "left_out", "threshold", "tolerance", "conventions", "mean": {figure:
-        {"mean", "low", "high"}}, "by_size": {size: {"images", figure: ...}}, "size_limits", "empty_masks": {"images",
-        ...}, "per_image": {stem: {figure: value}}}
+        {"mean", "low", "high"}} (of few images the mean alone), "by_size": {size: {"images", figure: ...}},
+        "size_limits", "empty_masks": {"images", ...}, "per_image": {stem: {figure: value}}}
 
     Raises:
         FileNotFoundError: a folder is not there.

@@ -8,16 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.comparison.statistics import (
-    LEAST_GROUPS,
-    Interval,
-    crossed_p_values,
-    holm,
-    image_interval,
-    seed_interval,
-)
+from distill.comparison.statistics import Interval, crossed_p_values, holm, image_interval, seed_interval
 from distill.evaluation.predictions_csv import Score
-from distill.metrics.bootstrap import count_sequences
+from distill.metrics.bootstrap import LEAST_GROUPS, count_sequences
 from distill.metrics.overlap import CONVENTION
 
 CONTROL, HELPS, HURTS, UNDECIDED = "control", "helps", "hurts", "no evidence of a difference"

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.metrics.bootstrap import bootstrap, group_numbers
+from distill.metrics.bootstrap import LEAST_GROUPS, bootstrap, count_groups, group_numbers
 
-LEAST_GROUPS = 10  # of images: the bootstrap's "95 %" interval of 5 groups holds the truth in 84 of 100 cases
 QUANTILES = 4000  # of a t variable, over which the tail of a sum is averaged
 ROUNDING = 1e-12  # what is smaller is none
 
@@ -104,11 +103,6 @@ def group_values(values: NDArray[np.float64], groups: Sequence[str | None]) -> N
     np.add.at(sums, places, np.moveaxis(values, -1, 0))
     means = values.mean(axis=-1, keepdims=True)
     return means + (np.moveaxis(sums, 0, -1) - sizes * means) / sizes.mean()
-
-
-def count_groups(groups: Sequence[str | None]) -> int:
-    """How many groups images are in; an image of None is a group of its own."""
-    return len(set(group_numbers(groups).tolist()))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from distill.comparison.plot import plot
 from distill.comparison.result import CONTROL, Comparison, Row
-from distill.comparison.statistics import LEAST_GROUPS, Interval
+from distill.comparison.statistics import Interval
+from distill.metrics.bootstrap import LEAST_GROUPS
 from distill.runtime.io import write_json, write_text
 
 READING = f"""\

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from distill.config.registry import BAND_OF
 from distill.config.schema import OptimiserRecipe, Recipe, StageRecipe
@@ -20,6 +21,7 @@ class Span:
     per_epoch: int  # steps in a pass over the labelled images, in batches of these alone
     unlabelled: int = 0  # images of every batch that carry no mask
     origin: tuple[int, int] = (0, 0)  # a step, and the epoch of the labelled images that begins there
+    schedule: tuple[int, int] = (0, 0)  # steps [start, stop) over which the learning rate rises and falls
 
     @property
     def terms(self) -> list[str]:
@@ -51,7 +53,14 @@ def spans_of(recipe: Recipe, *, labelled: int, unlabelled: int = 0) -> tuple[Spa
             origin = (start, origin[1] + math.ceil((start - origin[0]) / steps))
         steps = own if length else steps
         spans.append(Span(name, stage, start, start + length, per_epoch, share, origin))
-    return tuple(spans)
+    restarts = [span.start for span in spans if span.stage.restart and span.start < span.stop]
+    return tuple(replace(span, schedule=schedule_of(span, restarts, total=spans[-1].stop)) for span in spans)
+
+
+def schedule_of(span: Span, restarts: Sequence[int], *, total: int) -> tuple[int, int]:
+    """The steps [start, stop) of a stage's schedule: from the last restart up to it to the next one, or the end."""
+    start = max((step for step in restarts if step <= span.start), default=0)
+    return start, min((step for step in restarts if step > start), default=total)
 
 
 def unlabelled_of(recipe: Recipe, stage: StageRecipe) -> int:
@@ -71,7 +80,7 @@ def steps_of_score(span: Span, recipe: Recipe) -> int:
 
 
 def learning_rate_at(step: int, total: int, optimiser: OptimiserRecipe) -> float:
-    """Learning rate of a global step: linear warm-up from zero, then cosine to zero, (1 - t)^0.9, or constant."""
+    """Learning rate of a step of a schedule: linear warm-up from zero, then cosine to 0, (1 - t)^0.9, or constant."""
     warmup = round(optimiser.warmup * total)
     if step < warmup:
         return optimiser.learning_rate * (step + 1) / warmup

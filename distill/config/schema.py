@@ -229,7 +229,7 @@ def check_task_decoder(recipe: Recipe) -> None:
 
 
 def check_soft_masks(recipe: Recipe) -> None:
-    """Soft masks are imitated where a teacher has them, and are of one class."""
+    """Soft masks are imitated where a teacher has them, and of as many classes as the student tells apart."""
     terms = " and ".join(term for term in MASK_LOSSES if term in recipe.terms)
     if not terms:
         return
@@ -240,9 +240,13 @@ def check_soft_masks(recipe: Recipe) -> None:
         "DIR}, or ask SAM "
         "with teachers.NAME.prompts=boxes",
     )
+    masked = {name: teacher for name, teacher in recipe.teachers.items() if teacher.has_mask and teacher.weight > 0}
+    single = [name for name, teacher in masked.items() if teacher.adapter != "student" or teacher.classes != ["all"]]
     require(
-        recipe.student.classes == 1,
-        f"{terms} knows one foreground class, but student.classes is {recipe.student.classes}",
+        recipe.student.classes == 1 or not single,
+        f"of teachers.{', '.join(single)} {terms} knows one foreground class, but student.classes is "
+        f"{recipe.student.classes}; several have a published student of as many, as teachers.NAME={{adapter: student, "
+        "weights: DIR, classes: [all]}",
     )
 
 

@@ -127,12 +127,17 @@ class TeacherRecipe:
     levels: list[int] = setting(
         [], "timm: levels instead of strides; sam, dinov2, dinov3: blocks or stages; sam2: stages of the trunk"
     )
-    classes: list[str] = setting([], "oneformer, mask2former: labels whose soft mask is kept too, by name or number")
+    classes: list[str] = setting(
+        [],
+        "oneformer, mask2former: labels whose soft mask is kept too, by name or number; student of several classes: "
+        "[all] for the soft masks of all",
+    )
     image_size: int | None = setting(None, "side of the square the teacher sees, in pixels; empty: its own")
     views: list[str] = setting(list(VIEWS), "views of each image to extract")
     licence: str | None = setting(None, "licence of the weights, where their files state none")
     cache: str | None = setting(None, "folder of a finished cache: trains from it without the teacher's weights")
     batch_size: int = setting(8, "images in one forward pass; halved where memory runs out")
+    precision: str = setting("fp32", "of its arithmetic: fp32 (without TF32), or bf16: faster on a GPU, another cache")
     prompts: str | None = setting(
         None,
         "sam: prompts of its soft mask: boxes (of the training masks; a grid where there is none) or grid; "
@@ -142,7 +147,8 @@ class TeacherRecipe:
     points: int = setting(16, "points along each side of the grid of points")
     weight: float = setting(1.0, "factor on its imitation terms; 0: unused")
     drop: float = setting(
-        0.0, "share of samples, drawn anew every epoch, without this teacher; of several teachers at least one stays"
+        0.0,
+        "share of samples, drawn anew every epoch, without this teacher; each keeps one where shares allow",
     )
 
     def __post_init__(self) -> None:
@@ -160,6 +166,12 @@ class TeacherRecipe:
                 f"teachers.NAME.prompts is {self.prompts}, but teacher {self.adapter} takes no prompts, only "
                 f"{', '.join(PROMPTED)} does; leave it out",
             )
+        require_choice("teachers.NAME.precision", self.precision, ("fp32", "bf16"))
+        require(
+            self.precision == "fp32" or (self.adapter != "task" and self.prompts is None),
+            "teachers.NAME.precision is bf16, but a task teacher reads a cache, and prompts need coordinates of more "
+            "bits; leave it out",
+        )
         require(0 <= self.jitter <= 0.5, f"teachers.NAME.jitter is {self.jitter}, but must lie in [0, 0.5]")
         require(1 <= self.points <= 64, f"teachers.NAME.points is {self.points}, but must lie between 1 and 64")
         require(self.weight >= 0, f"teachers.NAME.weight is {self.weight}, but must not be negative")

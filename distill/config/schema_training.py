@@ -20,6 +20,9 @@ class StudentRecipe:
     classes: int = setting(
         1, "1: one foreground class (sigmoid); more: softmax over class numbers, 0 is background, 255 ignored"
     )
+    class_weights: list[float] = setting(
+        [], "weight of each class in the terms on masks, as [1, 4, 2]; of one class [background, foreground]; empty: 1"
+    )
     init: str | None = setting(None, "start from a published student: folder, hub id or zoo:NAME")
     encoder: str | None = setting(
         None,
@@ -31,6 +34,11 @@ class StudentRecipe:
     def __post_init__(self) -> None:
         require(self.width >= 1, f"student.width is {self.width}, but must be at least 1")
         require(self.classes >= 1, f"student.classes is {self.classes}, but must be at least 1")
+        wanted = max(2, self.classes)
+        require(
+            not self.class_weights or (len(self.class_weights) == wanted and min(self.class_weights) > 0),
+            f"student.class_weights is {self.class_weights}, but must be {wanted} positive numbers, background first",
+        )
         require(
             re.fullmatch(r"[\w.-]+(:[\w.]+)?", self.name) is not None,
             f"student.name is {self.name!r}, but must be a student's name, or module:Class",
@@ -49,6 +57,9 @@ class ImitateRecipe:
     low: list[int] = setting([16, 8], "strides of the encoder maps that imitate the low band")
     high: list[int] = setting([8], "strides that imitate the high band")
     all: list[int] = setting([16, 8], "strides that imitate both bands at once: imitate_features, imitate_mse")
+    temperature: float = setting(
+        1.0, "of imitate_mask: logits are divided by it, and the term multiplied by its square"
+    )
     bands: str = setting("cosine", "what parts low from high: cosine (the code's own), or fourier (Polyp-DiFoM's box)")
 
     fuse: int = setting(
@@ -58,6 +69,7 @@ class ImitateRecipe:
     def __post_init__(self) -> None:
         require_choice("imitate.bands", self.bands, SPLITS)
         require(self.fuse >= 0, f"imitate.fuse is {self.fuse}, but must not be negative")
+        require(self.temperature > 0, f"imitate.temperature is {self.temperature}, but must be positive")
 
 
 @dataclass(frozen=True)
@@ -89,7 +101,7 @@ class AugmentRecipe:
 
 @dataclass(frozen=True)
 class OptimiserRecipe:
-    """AdamW and its schedule over all stages together."""
+    """AdamW and its schedule over all stages together, or from one stage with `restart` to the next."""
 
     learning_rate: float = setting(2e-3, "largest step size, after the warm-up")
     weight_decay: float = setting(1e-2, "AdamW's decoupled decay")
@@ -103,6 +115,9 @@ class OptimiserRecipe:
     sync_batchnorm: bool = setting(True, "several GPUs: batch norm sees the images of all, not of each")
     ema_warmup: bool = setting(False, "the decay of step n is at most (1 + n) / (10 + n), so that first weights fade")
     decay_norms: bool = setting(True, "weight_decay acts on the weights of norms and on biases too")
+    accumulate: int = setting(
+        1, "parts in which a step takes its batch, one after the other, where memory is short; losses are of the whole"
+    )
 
     def __post_init__(self) -> None:
         require(
@@ -111,6 +126,11 @@ class OptimiserRecipe:
         )
         require(self.weight_decay >= 0, f"optimiser.weight_decay is {self.weight_decay}, but must not be negative")
         require(self.batch_size >= 1, f"optimiser.batch_size is {self.batch_size}, but must be at least 1")
+        require(
+            self.accumulate >= 1 and self.batch_size % self.accumulate == 0,
+            f"optimiser.accumulate is {self.accumulate}, but must be a divisor of optimiser.batch_size "
+            f"({self.batch_size}), which stays the images of a step",
+        )
         require(0 <= self.warmup < 1, f"optimiser.warmup is {self.warmup}, but must lie in [0, 1)")
         require_choice("optimiser.schedule", self.schedule, ("cosine", "polynomial", "constant"))
         require(
@@ -130,6 +150,9 @@ class StageRecipe:
     freeze: list[str] = setting([], "encoder, decoder, head: parts that are not trained")
     lr_scale: float = setting(1.0, "factor on the schedule's learning rate")
     part_lr_scale: dict[str, float] = setting({}, "further factors for encoder, decoder or head, as {encoder: 0.1}")
+    restart: bool = setting(
+        False, "the schedule begins anew: warm-up and decay over this stage and those after it, up to the next restart"
+    )
     before: list[str] = setting(
         [], "stages that this one comes before; empty: where it is written, on a command line last"
     )

@@ -25,21 +25,24 @@ def teacher_mask_key(teacher: str) -> str:
 def draw_teacher_mask(drop: Mapping[str, float], *, seed: int, epoch: int, sample: str) -> dict[str, Tensor]:
     """Which teachers a sample has in an epoch.
 
+    The shares lie one after the other round a circle of length 1, and a teacher is dropped where one drawn point, or
+    that point after a further turn, falls into its share (systematic sampling, Madow 1949). So each teacher is dropped
+    with just its share, and as few as can be at once: where the shares sum to at most the number of teachers less 1,
+    every sample has at least one; where they sum to more, no rule could keep both the shares and that.
+
     Args:
-        drop: teacher -> the share of samples that do without it.
+        drop: teacher -> the share of samples that do without it, under 1.
         seed: of the recipe.
         epoch: of the labelled or the unlabelled images.
         sample: key of the image.
 
     Returns:
-        A bool tensor () under `teacher_mask_key` of each teacher, at least one of them true: where all would be
-        dropped, the one that came nearest to staying stays. Empty where nothing is to be dropped.
+        A bool tensor () under `teacher_mask_key` of each teacher; empty where nothing is to be dropped.
     """
     if not any(drop.values()):
         return {}
-    drawn = generator_for(seed, epoch, sample, stream=STREAM).random(len(drop))
-    shares = np.array(list(drop.values()))
-    kept = drawn >= shares
-    if not kept.any():
-        kept[np.argmax(drawn / shares)] = True
-    return {teacher_mask_key(teacher): torch.tensor(bool(one)) for teacher, one in zip(drop, kept, strict=True)}
+    point = generator_for(seed, epoch, sample, stream=STREAM).random()
+    ends = np.cumsum([0.0, *drop.values()])
+    turns = np.ceil(ends - point)  # points at `point`, `point` + 1, ... that lie before each end
+    dropped = np.diff(turns) > 0
+    return {teacher_mask_key(teacher): torch.tensor(not bool(one)) for teacher, one in zip(drop, dropped, strict=True)}

@@ -7,5 +7,6 @@ shared_memory: what workers need of it, and an end to waiting for them.
 sampler: index batches, the same for any number of processes and restarts.
 criterion: the loss terms of a stage.
 losses: every term, a pure function.
+whole_batch: divisors of terms over processes and parts of a step.
 feature_variance: variance and effective rank of projections, by which a collapse is found.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 
@@ -13,6 +13,7 @@ from distill.config.registry import BAND_OF, LOSSES, MASK_LOSSES, TASK_LOSSES, W
 from distill.config.schedule import Span
 from distill.data.teacher_dropout import teacher_mask_key
 from distill.distillation.targets import Target
+from distill.distillation.whole_batch import divided_by, divisors_of
 
 
 def compute_losses(
@@ -23,6 +24,9 @@ def compute_losses(
     projected: dict[str, Tensor],
     batch: Mapping[str, Tensor],
     parameters: Iterable[Tensor] = (),
+    divisors: Mapping[str, Sequence[Tensor]] | None = None,
+    class_weights: Sequence[float] = (),
+    temperature: float = 1.0,
 ) -> dict[str, Tensor]:
     """Unweighted loss terms of a stage by name, each a scalar tensor.
 
@@ -35,12 +39,21 @@ def compute_losses(
         projected: the student's projected features by the name of their target, (N, C, h, w).
         batch: `mask` (N, H, W), the targets by name, and teacher masks where teachers are dropped.
         parameters: of the student.
+        divisors: of the terms on masks, see `divisors_of_parts`, where this is a part of a batch.
+        class_weights: of the terms on masks, one a class; none: all weigh the same.
+        temperature: of the terms on soft masks.
     """
+    weighted = weights_for(class_weights, batch)
+    warm = {} if temperature == 1 else {"temperature": temperature}
     terms: dict[str, Tensor] = {}
     for name in span.terms:
         term = loss_function(name)
         if name in TASK_LOSSES:
-            terms[name] = torch.stack([term(head, batch["mask"]) for head in logits]).mean()
+            heads = []
+            for head in logits:
+                with divided_by(divisors and divisors[name]):
+                    heads.append(term(head, batch["mask"], **weighted))
+            terms[name] = torch.stack(heads).mean()
             continue
         if name in WEIGHT_LOSSES:
             terms[name] = term(parameters)
@@ -48,13 +61,32 @@ def compute_losses(
         parts = []
         for target in (target for target in targets if target.band == BAND_OF[name]):
             wanted, teacher_mask = batch[target.name], batch.get(teacher_mask_key(target.teacher))
-            weighted = partial(weighted_teacher_loss, target, teacher_mask=teacher_mask)
+            weighted_teacher = partial(weighted_teacher_loss, target, teacher_mask=teacher_mask)
             if name in MASK_LOSSES:
-                parts += [weighted(term, head, batch["mask"], wanted) for head in logits]
+                parts += [weighted_teacher(partial(term, **warm), head, batch["mask"], wanted) for head in logits]
             else:
-                parts.append(weighted(partial(term, deviation=target.deviation), projected[target.name], wanted))
+                scaled = partial(term, deviation=target.deviation)
+                parts.append(weighted_teacher(scaled, projected[target.name], wanted))
         terms[name] = torch.stack(parts).mean()
     return terms
+
+
+def weights_for(class_weights: Sequence[float], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The argument of the terms on masks where classes have weights, on the batch's device; else none."""
+    return {"class_weights": torch.tensor(class_weights, device=batch["mask"].device)} if class_weights else {}
+
+
+def divisors_of_parts(
+    span: Span, masks: Sequence[Tensor], *, classes: int, class_weights: Sequence[float] = ()
+) -> dict[str, list[Tensor]]:
+    """Term on masks -> its divisors over all parts of a batch, whose masks (N, H, W) are given."""
+    weighted = weights_for(class_weights, {"mask": masks[0]})
+
+    def asked(name: str, mask: Tensor) -> Tensor:
+        logits = torch.zeros(len(mask), classes, *mask.shape[1:], device=mask.device)
+        return loss_function(name)(logits, mask, **weighted)
+
+    return {name: divisors_of(partial(asked, name), masks) for name in span.terms if name in TASK_LOSSES}
 
 
 def weighted_teacher_loss(

@@ -133,7 +133,10 @@ class TrainingSet(Dataset):
 
 
 def read_target(cache: Cache, target: Target, key: str, view: str, box: Box = WHOLE) -> Tensor:
-    """A target decoded from a cache: features (K, *grid) in the coded space, or the logits (*grid) of a soft mask."""
+    """A target decoded from a cache: features (K, *grid) in the coded space, or the logits of a soft mask.
+
+    Of one class these are (*grid), of several (classes, *grid).
+    """
     return on_grid(cache, target, read_spectrum(cache, target, key, view), box)
 
 
@@ -151,7 +154,10 @@ def on_grid(cache: Cache, target: Target, spectrum: Tensor, box: Box) -> Tensor:
     """A target in a box of the image, on its grid, from its spectrum; as `read_target`."""
     codec = cache.codecs[target.map]
     seen = series(spectrum, codec.grid, box=box, grid=target.grid)
-    return codec.inverse(seen)[0] if target.band == "mask" else seen
+    if target.band != "mask":
+        return seen
+    logits = codec.inverse(seen)
+    return logits[0] if target.channels == 1 else logits
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int], box: Box) -> Tensor:

@@ -2,9 +2,10 @@
 
 Logits are (N, K, H, W); masks are (N, H, W) integers, 255 where ignored. With K = 1 the one class is
 foreground under a sigmoid; with K > 1 class 0 is background under a softmax. No term has a gradient for its target.
+With class weights a pixel counts as many times as its class weighs; in `dice` it is the score of a class that does.
 
-Every process of a run has equally many images of a batch. A mean over images is then the mean over processes; a mean
-over what differs between images, such as labelled pixels, is divided by `count_of_all`.
+Every process of a run, and every part of a step, has equally many images of a batch. A mean over images is then the
+mean over these; a mean over what differs between images, such as labelled pixels, is divided by `count_of_all`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn import functional
+
+from distill.distillation.whole_batch import count_of_all
 
 IGNORE = 255
 CONTOUR_REACH = 15 / 352  # of the image's side: how far the structure loss looks for a contour
@@ -38,32 +41,35 @@ def pixel_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     return functional.cross_entropy(logits, mask.long(), ignore_index=IGNORE, reduction="none")
 
 
-def count_of_all(count: Tensor) -> Tensor:
-    """A count as a divisor of a sum over this process's images: its mean over the processes, of at least one in all.
+def pixel_weights(mask: Tensor, class_weights: Tensor) -> Tensor:
+    """The weight of each pixel's class (N, H, W), float32; 0 where ignored.
 
-    The mean over processes of such quotients, and of their gradients, is the quotient over the whole batch, however its
-    images are shared out. Every process must ask at the same time. Of one process it is the count itself.
+    Args:
+        mask: (N, H, W).
+        class_weights: one a class (K,), background first; of one class (2,), any number but 0 being foreground.
     """
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
-        return count.clamp(min=1)
-    total = count.detach().clone()
-    distributed.all_reduce(total)
-    return total.clamp(min=1) / distributed.get_world_size()
+    valid = mask != IGNORE
+    return class_weights[torch.where(valid, mask, 0).long().clamp(max=len(class_weights) - 1)] * valid
 
 
-def segment(logits: Tensor, mask: Tensor) -> Tensor:
+def segment(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
     """`cross_entropy` + `dice`; images without a labelled pixel count in neither."""
     logits = logits.float()  # once, so that the gradients of both are added before they are rounded again
-    return cross_entropy(logits, mask) + dice(logits, mask)
+    weighted = {"class_weights": class_weights}
+    return cross_entropy(logits, mask, **weighted) + dice(logits, mask, **weighted)
 
 
-def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
     """The mean cross-entropy over all labelled pixels: binary for one class, softmax for several."""
     logits = logits.float()
-    return pixel_cross_entropy(logits, mask).sum() / count_of_all(class_targets(logits, mask)[1].sum())
+    entropy = pixel_cross_entropy(logits, mask)
+    if class_weights is not None:
+        weight = pixel_weights(mask, class_weights)
+        return (weight * entropy).sum() / count_of_all(weight.sum())
+    return entropy.sum() / count_of_all(class_targets(logits, mask)[1].sum())
 
 
-def dice(logits: Tensor, mask: Tensor) -> Tensor:
+def dice(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
     """Soft Dice loss (Milletari et al. 2016, V-Net), smoothed by 1, per image and class, the mean of those labelled."""
     logits = logits.float()
     truth, valid = class_targets(logits, mask)
@@ -71,8 +77,17 @@ def dice(logits: Tensor, mask: Tensor) -> Tensor:
     truth = truth * valid
     overlap = (probability * truth).sum(dim=(2, 3))
     score = (2 * overlap + 1) / (probability.sum(dim=(2, 3)) + truth.sum(dim=(2, 3)) + 1)
-    labelled = valid.amax(dim=(2, 3)).expand_as(score)
+    labelled = share_of_classes(valid, score, class_weights)
     return ((1 - score) * labelled).sum() / count_of_all(labelled.sum())
+
+
+def share_of_classes(valid: Tensor, scores: Tensor, class_weights: Tensor | None) -> Tensor:
+    """The weights (N, K) by which scores of images and classes are averaged: 0 where nothing is labelled, else 1.
+
+    With class weights those of several classes, in place of 1; of one class there is nothing to weigh.
+    """
+    labelled = valid.amax(dim=(2, 3)).expand_as(scores)
+    return labelled if class_weights is None or scores.shape[1] == 1 else labelled * class_weights
 
 
 def contour_band(mask: Tensor, *, width: int) -> Tensor:
@@ -87,7 +102,7 @@ def contour_band(mask: Tensor, *, width: int) -> Tensor:
     return (high > low)[:, 0]
 
 
-def boundary(logits: Tensor, mask: Tensor) -> Tensor:
+def boundary(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
     """Contour against body: the mean cross-entropy over the contour band and that over the rest, weighted equally.
 
     In a mean over all pixels the contour weighs its share of the area, a few per cent; here it weighs half. The band
@@ -97,12 +112,14 @@ def boundary(logits: Tensor, mask: Tensor) -> Tensor:
     entropy = pixel_cross_entropy(logits.float(), mask)
     valid = mask != IGNORE
     band = contour_band(mask, width=max(1, round(mask.shape[-1] / 64))) & valid
-    body = ~band & valid
-    parts = [(entropy * part).sum() / count_of_all(part.sum()) for part in (band, body)]
+    areas: tuple[Tensor, Tensor] = (band, ~band & valid)
+    if class_weights is not None:
+        areas = (band * pixel_weights(mask, class_weights), ~band * pixel_weights(mask, class_weights))
+    parts = [(entropy * area).sum() / count_of_all(area.sum()) for area in areas]
     return 0.5 * (parts[0] + parts[1])
 
 
-def structure(logits: Tensor, mask: Tensor) -> Tensor:
+def structure(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
     """The structure loss of F3Net and PraNet: cross-entropy and soft IoU, both weighted towards contours.
 
     A pixel weighs 1 + 5 |mean of the truth around it - the truth|, the mean over 31 x 31 pixels at 352 px a side and as
@@ -117,6 +134,8 @@ def structure(logits: Tensor, mask: Tensor) -> Tensor:
     reach = max(1, round(mask.shape[-1] * CONTOUR_REACH))
     around = functional.avg_pool2d(truth, 2 * reach + 1, stride=1, padding=reach)
     weight = (1 + 5 * (around - truth).abs()) * valid
+    if class_weights is not None:
+        weight = weight * pixel_weights(mask, class_weights)[:, None]
     entropy = pixel_cross_entropy(logits, mask)[:, None]
     total = weight.sum(dim=(2, 3)).clamp(min=1)
     weighted = (weight * entropy).sum(dim=(2, 3)) / total
@@ -128,26 +147,44 @@ def structure(logits: Tensor, mask: Tensor) -> Tensor:
     return (parts * labelled).sum() / count_of_all(labelled.sum())
 
 
-def imitate_mask(logits: Tensor, mask: Tensor, soft: Tensor) -> Tensor:
-    """Bernoulli KL divergence from the teacher's soft mask to the student's, where the teacher is trusted.
+def imitate_mask(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """KL divergence from the teacher's soft mask to the student's, where the teacher is trusted.
 
     On labelled pixels it counts where the teacher errs less than the student (as in HeteroAKD, which trusts the
     teacher where it is better); elsewhere by the teacher's confidence |2 p - 1|. A mean over all pixels, so that the
     term fades as the student overtakes its teacher. No gradient reaches the teacher's logits.
 
     Args:
-        logits: the student's, (N, 1, H, W).
+        logits: the student's, (N, K, H, W).
         mask: (N, H, W), 255 where ignored.
-        soft: the teacher's logits at the same pixels, (N, H, W).
+        soft: the teacher's logits at the same pixels, (N, H, W) of one class, (N, K, H, W) of several.
+        temperature: divides the logits of both, and the term is multiplied by its square, so that gradients keep their
+            size (Hinton et al. 2015). Whom to trust is judged without it.
     """
+    if logits.shape[1] > 1:
+        return _imitate_classes(logits.float(), mask, soft.detach().float(), temperature=temperature)
     logits, soft = logits.float()[:, 0], soft.detach().float()
     teacher, student = soft.sigmoid(), logits.detach().sigmoid()
     truth = (mask > 0).float()
     better = ((teacher - truth).abs() < (student - truth).abs()).float()
     weight = torch.where(mask == IGNORE, (2 * teacher - 1).abs(), better)
-    divergence = functional.binary_cross_entropy_with_logits(logits, teacher, reduction="none")
-    divergence = divergence - functional.binary_cross_entropy_with_logits(soft, teacher, reduction="none")
-    return (weight * divergence).mean()
+    logits, soft = logits / temperature, soft / temperature
+    wanted = soft.sigmoid()
+    divergence = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    divergence = divergence - functional.binary_cross_entropy_with_logits(soft, wanted, reduction="none")
+    return temperature**2 * (weight * divergence).mean()
+
+
+def _imitate_classes(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature: float) -> Tensor:
+    """`imitate_mask` under a softmax; confidence is the largest probability, scaled from 1 / K..1 to 0..1."""
+    classes, valid = logits.shape[1], mask != IGNORE
+    teacher, student = soft.softmax(dim=1), logits.detach().softmax(dim=1)
+    true = torch.where(valid, mask, 0).long()[:, None]
+    better = (teacher.gather(1, true) > student.gather(1, true))[:, 0].float()
+    weight = torch.where(valid, better, (classes * teacher.amax(dim=1) - 1) / (classes - 1))
+    said, wanted = ((one / temperature).log_softmax(dim=1) for one in (logits, soft))
+    divergence = functional.kl_div(said, wanted, reduction="none", log_target=True).sum(dim=1)
+    return temperature**2 * (weight * divergence).mean()
 
 
 def imitate_mask_mse(logits: Tensor, mask: Tensor, soft: Tensor) -> Tensor:

@@ -122,6 +122,18 @@ def check_mask(recipe: Recipe, maps: Collection[str], *, teacher: str) -> None:
         )
 
 
+def check_classes(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:
+    """Raises ValueError for a teacher whose soft masks are imitated but are of other classes than the student's."""
+    if not MASK_LOSSES.keys() & recipe.terms or MASK not in spec.names:
+        return
+    if spec[MASK].channels != recipe.student.classes:
+        raise ValueError(
+            f"stages weigh imitate_mask, but the soft masks of teacher {teacher!r} are of {spec[MASK].channels} "
+            f"class{'es' * (spec[MASK].channels > 1)}, and student.classes is {recipe.student.classes}; both must be "
+            "the same, and class numbers must mean the same"
+        )
+
+
 def bands_of(recipe: Recipe) -> list[str]:
     """The bands of features that any stage imitates."""
     return list(dict.fromkeys(BAND_OF[term] for term in FEATURE_LOSSES if term in recipe.terms))
@@ -155,8 +167,10 @@ def plan_targets(recipe: Recipe, caches: Mapping[str, Cache], student: nn.Module
         if weight == 0:  # another teacher reads its cache
             continue
         check_mask(recipe, store.spec.names, teacher=teacher)
+        check_classes(recipe, store.spec, teacher=teacher)
         if MASK in store.spec.names and MASK_LOSSES.keys() & recipe.terms:
-            targets.append(Target(teacher, MASK, "mask", 1, (recipe.image_size,) * 2, 1, 1.0, weight))
+            classes = store.spec[MASK].channels
+            targets.append(Target(teacher, MASK, "mask", 1, (recipe.image_size,) * 2, classes, 1.0, weight))
         if features_of(store.spec) and isinstance(student, Student):
             targets += plan_features(recipe, teacher, store, student)
     return fuse(targets, recipe.imitate.fuse) if recipe.imitate.fuse else tuple(targets)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from distill.config.command import command_for
+from distill.metrics.confusion import Pairs
 from distill.metrics.per_image import ImageScore
 from distill.runtime.io import write_text
 
@@ -29,6 +30,7 @@ class Score:
     group: str | None = field(default=None, compare=False)  # the sequence or patient, where known
     whole: ImageScore | None = field(default=None, repr=False, compare=False)  # every figure, where asked for
     classes: dict[int, dict[str, float]] | None = field(default=None, repr=False, compare=False)  # the same of several
+    pairs: Pairs | None = field(default=None, repr=False, compare=False)  # of several: by true and predicted class
 
 
 def write_predictions(path: Path, scores: Mapping[str, Sequence[Score]]) -> None:

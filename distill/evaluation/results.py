@@ -17,7 +17,8 @@ from distill.metrics.aggregate import (
     summarise_set,
     summarise_sizes,
 )
-from distill.metrics.bootstrap import count_sequences, summary
+from distill.metrics.bootstrap import NO_INTERVAL, count_sequences, summary
+from distill.metrics.confusion import POOLED, pool
 from distill.metrics.names import conventions
 from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL, THRESHOLD
 from distill.metrics.per_image import TOLERANCE
@@ -25,7 +26,7 @@ from distill.runs.fingerprint import digest_file
 from distill.runs.run import Run
 from distill.runs.state_files import read_metrics, update_metrics
 
-DRAWN = "sequences"  # what the bootstrap draws, where known, so that runs scored otherwise are scored again
+DRAWN = "sequences, 10 at least"  # what the bootstrap draws, so that runs scored otherwise are scored again
 
 
 def scored_with(run: Run) -> dict[str, Any]:
@@ -52,12 +53,16 @@ def write_results(
     write_predictions(run.folder / SCORES, scores)
     update_metrics(
         run,
-        datasets={name: summarise(part, resamples=recipe.evaluate.bootstrap) for name, part in scores.items()},
+        datasets={
+            name: summarise(part, resamples=recipe.evaluate.bootstrap, classes=recipe.student.classes)
+            for name, part in scores.items()
+        },
         student={"parameters": count_parameters(student)}
         if recipe.reads_features
         else cost(student, image_size=recipe.image_size),
         convention=CONVENTION if recipe.student.classes == 1 else CONVENTION_SEVERAL,
-        conventions=conventions(threshold=THRESHOLD, tolerance=TOLERANCE),
+        conventions=conventions(threshold=THRESHOLD, tolerance=TOLERANCE)
+        | ({"pooled": POOLED} if recipe.student.classes > 1 else {}),
         evaluated=scored_with(run),
         teachers=teachers,
     )
@@ -81,8 +86,8 @@ def is_evaluated(run: Run) -> bool:
     return digest_file(run.weights) == read_metrics(run).get("evaluated", {}).get("weights")
 
 
-def summarise(scores: Sequence[Score], *, resamples: int) -> dict[str, Any]:
-    """The entry of one data set in metrics.json."""
+def summarise(scores: Sequence[Score], *, resamples: int, classes: int = 1) -> dict[str, Any]:
+    """The entry of one data set in metrics.json, for a student of so many classes."""
     every = [figures.whole for figures in scores if figures.whole is not None]
     groups = [figures.group for figures in scores]
     entry: dict[str, Any] = {"images": len(scores)}
@@ -102,13 +107,26 @@ def summarise(scores: Sequence[Score], *, resamples: int) -> dict[str, Any]:
         "dice": summary([figures.dice for figures in scores], groups=groups, resamples=resamples),
         "iou": summary([figures.iou for figures in scores], groups=groups, resamples=resamples),
         **({"by_class": summarise_classes(by_class, groups=groups, resamples=resamples)} if by_class else {}),
+        **({"pooled": pool([one.pairs for one in scores if one.pairs], classes=classes)} if by_class else {}),
     }
 
 
 def format_scores(figures: Mapping[str, Any]) -> str:
-    """`Dice 0.812 [0.780, 0.841], IoU 0.731 [0.700, 0.760] over 100 images`."""
-    parts = [
-        f"{title} {figures[name]['mean']:.3f} [{figures[name]['low']:.3f}, {figures[name]['high']:.3f}]"
-        for name, title in (("dice", "Dice"), ("iou", "IoU"))
-    ]
-    return f"{', '.join(parts)} over {figures['images']} images"
+    """`Dice 0.812 [0.780, 0.841], IoU 0.731 [0.700, 0.760] over 100 images`; of few images, that they have none."""
+    parts = [f"{title} {format_mean(figures[name])}" for name, title in (("dice", "Dice"), ("iou", "IoU"))]
+    if "pooled" in figures:
+        parts.append(f"mIoU of all pixels {figures['pooled']['miou']:.3f}")
+    few = "" if "low" in figures["dice"] else f" ({NO_INTERVAL})"
+    return f"{', '.join(parts)} over {figures['images']} images{few}"
+
+
+def has_few(datasets: Mapping[str, Any]) -> bool:
+    """Whether any data set, or any class of one, has too few images for an interval."""
+    parts = [part for entry in datasets.values() for part in (entry, *entry.get("by_class", {}).values())]
+    return any("low" not in part["dice"] for part in parts)
+
+
+def format_mean(figure: Mapping[str, float]) -> str:
+    """`0.812 [0.780, 0.841]`; the mean alone where there is no interval."""
+    interval = f" [{figure['low']:.3f}, {figure['high']:.3f}]" if "low" in figure else ""
+    return f"{figure['mean']:.3f}{interval}"

@@ -18,6 +18,7 @@ from distill.evaluation import task_decoder
 from distill.evaluation.predictions_csv import Score
 from distill.inference.model import InferenceModel
 from distill.metrics.aggregate import summarise_set
+from distill.metrics.confusion import class_pairs
 from distill.metrics.overlap import labels, overlap
 from distill.metrics.per_image import score_classes, score_everything
 from distill.runs.run import Run
@@ -90,8 +91,9 @@ def score_one(probability: np.ndarray, sample: Sample, *, classes: int = 1, whol
     dice, iou = overlap(labels(probability), mask, classes=classes)
     every = score_everything(probability[0], mask) if whole and classes == 1 else None
     by_class = score_classes(labels(probability), mask, classes=classes) if whole and classes > 1 else None
+    pairs = class_pairs(labels(probability), mask, classes=classes) if whole and classes > 1 else None
     every = replace(every, group=sample.group) if every else None
-    return Score(sample.dataset, sample.stem, sample.key, dice, iou, sample.group, every, by_class)
+    return Score(sample.dataset, sample.stem, sample.key, dice, iou, sample.group, every, by_class, pairs)
 
 
 def validate(

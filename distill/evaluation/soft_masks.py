@@ -41,7 +41,7 @@ class SoftMasks:
         return record in self.store or (self.teacher is not None and record in self.teacher.source)
 
     def probability(self, sample: Sample) -> np.ndarray:
-        """The teacher's probability of a sample, float32 (1, H, W) at the image's own size, by its cosine series.
+        """The teacher's probability of a sample, float32 (K, H, W) at the image's own size, by its cosine series.
 
         Raises:
             KeyError: neither the cache nor the decoder knows the image.
@@ -52,7 +52,7 @@ class SoftMasks:
         else:
             coarse = self.teacher.logits(sample.key)
             logits = series(dct(coarse), (coarse.shape[-2], coarse.shape[-1]), grid=sample.size)
-        return logits.sigmoid().numpy()
+        return (logits.sigmoid() if len(logits) == 1 else logits.softmax(dim=0)).numpy()
 
     def mask(self, sample: Sample) -> np.ndarray:
         """The soft mask from the threshold on, uint8 (H, W) of 0 and 1."""
@@ -64,12 +64,15 @@ class SoftMasks:
 
 
 def soft_masks_of(run: Run) -> dict[str, SoftMasks]:
-    """The mask teachers of a run whose caches are there, by name; caches of features alone are not opened."""
+    """The mask teachers of a run whose caches are there, by name; caches of features alone are not opened.
+
+    One of other classes than the student's is left out.
+    """
     found: dict[str, SoftMasks] = {}
     for name, entry in run.recipe.consulted.items():
         if entry.adapter in MASK_TEACHERS and cache.exists(run.caches[name]):
             store = cache.open(run.caches[name])
-            if MASK in store.spec.names:
+            if MASK in store.spec.names and store.spec[MASK].channels == run.recipe.student.classes:
                 found[name] = SoftMasks(store, decoder_of(run, name))
     return found
 

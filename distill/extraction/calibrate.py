@@ -13,7 +13,7 @@ from cache.spec import MASK
 from distill.extraction.encode import encode, few_images_hint, write_coded
 from distill.extraction.plan import ExtractionPlan
 from distill.extraction.task_teacher import FIDELITY
-from distill.extraction.teacher_inference import FeatureExtractor, batches_of
+from distill.extraction.teacher_inference import FeatureExtractor, batches_of, rounded_to_half
 from distill.runtime.progress import Progress
 from distill.runtime.threads import one_thread
 
@@ -60,7 +60,7 @@ def write_manifest(
 def extract_features(
     plan: ExtractionPlan, extractor: FeatureExtractor, records: Sequence[Record]
 ) -> dict[str, list[Tensor]]:
-    """Each map of the calibration images, (n, C, h, w) a batch, in half precision.
+    """Each map of the calibration images, (n, C, h, w) a batch, as `rounded_to_half` gives it.
 
     Batches are those of `distill.extraction.extract.fill`: what is coded from these maps is what extracting the same
     images later would give.
@@ -71,7 +71,7 @@ def extract_features(
             shard = records[first : first + SIZE]
             for batch in batches_of(shard, plan.read, teacher=extractor.teacher, size=extractor.size):
                 for name, maps in extractor(batch).items():
-                    features[name].append(maps.half())
+                    features[name].append(rounded_to_half(maps))
                 bar.update(len(batch.records))
     return features
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import cache
 from cache.shard import Record
-from distill.extraction.teacher_inference import Batch, FeatureExtractor
+from distill.extraction.teacher_inference import Batch, FeatureExtractor, rounded_to_half
 from distill.runtime.issues import several
 from distill.runtime.progress import Progress
 from distill.runtime.threads import compute_alone, small_workers, workers_beside
@@ -110,14 +110,14 @@ def extract_shard(
 ) -> None:
     """Passes the batches of one shard through the teacher and writes it; encoding overlaps the next batches.
 
-    If `rounded`, maps are encoded as `distill.extraction.calibrate.extract_features` keeps them, in half precision.
+    If `rounded`, maps are encoded as `distill.extraction.calibrate.extract_features` keeps them.
     """
     pending: deque[Future[Coded]] = deque()
     coded: list[Coded] = []
     for batch in batches:
         maps = extractor(batch)
         if rounded:
-            maps = {name: features.half() for name, features in maps.items()}
+            maps = {name: rounded_to_half(features) for name, features in maps.items()}
         for index, record in enumerate(batch.records):
             pending.append(encoders.submit(record, {name: features[index] for name, features in maps.items()}))
         while len(pending) > max(encoders.ahead, len(batch.records)):

@@ -10,14 +10,14 @@ from typing import Any
 
 import cache
 from distill.config.schema import Recipe
-from distill.distillation.targets import check_grids, check_mask
+from distill.distillation.targets import check_classes, check_grids, check_mask
 from distill.extraction.cache_state import CacheState, inspect_cache, is_whole
 from distill.extraction.calibrate import initialise_cache, restore_cache
 from distill.extraction.cost import check_memory, estimate_cost
 from distill.extraction.encode import Encoders, extract_shard, processes_for
 from distill.extraction.plan import ExtractionPlan, plan_extraction
 from distill.extraction.task_teacher import TaskTeacher, initialise_masks, write_masks
-from distill.extraction.teacher_inference import FeatureExtractor, batches_of, load_teacher
+from distill.extraction.teacher_inference import PRECISIONS, FeatureExtractor, batches_of, load_teacher
 from distill.runs.run import Run, as_run
 from distill.runtime.progress import Progress, clock, progress
 
@@ -65,9 +65,10 @@ def extract_teacher(run: Run, name: str) -> int:
 
 def extract_images(run: Run, plan: ExtractionPlan) -> int:
     """Passes the images of the missing records through a teacher; returns how many, over all processes."""
-    teacher = load_teacher(plan.recipe).to(plan.device)
+    teacher = load_teacher(plan.recipe).to(plan.device, PRECISIONS[plan.recipe.precision])
     check_grids(run.recipe, teacher.spec, teacher=plan.name)
     check_mask(run.recipe, teacher.spec.names, teacher=plan.name)
+    check_classes(run.recipe, teacher.spec, teacher=plan.name)
     calibrated = prepare_cache(plan, teacher) if plan.rank == 0 else 0
     run.accelerator.wait_for_everyone()
     return calibrated + fill(run, plan, teacher)

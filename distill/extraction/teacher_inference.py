@@ -16,6 +16,7 @@ from distill.data.prompts import policy_of
 from distill.extraction.plan import Input
 from distill.runtime.threads import own_cores, small_workers
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}  # of `teachers.NAME.precision`
 READERS = 8  # threads, at most, that read and preprocess images while the last batch passes the teacher
 
 logger = logging.getLogger("bandpass")
@@ -50,6 +51,18 @@ def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
         classes=tuple(recipe.classes) or None,
     )
     return teacher if policy is None else teacher.prompted(policy)
+
+
+def rounded_to_half(maps: Tensor) -> Tensor:
+    """Maps (N, C, h, w) as calibration keeps them: in half precision, but for images whose values pass its range.
+
+    These stay as they are; the tensor is then float32, in which the others are rounded to half precision.
+    """
+    half = maps.half()
+    fits = half.isfinite().flatten(1).all(dim=1)
+    if bool(fits.all()):
+        return half
+    return torch.where(fits[:, None, None, None], half.float(), maps)
 
 
 def batches_of(

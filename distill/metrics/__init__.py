@@ -2,6 +2,7 @@
 
 overlap: Dice, IoU, sensitivity, specificity and precision of one image
 bootstrap: 95 % intervals of means over images, by sequence or patient where known
+confusion: several classes over all pixels of a set
 per_image: every figure of one image
 threshold_sweep: PraNet's protocol, figures at 256 thresholds
 saliency: mean absolute error, weighted F-measure and S-measure

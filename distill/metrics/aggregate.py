@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.metrics.bootstrap import resampled_means, summary
+from distill.metrics.bootstrap import interval_of, resampled_means, summary
 from distill.metrics.calibration import BINS, calibration_error
 from distill.metrics.per_image import ImageScore
 from distill.metrics.threshold_sweep import Values
@@ -16,12 +16,12 @@ from distill.metrics.threshold_sweep import Values
 # CVC-ClinicDB into about 27, 42 and 31 %. Limits in pixels, as in COCO, mean another size at every resolution.
 SIZES = {"small": 0.05, "medium": 0.15, "large": 1.0}
 
-Summary = dict[str, float]  # mean, low, high
+Summary = dict[str, float]  # mean; low and high where there is an interval
 
 
 def summarise_set(scores: Sequence[ImageScore], *, resamples: int, seed: int = 0) -> dict[str, Summary]:
     """Every figure of a set of images with its percentile-bootstrap 95 % interval; images are resampled, those of one
-    sequence together.
+    sequence together. There is none of few images, see `distill.metrics.bootstrap.interval_of`.
 
     Beside the means over images of what `score_everything` gives there are `dice_pooled` and `iou_pooled` (pixels
     summed over images), and `dice_max_of_set` and `e_measure_max_of_set`, the largest value of the mean curve over
@@ -40,13 +40,9 @@ def summarise_set(scores: Sequence[ImageScore], *, resamples: int, seed: int = 0
     names = list(scores[0].figures)
     table = np.stack([_row(score, names) for score in scores])
     point = _statistics(table.mean(axis=0, keepdims=True), names)
-    means = resampled_means(table, groups=[score.group for score in scores], resamples=resamples, seed=seed)
-    resampled = _statistics(means, names)
-    summaries = {}
-    for name, values in resampled.items():
-        low, high = np.percentile(values, (2.5, 97.5))
-        summaries[name] = {"mean": float(point[name][0]), "low": float(low), "high": float(high)}
-    return summaries
+    groups = [score.group for score in scores]
+    resampled = _statistics(resampled_means(table, groups=groups, resamples=resamples, seed=seed), names)
+    return {name: {"mean": float(point[name][0]), **interval_of(x, groups)} for name, x in resampled.items()}
 
 
 def _row(score: ImageScore, names: Sequence[str]) -> Values:
@@ -107,12 +103,12 @@ def summarise_empty(scores: Sequence[ImageScore], *, resamples: int, seed: int =
         return {"images": 0}
     patches = np.array([score.patches for score in empty], dtype=np.float64)
     table = np.stack([patches, patches > 0], axis=1)
-    means = resampled_means(table, groups=[score.group for score in empty], resamples=resamples, seed=seed)
-    low, high = np.percentile(means, (2.5, 97.5), axis=0)
+    groups = [score.group for score in empty]
+    means = resampled_means(table, groups=groups, resamples=resamples, seed=seed)
     names = ("false_positives_per_frame", "frames_with_false_positives")
     summaries = {
-        name: {"mean": float(mean), "low": float(least), "high": float(most)}
-        for name, mean, least, most in zip(names, table.mean(axis=0), low, high, strict=True)
+        name: {"mean": float(mean), **interval_of(values, groups)}
+        for name, mean, values in zip(names, table.mean(axis=0), means.T, strict=True)
     }
     return {"images": len(patches), **summaries}
 
@@ -155,17 +151,17 @@ def summarise_confidence(scores: Sequence[ImageScore], *, resamples: int, seed: 
         seed: of these draws.
 
     Returns:
-        {"expected_calibration_error": {"mean", "low", "high"}, "bins": {"pixels": shares of all pixels, "said": mean
+        {"expected_calibration_error": summary, "bins": {"pixels": shares of all pixels, "said": mean
         probabilities, "true": shares of true pixels}}, each list of BINS entries, None in a bin without pixels.
     """
     table = np.stack([score.reliability.ravel() for score in scores])
-    means = resampled_means(table, groups=[score.group for score in scores], resamples=resamples, seed=seed)
+    groups = [score.group for score in scores]
+    means = resampled_means(table, groups=groups, resamples=resamples, seed=seed)
     errors = calibration_error(means.reshape(-1, 3, BINS))
-    low, high = np.percentile(errors, (2.5, 97.5))
     sums = table.sum(axis=0).reshape(3, BINS)
     pixels, predicted, true = sums.tolist()
     return {
-        "expected_calibration_error": {"mean": float(calibration_error(sums)), "low": float(low), "high": float(high)},
+        "expected_calibration_error": {"mean": float(calibration_error(sums)), **interval_of(errors, groups)},
         "bins": {
             "pixels": [count / sum(pixels) for count in pixels],
             "said": [part / count if count else None for part, count in zip(predicted, pixels, strict=True)],

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES_AT_ONCE = 256  # sets that are drawn at once: of few images
 DRAWN_AT_ONCE = 1 << 24  # images that are drawn at once, in all sets: 0.4 GB
+LEAST_GROUPS = 10  # of images: the bootstrap's "95 %" interval of 5 groups holds the truth in 84 of 100 cases
+NO_INTERVAL = f"no 95 % interval from fewer than {LEAST_GROUPS} images or sequences"
 
 
 def bootstrap(
@@ -91,6 +93,11 @@ def group_numbers(groups: Sequence[str | None]) -> NDArray[np.intp]:
     return np.array([numbers[name] for name in names], dtype=np.intp)
 
 
+def count_groups(groups: Sequence[str | None]) -> int:
+    """How many groups images are in; an image of None is a group of its own."""
+    return len(set(group_numbers(groups).tolist()))
+
+
 def count_sequences(groups: Sequence[str | None]) -> int | None:
     """The number of sequences (or patients) that images come from; None where no image's is known."""
     return len(set(group_numbers(groups))) if any(group is not None for group in groups) else None
@@ -99,6 +106,18 @@ def count_sequences(groups: Sequence[str | None]) -> int | None:
 def summary(
     values: ArrayLike, *, groups: Sequence[str | None] | None = None, resamples: int, seed: int = 0
 ) -> dict[str, float]:
-    """`{"mean": m, "low": l, "high": h}` of one figure an image, with the 95 % interval of `bootstrap`."""
-    low, high = bootstrap(values, groups=groups, resamples=resamples, seed=seed)
-    return {"mean": float(np.mean(np.asarray(values, dtype=np.float64))), "low": low, "high": high}
+    """`{"mean": m, "low": l, "high": h}` of one figure an image, the latter two as of `interval_of`."""
+    table = np.asarray(values, dtype=np.float64)[:, None]
+    means = resampled_means(table, groups=groups, resamples=resamples, seed=seed)[:, 0]
+    return {"mean": float(table.mean()), **interval_of(means, groups or [None] * len(table))}
+
+
+def interval_of(values: NDArray[np.float64], groups: Sequence[str | None]) -> dict[str, float]:
+    """`{"low": l, "high": h}`: the 95 % interval of a figure of a bootstrap's sets (R,).
+
+    Empty where the images are of fewer than `LEAST_GROUPS` groups: what the bootstrap then gives is far too narrow.
+    """
+    if count_groups(groups) < LEAST_GROUPS:
+        return {}
+    low, high = np.percentile(values, (2.5, 97.5))
+    return {"low": float(low), "high": float(high)}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill.metrics.aggregate import SIZES
+from distill.metrics.bootstrap import NO_INTERVAL
 from distill.metrics.names import CONTOUR, DICE, FRAMES, OVERLAP, SALIENCY, Figure
 
 BY_SIZE = ("dice", "iou", "sensitivity", "surface_dice", "hd95")
@@ -22,6 +23,8 @@ def text(result: Mapping[str, Any]) -> str:
     if result["empty_masks"]["images"]:
         head = f"frames without foreground ({result['empty_masks']['images']})"
         blocks.append(_block(head, FRAMES, result["empty_masks"], values))
+    if "low" not in result["mean"]["dice"]:
+        blocks.append(f"{NO_INTERVAL[0].upper()}{NO_INTERVAL[1:]}.")
     return "\n\n".join(blocks) + "\n"
 
 
@@ -33,7 +36,8 @@ def _block(
     lines = [f"{head:<54}{'mean':>9}   95 % interval"]
     for name, title in titles.items():
         entry = summaries[name]
-        lines.append(f"  {title:<52}{entry['mean']:>9.4f}   [{entry['low']:.4f}, {entry['high']:.4f}]")
+        interval = f"   [{entry['low']:.4f}, {entry['high']:.4f}]" if "low" in entry else ""
+        lines.append(f"  {title:<52}{entry['mean']:>9.4f}{interval}")
     return "\n".join(lines)
 
 

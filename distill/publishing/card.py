@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import DataRecipe, Recipe
+from distill.evaluation.results import format_mean, has_few
+from distill.metrics.bootstrap import NO_INTERVAL
 from distill.metrics.overlap import THRESHOLD
 from distill.publishing.markdown import block, code, escape, one_line
 from distill.publishing.plan import template_of
@@ -69,7 +71,8 @@ def render_card(
         datasets=metrics["datasets"],
         convention=metrics["convention"],
         resamples=recipe.evaluate.bootstrap,
-        interval=lambda figure: Markup(f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"),
+        interval=lambda figure: Markup(format_mean(figure)),
+        few=NO_INTERVAL if has_few(metrics["datasets"]) else "",
         image_size=recipe.image_size,
         classes=recipe.student.classes,
         threshold=convert_threshold(
@@ -122,7 +125,9 @@ def front_matter(run: Run, metrics: Mapping[str, Any], *, licence: Mapping[str, 
             metric_type=kind,
             metric_name=f"mean {title} per image, at the mask's own size",
             metric_value=round(figures[entry]["mean"], 6),
-            metric_args={"interval_95": [round(figures[entry]["low"], 6), round(figures[entry]["high"], 6)]},
+            metric_args={"interval_95": [round(figures[entry][end], 6) for end in ("low", "high")]}
+            if "low" in figures[entry]
+            else None,
         )
         for name, figures in metrics["datasets"].items()
         for entry, kind, title in (("dice", "dice", "Dice"), ("iou", "mean_iou", "IoU"))

@@ -42,7 +42,9 @@ def teacher_colours(store: cache.Cache, key: str) -> np.ndarray:
     name = store.spec.names[-1]
     features = store.decode(key, "identity", map=name, grid=(CELLS, CELLS))
     if name == MASK:
-        return store.codecs[name].inverse(features).sigmoid().expand(3, -1, -1).permute(1, 2, 0).numpy()
+        logits = store.codecs[name].inverse(features)
+        foreground = logits.sigmoid() if len(logits) == 1 else 1 - logits.softmax(dim=0)[:1]
+        return foreground.expand(3, -1, -1).permute(1, 2, 0).numpy()
     return colours_of(features[:3].numpy())
 
 

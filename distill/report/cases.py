@@ -109,7 +109,8 @@ def pictures(row: Row, ask: Ask, masks: Mapping[str, SoftMasks]) -> tuple[Tile, 
         )
     for teacher, known in masks.items():
         if known.has(sample):
-            soft = known.probability(sample)[0]
+            soft = known.probability(sample)
+            soft = soft[0] if len(soft) == 1 else 1 - soft[0]
             shown.append(
                 tile(f"teacher ({teacher})", thumbnails.probability_tile(soft), f"{name}: the soft mask of {teacher}")
             )

@@ -78,7 +78,8 @@ def teacher_words(entry: TeacherRecipe) -> str:
     if entry.adapter == "task" and entry.of:
         return f"a decoder on the features of {entry.of}"
     size = f" at {entry.image_size} pixels" if entry.image_size else ""
-    return f"{entry.adapter}{f' {entry.model}' if entry.model else ''}{size}"
+    arithmetic = "" if entry.precision == "fp32" else f" in {entry.precision}"
+    return f"{entry.adapter}{f' {entry.model}' if entry.model else ''}{size}{arithmetic}"
 
 
 def place_of(place: str) -> str:

@@ -14,6 +14,7 @@ from distill.config.parse import dump_recipe
 from distill.evaluation.loading import load_student
 from distill.evaluation.scoring import predictor_of
 from distill.evaluation.soft_masks import soft_masks_of
+from distill.metrics.bootstrap import NO_INTERVAL
 from distill.publishing.card import title_of
 from distill.publishing.provenance import provenance_of
 from distill.report import charts, facts, tables
@@ -73,6 +74,7 @@ def render(run: Run) -> str:
         "split": facts.split_words(inputs),
         "resamples": metrics.get("evaluated", {}).get("resamples", run.recipe.evaluate.bootstrap),
         "results": tables.results(metrics),
+        "no_interval": NO_INTERVAL,
         "by_size": tables.by_size(metrics),
         "by_class": tables.by_class(metrics),
         "size_titles": tables.titles(tables.BY_SIZE),

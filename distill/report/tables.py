@@ -19,7 +19,7 @@ SIDE_BY_SIDE = ("dice", "iou", "sensitivity", "precision", "surface_dice", "hd95
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean with its 95 % interval, as words; empty where the figure was not taken."""
+    """A mean with its 95 % interval, as words; empty where the figure was not taken, the interval of few images."""
 
     mean: str = ""
     interval: str = ""
@@ -38,7 +38,8 @@ def cell(entry: Mapping[str, float] | None, *, digits: int = 3) -> Cell:
     """A figure's mean and interval."""
     if entry is None:
         return Cell()
-    return Cell(f"{entry['mean']:.{digits}f}", f"{entry['low']:.{digits}f}–{entry['high']:.{digits}f}")
+    interval = f"{entry['low']:.{digits}f}–{entry['high']:.{digits}f}" if "low" in entry else ""
+    return Cell(f"{entry['mean']:.{digits}f}", interval)
 
 
 def words(figure: Figure) -> Figure:

@@ -66,8 +66,9 @@ def check_selection(recipe: Recipe) -> None:
 
 
 def check_shares(run: Run) -> None:
-    """Raises ValueError where the processes cannot have equal shares of a batch's labelled and unlabelled images."""
+    """Raises ValueError where processes, or the parts of a step, cannot have equal shares of a batch's images."""
     processes, batch = run.accelerator.num_processes, run.recipe.optimiser.batch_size
+    parts = run.recipe.optimiser.accumulate
     if batch % processes:
         raise ValueError(f"optimiser.batch_size is {batch}, but must be a multiple of the {processes} processes")
     for span in run.spans:
@@ -77,4 +78,9 @@ def check_shares(run: Run) -> None:
                 f"a batch of stage {span.name!r} has {labelled} labelled and {span.unlabelled} unlabelled images, but "
                 f"each must be a multiple of the {processes} processes; change optimiser.batch_size or "
                 "data.unlabelled_share"
+            )
+        if (own := (labelled + span.unlabelled) // processes) % parts:
+            raise ValueError(
+                f"a batch of stage {span.name!r} has {own} images for each process, but must be a multiple of the "
+                f"{parts} parts (optimiser.accumulate); change it or optimiser.batch_size"
             )

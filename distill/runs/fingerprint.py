@@ -117,6 +117,8 @@ def fingerprint_run(recipe: Recipe, *, splits: str, caches: dict[str, str]) -> s
     shares = {name: [entry.weight, entry.drop] for name, entry in recipe.consulted.items() if recipe.imitates}
     if changed := {name: share for name, share in shares.items() if share != [1.0, 0.0]}:
         asked["heard"] = changed  # the word under which older runs have it
+        if any(drop for _, drop in changed.values()):
+            asked["dropped"] = "systematically"  # older runs drew otherwise
     asked["stages"] = essence({name: stage for name, stage in recipe.stages.items() if stage.runs})
     for place in ("init", "encoder"):
         if weights := getattr(recipe.student, place):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,60 @@ from torch import Tensor, nn
 from distill.runs.run import Run
 from distill.runtime.tensor_files import read_tensors, write_tensors
 
+logger = logging.getLogger("bandpass")
+
 
 def checkpoint_of(run: Run) -> Path:
     """The file that a killed run continues from; removed when training is complete."""
     return run.folder / "checkpoints" / "last.safetensors"
 
 
+def previous_of(path: Path) -> Path:
+    """The checkpoint before the last, kept beside it."""
+    return path.with_name("previous.safetensors")
+
+
+def recover_checkpoint(path: Path) -> bool:
+    """Whether there is a checkpoint; where the last is damaged or missing, the one before it takes its place.
+
+    Where that is damaged too, both stay, and `load_checkpoint` says what to do.
+    """
+    previous = previous_of(path)
+    if not previous.is_file():
+        return path.is_file()
+    if path.is_file():
+        try:
+            read_tensors(path, cure=f"{previous.name}, the one before it, is used")
+        except ValueError as error:
+            damage = error
+        else:
+            return True
+        try:
+            read_tensors(previous, cure="")
+        except ValueError:
+            return True
+        logger.warning("%s", damage)
+    previous.replace(path)
+    return True
+
+
+def remove_checkpoints(path: Path) -> None:
+    """Removes the last checkpoint and the one before it."""
+    for one in (previous_of(path), path):
+        one.unlink(missing_ok=True)
+
+
 def save_checkpoint(
     path: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer, state: dict[str, Any]
 ) -> None:
-    """Modules by name, optimiser and `state` (JSON-able: counters, scaler) in one file, replacing the last."""
+    """Modules by name, optimiser and `state` (JSON-able: counters, scaler) in one file; the last one is kept beside."""
     tensors = {
         f"{kind}.{name}": tensor for kind, module in modules.items() for name, tensor in module.state_dict().items()
     }
     for index, slots in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+    if path.is_file():
+        path.replace(previous_of(path))
     write_tensors(path, tensors, state)
 
 

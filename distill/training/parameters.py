@@ -69,6 +69,14 @@ def set_frozen(student: nn.Module, parts: Collection[str], *, kept: Collection[s
             module.training = False
 
 
+def forget_frozen(optimiser: torch.optim.Optimizer) -> None:
+    """Takes from an optimiser what it remembers of frozen parameters, so that they begin afresh when trained again."""
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            if not parameter.requires_grad:
+                optimiser.state.pop(parameter, None)
+
+
 def averaged(student: nn.Module, optimiser: OptimiserRecipe) -> AveragedModel | None:
     """The exponential moving average of weights and batch-norm statistics, `ema` a step; None where it is 0.
 

@@ -96,7 +96,7 @@ def build_state(plan: TrainingPlan) -> TrainingState:
     layout = memory_format_of(student, device=accelerator.device, precision=recipe.precision)
     distiller = Distiller(student, targets).to(accelerator.device).to(memory_format=layout)
     dataset.keep_in_memory()
-    if accelerator.num_processes > 1:
+    if accelerator.num_processes > 1 or recipe.optimiser.accumulate > 1:
         share_batch_norm(student, plan)
     optimiser = create_optimiser(distiller, recipe.optimiser)
     average = averaged(student, recipe.optimiser)
@@ -134,20 +134,27 @@ def restore(
 
 
 def share_batch_norm(student: nn.Module, plan: TrainingPlan) -> None:
-    """Has batch norm see the whole batch on several GPUs; warns where each process sees its own part of it."""
-    run = plan.run
+    """Has batch norm see the images of all processes on several GPUs; warns where it still sees a part of the batch."""
+    run, optimiser = plan.run, plan.run.recipe.optimiser
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in student.modules()):
         return
-    if run.accelerator.device.type == "cuda" and run.recipe.optimiser.sync_batchnorm:
+    processes, parts = run.accelerator.num_processes, optimiser.accumulate
+    if processes > 1 and run.accelerator.device.type == "cuda" and optimiser.sync_batchnorm:
         nn.SyncBatchNorm.convert_sync_batchnorm(student)
-        return
-    processes = run.accelerator.num_processes
-    logger.warning(
-        "batch norm sees %d images, those of one of %d processes; results differ from those of one process%s",
-        run.recipe.optimiser.batch_size // processes,
-        processes,
-        "" if run.recipe.optimiser.sync_batchnorm else " (optimiser.sync_batchnorm=false)",
-    )
+        processes = 1
+    if processes > 1:
+        logger.warning(
+            "batch norm sees %d images, those of one of %d processes; results differ from those of one process%s",
+            optimiser.batch_size // (processes * parts),
+            processes,
+            "" if optimiser.sync_batchnorm else " (optimiser.sync_batchnorm=false)",
+        )
+    elif parts > 1:
+        logger.warning(
+            "batch norm sees %d images, one of %d parts of a batch; results differ from optimiser.accumulate=1",
+            optimiser.batch_size // parts,
+            parts,
+        )
 
 
 def choose_synchronisation(

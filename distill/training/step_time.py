@@ -33,7 +33,8 @@ def time_step(run: Run) -> StepTime:
     student = create_student(recipe).to(accelerator.device).train()
     layout = memory_format_of(student, device=accelerator.device, precision=recipe.precision)
     student = student.to(memory_format=layout)
-    batch = max(2, recipe.optimiser.batch_size // accelerator.num_processes)
+    parts = recipe.optimiser.accumulate
+    batch = max(2, recipe.optimiser.batch_size // (accelerator.num_processes * parts))
     size = (recipe.image_size, recipe.image_size)
     images = torch.zeros(batch, 3, *size, device=accelerator.device)
     mask = torch.zeros(batch, *size, dtype=torch.uint8, device=accelerator.device)
@@ -46,4 +47,4 @@ def time_step(run: Run) -> StepTime:
         losses.segment(logits, mask).backward()
         settle()
         spent.append(time.monotonic() - began)
-    return StepTime(sum(parameter.numel() for parameter in student.parameters()), min(spent))
+    return StepTime(sum(parameter.numel() for parameter in student.parameters()), parts * min(spent))

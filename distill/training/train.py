@@ -16,7 +16,7 @@ import cache
 from distill.config.parse import write_recipe
 from distill.config.schedule import Span, learning_rate_at, steps_of_score
 from distill.config.schema import Recipe
-from distill.distillation.criterion import compute_losses
+from distill.distillation.criterion import compute_losses, divisors_of_parts
 from distill.distillation.dataset import loader
 from distill.distillation.feature_variance import FeatureVariance, variances_of
 from distill.distillation.sampler import Batches
@@ -27,9 +27,9 @@ from distill.runtime.progress import clock
 from distill.runtime.signals import TERMINATED, sigterm_deferred
 from distill.runtime.tensor_files import digest_tensors, read_tensors
 from distill.runtime.threads import workers_beside
-from distill.training.checkpoint import checkpoint_of
+from distill.training.checkpoint import checkpoint_of, remove_checkpoints
 from distill.training.log_losses import LOG_EVERY_STEPS, RunningMeans, log_collapsed, log_losses
-from distill.training.parameters import set_frozen
+from distill.training.parameters import forget_frozen, set_frozen
 from distill.training.plan import TrainingPlan, plan_training
 from distill.training.state import TrainingState, build_state, save
 from distill.training.validation import is_stale, keep_best, restore_best, uses_early_stopping
@@ -77,7 +77,7 @@ def run_stages(plan: TrainingPlan) -> dict[str, Any]:
     summary = summarise(state)
     if run.accelerator.is_main_process:
         write_json(run.trained, summary)
-        checkpoint_of(run).unlink(missing_ok=True)
+        remove_checkpoints(checkpoint_of(run))
     run.accelerator.wait_for_everyone()
     taken, best, step = summary["steps"], summary["validation_dice"], summary["best_step"]
     spent, select = clock(summary["seconds"]), run.recipe.evaluate.select
@@ -136,12 +136,13 @@ def run_stage(state: TrainingState, span: Span, *, terminated: Callable[[], bool
 
 
 def begin_stage(state: TrainingState, span: Span) -> None:
-    """Freezes what the stage freezes, and has batches hold the targets that it imitates."""
+    """Freezes what the stage freezes, without AdamW's moments of it, and has batches hold the targets imitated."""
     counters = state.counters
     if counters.step <= span.start:
         counters.step, counters.stage_best, counters.stale = span.start, -math.inf, 0
     state.dataset.targets = tuple(target for target in state.targets if target.band in span.bands)
     set_frozen(state.student, span.stage.freeze, kept=state.frozen)
+    forget_frozen(state.optimiser.optimizer)
 
 
 def load_batches(state: TrainingState, span: Span) -> Iterator[dict[str, Tensor]]:
@@ -191,24 +192,59 @@ def train_step(
     recipe, accelerator = state.run.recipe, state.run.accelerator
     # What a layer draws, as for dropout, hangs on the step and the process alone.
     torch.manual_seed(recipe.seed + SEED_STRIDE * (step + 1) + RANK_STRIDE * accelerator.process_index)
+    start, stop = span.schedule
     for group in state.optimiser.param_groups:
         factor = span.stage.lr_scale * span.stage.part_lr_scale.get(group["part"], 1.0)
-        group["lr"] = learning_rate_at(step, state.plan.steps, recipe.optimiser) * factor
+        group["lr"] = learning_rate_at(step - start, stop - start, recipe.optimiser) * factor
     batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
-    size, targets = (int(batch["mask"].shape[-2]), int(batch["mask"].shape[-1])), state.dataset.targets
-    with accelerator.autocast():
-        logits, projected = state.model(state.inputs(batch), size, tuple(target.name for target in targets))
-    parameters = state.student.parameters()
-    terms = compute_losses(span, targets, logits=logits, projected=projected, batch=batch, parameters=parameters)
-    loss = torch.stack([span.stage.losses[name] * term for name, term in terms.items()]).sum()
-    accelerator.backward(loss)
+    terms, projected, part = backward(state, span, batch)
     if recipe.optimiser.gradient_clip:
         accelerator.clip_grad_norm_(state.model.parameters(), recipe.optimiser.gradient_clip)
     state.optimiser.step()
     state.optimiser.zero_grad()
     if state.average is not None and not state.optimiser.step_was_skipped:  # as fp16 does where gradients overflow
         state.average.update_parameters(state.student)
-    if not watch or not torch.isfinite(loss):  # which has no variances to check; `log_losses` refuses it
-        return {"loss": loss, **terms}, {}
+    if not watch or not torch.isfinite(terms["loss"]):  # which has no variances to check; `log_losses` refuses it
+        return terms, {}
     distiller = accelerator.unwrap_model(state.model)
-    return {"loss": loss, **terms}, variances_of(distiller, span, targets, projected=projected, batch=batch)
+    return terms, variances_of(distiller, span, state.dataset.targets, projected=projected, batch=part)
+
+
+def backward(
+    state: TrainingState, span: Span, batch: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """The gradient of a batch, whose parts (`optimiser.accumulate`) pass the network one after the other.
+
+    Returns:
+        The unweighted terms and their weighted sum, `loss`; of the last part the projected features, and the part.
+    """
+    recipe, accelerator, targets = state.run.recipe, state.run.accelerator, state.dataset.targets
+    count, names = recipe.optimiser.accumulate, tuple(target.name for target in state.dataset.targets)
+    parts = [{name: tensor[first::count] for name, tensor in batch.items()} for first in range(count)]
+    masks, weights = [part["mask"] for part in parts], recipe.student.class_weights
+    divisors = None
+    if count > 1:
+        divisors = divisors_of_parts(span, masks, classes=recipe.student.classes, class_weights=weights)
+    found: list[dict[str, Tensor]] = []
+    for part in parts:
+        size = (int(part["mask"].shape[-2]), int(part["mask"].shape[-1]))
+        # Processes exchange gradients once a step, after the last part.
+        with nullcontext() if len(found) + 1 == count else accelerator.no_sync(state.model):
+            with accelerator.autocast():
+                logits, projected = state.model(state.inputs(part), size, names)
+            terms = compute_losses(
+                span,
+                targets,
+                logits=logits,
+                projected=projected,
+                batch=part,
+                parameters=state.student.parameters(),
+                divisors=divisors,
+                class_weights=weights,
+                temperature=recipe.imitate.temperature,
+            )
+            loss = torch.stack([span.stage.losses[name] * term for name, term in terms.items()]).sum()
+            accelerator.backward(loss / count)
+        found.append({name: term.detach() for name, term in {"loss": loss, **terms}.items()})
+    means = {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
+    return means, projected, part

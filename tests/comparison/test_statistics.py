@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from distill.comparison.statistics import (
-    LEAST_GROUPS,
-    crossed_p_values,
-    group_values,
-    holm,
-    image_interval,
-    tail,
-)
+from distill.comparison.statistics import crossed_p_values, group_values, holm, image_interval, tail
+from distill.metrics.bootstrap import LEAST_GROUPS
 
 ALONE = [None] * 30
 

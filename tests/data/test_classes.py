@@ -16,6 +16,7 @@ import students
 from distill.config.schema import DataRecipe
 from distill.data.mask_classes import Reading, as_classes, read_classes
 from distill.data.sources.open_data import open_data
+from distill.runs.run import open_run
 
 HEIGHT, WIDTH = 40, 56
 COLOURS = ("000000", "ff0000", "00ff00")
@@ -119,8 +120,9 @@ def test_masks_with_unknown_classes_or_in_a_lossy_format_are_named(tmp_path):
         open_data(recipe, home=tmp_path, classes=3)
 
 
-def test_several_classes_go_the_whole_way(tmp_path):
+def test_several_classes_go_the_whole_way(tmp_path, monkeypatch):
     """Extracted by a small random teacher, trained, scored by class and published with an ONNX file that agrees."""
+    monkeypatch.setattr("distill.metrics.bootstrap.LEAST_GROUPS", 1)
     root = write_set(tmp_path / "tools")
     teacher = write_timm(tmp_path / "teacher")
     words = [
@@ -146,6 +148,14 @@ def test_several_classes_go_the_whole_way(tmp_path):
     assert students.load(folder).classes == 3
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "| class of tools | images | Dice | IoU |" in card
+    matrix = np.array(scores["pooled"]["confusion"])
+    pixels = sum(int((s.read_mask() != 255).sum()) for s in open_run(recipe).splits.test["tools"])
+    assert matrix.shape == (3, 3)
+    assert matrix.sum() == pixels
+    assert scores["pooled"]["iou"]["1"] == pytest.approx(
+        matrix[1, 1] / (matrix[1].sum() + matrix[:, 1].sum() - matrix[1, 1])
+    )
+    assert f"mIoU {scores['pooled']['miou']:.3f}, the mean over the classes that occur" in card
     session = onnxruntime.InferenceSession(folder / "model.onnx")
     (probability,) = session.run(None, {"image": draw(0)[0][None]})
     assert probability.shape == (1, 3, HEIGHT, WIDTH)

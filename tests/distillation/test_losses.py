@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from distill.config.registry import BAND_OF, FEATURE_LOSSES, MASK_LOSSES
+from distill.config.registry import BAND_OF, FEATURE_LOSSES, MASK_LOSSES, TASK_LOSSES
 from distill.config.schedule import Span
 from distill.config.schema import StageRecipe
 from distill.distillation import losses
@@ -103,6 +103,40 @@ def test_the_gradient_of_segment_is_rounded_once():
     half, full = logits.clone().requires_grad_(), logits.float().requires_grad_()
     losses.segment(half, mask).backward(), losses.segment(full, mask).backward()
     assert torch.equal(half.grad, full.grad.bfloat16())
+
+
+@pytest.mark.parametrize("name", sorted(TASK_LOSSES))
+@pytest.mark.parametrize("classes", [1, 3])
+def test_equal_class_weights_change_nothing_and_others_do(name, classes):
+    term = loss_function(name)
+    logits = torch.randn(2, classes, 32, 32, generator=torch.Generator().manual_seed(2))
+    mask = (disc().expand(2, -1, -1) * torch.tensor([1, classes - 1 or 1])[:, None, None]).clone()
+    mask[:, :4] = losses.IGNORE
+    count = max(2, classes)
+    plain, equal = term(logits, mask).item(), term(logits, mask, class_weights=torch.ones(count)).item()
+    assert equal == pytest.approx(plain, rel=1e-5)
+    other = term(logits, mask, class_weights=torch.tensor([1.0, 5.0, 3.0][:count])).item()
+    assert (other == plain) == (name == "dice" and classes == 1)
+
+
+def test_a_weighted_cross_entropy_and_dice_are_the_weighted_means_they_say():
+    logits = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    mask = (disc().expand(2, -1, -1) * torch.tensor([1, 2])[:, None, None]).clone()
+    mask[:, :4] = losses.IGNORE
+    weights = torch.tensor([0.5, 4.0, 2.0])
+    expected = torch.nn.functional.cross_entropy(logits, mask.long(), weight=weights, ignore_index=losses.IGNORE)
+    assert losses.cross_entropy(logits, mask, class_weights=weights).item() == pytest.approx(expected.item(), rel=1e-5)
+    p = logits.softmax(dim=1)[:, :, 4:]
+    truth = torch.nn.functional.one_hot(mask[:, 4:].long(), 3).movedim(-1, 1)
+    scores = (2 * (p * truth).sum((2, 3)) + 1) / (p.sum((2, 3)) + truth.sum((2, 3)) + 1)
+    by_hand = ((1 - scores) * weights).sum() / (2 * weights.sum())
+    assert losses.dice(logits, mask, class_weights=weights).item() == pytest.approx(by_hand.item(), rel=1e-5)
+    binary = losses.cross_entropy(logits[:, :1], mask, class_weights=torch.tensor([1.0, 3.0])).item()
+    weight = torch.where(mask > 0, 3.0, 1.0)[:, 4:]
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits[:, 0, 4:], (mask[:, 4:] > 0).float(), reduction="none"
+    )
+    assert binary == pytest.approx(((weight * entropy).sum() / weight.sum()).item(), rel=1e-5)
 
 
 def test_imitate_low_is_the_mixture_it_says():

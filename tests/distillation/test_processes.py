@@ -12,7 +12,7 @@ import torch
 from distill.config.registry import MASK_LOSSES, TASK_LOSSES
 
 STEPS, IMAGES, SIDE = 20, 8, 16
-CASES = [(name, classes) for name in TASK_LOSSES for classes in (1, 3)] + [(name, 1) for name in MASK_LOSSES]
+CASES = [(name, classes) for name in (*TASK_LOSSES, *MASK_LOSSES) for classes in (1, 3)]
 
 
 def batch_of(step: int, classes: int) -> dict[str, torch.Tensor]:
@@ -29,15 +29,16 @@ def batch_of(step: int, classes: int) -> dict[str, torch.Tensor]:
     return {
         "image": torch.randn(IMAGES, 3, SIDE, SIDE, generator=random, dtype=torch.float64),
         "mask": torch.stack(masks),
-        "soft": torch.randn(IMAGES, SIDE, SIDE, generator=random, dtype=torch.float64),
+        "soft": torch.randn(IMAGES, *[classes] * (classes > 1), SIDE, SIDE, generator=random, dtype=torch.float64),
     }
 
 
-def train_steps(name: str, classes: int, *, rank: int, ranks: int) -> list[torch.Tensor]:
-    """The weights of a small network after every step, trained on this rank's part of each batch."""
+def train_steps(name: str, classes: int, *, rank: int, ranks: int, parts: int = 1) -> list[torch.Tensor]:
+    """The weights of a small network after every step, trained on this rank's share of each batch, taken in parts."""
     from torch import distributed
 
     from distill.distillation.criterion import loss_function
+    from distill.distillation.whole_batch import divided_by, divisors_of
 
     torch.manual_seed(0)
     network = torch.nn.Sequential(
@@ -48,9 +49,16 @@ def train_steps(name: str, classes: int, *, rank: int, ranks: int) -> list[torch
     for step in range(STEPS):
         part = slice(rank * IMAGES // ranks, (rank + 1) * IMAGES // ranks)
         batch = {key: value[part] for key, value in batch_of(step, classes).items()}
-        truth = (batch["mask"], batch["soft"]) if name in MASK_LOSSES else (batch["mask"],)
+        pieces = [{key: value[place::parts] for key, value in batch.items()} for place in range(parts)]
+        term, masks = loss_function(name), [piece["mask"] for piece in pieces]
+        divisors = None
+        if parts > 1 and name in TASK_LOSSES:
+            divisors = divisors_of(lambda mask: term(torch.zeros(len(mask), classes, SIDE, SIDE), mask), masks)  # noqa: B023
         optimiser.zero_grad()
-        loss_function(name)(network(batch["image"]), *truth).backward()
+        for piece in pieces:
+            truth = (piece["mask"], piece["soft"]) if name in MASK_LOSSES else (piece["mask"],)
+            with divided_by(divisors):
+                (term(network(piece["image"]), *truth) / parts).backward()
         for parameter in network.parameters() if ranks > 1 else ():
             distributed.all_reduce(parameter.grad)
             parameter.grad /= ranks
@@ -59,23 +67,24 @@ def train_steps(name: str, classes: int, *, rank: int, ranks: int) -> list[torch
     return places
 
 
-def main(rank: int, ranks: int, folder: Path) -> None:
+def main(rank: int, ranks: int, parts: int, folder: Path) -> None:
     """One of several processes: writes the weights of every case after every step."""
     from torch import distributed
 
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks)
-    found = {f"{name} {classes}": train_steps(name, classes, rank=rank, ranks=ranks) for name, classes in CASES}
+    found = {
+        f"{name} {classes}": train_steps(name, classes, rank=rank, ranks=ranks, parts=parts) for name, classes in CASES
+    }
     if rank == 0:
         torch.save(found, folder / "steps.pt")
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_training_does_not_depend_on_the_number_of_processes(tmp_path, ranks):
+@pytest.mark.parametrize(("ranks", "parts"), [(2, 1), (4, 1), (2, 2)])
+def test_training_does_not_depend_on_the_number_of_processes(tmp_path, ranks, parts):
     torch.set_num_threads(1)
-    started = [
-        subprocess.Popen([sys.executable, __file__, str(rank), str(ranks), str(tmp_path)]) for rank in range(ranks)
-    ]
+    words = [str(ranks), str(parts), str(tmp_path)]
+    started = [subprocess.Popen([sys.executable, __file__, str(rank), *words]) for rank in range(ranks)]
     assert [process.wait() for process in started] == [0] * ranks
     found = torch.load(tmp_path / "steps.pt")
     for name, classes in CASES:
@@ -87,4 +96,4 @@ def test_training_does_not_depend_on_the_number_of_processes(tmp_path, ranks):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))

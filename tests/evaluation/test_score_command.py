@@ -46,7 +46,15 @@ def words_of(folders, *more):
     return [f"predictions={folders[0]}", f"masks={folders[1]}", "bootstrap=100", *more]
 
 
-def test_a_folder_is_scored_in_every_convention(folders, tmp_path, capsys):
+def test_of_few_images_there_is_no_interval_and_it_is_said(folders, capsys):
+    assert score_command(words_of(folders), dry=False) == 0
+    table = capsys.readouterr().out
+    assert "[" not in table.partition("Dice, by convention")[2].partition("by size")[0]
+    assert "No 95 % interval from fewer than 10 images or sequences." in table
+
+
+def test_a_folder_is_scored_in_every_convention(folders, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("distill.metrics.bootstrap.LEAST_GROUPS", 2)
     out = tmp_path / "scores.json"
     assert score_command(words_of(folders, f"out={out}"), dry=False) == 0
     result = json.loads(out.read_text())

@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from distill.metrics.aggregate import size_of, summarise_empty, summarise_set, summarise_sizes
 from distill.metrics.bootstrap import bootstrap, resampled_means
+from distill.metrics.confusion import class_pairs, pool
 from distill.metrics.names import FIGURES, conventions
 from distill.metrics.overlap import specificity
 from distill.metrics.per_image import count_patches, score_classes, score_everything
@@ -211,6 +212,20 @@ def test_classes_are_scored_one_against_the_rest_and_ignored_pixels_count_for_no
     assert (figures[2]["dice"], figures[2]["hd95"], figures[2]["surface_dice"]) == (1, 0, 1)
 
 
+def test_pixels_of_several_classes_are_pooled_over_images():
+    truth = np.array([[0, 0, 1, 1], [2, 2, 255, 255]])
+    found = np.array([[0, 1, 1, 1], [2, 0, 3, 0]])
+    pairs = class_pairs(found, truth, classes=4)
+    assert pairs == {(0, 0): 1, (0, 1): 1, (1, 1): 2, (2, 2): 1, (2, 0): 1}
+    empty = np.zeros((5, 5), dtype=np.uint8)
+    pooled = pool([pairs, class_pairs(empty, empty, classes=4)], classes=4)
+    assert pooled["confusion"] == [[26, 1, 0, 0], [0, 2, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
+    assert pooled["iou"] == pytest.approx({"0": 26 / 28, "1": 2 / 3, "2": 1 / 2}), "class 3 occurs nowhere"
+    assert pooled["miou"] == pytest.approx((26 / 28 + 2 / 3 + 1 / 2) / 3)
+    unknown = class_pairs(found, np.full_like(truth, 255), classes=4)
+    assert pool([unknown], classes=4)["iou"] == {}
+
+
 def test_many_figures_are_resampled_as_one_is():
     table = np.random.default_rng(0).uniform(size=(9, 3))
     means = resampled_means(table, resamples=300, seed=5)
@@ -221,7 +236,8 @@ def test_many_figures_are_resampled_as_one_is():
         resampled_means(np.zeros((0, 3)))
 
 
-def test_pooled_dice_divides_once_and_its_interval_spans_it():
+def test_pooled_dice_divides_once_and_its_interval_spans_it(monkeypatch):
+    monkeypatch.setattr("distill.metrics.bootstrap.LEAST_GROUPS", 2)
     truths, found = (square(0, 0, 20), square(0, 0, 4)), (square(0, 0, 20), square(20, 20, 4))
     scores = [score_everything(p * 1.0, g) for p, g in zip(found, truths, strict=True)]
     summary = summarise_set(scores, resamples=200)

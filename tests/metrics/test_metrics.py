@@ -22,7 +22,7 @@ from distill.evaluation.loading import load_student
 from distill.evaluation.predictions_csv import read_predictions
 from distill.evaluation.scoring import predict_image, score, validate
 from distill.inference.model import InferenceModel
-from distill.metrics.bootstrap import bootstrap, count_sequences, resampled_means, summary
+from distill.metrics.bootstrap import LEAST_GROUPS, bootstrap, count_sequences, resampled_means, summary
 from distill.metrics.overlap import dice, iou, labels, overlap, precision, sensitivity
 from distill.training.train import train
 
@@ -116,10 +116,21 @@ def test_a_frame_of_unknown_sequence_stands_for_itself_and_a_single_sequence_say
 
 
 @settings(deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+@given(st.lists(st.floats(0, 1), min_size=LEAST_GROUPS, max_size=16))
 def test_the_interval_lies_within_the_values(values):
     figures = summary(values, resamples=100)
     assert min(values) - 1e-12 <= figures["low"] <= figures["high"] <= max(values) + 1e-12
+
+
+def test_few_images_or_sequences_have_no_interval():
+    values = np.linspace(0, 1, 30)
+    assert set(summary(values[: LEAST_GROUPS - 1], resamples=100)) == {"mean"}
+    assert set(summary(values[:LEAST_GROUPS], resamples=100)) == {"mean", "low", "high"}
+    few = [str(number % (LEAST_GROUPS - 1)) for number in range(30)]
+    assert summary(values, groups=few, resamples=100) == {"mean": 0.5}
+    enough = [str(number % LEAST_GROUPS) for number in range(30)]
+    figures = summary(values, groups=enough, resamples=100)
+    assert (figures["low"], figures["high"]) == bootstrap(values, groups=enough, resamples=100)
 
 
 def test_no_images_have_no_interval():

@@ -14,7 +14,7 @@ from small_run import KilledError, recipe_of, run_of, weights_of
 from distill.evaluation.evaluate import load_student
 from distill.runs.state_files import read_metrics, update_metrics
 from distill.runtime.signals import exit_on_signals
-from distill.training.checkpoint import checkpoint_of
+from distill.training.checkpoint import checkpoint_of, previous_of, remove_checkpoints
 from distill.training.jsonl_log import last_step, read_log, read_validation
 from distill.training.train import train
 
@@ -93,11 +93,33 @@ def test_truncated_weights_are_a_sentence(restored):
 def test_a_flipped_bit_in_the_checkpoint_is_found_and_what_to_do_helps(trained, tmp_path, monkeypatch, place):
     run = interrupted_run(tmp_path / "run", monkeypatch)
     flip(checkpoint_of(run), place)
+    flip(previous_of(checkpoint_of(run)), place)
     with pytest.raises(ValueError, match=r"last\.safetensors.*; delete it to train from the start"):
         train(run)
-    checkpoint_of(run).unlink()
+    remove_checkpoints(checkpoint_of(run))
     train(run)
     assert all(torch.equal(tensor, weights_of(run)[name]) for name, tensor in weights_of(trained[0]).items())
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut short", "missing"])
+def test_the_checkpoint_before_a_damaged_one_is_used_and_ends_bit_identical(
+    trained, tmp_path, monkeypatch, caplog, damage
+):
+    run = interrupted_run(tmp_path / "run", monkeypatch)
+    last = checkpoint_of(run)
+    if damage == "flipped":
+        flip(last, 0.4)
+    elif damage == "cut short":
+        last.write_bytes(last.read_bytes()[:500])
+    else:  # by a kill between the renaming of the last one and the writing of the next
+        last.unlink()
+    with caplog.at_level("INFO"):
+        train(run)
+    assert "continuing at step 6" in caplog.text
+    named = "last.safetensors" in caplog.text and "previous.safetensors, the one before it, is used" in caplog.text
+    assert named == (damage != "missing")
+    assert all(torch.equal(tensor, weights_of(run)[name]) for name, tensor in weights_of(trained[0]).items())
+    assert not list(last.parent.glob("*previous*")) and not last.exists()
 
 
 def test_damaged_best_weights_of_a_training_in_progress_are_not_continued_from(tmp_path, monkeypatch):

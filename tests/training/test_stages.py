@@ -14,7 +14,7 @@ import pytest
 import torch
 from small_run import VIEWS, disc_splits, recipe_of, run_of, train_killed_at, weights_of
 
-from distill.config.schedule import spans_of
+from distill.config.schedule import learning_rate_at, spans_of
 from distill.config.schema import AugmentRecipe, EvaluateRecipe, OptimiserRecipe, Recipe, StageRecipe, TeacherRecipe
 from distill.data.sources.unlabelled import unlabel
 from distill.distillation.dataset import Batches, TrainingSet, loader
@@ -70,6 +70,63 @@ def test_stages_of_other_batches_do_not_draw_the_same_epochs_again(features):
     assert not drawn[0] & drawn[1]
     assert not drawn[1] & drawn[2]
     assert [span.origin for span in spans_of(recipe, labelled=28)] == [(0, 0)] * 3, "as ever where batches are alike"
+
+
+def rates_of(stages, *, labelled=20):
+    """The learning rate of every step, for stages of a recipe in batches of 4."""
+    recipe = replace(recipe_of(), stages=stages, optimiser=OptimiserRecipe(batch_size=4, warmup=0.2))
+    return [
+        learning_rate_at(step - span.schedule[0], span.schedule[1] - span.schedule[0], recipe.optimiser)
+        for span in spans_of(recipe, labelled=labelled)
+        for step in range(span.start, span.stop)
+    ]
+
+
+def test_a_stage_may_restart_the_schedule_for_itself_and_those_after_it():
+    plain = StageRecipe(steps=10, losses={"segment": 1.0})
+    whole = rates_of({"one": plain, "two": plain, "three": plain})
+    assert whole == rates_of({"one": replace(plain, restart=True), "two": plain, "three": plain})
+    assert whole == [learning_rate_at(step, 30, OptimiserRecipe(warmup=0.2)) for step in range(30)]
+    again = rates_of({"one": plain, "two": replace(plain, restart=True), "three": plain})
+    assert again == [*rates_of({"one": plain}), *rates_of({"two": plain, "three": plain})]
+    assert again[10] < again[11] < again[13] == max(again), "warm-up"
+    idle = replace(plain, steps=0, restart=True)
+    assert rates_of({"one": plain, "idle": idle, "two": plain}) == rates_of({"one": plain, "two": plain})
+
+
+def test_a_restarted_stage_trains_at_the_rates_of_its_own_schedule(tmp_path):
+    plain = StageRecipe(steps=4, losses={"segment": 1.0})
+    run = run_of(replace(recipe_of(), stages={"one": plain, "two": replace(plain, restart=True)}), tmp_path / "run")
+    state, taken = build_state(plan_training(run)), []
+    hook = state.optimiser.optimizer.register_step_pre_hook
+    hook(lambda optimiser, *_: taken.append(optimiser.param_groups[0]["lr"]))
+    for span in state.plan.spans:
+        training.run_stage(state, span)
+    assert len(taken) == 8
+    assert taken[:4] == taken[4:] == [learning_rate_at(step, 4, run.recipe.optimiser) for step in range(4)]
+
+
+def test_what_the_optimiser_remembers_of_a_frozen_part_is_gone_when_it_is_trained_again(tmp_path, monkeypatch):
+    plain = StageRecipe(steps=3, losses={"segment": 1.0})
+    stages = {"one": plain, "two": replace(plain, freeze=["encoder"]), "three": plain}
+    recipe = replace(recipe_of(), stages=stages)
+    state = build_state(plan_training(run_of(recipe, tmp_path / "run")))
+
+    def steps_of(part):
+        found = [state.optimiser.optimizer.state.get(p, {}).get("step", 0) for p in part.parameters()]
+        (steps,) = {int(step) for step in found}
+        return steps
+
+    counts = []
+    for span in state.plan.spans:
+        training.run_stage(state, span)
+        counts.append((steps_of(state.student.encoder), steps_of(state.student.decoder)))
+    assert counts == [(3, 3), (0, 6), (3, 9)]
+    whole, killed = run_of(recipe, tmp_path / "whole"), run_of(recipe, tmp_path / "killed")
+    train(whole)
+    train_killed_at(5, killed, monkeypatch)
+    for name, tensor in weights_of(whole).items():
+        assert torch.equal(tensor, weights_of(killed)[name]), name
 
 
 def first_step(tmp_path, *, stage: StageRecipe, **optimiser):
@@ -281,10 +338,11 @@ def test_a_collapsed_projection_is_named(features, tmp_path, monkeypatch, caplog
 KNOWN = {
     "image_size": 128, "seed": 0, "precision": "fp32",
     "optimiser": {"learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 16, "warmup": 0.05, "schedule": "cosine",
-                  "gradient_clip": 1.0, "ema": 0.0, "sync_batchnorm": True, "ema_warmup": False, "decay_norms": True},
+                  "gradient_clip": 1.0, "ema": 0.0, "sync_batchnorm": True, "ema_warmup": False, "decay_norms": True,
+                  "accumulate": 1},
     "augment": {"views": list(VIEWS), "min_crop": 0.6, "colour": 0.1, "camera": 0.0, "amplitudes": 0.0,
                 "sizes": [1.0]},
-    "imitate": {"low": [16, 8], "high": [8], "all": [16, 8], "bands": "cosine"},
+    "imitate": {"low": [16, 8], "high": [8], "all": [16, 8], "bands": "cosine", "temperature": 1.0, "fuse": 0},
     "evaluate": {"bootstrap": 2000, "every": 5.0, "patience": 0, "select": "dice", "select_from": "all"},
     "cache": {"fidelity": 0.8, "calibration": 256},  # stands in the names of caches, whatever the default
 }  # fmt: skip
