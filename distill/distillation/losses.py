@@ -187,14 +187,17 @@ def _imitate_classes(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature:
     return temperature**2 * (weight * divergence).mean()
 
 
-def imitate_mask_mse(logits: Tensor, mask: Tensor, soft: Tensor) -> Tensor:
+def imitate_mask_mse(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature: float = 1.0) -> Tensor:
     """Mean square error between the student's probabilities and the teacher's, over all pixels; arguments as above.
 
     It is the one part of MicroAUNet's published imitation (arXiv 2511.01143, `train.py`) that has a gradient: its KL
     divergence runs over a single channel, and its features are passed one argument too early.
     """
     del mask
-    return functional.mse_loss(logits.float()[:, 0].sigmoid(), soft.detach().float().sigmoid())
+    logits, soft = logits.float() / temperature, soft.detach().float() / temperature
+    if logits.shape[1] == 1:
+        return functional.mse_loss(logits[:, 0].sigmoid(), soft.sigmoid())
+    return functional.mse_loss(logits.softmax(dim=1), soft.softmax(dim=1))
 
 
 def weight_norm(parameters: Iterable[Tensor]) -> Tensor:
