@@ -11,7 +11,11 @@ if __package__ in (None, ""):
     # As a script, Python puts distill/ first on the path, where its modules would hide libraries.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is imported, which is later
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read, as those below, when torch is imported, which is later
+if "OMP_WAIT_POLICY" not in os.environ:
+    # Threads that wait at a barrier would spin for milliseconds, on cores that others want; so they sleep early.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # GNU's OpenMP: tens of microseconds
+    os.environ.setdefault("KMP_BLOCKTIME", "0")  # LLVM's and Intel's: milliseconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
