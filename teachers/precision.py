@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -11,7 +12,7 @@ import torch
 @contextmanager
 def without_tf32() -> Iterator[None]:
     """Has CUDA multiply float32 in float32; as PyTorch comes, its convolutions round to TF32's 10 bits instead."""
-    settings = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    settings: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [setting.allow_tf32 for setting in settings]
     try:
         for setting in settings:

@@ -47,7 +47,7 @@ def variances_of(
     found = {}
     for target in (target for target in targets if target.name in projected):
         wanted = batch[target.name] / target.deviation if target.band == "high" else batch[target.name]
-        channels = distiller.projections[target.name].in_channels
+        channels = int(distiller.projections[target.name].weight.shape[1])
         scaled = target.band in span.bands
         found[target.name] = feature_variance(projected[target.name], wanted, scaled=scaled, channels=channels)
     return found
