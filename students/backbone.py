@@ -148,7 +148,8 @@ def _create(backbone: str, *, padding: str | None) -> Any:  # noqa: ANN401
         near = get_close_matches(backbone, names, n=3)
         remedy = f"did you mean {' or '.join(near)}?" if near else f"timm.list_models() lists them, such as {EXAMPLES}"
         raise ValueError(f"timm has no backbone {backbone!r}; {remedy}")
-    settings, arguments = timm.get_pretrained_cfg(backbone), {"pad_type": padding} if padding else {}
+    settings = timm.get_pretrained_cfg(backbone)
+    arguments: dict[str, Any] = {"pad_type": padding} if padding else {}
     if settings is not None and settings.fixed_input_size:
         try:  # with this argument Swin takes any size
             return timm.create_model(backbone, features_only=True, strict_img_size=False, **arguments)
