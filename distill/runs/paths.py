@@ -42,8 +42,8 @@ def name_caches(recipe: Recipe, splits: Splits, *, home: Path) -> dict[str, Cach
             names[name] = given_cache(Path(teacher.cache).expanduser(), teacher=name)
         else:
             source = names[teacher.of].content if teacher.of in names else ""
-            keys = [record_key(teacher, sample) for sample in fitted]
-            names[name] = new_cache(teacher, home, fidelity=recipe.cache.fidelity, calibration=keys, source=source)
+            records = [record_key(teacher, sample) for sample in fitted]
+            names[name] = new_cache(teacher, home, fidelity=recipe.cache.fidelity, calibration=records, source=source)
     return names
 
 
