@@ -229,5 +229,5 @@ def bytes_of_batch(dataset: TrainingSet, batches: Batches) -> int:
     places = next(iter(batches), [])
     if not places:
         return 0
-    first = (*places[0][:2], *([max(batches.sides)] if batches.sides else []))
-    return len(places) * sum(tensor.nbytes for tensor in dataset[first].values())
+    largest = (*places[0][:2], max(batches.sides)) if batches.sides else places[0]
+    return len(places) * sum(tensor.nbytes for tensor in dataset[largest].values())
