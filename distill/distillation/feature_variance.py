@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,8 +48,8 @@ def variances_of(
     found = {}
     for target in (target for target in targets if target.name in projected):
         wanted = batch[target.name] / target.deviation if target.band == "high" else batch[target.name]
-        channels = int(distiller.projections[target.name].weight.shape[1])
-        scaled = target.band in span.bands
+        projection: Any = distiller.projections[target.name]
+        scaled, channels = target.band in span.bands, projection.in_channels
         found[target.name] = feature_variance(projected[target.name], wanted, scaled=scaled, channels=channels)
     return found
 
