@@ -21,6 +21,7 @@ TEACHERS = {
     "timm": "teachers.timm:TimmTeacher",
 }
 WITH_CLASSES = ("mask2former", "oneformer")  # teachers with a soft mask of chosen classes
+OPTIONS = {"norm": ("timm",), "mean": ("timm",), "std": ("timm",)}  # the teachers that have them
 
 
 def resolve(name: str) -> type[Teacher]:
@@ -55,6 +56,9 @@ def load(
     strides: Sequence[int] | None = None,
     image_size: int | None = None,
     classes: Sequence[str] | None = None,
+    norm: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Teacher:
     """Loads a teacher, frozen and in eval mode, on the CPU in float32.
 
@@ -76,6 +80,10 @@ def load(
             `dinov2`: a multiple of 14; `dinov3`: of 16; `mask2former`, `oneformer`, `sam2`: of 32.
         classes: `mask2former`, `oneformer`: labels (or numbers) of config.json, of which `mask` is the soft mask; there
             is none if None.
+        norm: `timm`: whether maps are taken under the network's final norm, where it has one.
+        mean: `timm`: mean of red, green and blue pixels in [0, 1] that the network expects; of the weights' own
+            configuration if None.
+        std: `timm`: their standard deviation, likewise.
 
     Raises:
         ValueError: if there is no such teacher, or the weights are not its own, or an argument does not fit.
@@ -89,9 +97,16 @@ def load(
             f"teacher '{name}' tells no classes apart, but got classes={list(classes)}; leave them out, or choose from "
             f"{', '.join(WITH_CLASSES)}"
         )
+    choice = Choice(model, levels, strides, image_size, classes, norm, mean, std)
+    for option, owners in OPTIONS.items():
+        if name in TEACHERS and name not in owners and getattr(choice, option) != Choice._field_defaults[option]:
+            raise ValueError(
+                f"teacher '{name}' has no option {option}, got {option}={getattr(choice, option)}; leave it out, or "
+                f"choose from {', '.join(owners)}"
+            )
     if not weights:
         raise ValueError(
             f"teacher '{name}' needs weights: a local folder or file, or a hub id; got {weights!r}; "
             f"`hf download {teacher.example}` gets some, then weights={teacher.example}"
         )
-    return teacher.load(weights, Choice(model, levels, strides, image_size, classes))
+    return teacher.load(weights, choice)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 # Mean and deviation of ImageNet's pixels on the scale of 0 to 255; SAM, SAM 2 and DINOv2 all expect them.
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+INTERPOLATIONS = ("bilinear", "bicubic")  # of `SquareResize`
 
 
 @dataclass(frozen=True)
@@ -67,25 +68,26 @@ class Letterbox:
 class SquareResize:
     """The whole image resized to a square, whatever its ratio, so that the image covers all of it.
 
-    Torch's antialiased bilinear filter on uint8: five times as fast as Pillow's, and within one grey
-    level of it.
+    Torch's antialiased filter on uint8: five times as fast as Pillow's, and within one grey level of it.
     """
 
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    interpolation: str = INTERPOLATIONS[0]
 
     @property
     def description(self) -> str:
         """One line that changes whenever the pixels would."""
         return (
-            f"stretch 1: to {self.size} x {self.size} (torch, bilinear, antialiased), (rgb - {self.mean}) / {self.std}"
+            f"stretch 1: to {self.size} x {self.size} (torch, {self.interpolation}, antialiased), "
+            f"(rgb - {self.mean}) / {self.std}"
         )
 
     def __call__(self, image: np.ndarray) -> Prepared:
         """Prepares a uint8 image (H, W, 3), RGB, of any size; pixels are (3, size, size)."""
         tensor = torch.from_numpy(np.array(require_image(image), order="C")).permute(2, 0, 1)[None]
-        resized = F.interpolate(tensor, (self.size, self.size), mode="bilinear", antialias=True)
+        resized = F.interpolate(tensor, (self.size, self.size), mode=self.interpolation, antialias=True)
         return Prepared(torch.from_numpy(normalise(resized[0].numpy(), self.mean, self.std)), (1.0, 1.0))
 
 
@@ -93,6 +95,21 @@ def to_bytes(values: Sequence[float]) -> tuple[float, float, float]:
     """Statistics (red, green, blue) of pixels in [0, 1] on the scale of 0 to 255."""
     red, green, blue = (round(value * 255, 6) for value in values)
     return red, green, blue
+
+
+def statistics_of(values: Sequence[float], name: str) -> tuple[float, float, float]:
+    """The mean or standard deviation that a recipe or a configuration states, on the scale of 0 to 255.
+
+    Args:
+        values: red, green and blue, of pixels in [0, 1].
+        name: `mean` or `std`.
+
+    Raises:
+        ValueError: it is not three such numbers.
+    """
+    if len(values) != 3 or not all(0 <= value <= 1 for value in values) or (name == "std" and min(values) == 0):
+        raise ValueError(f"expected {name} as three numbers for pixels in [0, 1] (red, green, blue), got {list(values)}")
+    return to_bytes(values)
 
 
 def normalise(image: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:

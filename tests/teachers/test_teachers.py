@@ -389,7 +389,7 @@ def test_timm_equals_timm_from_a_whole_checkpoint(tmp_path, model):
     pixels = torch.randn(2, 3, 160, 160)
     (level,) = teacher.identity["levels"]
     with torch.inference_mode():
-        expected = whole.forward_intermediates(pixels, indices=[level], intermediates_only=True)[0]
+        expected = whole.forward_intermediates(pixels, indices=[level], norm=True, intermediates_only=True)[0]
     assert (teacher.embed(pixels)["stride16"] - expected).abs().max() <= 1e-5
     assert teacher.licence == "unknown: see the weights"
 
@@ -406,7 +406,7 @@ def test_timm_levels_and_strides_name_the_same_maps(tmp_path):
     assert torch.equal(by_stride([image])["stride16"], by_level([image])["stride16"])
     vit = tmp_path / "vit.safetensors"
     save_file(timm.create_model("test_vit", features_only=True).state_dict(), vit)
-    tokens = teachers.load("timm", weights=vit, model="test_vit", levels=(3, 5))
+    tokens = teachers.load("timm", weights=vit, model="test_vit", levels=(3, 5), norm=False)
     assert tokens.spec.names == ("stride16_level3", "stride16_level5")
 
 
