@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 TEACHERS = {
     "dinov2": "teachers.dinov2:Dinov2Teacher",
-    "dinov3": "teachers.dinov3:Dinov3Teacher",
     "mask2former": "teachers.mask2former:Mask2FormerTeacher",
     "student": "teachers.student:StudentTeacher",
     "oneformer": "teachers.oneformer:OneFormerTeacher",
     "sam": "teachers.sam:SamTeacher",
     "sam2": "teachers.sam2:Sam2Teacher",
     "timm": "teachers.timm:TimmTeacher",
+    "transformers": "teachers.transformers:TransformersTeacher",
 }
 WITH_CLASSES = ("mask2former", "oneformer")  # teachers with a soft mask of chosen classes
-OPTIONS = {"norm": ("timm",), "mean": ("timm",), "std": ("timm",)}  # the teachers that have them
+OPTIONS = dict.fromkeys(("norm", "mean", "std"), ("timm", "transformers"))  # the teachers that have them
 
 
 def resolve(name: str) -> type[Teacher]:
@@ -70,18 +70,18 @@ def load(
             published student.
         model: `timm`: name of the backbone, e.g. "tf_efficientnet_b0"; may be left out where the weights name it.
             `student`: the class, "my_nets:Net", of a student that is not one of Bandpass's; its code is run.
-        levels: `timm`: feature levels, as in timm's `out_indices`; `dinov2`, `dinov3`: blocks (of a ConvNeXt stages),
+        levels: `timm`: feature levels, as in timm's `out_indices`; `dinov2`: blocks, `transformers`: blocks or stages,
             counted from 0, the last if None; `sam2`: stages of the trunk, `sam`: blocks of it, counted from 0.
         strides: strides of the maps, in pixels. `timm`: instead of levels, (16,) if neither is given; `sam2`: maps of
             the pyramid, all three if neither is given; `student`: levels of the student, (16, 8) if not given;
             `mask2former`, `oneformer`: states of the pixel decoder, the finest if not given; `sam`: that of the
             patches, for the neck, which there is anyway if no levels are given.
         image_size: side of the square input, in pixels; its own if None. `sam`: fixed by the weights;
-            `dinov2`: a multiple of 14; `dinov3`: of 16; `mask2former`, `oneformer`, `sam2`: of 32.
+            `dinov2`: a multiple of 14; `mask2former`, `oneformer`, `sam2`: of 32.
         classes: `mask2former`, `oneformer`: labels (or numbers) of config.json, of which `mask` is the soft mask; there
             is none if None.
-        norm: `timm`: whether maps are taken under the network's final norm, where it has one.
-        mean: `timm`: mean of red, green and blue pixels in [0, 1] that the network expects; of the weights' own
+        norm: `timm`, `transformers`: whether maps are taken under the network's final norm, where it has one.
+        mean: `timm`, `transformers`: mean of red, green and blue pixels in [0, 1] that the network expects; of the weights' own
             configuration if None.
         std: `timm`: their standard deviation, likewise.
 

@@ -108,7 +108,9 @@ def statistics_of(values: Sequence[float], name: str) -> tuple[float, float, flo
         ValueError: it is not three such numbers.
     """
     if len(values) != 3 or not all(0 <= value <= 1 for value in values) or (name == "std" and min(values) == 0):
-        raise ValueError(f"expected {name} as three numbers for pixels in [0, 1] (red, green, blue), got {list(values)}")
+        raise ValueError(
+            f"expected {name} as three numbers for pixels in [0, 1] (red, green, blue), got {list(values)}"
+        )
     return to_bytes(values)
 
 

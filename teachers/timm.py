@@ -170,9 +170,7 @@ def _normed(network: nn.Module, levels: Sequence[int], size: int) -> nn.Module |
     return FeatureGetterNet(network, list(levels), norm=True)
 
 
-def _whole(
-    backbone: Backbone, found: Mapping[str, tuple[int, ...]], whole: Mapping[str, tuple[int, ...]]
-) -> nn.Module:
+def _whole(backbone: Backbone, found: Mapping[str, tuple[int, ...]], whole: Mapping[str, tuple[int, ...]]) -> nn.Module:
     """The whole network, loaded strictly: timm itself is not strict when it builds a pyramid.
 
     Names need not be equal before loading, because timm converts those of some older files.

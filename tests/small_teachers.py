@@ -214,11 +214,11 @@ def write_network(folder, seed=0):
 
 WRITERS = {
     "dinov2": write_dinov2,
-    "dinov3": write_dinov3,
     "mask2former": write_mask2former,
     "student": write_network,
     "oneformer": write_oneformer,
     "sam": write_sam,
     "sam2": write_sam2,
     "timm": write_timm,
+    "transformers": write_dinov3,
 }

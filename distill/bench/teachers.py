@@ -164,7 +164,7 @@ SUBJECTS: dict[str, Subject] = {  # those of which there is an adapter are measu
     "sam": Subject(write_sam, call),
     "sam2": Subject(write_sam2, call),
     "dinov2": Subject(write_dinov2, call),
-    "dinov3": Subject(write_dinov3, call),
+    "transformers": Subject(write_dinov3, call),
     "mask2former": Subject(write_mask2former, pixel_decoder, {"image_size": 256}),
     "oneformer": Subject(write_oneformer, pixel_decoder, {"image_size": 256}),
     "timm": Subject(write_timm, call, {"model": "tf_efficientnet_b0", "levels": (2, 3, 4), "image_size": 256}),

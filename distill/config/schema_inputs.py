@@ -105,8 +105,9 @@ class TeacherRecipe:
 
     adapter: str = setting(
         "sam",
-        "sam, sam2, dinov2, dinov3, oneformer, mask2former, timm, student (a published student), or importable class, "
-        "my_module:MyTeacher: what loads it (teachers.TEACHERS); task: what recipe=adapt_teacher published",
+        "sam, sam2, dinov2, oneformer, mask2former, timm, transformers (any vision model), student (a published "
+        "student), or importable class, my_module:MyTeacher: what loads it (teachers.TEACHERS); task: what "
+        "recipe=adapt_teacher published",
     )
     weights: str | None = setting(None, "builtin, a hub id, a folder or a file; task: the published folder")
     of: str | None = setting(None, "task: the teacher of this recipe whose cached features it reads")
@@ -119,12 +120,14 @@ class TeacherRecipe:
         "4 (oneformer, mask2former)",
     )
     levels: list[int] = setting(
-        [], "timm: levels instead of strides; sam, dinov2, dinov3: blocks or stages; sam2: stages of the trunk"
+        [], "timm: levels instead of strides; sam, dinov2, transformers: blocks or stages; sam2: stages of the trunk"
     )
     classes: list[str] = setting([], "oneformer, mask2former: labels whose soft mask is kept too, by name or number")
     image_size: int | None = setting(None, "side of the square the teacher sees, in pixels; empty: its own")
-    norm: bool = setting(True, "timm: maps are taken under the network's final norm, where it has one")
-    mean: list[float] = setting([], "timm: mean of red, green, blue pixels in [0, 1]; empty: the weights' own")
+    norm: bool = setting(True, "timm, transformers: maps are taken under the network's final norm, where it has one")
+    mean: list[float] = setting(
+        [], "timm, transformers: mean of red, green, blue pixels in [0, 1]; empty: the weights' own"
+    )
     std: list[float] = setting([], "timm: their standard deviation; empty: the weights' own")
     views: list[str] = setting(list(VIEWS), "views of each image to extract")
     licence: str | None = setting(None, "licence of the weights, where their files state none")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 MEASURED, NEAREST = "tracer-te0-efficientnet-b0", "timm/tf_efficientnet_b0.in1k"  # recommended in messages
 _APACHE, _MIT, _DINOV3 = "Apache-2.0", "MIT", "DINOv3 License"
 _MASK2FORMER = "other: see its card"
+UNKNOWN_LICENCE = "unknown: see the weights"
 
 
 @dataclass(frozen=True)
@@ -80,15 +81,15 @@ PUBLISHED = (
     Published("dinov2-with-registers-base", "dinov2", "facebook/dinov2-with-registers-base", _APACHE),
     Published("vit_small_patch14_dinov2", "dinov2", "timm/vit_small_patch14_dinov2.lvd142m", _APACHE),
     Published(
-        "dinov3-vits16", "dinov3", "facebook/dinov3-vits16-pretrain-lvd1689m", _DINOV3, gated=True,
+        "dinov3-vits16", "transformers", "facebook/dinov3-vits16-pretrain-lvd1689m", _DINOV3, gated=True,
         note="21.6 million parameters",
     ),
     Published(
-        "dinov3-vitb16", "dinov3", "facebook/dinov3-vitb16-pretrain-lvd1689m", _DINOV3, gated=True,
+        "dinov3-vitb16", "transformers", "facebook/dinov3-vitb16-pretrain-lvd1689m", _DINOV3, gated=True,
         note="85.7 million parameters",
     ),
     Published(
-        "dinov3-convnext-tiny", "dinov3", "facebook/dinov3-convnext-tiny-pretrain-lvd1689m", _DINOV3, gated=True,
+        "dinov3-convnext-tiny", "transformers", "facebook/dinov3-convnext-tiny-pretrain-lvd1689m", _DINOV3, gated=True,
         note="27.8 million parameters",
     ),
     Published(
@@ -120,3 +121,14 @@ PUBLISHED = (
         "convnextv2-tiny", "timm", "timm/convnextv2_tiny.fcmae_ft_in22k_in1k", "CC-BY-NC-4.0", note="not commercially",
     ),
 )  # fmt: skip
+
+_OF_FAMILY = {  # licences of families whose published weights share one, by `model_type`
+    **dict.fromkeys(("dinov2", "dinov2_with_registers"), _APACHE),
+    **dict.fromkeys(("dinov3_vit", "dinov3_convnext"), _DINOV3),
+}
+
+
+def license_of(weights: str, family: str) -> str:
+    """The licence of known weights by hub id, or of their whole family; else a phrase that says it is not known."""
+    named = {entry.hub_id: entry.licence for entry in PUBLISHED if entry.hub_id}
+    return named.get(weights) or _OF_FAMILY.get(family, UNKNOWN_LICENCE)

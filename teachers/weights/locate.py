@@ -16,7 +16,7 @@ from typing import Any
 from teachers.weights.checkpoint import SUFFIXES
 from teachers.weights.hub import NotOnHubError, download
 
-MODEL, CONFIG = "model.safetensors", "config.json"
+MODEL, CONFIG, PREPROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -90,6 +90,17 @@ def _on_the_hub(hub_id: str, path: Path) -> WeightFiles:
             f"cache {constants.HF_HUB_CACHE}; {failure}; get them where there is a network with `hf download "
             f"{hub_id}`, or give a local folder with {CONFIG} and {MODEL}"
         ) from failure
+
+
+def beside(files: WeightFiles, weights: str, name: str) -> Path | None:
+    """A further file of a folder or hub id, if there is one."""
+    path = files.model.with_name(name)
+    if path.is_file() or Path(weights).expanduser().exists():
+        return path if path.is_file() else None
+    try:
+        return download(weights, (name,))[0]
+    except NotOnHubError:
+        return None
 
 
 def _pickle_sentence(path: Path, example: str) -> str:

@@ -125,7 +125,9 @@ def test_a_network_without_a_final_norm_is_what_it_was_in_every_detail(tmp_path)
         assert list(teacher.identity) == [
             *("teacher", "model", "levels", "weights", "image_size", "preprocessing", "precision", "maps"),
         ]
-        assert teacher.identity["preprocessing"].startswith("stretch 1: to 96 x 96 (torch, bilinear, antialiased), (rgb")
+        assert teacher.identity["preprocessing"].startswith(
+            "stretch 1: to 96 x 96 (torch, bilinear, antialiased), (rgb"
+        )
 
 
 def test_a_pyramid_s_file_has_no_final_norm_and_says_so(tmp_path):
