@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from teachers.base import Teacher
 
-TEACHERS = {
+TEACHERS = {  # `sam2` is an older name of `fpn`
     "dinov2": "teachers.dinov2:Dinov2Teacher",
+    "fpn": "teachers.fpn:FpnTeacher",
     "mask2former": "teachers.mask2former:Mask2FormerTeacher",
     "student": "teachers.student:StudentTeacher",
     "oneformer": "teachers.oneformer:OneFormerTeacher",
     "sam": "teachers.sam:SamTeacher",
-    "sam2": "teachers.sam2:Sam2Teacher",
+    "sam2": "teachers.fpn:FpnTeacher",
     "timm": "teachers.timm:TimmTeacher",
     "transformers": "teachers.transformers:TransformersTeacher",
 }
@@ -66,24 +67,24 @@ def load(
         name: a key of `TEACHERS`, or an importable class of your own, `my_package.nets:MyTeacher`.
         weights: a local folder or safetensors file, or a hub id. For `sam` also "builtin", the small teacher that ships
             with this package; for `timm` also "hub", the weights that timm publishes for `model`; for `sam`,
-            `sam2` and `dinov2` also the path of an original checkpoint, `.pth` or `.pt`; for `student` the folder of a
+            `fpn` (SAM 2) and `dinov2` also the path of an original checkpoint, `.pth` or `.pt`; for `student` the folder of a
             published student.
         model: `timm`: name of the backbone, e.g. "tf_efficientnet_b0"; may be left out where the weights name it.
             `student`: the class, "my_nets:Net", of a student that is not one of Bandpass's; its code is run.
         levels: `timm`: feature levels, as in timm's `out_indices`; `dinov2`: blocks, `transformers`: blocks or stages,
-            counted from 0, the last if None; `sam2`: stages of the trunk, `sam`: blocks of it, counted from 0.
-        strides: strides of the maps, in pixels. `timm`: instead of levels, (16,) if neither is given; `sam2`: maps of
-            the pyramid, all three if neither is given; `student`: levels of the student, (16, 8) if not given;
+            counted from 0, the last if None; `fpn` with SAM 2: stages of the trunk, `sam`: blocks of it, counted from 0.
+        strides: strides of the maps, in pixels. `timm`: instead of levels, (16,) if neither is given; `fpn`: maps of
+            the pyramid, all if neither is given; `student`: levels of the student, (16, 8) if not given;
             `mask2former`, `oneformer`: states of the pixel decoder, the finest if not given; `sam`: that of the
             patches, for the neck, which there is anyway if no levels are given.
         image_size: side of the square input, in pixels; its own if None. `sam`: fixed by the weights;
-            `dinov2`: a multiple of 14; `mask2former`, `oneformer`, `sam2`: of 32.
+            `dinov2`: a multiple of 14; `mask2former`, `oneformer`, `fpn`: of 32 (SAM 3: of 28).
         classes: `mask2former`, `oneformer`: labels (or numbers) of config.json, of which `mask` is the soft mask; there
             is none if None.
         norm: `timm`, `transformers`: whether maps are taken under the network's final norm, where it has one.
-        mean: `timm`, `transformers`: mean of red, green and blue pixels in [0, 1] that the network expects; of the weights' own
-            configuration if None.
-        std: `timm`: their standard deviation, likewise.
+        mean: `timm`, `transformers`: mean of red, green and blue pixels in [0, 1] that the network expects; of the
+            weights' own configuration if None.
+        std: `timm`, `transformers`: their standard deviation, likewise.
 
     Raises:
         ValueError: if there is no such teacher, or the weights are not its own, or an argument does not fit.

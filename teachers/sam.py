@@ -159,7 +159,7 @@ def _vision_config(files: WeightFiles) -> SamVisionConfig:
     from transformers import SamVisionConfig
 
     kinds, checkpoint = ("sam", "sam_vision_model"), "sam_vit_b_01ec64.pth"
-    settings = vision_config(files, kinds, teacher="sam", example=_EXAMPLE, checkpoint=checkpoint)
+    _, settings = vision_config(files, kinds, teacher="sam", example=_EXAMPLE, checkpoint=checkpoint)
     return SamVisionConfig.from_dict(settings)
 
 

@@ -24,7 +24,7 @@ from teachers.preprocess import SquareResize, statistics_of
 from teachers.weights.known import license_of
 from teachers.weights.locate import PREPROCESSOR, WeightFiles, beside, locate, read_config, require_config
 from teachers.weights.tensors import read_shapes, sha256
-from teachers.weights.transformers import load_network
+from teachers.weights.transformers import load_network, settings_of
 
 _EXAMPLE = "facebook/dinov3-vitb16-pretrain-lvd1689m"
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, in preprocessor_config.json
@@ -37,8 +37,6 @@ _STATISTICS = {
     **dict.fromkeys(("vit", "siglip_vision_model", "siglip2_vision_model"), _CENTRED),
     "radio": ((0, 0, 0), (1, 1, 1)),  # the network normalises its pixels itself
 }
-# Settings of a config.json that say nothing about the features.
-_INCIDENTAL = ("architectures", "torch_dtype", "dtype", "transformers_version", "out_features", "out_indices")
 _HEADS = ("classifier.", "pooler.", "head.", "decoder.", "lm_head.", "layernorm.")  # parts of a file that may be unread
 
 
@@ -71,7 +69,7 @@ class TransformersTeacher(Teacher):
             spec=spec,
             preprocessing=pixels,
             facts={
-                "model": {key: raw[key] for key in sorted(raw) if key not in _INCIDENTAL and _is_plain(raw[key])},
+                "model": settings_of(raw),
                 "levels": chosen,
                 "norm": network.norm is not None,
                 "weights": sha256(files.model),
@@ -155,9 +153,3 @@ def _preprocessing(files: WeightFiles, weights: str, config: Any, choice: Choice
         statistics_of(std, "std"),
         _RESAMPLE.get(stated.get("resample", 2), "bilinear"),
     )
-
-
-def _is_plain(value: object) -> bool:
-    """Whether a setting is a number, a word or a list of them; labels are not."""
-    values = value if isinstance(value, list) else [value]
-    return all(isinstance(one, (int, float, str)) for one in values)

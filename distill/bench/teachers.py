@@ -162,7 +162,7 @@ def pixel_decoder(network: Any, pixels: Tensor) -> Any:  # noqa: ANN401
 
 SUBJECTS: dict[str, Subject] = {  # those of which there is an adapter are measured
     "sam": Subject(write_sam, call),
-    "sam2": Subject(write_sam2, call),
+    "fpn": Subject(write_sam2, call),
     "dinov2": Subject(write_dinov2, call),
     "transformers": Subject(write_dinov3, call),
     "mask2former": Subject(write_mask2former, pixel_decoder, {"image_size": 256}),
@@ -218,7 +218,7 @@ def published(name: str, weights: str) -> nn.Module:
     from transformers import AutoModel
 
     model = AutoModel.from_pretrained(weights).eval()
-    return getattr(model, "vision_encoder", model) if name in ("sam", "sam2") else model
+    return getattr(model, "vision_encoder", model) if name in ("sam", "fpn") else model
 
 
 def row_of(name: str, subject: Subject, teacher: Any, official: nn.Module, *, request: Request, batch: int) -> Row:  # noqa: ANN401

@@ -16,6 +16,7 @@ from students.contract import check_contract
 
 EXAMPLE_WEIGHTS = {
     "sam": "facebook/sam-vit-base",
+    "fpn": "facebook/sam2.1-hiera-tiny",
     "sam2": "facebook/sam2.1-hiera-tiny",
     "dinov2": "facebook/dinov2-base",
     "transformers": "facebook/dinov3-vitb16-pretrain-lvd1689m",

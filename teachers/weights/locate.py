@@ -159,8 +159,8 @@ def require_kind(files: WeightFiles, kinds: Sequence[str], *, teacher: str, exam
 
 def vision_config(
     files: WeightFiles, kinds: Sequence[str], *, teacher: str, example: str, checkpoint: str
-) -> dict[str, Any]:
-    """The settings of a vision encoder from the config.json of a whole model or of the encoder alone.
+) -> tuple[str, dict[str, Any]]:
+    """The kind of a whole model, or of its vision encoder alone, and the encoder's settings, from config.json.
 
     Raises:
         FileNotFoundError, ValueError: as `require_kind`, or the weights are an original checkpoint of something else.
@@ -171,7 +171,9 @@ def vision_config(
             f"{checkpoint}, say, or weights={example}"
         )
     raw = require_kind(files, kinds, teacher=teacher, example=example)
-    return raw if raw["model_type"].endswith("_vision_model") else dict(raw.get("vision_config") or {})
+    kind = str(raw["model_type"])
+    whole = raw.get("detector_config") or raw  # of a video model of SAM 3
+    return kind, raw if kind.endswith("_vision_model") else dict(whole.get("vision_config") or {})
 
 
 def sides_of(config: Any, place: str | Path) -> tuple[int, int]:  # noqa: ANN401

@@ -17,6 +17,9 @@ from torch import nn
 
 from teachers.weights.tensors import read_tensors, require_shapes
 
+# Settings of a config.json that say nothing about the features.
+_INCIDENTAL = ("architectures", "torch_dtype", "dtype", "transformers_version", "out_features", "out_indices")
+
 
 def file_shapes(network: Any) -> dict[str, tuple[int, ...]]:  # noqa: ANN401
     """Name and shape of every tensor as `transformers` writes the network, on the meta device, into a file."""
@@ -83,6 +86,15 @@ def load_network(
     missed = {key: read(dict.fromkeys(map(str, names), ())) for key, names in report.items()}
     assert not any(missed.values()), missed
     return network
+
+
+def settings_of(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a config.json on which features may depend: numbers, words and lists of them, by name."""
+
+    def is_plain(value: object) -> bool:
+        return all(isinstance(one, (int, float, str)) for one in (value if isinstance(value, list) else [value]))
+
+    return {key: raw[key] for key in sorted(raw) if key not in _INCIDENTAL and is_plain(raw[key])}
 
 
 def _prefix_of(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:

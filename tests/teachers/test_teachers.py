@@ -19,7 +19,7 @@ import teachers
 from cache.spec import FeatureSpec, MapSpec
 
 MISSING = "bandpass-tests/no-such-weights"
-PUBLISHED_AS_PICKLES = ("dinov2", "sam", "sam2")
+PUBLISHED_AS_PICKLES = ("dinov2", "fpn", "sam", "sam2")
 
 
 @pytest.fixture(scope="module", params=sorted(teachers.TEACHERS))
@@ -133,7 +133,7 @@ def test_what_is_not_an_rgb_image_is_refused(teacher):
 
 
 def test_an_unknown_teacher_is_refused():
-    with pytest.raises(ValueError, match=r"unknown teacher 'sam_vit_x'; choose from dinov2, mask2former"):
+    with pytest.raises(ValueError, match=r"unknown teacher 'sam_vit_x'; choose from dinov2, fpn, mask2former"):
         teachers.load("sam_vit_x", weights="somewhere")
 
 
