@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 TEACHERS = {  # `sam2` is an older name of `fpn`
     "dinov2": "teachers.dinov2:Dinov2Teacher",
+    "ensemble": "teachers.ensemble:EnsembleTeacher",
     "fpn": "teachers.fpn:FpnTeacher",
     "mask2former": "teachers.mask2former:Mask2FormerTeacher",
     "student": "teachers.student:StudentTeacher",
@@ -22,7 +23,10 @@ TEACHERS = {  # `sam2` is an older name of `fpn`
     "transformers": "teachers.transformers:TransformersTeacher",
 }
 WITH_CLASSES = ("mask2former", "oneformer")  # teachers with a soft mask of chosen classes
-OPTIONS = dict.fromkeys(("norm", "mean", "std"), ("timm", "transformers"))  # the teachers that have them
+OPTIONS = {  # the teachers that have them
+    **dict.fromkeys(("norm", "mean", "std"), ("timm", "transformers")),
+    "variant": ("sam",),
+}
 
 
 def resolve(name: str) -> type[Teacher]:
@@ -60,6 +64,7 @@ def load(
     norm: bool = True,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    variant: str | None = None,
 ) -> Teacher:
     """Loads a teacher, frozen and in eval mode, on the CPU in float32.
 
@@ -67,12 +72,12 @@ def load(
         name: a key of `TEACHERS`, or an importable class of your own, `my_package.nets:MyTeacher`.
         weights: a local folder or safetensors file, or a hub id. For `sam` also "builtin", the small teacher that ships
             with this package; for `timm` also "hub", the weights that timm publishes for `model`; for `sam`,
-            `fpn` (SAM 2) and `dinov2` also the path of an original checkpoint, `.pth` or `.pt`; for `student` the folder of a
-            published student.
+            `fpn` (SAM 2) and `dinov2` also the path of an original checkpoint, `.pth` or `.pt`; for `student` the folder
+            of a published student; for `ensemble` several, with commas between, or a folder of their folders.
         model: `timm`: name of the backbone, e.g. "tf_efficientnet_b0"; may be left out where the weights name it.
             `student`: the class, "my_nets:Net", of a student that is not one of Bandpass's; its code is run.
         levels: `timm`: feature levels, as in timm's `out_indices`; `dinov2`: blocks, `transformers`: blocks or stages,
-            counted from 0, the last if None; `fpn` with SAM 2: stages of the trunk, `sam`: blocks of it, counted from 0.
+            counted from 0, the last if None; `fpn`: stages of SAM 2's trunk, `sam`: blocks of it, counted from 0.
         strides: strides of the maps, in pixels. `timm`: instead of levels, (16,) if neither is given; `fpn`: maps of
             the pyramid, all if neither is given; `student`: levels of the student, (16, 8) if not given;
             `mask2former`, `oneformer`: states of the pixel decoder, the finest if not given; `sam`: that of the
@@ -85,6 +90,7 @@ def load(
         mean: `timm`, `transformers`: mean of red, green and blue pixels in [0, 1] that the network expects; of the
             weights' own configuration if None.
         std: `timm`, `transformers`: their standard deviation, likewise.
+        variant: `sam`: "medsam" for weights of MedSAM, which expects other pixels than SAM.
 
     Raises:
         ValueError: if there is no such teacher, or the weights are not its own, or an argument does not fit.
@@ -98,7 +104,7 @@ def load(
             f"teacher '{name}' tells no classes apart, but got classes={list(classes)}; leave them out, or choose from "
             f"{', '.join(WITH_CLASSES)}"
         )
-    choice = Choice(model, levels, strides, image_size, classes, norm, mean, std)
+    choice = Choice(model, levels, strides, image_size, classes, norm, mean, std, variant)
     for option, owners in OPTIONS.items():
         if name in TEACHERS and name not in owners and getattr(choice, option) != Choice._field_defaults[option]:
             raise ValueError(

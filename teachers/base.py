@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cache.spec import FeatureSpec
 from teachers.choice import Choice
 from teachers.frame import resample
-from teachers.preprocess import Letterbox, Prepared, SquareResize
+from teachers.preprocess import Letterbox, MinMaxResize, Prepared, SquareResize
 
 Self = TypeVar("Self", bound="Teacher")
 
@@ -43,7 +43,7 @@ class Teacher(ABC):
         network: nn.Module,
         *,
         spec: FeatureSpec,
-        preprocessing: Letterbox | SquareResize,
+        preprocessing: Letterbox | MinMaxResize | SquareResize,
         facts: Mapping[str, Any],
         licence: str,
     ) -> None:

@@ -92,7 +92,8 @@ class FpnTeacher(Teacher):
         config, network = _library(family, settings)
         size = _size(family, config, choice.image_size)
         spec = FeatureSpec(_choose(family, config, size, choice))
-        title = f"{family.title}'s vision encoder as {'its own shapes describe' if original else 'config.json describes'} it"
+        described = "its own shapes describe" if original else "config.json describes"
+        title = f"{family.title}'s vision encoder as {described} it"
         return cls(
             family.name,
             _from_original(network, config, files.model, found, title=title)

@@ -1,6 +1,6 @@
 """From an image to the pixels a teacher expects, and how much of them the image covers.
 
-Both classes are small and picklable, so that data loading workers can prepare images without holding a teacher.
+All classes are small and picklable, so that data loading workers can prepare images without holding a teacher.
 """
 
 from __future__ import annotations
@@ -89,6 +89,31 @@ class SquareResize:
         tensor = torch.from_numpy(np.array(require_image(image), order="C")).permute(2, 0, 1)[None]
         resized = F.interpolate(tensor, (self.size, self.size), mode=self.interpolation, antialias=True)
         return Prepared(torch.from_numpy(normalise(resized[0].numpy(), self.mean, self.std)), (1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class MinMaxResize:
+    """MedSAM's preprocessing: the whole image to a square, scaled to [0, 1] by its own minimum and maximum.
+
+    As in `MedSAM_Inference.py` of bowang-lab/MedSAM, which resizes by scikit-image's cubic spline with a Gaussian
+    filter before it. Here it is torch's antialiased bicubic filter on uint8; an image of the right size is the same.
+    """
+
+    size: int
+
+    @property
+    def description(self) -> str:
+        """One line that changes whenever the pixels would."""
+        return (
+            f"stretch 2: to {self.size} x {self.size} (torch, bicubic, antialiased), (rgb - min) / (max - min) of "
+            "each image"
+        )
+
+    def __call__(self, image: np.ndarray) -> Prepared:
+        """Prepares a uint8 image (H, W, 3), RGB, of any size; pixels are (3, size, size)."""
+        values = SquareResize(self.size, (0, 0, 0), (1, 1, 1), "bicubic")(image).pixels
+        low, high = float(values.min()), float(values.max())
+        return Prepared((values - low) / max(high - low, 1e-8), (1.0, 1.0))
 
 
 def to_bytes(values: Sequence[float]) -> tuple[float, float, float]:

@@ -1,7 +1,7 @@
 """Any backbone of timm: chosen levels of its feature pyramid, under the network's final norm where it has one.
 
-The norm is applied where timm's `forward_intermediates(norm=True)` applies it: to every block of a vision transformer, to
-the last stage of a Swin, nowhere in an EfficientNet or ConvNeXt. Positions are interpolated to other sizes by timm itself.
+The norm is applied where timm's `forward_intermediates(norm=True)` applies it: to every block of a vision transformer,
+to the last stage of a Swin, nowhere in an EfficientNet or ConvNeXt. Positions are interpolated to other sizes by timm.
 
 Strided convolutions put the centre of a cell's receptive field up to (stride - 1) / 2 pixels from the centre of the
 cell (towards the bottom right where padding follows TensorFlow, `tf_...`, else towards the top left). The response
@@ -182,7 +182,7 @@ def _whole(backbone: Backbone, found: Mapping[str, tuple[int, ...]], whole: Mapp
         size, own = backbone.arguments.get("img_size"), backbone.settings["input_size"][-1]
         if size not in (None, own):
             raise ValueError(
-                f"the weights of {network} do not load at image_size={size}, only at its own {own}; leave image_size out"
+                f"the weights of {network} do not load at image_size={size}, only at its own {own}; leave it out"
             ) from error
         require_shapes(found, whole, path=backbone.path, network=network)
         raise ValueError(f"{backbone.path} is not the weights of {network}: {error}; give the matching file") from error

@@ -234,9 +234,16 @@ def write_network(folder, seed=0):
     return {"weights": folder}
 
 
+def write_ensemble(folder, seed=0):
+    """Two published students."""
+    first, second = (write_network(folder / name, seed + 10 * number)["weights"] for number, name in enumerate("ab"))
+    return {"weights": f"{first},{second}"}
+
+
 WRITERS = {
     "dinov2": write_dinov2,
-    "fpn": write_edgetam,
+    "ensemble": write_ensemble,
+    "fpn": write_sam2,
     "mask2former": write_mask2former,
     "student": write_network,
     "oneformer": write_oneformer,

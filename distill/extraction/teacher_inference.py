@@ -50,6 +50,7 @@ def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
         norm=recipe.norm,
         mean=tuple(recipe.mean) or None,
         std=tuple(recipe.std) or None,
+        variant=recipe.variant,
     )
     return teacher if policy is None else teacher.prompted(policy)
 

@@ -14,13 +14,16 @@ import teachers
 
 VIT = {"embed_dim": 64, "depth": 3, "num_heads": 2}
 STAGES = {"depths": (1, 1, 2, 1)}
+NEXT = {**STAGES, "dims": (16, 24, 32, 48)}
+SWIN = {"embed_dim": 16, "num_heads": (1, 2, 2, 4), **STAGES}
+HIERA = {"embed_dim": 16, "num_heads": 1, "stages": (1, 1, 2, 1)}
 # family: name in timm, arguments that make it small, levels, two sizes, whether a final norm counts.
 FAMILIES = {
     "ViT": ("vit_base_patch16_224", VIT, (1, 2), (96, 128), True),
     "DINOv2": ("vit_base_patch14_dinov2", VIT, (1, 2), (98, 126), True),
     "DINOv2 with registers": ("vit_base_patch14_reg4_dinov2", VIT, (0, 2), (98, 126), True),
     "DINOv3": ("vit_base_patch16_dinov3", VIT, (1, 2), (96, 128), True),
-    "DINOv3 ConvNeXt": ("convnext_tiny.dinov3_lvd1689m", {**STAGES, "dims": (16, 24, 32, 48)}, (1, 3), (96, 128), False),
+    "DINOv3 ConvNeXt": ("convnext_tiny.dinov3_lvd1689m", NEXT, (1, 3), (96, 128), False),
     "EVA": ("eva02_base_patch14_224", VIT, (1, 2), (98, 126), False),
     "PE-Spatial": ("vit_pe_spatial_base_patch16_512", VIT, (1, 2), (96, 128), False),
     "C-RADIO v3": ("vit_base_patch16_radio_v3", VIT, (1, 2), (96, 128), False),
@@ -30,11 +33,11 @@ FAMILIES = {
     "TIPSv2": ("vit_base_patch14_reg1_tipsv2", VIT, (1, 2), (98, 126), True),
     "EUPE": ("vit_tiny_patch16_dinov3_qkvb.eupe_lvd1689m", VIT, (1, 2), (96, 128), True),
     "C-RADIO v3 NaFlex": ("naflexvit_base_patch16_radio_v3", VIT, (1, 2), (96, 128), False),
-    "Hiera": ("hiera_small_abswin_256", {"embed_dim": 16, "num_heads": 1, "stages": (1, 1, 2, 1)}, (1, 3), (256, 128), False),
-    "Swin": ("swin_tiny_patch4_window7_224", {"embed_dim": 16, "num_heads": (1, 2, 2, 4), **STAGES}, (1, 3), (224, 448), True),
-    "Swin v2": ("swinv2_tiny_window8_256", {"embed_dim": 16, "num_heads": (1, 2, 2, 4), **STAGES}, (1, 3), (256, 128), True),
-    "ConvNeXt": ("convnext_atto", {**STAGES, "dims": (16, 24, 32, 48)}, (1, 3), (96, 128), False),
-    "ConvNeXt v2": ("convnextv2_atto", {**STAGES, "dims": (16, 24, 32, 48)}, (1, 3), (96, 128), False),
+    "Hiera": ("hiera_small_abswin_256", HIERA, (1, 3), (256, 128), False),
+    "Swin": ("swin_tiny_patch4_window7_224", SWIN, (1, 3), (224, 448), True),
+    "Swin v2": ("swinv2_tiny_window8_256", SWIN, (1, 3), (256, 128), True),
+    "ConvNeXt": ("convnext_atto", NEXT, (1, 3), (96, 128), False),
+    "ConvNeXt v2": ("convnextv2_atto", NEXT, (1, 3), (96, 128), False),
     "CaFormer": ("caformer_s18", {}, (1, 3), (64, 96), False),
     "PVTv2": ("pvt_v2_b0", {"depths": (1, 1, 1, 1)}, (1, 3), (96, 128), False),
     "EfficientNet": ("test_efficientnet", {}, (2, 3), (96, 128), False),

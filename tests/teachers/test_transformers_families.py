@@ -106,7 +106,7 @@ FAMILIES = {
     "Swin v2": ("Swinv2Config", SWIN, (128, 256), backbone, False),
     "I-JEPA": ("IJepaConfig", SIXTEEN, (96, 128), resized, True),
     "AIMv2": ("Aimv2VisionConfig", {**SIXTEEN, "is_native": True}, (96, 128), plain, True),
-    "RADIO": ("RadioConfig", {**DINO, "patch_size": 16, "image_size": 96, "max_img_size": 256}, (96, 128), radio, False),
+    "RADIO": ("RadioConfig", {**DINO, "patch_size": 16, "max_img_size": 256}, (96, 128), radio, False),
     "TIPSv2": ("Tipsv2VisionConfig", DINO, (70, 98), plain, True),
     "PVTv2": ("PvtV2Config", {**STAGES, "num_attention_heads": [1, 2, 2, 4]}, (96, 128), backbone, False),
     "HGNet v2": ("HGNetV2Config", HGNET, (96, 128), backbone, False),
