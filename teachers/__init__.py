@@ -72,7 +72,7 @@ def load(
         name: a key of `TEACHERS`, or an importable class of your own, `my_package.nets:MyTeacher`.
         weights: a local folder or safetensors file, or a hub id. For `sam` also "builtin", the small teacher that ships
             with this package; for `timm` also "hub", the weights that timm publishes for `model`; for `sam`,
-            `fpn` (SAM 2) and `dinov2` also the path of an original checkpoint, `.pth` or `.pt`; for `student` the folder
+            `fpn` (SAM 2) and `dinov2` also the path of an original checkpoint, .pth or .pt; for `student` the folder
             of a published student; for `ensemble` several, with commas between, or a folder of their folders.
         model: `timm`: name of the backbone, e.g. "tf_efficientnet_b0"; may be left out where the weights name it.
             `student`: the class, "my_nets:Net", of a student that is not one of Bandpass's; its code is run.

@@ -60,7 +60,7 @@ FAMILIES = (
     ),
     Family(
         "fpn", "EdgeTAM", ("EdgeTamVisionConfig", "EdgeTamVisionModel"),
-        ("edgetam", "edgetam_video", "edgetam_vision_model"), "Apache-2.0",
+        ("edgetam", "edgetam_video", "edgetam_vision_model"), "see the card of the weights",
     ),
 )  # fmt: skip
 

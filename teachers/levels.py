@@ -134,8 +134,9 @@ class Levels(nn.Module):
                 ) from error
             self.norm = self._final_norm(states[-1], last) if self.wants_norm else None
             full = [self.lay_out(self.value(states, last, level), probe) for level in self.levels]
-            self._cut()
-            assert all(map(torch.equal, full, self(probe))), "the network without its deeper blocks is another one"
+            if self.levels[-1] < self.depth - 1 and not self.quirk.backbone:
+                self._cut()
+                assert all(map(torch.equal, full, self(probe))), "the network without its deeper blocks is another one"
         kind = "stage" if self.staged else "block"
         maps = [(f"{kind}{level}", value) for level, value in zip(self.levels, full, strict=True)]
         return FeatureSpec(
@@ -151,8 +152,6 @@ class Levels(nn.Module):
 
     def _cut(self) -> None:
         """Deletes blocks or stages deeper than the last level, and the norm whose width would be another's."""
-        if self.levels[-1] == self.depth - 1 or self.quirk.backbone:
-            return
         lists = (module for module in self.network.modules() if isinstance(module, nn.ModuleList))
         blocks = next(module for module in lists if len(module) == self.depth)
         del blocks[self.levels[-1] + 1 :]

@@ -129,12 +129,17 @@ def _load(backbone: Backbone, levels: Sequence[int], *, size: int, norm: bool) -
     """
     found = read_shapes(backbone.path)
     with torch.device("meta"):
-        whole = shapes_of(_create(backbone, features=False, levels=None, pretrained=False))
+        network = _create(backbone, features=False, levels=None, pretrained=False)
+        whole, has_norm = shapes_of(network), _has_norm(network)
         pyramid = shapes_of(_create(backbone, features=True, levels=None, pretrained=False))
     if min((whole, pyramid), key=lambda expected: len(expected.keys() ^ found.keys())) is pyramid:
         require_shapes(found, pyramid, path=backbone.path, network=f"the feature levels of '{backbone.architecture}'")
         with torch.random.fork_rng(devices=[]):
-            if norm and _normed(_create(backbone, features=False, levels=None, pretrained=False), levels, size):
+            if (
+                norm
+                and has_norm
+                and _normed(_create(backbone, features=False, levels=None, pretrained=False), levels, size)
+            ):
                 raise ValueError(
                     f"{backbone.path} holds the feature levels of '{backbone.architecture}' without its final norm; "
                     "give the whole network's weights, or norm=false for its maps before the norm"
@@ -144,11 +149,19 @@ def _load(backbone: Backbone, levels: Sequence[int], *, size: int, norm: bool) -
         network.load_state_dict({name: state[name] for name in network.state_dict()}, strict=True)
         return _without_deeper_blocks(network), False
     network = _whole(backbone, found, whole)
-    if norm and (normed := _normed(network, levels, size)):
+    if norm and has_norm and (normed := _normed(network, levels, size)):
         return normed.to(memory_format=torch.channels_last), True
     with _without_remarks():
         network = _create(backbone, features=True, levels=levels, pretrained=True)
     return _without_deeper_blocks(network), False
+
+
+def _has_norm(network: nn.Module) -> bool:
+    """Whether there is a module that timm may apply as a final norm, by its name."""
+    return any(
+        name.startswith(("norm", "neck")) and not isinstance(module, nn.Identity)
+        for name, module in network.named_children()
+    )
 
 
 def _normed(network: nn.Module, levels: Sequence[int], size: int) -> nn.Module | None:

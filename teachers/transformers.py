@@ -71,7 +71,7 @@ class TransformersTeacher(Teacher):
             facts={
                 "model": settings_of(raw),
                 "levels": chosen,
-                "norm": network.norm is not None,
+                "norm": choice.norm,
                 "weights": sha256(files.model),
             },
             licence=license_of(str(weights), kind),

@@ -67,6 +67,9 @@ def test_a_convnext_gives_the_stages_of_transformers_and_norms_the_last(tmp_path
     last = said.last_hidden_state[:, 1:].transpose(1, 2).unflatten(2, (3, 3))
     assert last.std() > 0.1
     assert (maps["stage3"] - last).abs().max() <= 1e-5
+    raw = teachers.load("transformers", weights=tmp_path, levels=(0, 1, 2, 3), norm=False)
+    assert (raw.embed(pixels_of(96))["stage3"] - said.hidden_states[4]).abs().max() <= 1e-5
+    assert raw.identity != teacher.identity
 
 
 def test_a_response_of_the_convnext_lies_where_its_cause_lies(tmp_path):

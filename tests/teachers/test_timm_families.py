@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import timm
@@ -12,6 +13,7 @@ from small_teachers import noise, randomise
 
 import teachers
 
+README = Path(teachers.__file__).with_name("README.md")
 VIT = {"embed_dim": 64, "depth": 3, "num_heads": 2}
 STAGES = {"depths": (1, 1, 2, 1)}
 NEXT = {**STAGES, "dims": (16, 24, 32, 48)}
@@ -167,3 +169,10 @@ def test_options_of_timm_are_refused_elsewhere(tmp_path):
     for option in ({"norm": False}, {"mean": (0.5, 0.5, 0.5)}):
         with pytest.raises(ValueError, match=r"teacher 'sam' has no option \w+, got .*; leave it out, or choose from "):
             teachers.load("sam", weights="builtin", **option)
+
+
+def test_the_readme_names_every_family_that_is_tested_here():
+    rows = [line for line in README.read_text(encoding="utf-8").splitlines() if line.endswith("| `timm` |")]
+    assert rows
+    for family in FAMILIES:
+        assert family.split("'")[0].split(" ")[0] in " ".join(rows), family

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
 import teachers
 
+README = Path(teachers.__file__).with_name("README.md")
 VIT = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
 DINO = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 70, "patch_size": 14}
 SWIN = {"embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 4], "window_size": 4, "image_size": 128}
@@ -137,7 +139,7 @@ def test_a_family_gives_what_the_library_gives_at_two_sizes(family, tmp_path):
             expected = call(network, pixels, rows, tmp_path)
         every = tuple(range(max(expected) + 1))
         teacher = teachers.load("transformers", weights=tmp_path, levels=every, image_size=size, **STATISTICS)
-        assert teacher.identity["norm"] == normed
+        assert (teacher.network.norm is not None) == normed
         found = teacher.embed(pixels)
         for level, value in expected.items():
             assert value.std() > 0.01
@@ -225,3 +227,10 @@ def test_what_is_no_vision_model_is_refused(tmp_path):
             ValueError, match=rf"a model of type '{kind}', but teacher 'transformers' needs a vision mod"
         ):
             teachers.load("transformers", weights=tmp_path)
+
+
+def test_the_readme_names_every_family_that_is_tested_here():
+    rows = [line for line in README.read_text(encoding="utf-8").splitlines() if line.endswith("| `transformers` |")]
+    assert rows
+    for family in FAMILIES:
+        assert family.split("'")[0].split(" ")[0] in " ".join(rows), family
