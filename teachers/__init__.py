@@ -10,17 +10,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from teachers.base import Teacher
 
-TEACHERS = {
+TEACHERS = {  # `sam2` is an older name of `fpn`
     "dinov2": "teachers.dinov2:Dinov2Teacher",
-    "dinov3": "teachers.dinov3:Dinov3Teacher",
+    "ensemble": "teachers.ensemble:EnsembleTeacher",
+    "fpn": "teachers.fpn:FpnTeacher",
     "mask2former": "teachers.mask2former:Mask2FormerTeacher",
     "student": "teachers.student:StudentTeacher",
     "oneformer": "teachers.oneformer:OneFormerTeacher",
     "sam": "teachers.sam:SamTeacher",
-    "sam2": "teachers.sam2:Sam2Teacher",
+    "sam2": "teachers.fpn:FpnTeacher",
     "timm": "teachers.timm:TimmTeacher",
+    "transformers": "teachers.transformers:TransformersTeacher",
 }
 WITH_CLASSES = ("mask2former", "oneformer")  # teachers with a soft mask of chosen classes
+OPTIONS = {  # the teachers that have them
+    **dict.fromkeys(("norm", "mean", "std"), ("timm", "transformers")),
+    "variant": ("sam",),
+}
 
 
 def resolve(name: str) -> type[Teacher]:
@@ -55,6 +61,10 @@ def load(
     strides: Sequence[int] | None = None,
     image_size: int | None = None,
     classes: Sequence[str] | None = None,
+    norm: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    variant: str | None = None,
 ) -> Teacher:
     """Loads a teacher, frozen and in eval mode, on the CPU in float32.
 
@@ -62,20 +72,25 @@ def load(
         name: a key of `TEACHERS`, or an importable class of your own, `my_package.nets:MyTeacher`.
         weights: a local folder or safetensors file, or a hub id. For `sam` also "builtin", the small teacher that ships
             with this package; for `timm` also "hub", the weights that timm publishes for `model`; for `sam`,
-            `sam2` and `dinov2` also the path of an original checkpoint, `.pth` or `.pt`; for `student` the folder of a
-            published student.
+            `fpn` (SAM 2) and `dinov2` also the path of an original checkpoint, .pth or .pt; for `student` the folder
+            of a published student; for `ensemble` several, with commas between, or a folder of their folders.
         model: `timm`: name of the backbone, e.g. "tf_efficientnet_b0"; may be left out where the weights name it.
             `student`: the class, "my_nets:Net", of a student that is not one of Bandpass's; its code is run.
-        levels: `timm`: feature levels, as in timm's `out_indices`; `dinov2`, `dinov3`: blocks (of a ConvNeXt stages),
-            counted from 0, the last if None; `sam2`: stages of the trunk, `sam`: blocks of it, counted from 0.
-        strides: strides of the maps, in pixels. `timm`: instead of levels, (16,) if neither is given; `sam2`: maps of
-            the pyramid, all three if neither is given; `student`: levels of the student, (16, 8) if not given;
+        levels: `timm`: feature levels, as in timm's `out_indices`; `dinov2`: blocks, `transformers`: blocks or stages,
+            counted from 0, the last if None; `fpn`: stages of SAM 2's trunk, `sam`: blocks of it, counted from 0.
+        strides: strides of the maps, in pixels. `timm`: instead of levels, (16,) if neither is given; `fpn`: maps of
+            the pyramid, all if neither is given; `student`: levels of the student, (16, 8) if not given;
             `mask2former`, `oneformer`: states of the pixel decoder, the finest if not given; `sam`: that of the
             patches, for the neck, which there is anyway if no levels are given.
         image_size: side of the square input, in pixels; its own if None. `sam`: fixed by the weights;
-            `dinov2`: a multiple of 14; `dinov3`: of 16; `mask2former`, `oneformer`, `sam2`: of 32.
+            `dinov2`: a multiple of 14; `mask2former`, `oneformer`, `fpn`: of 32 (SAM 3: of 28).
         classes: `mask2former`, `oneformer`: labels (or numbers) of config.json, of which `mask` is the soft mask; there
             is none if None. `student` of several classes: ("all",), for a `mask` of a channel each.
+        norm: `timm`, `transformers`: whether maps are taken under the network's final norm, where it has one.
+        mean: `timm`, `transformers`: mean of red, green and blue pixels in [0, 1] that the network expects; of the
+            weights' own configuration if None.
+        std: `timm`, `transformers`: their standard deviation, likewise.
+        variant: `sam`: "medsam" for weights of MedSAM, which expects other pixels than SAM.
 
     Raises:
         ValueError: if there is no such teacher, or the weights are not its own, or an argument does not fit.
@@ -89,9 +104,16 @@ def load(
             f"teacher '{name}' tells no classes apart, but got classes={list(classes)}; leave them out, or choose from "
             f"{', '.join(WITH_CLASSES)}"
         )
+    choice = Choice(model, levels, strides, image_size, classes, norm, mean, std, variant)
+    for option, owners in OPTIONS.items():
+        if name in TEACHERS and name not in owners and getattr(choice, option) != Choice._field_defaults[option]:
+            raise ValueError(
+                f"teacher '{name}' has no option {option}, got {option}={getattr(choice, option)}; leave it out, or "
+                f"choose from {', '.join(owners)}"
+            )
     if not weights:
         raise ValueError(
             f"teacher '{name}' needs weights: a local folder or file, or a hub id; got {weights!r}; "
             f"`hf download {teacher.example}` gets some, then weights={teacher.example}"
         )
-    return teacher.load(weights, Choice(model, levels, strides, image_size, classes))
+    return teacher.load(weights, choice)

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from teachers.weights.known import NEAREST as EXAMPLE
+from teachers.weights.known import UNKNOWN_LICENCE
 from teachers.weights.locate import locate, read_config
-
-_UNKNOWN_LICENCE = "unknown: see the weights"
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def find_backbone(weights: str | Path, model: str | None) -> Backbone:
     default = timm.get_pretrained_cfg(model)
     if default is None:
         raise ValueError(f"timm does not say which pixels '{model}' expects; give a folder with its config.json")
-    return Backbone(model, files.model, default.to_dict(), {}, _UNKNOWN_LICENCE)
+    return Backbone(model, files.model, default.to_dict(), {}, UNKNOWN_LICENCE)
 
 
 def _require_known(model: str) -> None:
@@ -94,5 +93,5 @@ def _from_config(config: Path, path: Path, model: str | None) -> Backbone:
         "num_classes": raw.get("num_classes", 1000),
         **{key: value for key, value in settings.items() if key in known},
     }
-    licence = settings.get("license") or _UNKNOWN_LICENCE
+    licence = settings.get("license") or UNKNOWN_LICENCE
     return Backbone(architecture, path, settings, dict(raw.get("model_args") or {}), licence)

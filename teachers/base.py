@@ -15,7 +15,7 @@ from cache.spec import FeatureSpec
 from teachers.choice import Choice
 from teachers.frame import resample
 from teachers.precision import without_tf32
-from teachers.preprocess import Letterbox, Prepared, SquareResize
+from teachers.preprocess import Letterbox, MinMaxResize, Prepared, SquareResize
 
 Self = TypeVar("Self", bound="Teacher")
 
@@ -44,7 +44,7 @@ class Teacher(ABC):
         network: nn.Module,
         *,
         spec: FeatureSpec,
-        preprocessing: Letterbox | SquareResize,
+        preprocessing: Letterbox | MinMaxResize | SquareResize,
         facts: Mapping[str, Any],
         licence: str,
     ) -> None:

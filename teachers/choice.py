@@ -16,6 +16,10 @@ class Choice(NamedTuple):
     strides: Sequence[int] | None
     image_size: int | None
     classes: Sequence[str] | None = None
+    norm: bool = True
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    variant: str | None = None
 
 
 def require_unset(choice: Choice, *names: str, teacher: str) -> None:

@@ -1,6 +1,6 @@
 """From an image to the pixels a teacher expects, and how much of them the image covers.
 
-Both classes are small and picklable, so that data loading workers can prepare images without holding a teacher.
+All classes are small and picklable, so that data loading workers can prepare images without holding a teacher.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 # Mean and deviation of ImageNet's pixels on the scale of 0 to 255; SAM, SAM 2 and DINOv2 all expect them.
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+INTERPOLATIONS = ("bilinear", "bicubic")  # of `SquareResize`
 
 
 @dataclass(frozen=True)
@@ -67,32 +68,75 @@ class Letterbox:
 class SquareResize:
     """The whole image resized to a square, whatever its ratio, so that the image covers all of it.
 
-    Torch's antialiased bilinear filter on uint8: five times as fast as Pillow's, and within one grey
-    level of it.
+    Torch's antialiased filter on uint8: five times as fast as Pillow's, and within one grey level of it.
     """
 
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    interpolation: str = INTERPOLATIONS[0]
 
     @property
     def description(self) -> str:
         """One line that changes whenever the pixels would."""
         return (
-            f"stretch 1: to {self.size} x {self.size} (torch, bilinear, antialiased), (rgb - {self.mean}) / {self.std}"
+            f"stretch 1: to {self.size} x {self.size} (torch, {self.interpolation}, antialiased), "
+            f"(rgb - {self.mean}) / {self.std}"
         )
 
     def __call__(self, image: np.ndarray) -> Prepared:
         """Prepares a uint8 image (H, W, 3), RGB, of any size; pixels are (3, size, size)."""
         tensor = torch.from_numpy(np.array(require_image(image), order="C")).permute(2, 0, 1)[None]
-        resized = F.interpolate(tensor, (self.size, self.size), mode="bilinear", antialias=True)
+        resized = F.interpolate(tensor, (self.size, self.size), mode=self.interpolation, antialias=True)
         return Prepared(torch.from_numpy(normalise(resized[0].numpy(), self.mean, self.std)), (1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class MinMaxResize:
+    """MedSAM's preprocessing: the whole image to a square, scaled to [0, 1] by its own minimum and maximum.
+
+    As in `MedSAM_Inference.py` of bowang-lab/MedSAM, which resizes by scikit-image's cubic spline with a Gaussian
+    filter before it. Here it is torch's antialiased bicubic filter on uint8; an image of the right size is the same.
+    """
+
+    size: int
+
+    @property
+    def description(self) -> str:
+        """One line that changes whenever the pixels would."""
+        return (
+            f"stretch 2: to {self.size} x {self.size} (torch, bicubic, antialiased), (rgb - min) / (max - min) of "
+            "each image"
+        )
+
+    def __call__(self, image: np.ndarray) -> Prepared:
+        """Prepares a uint8 image (H, W, 3), RGB, of any size; pixels are (3, size, size)."""
+        values = SquareResize(self.size, (0, 0, 0), (1, 1, 1), "bicubic")(image).pixels
+        low, high = float(values.min()), float(values.max())
+        return Prepared((values - low) / max(high - low, 1e-8), (1.0, 1.0))
 
 
 def to_bytes(values: Sequence[float]) -> tuple[float, float, float]:
     """Statistics (red, green, blue) of pixels in [0, 1] on the scale of 0 to 255."""
     red, green, blue = (round(value * 255, 6) for value in values)
     return red, green, blue
+
+
+def statistics_of(values: Sequence[float], name: str) -> tuple[float, float, float]:
+    """The mean or standard deviation that a recipe or a configuration states, on the scale of 0 to 255.
+
+    Args:
+        values: red, green and blue, of pixels in [0, 1].
+        name: `mean` or `std`.
+
+    Raises:
+        ValueError: it is not three such numbers.
+    """
+    if len(values) != 3 or not all(0 <= value <= 1 for value in values) or (name == "std" and min(values) == 0):
+        raise ValueError(
+            f"expected {name} as three numbers for pixels in [0, 1] (red, green, blue), got {list(values)}"
+        )
+    return to_bytes(values)
 
 
 def normalise(image: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """SAM: the image embedding of Segment Anything (Kirillov et al. 2023), blocks of its trunk, and its soft masks.
 
-From `transformers` folders and hub ids, and from the checkpoints of `segment_anything`.
+From `transformers` folders and hub ids, and from the checkpoints of `segment_anything`. MedSAM (Ma et al. 2024) has the
+same network and the same names, but other pixels, and answers a prompt with one mask: `variant=medsam` says so.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from torch import Tensor
 from cache.spec import MASK, FeatureSpec, MapSpec
 from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_unset
-from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Letterbox
-from teachers.sam_masks import RULE, SCALE, Prompted, load_soft_mask
+from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Letterbox, MinMaxResize
+from teachers.sam_masks import RULE, RULE_OF_ONE, SCALE, Prompted, load_soft_mask
 from teachers.weights.locate import MODEL, WeightFiles, locate, sides_of, vision_config
 from teachers.weights.sam_original import PREFIX, encoder_config, encoder_name
 from teachers.weights.tensors import put_tensors, read_shapes, sha256
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 BUILTIN = Path(__file__).parent / "builtin"
 _EXAMPLE = "facebook/sam-vit-base"
+MEDSAM = "medsam"
 _PREFIX = "vision_encoder."
 NECK, BLOCK = "neck", "block"
 _REST_OF_SAM = ("prompt_encoder.", "mask_decoder.", "shared_image_embedding.")
@@ -62,6 +64,9 @@ class SamTeacher(Teacher):
         Arguments and errors as in `teachers.load`; `levels` choose blocks, `strides` (16, of the patches) the neck.
         """
         require_unset(choice, "model", teacher="sam")
+        if choice.variant not in (None, MEDSAM):
+            raise ValueError(f"teacher 'sam' has no variant {choice.variant!r}; leave it out, or choose {MEDSAM}")
+        medsam = choice.variant == MEDSAM
         files = _locate(weights)
         found = read_shapes(files.model)
         original = any(name.startswith(PREFIX) for name in found)
@@ -75,8 +80,9 @@ class SamTeacher(Teacher):
             "sam",
             _encoder(files.model, found, config, original=original),
             spec=FeatureSpec(_choose(config, choice.levels, choice.strides)),
-            preprocessing=Letterbox(size, IMAGENET_MEAN, IMAGENET_STD),
+            preprocessing=MinMaxResize(size) if medsam else Letterbox(size, IMAGENET_MEAN, IMAGENET_STD),
             facts={
+                **({"variant": MEDSAM} if medsam else {}),
                 "model": {key: getattr(config, key) for key in _ARCHITECTURE},
                 "weights": sha256(files.model),
             },
@@ -94,12 +100,13 @@ class SamTeacher(Teacher):
         files, found, config = self._source
         size, patch = sides_of(config, "SAM's config.json")
         mask = MapSpec(MASK, 1, (SCALE * (size // patch),) * 2, max(1, patch // SCALE))
+        single = "variant" in self._facts
         return SamTeacher(
             self.name,
-            Prompted(self.network, load_soft_mask(files, found, config)),
+            Prompted(self.network, load_soft_mask(files, found, config, single=single)),
             spec=FeatureSpec((*self.spec.maps, mask)),
             preprocessing=self.preprocessing,
-            facts={**self._facts, "prompts": f"{policy}; {RULE}"},
+            facts={**self._facts, "prompts": f"{policy}; {RULE_OF_ONE if single else RULE}"},
             licence=self.licence,
         ).to(self.device, self.dtype)
 
@@ -159,7 +166,7 @@ def _vision_config(files: WeightFiles) -> SamVisionConfig:
     from transformers import SamVisionConfig
 
     kinds, checkpoint = ("sam", "sam_vision_model"), "sam_vit_b_01ec64.pth"
-    settings = vision_config(files, kinds, teacher="sam", example=_EXAMPLE, checkpoint=checkpoint)
+    _, settings = vision_config(files, kinds, teacher="sam", example=_EXAMPLE, checkpoint=checkpoint)
     return SamVisionConfig.from_dict(settings)
 
 

@@ -1,9 +1,9 @@
 """SAM's soft foreground: the masks of its decoder for boxes or points, joined into one map.
 
 For each prompt SAM returns three masks with a predicted IoU; the best of the three is kept, and the maximum is taken
-over all prompts. Of a grid of points, without information on the object, the masks are kept that segment_anything's
-automatic generator would keep (quality and stability), unless they cover more than half of the square, which is
-background. A grid finds objects of any kind, not the class that a student learns.
+over all prompts (MedSAM is asked for one mask). Of a grid of points, without information on the object, the masks are
+kept that segment_anything's automatic generator would keep (quality and stability), unless they cover more than half of
+the square, which is background. A grid finds objects of any kind, not the class that a student learns.
 """
 
 from __future__ import annotations
@@ -28,17 +28,19 @@ RULE = (
     f"soft mask 1: best of three, maximum over prompts, logits within {LOGIT_CLIP}; of points those of quality "
     f"{QUALITY} and stability {STABILITY} that cover at most {LARGEST}"
 )
+RULE_OF_ONE = RULE.replace("best of three", "one mask")
 _PARTS = ("prompt_encoder.", "mask_decoder.")
 _SHARED = "shared_image_embedding.positional_embedding"  # the same tensor, under which transformers may keep it once
 
 
 class SoftMask(nn.Module):
-    """SAM's prompt encoder and mask decoder."""
+    """SAM's prompt encoder and mask decoder; `single`: it is asked for one mask a prompt instead of three."""
 
-    def __init__(self, config: Any) -> None:  # noqa: ANN401 - a SamConfig
+    def __init__(self, config: Any, *, single: bool = False) -> None:  # noqa: ANN401 - a SamConfig
         from transformers.models.sam.modeling_sam import SamMaskDecoder, SamPromptEncoder
 
         super().__init__()
+        self.single = single
         self.prompt_encoder = SamPromptEncoder(config)
         config.mask_decoder_config._attn_implementation = "sdpa"  # as a whole SamModel sets it
         self.mask_decoder = SamMaskDecoder(config.mask_decoder_config)
@@ -77,7 +79,7 @@ class SoftMask(nn.Module):
             image_positional_embeddings=self.positions(embedding),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
-            multimask_output=True,
+            multimask_output=not self.single,
         )
         best = quality[0].argmax(dim=1)
         index = torch.arange(len(best), device=best.device)
@@ -110,13 +112,20 @@ class Prompted(nn.Module):
         self.encoder, self.masks = encoder, masks
 
 
-def load_soft_mask(files: WeightFiles, found: Mapping[str, tuple[int, ...]], vision: Any) -> SoftMask:  # noqa: ANN401
+def load_soft_mask(
+    files: WeightFiles,
+    found: Mapping[str, tuple[int, ...]],
+    vision: Any,  # noqa: ANN401
+    *,
+    single: bool = False,
+) -> SoftMask:
     """Prompt encoder and mask decoder with their weights in float32; only these tensors are read.
 
     Args:
         files: of a whole SAM: a folder of `SamModel`, or an original checkpoint.
         found: name and shape of every tensor in it.
         vision: the configuration of its vision encoder.
+        single: whether it is asked for one mask a prompt.
 
     Raises:
         ValueError: the file holds no prompt encoder and mask decoder, or other ones than are described.
@@ -129,7 +138,7 @@ def load_soft_mask(files: WeightFiles, found: Mapping[str, tuple[int, ...]], vis
     original = decoder_name(POSITIONS) in found
     config = decoder_config(found, vision) if original else _config(files)
     with torch.device("meta"):  # nothing is initialised only to be overwritten
-        network = SoftMask(config)
+        network = SoftMask(config, single=single)
     names = {name: decoder_name(name) if original else name for name in network.state_dict()}
     if names[POSITIONS] not in found:
         names[POSITIONS] = _SHARED

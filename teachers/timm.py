@@ -1,4 +1,7 @@
-"""Any backbone of timm: chosen levels of its feature pyramid.
+"""Any backbone of timm: chosen levels of its feature pyramid, under the network's final norm where it has one.
+
+The norm is applied where timm's `forward_intermediates(norm=True)` applies it: to every block of a vision transformer,
+to the last stage of a Swin, nowhere in an EfficientNet or ConvNeXt. Positions are interpolated to other sizes by timm.
 
 Strided convolutions put the centre of a cell's receptive field up to (stride - 1) / 2 pixels from the centre of the
 cell (towards the bottom right where padding follows TensorFlow, `tf_...`, else towards the top left). The response
@@ -22,7 +25,7 @@ from cache.spec import FeatureSpec, MapSpec
 from teachers.backbone import EXAMPLE, Backbone, find_backbone
 from teachers.base import Teacher
 from teachers.choice import Choice, require_multiple
-from teachers.preprocess import SquareResize, to_bytes
+from teachers.preprocess import INTERPOLATIONS, SquareResize, statistics_of
 from teachers.weights.tensors import read_shapes, read_tensors, require_shapes, sha256, shapes_of
 
 
@@ -38,22 +41,33 @@ class TimmTeacher(Teacher):
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> TimmTeacher:
         """Loads a backbone; arguments and errors as in `teachers.load`."""
-        model, levels, strides, image_size, _ = choice
-        backbone = find_backbone(weights, model)
+        backbone = find_backbone(weights, choice.model)
         settings = backbone.settings
-        size = image_size or settings["input_size"][-1]
+        size = choice.image_size or settings["input_size"][-1]
         if settings.get("fixed_input_size"):  # the others take any size, and no such argument
             backbone.arguments["img_size"] = size
         pyramid = _pyramid(backbone)
-        chosen = _choose(pyramid, levels, strides, backbone.architecture)
+        chosen = _choose(pyramid, choice.levels, choice.strides, backbone.architecture)
         require_multiple(size, max(pyramid[level] for level in chosen))
-        network = _load(backbone, chosen)
+        network, normed = _load(backbone, chosen, size=size, norm=choice.norm)
+        # Where no norm counts all is as it was before there was this option, so that caches stay valid.
+        own = settings.get("interpolation") if normed else None
         return cls(
             "timm",
             network,
             spec=_spec(network, {level: pyramid[level] for level in chosen}, size),
-            preprocessing=SquareResize(size, to_bytes(settings["mean"]), to_bytes(settings["std"])),
-            facts={"model": backbone.architecture, "levels": chosen, "weights": sha256(backbone.path)},
+            preprocessing=SquareResize(
+                size,
+                statistics_of(choice.mean or settings["mean"], "mean"),
+                statistics_of(choice.std or settings["std"], "std"),
+                own if own in INTERPOLATIONS else INTERPOLATIONS[0],
+            ),
+            facts={
+                "model": backbone.architecture,
+                "levels": chosen,
+                **({"norm": "final"} if normed else {}),
+                "weights": sha256(backbone.path),
+            },
             licence=backbone.licence,
         )
 
@@ -108,34 +122,81 @@ def _choose(
     return sorted({deepest[stride] for stride in strides or (16,)})
 
 
-def _load(backbone: Backbone, levels: Sequence[int]) -> nn.Module:
-    """The pyramid with its weights, from a file of exactly the pyramid or exactly the whole network."""
+def _load(backbone: Backbone, levels: Sequence[int], *, size: int, norm: bool) -> tuple[nn.Module, bool]:
+    """The pyramid with its weights, and whether a final norm counts in it.
+
+    The file holds exactly the pyramid, or exactly the whole network.
+    """
     found = read_shapes(backbone.path)
     with torch.device("meta"):
-        whole = shapes_of(_create(backbone, features=False, levels=None, pretrained=False))
+        network = _create(backbone, features=False, levels=None, pretrained=False)
+        whole, has_norm = shapes_of(network), _has_norm(network)
         pyramid = shapes_of(_create(backbone, features=True, levels=None, pretrained=False))
-    nearest = min((whole, pyramid), key=lambda expected: len(expected.keys() ^ found.keys()))
-    if nearest is pyramid:
+    if min((whole, pyramid), key=lambda expected: len(expected.keys() ^ found.keys())) is pyramid:
         require_shapes(found, pyramid, path=backbone.path, network=f"the feature levels of '{backbone.architecture}'")
+        with torch.random.fork_rng(devices=[]):
+            if (
+                norm
+                and has_norm
+                and _normed(_create(backbone, features=False, levels=None, pretrained=False), levels, size)
+            ):
+                raise ValueError(
+                    f"{backbone.path} holds the feature levels of '{backbone.architecture}' without its final norm; "
+                    "give the whole network's weights, or norm=false for its maps before the norm"
+                )
         network = _create(backbone, features=True, levels=levels, pretrained=False)
         state = read_tensors(backbone.path)
         network.load_state_dict({name: state[name] for name in network.state_dict()}, strict=True)
-    else:
-        _require_whole(backbone, found, whole)
-        with _without_remarks():
-            network = _create(backbone, features=True, levels=levels, pretrained=True)
-    return _without_deeper_blocks(network)
+        return _without_deeper_blocks(network), False
+    network = _whole(backbone, found, whole)
+    if norm and has_norm and (normed := _normed(network, levels, size)):
+        return normed.to(memory_format=torch.channels_last), True
+    with _without_remarks():
+        network = _create(backbone, features=True, levels=levels, pretrained=True)
+    return _without_deeper_blocks(network), False
 
 
-def _require_whole(backbone: Backbone, found: dict[str, tuple[int, ...]], whole: dict[str, tuple[int, ...]]) -> None:
-    """Loads the whole network strictly once: timm itself is not strict when it builds a pyramid.
+def _has_norm(network: nn.Module) -> bool:
+    """Whether there is a module that timm may apply as a final norm, by its name."""
+    return any(
+        name.startswith(("norm", "neck")) and not isinstance(module, nn.Identity)
+        for name, module in network.named_children()
+    )
+
+
+def _normed(network: nn.Module, levels: Sequence[int], size: int) -> nn.Module | None:
+    """The whole network as a pyramid under its final norm; None where no norm changes a map of these levels."""
+    from timm.models._features import FeatureGetterNet
+
+    if not hasattr(network, "forward_intermediates"):
+        return None
+    getter: Any = FeatureGetterNet(network.eval(), list(levels), norm=True, prune=False)
+    with torch.inference_mode():
+        try:
+            normed = getter(torch.zeros(1, 3, size, size))
+        except AssertionError:  # the way in which timm says that a network has none (Hiera)
+            return None
+        getter.norm = False
+        plain = getter(torch.zeros(1, 3, size, size))
+    if all(map(torch.equal, normed, plain)):
+        return None
+    return FeatureGetterNet(network, list(levels), norm=True)
+
+
+def _whole(backbone: Backbone, found: Mapping[str, tuple[int, ...]], whole: Mapping[str, tuple[int, ...]]) -> nn.Module:
+    """The whole network, loaded strictly: timm itself is not strict when it builds a pyramid.
 
     Names need not be equal before loading, because timm converts those of some older files.
     """
     try:
-        _create(backbone, features=False, levels=None, pretrained=True)
+        return _create(backbone, features=False, levels=None, pretrained=True)
     except (RuntimeError, KeyError) as error:
         network = f"'{backbone.architecture}'"
+        size, own = backbone.arguments.get("img_size"), backbone.settings["input_size"][-1]
+        if size not in (None, own):
+            raise ValueError(
+                f"the weights of {network} do not load at image_size={size}, only at its own {own}; leave it out"
+            ) from error
         require_shapes(found, whole, path=backbone.path, network=network)
         raise ValueError(f"{backbone.path} is not the weights of {network}: {error}; give the matching file") from error
 

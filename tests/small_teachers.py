@@ -200,6 +200,28 @@ def write_sam2(folder, seed=0):
     return {"weights": folder, "strides": (4, 8, 16), "levels": (0, 1, 2, 3)}
 
 
+def write_edgetam(folder, seed=0):
+    from transformers import EdgeTamVisionConfig, EdgeTamVisionModel
+
+    widths = [16, 24, 32, 48]
+    small = {"features_only": True, "out_indices": [0, 1, 2, 3], "depth": [1, 1, 1, 1], "embed_dim": widths}
+    trunk = {"model_type": "timm_wrapper", "architecture": "repvit_m1", "num_classes": 2, "model_args": small}
+    config = EdgeTamVisionConfig(backbone_config=trunk, backbone_channel_list=widths[::-1], fpn_hidden_size=32)
+    randomise(EdgeTamVisionModel(config), seed).save_pretrained(folder)
+    return {"weights": folder, "image_size": 128}
+
+
+def write_sam3(folder, seed=0):
+    from transformers import Sam3VisionConfig, Sam3VisionModel
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    places = {"image_size": 112, "pretrain_image_size": 56, "window_size": 4, "global_attn_indexes": [1]}
+    trunk = {"model_type": "sam3_vit_model", **sizes, **places}
+    config = Sam3VisionConfig(backbone_config=trunk, fpn_hidden_size=32)
+    randomise(Sam3VisionModel(config), seed).save_pretrained(folder)
+    return {"weights": folder}
+
+
 def write_network(folder, seed=0):
     """A published student, as far as a teacher reads it."""
     import students
@@ -212,13 +234,21 @@ def write_network(folder, seed=0):
     return {"weights": folder}
 
 
+def write_ensemble(folder, seed=0):
+    """Two published students, equal ones: where masks contradict one another, a mean's logit is near 0, and rough."""
+    first, second = (write_network(folder / name, seed)["weights"] for name in "ab")
+    return {"weights": f"{first},{second}"}
+
+
 WRITERS = {
     "dinov2": write_dinov2,
-    "dinov3": write_dinov3,
+    "ensemble": write_ensemble,
+    "fpn": write_sam2,
     "mask2former": write_mask2former,
     "student": write_network,
     "oneformer": write_oneformer,
     "sam": write_sam,
     "sam2": write_sam2,
     "timm": write_timm,
+    "transformers": write_dinov3,
 }

@@ -7,7 +7,17 @@ from importlib import import_module
 
 import pytest
 import torch
-from small_teachers import write_dinov2, write_network, write_oneformer, write_sam, write_sam2, write_timm
+from small_teachers import (
+    write_dinov2,
+    write_dinov3,
+    write_edgetam,
+    write_ensemble,
+    write_network,
+    write_oneformer,
+    write_sam,
+    write_sam2,
+    write_timm,
+)
 
 import recipes
 import students
@@ -38,6 +48,13 @@ SMALL = [
 NETWORKS = {  # of students that are not small at any width
     "builtin_teacher": ["student.options={depth: 1, image_size: 64, patch: 8, neck: 8}", "student.width=32"],
     "study_pretrained": ["student.options.backbone=test_efficientnet", "student.encoder=null", "student.width=4"],
+    "expert": ["student.options.backbone=test_efficientnet", "student.encoder=null", "student.width=4"],
+    "expert_to_small": [
+        "student.options={backbone: test_efficientnet, encoder_stages: 4}",
+        "student.encoder=null",
+        "student.width=4",
+    ],
+    "expert_to_microaunet": ["image_size=128"],
     "pranet_protocol": ["student.options.backbone=test_efficientnet", "student.encoder=null", "student.width=4"],
     "mobilenet_unet": [
         "student.options={backbone: test_efficientnet, encoder_stages: 4}",
@@ -48,6 +65,8 @@ NETWORKS = {  # of students that are not small at any width
     "microaunet_published": ["image_size=128"],
     "malunet_to_microaunet": ["image_size=128"],  # the least that MicroAUNet takes
     "dinov2_to_microaunet": ["image_size=128"],
+    "dinov3_to_microaunet": ["image_size=128"],
+    "ensemble_to_microaunet": ["image_size=128"],
     "study_students": ["image_size=128"],
 }
 
@@ -66,6 +85,9 @@ def places(tmp_path_factory):
     return {
         "sam": [f"weights={write_sam(folder / 'sam')['weights']}"],
         "sam2": [f"weights={write_sam2(folder / 'sam2')['weights']}", "image_size=128"],
+        "fpn": [f"weights={write_edgetam(folder / 'edgetam')['weights']}", "image_size=128"],
+        "transformers": [f"weights={write_dinov3(folder / 'dinov3')['weights']}", "image_size=128"],
+        "ensemble": [f"weights='{write_ensemble(folder / 'ensemble')['weights']}'"],
         "dinov2": [f"weights={write_dinov2(folder / 'dinov2')['weights']}", "image_size=140"],
         "oneformer": [f"weights={write_oneformer(folder / 'oneformer')['weights']}", "image_size=96"],
         "timm": [f"weights={timm['weights']}", "model=test_efficientnet", "strides=[8,16,32]", "image_size=96"],

@@ -144,6 +144,17 @@ def write_student(folder: Path) -> nn.Module:
     return student.eval()
 
 
+def write_pair(folder: Path) -> nn.Module:
+    """Two such students, in sub-folders."""
+    folder.mkdir(exist_ok=True)
+    return nn.ModuleList([write_student(folder / name) for name in "ab"])
+
+
+def both(networks: Any, pixels: Tensor) -> Any:  # noqa: ANN401
+    """The forward passes of all networks of a list."""
+    return [network(pixels) for network in networks]
+
+
 def saved(network: Any, folder: Path) -> nn.Module:  # noqa: ANN401
     """Saves a network of transformers and loads it as its library does."""
     network.save_pretrained(folder)
@@ -162,13 +173,15 @@ def pixel_decoder(network: Any, pixels: Tensor) -> Any:  # noqa: ANN401
 
 SUBJECTS: dict[str, Subject] = {  # those of which there is an adapter are measured
     "sam": Subject(write_sam, call),
+    "fpn": Subject(write_sam2, call),
     "sam2": Subject(write_sam2, call),
     "dinov2": Subject(write_dinov2, call),
-    "dinov3": Subject(write_dinov3, call),
+    "transformers": Subject(write_dinov3, call),
     "mask2former": Subject(write_mask2former, pixel_decoder, {"image_size": 256}),
     "oneformer": Subject(write_oneformer, pixel_decoder, {"image_size": 256}),
     "timm": Subject(write_timm, call, {"model": "tf_efficientnet_b0", "levels": (2, 3, 4), "image_size": 256}),
     "student": Subject(write_student, call),
+    "ensemble": Subject(write_pair, both),
 }
 
 
@@ -201,7 +214,7 @@ def chosen(options: Mapping[str, str]) -> list[str]:
     for name in names:
         if name not in known:
             raise ValueError(f"no adapter {name!r} to measure; choose from {', '.join(known)}{nearest(name, known)}")
-    if "weights" in options and (len(names) != 1 or names[0] in ("timm", "student")):
+    if "weights" in options and (len(names) != 1 or names[0] in ("timm", "student", "ensemble")):
         raise ValueError(
             f"weights={options['weights']} are those of one adapter of transformers, but adapters={','.join(names)}; "
             "name it, as adapters=sam"
@@ -218,7 +231,7 @@ def published(name: str, weights: str) -> nn.Module:
     from transformers import AutoModel
 
     model = AutoModel.from_pretrained(weights).eval()
-    return getattr(model, "vision_encoder", model) if name in ("sam", "sam2") else model
+    return getattr(model, "vision_encoder", model) if name in ("sam", "sam2", "fpn") else model
 
 
 def row_of(name: str, subject: Subject, teacher: Any, official: nn.Module, *, request: Request, batch: int) -> Row:  # noqa: ANN401

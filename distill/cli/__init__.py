@@ -17,6 +17,7 @@ cache: `distill cache`
 report: `distill report`
 bench: `distill bench`
 weights: `distill weights`
+weights_check: its do=check
 recipes: `distill recipes`
 keys: `distill keys`
 runs: `distill runs`

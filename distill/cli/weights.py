@@ -1,22 +1,26 @@
-"""`distill weights`: lists the known weights of every teacher, and fetches them."""
+"""`distill weights`: lists the known weights of every teacher, fetches them, and checks a file of weights."""
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
 from distill.cli.options import Command, Option
+from distill.cli.weights_check import check
 from distill.runtime.issues import nearest
 from distill.runtime.progress import Progress
 from teachers import TEACHERS
-from teachers.weights import CONFIG, MODEL, tracer
+from teachers.weights import CONFIG, MODEL, endoscopy, tracer
 from teachers.weights.hub import NotOnHubError, cached, download, download_file, is_offline
-from teachers.weights.known import MEASURED, NEAREST, PUBLISHED, Published
+from teachers.weights.known import ENDOSCOPIC, MEASURED, NEAREST, PUBLISHED, Published
 
+SIZE = re.compile(r"([\d.]+) ?([MG])B", re.IGNORECASE)
+CHECKED = ("weights", "adapter", "model", "variant", "image_size")  # options of do=check
 BLOCK = 16_000_000  # bytes, whole megabytes
 
 logger = logging.getLogger("bandpass")
@@ -27,24 +31,31 @@ class Request:
     """The words of a command line, checked.
 
     Attributes:
-        do: list or fetch.
+        do: list, fetch or check.
         chosen: the checkpoints named; all where no name was given.
         named: whether names were given.
         source: the local file of a project's release to translate; empty to download it.
+        filtered: whether the list leaves out checkpoints whose size is not known.
+        options: `weights`, `adapter`, ... of do=check.
     """
 
     do: str
     chosen: tuple[Published, ...]
     named: bool
     source: str = ""
+    filtered: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:
-    """Lists or fetches; dry: only says what would be fetched."""
+    """Lists, fetches or checks; dry: only says what would be fetched."""
     request = read_request(given)
+    if request.do == "check":
+        sys.stdout.write(check(request.options) + "\n")
+        return 0
     if request.do == "list":
         shown = "\n\n".join(map(describe, request.chosen)) if request.named else table(request.chosen)
-        sys.stdout.write(shown + "\n")
+        sys.stdout.write(shown + ("\nsizes of others are not known\n" if request.filtered else "\n"))
         return 0
     for entry in request.chosen:
         if dry:
@@ -62,8 +73,10 @@ def read_request(given: SimpleNamespace) -> Request:
         ValueError: an unknown verb or name, or nothing to fetch.
     """
     do = given.do
-    if do not in ("list", "fetch"):
-        raise ValueError(f"distill weights do={do}, but must be list or fetch; {COMMAND.usage}")
+    if do not in ("list", "fetch", "check"):
+        raise ValueError(f"distill weights do={do}, but must be list, fetch or check; {COMMAND.usage}")
+    if do == "check" and not given.weights:
+        raise ValueError(f"distill weights do=check needs weights=PATH, a file, folder or hub id; {COMMAND.usage}")
     names = [name for name in given.name.strip("[]").replace(" ", "").split(",") if name]
     known = loadable()
     chosen = tuple(dict.fromkeys(entry for name in names for entry in find(name, known, alone=do == "fetch")))
@@ -75,7 +88,33 @@ def read_request(given: SimpleNamespace) -> Request:
         raise ValueError(
             f"from={source} is for a file of a project's release page, do=fetch name={names_of(released)}; leave it out"
         )
-    return Request(do, chosen or known, bool(names), source)
+    options = {name: value for name in CHECKED if (value := getattr(given, name))}
+    listed = filtered(chosen or known, licence=given.licence, size=given.size)
+    return Request(do, listed, bool(names), source, bool(given.size), options)
+
+
+def filtered(entries: Sequence[Published], *, licence: str, size: str) -> tuple[Published, ...]:
+    """The checkpoints of a licence, by a part of its name, and up to a size; empty: of any.
+
+    Raises:
+        ValueError: the size is none, or nothing is left.
+    """
+    if size and not SIZE.fullmatch(size):
+        raise ValueError(f"size={size}, but must be a number with MB or GB, as 500MB")
+    found = tuple(entry for entry in entries if licence.lower() in entry.licence.lower())
+    if size:
+        found = tuple(entry for entry in found if entry.size and bytes_of(entry.size) <= bytes_of(size))
+    if not found:
+        wanted = " and ".join(filter(None, (licence and f"licence {licence!r}", size and f"at most {size}")))
+        raise ValueError(f"no known weights of {wanted} among {len(entries)}; do=list shows them all")
+    return found
+
+
+def bytes_of(size: str) -> float:
+    """The number of bytes of a size as `375 MB`."""
+    match = SIZE.fullmatch(size)
+    assert match
+    return float(match[1]) * {"M": 1e6, "G": 1e9}[match[2].upper()]
 
 
 def loadable() -> tuple[Published, ...]:
@@ -125,8 +164,11 @@ def table(entries: Sequence[Published]) -> str:
 
 
 def page_of(entry: Published) -> str:
-    """The page of the release that holds a checkpoint."""
-    return entry.release.replace("/download/", "/tag/").rpartition("/")[0]
+    """The page that holds a checkpoint."""
+    if entry.hub_id:
+        return f"https://huggingface.co/{entry.hub_id}"
+    page, of_hub, _ = entry.release.partition("/resolve/")
+    return page if of_hub else entry.release.replace("/download/", "/tag/").rpartition("/")[0]
 
 
 def license_of(entry: Published) -> str:
@@ -144,9 +186,7 @@ def describe(entry: Published) -> str:
         "size": entry.size,
         "licence": entry.licence,
         "sha256": entry.sha256,
-        "gated": f"accept its terms at https://huggingface.co/{entry.hub_id}, then `hf auth login`"
-        if entry.gated
-        else "",
+        "gated": f"accept its terms at {page_of(entry)}, then `hf auth login`" if entry.gated else "",
         "note": entry.note,
         "here": str(local(entry) or "no"),
         "type": words_for(entry, local(entry)),
@@ -169,6 +209,9 @@ def words_for(entry: Published, place: Path | None) -> str:
     """The recipe's keys that make a checkpoint a teacher."""
     weights = entry.hub_id if entry.hub_id and not entry.revision else str(place or "PLACE, which do=fetch prints")
     more = f" teachers.NAME.model={entry.model} teachers.NAME.licence={entry.licence}" if entry.release else ""
+    more += f" teachers.NAME.variant={entry.variant}" if entry.variant else ""
+    for name, values in (("mean", entry.mean), ("std", entry.std)):
+        more += f" teachers.NAME.{name}=[{','.join(map(str, values))}]" if values else ""
     return f"teachers.NAME.adapter={entry.teacher}{more} teachers.NAME.weights={weights}"
 
 
@@ -238,10 +281,13 @@ def fetch_release(entry: Published, source: str = "") -> Path:
                 f"{entry.name} is a file of the release page {page}, and {failure}; download {entry.release} where "
                 f"there is a network, then type `{again}`"
             ) from failure
-    tracer.convert(checkpoint, target)
+    if entry in ENDOSCOPIC:
+        endoscopy.convert(checkpoint, target, model=entry.model, network=entry.name)
+    else:
+        tracer.convert(checkpoint, target)
     digest = sha256_shown(target)
     known = ", as measured" if digest == entry.sha256 else f", another file than the one measured, {entry.sha256}"
-    logger.info("sha256 %s%s", digest, known)
+    logger.info("sha256 %s%s", digest, known if entry.sha256 else "")
     return target
 
 
@@ -260,16 +306,24 @@ def sha256_shown(path: Path) -> str:
 COMMAND = Command(
     "weights",
     run,
-    does="Lists the known weights of every teacher, with size, licence and checksum, and downloads them.",
+    does="Lists the known weights of every teacher, with size, licence and checksum; downloads them; checks a file.",
     writes=("the hub's cache, with do=fetch",),
     options=(
-        Option("do", "list, or fetch", "list|fetch", "list"),
+        Option("do", "list, fetch, or check", "list|fetch|check", "list"),
         Option("name", "which, with commas: a name, a hub id, or for do=list a teacher", "NAME,...", ""),
+        Option("licence", "do=list: those whose licence has this in its name", "TEXT", ""),
+        Option("size", "do=list: those of at most this size", "500MB", ""),
+        Option("weights", "do=check: loads them strictly, says what they are, runs them on one image", "PATH", ""),
+        Option("adapter", "do=check: the teacher that loads them, where no config.json says it", "NAME", ""),
+        Option("model", "do=check: as teachers.NAME.model", "NAME", ""),
+        Option("variant", "do=check: as teachers.NAME.variant", "NAME", ""),
+        Option("image_size", "do=check: as teachers.NAME.image_size", "PIXELS", ""),
         Option("from", "do=fetch, a release page's file: your copy of it, instead of a download", "FILE.pth", ""),
     ),
     examples=(
         "distill weights do=list",
         "distill weights do=fetch name=tracer-te0-efficientnet-b0     # the weights that results/ was measured with",
         "distill weights do=fetch name=sam-vit-base",
+        "distill weights do=check weights=facebook/sam-vit-base",
     ),
 )

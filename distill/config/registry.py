@@ -29,7 +29,13 @@ TASK_LOSSES = {
     "boundary": "distill.distillation.losses:boundary",
     "structure": "distill.distillation.losses:structure",
 }
-MASK_TEACHERS = ("task", "student", "mask2former", "oneformer")  # the adapters whose caches can hold soft masks
+MASK_TEACHERS = (
+    "task",
+    "student",
+    "ensemble",
+    "mask2former",
+    "oneformer",
+)  # the adapters whose caches can hold soft masks
 PROMPTED = ("sam",)  # the adapters that can be asked for soft masks
 MASK_LOSSES = {
     "imitate_mask": "distill.distillation.losses:imitate_mask",

@@ -13,6 +13,7 @@ RENAMED = {
     "augment.scale": "augment.min_crop",
     "trials": "sweep",
     "teachers.NAME.adapter=network": "teachers.NAME.adapter=student",
+    "teachers.NAME.adapter=dinov3": "teachers.NAME.adapter=transformers",
 }
 REMOVED = {
     "stages.NAME.losses.relate": "it was removed, since nothing measured was better with it; "

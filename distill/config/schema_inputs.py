@@ -109,11 +109,13 @@ class TeacherRecipe:
 
     adapter: str = setting(
         "sam",
-        "sam, sam2, dinov2, dinov3, oneformer, mask2former, timm, student (a published student), or importable class, "
-        "my_module:MyTeacher: what loads it (teachers.TEACHERS); task: what recipe=adapt_teacher published",
+        "sam, fpn (SAM 2, SAM 3, EdgeTAM), dinov2, oneformer, mask2former, timm, transformers (any vision model), "
+        "student (a published one), ensemble (several), or importable class, my_module:MyTeacher: what loads it "
+        "(teachers.TEACHERS); task: what recipe=adapt_teacher published",
     )
     weights: str | None = setting(
-        None, "builtin, a hub id, a folder or a file; student: also zoo:NAME; task: the published folder"
+        None,
+        "builtin, a hub id, a folder or a file; student: also zoo:NAME; task: the published folder; ensemble: A,B,...",
     )
     of: str | None = setting(None, "task: the teacher of this recipe whose cached features it reads")
     model: str | None = setting(
@@ -121,11 +123,11 @@ class TeacherRecipe:
     )
     strides: list[int] = setting(
         [],
-        "timm, sam, sam2, student, oneformer, mask2former: strides of the maps to keep; empty: 16 (timm), all (sam2), "
-        "4 (oneformer, mask2former)",
+        "timm, sam, fpn, student, ensemble, oneformer, mask2former: strides of the maps to keep; empty: 16 (timm), "
+        "all (fpn), 4 (oneformer, mask2former)",
     )
     levels: list[int] = setting(
-        [], "timm: levels instead of strides; sam, dinov2, dinov3: blocks or stages; sam2: stages of the trunk"
+        [], "timm: levels instead of strides; sam, dinov2, transformers: blocks or stages; fpn: stages of SAM 2's trunk"
     )
     classes: list[str] = setting(
         [],
@@ -133,6 +135,12 @@ class TeacherRecipe:
         "[all] for the soft masks of all",
     )
     image_size: int | None = setting(None, "side of the square the teacher sees, in pixels; empty: its own")
+    norm: bool = setting(True, "timm, transformers: maps are taken under the network's final norm, where it has one")
+    mean: list[float] = setting(
+        [], "timm, transformers: mean of red, green, blue pixels in [0, 1]; empty: the weights' own"
+    )
+    std: list[float] = setting([], "timm, transformers: their standard deviation; empty: the weights' own")
+    variant: str | None = setting(None, "sam: medsam, for weights of MedSAM: its own pixels, and one mask a prompt")
     views: list[str] = setting(list(VIEWS), "views of each image to extract")
     licence: str | None = setting(None, "licence of the weights, where their files state none")
     cache: str | None = setting(None, "folder of a finished cache: trains from it without the teacher's weights")

@@ -49,6 +49,10 @@ def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
         levels=tuple(recipe.levels) or None,
         image_size=recipe.image_size,
         classes=tuple(recipe.classes) or None,
+        norm=recipe.norm,
+        mean=tuple(recipe.mean) or None,
+        std=tuple(recipe.std) or None,
+        variant=recipe.variant,
     )
     return teacher if policy is None else teacher.prompted(policy)
 

@@ -13,9 +13,10 @@ from students.contract import check_contract
 
 EXAMPLE_WEIGHTS = {
     "sam": "facebook/sam-vit-base",
+    "fpn": "facebook/sam2.1-hiera-tiny",
     "sam2": "facebook/sam2.1-hiera-tiny",
     "dinov2": "facebook/dinov2-base",
-    "dinov3": "facebook/dinov3-vitb16-pretrain-lvd1689m",
+    "transformers": "facebook/dinov3-vitb16-pretrain-lvd1689m",
     "mask2former": "facebook/mask2former-swin-small-coco-panoptic",
     "oneformer": "shi-labs/oneformer_coco_swin_large",
     "timm": "timm/tf_efficientnet_b0.in1k (not measured; measured is what "

@@ -66,7 +66,11 @@ def digest_weights(weights: str | None) -> str:
         return digest_file(path)
     if weights and path.is_dir():
         parts = [file for file in sorted(path.iterdir()) if file.name == "config.json" or file.suffix == ".safetensors"]
+        if not parts:  # an ensemble's folder of folders
+            return digest_of([(sub.name, digest_weights(str(sub))) for sub in sorted(path.iterdir()) if sub.is_dir()])
         return digest_of([(file.name, digest_file(file)) for file in parts])
+    if weights and "," in weights:  # an ensemble
+        return digest_of([digest_weights(place.strip()) for place in weights.split(",")])
     return f"hub:{weights}"
 
 

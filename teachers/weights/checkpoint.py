@@ -7,6 +7,7 @@ installs with (2.5 could be circumvented: CVE-2025-32434).
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import re
 import warnings
@@ -29,7 +30,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         ValueError: if it holds anything that could run code, is damaged, or is no state dict; nothing was executed.
     """
     try:
-        with warnings.catch_warnings():
+        # A plain container of settings, which training scripts store beside the tensors (EndoViT).
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")  # about foreign pickles; the sentences below say it
             # The format before torch 1.6 is no zip file, and cannot be mapped.
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))

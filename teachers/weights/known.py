@@ -1,7 +1,7 @@
 """Known checkpoints of every teacher: where they are, how large, under which licence.
 
-Facts of the hub's own pages and of timm's configurations, read on 2026-11-20; unknown ones are left empty.
-Sizes and digests are of the safetensors file.
+Facts of the hub's own pages and of timm's configurations, read on 2026-11-20 and 2026-11-28; unknown ones are left
+empty. Sizes and digests are of the safetensors file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 MEASURED, NEAREST = "tracer-te0-efficientnet-b0", "timm/tf_efficientnet_b0.in1k"  # recommended in messages
 _APACHE, _MIT, _DINOV3 = "Apache-2.0", "MIT", "DINOv3 License"
-_MASK2FORMER = "other: see its card"
+_MASK2FORMER, _SAM3, _FAIR = "other: see its card", "SAM License", "FAIR Noncommercial Research License"
+_NVIDIA = "NVIDIA Open Model License"
+UNKNOWN_LICENCE = "unknown: see the weights"
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,9 @@ class Published:
         revision: the commit with model.safetensors where the main branch has none; such weights are given by folder.
         release: URL of a file of a project's release page, which `do=fetch` translates.
         model: the backbone's name in timm, where the weights do not say it.
+        mean: mean of red, green and blue pixels in [0, 1], where the weights were trained with their own.
+        std: their standard deviation.
+        variant: the recipe's word for weights whose files do not tell them from others of their kind.
         note: for the user.
     """
 
@@ -41,9 +46,43 @@ class Published:
     revision: str | None = None
     release: str = ""
     model: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    variant: str = ""
     note: str = ""
 
 
+_SURGENET = "https://huggingface.co/TimJaspersTue/SurgeNetModels/resolve/main/"
+_GASTRONET = "https://huggingface.co/tgwboers/GastroNet-5M_Pretrained_Weights/resolve/main/"
+_MOVED = "the page now names cortex.thetavision.nl as the place of the file: get it there, then from=FILE"
+ENDOSCOPIC = (
+    Published(
+        "endovit", "timm", "", _APACHE, "1.34 GB", model="vit_base_patch16_224.mae",
+        release="https://huggingface.co/egeozsoy/EndoViT/resolve/main/pytorch_model.bin",
+        mean=(0.3464, 0.2280, 0.2228), std=(0.2520, 0.2128, 0.2093), note="endoscopic videos, masked autoencoder",
+    ),
+    Published(
+        "surgenetxl-caformer-s18", "timm", "", "CC-BY-NC-4.0", model="caformer_s18",
+        release=f"{_SURGENET}SurgeNetXL_checkpoint_epoch0050_teacher.pth",
+        note="surgical videos, DINO; not commercially",
+    ),
+    Published(
+        "surgenet-convnextv2-tiny", "timm", "", "CC-BY-NC-4.0", model="convnextv2_tiny",
+        release=f"{_SURGENET}SurgeNet_ConvNextv2_checkpoint_epoch0050_teacher.pth", note="as surgenetxl-caformer-s18",
+    ),
+    Published(
+        "surgenet-pvtv2-b2", "timm", "", "CC-BY-NC-4.0", model="pvt_v2_b2",
+        release=f"{_SURGENET}SurgeNet_PVTv2_checkpoint_epoch0050_teacher.pth", note="as surgenetxl-caformer-s18",
+    ),
+    Published(
+        "gastronet5m-resnet50", "timm", "", "CC-BY-NC-ND-4.0", "94.4 MB", gated=True, model="resnet50",
+        release=f"{_GASTRONET}RN50_GastroNet-5M_DINOv1.pth", note=f"gastroscopy, DINO; not commercially; {_MOVED}",
+    ),
+    Published(
+        "gastronet5m-vit-small", "timm", "", "CC-BY-NC-ND-4.0", gated=True, model="vit_small_patch16_224.dino",
+        release=f"{_GASTRONET}VITS_GastroNet-5M_DINOv1.pth", note=f"gastroscopy, DINO; not commercially; {_MOVED}",
+    ),
+)  # fmt: skip
 PUBLISHED = (
     Published(
         "sam-vit-base", "sam", "facebook/sam-vit-base", _APACHE, "375 MB",
@@ -57,6 +96,12 @@ PUBLISHED = (
         "sam-vit-huge", "sam", "facebook/sam-vit-huge", _APACHE, "2.56 GB",
         "edfb0462392541fca9af44ff039bfb32dbd0c939997f3abb77a26e23af7afd7c",
     ),
+    Published(
+        "medsam-vit-base", "sam", "wanglab/medsam-vit-base", _APACHE, variant="medsam",
+        note="the hub holds pytorch_model.bin alone; medsam_vit_b.pth of github.com/bowang-lab/MedSAM will do",
+    ),
+    Published("sam3", "fpn", "facebook/sam3", _SAM3, gated=True),
+    Published("edgetam", "fpn", "yonigozlan/EdgeTAM-hf", "see its card"),
     Published("sam2.1-hiera-tiny", "sam2", "facebook/sam2.1-hiera-tiny", _APACHE),
     Published("sam2.1-hiera-small", "sam2", "facebook/sam2.1-hiera-small", _APACHE),
     Published("sam2.1-hiera-base-plus", "sam2", "facebook/sam2.1-hiera-base-plus", _APACHE),
@@ -80,15 +125,15 @@ PUBLISHED = (
     Published("dinov2-with-registers-base", "dinov2", "facebook/dinov2-with-registers-base", _APACHE),
     Published("vit_small_patch14_dinov2", "dinov2", "timm/vit_small_patch14_dinov2.lvd142m", _APACHE),
     Published(
-        "dinov3-vits16", "dinov3", "facebook/dinov3-vits16-pretrain-lvd1689m", _DINOV3, gated=True,
+        "dinov3-vits16", "transformers", "facebook/dinov3-vits16-pretrain-lvd1689m", _DINOV3, gated=True,
         note="21.6 million parameters",
     ),
     Published(
-        "dinov3-vitb16", "dinov3", "facebook/dinov3-vitb16-pretrain-lvd1689m", _DINOV3, gated=True,
+        "dinov3-vitb16", "transformers", "facebook/dinov3-vitb16-pretrain-lvd1689m", _DINOV3, gated=True,
         note="85.7 million parameters",
     ),
     Published(
-        "dinov3-convnext-tiny", "dinov3", "facebook/dinov3-convnext-tiny-pretrain-lvd1689m", _DINOV3, gated=True,
+        "dinov3-convnext-tiny", "transformers", "facebook/dinov3-convnext-tiny-pretrain-lvd1689m", _DINOV3, gated=True,
         note="27.8 million parameters",
     ),
     Published(
@@ -109,14 +154,40 @@ PUBLISHED = (
         model="tf_efficientnet_b0",
         note="measured here: all figures on real images; AdvProp ImageNet, then salient objects (TRACER)",
     ),
+    *ENDOSCOPIC,
     Published("tf_efficientnet_b0.ns_jft", "timm", "timm/tf_efficientnet_b0.ns_jft_in1k", _APACHE),
     Published(
         "tf_efficientnet_b0", "timm", NEAREST, _APACHE,
         note=f"the nearest to {MEASURED} that a hub serves; not measured here",
     ),
+    Published(
+        "vit_small_patch16_dinov3", "timm", "timm/vit_small_patch16_dinov3.lvd1689m", _DINOV3, "86.4 MB",
+        note="the same network as dinov3-vits16, without its gate",
+    ),
+    Published("convnext_tiny.dinov3", "timm", "timm/convnext_tiny.dinov3_lvd1689m", _DINOV3),
+    Published("pe-spatial-tiny", "timm", "timm/vit_pe_spatial_tiny_patch16_512.fb", _APACHE),
+    Published("pe-spatial-base", "timm", "timm/vit_pe_spatial_base_patch16_512.fb", _APACHE),
+    Published("c-radio-v3-base", "timm", "timm/vit_base_patch16_radio_v3.c_radio", _NVIDIA),
+    Published("c-radio-v4-so400m", "timm", "timm/vit_so400m_patch16_radio_v4.c_radio", _NVIDIA),
+    Published("siglip2-base", "timm", "timm/vit_base_patch16_siglip_512.v2_webli", _APACHE),
+    Published("tipsv2-base", "timm", "timm/vit_base_patch14_reg1_tipsv2.webli", _APACHE),
+    Published("eupe-vit-tiny", "timm", "timm/vit_tiny_patch16_dinov3_qkvb.eupe_lvd1689m", _FAIR),
+    Published("eupe-vit-small", "timm", "timm/vit_small_patch16_dinov3_qkvb.eupe_lvd1689m", _FAIR),
+    Published("eupe-convnext-tiny", "timm", "timm/convnext_tiny.eupe_lvd1689m", _FAIR),
     Published("resnet50", "timm", "timm/resnet50.a1_in1k", _APACHE),
     Published("swinv2-tiny", "timm", "timm/swinv2_tiny_window8_256.ms_in1k", _MIT),
     Published(
         "convnextv2-tiny", "timm", "timm/convnextv2_tiny.fcmae_ft_in22k_in1k", "CC-BY-NC-4.0", note="not commercially",
     ),
 )  # fmt: skip
+
+_OF_FAMILY = {  # licences of families whose published weights share one, by `model_type`
+    **dict.fromkeys(("dinov2", "dinov2_with_registers"), _APACHE),
+    **dict.fromkeys(("dinov3_vit", "dinov3_convnext"), _DINOV3),
+}
+
+
+def license_of(weights: str, family: str) -> str:
+    """The licence of known weights by hub id, or of their whole family; else a phrase that says it is not known."""
+    named = {entry.hub_id: entry.licence for entry in PUBLISHED if entry.hub_id}
+    return named.get(weights) or _OF_FAMILY.get(family, UNKNOWN_LICENCE)

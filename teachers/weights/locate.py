@@ -16,7 +16,7 @@ from typing import Any
 from teachers.weights.checkpoint import SUFFIXES
 from teachers.weights.hub import NotOnHubError, download
 
-MODEL, CONFIG = "model.safetensors", "config.json"
+MODEL, CONFIG, PREPROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -92,6 +92,17 @@ def _on_the_hub(hub_id: str, path: Path) -> WeightFiles:
         ) from failure
 
 
+def beside(files: WeightFiles, weights: str, name: str) -> Path | None:
+    """A further file of a folder or hub id, if there is one."""
+    path = files.model.with_name(name)
+    if path.is_file() or Path(weights).expanduser().exists():
+        return path if path.is_file() else None
+    try:
+        return download(weights, (name,))[0]
+    except NotOnHubError:
+        return None
+
+
 def _pickle_sentence(path: Path, example: str) -> str:
     return (
         f"{path} is a pickle, which can run code when it is opened, so it was not: expected a safetensors file; "
@@ -148,8 +159,8 @@ def require_kind(files: WeightFiles, kinds: Sequence[str], *, teacher: str, exam
 
 def vision_config(
     files: WeightFiles, kinds: Sequence[str], *, teacher: str, example: str, checkpoint: str
-) -> dict[str, Any]:
-    """The settings of a vision encoder from the config.json of a whole model or of the encoder alone.
+) -> tuple[str, dict[str, Any]]:
+    """The kind of a whole model, or of its vision encoder alone, and the encoder's settings, from config.json.
 
     Raises:
         FileNotFoundError, ValueError: as `require_kind`, or the weights are an original checkpoint of something else.
@@ -160,7 +171,9 @@ def vision_config(
             f"{checkpoint}, say, or weights={example}"
         )
     raw = require_kind(files, kinds, teacher=teacher, example=example)
-    return raw if raw["model_type"].endswith("_vision_model") else dict(raw.get("vision_config") or {})
+    kind = str(raw["model_type"])
+    whole = raw.get("detector_config") or raw  # of a video model of SAM 3
+    return kind, raw if kind.endswith("_vision_model") else dict(whole.get("vision_config") or {})
 
 
 def sides_of(config: Any, place: str | Path) -> tuple[int, int]:  # noqa: ANN401

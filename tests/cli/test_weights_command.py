@@ -11,7 +11,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file
-from small_teachers import write_network, write_sam
+from small_teachers import write_network, write_sam, write_timm
 
 import teachers
 from distill.cli import weights as weights_command
@@ -51,14 +51,15 @@ def entry_of(name):
 def test_the_table_is_sound_and_covers_every_teacher_that_is_downloaded():
     names = [entry.name for entry in PUBLISHED]
     assert len(set(names)) == len(names)
-    assert {entry.teacher for entry in PUBLISHED} >= teachers.TEACHERS.keys() - {"student"}
+    assert {entry.teacher for entry in PUBLISHED} >= teachers.TEACHERS.keys() - {"student", "ensemble"}
     for entry in PUBLISHED:
         assert re.fullmatch(r"[\w.-]+/[\w.-]+", entry.hub_id) or entry.release, entry
         assert bool(entry.release) == bool(entry.model) == (not entry.hub_id), entry
         assert re.fullmatch(r"([\d.]+ [MG]B)?", entry.size), entry
         assert re.fullmatch(r"([0-9a-f]{64})?", entry.sha256), entry
         assert entry.licence
-        assert entry.gated == (entry.licence == "DINOv3 License"), entry
+        agreed = ("DINOv3 License", "SAM License", "CC-BY-NC-ND-4.0")  # timm's copies have no gate
+        assert entry.gated == (entry.licence in agreed and not entry.hub_id.startswith("timm/")), entry
 
 
 def test_what_is_known_is_shown_without_asking_anybody(hub, capsys):
@@ -70,6 +71,51 @@ def test_what_is_known_is_shown_without_asking_anybody(hub, capsys):
     shown = capsys.readouterr().out
     assert entry_of("sam-vit-base").sha256 in shown
     assert "teachers.NAME.adapter=sam2 teachers.NAME.weights=facebook/sam2.1-hiera-large" in shown
+
+
+def test_the_list_is_filtered_by_licence_and_by_size(capsys):
+    assert main(["weights", "do=list", "licence=apache", "size=100MB"]) == 0
+    shown = capsys.readouterr().out
+    assert "dinov2-small" in shown and MEASURED in shown
+    assert "dinov2-base" not in shown  # 346 MB
+    assert "DINOv3 License" not in shown
+    assert "sizes of others are not known" in shown
+
+
+def test_what_is_known_of_new_families_has_its_words(capsys):
+    assert main(["weights", "name=medsam-vit-base,endovit,sam3"]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        "teachers.NAME.adapter=sam teachers.NAME.variant=medsam teachers.NAME.weights=wanglab/medsam-vit-base" in shown
+    )
+    assert "teachers.NAME.mean=[0.3464,0.228,0.2228] teachers.NAME.std=[0.252,0.2128,0.2093]" in shown
+    assert "accept its terms at https://huggingface.co/facebook/sam3, then `hf auth login`" in shown
+
+
+def test_a_file_is_checked_and_told(tmp_path, capsys):
+    sam, timm_file = write_sam(tmp_path / "sam")["weights"], write_timm(tmp_path / "timm")["weights"]
+    write_network(tmp_path / "student")
+    assert main(["weights", "do=check", f"weights={sam}"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"adapter +sam\n", shown)
+    assert re.search(r"tensors +\d+ of float32, 0\.\d+ million parameters", shown)
+    assert "neck" in shown and "32 channels on 10 x 10 cells of stride 8" in shown
+    digest = hashlib.sha256((sam / "model.safetensors").read_bytes()).hexdigest()
+    assert f"{digest}, of no known weights" in shown
+    assert "teachers.NAME.adapter=sam" in shown
+    words = ["weights", "do=check", f"weights={timm_file}", "adapter=timm", "model=test_efficientnet", "image_size=96"]
+    assert main(words) == 0
+    assert "stride16" in capsys.readouterr().out
+    assert main(["weights", "do=check", f"weights={tmp_path / 'student'}"]) == 0
+    assert "mask" in capsys.readouterr().out
+
+
+def test_a_file_that_cannot_be_checked_says_why(tmp_path, capsys):
+    file = write_timm(tmp_path / "timm")["weights"]
+    assert main(["weights", "do=check", f"weights={file}"]) == 1
+    assert "does not say which network it belongs to: give adapter=NAME, of dinov2" in capsys.readouterr().err
+    assert main(["weights", "do=check", f"weights={file}", "adapter=timm", "model=test_vit"]) == 1
+    assert "is not the weights of" in capsys.readouterr().err
 
 
 def test_what_is_here_already_is_found_and_its_words_work(hub, tmp_path, monkeypatch, capfd):
@@ -131,7 +177,10 @@ def test_what_cannot_be_meant_is_refused():
             f"from=x.pth is for a file of .* do=fetch name={MEASURED}; leave",
         ),
         (["from=x.pth"], "leave it out"),
-        (["do=get"], "do=get, but must be list or fetch"),
+        (["do=get"], "do=get, but must be list, fetch or check"),
+        (["do=list", "size=many"], "size=many, but must be a number with MB or GB, as 500MB"),
+        (["do=list", "licence=beer"], "no known weights of licence 'beer' .*do=list shows them all"),
+        (["do=check"], "do=check needs weights=PATH"),
         (["fetch"], "expected key=value, got 'fetch'"),
         (["nam=x"], r"has no key 'nam'; .*did you mean 'name'"),
     ):

@@ -1,4 +1,4 @@
-"""DINOv3 as transformers computes it: blocks of its ViT, stages of its ConvNeXt."""
+"""DINOv3 by `transformers`, as the library computes it: blocks of its ViT, stages of its ConvNeXt."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pixels_of(size):
 @pytest.mark.parametrize("size", [96, 160])
 def test_a_vit_gives_what_transformers_gives_at_any_size(tmp_path, sizes, size):
     library = write_vit(tmp_path, **sizes)
-    teacher = teachers.load("dinov3", weights=tmp_path, levels=(2, 0), image_size=size)
+    teacher = teachers.load("transformers", weights=tmp_path, levels=(2, 0), image_size=size)
     maps, cells = teacher.embed(pixels_of(size)), size // 16
     with torch.inference_mode():
         said = library(pixels_of(size), output_hidden_states=True)
@@ -52,7 +52,7 @@ def test_a_vit_gives_what_transformers_gives_at_any_size(tmp_path, sizes, size):
 
 def test_a_convnext_gives_the_stages_of_transformers_and_norms_the_last(tmp_path):
     library = write_convnext(tmp_path)
-    teacher = teachers.load("dinov3", weights=tmp_path, levels=(0, 1, 2, 3))
+    teacher = teachers.load("transformers", weights=tmp_path, levels=(0, 1, 2, 3))
     maps = teacher.embed(pixels_of(96))
     with torch.inference_mode():
         said = library(pixels_of(96), output_hidden_states=True)
@@ -67,11 +67,14 @@ def test_a_convnext_gives_the_stages_of_transformers_and_norms_the_last(tmp_path
     last = said.last_hidden_state[:, 1:].transpose(1, 2).unflatten(2, (3, 3))
     assert last.std() > 0.1
     assert (maps["stage3"] - last).abs().max() <= 1e-5
+    raw = teachers.load("transformers", weights=tmp_path, levels=(0, 1, 2, 3), norm=False)
+    assert (raw.embed(pixels_of(96))["stage3"] - said.hidden_states[4]).abs().max() <= 1e-5
+    assert raw.identity != teacher.identity
 
 
 def test_a_response_of_the_convnext_lies_where_its_cause_lies(tmp_path):
     write_convnext(tmp_path)
-    teacher = teachers.load("dinov3", weights=tmp_path, levels=(2,))
+    teacher = teachers.load("transformers", weights=tmp_path, levels=(2,))
     image = noise(91, 147)
     changed = image.copy()
     changed[60:75, 20:38] = 255
@@ -84,19 +87,19 @@ def test_nothing_runs_that_is_deeper_than_asked_for(tmp_path):
     write_vit(tmp_path / "vit")
     write_convnext(tmp_path / "convnext")
     for folder, blocks in (("vit", "layer"), ("convnext", "stages")):
-        first = teachers.load("dinov3", weights=tmp_path / folder, levels=(0,))
-        both = teachers.load("dinov3", weights=tmp_path / folder, levels=(0, 1))
+        first = teachers.load("transformers", weights=tmp_path / folder, levels=(0,))
+        both = teachers.load("transformers", weights=tmp_path / folder, levels=(0, 1))
         lists = [m for name, m in first.network.named_modules() if name.endswith(blocks) and hasattr(m, "__len__")]
         assert [len(entry) for entry in lists if isinstance(entry, torch.nn.ModuleList)] == [1]
         (name,) = first.spec.names
         assert torch.equal(first([noise(60, 90)])[name], both([noise(60, 90)])[name])
 
 
-def test_dinov3_says_what_does_not_fit(tmp_path):
+def test_it_says_what_does_not_fit(tmp_path):
     arguments = write_dinov3(tmp_path / "vit")
     write_convnext(tmp_path / "convnext")
     for change, message in [
-        ({"image_size": 100}, r"multiple of 16, so that DINOv3's patches cover .*, got 100; choose 96 or 112"),
+        ({"image_size": 100}, r"multiple of 16, so that dinov3_vit's cells cover .*, got 100; choose 96 or 112"),
         ({"levels": (2,)}, r"have blocks 0 to 1, got levels=\[2\]"),
         ({"strides": (16,)}, r"its maps are chosen by levels: leave out model and strides; got .* strides=\(16,\)"),
         ({"model": "dinov3_vits16"}, r"say which model it is.*got model=dinov3_vits16"),
@@ -104,14 +107,14 @@ def test_dinov3_says_what_does_not_fit(tmp_path):
         ({"weights": tmp_path / "convnext", "levels": (4,)}, r"have stages 0 to 3, got levels=\[4\]"),
         (
             {"weights": tmp_path / "convnext", "levels": (3,), "image_size": 112},
-            r"multiple of 32, so that DINOv3's cells cover .*, got 112; choose 96 or 128",
+            r"multiple of 32, so that dinov3_convnext's cells cover .*, got 112; choose 96 or 128",
         ),
     ]:
         with pytest.raises(ValueError, match=message):
-            teachers.load("dinov3", **{**arguments, **change})
+            teachers.load("transformers", **{**arguments, **change})
     (tmp_path / "vit" / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"no config\.json beside .*`hf download facebook/dinov3-vitb16"):
-        teachers.load("dinov3", **arguments)
+        teachers.load("transformers", **arguments)
 
 
 def test_a_vit_of_a_smaller_configuration_is_refused(tmp_path):
@@ -120,7 +123,7 @@ def test_a_vit_of_a_smaller_configuration_is_refused(tmp_path):
     kept = {key: value for key, value in config.items() if not key.startswith("out_")}
     (tmp_path / "config.json").write_text(json.dumps({**kept, "num_hidden_layers": 2}))
     with pytest.raises(ValueError, match=r"holds unknown \d+ tensors \(layer\.2\.\S+, .*; give the matching file"):
-        teachers.load("dinov3", weights=tmp_path)
+        teachers.load("transformers", weights=tmp_path)
 
 
 def test_the_published_file_of_the_hub_keeps_its_names(tmp_path):
@@ -135,6 +138,6 @@ def test_the_published_file_of_the_hub_keeps_its_names(tmp_path):
     } <= names
     halved = {name: value.half() for name, value in load_file(tmp_path / "model.safetensors").items()}
     save_file(halved, tmp_path / "model.safetensors")
-    teacher = teachers.load("dinov3", weights=tmp_path)
+    teacher = teachers.load("transformers", weights=tmp_path)
     assert {parameter.dtype for parameter in teacher.network.parameters()} == {torch.float32}
     assert teacher.licence == "DINOv3 License"

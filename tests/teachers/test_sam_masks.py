@@ -208,3 +208,44 @@ def test_what_cannot_be_asked_is_refused(folder, file, tmp_path):
     torch.save(state, tmp_path / "less.pth")
     with pytest.raises(ValueError, match=r"prompt encoder and mask decoder: it lacks 1 tensor \(mask_decoder\.iou_tok"):
         teachers.load("sam", weights=tmp_path / "less.pth").prompted("boxes")
+
+
+def test_medsam_gives_what_its_official_inference_gives_on_the_same_pixels(file):
+    """The steps of MedSAM_Inference.py, on an image that needs no resizing."""
+    official, image = original_sam(), noise(80, 80)
+    official.load_state_dict(torch.load(file))
+    image[12:30, 20:55] = 230
+    teacher = teachers.load("sam", weights=file, variant="medsam").prompted("boxes")
+    scaled = (image - image.min()) / np.clip(image.max() - image.min(), a_min=1e-8, a_max=None)
+    pixels = torch.tensor(scaled).float().permute(2, 0, 1)[None]
+    prepared = teacher.prepare(image)
+    assert prepared.valid == (1.0, 1.0)
+    torch.testing.assert_close(prepared.pixels[None], pixels, atol=1e-6, rtol=0)
+    box = torch.tensor([[18.0, 10.0, 57.0, 32.0]])
+    with torch.inference_mode():
+        embedding = official.image_encoder(pixels)
+        sparse, dense = official.prompt_encoder(points=None, boxes=box[:, None], masks=None)
+        logits, _ = official.mask_decoder(
+            image_embeddings=embedding,
+            image_pe=official.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=False,
+        )
+    maps = teacher([image], [box.double().numpy() / 80])
+    assert (maps["neck"] - embedding).abs().max() <= 1e-5
+    assert logits.std() > 0.1
+    assert (maps[MASK] - logits.clamp(-LOGIT_CLIP, LOGIT_CLIP)).abs().max() <= 1e-5
+    assert teacher.identity["variant"] == "medsam"
+    assert "one mask, maximum over prompts" in teacher.identity["prompts"]
+
+
+def test_medsam_stretches_the_whole_image_and_a_flat_one_is_black(file):
+    teacher = teachers.load("sam", weights=file, variant="medsam")
+    pixels = teacher.prepare(noise(50, 131)).pixels
+    assert (pixels.shape, float(pixels.min()), float(pixels.max())) == ((3, 80, 80), 0.0, 1.0)
+    assert not teacher.prepare(np.full((20, 30, 3), 77, np.uint8)).pixels.any()
+    with pytest.raises(ValueError, match=r"teacher 'sam' has no variant 'medsam2'; leave it out, or choose medsam"):
+        teachers.load("sam", weights=file, variant="medsam2")
+    with pytest.raises(ValueError, match=r"teacher 'timm' has no option variant, got variant=medsam; leave it out"):
+        teachers.load("timm", weights=file, variant="medsam")

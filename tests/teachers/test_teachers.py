@@ -19,7 +19,7 @@ import teachers
 from cache.spec import FeatureSpec, MapSpec
 
 MISSING = "bandpass-tests/no-such-weights"
-PUBLISHED_AS_PICKLES = ("dinov2", "sam", "sam2")
+PUBLISHED_AS_PICKLES = ("dinov2", "fpn", "sam", "sam2")
 
 
 @pytest.fixture(scope="module", params=sorted(teachers.TEACHERS))
@@ -133,7 +133,7 @@ def test_what_is_not_an_rgb_image_is_refused(teacher):
 
 
 def test_an_unknown_teacher_is_refused():
-    with pytest.raises(ValueError, match=r"unknown teacher 'sam_vit_x'; choose from dinov2, dinov3, mask2former"):
+    with pytest.raises(ValueError, match=r"unknown teacher 'sam_vit_x'; choose from dinov2, ensemble, fpn, mask"):
         teachers.load("sam_vit_x", weights="somewhere")
 
 
@@ -196,7 +196,7 @@ def test_code_in_a_pickle_is_never_executed(member, tmp_path, suffix):
 
 
 def _folder(member):
-    path = member[1]["weights"]
+    path = Path(str(member[1]["weights"]).partition(",")[0])  # of an ensemble the first
     return path if path.is_dir() else path.parent
 
 
@@ -206,7 +206,7 @@ def _rewritten(member, folder, change):
     state = load_file(folder / "model.safetensors")
     change(state)
     save_file(state, folder / "model.safetensors")
-    return {**member[1], "weights": folder if member[1]["weights"].is_dir() else folder / "model.safetensors"}
+    return {**member[1], "weights": folder / "model.safetensors" if member[0] == "timm" else folder}
 
 
 def test_missing_extra_and_resized_tensors_are_named(member, tmp_path):
@@ -228,8 +228,8 @@ def test_missing_extra_and_resized_tensors_are_named(member, tmp_path):
 
 def test_the_config_of_another_kind_of_model_is_refused(member, tmp_path):
     arguments = _rewritten(member, tmp_path / "other", lambda state: None)
-    (tmp_path / "other" / "config.json").write_text(json.dumps({"model_type": "vit"}))
-    with pytest.raises(ValueError, match=r"describes a model of type 'vit', but teacher '\w+' needs .*`hf download"):
+    (tmp_path / "other" / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(ValueError, match=r"describes a model of type 'bert', but teacher '\w+' needs .*`hf download"):
         teachers.load(member[0], **arguments)
 
 
@@ -389,7 +389,7 @@ def test_timm_equals_timm_from_a_whole_checkpoint(tmp_path, model):
     pixels = torch.randn(2, 3, 160, 160)
     (level,) = teacher.identity["levels"]
     with torch.inference_mode():
-        expected = whole.forward_intermediates(pixels, indices=[level], intermediates_only=True)[0]
+        expected = whole.forward_intermediates(pixels, indices=[level], norm=True, intermediates_only=True)[0]
     assert (teacher.embed(pixels)["stride16"] - expected).abs().max() <= 1e-5
     assert teacher.licence == "unknown: see the weights"
 
@@ -406,7 +406,7 @@ def test_timm_levels_and_strides_name_the_same_maps(tmp_path):
     assert torch.equal(by_stride([image])["stride16"], by_level([image])["stride16"])
     vit = tmp_path / "vit.safetensors"
     save_file(timm.create_model("test_vit", features_only=True).state_dict(), vit)
-    tokens = teachers.load("timm", weights=vit, model="test_vit", levels=(3, 5))
+    tokens = teachers.load("timm", weights=vit, model="test_vit", levels=(3, 5), norm=False)
     assert tokens.spec.names == ("stride16_level3", "stride16_level5")
 
 

@@ -1,0 +1,212 @@
+"""The feature pyramids of SAM 2 and 2.1 (Ravi et al. 2024), SAM 3 and EdgeTAM, and the stages of SAM 2's trunk.
+
+From `transformers` folders and hub ids, of SAM 2 also from original checkpoints. The whole image is stretched to a
+square, as the official code does. Maps are `fpn_hidden_states`, without the convolutions that SAM 2 applies to the two
+finest while predicting masks: they belong to its mask decoder. The finest map of SAM 3 has cells of 3.5 pixels and is
+left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import lcm
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cache.spec import FeatureSpec, MapSpec
+from teachers.base import Teacher
+from teachers.choice import Choice, choose_levels, require_multiple, require_unset
+from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
+from teachers.weights.locate import locate, vision_config
+from teachers.weights.sam2_original import PREFIX, REST, original_name, settings_of_original
+from teachers.weights.tensors import put_tensors, read_shapes, sha256
+from teachers.weights.transformers import load_network, settings_of
+
+_EXAMPLE = "facebook/sam2.1-hiera-tiny"
+_CHECKPOINT = "sam2.1_hiera_tiny.pt"
+_CENTRED = (127.5, 127.5, 127.5)
+_TRUNK = (
+    "hidden_size", "blocks_per_stage", "embed_dim_per_stage", "num_attention_heads_per_stage",
+    "window_size_per_stage", "global_attention_blocks", "window_positional_embedding_background_size",
+    "num_query_pool_stages", "mlp_ratio", "hidden_act", "layer_norm_eps",
+)  # fmt: skip
+_NECK = ("fpn_hidden_size", "fpn_kernel_size", "fpn_top_down_levels", "num_feature_levels")
+
+
+class Family(NamedTuple):
+    """The differences between the models; `library` names configuration and network in `transformers`."""
+
+    name: str
+    title: str
+    library: tuple[str, str]
+    kinds: tuple[str, ...]
+    licence: str
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+
+SAM2 = Family(
+    "sam2", "SAM 2", ("Sam2VisionConfig", "Sam2VisionModel"), ("sam2", "sam2_video", "sam2_vision_model"), "Apache-2.0"
+)
+FAMILIES = (
+    SAM2,
+    Family(
+        "fpn", "SAM 3", ("Sam3VisionConfig", "Sam3VisionModel"),
+        ("sam3", "sam3_video", "sam3_tracker", "sam3_tracker_video", "sam3_vision_model"), "SAM License",
+        _CENTRED, _CENTRED,
+    ),
+    Family(
+        "fpn", "EdgeTAM", ("EdgeTamVisionConfig", "EdgeTamVisionModel"),
+        ("edgetam", "edgetam_video", "edgetam_vision_model"), "see the card of the weights",
+    ),
+)  # fmt: skip
+
+
+class FpnTeacher(Teacher):
+    """Maps `fpn0`, `fpn1`, ... from fine to coarse (of SAM 2 at strides 4, 8, 16, 256 channels each).
+
+    Of SAM 2 also `stage0` to `stage3` of its trunk at 4, 8, 16, 32. The whole pyramid unless some are chosen; prompt
+    encoder, mask decoder, detector and memory are never read.
+    """
+
+    example = _EXAMPLE
+
+    @classmethod
+    def load(cls, weights: str | Path, choice: Choice) -> FpnTeacher:
+        """Loads a folder of a whole model or its vision encoder, of SAM 2 also an original checkpoint.
+
+        Arguments and errors as in `teachers.load`; `strides` choose maps of the pyramid, `levels` stages of the trunk.
+        """
+        require_unset(choice, "model", teacher="sam2")
+        files = locate(weights, example=_EXAMPLE, originals=True)
+        found = read_shapes(files.model)
+        if any(name.startswith(PREFIX) for name in found):
+            family, settings, original = SAM2, settings_of_original(found, files.model), True
+        else:
+            kinds = tuple(kind for family in FAMILIES for kind in family.kinds)
+            kind, settings = vision_config(files, kinds, teacher="sam2", example=_EXAMPLE, checkpoint=_CHECKPOINT)
+            family, original = next(family for family in FAMILIES if kind in family.kinds), False
+        config, network = _library(family, settings)
+        size = _size(family, config, choice.image_size)
+        spec = FeatureSpec(_choose(family, config, size, choice))
+        described = "its own shapes describe" if original else "config.json describes"
+        title = f"{family.title}'s vision encoder as {described} it"
+        return cls(
+            family.name,
+            _from_original(network, config, files.model, found, title=title)
+            if original
+            else load_network(network, config, files.model, found, title=title),
+            spec=spec,
+            preprocessing=SquareResize(size, family.mean, family.std),
+            facts={"model": _facts(family, config, settings), "weights": sha256(files.model)},
+            licence=family.licence,
+        )
+
+    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
+        """See `Teacher.maps`."""
+        if self.name != SAM2.name:
+            pyramid = self.network(pixels).fpn_hidden_states
+            return {name: pyramid[int(name.removeprefix("fpn"))] for name in self.spec.names}
+        stages = self.network.get_submodule("backbone")(pixels).intermediate_hidden_states
+        maps = {f"stage{index}": value.permute(0, 3, 1, 2) for index, value in enumerate(stages)}
+        if any(name.startswith("fpn") for name in self.spec.names):
+            pyramid, _ = self.network.get_submodule("neck")(stages)
+            maps |= {f"fpn{index}": value for index, value in enumerate(reversed(pyramid))}
+        return {name: maps[name] for name in self.spec.names}
+
+
+def _library(family: Family, settings: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The configuration, and the class of the network.
+
+    Raises:
+        ValueError: the installed transformers does not have them.
+    """
+    import transformers
+
+    if not hasattr(transformers, family.library[1]):
+        raise ValueError(
+            f"{family.title} needs transformers with {family.library[1]}, but {transformers.__version__} has none; "
+            "install a newer one"
+        )
+    config, network = (getattr(transformers, name) for name in family.library)
+    return config.from_dict(dict(settings)), network
+
+
+def _facts(family: Family, config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+    """The settings on which the features depend."""
+    if family is SAM2:
+        trunk = {key: getattr(config.backbone_config, key) for key in _TRUNK}
+        return trunk | {key: getattr(config, key) for key in _NECK}
+    backbone = settings.get("backbone_config") or {}
+    return {"kind": family.title, "backbone": settings_of(backbone), **settings_of(settings)}
+
+
+def _strides(family: Family, config: Any) -> list[float]:  # noqa: ANN401
+    """The strides of the pyramid's maps and of those deeper, in pixels, from fine to coarse."""
+    trunk = config.backbone_config
+    if family is SAM2:
+        halved = [min(stage, trunk.num_query_pool_stages) for stage in range(len(trunk.blocks_per_stage))]
+        return [trunk.patch_stride[0] * trunk.query_stride[0] ** times for times in halved]
+    if family.title == "SAM 3":
+        return [trunk.patch_size / factor for factor in config.scale_factors]
+    return [4 * 2**level for level in range(len(config.backbone_channel_list))]
+
+
+def _size(family: Family, config: Any, image_size: int | None) -> int:  # noqa: ANN401
+    """Side of the square image: the weights' own, or another that whole windows of positions and whole cells cover."""
+    trunk, coarsest = config.backbone_config, int(_strides(family, config)[-1])
+    own = getattr(trunk, "image_size", 1024)
+    size = int(image_size or (own if isinstance(own, int) else own[0]))
+    window = trunk.patch_stride[0] * trunk.window_size_per_stage[0] if family is SAM2 else 1
+    require_multiple(size, lcm(window, coarsest), cells=f"{family.title}'s windows")
+    if family.title == "SAM 3":
+        trunk.image_size = size  # its rotary positions are made for one size
+    return size
+
+
+def _choose(family: Family, config: Any, size: int, choice: Choice) -> tuple[MapSpec, ...]:  # noqa: ANN401
+    """Maps of the pyramid by stride, stages by number; the whole pyramid by default."""
+    strides = _strides(family, config)
+    count = config.num_feature_levels if family.title != "SAM 3" else len(strides)
+    pyramid = {
+        int(stride): MapSpec(f"fpn{index}", config.fpn_hidden_size, (int(size // stride),) * 2, int(stride))
+        for index, stride in enumerate(strides[:count])
+        if stride == int(stride)
+    }
+    wanted = sorted(set(choice.strides or ()))
+    if not set(wanted) <= pyramid.keys():
+        raise ValueError(
+            f"{family.title}'s pyramid has strides {', '.join(map(str, pyramid))}, got strides={wanted}; choose of them"
+        )
+    if choice.levels and family is not SAM2:
+        raise ValueError(
+            f"levels choose stages of SAM 2's trunk, but these are weights of {family.title}, got "
+            f"levels={list(choice.levels)}; choose by strides"
+        )
+    widths = config.backbone_config.embed_dim_per_stage if family is SAM2 else ()
+    deep = choose_levels(choice.levels, len(widths), weights=family.title, kind="stages")
+    stages = [
+        MapSpec(f"stage{level}", widths[level], (int(size // strides[level]),) * 2, int(strides[level]))
+        for level in deep
+    ]
+    return tuple([pyramid[stride] for stride in wanted] + stages or pyramid.values())
+
+
+def _from_original(
+    kind: Any,  # noqa: ANN401
+    config: Any,  # noqa: ANN401
+    path: Path,
+    found: Mapping[str, Sequence[int]],
+    *,
+    title: str,
+) -> nn.Module:
+    """SAM 2's vision encoder with the weights of an original checkpoint in float32."""
+    with torch.device("meta"):  # nothing is initialised only to be overwritten
+        network: nn.Module = kind(config)
+    names = {name: original_name(name) for name in network.state_dict()}
+    shapes = {name: tuple(shape) for name, shape in found.items()}
+    put_tensors(network, path, shapes, names=names, prefix=PREFIX, rest=REST, title=title)
+    return network
