@@ -49,7 +49,7 @@ def compute_losses(
         if name in TASK_LOSSES:
             heads = []
             for head in logits:
-                with divided_by(divisors and divisors[name]):
+                with divided_by(divisors[name] if divisors else None):
                     heads.append(term(head, batch["mask"], **weighted))
             terms[name] = torch.stack(heads).mean()
             continue
