@@ -54,7 +54,7 @@ class EnsembleTeacher(Teacher):
             facts={
                 "model": [entry["model"] for entry in facts],
                 "strides": facts[0]["strides"],
-                "weights": [entry["weights"] for entry in facts],
+                "weights": ",".join(entry["weights"] for entry in facts),
                 **({} if None in labelled else {"labelled": sorted({key for keys in labelled for key in keys or ()})}),
             },
             licence=" and ".join(sorted({member.licence for member in members})),

@@ -170,7 +170,7 @@ def _normed(network: nn.Module, levels: Sequence[int], size: int) -> nn.Module |
 
     if not hasattr(network, "forward_intermediates"):
         return None
-    getter: Any = FeatureGetterNet(network.eval(), list(levels), norm=True, prune=False)
+    getter: Any = FeatureGetterNet(network.eval(), tuple(levels), norm=True, prune=False)
     with torch.inference_mode():
         try:
             normed = getter(torch.zeros(1, 3, size, size))
@@ -180,7 +180,7 @@ def _normed(network: nn.Module, levels: Sequence[int], size: int) -> nn.Module |
         plain = getter(torch.zeros(1, 3, size, size))
     if all(map(torch.equal, normed, plain)):
         return None
-    return FeatureGetterNet(network, list(levels), norm=True)
+    return FeatureGetterNet(network, tuple(levels), norm=True)
 
 
 def _whole(backbone: Backbone, found: Mapping[str, tuple[int, ...]], whole: Mapping[str, tuple[int, ...]]) -> nn.Module:

@@ -88,7 +88,7 @@ def _vision_config(files: WeightFiles) -> tuple[dict[str, Any], Any]:
 
     path = require_config(files, example=_EXAMPLE)
     raw = read_config(path)
-    kind = raw.get("model_type")
+    kind = str(raw.get("model_type"))
     if kind not in CONFIG_MAPPING:
         raise ValueError(
             f"{path} describes a model of type '{kind}', but teacher 'transformers' needs a vision model that the "
@@ -116,8 +116,8 @@ def _network(path: Path, config: Any, quirk: Quirk) -> nn.Module:  # noqa: ANN40
     from transformers.models.auto import modeling_auto as auto
 
     mapping = auto.MODEL_FOR_BACKBONE_MAPPING if quirk.backbone else auto.MODEL_MAPPING
-    kind = mapping[type(config)]
-    pooled = "add_pooling_layer" in inspect.signature(kind.__init__).parameters
+    kind: Any = mapping[type(config)]
+    pooled = "add_pooling_layer" in inspect.signature(kind).parameters
     return load_network(
         kind,
         config,

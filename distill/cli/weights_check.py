@@ -33,8 +33,13 @@ def check(options: Mapping[str, str]) -> str:
     size = options.get("image_size")
     if size and not size.isdecimal():
         raise ValueError(f"image_size={size}, but must be a number of pixels")
-    more = {name: options[name] for name in ("model", "variant") if name in options}
-    teacher = teachers.load(adapter, weights=options["weights"], image_size=int(size) if size else None, **more)
+    teacher = teachers.load(
+        adapter,
+        weights=options["weights"],
+        model=options.get("model"),
+        variant=options.get("variant"),
+        image_size=int(size) if size else None,
+    )
     started = perf_counter()
     maps = teacher([np.random.default_rng(0).integers(0, 256, (*SIDES, 3), dtype=np.uint8)])
     seconds = perf_counter() - started
@@ -102,7 +107,7 @@ def tensors(network: Any) -> str:  # noqa: ANN401
     return f"{kinds.total()} of {first[0]}, {count / 1e6:.2f} million parameters"
 
 
-def known(digest: str | list[str]) -> str:
+def known(digest: str) -> str:
     """A checksum, and the known weights that have it."""
     names = [entry.name for entry in PUBLISHED if entry.sha256 == digest]
     return f"{digest}, {'that of ' + names[0] if names else 'of no known weights'}"

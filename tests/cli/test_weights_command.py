@@ -174,7 +174,7 @@ def test_what_cannot_be_meant_is_refused():
         (["name=sam-vit-bse"], r"no known weights 'sam-vit-bse'; did you mean 'sam-vit-base'\?; do=list shows"),
         (
             ["do=fetch", "name=sam-vit-base", "from=x.pth"],
-            f"from=x.pth is for a file of .* do=fetch name={MEASURED}; leave",
+            f"from=x.pth is for a file of .* do=fetch name={MEASURED}, endovit, .*; leave",
         ),
         (["from=x.pth"], "leave it out"),
         (["do=get"], "do=get, but must be list, fetch or check"),

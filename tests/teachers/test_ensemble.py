@@ -36,7 +36,7 @@ def test_the_mask_is_the_mean_probability_and_features_are_the_first_s(folder):
     assert together.spec == alone[0].spec
     by_name = teachers.load("ensemble", weights=",".join(map(str, places)), strides=(8,))
     assert by_name.identity == together.identity
-    assert together.identity["weights"] == [teacher.identity["weights"] for teacher in alone]
+    assert together.identity["weights"] == ",".join(teacher.identity["weights"] for teacher in alone)
 
 
 def test_it_has_learned_from_all_that_its_students_learned_from(folder, tmp_path, monkeypatch):
