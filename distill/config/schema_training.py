@@ -80,7 +80,9 @@ class AugmentRecipe:
     min_crop: float = setting(0.6, "smallest side of a random crop as a share of the image's side; 1: no crop")
     colour: float = setting(0.1, "strength of brightness, contrast, saturation and hue changes; 0: none")
     camera: float = setting(
-        0.0, "strength (0 to 1) of what another camera changes: gamma, white balance, blur, noise, JPEG, light, borders"
+        0.0,
+        "0 to 1: scales the chance (0.3 each) of what another camera changes: gamma, white balance, blur, noise, JPEG, "
+        "light, highlights, borders",
     )
     amplitudes: float = setting(
         0.0, "share of images whose low frequencies take amplitudes (colour, light) of another training image"

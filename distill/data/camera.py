@@ -11,25 +11,25 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-STREAM = 3  # apart from that of views, crops and colours
-CHANCE = 0.3  # of each change, at strength 1
+STREAM = 3  # a random stream of its own, apart from that of views, crops and colours
+CHANCE = 0.3  # of each change, where augment.camera is 1
 LARGEST_GAMMA = 1.6
 LARGEST_GAIN = 0.25  # of a colour channel: white balance
 LARGEST_BLUR = 2.0  # standard deviation in pixels of a side of `BLUR_SIDE`
 BLUR_SIDE = 256
 LARGEST_NOISE = 0.06  # standard deviation, of pixels in [0, 1]
-WORST_JPEG = 25  # quality
+WORST_JPEG, BEST_JPEG = 25, 90  # quality, the latter never reached
 DARKEST_CORNER = 0.7  # of the light is missing in the corners
-WIDEST_BORDER = 0.06  # of the image's side, black
+WIDEST_BORDER = 0.06  # of the image's side, black; an ellipse also takes the corners, a quarter of the image at most
 MOST_HIGHLIGHTS = 12
 LARGEST_HIGHLIGHT = 0.02  # standard deviation, of the image's side
 AMPLITUDE_BOX = 0.03  # half the side of the box of low frequencies whose amplitudes are mixed, of the image's side
 
 
-def change_camera(image: Tensor, strength: float, random: np.random.Generator) -> Tensor:
-    """A float image (3, H, W) in [0, 1] as from another camera; `strength` (0 to 1) scales the chances."""
+def change_camera(image: Tensor, share: float, random: np.random.Generator) -> Tensor:
+    """A float image (3, H, W) in [0, 1] as from another camera; each change has `share` times `CHANCE`."""
     for change in CHANGES:
-        if random.random() < CHANCE * strength:
+        if random.random() < CHANCE * share:
             image = change(image, random)
     return image
 
@@ -46,7 +46,7 @@ def white_balance(image: Tensor, random: np.random.Generator) -> Tensor:
 
 
 def blur(image: Tensor, random: np.random.Generator) -> Tensor:
-    """Out of focus, or moving: a Gaussian blur."""
+    """Out of focus: a Gaussian blur, the same in all directions."""
     sigma = max(0.1, LARGEST_BLUR * random.random() * min(image.shape[-2:]) / BLUR_SIDE)
     return transforms.gaussian_blur(image, kernel_size=[2 * int(np.ceil(2 * sigma)) + 1] * 2, sigma=[sigma] * 2)
 
@@ -60,7 +60,7 @@ def noise(image: Tensor, random: np.random.Generator) -> Tensor:
 def compress(image: Tensor, random: np.random.Generator) -> Tensor:
     """Coded as JPEG and decoded."""
     coded = (image * 255).round().byte().contiguous()
-    return transforms.jpeg(coded, quality=int(random.integers(WORST_JPEG, 90))).float() / 255
+    return transforms.jpeg(coded, quality=int(random.integers(WORST_JPEG, BEST_JPEG))).float() / 255
 
 
 def vignette(image: Tensor, random: np.random.Generator) -> Tensor:
@@ -70,11 +70,11 @@ def vignette(image: Tensor, random: np.random.Generator) -> Tensor:
 
 
 def border(image: Tensor, random: np.random.Generator) -> Tensor:
-    """A black border with cut or round corners, as many endoscopes leave it."""
+    """A black border, rectangular to elliptic, as many endoscopes leave it; the mask stays as it was below it."""
     rows, columns = (axis.abs() for axis in coordinates(image))
     height, width = 1 - 2 * WIDEST_BORDER * random.random(2)
     power = 2 ** random.uniform(1, 4)  # 2: an ellipse; 16: nearly a rectangle
-    reach = 2 ** (1 / power) if random.random() < 0.5 else 1.0  # whether the corners of the picture are cut off
+    reach = 2 ** (1 / power) if random.random() < 0.5 else 1.0  # else the border runs through the corners
     return image * ((rows / height) ** power + (columns / width) ** power <= reach**power)
 
 

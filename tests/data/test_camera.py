@@ -48,9 +48,9 @@ def test_what_each_change_does(image):
     assert 0.5**camera.LARGEST_GAMMA <= curved[0, 0, 0] <= 0.5 ** (1 / camera.LARGEST_GAMMA)
 
 
-def test_strength_scales_the_chances(image):
-    def changed(strength):
-        drawn = (camera.change_camera(image, strength, np.random.default_rng(seed)) for seed in range(200))
+def test_the_share_scales_the_chances(image):
+    def changed(share):
+        drawn = (camera.change_camera(image, share, np.random.default_rng(seed)) for seed in range(200))
         return sum(not torch.equal(one, image) for one in drawn) / 200
 
     assert changed(0) == 0
