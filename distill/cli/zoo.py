@@ -32,7 +32,8 @@ def row(name: str, results: dict[str, Any]) -> tuple[str, str, str, str]:
     """A student's line: its name, parameters, training images of each data set, mean Dice on each test set."""
     parameters = results.get("student", {}).get("parameters")
     trained = ", ".join(f"{count} of {data}" for data, count in results.get("training", {}).items())
-    dice = ", ".join(f"{data} {one['dice']['mean']:.3f}" for data, one in results.get("datasets", {}).items())
+    means = {data: one.get("dice", {}).get("mean") for data, one in results.get("datasets", {}).items()}
+    dice = ", ".join(f"{data} {mean:.3f}" for data, mean in means.items() if mean is not None)
     return name, f"{parameters:,}" if parameters else "", trained, dice
 
 
