@@ -40,7 +40,8 @@ _STATISTICS = {
     **dict.fromkeys(("dinov2", "dinov2_with_registers", "dinov3_vit", "dinov3_convnext"), _IMAGENET),
     **dict.fromkeys(("vit", "siglip_vision_model", "siglip2_vision_model"), _CENTRED),
 }
-_UNREAD = ("classifier.", "pooler.", "head.", "decoder.", "lm_head.", "layernorm.")  # parts of a file, with others' heads
+# Parts of a file that need not be read.
+_UNREAD = ("classifier.", "pooler.", "head.", "decoder.", "lm_head.", "layernorm.")
 
 
 class TransformersTeacher(Teacher):

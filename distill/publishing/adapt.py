@@ -38,8 +38,8 @@ NOTE = """\
 > masks (sha256 of their digests {sha256}); no weight was trained. The mean image score of findings was
 > {score_before:.3f} and is {score:.3f}, images with a finding were {found_before} and are {found}. The figures below
 > are those of the student before, and so are threshold and temperature: fitted on its validation images, not on these,
-> on which the probability need not be calibrated. What is measured on images of this origin is adaptation, not generalisation; on
-> others it may be worse. `distill publish student=THIS_FOLDER onnx=model.onnx` makes the ONNX file.
+> on which the probability need not be calibrated. What is measured on images of this origin is adaptation, not
+> generalisation; on others it may be worse. `distill publish student=THIS_FOLDER onnx=model.onnx` makes the ONNX file.
 """
 
 
@@ -166,10 +166,11 @@ def beside(source: str | Path, name: str) -> Path | None:
     try:
         return locate(source, name)
     except FileNotFoundError as error:
-        reason = error.__cause__  # none of a folder
-        if reason is None or (isinstance(reason, EntryNotFoundError) and not isinstance(reason, LocalEntryNotFoundError)):
+        reason = error.__cause__  # the hub's; none of a folder
+        absent = isinstance(reason, EntryNotFoundError) and not isinstance(reason, LocalEntryNotFoundError)
+        if reason is None or absent:
             return None
-        raise ConnectionError(f"{error}; {name} would be missing from the adapted student, try again later") from error
+        raise ConnectionError(f"{error}; {name} would be missing from the adapted student; try again later") from error
 
 
 def write_further(files: Mapping[str, Path], done: Adaptation, *, folder: Path) -> None:

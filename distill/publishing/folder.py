@@ -20,7 +20,7 @@ def replaced(final: Path) -> Iterator[Path]:
         final: the folder, which need not be there.
 
     Raises:
-        FileExistsError: another process works on `final`, or one was killed at it, after which `sweep` cleans up.
+        FileExistsError: another process works on `final`, or one was killed at it.
         OSError: the disk is full; `final` is as it was, and nothing is left of the new folder.
     """
     new, old = _beside(final, "new"), _beside(final, "old")

@@ -1,4 +1,4 @@
-"""A student as it ships with Bandpass (`publish.zoo`): small files alone, float16 weights where masks or Dice stay the same."""
+"""A student as it ships with Bandpass (`publish.zoo`): small, as float16 where masks or Dice stay the same."""
 
 from __future__ import annotations
 
@@ -155,7 +155,8 @@ def save_small(network: nn.Module, path: Path, *, as_half: bool) -> int:
     if size > LARGEST_BYTES:
         raise ValueError(
             f"publish.zoo takes weights of at most {LARGEST_BYTES / 1e6:g} MB, but these have {size / 1e6:.1f} MB as "
-            f"{'float16' if as_half else 'float32'}; publish a smaller student (student.width), or push it by publish.hub"
+            f"{'float16' if as_half else 'float32'}; publish a smaller student (student.width), or push it by "
+            "publish.hub"
         )
     return size
 

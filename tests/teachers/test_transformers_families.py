@@ -240,7 +240,9 @@ def test_a_vision_model_without_an_automodel_is_refused(tmp_path):
     config = transformers.BlipConfig(vision_config=SIXTEEN, text_config={"hidden_size": 32, "num_hidden_layers": 1})
     config.save_pretrained(tmp_path)
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"a model of type 'blip', but teacher 'transformers' needs a vision model that"):
+    with pytest.raises(
+        ValueError, match=r"a model of type 'blip', but teacher 'transformers' needs a vision model that"
+    ):
         teachers.load("transformers", weights=tmp_path)
 
 
@@ -251,12 +253,16 @@ def test_what_the_preprocessor_s_file_asks_for_is_done_or_refused(tmp_path):
     pixels = teachers.load("transformers", weights=tmp_path).preprocessing
     assert (pixels.mean, pixels.std, pixels.interpolation) == ((0, 0, 0), (255, 255, 255), "bilinear")
     file.write_text(json.dumps({"resample": 1}))
-    with pytest.raises(ValueError, match=r"expected resample in .* to be 2 \(bilinear\) or 3 \(bicubic\), got 1; write"):
+    with pytest.raises(
+        ValueError, match=r"expected resample in .* to be 2 \(bilinear\) or 3 \(bicubic\), got 1; write"
+    ):
         teachers.load("transformers", weights=tmp_path)
     file.write_text(json.dumps({"rescale_factor": 1 / 255, "do_rescale": True}))
     assert teachers.load("transformers", weights=tmp_path).preprocessing.mean == (127.5,) * 3
     for stated, factor in (({"rescale_factor": 1 / 127.5}, r"0\.0078"), ({"do_rescale": False}, "1;")):
         file.write_text(json.dumps(stated))
-        with pytest.raises(ValueError, match=rf"to scale pixels to \[0, 1\] .*got a factor of {factor}.*give mean and std"):
+        with pytest.raises(
+            ValueError, match=rf"to scale pixels to \[0, 1\] .*got a factor of {factor}.*give mean and std"
+        ):
             teachers.load("transformers", weights=tmp_path)
         assert teachers.load("transformers", weights=tmp_path, **STATISTICS).preprocessing.std == (51, 76.5, 102)
