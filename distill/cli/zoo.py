@@ -8,6 +8,7 @@ from typing import Any
 
 from distill.cli.options import Command
 from distill.runtime.io import read_json_if_sound
+from distill.runtime.issues import aligned
 
 TITLES = ("name", "parameters", "trained on", "Dice")
 
@@ -21,10 +22,7 @@ def run(_: SimpleNamespace, *, dry: bool) -> int:
     if not rows:
         sys.stdout.write("no published student comes with this copy of Bandpass\n")
         return 0
-    table = [TITLES, *rows]
-    widths = [max(len(line[column]) for line in table) for column in range(3)]
-    for name, parameters, data, dice in table:
-        sys.stdout.write(f"{name:<{widths[0]}}  {parameters:>{widths[1]}}  {data:<{widths[2]}}  {dice}\n")
+    sys.stdout.write("\n".join(aligned([TITLES, *rows])) + "\n")
     return 0
 
 

@@ -46,12 +46,12 @@ def open_caches(run: Run, *, learning: bool = True) -> dict[str, cache.Cache]:
         if missing := store.missing(wanted):
             raise FileNotFoundError(
                 f"{path} lacks {len(missing)} of {len(wanted)} records (images times views) of teacher {name!r}, "
-                f"{tell_missing(run, name, store, missing)}; {cure}"
+                f"{describe_missing(run, name, store, missing)}; {cure}"
             )
     return opened
 
 
-def tell_missing(run: Run, name: str, store: cache.Cache, missing: Sequence[tuple[str, str]]) -> str:
+def describe_missing(run: Run, name: str, store: cache.Cache, missing: Sequence[tuple[str, str]]) -> str:
     """Of how many images and in which views records of a teacher are missing, one by name, and damaged shards."""
     keys, views = {key for key, _ in missing}, dict.fromkeys(view for _, view in missing)
     stems = {record_key(run.recipe.teachers[name], sample): sample.stem for sample in run.splits.training}
