@@ -38,8 +38,8 @@ NOTE = """\
 > masks (sha256 of their digests {sha256}); no weight was trained. The mean image score of findings was
 > {score_before:.3f} and is {score:.3f}, images with a finding were {found_before} and are {found}. The figures below
 > are those of the student before, and so are threshold and temperature: fitted on its validation images, not on these,
-> on which the probability need not be calibrated. What is measured on images of this origin is adaptation, not
-> generalisation; on others it may be worse. `distill publish student=THIS_FOLDER onnx=model.onnx` makes the ONNX file.
+> on which the probability need not be calibrated. What is measured on images of this origin
+> is adaptation, not generalisation; on others it may be worse. `distill publish student=THIS_FOLDER onnx=model.onnx` makes the ONNX file.
 """
 
 
