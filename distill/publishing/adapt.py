@@ -39,7 +39,8 @@ NOTE = """\
 > {score_before:.3f} and is {score:.3f}, images with a finding were {found_before} and are {found}. The figures below
 > are those of the student before, and so are threshold and temperature: fitted on its validation images, not on these,
 > on which the probability need not be calibrated. What is measured on images of this origin
-> is adaptation, not generalisation; on others it may be worse. `distill publish student=THIS_FOLDER onnx=model.onnx` makes the ONNX file.
+> is adaptation, not generalisation; on others it may be worse.
+> `distill publish student=THIS_FOLDER onnx=model.onnx` makes the ONNX file.
 """
 
 
