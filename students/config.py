@@ -61,6 +61,8 @@ def locate(source: str | Path, name: str) -> Path:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"expected a published student with {name} in {folder}, found none")
         return folder / name
+    if folder.is_file():
+        raise FileNotFoundError(f"expected the folder of a published student, got the file {folder}; name its folder")
     if not HUB_ID.fullmatch(str(source)):
         raise FileNotFoundError(f"no published student at {source}: no such folder, and no hub id (owner/name)")
     from huggingface_hub import hf_hub_download

@@ -23,6 +23,7 @@ class Quirk(NamedTuple):
         inputs: the arguments made from pixels (N, 3, S, S) and the side of a patch.
         backbone: whether the network is that of `AutoBackbone`.
         last: whether states have their channels last.
+        normalises: whether the network normalises pixels in [0, 1] itself.
     """
 
     settings: Mapping[str, Any] = {}
@@ -30,6 +31,7 @@ class Quirk(NamedTuple):
     inputs: Callable[[Tensor, int], dict[str, Tensor]] | None = None
     backbone: bool = False
     last: bool = False
+    normalises: bool = False
 
 
 def _patches(pixels: Tensor, patch: int) -> dict[str, Tensor]:
@@ -66,6 +68,7 @@ QUIRKS = {
     "hgnet_v2": Quirk(backbone=True),
     # (N, rows, columns, C), unlike those of Swin under the same name.
     "hiera": Quirk(last=True),
+    "radio": Quirk(normalises=True),
 }
 
 
@@ -159,6 +162,11 @@ class Levels(nn.Module):
             if hasattr(self.network, name):
                 setattr(self.network, name, nn.Identity())
         self.running = self.levels[-1] + 1
+
+
+def quirk_of(config: Any) -> Quirk:  # noqa: ANN401
+    """The call of the family that a configuration is of."""
+    return QUIRKS.get(str(config.model_type), Quirk())
 
 
 def is_staged(config: Any) -> bool:  # noqa: ANN401

@@ -5,13 +5,16 @@ there is one; earlier stages are taken as they are. Class and register tokens ar
 `AutoBackbone` are not used where a plain network gives the same: those of Swin and ConvNeXt have norms of their own, of
 which the published encoders hold no weights.
 
-Models of images and text are read for their vision model. The whole image is stretched to a square. Mean, standard
-deviation, interpolation and size are those of preprocessor_config.json, where it lies beside the weights.
+Models of images and text are read for their vision model. The whole image is stretched to a square, of the size that
+config.json states. Mean, standard deviation and interpolation are those of preprocessor_config.json, where it lies
+beside the weights.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from torch import Tensor, nn
 
 from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_multiple, require_unset
-from teachers.levels import QUIRKS, Levels, Quirk, depth_of, is_staged, side_of
+from teachers.levels import Levels, Quirk, depth_of, is_staged, quirk_of, side_of
 from teachers.preprocess import SquareResize, statistics_of
 from teachers.weights.known import license_of
 from teachers.weights.locate import PREPROCESSOR, WeightFiles, beside, locate, read_config, require_config
@@ -28,6 +31,7 @@ from teachers.weights.transformers import load_network, settings_of
 
 _EXAMPLE = "facebook/dinov3-vitb16-pretrain-lvd1689m"
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, in preprocessor_config.json
+_RESCALE = 1 / 255  # the factor to [0, 1], in that file
 _SIZE = 224  # pixels, where nothing states one
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CENTRED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -35,9 +39,9 @@ _CENTRED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _STATISTICS = {
     **dict.fromkeys(("dinov2", "dinov2_with_registers", "dinov3_vit", "dinov3_convnext"), _IMAGENET),
     **dict.fromkeys(("vit", "siglip_vision_model", "siglip2_vision_model"), _CENTRED),
-    "radio": ((0, 0, 0), (1, 1, 1)),  # the network normalises its pixels itself
 }
-_HEADS = ("classifier.", "pooler.", "head.", "decoder.", "lm_head.", "layernorm.")  # parts of a file that may be unread
+# Parts of a file that need not be read.
+_UNREAD = ("classifier.", "pooler.", "head.", "decoder.", "lm_head.", "layernorm.")
 
 
 class TransformersTeacher(Teacher):
@@ -54,13 +58,13 @@ class TransformersTeacher(Teacher):
         require_unset(choice, "model", "strides", teacher="transformers")
         files = locate(weights, example=_EXAMPLE)
         raw, config = _vision_config(files)
-        kind, quirk = str(config.model_type), QUIRKS.get(str(config.model_type), Quirk())
+        family, quirk = str(config.model_type), quirk_of(config)
         pixels = _preprocessing(files, str(weights), config, choice)
         depth, patch = depth_of(config), side_of(getattr(config, "patch_size", 1))
         chosen = choose_levels(
-            choice.levels, depth, weights=kind, kind="stages" if is_staged(config) else "blocks", default=(depth - 1,)
+            choice.levels, depth, weights=family, kind="stages" if is_staged(config) else "blocks", default=(depth - 1,)
         )
-        require_multiple(pixels.size, 4 * 2 ** chosen[-1] if is_staged(config) else patch, cells=f"{kind}'s cells")
+        require_multiple(pixels.size, 4 * 2 ** chosen[-1] if is_staged(config) else patch, cells=f"{family}'s cells")
         network = Levels(_network(files.model, config, quirk), config, quirk, chosen, norm=choice.norm)
         spec = network.prepare(pixels.size)
         return cls(
@@ -74,7 +78,7 @@ class TransformersTeacher(Teacher):
                 "norm": choice.norm,
                 "weights": sha256(files.model),
             },
-            licence=license_of(str(weights), kind),
+            licence=license_of(str(weights), family),
         )
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -88,22 +92,21 @@ def _vision_config(files: WeightFiles) -> tuple[dict[str, Any], Any]:
 
     path = require_config(files, example=_EXAMPLE)
     raw = read_config(path)
-    kind = str(raw.get("model_type"))
-    if kind not in CONFIG_MAPPING:
-        raise ValueError(
-            f"{path} describes a model of type '{kind}', but teacher 'transformers' needs a vision model that the "
-            f"installed transformers knows; `hf download {_EXAMPLE}` gets one"
-        )
-    config = CONFIG_MAPPING[kind].from_dict(dict(raw))
+    family = str(raw.get("model_type"))
+    refusal = ValueError(
+        f"{path} describes a model of type '{family}', but teacher 'transformers' needs a vision model that AutoModel "
+        f"of the installed transformers builds; `hf download {_EXAMPLE}` gets one"
+    )
+    if family not in CONFIG_MAPPING:
+        raise refusal
+    config = CONFIG_MAPPING[family].from_dict(dict(raw))
     if hasattr(config, "vision_config"):
         config = config.vision_config
         raw = {**(raw.get("vision_config") or {}), "model_type": config.model_type}
-    if not hasattr(config, "num_channels") and not hasattr(config, "patch_size"):
-        raise ValueError(
-            f"{path} describes a model of type '{kind}', but teacher 'transformers' needs a vision model; "
-            f"`hf download {_EXAMPLE}` gets one"
-        )
-    quirk = QUIRKS.get(str(config.model_type), Quirk())
+    quirk = quirk_of(config)
+    is_visual = hasattr(config, "num_channels") or hasattr(config, "patch_size")
+    if not is_visual or type(config) not in _classes(quirk):
+        raise refusal
     for name, value in quirk.settings.items():
         setattr(config, name, value)
     if quirk.backbone:
@@ -111,19 +114,23 @@ def _vision_config(files: WeightFiles) -> tuple[dict[str, Any], Any]:
     return raw, config
 
 
-def _network(path: Path, config: Any, quirk: Quirk) -> nn.Module:  # noqa: ANN401
-    """The network with its weights in float32, after a strict comparison."""
+def _classes(quirk: Quirk) -> Any:  # noqa: ANN401
+    """Class of a configuration -> class of its network, as `AutoModel` or `AutoBackbone` has it."""
     from transformers.models.auto import modeling_auto as auto
 
-    mapping = auto.MODEL_FOR_BACKBONE_MAPPING if quirk.backbone else auto.MODEL_MAPPING
-    kind: Any = mapping[type(config)]
-    pooled = "add_pooling_layer" in inspect.signature(kind).parameters
+    return auto.MODEL_FOR_BACKBONE_MAPPING if quirk.backbone else auto.MODEL_MAPPING
+
+
+def _network(path: Path, config: Any, quirk: Quirk) -> nn.Module:  # noqa: ANN401
+    """The network with its weights in float32, after a strict comparison."""
+    network_class = _classes(quirk)[type(config)]
+    pooled = "add_pooling_layer" in inspect.signature(network_class).parameters
     return load_network(
-        kind,
+        network_class,
         config,
         path,
         read_shapes(path),
-        rest=_HEADS,
+        rest=_UNREAD,
         options={"add_pooling_layer": False} if pooled else {},
         title=f"{config.model_type} as its config.json describes it",
     )
@@ -133,23 +140,42 @@ def _preprocessing(files: WeightFiles, weights: str, config: Any, choice: Choice
     """The pixels that the weights expect: by the recipe, else by preprocessor_config.json, else by their family.
 
     Raises:
-        ValueError: none of them says it.
+        ValueError: none of them says it, or preprocessor_config.json asks for what `SquareResize` has not.
     """
     path = beside(files, weights, PREPROCESSOR)
     stated = read_config(path) if path else {}
-    default = _STATISTICS.get(config.model_type, (None, None))
-    mean, std = choice.mean or default[0], choice.std or default[1]
-    if stated and config.model_type != "radio":
-        mean, std = choice.mean or stated.get("image_mean") or mean, choice.std or stated.get("image_std") or std
+    mean, std = _statistics(stated, config, choice, path=path)
     if mean is None or std is None:
         raise ValueError(
             f"no {PREPROCESSOR} beside {files.model} says which pixels a {config.model_type} of these weights expects; "
             "get it from the weights' page, or give mean and std"
+        )
+    if (resample := stated.get("resample", 2)) not in _RESAMPLE:
+        raise ValueError(
+            f"expected resample in {path} to be 2 (bilinear) or 3 (bicubic), got {resample}; write the nearer one there"
         )
     own = getattr(config, "image_size", None)
     return SquareResize(
         choice.image_size or (side_of(own) if own else _SIZE),
         statistics_of(mean, "mean"),
         statistics_of(std, "std"),
-        _RESAMPLE.get(stated.get("resample", 2), "bilinear"),
+        _RESAMPLE[resample],
     )
+
+
+def _statistics(stated: Mapping[str, Any], config: Any, choice: Choice, *, path: Path | None) -> tuple[Any, Any]:  # noqa: ANN401
+    """Mean and deviation of pixels in [0, 1], each None where nothing says it; errors as in `_preprocessing`."""
+    if choice.mean and choice.std:
+        return choice.mean, choice.std
+    factor = stated.get("rescale_factor", _RESCALE) if stated.get("do_rescale", True) else 1
+    if not isclose(factor, _RESCALE, rel_tol=1e-3):
+        raise ValueError(
+            f"expected {path} to scale pixels to [0, 1] (do_rescale, rescale_factor 1/255), got a factor of {factor}; "
+            "give mean and std for such pixels"
+        )
+    mean, std = _STATISTICS.get(config.model_type, (None, None))
+    if quirk_of(config).normalises or not stated.get("do_normalize", True):
+        mean, std = (0, 0, 0), (1, 1, 1)
+    elif stated:
+        mean, std = stated.get("image_mean") or mean, stated.get("image_std") or std
+    return choice.mean or mean, choice.std or std

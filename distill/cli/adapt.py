@@ -7,7 +7,7 @@ import sys
 from types import SimpleNamespace
 
 from distill.cli.options import Command, Option, path
-from distill.cli.predict import HOME, STUDENT, TRUST
+from distill.cli.predict import HOME, TORCH_STUDENT, TRUST
 from distill.runs.latest import student_of
 from distill.runtime.issues import several
 
@@ -42,7 +42,7 @@ COMMAND = Command(
     "measured on such images afterwards is adaptation, not generalisation.",
     writes=("out/  model.safetensors, config.json and card, which say what was done; no ONNX file",),
     options=(
-        STUDENT,
+        TORCH_STUDENT,
         Option(
             "images",
             "a folder of pictures, or a pattern in quotes ('DIR/**/*.png'); at least 8, better hundreds",

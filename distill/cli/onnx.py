@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from distill.cli.options import Command, Option
-from distill.cli.predict import HOME, STUDENT, TRUST
+from distill.cli.predict import HOME, TORCH_STUDENT, TRUST
 from distill.runs.latest import student_of
 
 logger = logging.getLogger("bandpass")
@@ -44,7 +44,7 @@ COMMAND = Command(
     "with PyTorch on generated frames.",
     writes=("FILE  uint8 images of any size in, calibrated probability out; the threshold is in its metadata",),
     options=(
-        STUDENT,
+        TORCH_STUDENT,
         Option("onnx", "the file to write", "FILE.onnx", read=onnx_path, required=True),
         TRUST,
         HOME,

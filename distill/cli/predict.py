@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 from distill.cli.options import Command, Option, number, path, truth
@@ -38,13 +39,17 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
     return 1 if summary.failures else 0
 
 
+_OTHERS = (
+    "an id on the hub, zoo:NAME (distill zoo lists them); or a run: its folder, or its name in HOME/runs, of which "
+    "RECIPE-STUDENT and RECIPE mean the latest"
+)
 STUDENT = Option(
     "student",
-    "a published folder, its model.onnx (run by ONNX Runtime alone), an id on the hub, zoo:NAME (distill zoo lists "
-    "them); or a run: its folder, or its name in HOME/runs, of which RECIPE-STUDENT and RECIPE mean the latest",
+    f"a published folder, its model.onnx (run by ONNX Runtime alone), {_OTHERS}",
     shown="DIR|RUN|hub-id|zoo:NAME|model.onnx",
     required=True,
 )
+TORCH_STUDENT = replace(STUDENT, meaning=f"a published folder, {_OTHERS}", shown="DIR|RUN|hub-id|zoo:NAME")
 TRUST = Option(
     "trust", "consent to run the code of a student of this class, which is not one of Bandpass's", shown="my_nets:Net"
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from distill.cli.options import Command
 from distill.runtime.io import read_json_if_sound
+from distill.runtime.issues import aligned
 
 TITLES = ("name", "parameters", "trained on", "Dice")
 
@@ -21,10 +22,7 @@ def run(_: SimpleNamespace, *, dry: bool) -> int:
     if not rows:
         sys.stdout.write("no published student comes with this copy of Bandpass\n")
         return 0
-    table = [TITLES, *rows]
-    widths = [max(len(line[column]) for line in table) for column in range(3)]
-    for name, parameters, data, dice in table:
-        sys.stdout.write(f"{name:<{widths[0]}}  {parameters:>{widths[1]}}  {data:<{widths[2]}}  {dice}\n")
+    sys.stdout.write("\n".join(aligned([TITLES, *rows])) + "\n")
     return 0
 
 
@@ -32,7 +30,8 @@ def row(name: str, results: dict[str, Any]) -> tuple[str, str, str, str]:
     """A student's line: its name, parameters, training images of each data set, mean Dice on each test set."""
     parameters = results.get("student", {}).get("parameters")
     trained = ", ".join(f"{count} of {data}" for data, count in results.get("training", {}).items())
-    dice = ", ".join(f"{data} {one['dice']['mean']:.3f}" for data, one in results.get("datasets", {}).items())
+    means = {data: one.get("dice", {}).get("mean") for data, one in results.get("datasets", {}).items()}
+    dice = ", ".join(f"{data} {mean:.3f}" for data, mean in means.items() if mean is not None)
     return name, f"{parameters:,}" if parameters else "", trained, dice
 
 

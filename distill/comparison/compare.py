@@ -63,14 +63,14 @@ def compare(
     do_missing(runs, jobs=jobs, verbs=("train", "evaluate"), forwards=forwards)
     if not jobs:
         runs = finished_of(runs)
-    tell_shared(runs, recipe)
+    log_shared(runs, recipe)
     comparison = summarise(runs, recipe, tuning=tuning)
     name = f"{recipe.name}-{digest_of([one.run.folder.name for one in runs])[:12]}"
-    folder = out or Path(recipe.home).expanduser() / "compare" / name
-    cached = {path.name: len(cache.open(path)) for path in caches_of(runs) if cache.exists(path)}
+    folder = (out or Path(recipe.home) / "compare" / name).expanduser()
+    cached = {str(path): len(cache.open(path)) for path in caches_of(runs) if cache.exists(path)}
     text = write(comparison, folder, title=recipe.name, forwards=sum(forwards.values()), cached=cached)
     logger.info("%s\nwritten to %s", text, folder)
-    tell_next(runs)
+    log_next(runs)
     return comparison
 
 
@@ -88,18 +88,20 @@ def do_missing(runs: Sequence[ArmRun], *, jobs: int, verbs: Sequence[str], forwa
     for one in missing_of(runs, verbs=verbs):
         if not forwards.keys() >= set(one.run.caches.values()):
             found = do_step("extract", one.run)
-            forwards.update((one.run.caches[name], images) for name, images in found.items())
+            for name, images in found.items():
+                folder = one.run.caches[name]
+                forwards[folder] = forwards.get(folder, 0) + images
     release_memory()  # a GPU that a teacher has left is for those who train now
     run_missing(runs, jobs=jobs, verbs=verbs)
 
 
-def tell_shared(runs: Sequence[ArmRun], recipe: Recipe) -> None:
-    """Names the runs that are shared with other comparisons."""
+def log_shared(runs: Sequence[ArmRun], recipe: Recipe) -> None:
+    """Logs the names of the runs that are shared with other comparisons."""
     if shared := {one.run.folder.name for one in runs if one.run.recipe.name != recipe.name}:
         logger.info("found finished in other comparisons: %s", ", ".join(sorted(shared)))
 
 
-def tell_next(runs: Sequence[ArmRun]) -> None:
+def log_next(runs: Sequence[ArmRun]) -> None:
     """Logs the commands that publish and use the run of the best validation Dice; test sets choose nothing."""
     best = max(runs, key=lambda one: read_summary(one.run)["validation_dice"])
     folder = shlex.quote(str(best.run.folder))
@@ -131,7 +133,7 @@ def summarise(runs: Sequence[ArmRun], recipe: Recipe, *, tuning: Tuning) -> Comp
 
 
 def require_equal_processes(summaries: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises ValueError where runs were trained by different numbers of processes: batch norm differs between them.
+    """Raises ValueError where runs were trained by different numbers of processes, by which batch norm differs.
 
     `summaries` are their train.json, by title.
     """
@@ -140,7 +142,7 @@ def require_equal_processes(summaries: Mapping[str, Mapping[str, Any]]) -> None:
         raise ValueError(
             "expected all runs to be trained by the same number of processes, got "
             + ", ".join(f"{count} ({title})" for title, count in counts.items())
-            + "; move the folders of the others away, and train them again"
+            + "; move the folders of the runs of another number away, and train those again"
         )
 
 

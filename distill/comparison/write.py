@@ -31,7 +31,7 @@ def write(comparison: Comparison, folder: Path, *, title: str, forwards: int, ca
         folder: for the three files.
         title: of table and picture.
         forwards: images that went through a teacher in this call.
-        cached: name of each cache -> views that it holds, for each of which a teacher ran once.
+        cached: folder of each cache -> views that it holds, for each of which a teacher ran once.
     """
     folder.mkdir(parents=True, exist_ok=True)
     entry: dict[str, Any] = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distill.config.field import require, require_choice, require_choices, setting
-from distill.config.registry import BAND_OF, FEATURE_LOSSES, MASK_LOSSES, STEPS, TASK_DECODER
+from distill.config.registry import BAND_OF, FEATURE_LOSSES, MASK_LOSSES, MASK_TEACHERS, STEPS, TASK_DECODER
 from distill.config.schema_inputs import CacheRecipe, DataRecipe, TeacherRecipe
 from distill.config.schema_training import (
     AugmentRecipe,
@@ -235,7 +235,7 @@ def check_soft_masks(recipe: Recipe) -> None:
         return
     require(
         any(teacher.has_mask and teacher.weight > 0 for teacher in recipe.teachers.values()),
-        f"stages weigh {terms}, but no teacher has adapter: task (or student, mask2former, oneformer), nor "
+        f"stages weigh {terms}, but no teacher has adapter: {' or '.join(MASK_TEACHERS)}, nor "
         "prompts; train one with recipe=adapt_teacher and add it as teachers.NAME={adapter: task, of: ..., weights: "
         "DIR}, or ask SAM "
         "with teachers.NAME.prompts=boxes",

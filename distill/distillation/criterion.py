@@ -44,7 +44,6 @@ def compute_losses(
         temperature: of the terms on soft masks.
     """
     weighted = weights_for(class_weights, batch)
-    warm = {} if temperature == 1 else {"temperature": temperature}
     terms: dict[str, Tensor] = {}
     for name in span.terms:
         term = loss_function(name)
@@ -63,7 +62,8 @@ def compute_losses(
             wanted, teacher_mask = batch[target.name], batch.get(teacher_mask_key(target.teacher))
             weighted_teacher = partial(weighted_teacher_loss, target, teacher_mask=teacher_mask)
             if name in MASK_LOSSES:
-                parts += [weighted_teacher(partial(term, **warm), head, batch["mask"], wanted) for head in logits]
+                warm = partial(term, temperature=temperature)
+                parts += [weighted_teacher(warm, head, batch["mask"], wanted) for head in logits]
             else:
                 scaled = partial(term, deviation=target.deviation)
                 parts.append(weighted_teacher(scaled, projected[target.name], wanted))

@@ -124,13 +124,14 @@ def check_mask(recipe: Recipe, maps: Collection[str], *, teacher: str) -> None:
 
 def check_classes(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:
     """Raises ValueError for a teacher whose soft masks are imitated but are of other classes than the student's."""
-    if not MASK_LOSSES.keys() & recipe.terms or MASK not in spec.names:
+    terms = [term for term in MASK_LOSSES if term in recipe.terms]
+    if not terms or MASK not in spec.names:
         return
     if spec[MASK].channels != recipe.student.classes:
         raise ValueError(
-            f"stages weigh imitate_mask, but the soft masks of teacher {teacher!r} are of {spec[MASK].channels} "
-            f"class{'es' * (spec[MASK].channels > 1)}, and student.classes is {recipe.student.classes}; both must be "
-            "the same, and class numbers must mean the same"
+            f"stages weigh {' and '.join(terms)}, but the soft masks of teacher {teacher!r} are of "
+            f"{spec[MASK].channels} class{'es' * (spec[MASK].channels > 1)}, and student.classes is "
+            f"{recipe.student.classes}; both must be the same, and class numbers must mean the same"
         )
 
 

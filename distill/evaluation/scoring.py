@@ -19,6 +19,7 @@ from distill.evaluation.predictions_csv import Score
 from distill.inference.model import InferenceModel
 from distill.metrics.aggregate import summarise_set
 from distill.metrics.confusion import class_pairs
+from distill.metrics.names import OVERLAPS
 from distill.metrics.overlap import labels, overlap
 from distill.metrics.per_image import score_classes, score_everything
 from distill.runs.run import Run
@@ -27,7 +28,6 @@ from distill.runtime.progress import progress
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-OVERLAPS = ("dice", "iou")  # the figures that every score has
 Predictor = Callable[[Sample], np.ndarray]  # -> probability (K, H, W) at the image's own size
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import students
+from distill.metrics.overlap import THRESHOLD
 from students import MEAN, STD, Student
 
 TINY = 1e-30  # a probability below counts as this where its logarithm is taken
@@ -81,6 +82,11 @@ class InferenceModel(nn.Module):
 def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     """The filter of `distill.runtime.resize` as ONNX has an operator for it; a test holds the two together."""
     return functional.interpolate(images, size, mode="bilinear", antialias=True)
+
+
+def threshold_of(source: str | Path) -> float:
+    """The threshold that a student was published with; `source` as for `load_model`."""
+    return float(students.read_config(source).get("threshold", THRESHOLD))
 
 
 def load_model(source: str | Path, *, trust: str | None = None) -> InferenceModel:

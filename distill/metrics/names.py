@@ -91,6 +91,7 @@ CONTOUR = {
         "is",
     ),
 }
+OVERLAPS = ("dice", "iou")  # the figures that every score has, of several classes too
 FIGURES = {**DICE, **OVERLAP, **SALIENCY, **CONTOUR}
 LOWER_IS_BETTER = ("mae", "hd95", "average_surface_distance")
 FRAMES = {

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 import students
 from distill.inference.inputs import find_inputs
-from distill.inference.model import InferenceModel, load_model
+from distill.inference.model import InferenceModel, load_model, threshold_of
 from distill.inference.regions import image_score
-from distill.metrics.overlap import THRESHOLD, labels
+from distill.metrics.overlap import labels
 from distill.publishing.batch_norm import estimate_statistics, norms_of, read, readable
 from distill.publishing.folder import replaced
 from distill.publishing.markdown import code
+from distill.publishing.plan import CARD
 from distill.publishing.student import save_weights
 from distill.runtime.io import write_text
 from distill.runtime.threads import use_all_cores
@@ -36,8 +37,10 @@ NOTE = """\
 > **Adapted.** This is {source} with the statistics of its batch norms estimated anew from {images} images without
 > masks (sha256 of their digests {sha256}); no weight was trained. The mean image score of findings was
 > {score_before:.3f} and is {score:.3f}, images with a finding were {found_before} and are {found}. The figures below
-> are those of the student before. What is measured on images of this origin is adaptation, not generalisation; on
-> others it may be worse. `distill publish student=THIS_FOLDER onnx=model.onnx` makes the ONNX file.
+> are those of the student before, and so are threshold and temperature: fitted on its validation images, not on these,
+> on which the probability need not be calibrated. What is measured on images of this origin
+> is adaptation, not generalisation; on others it may be worse.
+> `distill publish student=THIS_FOLDER onnx=model.onnx` makes the ONNX file.
 """
 
 
@@ -75,8 +78,9 @@ def adapt(student: str | Path, images: str | Path, *, out: str | Path, trust: st
 
     Raises:
         FileNotFoundError: the student or the images are not there.
-        ValueError: `out` holds files, the student has no batch norm, there are fewer than `LEAST` images, or the mean
-            image score fell; then nothing is written.
+        ConnectionError: the hub could not be asked which files lie beside the student.
+        ValueError: `out` holds files, the student has no batch norm, there are fewer than `LEAST` images, it finds
+            nothing in any, or the mean image score fell; then nothing is written.
     """
     out = Path(out).expanduser()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -89,23 +93,33 @@ def adapt(student: str | Path, images: str | Path, *, out: str | Path, trust: st
             f"{student} has no batch norm with running statistics, so that there is nothing to estimate anew; train it "
             "further on such images instead (student.init=, data.unlabelled=)"
         )
+    further = {name: file for name in (*COPIED, CARD) if (file := beside(student, name)) is not None}
     frames = readable([one for one in find_inputs(str(images), out=out)[0] if not one.video])
-    config = students.read_config(student)
-    threshold = config.get("threshold", THRESHOLD)
+    config, threshold = students.read_config(student), threshold_of(student)
     before = [answer_of(model, image, threshold=threshold) for image in read(frames, "image scores before")]
+    if not any(one.found for one in before):
+        raise ValueError(
+            f"not adapted: {student} finds nothing in any of these {len(frames)} images, so that no image score tells "
+            "whether new statistics help; give images in which it finds something, or train it further on such images "
+            "(student.init=, data.unlabelled=)"
+        )
     adapted = estimate_statistics(model, frames)
     after = [answer_of(adapted, image, threshold=threshold) for image in read(frames, "image scores after")]
     place = Path(student).expanduser()
     source = config.get("run", place.name) if place.is_dir() else str(student)
-    found = compare(before, after, source=source, digests=[digest for _, digest in frames])
-    if found.score < found.score_before:
+    done = compare_answers(before, after, source=source, digests=[digest for _, digest in frames])
+    if done.score < done.score_before:
         raise ValueError(
-            f"not adapted: with statistics of these {found.images} images the mean image score of findings fell "
-            f"from {found.score_before:.3f} to {found.score:.3f} (images with a finding: {found.found_before}, then "
-            f"{found.found}), so that nothing was written; keep {student} as it is"
+            f"not adapted: with statistics of these {done.images} images the mean image score of findings fell "
+            f"from {done.score_before:.3f} to {done.score:.3f} (images with a finding: {done.found_before}, then "
+            f"{done.found}), so that nothing was written; keep {student} as it is"
         )
-    write(adapted.cpu(), student, found, out=out)
-    return found
+    earlier = {"earlier": config["adapted"]} if "adapted" in config else {}
+    config["adapted"] = {**asdict(done), **earlier}
+    with replaced(out) as folder:
+        save_weights(adapted.cpu().student, folder, config=config)
+        write_further(further, done, folder=folder)
+    return done
 
 
 class Answer(NamedTuple):
@@ -122,10 +136,13 @@ def answer_of(model: InferenceModel, image: np.ndarray, *, threshold: float) -> 
     return Answer(image_score(mask, probability), bool(mask.any()))
 
 
-def compare(before: Sequence[Answer], after: Sequence[Answer], *, source: str, digests: Sequence[str]) -> Adaptation:
+def compare_answers(
+    before: Sequence[Answer], after: Sequence[Answer], *, source: str, digests: Sequence[str]
+) -> Adaptation:
     """The mean image scores of both, over images with a finding.
 
-    Images without any are left out: of an empty mask the score is another quantity, and one that finds nothing is sure.
+    Images without any are left out: an empty mask's score measures something else, and is high for a student that finds
+    nothing.
     """
     scores = [new.score if new.found else 0.0 for old, new in zip(before, after, strict=True) if old.found or new.found]
     return Adaptation(
@@ -139,34 +156,41 @@ def compare(before: Sequence[Answer], after: Sequence[Answer], *, source: str, d
     )
 
 
-def write(model: InferenceModel, source: str | Path, found: Adaptation, *, out: Path) -> None:
-    """Writes the folder: weights, config with `adapted`, the card with a note, and what lay beside them."""
-    config: dict[str, Any] = {**students.read_config(source), "adapted": asdict(found)}
-    with replaced(out) as folder:
-        save_weights(model.student, folder, config=config)
-        for name in COPIED:
-            if (file := beside(source, name)) is not None:
-                shutil.copyfile(file, folder / name)
-        card = beside(source, "README.md")
-        write_text(folder / "README.md", adapted_card(card.read_text(encoding="utf-8") if card else "", found))
-
-
 def beside(source: str | Path, name: str) -> Path | None:
-    """A further file of a published student; None where it has none."""
+    """A further file of a published student; None where it has none.
+
+    Raises:
+        ConnectionError: the hub does not say whether it has.
+    """
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
     try:
         return locate(source, name)
-    except FileNotFoundError:
-        return None
+    except FileNotFoundError as error:
+        reason = error.__cause__  # the hub's; none of a folder
+        absent = isinstance(reason, EntryNotFoundError) and not isinstance(reason, LocalEntryNotFoundError)
+        if reason is None or absent:
+            return None
+        raise ConnectionError(f"{error}; {name} would be missing from the adapted student; try again later") from error
 
 
-def adapted_card(card: str, found: Adaptation) -> str:
+def write_further(files: Mapping[str, Path], done: Adaptation, *, folder: Path) -> None:
+    """Copies into `folder` what lay beside the student, by name, and writes the card with a note."""
+    for name in COPIED:
+        if name in files:
+            shutil.copyfile(files[name], folder / name)
+    card = files[CARD].read_text(encoding="utf-8") if CARD in files else ""
+    write_text(folder / CARD, adapted_card(card, done))
+
+
+def adapted_card(card: str, done: Adaptation) -> str:
     """The card of the student before with a note on top, and without its figures in the front matter."""
     import yaml
 
     front, body = "", card
     if card.startswith("---\n") and "\n---\n" in card:
         front, body = card.removeprefix("---\n").split("\n---\n", 1)
-        facts = {key: value for key, value in yaml.safe_load(front).items() if key != "model-index"}
-        front = f"---\n{yaml.safe_dump(facts, sort_keys=False)}---\n\n"
-    facts = {**asdict(found), "source": code(found.source), "sha256": found.sha256[:12]}
+        entries = {key: value for key, value in (yaml.safe_load(front) or {}).items() if key != "model-index"}
+        front = f"---\n{yaml.safe_dump(entries, sort_keys=False)}---\n\n" if entries else ""
+    facts = {**asdict(done), "source": code(done.source), "sha256": done.sha256[:12]}
     return f"{front}{NOTE.format(**facts)}\n{body.lstrip()}"

@@ -47,8 +47,8 @@ def render_card(
         origin: what it was made from.
         check: the result of `distill.publishing.onnx_check.check_onnx`.
         pictures: the examples to show.
-        found: choice of the threshold, calibration, image scores, milliseconds of a frame, verdict on int8; what is
-            missing was not asked for.
+        found: choice of the threshold, calibration, image scores, milliseconds of a frame, verdict on int8, and
+            `precision` of the weights of one in the zoo; what is missing was not asked for.
         shipped: where it is loaded from, of one without ONNX file and encoder (`publish.zoo`).
     """
     import jinja2
@@ -83,6 +83,7 @@ def render_card(
         image_scores=found.get("image_scores", {}),
         latency=found.get("latency"),
         int8=found.get("int8"),
+        precision=found.get("precision"),
         folder_of_encoder=folder_of_encoder,
         sam=recipe.student.name == "sam_vit",
         generated=generated,

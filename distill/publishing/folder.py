@@ -17,14 +17,21 @@ def replaced(final: Path) -> Iterator[Path]:
     """An empty folder to write into, which takes the place of `final` where nothing goes wrong.
 
     Args:
-        final: the folder, which need not be there; held by this process (`cache.lock`).
+        final: the folder, which need not be there.
 
     Raises:
+        FileExistsError: another process works on `final`, or one was killed at it.
         OSError: the disk is full; `final` is as it was, and nothing is left of the new folder.
     """
     new, old = _beside(final, "new"), _beside(final, "old")
     try:
-        new.mkdir(parents=True)
+        new.mkdir(parents=True)  # which only one process can
+    except FileExistsError as error:
+        raise FileExistsError(
+            f"another process writes {final}, or one was killed at it: {new} is there; wait for it, or remove that "
+            "folder, and type the command again"
+        ) from error
+    try:
         yield new
         if final.exists():
             final.rename(old)

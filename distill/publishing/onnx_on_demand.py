@@ -11,9 +11,8 @@ import numpy as np
 
 import students
 from distill.data.synthetic.generator import render
-from distill.inference.model import InferenceModel, load_model
+from distill.inference.model import InferenceModel, load_model, threshold_of
 from distill.inference.onnx_file import Runner, export_onnx, open_onnx
-from distill.metrics.overlap import THRESHOLD
 from distill.publishing.onnx_check import Comparison, by_torch
 from distill.runtime.issues import several
 
@@ -49,11 +48,11 @@ def make_onnx(source: str | Path, path: Path, *, trust: str | None = None) -> di
 
 def metadata_of(source: str | Path, model: InferenceModel) -> dict[str, str]:
     """The metadata of the ONNX file, as strings."""
-    config, run = students.read_config(source), students.read_config(source).get("run", "")
+    run = students.read_config(source).get("run", "")
     return {
         "name": str(source),
         "classes": str(model.classes),
-        "threshold": str(config.get("threshold", THRESHOLD)),
+        "threshold": str(threshold_of(source)),
         "temperature": str(model.temperature),
         "image_size": str(model.image_size),
         "licence": students.licence_of(Path(students.place_of(source)).expanduser()) or "see the student's card",

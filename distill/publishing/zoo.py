@@ -1,11 +1,11 @@
-"""A student as it ships with Bandpass (`publish.zoo`): small files alone, float16 weights where that is equal."""
+"""A student as it ships with Bandpass (`publish.zoo`): small, as float16 where masks or Dice stay the same."""
 
 from __future__ import annotations
 
 import copy
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,22 @@ import numpy as np
 from safetensors.torch import save_model
 from torch import nn
 
-import students
 from distill.data.sample import Sample
-from distill.inference.model import InferenceModel, load_model
-from distill.metrics.overlap import THRESHOLD, labels, overlap
+from distill.inference.model import InferenceModel, load_model, threshold_of
+from distill.metrics.overlap import labels, overlap
 from distill.publishing.card import render_card
 from distill.publishing.folder import replaced
 from distill.publishing.plan import read_record
 from distill.publishing.provenance import Provenance, provenance_of
 from distill.runs.run import Run
 from distill.runs.state_files import read_metrics
-from distill.runtime.io import write_json, write_text
+from distill.runtime.io import read_json_if_sound, write_json, write_text
 from distill.runtime.progress import progress
 from students.catalogue import FOLDER, PREFIX
 from students.published import LEARNED
 
 LARGEST_BYTES = 10_000_000  # of model.safetensors
-LARGEST_LOSS = 0.0005  # of mean Dice over the validation images, either way
+LARGEST_DICE_DIFFERENCE = 0.0005  # of mean Dice over the validation images, either way
 COPIED = ("config.json", "recipe.yaml", LEARNED)
 RESULTS = "results.json"
 
@@ -39,7 +38,7 @@ logger = logging.getLogger("bandpass")
 
 @dataclass(frozen=True)
 class Precision:
-    """Whether weights are kept as float16, and what speaks for it.
+    """Whether weights are kept as float16, and the measurements behind it.
 
     Attributes:
         kept: `float16` (tensors of one dimension stay float32), or `float32`.
@@ -60,23 +59,23 @@ def write_to_zoo(run: Run, target: Path) -> Path:
     """Writes a run's published student into `target`: weights, config, recipe, card, results; returns it.
 
     Raises:
-        ValueError: `target` holds other files, or the weights have more than `LARGEST_BYTES`.
+        ValueError: `target` is a file or holds other files, or the weights have more than `LARGEST_BYTES`.
+        FileExistsError: another process writes `target`.
     """
     target = target.expanduser()
-    if target.is_dir() and any(target.iterdir()) and not (target / RESULTS).is_file():
-        raise ValueError(f"publish.zoo={target} holds files but no {RESULTS}; name a new folder")
+    require_replaceable(target)
     model, threshold = load_model(run.published, trust=run.recipe.student.name), threshold_of(run.published)
     half = halved(model)
-    precision = compare(model, half, run.splits.val, threshold=threshold)
+    precision = compare_precisions(model, half, run.splits.val, threshold=threshold)
     with replaced(target) as folder:
         chosen = half if precision.kept == "float16" else model
-        written = save_small(chosen.student, folder / "model.safetensors", half=chosen is half)
+        written = save_small(chosen.student, folder / "model.safetensors", as_half=chosen is half)
         for name in COPIED:
             shutil.copyfile(run.published / name, folder / name)
         origin, record = provenance_of(run), read_record(run.published)
         write_json(folder / RESULTS, results_of(run, origin, precision, size=written))
+        found = {**without_int8(record), "precision": asdict(precision)}
         place = f"{PREFIX}{target.name}" if target.resolve().parent == FOLDER else "path/to/this/folder"
-        found = {name: value for name, value in record.items() if name != "int8"}
         card = render_card(
             run, read_metrics(run), origin=origin, check=record["onnx"], pictures=[], found=found, shipped=place
         )
@@ -87,9 +86,20 @@ def write_to_zoo(run: Run, target: Path) -> Path:
     return target
 
 
-def threshold_of(folder: Path) -> float:
-    """The threshold of a published student."""
-    return students.read_config(folder).get("threshold", THRESHOLD)
+def require_replaceable(target: Path) -> None:
+    """Raises ValueError where `target` is neither new, nor an empty folder, nor one that `write_to_zoo` wrote."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not (target / RESULTS).is_file() or "student" not in read_json_if_sound(target / "config.json"):
+        raise ValueError(
+            f"publish.zoo={target} is there, and is no student that publish.zoo wrote, with {RESULTS} and config.json; "
+            "name a new folder"
+        )
+
+
+def without_int8(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """What was found in publishing, but for the file of whole numbers, which does not ship."""
+    return {name: value for name, value in measured.items() if name != "int8"}
 
 
 def halved(model: InferenceModel) -> InferenceModel:
@@ -106,8 +116,17 @@ def large_tensors(network: nn.Module) -> list[Any]:
     return [tensor for tensor in tensors if tensor.is_floating_point() and tensor.ndim > 1]
 
 
-def compare(model: InferenceModel, half: InferenceModel, val: Sequence[Sample], *, threshold: float) -> Precision:
-    """Whether masks are the same on validation images, or their mean Dice differs by at most `LARGEST_LOSS`."""
+def compare_precisions(
+    model: InferenceModel, half: InferenceModel, val: Sequence[Sample], *, threshold: float
+) -> Precision:
+    """The precision to keep: float16 where masks are the same, or Dice within `LARGEST_DICE_DIFFERENCE`.
+
+    Args:
+        model: with float32 weights.
+        half: `halved` of it.
+        val: the validation images.
+        threshold: from which probability on a pixel is foreground.
+    """
     same = 0
     table: list[list[float]] = []
     for sample in progress(val, what="compare float16", total=len(val)):
@@ -117,18 +136,18 @@ def compare(model: InferenceModel, half: InferenceModel, val: Sequence[Sample], 
         table.append([overlap(found, mask, classes=model.classes)[0] for found in (before, after)])
     dice_before, dice = np.mean(table, axis=0).tolist()
     finite = all(bool(tensor.isfinite().all()) for tensor in large_tensors(half.student))  # float16 ends at 65504
-    equal = finite and (same == len(val) or abs(dice - dice_before) <= LARGEST_LOSS)
+    equal = finite and (same == len(val) or abs(dice - dice_before) <= LARGEST_DICE_DIFFERENCE)
     return Precision("float16" if equal else "float32", len(val), same, dice, dice_before)
 
 
-def save_small(network: nn.Module, path: Path, *, half: bool) -> int:
+def save_small(network: nn.Module, path: Path, *, as_half: bool) -> int:
     """Writes a network's tensors, the large ones as float16 where asked for, and returns the file's bytes.
 
     Raises:
         ValueError: they are more than `LARGEST_BYTES`.
     """
     saved = copy.deepcopy(network)
-    for tensor in large_tensors(saved) if half else ():
+    for tensor in large_tensors(saved) if as_half else ():
         tensor.data = tensor.data.half()
     save_model(saved, str(path))
     path.chmod(0o644)  # safetensors makes files that only their owner can read; a published one is for others
@@ -136,13 +155,14 @@ def save_small(network: nn.Module, path: Path, *, half: bool) -> int:
     if size > LARGEST_BYTES:
         raise ValueError(
             f"publish.zoo takes weights of at most {LARGEST_BYTES / 1e6:g} MB, but these have {size / 1e6:.1f} MB as "
-            f"{'float16' if half else 'float32'}; publish a smaller student (student.width), or push it by publish.hub"
+            f"{'float16' if as_half else 'float32'}; publish a smaller student (student.width), or push it by "
+            "publish.hub"
         )
     return size
 
 
 def results_of(run: Run, origin: Provenance, precision: Precision, *, size: int) -> dict[str, Any]:
-    """results.json: what was measured, and of what the student was made."""
+    """results.json: what was measured, and what the student was made from."""
     metrics = read_metrics(run)
     return {
         "student": {"name": run.recipe.student.name, "width": run.recipe.student.width, **metrics["student"]},
@@ -151,7 +171,7 @@ def results_of(run: Run, origin: Provenance, precision: Precision, *, size: int)
         "teachers": sorted(origin.teachers),
         "datasets": metrics["datasets"],
         "convention": metrics["convention"],
-        "published": metrics.get("published", {}),
+        "published": without_int8(metrics.get("published", {})),
         "weights": {**asdict(precision), "bytes": size},
         "run": run.folder.name,
     }

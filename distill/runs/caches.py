@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import cache
@@ -10,6 +11,7 @@ from cache.spec import MASK
 from distill.config.command import command_for
 from distill.data.prompts import check_prompts, record_key
 from distill.runs.run import Run
+from distill.runtime.issues import several
 
 logger = logging.getLogger("bandpass")
 
@@ -41,11 +43,22 @@ def open_caches(run: Run, *, learning: bool = True) -> dict[str, cache.Cache]:
         check_labels(run, path, store)
         wanted = read_records(run, name, learning=learning)
         check_prompts(teacher, store.identity.get("prompts", ""), folder=path)
-        if missing := len(store.missing(wanted)):
+        if missing := store.missing(wanted):
             raise FileNotFoundError(
-                f"{path} lacks {missing} of {len(wanted)} records (images times views) of teacher {name!r}; {cure}"
+                f"{path} lacks {len(missing)} of {len(wanted)} records (images times views) of teacher {name!r}, "
+                f"{describe_missing(run, name, store, missing)}; {cure}"
             )
     return opened
+
+
+def describe_missing(run: Run, name: str, store: cache.Cache, missing: Sequence[tuple[str, str]]) -> str:
+    """Of how many images and in which views records of a teacher are missing, one by name, and damaged shards."""
+    keys, views = {key for key, _ in missing}, dict.fromkeys(view for _, view in missing)
+    stems = {record_key(run.recipe.teachers[name], sample): sample.stem for sample in run.splits.training}
+    stems |= {sample.key: sample.stem for sample in run.splits.held_out}
+    damaged = len([*store.path.glob("shard-*.safetensors")]) - len(store.shards)
+    left_out = f"; left out as damaged: {several(damaged, 'shard')}" if damaged else ""
+    return f"of {several(len(keys), 'image')} in {', '.join(views)}, such as {stems[missing[0][0]]!r}{left_out}"
 
 
 def read_records(run: Run, name: str, *, learning: bool) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import students
 from distill.config.schema import Recipe
 from distill.distillation.targets import check_sides, check_strides
-from distill.metrics.names import FIGURES
+from distill.metrics.names import FIGURES, OVERLAPS
 from distill.runs.build import create_student
 from distill.runs.leakage import check_leakage
 from distill.runs.run import Run
@@ -61,7 +61,7 @@ def check_weights(recipe: Recipe) -> None:
 
 def check_selection(recipe: Recipe) -> None:
     """Raises ValueError where `evaluate.select` is no figure that validation has."""
-    known = FIGURES if recipe.student.classes == 1 else ("dice", "iou")
+    known = FIGURES if recipe.student.classes == 1 else OVERLAPS
     if recipe.evaluate.select not in known:
         raise ValueError(f"evaluate.select is {recipe.evaluate.select!r}, but must be one of {', '.join(known)}")
 

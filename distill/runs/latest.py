@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from distill.runtime.io import read_json_if_sound
+from distill.runtime.issues import aligned
 
 PUBLISHED = ("student", "teacher")  # the folder of a run that others use
 DIGEST = re.compile(r"-[0-9a-f]{12}$")  # how a run's folder ends
@@ -103,5 +104,4 @@ def columns(runs: Sequence[Listed]) -> list[str]:
         dice = ", ".join(f"{name} {value:.3f}" for name, value in one.dice.items())
         steps = "" if one.steps is None else str(one.steps)
         cells.append((one.name, f"{one.date:%Y-%m-%d %H:%M}", steps, dice, str(one.folder)))
-    widths = [max(len(line[column]) for line in cells) for column in range(4)]
-    return ["  ".join([*map(str.ljust, line, widths), line[4]]) for line in cells]
+    return aligned(cells)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -19,6 +19,12 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 def several(count: int, noun: str) -> str:
     """`1 image`, `2 images`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of as many cells each as lines, cells below one another; the last column is as wide as it is."""
+    widths = [max(map(len, column)) for column in [*zip(*rows, strict=True)][:-1]]
+    return ["  ".join([*map(str.ljust, row, widths), row[-1]]) for row in rows]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from distill.config.registry import MASK_LOSSES, PARTS, TASK_LOSSES
+from distill.config.registry import MASK_LOSSES, PARTS, TASK_LOSSES, WEIGHT_LOSSES
 from distill.config.schedule import Span
 from distill.config.schema import OptimiserRecipe
 from distill.distillation.distiller import Distiller
@@ -117,9 +117,11 @@ def reaches_all(
     probe = copy.deepcopy(distiller)
     set_frozen(probe.student, (), kept=kept)
     logits, projected = probe(inputs, size, tuple(target.name for target in targets if target.band in span.bands))
-    outputs = [*projected.values(), *(logits if trains_logits(span) else ())]
-    total = torch.stack([output.float().sum() for output in outputs]).sum()
     parameters = [parameter for parameter in probe.parameters() if parameter.requires_grad]
+    reached = [*projected.values(), *(logits if trains_logits(span) else ())]
+    if WEIGHT_LOSSES.keys() & set(span.terms):
+        reached += [parameter for parameter in probe.student.parameters() if parameter.requires_grad]
+    total = torch.stack([tensor.float().sum() for tensor in reached]).sum()
     return all(gradient is not None for gradient in torch.autograd.grad(total, parameters, allow_unused=True))
 
 

@@ -38,7 +38,8 @@ class Counters:
 
     step: int = 0  # of the plan
     taken: int = 0  # steps; fewer than `step` where a stage ended early
-    best: float = -math.inf  # the score by which weights are kept: validation Dice unless another figure is asked for
+    # The score by which weights are kept, validation Dice or what evaluate.select names: negated where lower is better.
+    best: float = -math.inf
     best_step: int = 0
     stage_best: float = -math.inf
     stale: int = 0  # scores since the stage's best

@@ -35,7 +35,9 @@ from distill.training.state import TrainingState, build_state, save
 from distill.training.validation import is_stale, keep_best, restore_best, uses_early_stopping
 
 CHECKPOINT_EVERY_SECONDS = 60.0
-SEED_STRIDE = 1_000_003  # between the streams of two steps, so that those of two seeds do not meet
+SEED_STRIDE = (
+    1_000_003  # between the streams of two steps; those of two seeds do not meet where the seeds are nearer than this
+)
 RANK_STRIDE = 1 << 40  # between those of two processes
 
 logger = logging.getLogger("bandpass")
@@ -55,13 +57,19 @@ def train(work: Run | Recipe) -> dict[str, Any]:
         SystemExit: with 143 after SIGTERM, when a checkpoint has been saved.
     """
     run = as_run(work)
-    if not run.agree(run.trained.is_file):
-        with cache.lock(run.folder) if run.accelerator.is_main_process else nullcontext():
-            if not run.agree(run.trained.is_file):  # by the training that this one waited for
-                plan = plan_training(run)
-                if run.accelerator.is_main_process:
-                    write_recipe(run.recipe, run.folder)
-                return run_stages(plan)
+    if run.agree(run.trained.is_file):
+        return summary_of(run)
+    with cache.lock(run.folder) if run.accelerator.is_main_process else nullcontext():
+        if run.agree(run.trained.is_file):  # by the training that this one waited for
+            return summary_of(run)
+        plan = plan_training(run)
+        if run.accelerator.is_main_process:
+            write_recipe(run.recipe, run.folder)
+        return run_stages(plan)
+
+
+def summary_of(run: Run) -> dict[str, Any]:
+    """The summary of a run that is trained already; errors as in `train`."""
     summary, _ = read_trained(run)
     logger.info("trained already: %s", run.folder)
     return summary
@@ -111,12 +119,13 @@ def run_stage(state: TrainingState, span: Span, *, terminated: Callable[[], bool
     begin_stage(state, span)
     means, saved = RunningMeans(), time.monotonic()
     for step, batch in enumerate(load_batches(state, span), start=counters.step):
-        scored = (step + 1) % steps_of_score(span, state.run.recipe) == 0 or step + 1 == state.plan.steps
-        logged = (step + 1) % LOG_EVERY_STEPS == 0 or step + 1 == span.stop
+        done = step + 1
+        scored = done % steps_of_score(span, state.run.recipe) == 0 or done == state.plan.steps
+        logged = done % LOG_EVERY_STEPS == 0 or done == span.stop
         logged = logged or (scored and uses_early_stopping(state, span))
         terms, variances = train_step(state, span, step, batch, watch=logged)
         means.add(terms)
-        counters.step, counters.taken = step + 1, counters.taken + 1
+        counters.step, counters.taken = done, counters.taken + 1
         note = log_losses(state, span, means.take(state.run.accelerator), variances) if logged else ""
         note = keep_best(state, span) if scored else note
         state.bar.update(note=note)
@@ -136,7 +145,7 @@ def run_stage(state: TrainingState, span: Span, *, terminated: Callable[[], bool
 
 
 def begin_stage(state: TrainingState, span: Span) -> None:
-    """Freezes what the stage freezes, without AdamW's moments of it, and has batches hold the targets imitated."""
+    """Freezes what the stage freezes, without AdamW's moments of it, and selects this stage's targets."""
     counters = state.counters
     if counters.step <= span.start:
         counters.step, counters.stage_best, counters.stale = span.start, -math.inf, 0

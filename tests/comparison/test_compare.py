@@ -5,6 +5,7 @@ from dataclasses import replace
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -238,6 +239,29 @@ def test_every_arm_tries_the_same_settings_with_the_first_seed_and_keeps_its_bes
     text = (tmp_path / "out" / "compare.md").read_text()
     assert "| baseline | unet | 0.500 | **0.700** |" in text
     assert "| distilled | unet | **0.600** | 0.400 |" in text
+
+
+def test_images_of_every_filling_of_a_cache_count(tmp_path, monkeypatch):
+    module = import_module("distill.comparison.compare")
+    folders = [tmp_path / place / "sam" for place in ("one", "two")]
+    monkeypatch.setattr(module, "missing_of", lambda runs, verbs: runs)
+    monkeypatch.setattr(module, "run_missing", lambda *_, **__: None)
+    forwards = {folders[0]: 7}  # of an earlier phase
+    one = SimpleNamespace(run=SimpleNamespace(caches={"sam": folders[0], "other": folders[1]}))
+    monkeypatch.setattr(module, "do_step", lambda *_: {"sam": 5, "other": 2})
+    module.do_missing([one], jobs=1, verbs=("train",), forwards=forwards)
+    assert forwards == {folders[0]: 12, folders[1]: 2}
+
+
+def test_the_result_goes_into_the_home_that_a_tilde_means(tmp_path, monkeypatch):
+    pretend_to_train(monkeypatch, [])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("distill.comparison.compare.cache.exists", lambda path: True)
+    monkeypatch.setattr("distill.comparison.compare.cache.open", lambda path: [0] * 3)
+    compare(tuned_recipe(tmp_path), seeds=(3,), out=Path("~/out"))
+    found = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert set(found["cached_views"].values()) == {3}
+    assert all(Path(path).is_absolute() for path in found["cached_views"])
 
 
 def test_frames_of_one_sequence_count_together_and_the_table_says_how_many(tmp_path):

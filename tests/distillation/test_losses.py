@@ -261,6 +261,22 @@ def test_a_soft_mask_reaches_every_part_of_the_student_is_not_constant_and_is_le
     assert values[0].item() != values[1].item()
 
 
+@pytest.mark.parametrize("name", sorted(MASK_LOSSES))
+def test_a_term_on_soft_masks_takes_the_temperature_of_the_recipe(name):
+    random = torch.Generator().manual_seed(2)
+    logits, soft = torch.randn(2, 1, 8, 8, generator=random), torch.randn(2, 8, 8, generator=random)
+    mask = torch.full((2, 8, 8), losses.IGNORE)
+    plain, warm = (loss_function(name)(logits, mask, soft, temperature=value) for value in (1.0, 3.0))
+    assert torch.equal(plain, loss_function(name)(logits, mask, soft))
+    assert warm.item() != plain.item()
+    span = Span("stage", StageRecipe(epochs=1, losses={name: 1.0}), 0, 1, per_epoch=1)
+    target = Target("t", "mask", "mask", 1, (8, 8), 1, 1.0)
+    batch = {"mask": mask, target.name: soft}
+    for temperature, expected in ((1.0, plain), (3.0, warm)):
+        given = {"logits": (logits,), "projected": {}, "batch": batch, "temperature": temperature}
+        assert torch.equal(compute_losses(span, (target,), **given)[name], expected)
+
+
 def test_the_square_error_of_masks_is_that_of_probabilities_over_all_pixels():
     mask = torch.tensor([[[0, losses.IGNORE]]], dtype=torch.uint8)
     logits, soft = torch.tensor([[[[0.0, 2.0]]]]), torch.tensor([[[2.0, 2.0]]])

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import students
 from distill.inference import load_model
 from distill.metrics.overlap import labels, overlap
-from distill.publishing.adapt import Answer, adapt, adapted_card, compare
+from distill.publishing.adapt import Answer, adapt, adapted_card, beside, compare_answers
 from distill.publishing.batch_norm import estimate_statistics, norms_of, readable
 from distill.run import main
 
@@ -41,7 +41,7 @@ def student(tmp_path):
 
 def darker(pixels):
     """What another camera makes of a picture: less light, less contrast, another tint."""
-    return (pixels * np.array([0.35, 0.3, 0.5]) + np.array([5, 20, 0])).astype(np.uint8)
+    return (pixels * np.array([0.6, 0.5, 0.7]) + np.array([5, 20, 0])).astype(np.uint8)
 
 
 @pytest.fixture
@@ -74,6 +74,7 @@ def test_a_student_is_adapted_to_another_camera_and_says_so(student, frames, tmp
     front, body = (out / "README.md").read_text().removeprefix("---\n").split("\n---\n", 1)
     assert yaml.safe_load(front) == {"license": "other", "license_name": "terms-of-discs"}
     assert body.lstrip().startswith("> **Adapted.** This is `student` with the statistics of its batch norms")
+    assert "so are threshold and temperature: fitted on its validation images, not on these," in body
     assert "is adaptation, not generalisation" in body and "# Discs" in body
     assert {path.name for path in out.iterdir()} == {"model.safetensors", "config.json", "README.md", "learned.json"}
 
@@ -129,12 +130,12 @@ def test_where_the_image_score_falls_nothing_is_written(student, tmp_path, monke
 def test_a_finding_that_is_lost_counts_nothing():
     before = [Answer(0.8, True), Answer(0.9, False)]
     after = [Answer(0.99, False), Answer(0.7, True)]
-    found = compare(before, after, source="s", digests=["b", "a"])
+    found = compare_answers(before, after, source="s", digests=["b", "a"])
     assert (found.score_before, found.score) == (pytest.approx(0.8), pytest.approx(0.35))
     assert (found.found_before, found.found, found.images) == (1, 1, 2)
-    nothing = compare([Answer(0.9, False)], [Answer(0.9, False)], source="s", digests=["a"])
+    nothing = compare_answers([Answer(0.9, False)], [Answer(0.9, False)], source="s", digests=["a"])
     assert (nothing.score_before, nothing.score) == (0, 0)
-    assert found.sha256 == compare(before, after, source="s", digests=["a", "b"]).sha256
+    assert found.sha256 == compare_answers(before, after, source="s", digests=["a", "b"]).sha256
 
 
 def test_a_student_without_batch_norm_is_refused(frames, tmp_path):
@@ -171,6 +172,53 @@ def test_a_student_of_the_zoo_is_adapted_by_its_name(student, frames, tmp_path, 
 
 
 def test_a_card_without_front_matter_gets_the_note_alone():
-    found = compare([Answer(0.5, True)], [Answer(0.6, True)], source="a|b", digests=["x"])
+    found = compare_answers([Answer(0.5, True)], [Answer(0.6, True)], source="a|b", digests=["x"])
     text = adapted_card("", found)
     assert text.startswith("> **Adapted.** This is `a|b` with")
+    assert adapted_card("---\n\n---\n\n# Discs\n", found).startswith("> **Adapted.** This is `a|b` with")
+
+
+def test_where_the_student_finds_nothing_no_score_can_tell(student, frames, tmp_path, monkeypatch):
+    monkeypatch.setattr("distill.publishing.adapt.answer_of", lambda *_, threshold: Answer(0.9, False))
+    with pytest.raises(ValueError, match=r"not adapted: .*student finds nothing in any of these 20 images, so that no"):
+        adapt(student, frames, out=tmp_path / "adapted")
+    assert not (tmp_path / "adapted").exists()
+
+
+def test_a_student_that_was_adapted_before_keeps_both_records(student, frames, tmp_path, monkeypatch):
+    monkeypatch.setattr("distill.publishing.adapt.answer_of", lambda *_, threshold: Answer(0.9, True))
+    adapt(student, frames, out=tmp_path / "once")
+    adapt(tmp_path / "once", frames, out=tmp_path / "twice")
+    first, second = (students.read_config(tmp_path / name)["adapted"] for name in ("once", "twice"))
+    assert second["earlier"] == first and "earlier" not in first
+    students.load(tmp_path / "twice")
+
+
+def test_a_file_that_the_hub_has_not_is_left_out_and_an_outage_is_told(monkeypatch):
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    def failing(error):
+        def fetch(*_):
+            raise error
+
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
+
+    failing(EntryNotFoundError("404"))
+    assert beside("owner/name", "learned.json") is None
+    for error in (LocalEntryNotFoundError("no connection"), OSError("timed out")):
+        failing(error)
+        with pytest.raises(
+            ConnectionError, match=r"cannot be fetched: .*; learned\.json would be missing from the adap"
+        ):
+            beside("owner/name", "learned.json")
+
+
+@pytest.mark.parametrize("words", [["adapt", "images=none", "out=none"], ["publish", "onnx=made.onnx"]])
+def test_a_student_s_onnx_file_is_neither_offered_nor_taken_for_a_hub_id(words, student, monkeypatch, capfd):
+    monkeypatch.chdir(student.parent)
+    (student / "model.onnx").write_bytes(b"")
+    if words[0] == "adapt":  # the help of the verb publish is another command's
+        assert main([words[0], "--help"]) == 0
+        assert "zoo:NAME" in (told := capfd.readouterr().out) and "|model.onnx" not in told
+    assert main([*words, "student=student/model.onnx"]) == 1
+    assert "expected the folder of a published student, got the file student/model.onnx" in capfd.readouterr().err

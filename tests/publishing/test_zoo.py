@@ -101,7 +101,7 @@ def test_the_results_say_what_was_measured_and_how_the_weights_are_kept(shipped)
     assert all(one["auroc"] is not None or "image has a Dice under 0.5" in one["reason"] for one in scores.values())
     weights = found["weights"]
     assert weights["kept"] == "float16"
-    assert abs(weights["dice"] - weights["dice_before"]) <= zoo.LARGEST_LOSS or weights["equal_masks"] == 2
+    assert abs(weights["dice"] - weights["dice_before"]) <= zoo.LARGEST_DICE_DIFFERENCE or weights["equal_masks"] == 2
     assert weights["bytes"] == (folder / "model.safetensors").stat().st_size
 
 
@@ -117,13 +117,13 @@ def test_weights_that_float16_spoils_stay_float32(tmp_path):
     half = zoo.halved(model)
     with torch.no_grad():
         half.student.head.bias += 3
-    found = zoo.compare(model, half, val, threshold=0.5)
+    found = zoo.compare_precisions(model, half, val, threshold=0.5)
     assert (found.kept, found.images, found.equal_masks) == ("float32", 2, 0)
-    assert found.dice < found.dice_before - zoo.LARGEST_LOSS
+    assert found.dice < found.dice_before - zoo.LARGEST_DICE_DIFFERENCE
     with torch.no_grad():
         model.student.head.weight.fill_(1e5)
-    assert zoo.compare(model, zoo.halved(model), val, threshold=0.5).kept == "float32"
-    size = zoo.save_small(model.student, tmp_path / "kept.safetensors", half=False)
+    assert zoo.compare_precisions(model, zoo.halved(model), val, threshold=0.5).kept == "float32"
+    size = zoo.save_small(model.student, tmp_path / "kept.safetensors", as_half=False)
     assert size > (tmp_path / "model.safetensors").stat().st_size * 0.99
 
 
@@ -136,9 +136,55 @@ def test_a_student_that_is_too_large_is_refused_and_nothing_is_left(shipped, tmp
 
 def test_a_folder_of_something_else_is_not_replaced(shipped, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"holds files but no results\.json; name a new folder"):
+    told = (
+        r"is there, and is no student that publish\.zoo wrote, with results\.json and config\.json; name a new folder"
+    )
+    for target in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(ValueError, match=told):
+            zoo.write_to_zoo(shipped[0], target)
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(ValueError, match=told):
+        zoo.write_to_zoo(shipped[0], tmp_path)
+    (tmp_path / "config.json").write_text('{"model": "another"}')
+    with pytest.raises(ValueError, match=told):
         zoo.write_to_zoo(shipped[0], tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "results.json", "config.json"}
+
+
+def test_a_student_of_the_zoo_is_replaced_but_not_while_another_process_writes_it(shipped, here):
+    before = (here / "results.json").read_bytes()
+    new = here.with_name(".discs.new")
+    new.mkdir()
+    with pytest.raises(
+        FileExistsError, match=r"another process writes .*discs, or one was killed at it: .*\.discs\.new"
+    ):
+        zoo.write_to_zoo(shipped[0], here)
+    assert new.is_dir(), "the other's"
+    new.rmdir()
+    zoo.write_to_zoo(shipped[0], here)
+    assert (here / "results.json").read_bytes() == before
+
+
+def test_what_does_not_ship_is_not_told(shipped, tmp_path):
+    run = shipped[0]
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    metrics["published"]["int8"] = {"written": True, "why": "faster"}
+    kept = (run.folder / "metrics.json").read_bytes()
+    (run.folder / "metrics.json").write_text(json.dumps(metrics))
+    folder = zoo.write_to_zoo(run, tmp_path / "discs")
+    (run.folder / "metrics.json").write_bytes(kept)
+    assert "int8" not in json.loads((folder / "results.json").read_text())["published"]
+
+
+def test_the_card_says_how_weights_are_kept_and_of_what_its_figures_are(shipped):
+    card = (shipped[1] / "README.md").read_text(encoding="utf-8")
+    weights = json.loads((shipped[1] / "results.json").read_text())["weights"]
+    told = "`model.safetensors` holds float16 (tensors of one dimension: float32), and computes in float32. As float16 "
+    assert told + f"{weights['equal_masks']} of {weights['images']} validation masks" in card
+    assert f"mean Dice is {weights['dice']:.4f} (float32: {weights['dice_before']:.4f})" in card
+    assert "The ONNX file of the run, of float32 weights, matches PyTorch within 1e-4" in card
+    assert "`model.onnx` matches" not in card and "ms by `model.onnx`" not in card
 
 
 def test_a_task_teacher_is_not_shipped():

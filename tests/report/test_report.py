@@ -13,6 +13,7 @@ import pytest
 from small_run import IMAGE_SIZE, disc_splits, recipe_of, run_of, small_run
 
 from distill.cli.report import COMMAND as REPORT
+from distill.config.registry import LOSSES
 from distill.config.schema import OptimiserRecipe, StageRecipe, StudentRecipe, TeacherRecipe
 from distill.evaluation.evaluate import evaluate
 from distill.metrics.aggregate import summarise_confidence
@@ -20,6 +21,7 @@ from distill.metrics.calibration import calibration_error, reliability
 from distill.metrics.names import FIGURES
 from distill.metrics.per_image import score_everything
 from distill.report.cases import places
+from distill.report.curves import MEANINGS
 from distill.report.thumbnails import contours_tile, distances, errors_tile, mask_tile
 from distill.report.write import NAME, refresh, report
 from distill.run import main
@@ -115,6 +117,10 @@ def test_training_is_drawn_by_term_and_by_stage(taught):
     for words in ("validation Dice, kept", "segment", "boundary", "imitate_low", "imitate_high", "learning rate"):
         assert words in titles
     assert "segment + 0.5 boundary + 0.5 imitate_high" in titles
+
+
+def test_every_term_of_the_loss_has_its_meaning():
+    assert MEANINGS.keys() == LOSSES.keys()
 
 
 def test_the_teacher_s_bands_are_shown_beside_what_is_read_from_the_student(taught):

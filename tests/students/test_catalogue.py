@@ -78,6 +78,14 @@ def test_a_name_that_there_is_not_is_refused_with_those_that_there_are(zoo, name
         assert f"no student '{name}'; choose from zoo:discs, zoo:stripes" in capfd.readouterr().err
 
 
+def test_the_list_leaves_out_a_figure_that_results_do_not_hold(zoo, capsys):
+    results = {"student": {"parameters": 5}, "datasets": {"a": {"dice": {"mean": 0.5}}, "b": {"dice": {}}, "c": {}}}
+    (zoo / "discs" / "results.json").write_text(json.dumps(results))
+    assert main(["zoo"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("zoo:discs"))
+    assert line.endswith("a 0.500")
+
+
 def test_the_nearest_name_is_offered_and_an_empty_zoo_says_so(zoo, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"zoo:stripes; did you mean 'zoo:discs'\?$"):
         students.load("zoo:disc")

@@ -234,3 +234,35 @@ def test_the_readme_names_every_family_that_is_tested_here():
     assert rows
     for family in FAMILIES:
         assert family.split("'")[0].split(" ")[0] in " ".join(rows), family
+
+
+def test_a_vision_model_without_an_automodel_is_refused(tmp_path):
+    config = transformers.BlipConfig(vision_config=SIXTEEN, text_config={"hidden_size": 32, "num_hidden_layers": 1})
+    config.save_pretrained(tmp_path)
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(
+        ValueError, match=r"a model of type 'blip', but teacher 'transformers' needs a vision model that"
+    ):
+        teachers.load("transformers", weights=tmp_path)
+
+
+def test_what_the_preprocessor_s_file_asks_for_is_done_or_refused(tmp_path):
+    written(tmp_path, "ViT")
+    file = tmp_path / "preprocessor_config.json"
+    file.write_text(json.dumps({"do_normalize": False, "image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.2, 0.2]}))
+    pixels = teachers.load("transformers", weights=tmp_path).preprocessing
+    assert (pixels.mean, pixels.std, pixels.interpolation) == ((0, 0, 0), (255, 255, 255), "bilinear")
+    file.write_text(json.dumps({"resample": 1}))
+    with pytest.raises(
+        ValueError, match=r"expected resample in .* to be 2 \(bilinear\) or 3 \(bicubic\), got 1; write"
+    ):
+        teachers.load("transformers", weights=tmp_path)
+    file.write_text(json.dumps({"rescale_factor": 1 / 255, "do_rescale": True}))
+    assert teachers.load("transformers", weights=tmp_path).preprocessing.mean == (127.5,) * 3
+    for stated, factor in (({"rescale_factor": 1 / 127.5}, r"0\.0078"), ({"do_rescale": False}, "1;")):
+        file.write_text(json.dumps(stated))
+        with pytest.raises(
+            ValueError, match=rf"to scale pixels to \[0, 1\] .*got a factor of {factor}.*give mean and std"
+        ):
+            teachers.load("transformers", weights=tmp_path)
+        assert teachers.load("transformers", weights=tmp_path, **STATISTICS).preprocessing.std == (51, 76.5, 102)

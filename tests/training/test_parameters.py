@@ -123,6 +123,8 @@ def test_a_step_that_fp16_skips_is_not_averaged(tmp_path, monkeypatch):
         ({"segment": 1.0}, (), False),  # the projection rests
         ({"imitate_low": 1.0}, (), False),  # the decoder does
         ({"segment": 1.0, "imitate_low": 1.0}, ("head",), False),
+        ({"weight_norm": 1.0}, (), False),  # the projection rests
+        ({"imitate_low": 1.0, "weight_norm": 1.0}, (), True),
     ],
 )
 def test_processes_look_for_resting_parameters_only_where_a_stage_has_any(losses, freeze, reached):
@@ -133,6 +135,7 @@ def test_processes_look_for_resting_parameters_only_where_a_stage_has_any(losses
     assert all(torch.equal(tensor, before[name]) for name, tensor in distiller.state_dict().items())
     assert all(parameter.grad is None for parameter in distiller.parameters())
     assert reaches_all(Distiller(create("unet", width=2), ()), span_of(segment=1.0), (), **options)
+    assert reaches_all(Distiller(create("unet", width=2), ()), span_of(weight_norm=1.0), (), **options)
 
 
 @pytest.mark.parametrize("sync", [True, False])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from importlib import import_module
 from itertools import chain
@@ -199,8 +200,18 @@ def test_a_missing_or_incomplete_cache_says_what_to_run(features, tmp_path):
         open_caches(run)
     run = run_of(recipe_of(features), tmp_path)
     more = replace(run.splits, train=(*run.splits.train, *run.splits.val))
-    with pytest.raises(FileNotFoundError, match=r"lacks 6 of 40 records .* give another cache"):
+    with pytest.raises(FileNotFoundError, match=r"lacks 6 of 40 records .* give another cache") as told:
         open_caches(replace(run, splits=more))
+    views = ", ".join(run.recipe.augment.views)
+    images = f"of {len(run.splits.val)} images in {views}, such as "
+    assert images in str(told.value)
+    assert any(f"such as {sample.stem!r}; give" in str(told.value) for sample in run.splits.val)
+    damaged = tmp_path / "damaged"
+    shutil.copytree(features, damaged)
+    shards = sorted(damaged.glob("shard-*"))
+    shards[0].write_bytes(shards[0].read_bytes()[:-1])
+    with pytest.raises(FileNotFoundError, match=r"'; left out as damaged: 1 shard; give another cache"):
+        open_caches(run_of(recipe_of(damaged), tmp_path))
 
 
 def test_a_cache_fitted_on_held_out_images_is_refused(features, tmp_path):
