@@ -38,8 +38,8 @@ COMMAND = Command(
     run,
     does="Estimates the batch-norm statistics of a published student anew from images of a new hospital or camera, "
     "without masks, and writes it as a student of its own. Nothing is written, and the command fails, where the mean "
-    "image score (the Dice that its probability expects) of findings falls; one that is lost counts 0. What is "
-    "measured on such images afterwards is adaptation, not generalisation.",
+    "image score (the Dice that its probability expects) of findings falls, where one that is lost counts 0, or where "
+    "the student found nothing before. What is measured on such images afterwards is adaptation, not generalisation.",
     writes=("out/  model.safetensors, config.json and card, which say what was done; no ONNX file",),
     options=(
         TORCH_STUDENT,

@@ -46,7 +46,7 @@ NOTE = """\
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What was done, as `adapted` of config.json says.
+    """What was done, as `adapted` of config.json says; there `earlier` holds that of a student adapted before.
 
     Attributes:
         source: the student that was adapted.
@@ -97,29 +97,33 @@ def adapt(student: str | Path, images: str | Path, *, out: str | Path, trust: st
     frames = readable([one for one in find_inputs(str(images), out=out)[0] if not one.video])
     config, threshold = students.read_config(student), threshold_of(student)
     before = [answer_of(model, image, threshold=threshold) for image in read(frames, "image scores before")]
-    if not any(one.found for one in before):
-        raise ValueError(
-            f"not adapted: {student} finds nothing in any of these {len(frames)} images, so that no image score tells "
-            "whether new statistics help; give images in which it finds something, or train it further on such images "
-            "(student.init=, data.unlabelled=)"
-        )
     adapted = estimate_statistics(model, frames)
     after = [answer_of(adapted, image, threshold=threshold) for image in read(frames, "image scores after")]
     place = Path(student).expanduser()
     source = config.get("run", place.name) if place.is_dir() else str(student)
     done = compare_answers(before, after, source=source, digests=[digest for _, digest in frames])
+    require_evidence(done, student)
+    earlier = {"earlier": config["adapted"]} if "adapted" in config else {}
+    with replaced(out) as folder:
+        save_weights(adapted.cpu().student, folder, config={**config, "adapted": {**asdict(done), **earlier}})
+        write_further(further, done, folder=folder)
+    return done
+
+
+def require_evidence(done: Adaptation, student: str | Path) -> None:
+    """Raises ValueError where the image scores of `student` and of its adapted copy do not speak for the copy."""
+    if not done.found_before:
+        raise ValueError(
+            f"not adapted: {student} finds nothing in any of these {done.images} images, so that no image score tells "
+            "whether new statistics help; give images in which it finds something, or train it further on such images "
+            "(student.init=, data.unlabelled=)"
+        )
     if done.score < done.score_before:
         raise ValueError(
             f"not adapted: with statistics of these {done.images} images the mean image score of findings fell "
             f"from {done.score_before:.3f} to {done.score:.3f} (images with a finding: {done.found_before}, then "
             f"{done.found}), so that nothing was written; keep {student} as it is"
         )
-    earlier = {"earlier": config["adapted"]} if "adapted" in config else {}
-    config["adapted"] = {**asdict(done), **earlier}
-    with replaced(out) as folder:
-        save_weights(adapted.cpu().student, folder, config=config)
-        write_further(further, done, folder=folder)
-    return done
 
 
 class Answer(NamedTuple):
