@@ -67,11 +67,17 @@ def compare(
     comparison = summarise(runs, recipe, tuning=tuning)
     name = f"{recipe.name}-{digest_of([one.run.folder.name for one in runs])[:12]}"
     folder = (out or Path(recipe.home) / "compare" / name).expanduser()
-    cached = {str(path): len(cache.open(path)) for path in caches_of(runs) if cache.exists(path)}
+    cached = {shown(path, recipe): len(cache.open(path)) for path in caches_of(runs) if cache.exists(path)}
     text = write(comparison, folder, title=recipe.name, forwards=sum(forwards.values()), cached=cached)
     logger.info("%s\nwritten to %s", text, folder)
     log_next(runs)
     return comparison
+
+
+def shown(path: Path, recipe: Recipe) -> str:
+    """A cache as results name it, which others read: by its place in the recipe's home, or by its path elsewhere."""
+    home = Path(recipe.home).expanduser()
+    return str(path.relative_to(home) if path.is_relative_to(home) else path)
 
 
 def do_missing(runs: Sequence[ArmRun], *, jobs: int, verbs: Sequence[str], forwards: dict[Path, int]) -> None:

@@ -46,7 +46,11 @@ def write_predictions(path: Path, scores: Mapping[str, Sequence[Score]]) -> None
 
 def further(score: Score) -> dict[str, float]:
     """The columns beyond `COLUMNS`: every other figure of an image, and the share of it that its mask covers."""
-    return {**score.whole.figures, SHARE: score.whole.share} if score.whole else {}
+    if score.whole is None:
+        return {}
+    return {name: value for name, value in score.whole.figures.items() if name not in COLUMNS} | {
+        SHARE: score.whole.share
+    }
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 from distill.data.sample import Sample
 from distill.runs.licences import (
@@ -46,6 +47,9 @@ def provenance_of(run: Run) -> Provenance:
     others = [*licences_of_start(run.recipe), *teachers.values()]
     generated = run.recipe.data.name == "builtin"
     data = {part: [licence_of_data(name, generated=generated) for name in counts] for part, counts in parts.items()}
+    if "unlabelled" in parts and (folder := run.recipe.data.unlabelled):
+        within = Path(folder).expanduser().name
+        data["unlabelled"] = [licence_of_data(name, generated=generated, within=within) for name in parts["unlabelled"]]
     terms = list(dict.fromkeys([*chain(*data.values()), *others]))
     data.pop("test", None)
     learned = list(dict.fromkeys([*chain(*data.values()), *others]))
@@ -58,7 +62,7 @@ def parts_of_data(run: Run) -> dict[str, dict[str, int]]:
     """Part of the data -> images of each data set in it; without the parts that hold none."""
     found = {
         "training": count(run.splits.train),
-        "unlabelled": count(run.splits.unlabelled),
+        "unlabelled": count(run.splits.unlabelled if run.recipe.imitates else ()),
         "validation": count(run.splits.val),
         "test": count(run.splits.tested),
     }

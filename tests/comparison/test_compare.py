@@ -261,7 +261,8 @@ def test_the_result_goes_into_the_home_that_a_tilde_means(tmp_path, monkeypatch)
     compare(tuned_recipe(tmp_path), seeds=(3,), out=Path("~/out"))
     found = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert set(found["cached_views"].values()) == {3}
-    assert all(Path(path).is_absolute() for path in found["cached_views"])
+    home = Path(tuned_recipe(tmp_path).home)
+    assert not any(path.startswith(str(home)) for path in found["cached_views"]), "results name no machine's folders"
 
 
 def test_frames_of_one_sequence_count_together_and_the_table_says_how_many(tmp_path):

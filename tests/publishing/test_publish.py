@@ -303,6 +303,7 @@ def test_an_onnx_file_that_fails_only_on_batches_is_not_published(fresh_job, mon
 def test_an_onnx_file_of_another_dice_is_not_published(fresh_job):
     path = fresh_job.folder / "predictions.csv"
     lines = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len(set(lines[0])) == len(lines[0]), "no column twice"
     changed = [lines[0], *([*fields[:3], str(float(fields[3]) - 0.01), fields[4]] for fields in lines[1:])]
     path.write_text("\n".join(",".join(fields) for fields in changed) + "\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"scores Dice 0\.\d+ on 3 images of left, but the evaluation says 0\.\d+"):

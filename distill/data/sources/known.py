@@ -95,7 +95,7 @@ FIELD = {
 def named(folder: str) -> str | None:
     """The name under which a data set of the field is known, from that of a folder: `Kvasir` is kvasir-seg."""
     key = plain(folder)
-    part = re.sub("(c[1-6]|sequences)$", "", key)  # polypgen-c1
+    part = re.sub("(c[1-6]|sequences|unlabelled)$", "", key)  # polypgen-c1
     return next((name for name, known in FIELD.items() if {key, part} & {plain(name), *known.folders}), None)
 
 
