@@ -110,7 +110,7 @@ def test_training_leaves_the_trunk_as_it_was_to_the_bit(weights, trained):
 
 def test_what_is_saved_reloads_bit_equal_and_teaches(trained, tmp_path):
     student = load_student(trained)
-    save_student(trained, student, tmp_path, threshold=0.5)
+    save_student(trained, student, tmp_path, threshold=0.5, temperature=1.0)
     (tmp_path / LEARNED).write_text(json.dumps({"labelled": ["0" * 64]}))
     again = students.load(tmp_path)
     assert again.state_dict().keys() == student.state_dict().keys()
