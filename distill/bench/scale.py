@@ -189,4 +189,4 @@ PARTS: dict[str, tuple[Callable[[int, Path], None] | None, Callable[[int, Path],
     "folder": (make_folder, open_folder),
     "cache": (make_cache, use_cache),
 }
-"""What makes the files of a part, and what is measured on them."""
+"""The maker of the files of a part, and the measurements on them."""

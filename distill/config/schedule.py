@@ -30,7 +30,7 @@ class Span:
 
     @property
     def bands(self) -> set[str]:
-        """What the terms imitate: low, high, all or mask."""
+        """The bands that the terms imitate: low, high, all or mask."""
         return {BAND_OF[name] for name in self.terms if name in BAND_OF}
 
 

@@ -1,4 +1,4 @@
-"""What another camera and another hospital change in an image: colours, focus, noise, compression, light, borders.
+"""Changes of camera and hospital in an image: colours, focus, noise, compression, light, borders.
 
 All of it is photometric, so that cached targets stay exact. A student trained on one endoscope otherwise learns that
 endoscope. Each change is drawn by itself, from (seed, epoch, sample) alone.

@@ -44,7 +44,7 @@ def check_shared_memory(batch: int, *, workers: int, ahead: int) -> None:
 
 
 def cure(needed: float) -> str:
-    """What to do about too little shared memory."""
+    """The remedy for too little shared memory, as the end of a sentence."""
     return (
         f"start the container with --shm-size={max(1, round(1.5 * needed / 1e9))}g or --ipc=host, or set workers=0, "
         "which loads in the training process"

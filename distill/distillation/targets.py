@@ -40,7 +40,7 @@ class Target:
 
     @property
     def sources(self) -> tuple[Target, ...]:
-        """What is read from a cache for it: the target itself, or the parts of a fused one."""
+        """The targets that are read from a cache for it: itself, or the parts of a fused one."""
         return self.parts or (self,)
 
     @property

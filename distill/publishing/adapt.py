@@ -46,7 +46,7 @@ NOTE = """\
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What was done, as `adapted` of config.json says; there `earlier` holds that of a student adapted before.
+    """An adaptation, as `adapted` of config.json says; there `earlier` holds that of a student adapted before.
 
     Attributes:
         source: the student that was adapted.

@@ -98,7 +98,7 @@ def require_replaceable(target: Path) -> None:
 
 
 def without_int8(measured: Mapping[str, Any]) -> dict[str, Any]:
-    """What was found in publishing, but for the file of whole numbers, which does not ship."""
+    """The facts found in publishing, but for those of the int8 file, which does not ship."""
     return {name: value for name, value in measured.items() if name != "int8"}
 
 
