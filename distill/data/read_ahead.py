@@ -38,8 +38,10 @@ def read_ahead(samples: Iterable[Sample], *, images: bool = True) -> Iterator[Sa
                 yield _with_pixels(*waiting.popleft())
         while waiting:
             yield _with_pixels(*waiting.popleft())
-    finally:
+    except BaseException:  # the others are not wanted any more
         pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown(wait=False)  # what was yielded may be asked for later
 
 
 def _with_pixels(sample: Sample, image: Future[np.ndarray] | None, mask: Future[np.ndarray]) -> Sample:
