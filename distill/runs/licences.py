@@ -15,7 +15,6 @@ from distill.data.sources.known import FIELD, named
 from distill.runs.fingerprint import digest_file
 from distill.runs.leakage import folders_of
 from distill.runs.reproduce import public_name
-from teachers.weights.known import PUBLISHED
 
 OWN_LICENCE = "Apache-2.0"
 PERMISSIVE = ("apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "isc", "mit", "unlicense")
@@ -83,8 +82,12 @@ def licences_of_start(recipe: Recipe) -> list[LicensedSource]:
 
 def licence_of_file(path: Path) -> str:
     """The licence of known weights, which their bytes tell; empty where they are not known."""
-    digest = digest_file(path) if path.is_file() else ""
-    return next((entry.licence for entry in PUBLISHED if digest and entry.sha256 == digest), "")
+    if not path.is_file():
+        return ""
+    from teachers.weights import known  # a table; nothing else of training or publishing imports teachers
+
+    digest = digest_file(path)
+    return next((entry.licence for entry in known.PUBLISHED if entry.sha256 == digest), "")
 
 
 def card_licence(parts: Iterable[LicensedSource], *, asked: str | None) -> dict[str, str]:

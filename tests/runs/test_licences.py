@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from distill.runs import licences
 from distill.runs.fingerprint import digest_file
 from distill.runs.licences import UNKNOWN, licence_of_data, licence_of_file
-from teachers.weights.known import PUBLISHED
+from teachers.weights import known
 
 
 @pytest.mark.parametrize("name", ["polypgen", "polypgen-c4", "polypgen-unlabelled"])
@@ -29,5 +28,7 @@ def test_known_weights_are_known_by_their_bytes(tmp_path, monkeypatch):
     file.write_bytes(b"weights")
     assert licence_of_file(file) == ""
     assert licence_of_file(tmp_path / "absent") == ""
-    monkeypatch.setattr(licences, "PUBLISHED", (replace(PUBLISHED[0], sha256=digest_file(file), licence="Apache-2.0"),))
+    monkeypatch.setattr(
+        known, "PUBLISHED", (replace(known.PUBLISHED[0], sha256=digest_file(file), licence="Apache-2.0"),)
+    )
     assert licence_of_file(file) == "Apache-2.0"
