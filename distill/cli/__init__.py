@@ -18,6 +18,7 @@ report: `distill report`
 bench: `distill bench`
 weights: `distill weights`
 weights_check: its do=check
+weights_fetch: its do=fetch
 recipes: `distill recipes`
 keys: `distill keys`
 runs: `distill runs`

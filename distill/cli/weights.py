@@ -12,16 +12,13 @@ from types import SimpleNamespace
 
 from distill.cli.options import Command, Option
 from distill.cli.weights_check import check
-from distill.runtime.issues import nearest
-from distill.runtime.progress import Progress
+from distill.cli.weights_fetch import fetch, fetch_release, local, page_of
+from distill.runtime.issues import aligned, nearest
 from teachers import TEACHERS
-from teachers.weights import CONFIG, MODEL, endoscopy, tracer
-from teachers.weights.hub import NotOnHubError, cached, download, download_file, is_offline
-from teachers.weights.known import ENDOSCOPIC, MEASURED, NEAREST, PUBLISHED, Published
+from teachers.weights.known import MEASURED, NEAREST, PUBLISHED, Published
 
 SIZE = re.compile(r"([\d.]+) ?([MG])B", re.IGNORECASE)
 CHECKED = ("weights", "adapter", "model", "variant", "image_size")  # options of do=check
-BLOCK = 16_000_000  # bytes, whole megabytes
 
 logger = logging.getLogger("bandpass")
 
@@ -152,23 +149,14 @@ def table(entries: Sequence[Published]) -> str:
     """A line for each checkpoint."""
     cells = [("name", "teacher", "hub id or page", "size", "licence", "sha256")]
     cells += [(e.name, e.teacher, e.hub_id or page_of(e), e.size, license_of(e), e.sha256[:12]) for e in entries]
-    widths = [max(len(line[column]) for line in cells) for column in range(6)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
-    lines += [
+    lines = [
+        *(line.rstrip() for line in aligned(cells)),
         "",
         "size and sha256 are of the safetensors file, where its page gives them; do=list name=NAME shows all of one",
         f"measured here on real images: {MEASURED}; the nearest that a hub serves is {NEAREST}, not measured",
         "do=fetch name=NAME downloads one; timm has hundreds more: teachers.NAME.adapter=timm, weights=timm/...",
     ]
     return "\n".join(lines)
-
-
-def page_of(entry: Published) -> str:
-    """The page that holds a checkpoint."""
-    if entry.hub_id:
-        return f"https://huggingface.co/{entry.hub_id}"
-    page, of_hub, _ = entry.release.partition("/resolve/")
-    return page if of_hub else entry.release.replace("/download/", "/tag/").rpartition("/")[0]
 
 
 def license_of(entry: Published) -> str:
@@ -194,17 +182,6 @@ def describe(entry: Published) -> str:
     return "\n".join([entry.name, *(f"  {key:<9}{value}" for key, value in facts.items() if value)])
 
 
-def local(entry: Published) -> Path | None:
-    """The folder in the hub's cache, or the file in this folder, that holds a checkpoint; no socket is opened."""
-    if entry.release:
-        file = Path(f"{entry.name}.safetensors")
-        return file.resolve() if file.is_file() else None
-    try:
-        return cached(entry.hub_id, (MODEL, CONFIG), revision=entry.revision)[0].parent
-    except NotOnHubError:
-        return None
-
-
 def words_for(entry: Published, place: Path | None) -> str:
     """The recipe's keys that make a checkpoint a teacher."""
     weights = entry.hub_id if entry.hub_id and not entry.revision else str(place or "PLACE, which do=fetch prints")
@@ -213,94 +190,6 @@ def words_for(entry: Published, place: Path | None) -> str:
     for name, values in (("mean", entry.mean), ("std", entry.std)):
         more += f" teachers.NAME.{name}=[{','.join(map(str, values))}]" if values else ""
     return f"teachers.NAME.adapter={entry.teacher}{more} teachers.NAME.weights={weights}"
-
-
-def fetch(entry: Published) -> Path:
-    """Downloads a checkpoint into the hub's cache, with progress bars, and compares its sha256 with the published one.
-
-    Returns:
-        The folder that holds it.
-
-    Raises:
-        FileNotFoundError: it cannot be fetched; the message says why and what to do.
-        ValueError: it is another file than was published.
-    """
-    before = local(entry)
-    if before is None and not is_offline():
-        size = f", {entry.size}" if entry.size else ""
-        logger.info("fetching %s%s, licence %s", entry.hub_id, size, entry.licence)
-    try:
-        model, _ = download(entry.hub_id, (MODEL, CONFIG), revision=entry.revision)
-    except NotOnHubError as failure:
-        raise FileNotFoundError(
-            f"{entry.hub_id} is not in the hub's cache, and {failure}; fetch it where there is a network and copy the "
-            f"folder, then teachers.NAME.weights=FOLDER"
-        ) from failure
-    if before is not None:
-        logger.info("%s was here already", entry.hub_id)
-    digest = sha256_shown(model)
-    if entry.sha256 and digest != entry.sha256:
-        raise ValueError(
-            f"{model} has sha256 {digest}, but {entry.sha256} was published; if its owner has changed it, "
-            f"https://huggingface.co/{entry.hub_id}/commits/main says so, and teachers.NAME.weights takes it all the "
-            "same; else delete the file and fetch it again"
-        )
-    logger.info("sha256 %s%s", digest, ", as published" if entry.sha256 else "")
-    return model.parent
-
-
-def fetch_release(entry: Published, source: str = "") -> Path:
-    """Writes a checkpoint of a project's release page as NAME.safetensors in this folder, if it is not there.
-
-    Args:
-        entry: the checkpoint.
-        source: the release's file; if empty, the one of its own name in this folder, else it is downloaded.
-
-    Returns:
-        The safetensors file.
-
-    Raises:
-        FileNotFoundError: there is no such file, or it cannot be downloaded; the message says what to type next.
-        ValueError: it is another file, or a damaged one.
-    """
-    if (before := local(entry)) and not source:
-        logger.info("%s was here already", before)
-        return before
-    target, page = Path(f"{entry.name}.safetensors").resolve(), page_of(entry)
-    checkpoint = Path(source or entry.release.rpartition("/")[2]).expanduser()
-    again = f"distill weights do=fetch name={entry.name} from={checkpoint.name}"
-    if source and not checkpoint.is_file():
-        raise FileNotFoundError(
-            f"no file at from={source}; download {entry.release} (page: {page}), then type `{again}`"
-        )
-    if not checkpoint.is_file():
-        try:
-            download_file(entry.release, checkpoint)
-        except NotOnHubError as failure:
-            raise FileNotFoundError(
-                f"{entry.name} is a file of the release page {page}, and {failure}; download {entry.release} where "
-                f"there is a network, then type `{again}`"
-            ) from failure
-    if entry in ENDOSCOPIC:
-        endoscopy.convert(checkpoint, target, model=entry.model, network=entry.name)
-    else:
-        tracer.convert(checkpoint, target)
-    digest = sha256_shown(target)
-    known = ", as measured" if digest == entry.sha256 else f", another file than the one measured, {entry.sha256}"
-    logger.info("sha256 %s%s", digest, known if entry.sha256 else "")
-    return target
-
-
-def sha256_shown(path: Path) -> str:
-    """The sha256 of a file's bytes (hex), with a bar: some are of gigabytes."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    with path.open("rb") as file, Progress("sha256", total=path.stat().st_size // 1_000_000 + 1, unit="MB") as bar:
-        while block := file.read(BLOCK):
-            digest.update(block)
-            bar.update(len(block) // 1_000_000)
-    return digest.hexdigest()
 
 
 COMMAND = Command(

@@ -94,6 +94,11 @@ class Recipe:
         )
 
     @property
+    def mask_terms(self) -> list[str]:
+        """The terms on soft masks that any stage weighs."""
+        return [term for term in MASK_LOSSES if term in self.terms]
+
+    @property
     def imitates(self) -> bool:
         """Whether any stage that runs needs a teacher."""
         return any(stage.imitates for stage in self.stages.values() if stage.runs)
@@ -116,7 +121,7 @@ class Recipe:
         A task teacher's masks are made from the cache of the teacher that it is `of`, which therefore comes first.
         """
         features = self.reads_features or bool(FEATURE_LOSSES.keys() & self.terms)
-        masks = bool(MASK_LOSSES.keys() & self.terms)
+        masks = bool(self.mask_terms)
         given = {name: entry for name, entry in self.teachers.items() if entry.weight > 0 or self.reads_features}
         tasks = {name: entry for name, entry in given.items() if entry.adapter == "task" and masks}
         read = {entry.of for entry in tasks.values() if entry.cache is None}
@@ -230,7 +235,7 @@ def check_task_decoder(recipe: Recipe) -> None:
 
 def check_soft_masks(recipe: Recipe) -> None:
     """Soft masks are imitated where a teacher has them, and of as many classes as the student tells apart."""
-    terms = " and ".join(term for term in MASK_LOSSES if term in recipe.terms)
+    terms = " and ".join(recipe.mask_terms)
     if not terms:
         return
     require(

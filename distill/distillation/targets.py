@@ -14,7 +14,7 @@ from cache import Cache, Codec, FeatureSpec, MapSpec
 from cache.fourier import fourier_deviation
 from cache.series import cutoff
 from cache.spec import MASK
-from distill.config.registry import BAND_OF, FEATURE_LOSSES, MASK_LOSSES
+from distill.config.registry import BAND_OF, FEATURE_LOSSES
 from distill.config.schema import SIDE_STEP, Recipe
 from students import Student
 
@@ -113,7 +113,7 @@ def check_grids(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:
 
 def check_mask(recipe: Recipe, maps: Collection[str], *, teacher: str) -> None:
     """Raises ValueError for a teacher that should have a soft mask but has none: a network of several classes."""
-    terms = [term for term in MASK_LOSSES if term in recipe.terms]
+    terms = recipe.mask_terms
     if terms and recipe.teachers[teacher].has_mask and MASK not in maps:
         raise ValueError(
             f"stages weigh {' and '.join(terms)}, but teacher {teacher!r} has no soft mask of one class, only "
@@ -124,7 +124,7 @@ def check_mask(recipe: Recipe, maps: Collection[str], *, teacher: str) -> None:
 
 def check_classes(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:
     """Raises ValueError for a teacher whose soft masks are imitated but are of other classes than the student's."""
-    terms = [term for term in MASK_LOSSES if term in recipe.terms]
+    terms = recipe.mask_terms
     if not terms or MASK not in spec.names:
         return
     if spec[MASK].channels != recipe.student.classes:
@@ -169,7 +169,7 @@ def plan_targets(recipe: Recipe, caches: Mapping[str, Cache], student: nn.Module
             continue
         check_mask(recipe, store.spec.names, teacher=teacher)
         check_classes(recipe, store.spec, teacher=teacher)
-        if MASK in store.spec.names and MASK_LOSSES.keys() & recipe.terms:
+        if MASK in store.spec.names and recipe.mask_terms:
             classes = store.spec[MASK].channels
             targets.append(Target(teacher, MASK, "mask", 1, (recipe.image_size,) * 2, classes, 1.0, weight))
         if features_of(store.spec) and isinstance(student, Student):

@@ -136,7 +136,7 @@ def _open_folder(folder: Path, *, name: str, trust: str | None) -> Segmenter:
     threads = f" ({several(torch.get_num_threads(), 'thread')})" if device.type == "cpu" else ""
     return Segmenter(
         name=name,
-        digest=digest_weights(str(folder)),
+        digest=digest_weights(str(folder), served=True),
         classes=model.classes,
         threshold=_number_of(config, "threshold", default=THRESHOLD, highest=1, name=name),
         place=f"torch on {device.type}{threads}",

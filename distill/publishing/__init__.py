@@ -3,6 +3,7 @@
 adapt: a student with the batch-norm statistics of new images
 batch_norm: the statistics of batch norms, estimated anew
 card.md.jinja, teacher_card.md: the templates of the cards of a student and of a task teacher
+calibration: threshold and temperature, from one pass over the validation images
 card: the model card: what the student is, how good, from what, under which terms, and how it is used
 examples: the example pictures of a model card
 folder: replacing a folder as a whole

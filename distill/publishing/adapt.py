@@ -94,9 +94,13 @@ def adapt(student: str | Path, images: str | Path, *, out: str | Path, trust: st
             "further on such images instead (student.init=, data.unlabelled=)"
         )
     further = {name: file for name in (*COPIED, CARD) if (file := beside(student, name)) is not None}
-    frames = readable([one for one in find_inputs(str(images), out=out)[0] if not one.video])
     config, threshold = students.read_config(student), threshold_of(student)
-    before = [answer_of(model, image, threshold=threshold) for image in read(frames, "image scores before")]
+    before: list[Answer] = []
+    frames = readable(
+        [one for one in find_inputs(str(images), out=out)[0] if not one.video],
+        use=lambda image: before.append(answer_of(model, image, threshold=threshold)),
+        what="image scores before",
+    )
     adapted = estimate_statistics(model, frames)
     after = [answer_of(adapted, image, threshold=threshold) for image in read(frames, "image scores after")]
     place = Path(student).expanduser()

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,19 +32,28 @@ def norms_of(model: InferenceModel) -> list[_BatchNorm]:
     return [one for one in model.modules() if isinstance(one, _BatchNorm) and one.track_running_stats]
 
 
-def readable(inputs: Sequence[Input]) -> list[tuple[Path, str]]:
+def readable(
+    inputs: Sequence[Input], *, use: Callable[[np.ndarray], object] | None = None, what: str = "read"
+) -> list[tuple[Path, str]]:
     """Path and sha256 of each picture that can be read; others are left out with a warning.
+
+    Args:
+        inputs: the pictures.
+        use: called with each that can be read, RGB uint8 (H, W, 3), in turn.
+        what: name of the progress.
 
     Raises:
         ValueError: fewer than `LEAST` are left.
     """
     kept = []
-    for one in progress(inputs, what="read", total=len(inputs)):
+    for one in progress(inputs, what=what, total=len(inputs)):
         try:
-            read_image(one.path)
+            image = read_image(one.path)
         except UNREADABLE as error:
             logger.warning("left out %s: it cannot be read (%s)", one.path, first_line(error))
             continue
+        if use:
+            use(image)
         kept.append((one.path, hashlib.sha256(one.path.read_bytes()).hexdigest()))
     if len(kept) < LEAST:
         raise ValueError(f"expected at least {LEAST} images to estimate statistics from, got {len(kept)}; give more")

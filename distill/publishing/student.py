@@ -12,6 +12,7 @@ from distill.evaluation.predictions_csv import SCORES, read_predictions
 from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import export_onnx, open_onnx
 from distill.metrics.overlap import THRESHOLD
+from distill.publishing.calibration import calibrate
 from distill.publishing.card import render_card, title_of
 from distill.publishing.examples import draw_examples
 from distill.publishing.image_scores import score_images
@@ -20,8 +21,7 @@ from distill.publishing.onnx_check import check_onnx
 from distill.publishing.plan import Plan
 from distill.publishing.provenance import Provenance, provenance_of
 from distill.publishing.quantize import add_int8
-from distill.publishing.temperature import convert_threshold, fit_temperature
-from distill.publishing.threshold import choose_threshold
+from distill.publishing.temperature import convert_threshold
 from distill.runs.build import student_arguments
 from distill.runs.leakage import training_keys_of_start
 from distill.runs.run import Run
@@ -47,8 +47,7 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     scores = read_predictions(run.folder / SCORES)
     network = load_student(run)
     model = InferenceModel(network, image_size=recipe.image_size).eval()
-    choice = choose_threshold(model.predict, run.splits.val) if model.classes == 1 else None
-    calibration = fit_temperature(model.predict, run.splits.val, classes=model.classes)
+    choice, calibration = calibrate(model.predict, run.splits.val, classes=model.classes)
     model.temperature = calibration.temperature
     threshold = convert_threshold(choice.threshold if choice else THRESHOLD, model.temperature)
     served = {"threshold": threshold, "temperature": model.temperature}
@@ -92,8 +91,12 @@ def save_student(run: Run, student: Student, folder: Path, *, threshold: float, 
 def save_weights(network: Student, folder: Path, *, config: dict[str, Any] | None = None) -> None:
     """`model.safetensors` and `config.json` of a network, which everybody may read who may read the folder."""
     network.save_pretrained(folder, config=config)
-    # safetensors makes files that only their owner can read; a published one is for others
-    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
+    open_to_others(folder / "model.safetensors")
+
+
+def open_to_others(weights: Path) -> None:
+    """Lets everybody read weights who may read config.json beside them: safetensors lets their owner alone."""
+    weights.chmod(weights.with_name("config.json").stat().st_mode)
 
 
 def onnx_metadata(run: Run, origin: Provenance, *, threshold: float, temperature: float) -> dict[str, str]:

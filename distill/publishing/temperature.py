@@ -7,20 +7,16 @@ modern neural networks", ICML). A threshold is converted, so that masks are thos
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from distill.data.sample import Sample
-from distill.inference.segmenter import require_probability
 from distill.metrics.calibration import calibration_error, reliability
 from distill.metrics.overlap import IGNORED
-from distill.runtime.progress import progress
 
 SMALLEST, LARGEST = 0.1, 10.0  # temperatures that are tried: a network that errs nowhere would have 0
-PIXELS_OF_AN_IMAGE, PIXELS = 1 << 14, 1 << 22  # at most; evenly spread where there are more
 TINY = 1e-7  # a probability below counts as this: float32 knows none nearer to 1
 
 
@@ -45,36 +41,17 @@ class Calibration:
     images: int
 
 
-def fit_temperature(
-    predictor: Callable[[np.ndarray], np.ndarray], samples: Sequence[Sample], *, classes: int
-) -> Calibration:
-    """The temperature of the least mean negative log-likelihood of a pixel, each image with as many pixels as another.
-
-    Args:
-        predictor: image uint8 (H, W, 3) -> probability (K, H, W) at temperature 1.
-        samples: validation images with masks.
-        classes: K.
-
-    Raises:
-        ValueError: there are no images, or the predictor's output is no probability.
-    """
-    if not samples:
-        raise ValueError("expected validation images to fit a temperature on, got none; give data.fractions a share")
-    most = max(1, min(PIXELS_OF_AN_IMAGE, PIXELS // len(samples)))
-    parts = []
-    for sample in progress(samples, what="fit the temperature", total=len(samples)):
-        probability, mask = predictor(sample.read_image()), sample.read_mask()
-        require_probability(probability, (classes, *mask.shape), what=f"the student on {sample.dataset}/{sample.stem}")
-        parts.append(pixels_of(probability, mask, most=most, classes=classes))
-    logs, truth = (np.concatenate(some) for some in zip(*parts, strict=True))
+def fit_temperature(pixels: Sequence[tuple[np.ndarray, np.ndarray]]) -> Calibration:
+    """The temperature of the least mean negative log-likelihood of a pixel; `pixels` are the `pixels_of` each image."""
+    logs, truth = (np.concatenate(some) for some in zip(*pixels, strict=True))
     if not len(truth):  # of several classes, where nothing is known anywhere
-        return Calibration(1.0, 0.0, 0.0, 0.0, 0.0, len(parts))
+        return Calibration(1.0, 0.0, 0.0, 0.0, 0.0, len(pixels))
     best = round(best_temperature(logs, truth), 4)
     after, before = (
         (nll(logs, truth, t), float(calibration_error(reliability(1 - tempered(logs, t)[:, 0], truth > 0))))
         for t in (best, 1.0)
     )
-    return Calibration(best, after[0], before[0], after[1], before[1], len(parts))
+    return Calibration(best, after[0], before[0], after[1], before[1], len(pixels))
 
 
 def pixels_of(probability: np.ndarray, mask: np.ndarray, *, most: int, classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ from distill.publishing.card import render_card
 from distill.publishing.folder import replaced
 from distill.publishing.plan import read_record
 from distill.publishing.provenance import Provenance, provenance_of
+from distill.publishing.student import open_to_others
 from distill.runs.run import Run
 from distill.runs.state_files import read_metrics
 from distill.runtime.io import read_json_if_sound, write_json, write_text
@@ -69,9 +70,9 @@ def write_to_zoo(run: Run, target: Path) -> Path:
     precision = compare_precisions(model, half, run.splits.val, threshold=threshold)
     with replaced(target) as folder:
         chosen = half if precision.kept == "float16" else model
-        written = save_small(chosen.student, folder / "model.safetensors", as_half=chosen is half)
         for name in COPIED:
             shutil.copyfile(run.published / name, folder / name)
+        written = save_small(chosen.student, folder / "model.safetensors", as_half=chosen is half)
         origin, record = provenance_of(run), read_record(run.published)
         write_json(folder / RESULTS, results_of(run, origin, precision, size=written))
         found = {**without_int8(record), "precision": asdict(precision)}
@@ -150,7 +151,7 @@ def save_small(network: nn.Module, path: Path, *, as_half: bool) -> int:
     for tensor in large_tensors(saved) if as_half else ():
         tensor.data = tensor.data.half()
     save_model(saved, str(path))
-    path.chmod(0o644)  # safetensors makes files that only their owner can read; a published one is for others
+    open_to_others(path)
     size = path.stat().st_size
     if size > LARGEST_BYTES:
         raise ValueError(

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import Recipe, TeacherRecipe
+from distill.runtime.io import read_json_if_sound
 from students.catalogue import place_of
 
 # What does not change the trained weights, or is a place rather than a content, is no part of a run's identity.
 NOT_IDENTITY = ("name", "home", "do", "workers", "trackers", "publish", "arms", "sweep")
+OF_SERVING = ("threshold", "temperature", "run", "adapted")  # entries of a published student's config.json
 DEFAULTS = 1  # of the schema: to be raised when a default changes, so that old artefacts are not taken for new ones
 
 
@@ -58,8 +60,13 @@ def _digest_bytes(path: str, size: int, changed: int) -> str:
     return digest.hexdigest()
 
 
-def digest_weights(weights: str | None) -> str:
-    """The digest of weights: of the content of a local file or folder or of the zoo; of a hub id, the id itself."""
+def digest_weights(weights: str | None, *, served: bool = False) -> str:
+    """The digest of weights: of the content of a local file or folder or of the zoo; of a hub id, the id itself.
+
+    Args:
+        weights: as a recipe names them.
+        served: whether threshold and temperature of a published student count too, on which its masks depend.
+    """
     builtin = str(files("teachers") / "builtin")
     path = Path(builtin if weights == "builtin" else place_of(weights or "")).expanduser()
     if weights and path.is_file():
@@ -68,10 +75,21 @@ def digest_weights(weights: str | None) -> str:
         parts = [file for file in sorted(path.iterdir()) if file.name == "config.json" or file.suffix == ".safetensors"]
         if not parts:  # an ensemble's folder of folders
             return digest_of([(sub.name, digest_weights(str(sub))) for sub in sorted(path.iterdir()) if sub.is_dir()])
-        return digest_of([(file.name, digest_file(file)) for file in parts])
+        return digest_of([(file.name, (digest_file if served else digest_learned)(file)) for file in parts])
     if weights and "," in weights:  # an ensemble
         return digest_of([digest_weights(place.strip()) for place in weights.split(",")])
     return f"hub:{weights}"
+
+
+def digest_learned(file: Path) -> str:
+    """The digest of a file of weights; of a calibrated student's config.json without what only serving depends on.
+
+    So a student that is published again, with another threshold, leaves the names of what was made from it as they are.
+    """
+    config = read_json_if_sound(file) if file.name == "config.json" else {}
+    if "temperature" not in config:
+        return digest_file(file)
+    return digest_of({name: value for name, value in config.items() if name not in OF_SERVING})
 
 
 def source_of(name: str) -> list[str]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 import tracemalloc
 import weakref
 
 import pytest
-import torch
 from small_extraction import CellTeacher, extraction_job, noisy
 
 import cache
-from cache.shard import SIZE, pack
-from cache.spec import FeatureSpec, MapSpec
+from cache.shard import SIZE
 from distill import extract
-
-CODES = {"neck": {"low": b"low", "high": b"the high band"}}
+from distill.bench.scale import CODES, keys_of, make_cache
 
 
 class Counted:
@@ -60,28 +56,6 @@ def test_an_extraction_holds_two_batches_of_images_however_many_there_are(tmp_pa
         assert read <= 6 and prepared <= 3 * 3  # batches of three: one in the teacher, one ahead, one being let go
 
 
-def write_records(folder, count):
-    """A cache of `count` records, a multiple of 256, that hold next to nothing; returns their keys."""
-    noise = torch.randn(8, 2, 4, 4, generator=torch.Generator().manual_seed(0))
-    store = cache.create(
-        folder,
-        spec=FeatureSpec((MapSpec("neck", 2, (4, 4), 16),)),
-        codecs={"neck": cache.fit(noise, fidelity=0.8)},
-        identity={"teacher": "none"},
-        licence="Apache-2.0",
-        fidelity=0.8,
-        batch_size=1,
-        views=("identity",),
-        calibration=[],
-    )
-    keys = sorted(hashlib.sha256(number.to_bytes(4, "big")).hexdigest() for number in range(count))
-    for first in range(0, count, SIZE):
-        records = [(key, "identity", CODES) for key in keys[first : first + SIZE]]
-        name, data = pack(records, manifest=store.manifest.digest, fidelity={"neck": 0.8})
-        (folder / name).write_bytes(data)
-    return keys
-
-
 def bytes_a_record(folder, count):
     """Memory that an open cache keeps for each record."""
     tracemalloc.start()
@@ -93,10 +67,11 @@ def bytes_a_record(folder, count):
 
 
 def test_an_open_cache_keeps_less_than_a_hundred_bytes_a_record(tmp_path):
-    keys = write_records(tmp_path, 20 * SIZE)
-    cache.open(tmp_path)  # what the libraries keep for themselves
-    assert bytes_a_record(tmp_path, len(keys)) < 100
-    store = cache.open(tmp_path)
+    folder, keys = tmp_path / "cache", keys_of(20 * SIZE)
+    make_cache(len(keys), tmp_path)
+    cache.open(folder)  # what the libraries keep for themselves
+    assert bytes_a_record(folder, len(keys)) < 100
+    store = cache.open(folder)
     assert store.read(keys[777], "identity", map="neck") == CODES["neck"]
     assert (keys[0][:-1] + "0", "hflip") not in store
 
@@ -104,17 +79,18 @@ def test_an_open_cache_keeps_less_than_a_hundred_bytes_a_record(tmp_path):
 @pytest.mark.study
 @pytest.mark.timeout(1200)
 def test_a_million_records_open_in_less_than_a_second(tmp_path, capsys):
-    keys = write_records(tmp_path, 3907 * SIZE)
+    folder, keys = tmp_path / "cache", keys_of(3907 * SIZE)
+    make_cache(len(keys), tmp_path)
     seconds = []
     for _ in range(5):
         began = time.perf_counter()
-        store = cache.open(tmp_path)
+        store = cache.open(folder)
         seconds.append(time.perf_counter() - began)
     began = time.perf_counter()
     for key in keys[::1000]:
         assert store.read(key, "identity", map="neck") == CODES["neck"]
     each = (time.perf_counter() - began) / len(keys[::1000])
-    kept = bytes_a_record(tmp_path, len(keys))
+    kept = bytes_a_record(folder, len(keys))
     with capsys.disabled():
         sys.stdout.write(
             f"\n{len(keys):,} records in {len(store.shards):,} shards open in {min(seconds):.2f} to "

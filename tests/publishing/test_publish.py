@@ -28,10 +28,11 @@ from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import open_onnx
 from distill.inference.segmenter import open_segmenter
 from distill.metrics.overlap import dice
+from distill.publishing.calibration import calibrate
 from distill.publishing.card import render_card
 from distill.publishing.provenance import provenance_of
 from distill.publishing.publish import publish, push
-from distill.publishing.threshold import GRID, choose_threshold
+from distill.publishing.threshold import GRID
 from distill.runs.licences import LicensedSource, contradictions
 from distill.runs.reproduce import command, public_recipe
 from distill.runs.state_files import read_metrics
@@ -140,10 +141,10 @@ def test_the_published_threshold_is_the_best_of_the_grid_on_validation(run):
 
 
 def test_of_equal_thresholds_the_one_nearest_to_a_half_is_taken(run):
-    sure = choose_threshold(lambda image: 0.9 * (image[None, ..., 0] > 90), run.splits.val)
+    sure, _ = calibrate(lambda image: 0.9 * (image[None, ..., 0] > 90), run.splits.val, classes=1)
     assert (sure.threshold, sure.images) == (0.5, 2)
-    with pytest.raises(ValueError, match="expected validation images to choose a threshold on, got none"):
-        choose_threshold(lambda image: image, ())
+    with pytest.raises(ValueError, match="expected validation images to calibrate on, got none"):
+        calibrate(lambda image: image, (), classes=1)
 
 
 def test_the_onnx_file_gives_the_dice_of_the_evaluation(run):

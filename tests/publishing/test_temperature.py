@@ -17,13 +17,13 @@ from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import export_onnx, open_onnx
 from distill.inference.segmenter import open_segmenter
 from distill.metrics.overlap import labels
+from distill.publishing.calibration import calibrate
 from distill.publishing.image_scores import score_images
 from distill.publishing.temperature import (
     LARGEST,
     SMALLEST,
     best_temperature,
     convert_threshold,
-    fit_temperature,
     nll,
     pixels_of,
     tempered,
@@ -132,7 +132,7 @@ def test_the_fit_lowers_the_likelihood_s_cost_and_the_calibration_error():
         p = model.predict(image).clip(1e-6, 1 - 1e-6).astype(np.float64)
         return 1 / (1 + np.exp(-np.log(p / (1 - p)) * 4 - 1))
 
-    found = fit_temperature(sure, val, classes=1)
+    _, found = calibrate(sure, val, classes=1)
     assert found.images == len(val)
     assert found.nll < found.nll_before
     assert SMALLEST < found.temperature < LARGEST
@@ -142,12 +142,12 @@ def test_the_fit_lowers_the_likelihood_s_cost_and_the_calibration_error():
 def test_a_network_that_never_errs_and_one_without_known_pixels_have_a_temperature():
     val = disc_splits().val
     masks = {sample.read_image().tobytes(): sample.read_mask() for sample in val}
-    right = fit_temperature(lambda image: (0.1 + 0.8 * masks[image.tobytes()])[None], val, classes=1)
+    _, right = calibrate(lambda image: (0.1 + 0.8 * masks[image.tobytes()])[None], val, classes=1)
     assert SMALLEST <= right.temperature < 0.2
     logs, truth = pixels_of(np.full((3, 4, 5), 1 / 3), np.full((4, 5), 255), most=100, classes=3)
     assert len(logs) == len(truth) == 0
-    with pytest.raises(ValueError, match="expected validation images to fit a temperature on, got none"):
-        fit_temperature(lambda image: image, (), classes=1)
+    choice, _ = calibrate(lambda image: np.full((3, *image.shape[:2]), 1 / 3), val, classes=3)
+    assert choice is None, "of several classes the largest probability wins"
 
 
 def test_pixels_are_spread_and_void_ones_are_left_out():

@@ -101,7 +101,21 @@ def test_predict_takes_the_name(zoo, tmp_path, capfd):
     assert "1 image: 1 with a finding" in capfd.readouterr().out
     record = json.loads((tmp_path / "out" / "predict.json").read_text())
     assert record["name"] == "zoo:discs"
-    assert record["student"] == digest_weights("zoo:discs") == digest_weights(str(zoo / "discs"))
+    served = [digest_weights(place, served=True) for place in ("zoo:discs", str(zoo / "discs"))]
+    assert [record["student"]] * 2 == served
+
+
+def test_what_only_serving_depends_on_leaves_the_names_of_what_was_made_from_a_student(zoo):
+    file = zoo / "discs" / "config.json"
+    config = json.loads(file.read_text())
+    before = digest_weights("zoo:discs"), digest_weights("zoo:discs", served=True)
+    file.write_text(json.dumps({**config, "temperature": 1.5}))
+    named, served = digest_weights("zoo:discs"), digest_weights("zoo:discs", served=True)
+    file.write_text(json.dumps({**config, "temperature": 2.0, "threshold": 0.25, "run": "another"}))
+    assert digest_weights("zoo:discs") == named
+    assert digest_weights("zoo:discs", served=True) not in (served, before[1])
+    file.write_text(json.dumps({**config, "temperature": 2.0, "image_size": 40}))
+    assert digest_weights("zoo:discs") != named
 
 
 def test_a_recipe_starts_from_it_and_knows_what_it_learned_from_and_its_terms(zoo):
