@@ -83,11 +83,8 @@ class Levels(nn.Module):
     def __init__(self, network: Any, config: Any, quirk: Quirk, levels: Sequence[int], *, norm: bool) -> None:  # noqa: ANN401
         super().__init__()
         self.network, self.quirk, self.levels = network.eval(), quirk, tuple(levels)
-        self.depth, self.patch, self.staged = (
-            depth_of(config),
-            side_of(getattr(config, "patch_size", 1)),
-            is_staged(config),
-        )
+        self.depth, self.staged = depth_of(config), is_staged(config)
+        self.patch = side_of(getattr(config, "patch_size", 1))
         self.wants_norm, self.norm, self.running = norm, None, self.depth
         resizes = "interpolate_pos_encoding" in inspect.signature(network.forward).parameters
         self.call = {**quirk.call, **({"interpolate_pos_encoding": True} if resizes else {})}
@@ -99,9 +96,8 @@ class Levels(nn.Module):
         if self.quirk.backbone:
             return list(outputs.feature_maps), None
         states = outputs.get("reshaped_hidden_states") or outputs.hidden_states
-        return list(states[len(states) - self.running :]), outputs.get(
-            "last_hidden_state"
-        )  # before them: the embedding
+        kept = states[len(states) - self.running :]  # before them: the embedding
+        return list(kept), outputs.get("last_hidden_state")
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """The maps of pixels (N, 3, S, S)."""
