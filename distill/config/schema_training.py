@@ -78,6 +78,9 @@ class AugmentRecipe:
 
     views: list[str] = setting(list(VIEWS), "flips to draw from; each must be in the cache")
     min_crop: float = setting(0.6, "smallest side of a random crop as a share of the image's side; 1: no crop")
+    empty: float = setting(
+        0.0, "share of labelled images of which a region without any object is shown, where one is found"
+    )
     colour: float = setting(0.1, "strength of brightness, contrast, saturation and hue changes; 0: none")
     camera: float = setting(
         0.0,
@@ -93,7 +96,7 @@ class AugmentRecipe:
         require_choices("augment.views", self.views, VIEWS)
         require(len(self.views) >= 1, "augment.views is empty, but must name at least identity")
         require(0.1 <= self.min_crop <= 1, f"augment.min_crop is {self.min_crop}, but must lie in [0.1, 1]")
-        for key in ("colour", "camera", "amplitudes"):
+        for key in ("empty", "colour", "camera", "amplitudes"):
             require(0 <= getattr(self, key) <= 1, f"augment.{key} is {getattr(self, key)}, but must lie in [0, 1]")
         require(
             bool(self.sizes) and all(0.25 <= factor <= 4 for factor in self.sizes),

@@ -6,6 +6,7 @@ exactly; colour changes the student's input only. So the targets need no augment
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ from distill.config.schema import AugmentRecipe
 LARGEST_ASPECT = 1.25  # of a crop's sides, relative to the image's own
 HUE_SHARE = 0.1  # of the colour strength: hue carries more than brightness
 FULL_IMAGE_CHANCE = 0.2  # so that training also sees images as they will be seen at test time
+EMPTY_STREAM = 4  # of random numbers: where a region without an object is shown
+EMPTY_SIDES = (0.4, 0.8)  # of such a region, of the image's
+EMPTY_TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,31 @@ def draw(augment: AugmentRecipe, random: np.random.Generator) -> Draw:
 def draw_box(scale: float, random: np.random.Generator) -> Box:
     """A box whose sides are at least `scale` of the image's, of an aspect within `LARGEST_ASPECT`; or the whole."""
     whole = random.random() < FULL_IMAGE_CHANCE
-    side, stretch = random.uniform(scale, 1), random.uniform(-0.5, 0.5)
-    position = random.random(2)
-    if whole or scale == 1:
-        return WHOLE
+    box = random_box(random.uniform(scale, 1), random)
+    return WHOLE if whole or scale == 1 else box
+
+
+def random_box(side: float, random: np.random.Generator) -> Box:
+    """A box anywhere in the image whose sides have a geometric mean of `side`, of an aspect within `LARGEST_ASPECT`."""
+    stretch = random.uniform(-0.5, 0.5)
     height = min(1.0, side * LARGEST_ASPECT**stretch)
     width = min(1.0, side / LARGEST_ASPECT**stretch)
-    top, left = position * (1 - height, 1 - width)
+    top, left = random.random(2) * (1 - height, 1 - width)
     return (float(top), float(left), float(top + height), float(left + width))
+
+
+def draw_empty_box(mask: np.ndarray, random: np.random.Generator) -> Box | None:
+    """A box of an image in which its mask (H, W) is 0 throughout, of `EMPTY_SIDES`; None if none is found.
+
+    Where every training image shows an object, a student finds one in every image; such boxes are images without.
+    """
+    height, width = mask.shape
+    for _ in range(EMPTY_TRIES):
+        y0, x0, y1, x1 = box = random_box(random.uniform(*EMPTY_SIDES), random)
+        rows = slice(math.floor(y0 * height), math.ceil(y1 * height))
+        if not mask[rows, math.floor(x0 * width) : math.ceil(x1 * width)].any():
+            return box
+    return None
 
 
 def mirrored(box: Box, view: str) -> Box:

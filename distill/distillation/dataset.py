@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from cache.series import WHOLE, Box, dct, series
 from cache.spec import flip
 from distill.config.schema import Recipe
 from distill.data import camera
-from distill.data.augment import Draw, colour, draw, generator_for, mirrored, to_tensor
+from distill.data.augment import EMPTY_STREAM, Draw, colour, draw, draw_empty_box, generator_for, mirrored, to_tensor
 from distill.data.prompts import record_key
 from distill.data.sample import Sample
 from distill.data.teacher_dropout import draw_teacher_mask
@@ -92,7 +93,7 @@ class TrainingSet(Dataset):
         epoch, number, *asked = index
         sample, recipe = self.samples[number], self.recipe
         image, mask = self.kept.get(number) or self.decode(number)
-        drawn = draw(recipe.augment, generator_for(recipe.seed, epoch, sample.key))
+        drawn = self.draw(sample, mask, epoch)
         (side,) = asked or (recipe.image_size,)
         size, box = (side, side), mirrored(drawn.box, drawn.view)  # a small result is turned sooner than a large image
         item = {"mask": torch.from_numpy(flip(resize_mask(mask, size, box), drawn.view))}
@@ -105,6 +106,16 @@ class TrainingSet(Dataset):
             item[target.name] = self.decode_target(target, sample, drawn, spectra)
         drop = {part.teacher: recipe.teachers[part.teacher].drop for target in targets for part in target.sources}
         return item | draw_teacher_mask(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
+
+    def draw(self, sample: Sample, mask: np.ndarray, epoch: int) -> Draw:
+        """The view, box and colours of a sample; for a share of `augment.empty` a box without an object."""
+        augment, seed = self.recipe.augment, self.recipe.seed
+        drawn = draw(augment, generator_for(seed, epoch, sample.key))
+        random = generator_for(seed, epoch, sample.key, stream=EMPTY_STREAM)
+        if augment.empty and sample.mask_key and random.random() < augment.empty:
+            box = draw_empty_box(mask, random)
+            return drawn if box is None else replace(drawn, box=mirrored(box, drawn.view))
+        return drawn
 
     def decode_target(
         self, target: Target, sample: Sample, drawn: Draw, spectra: dict[tuple[str, ...], Tensor]
