@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import functional
 
 from cache.series import WHOLE
 from cache.spec import VIEWS, flip
-from distill.data.augment import Draw, colour, draw_box, mirrored, turn_hue
+from distill.data.augment import EMPTY_SIDES, LARGEST_ASPECT, Draw, colour, draw_box, draw_empty_box, mirrored, turn_hue
 from distill.distillation.dataset import classes_in, resize_image, resize_mask
 
 
@@ -54,3 +54,18 @@ def test_the_classes_of_a_mask_are_those_that_occur(values):
     mask.flat[: len(values)] = values
     assert classes_in(mask).tolist() == values
     assert classes_in(mask).dtype == np.uint8
+
+
+def test_an_empty_box_shows_no_object_and_nothing_unknown():
+    mask = np.zeros((60, 80), dtype=np.uint8)
+    mask[10:20, 10:30], mask[50:, 70:] = 1, 255
+    random = np.random.default_rng(0)
+    boxes = [box for _ in range(50) if (box := draw_empty_box(mask, random))]
+    assert len(boxes) > 40
+    for y0, x0, y1, x1 in boxes:
+        assert not resize_mask(mask, (16, 16), (y0, x0, y1, x1)).any()
+        assert 0 <= y0 < y1 <= 1 and 0 <= x0 < x1 <= 1
+        low, high = EMPTY_SIDES
+        assert low - 1e-9 <= ((y1 - y0) * (x1 - x0)) ** 0.5 <= high + 1e-9
+        assert 1 / LARGEST_ASPECT <= (y1 - y0) / (x1 - x0) <= LARGEST_ASPECT
+    assert draw_empty_box(np.ones((60, 80), dtype=np.uint8), random) is None

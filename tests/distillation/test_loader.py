@@ -11,6 +11,7 @@ import pytest
 import torch
 from small_run import disc_splits, recipe_of
 
+from distill.config.schema import AugmentRecipe
 from distill.distillation import dataset as loading
 from distill.distillation import shared_memory
 from distill.distillation.dataset import TrainingSet, bytes_of_batch, loader
@@ -93,3 +94,15 @@ def test_an_epoch_is_drawn_once_and_is_what_its_seed_says():
     assert permutation.cache_info().misses == 3
     order = np.concatenate([np.random.default_rng([0, epoch]).permutation(1000) for epoch in range(3)])
     assert [index for batch in batches for _, index in batch] == order[:2500].tolist()
+
+
+def test_a_share_of_labelled_images_is_shown_without_their_object():
+    def foreground(**augment):
+        recipe = recipe_of(augment=AugmentRecipe(min_crop=1.0, **augment))
+        dataset = TrainingSet(disc_splits().train, recipe, {})
+        return [bool(dataset[epoch, number]["mask"].any()) for epoch in range(20) for number in range(len(dataset))]
+
+    assert all(foreground())
+    shares = {share: 1 - np.mean(foreground(empty=share)) for share in (0.5, 1.0)}
+    assert 0.25 * shares[1.0] < shares[0.5] < 0.75 * shares[1.0]
+    assert shares[1.0] > 0.1
