@@ -84,8 +84,8 @@ def highlights(image: Tensor, random: np.random.Generator) -> Tensor:
     for _ in range(int(random.integers(1, MOST_HIGHLIGHTS + 1))):
         top, left = random.uniform(-0.8, 0.8, size=2)
         high, wide = 2 * LARGEST_HIGHLIGHT * random.uniform(0.1, 1, size=2)
-        distance = ((rows - top) / high) ** 2 + ((columns - left) / wide) ** 2
-        image = image + (2 * torch.exp(-distance / 2)).clamp(max=1)  # a flat top, as of a saturated sensor
+        spot = torch.exp(-(((rows - top) / high) ** 2) / 2) * torch.exp(-(((columns - left) / wide) ** 2) / 2)
+        image = image + (2 * spot).clamp(max=1)  # a flat top, as of a saturated sensor
     return image.clamp(0, 1)
 
 

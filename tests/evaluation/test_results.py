@@ -1,0 +1,29 @@
+"""The lines that say what an evaluation found."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distill.evaluation.predictions_csv import Score
+from distill.evaluation.results import format_scores, summarise
+from distill.metrics.per_image import score_everything
+
+
+def scored(masks, predictions) -> str:
+    scores = []
+    for number, (mask, prediction) in enumerate(zip(masks, predictions, strict=True)):
+        whole = score_everything(prediction.astype(np.float32), mask)
+        figures = whole.figures
+        scores.append(Score("drawn", str(number), str(number), figures["dice"], figures["iou"], None, whole))
+    return format_scores(summarise(scores, resamples=10))
+
+
+def test_frames_without_foreground_are_told_apart():
+    empty, disc = np.zeros((16, 16), dtype=np.uint8), np.zeros((16, 16), dtype=np.uint8)
+    disc[4:8, 4:8] = 1
+    half = disc * (np.arange(16) < 6)  # Dice 2/3
+    text = scored([disc, disc, empty, empty, empty], [disc, half, empty, disc, half])
+    assert text.startswith("Dice 0.533, IoU 0.500 over 5 images")
+    assert text.endswith("; Dice 0.833 on the 2 with foreground, false positives on 2 of the 3 without")
+    assert scored([empty], [empty]).endswith("; false positives on 0 of the 1 without")
+    assert "without" not in scored([disc], [half]).replace("without an interval", "")
