@@ -30,7 +30,9 @@ def introduction(run: Run) -> Iterator[str]:
         yield BUILT_IN.format(name=recipe.name, teacher=given[0], student=larger)
     tests = ", ".join(f"{name} {len(samples)}" for name, samples in splits.test.items())
     unlabelled = f", {len(splits.unlabelled)} more without masks" if splits.unlabelled else ""
-    counts = f"{len(splits.train)} images to train{unlabelled}, {len(splits.val)} to validate"
+    regions = len(run.validation) - len(splits.val)
+    empty = f" and {regions} regions without an object" if regions else ""
+    counts = f"{len(splits.train)} images to train{unlabelled}, {len(splits.val)} to validate{empty}"
     yield f"data {recipe.data.name}: {counts}; test: {tests}"
     yield from (f"  note: {note}" for note in splits.notes)
     yield from few_images(run)

@@ -206,6 +206,11 @@ class EvaluateRecipe:
     )
     select: str = setting("dice", "figure of the evaluation by which validation keeps weights, as dice, iou or hd95")
     select_from: str = setting("all", "the stages whose weights may be kept: all, or the last")
+    empty_regions: bool = setting(
+        False,
+        "validation also has a region without any object, of each image where one is found: false alarms count there, "
+        "and for the threshold",
+    )
 
     def __post_init__(self) -> None:
         require(self.bootstrap >= 100, f"evaluate.bootstrap is {self.bootstrap}, but must be at least 100")

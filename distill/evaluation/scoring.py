@@ -112,7 +112,7 @@ def validate(
     modes = {module: module.training for module in network.modules()}
     scores = score(
         predictor_of(network.eval(), run, caches or {}),
-        run.splits.val,
+        run.validation,
         classes=run.recipe.student.classes,
         whole=select not in OVERLAPS,
         shown=False,

@@ -47,7 +47,7 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     scores = read_predictions(run.folder / SCORES)
     network = load_student(run)
     model = InferenceModel(network, image_size=recipe.image_size).eval()
-    choice, calibration = calibrate(model.predict, run.splits.val, classes=model.classes)
+    choice, calibration = calibrate(model.predict, run.validation, classes=model.classes)
     model.temperature = calibration.temperature
     threshold = convert_threshold(choice.threshold if choice else THRESHOLD, model.temperature)
     served = {"threshold": threshold, "temperature": model.temperature}

@@ -45,7 +45,7 @@ def curves(inputs: Inputs) -> list[Panel]:
         best = next((point for point in points if point[0] == kept), max(points, key=lambda point: point[1]))
         told = f"kept {best[1]:.3f} at step {best[0]:.0f}"
         alt = f"Validation Dice from {points[0][1]:.3f} to {points[-1][1]:.3f}, {told}"
-        images = len(inputs.run.splits.val)
+        images = len(inputs.run.validation)
         svg = lines_chart(f"validation Dice, {told}", {"validation": points}, alt=alt, spans=spans, mark=best)
         panels.append(Panel(svg, f"mean over {images} validation images; the marked step is the one kept"))
     for name in ("loss", *LOSSES):

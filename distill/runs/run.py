@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from distill.config.command import command_for
 from distill.config.schedule import Span, spans_of
 from distill.config.schema import Recipe
+from distill.data.empty_regions import empty_regions
 from distill.data.prompts import record_key
-from distill.data.sample import Splits
+from distill.data.sample import Sample, Splits
 from distill.data.sources.open_data import open_data
 from distill.runs.accelerator import start_accelerator
 from distill.runs.paths import name_caches, run_folder
@@ -35,6 +36,12 @@ class Run:
     def spans(self) -> tuple[Span, ...]:
         """The stages of training in steps."""
         return spans_of(self.recipe, labelled=len(self.splits.train), unlabelled=len(self.splits.unlabelled))
+
+    @cached_property
+    def validation(self) -> tuple[Sample, ...]:
+        """The validation images; then, where `evaluate.empty_regions` is set, regions without an object."""
+        wanted = self.recipe.evaluate.empty_regions and not self.recipe.reads_features
+        return (*self.splits.val, *(empty_regions(self.splits.val) if wanted else ()))
 
     @property
     def weights(self) -> Path:
