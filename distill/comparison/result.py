@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,9 @@ class Row:
     network: str = ""  # where an arm trains another one than the student compared
     sequences: int | None = None  # that the images come from, where known; the bootstrap draws them whole
     p_value: float | None = None  # of the crossed model, corrected for all arms, students and data sets
+    empty: int = 0  # images whose mask is empty, of those that the two next figures part
+    false_alarms: tuple[float, ...] = ()  # share of these in which something is predicted, one a seed
+    dice_of_others: tuple[float, ...] = ()  # mean over the images with foreground, one a seed
 
     @property
     def label(self) -> str:
@@ -105,6 +109,7 @@ def compare_scores(
         groups = [score.group for score in in_order(next(iter(scores.values())), dataset)]
         for student in students:
             dice = np.stack([dice_matrix(scores, dataset, arm, student) for arm in arms])
+            apart = [apart_from_empty(own, shares_of(scores, dataset)) for own in dice]
             spent = [np.mean([s for (a, n, _), s in seconds.items() if (a, n) == (arm, student)]) for arm in arms]
             rows += [
                 replace(
@@ -114,13 +119,40 @@ def compare_scores(
                     arm=arm,
                     seconds=float(taken),
                     network=(networks or {}).get((arm, student), ""),
+                    **parted,
                 )
-                for row, arm, taken in zip(against_first(dice, groups, resamples=resamples), arms, spent, strict=True)
+                for row, arm, taken, parted in zip(
+                    against_first(dice, groups, resamples=resamples), arms, spent, apart, strict=True
+                )
             ]
     tried = tuple((arm, student, figures) for (arm, student), figures in (tuning or {}).items())
     return Comparison(
         tuple(sorted({seed for _, _, seed in scores})), tuple(sorted(steps)), tuple(decided(rows)), tuning=tried
     )
+
+
+def shares_of(scores: Mapping[Key, Sequence[Score]], dataset: str) -> NDArray[np.float64]:
+    """Share of each image under its mask, images `in_order`; NaN where it is not known."""
+    first = in_order(next(iter(scores.values())), dataset)
+    return np.array([np.nan if score.share is None else score.share for score in first])
+
+
+def apart_from_empty(dice: NDArray[np.float64], shares: NDArray[np.float64]) -> dict[str, Any]:
+    """The fields of a `Row` that part frames without foreground from the others; none where all have some.
+
+    Args:
+        dice: (seeds, images); of an empty mask 1 where nothing is predicted, else 0.
+        shares: (images,) under the mask.
+    """
+    empty = shares == 0
+    if not empty.any():
+        return {}
+    others = dice[:, ~empty].mean(axis=1) if not empty.all() else []
+    return {
+        "empty": int(empty.sum()),
+        "false_alarms": tuple((1 - dice[:, empty].mean(axis=1)).tolist()),
+        "dice_of_others": tuple(map(float, others)),
+    }
 
 
 def against_first(dice: NDArray[np.float64], groups: Sequence[str | None], *, resamples: int) -> list[Row]:

@@ -31,6 +31,7 @@ class Score:
     whole: ImageScore | None = field(default=None, repr=False, compare=False)  # every figure, where asked for
     classes: dict[int, dict[str, float]] | None = field(default=None, repr=False, compare=False)  # the same of several
     pairs: Pairs | None = field(default=None, repr=False, compare=False)  # of several: by true and predicted class
+    share: float | None = field(default=None, compare=False)  # of the image's area under its mask, where it was taken
 
 
 def write_predictions(path: Path, scores: Mapping[str, Sequence[Score]]) -> None:
@@ -66,7 +67,9 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def read_predictions(path: Path) -> list[Score]:
-    """The scores in a predictions.csv, Dice and IoU alone; errors as of `read_rows`."""
+    """The scores in a predictions.csv: Dice, IoU and the share under the mask; errors as of `read_rows`."""
     return [
-        Score(row["dataset"], row["stem"], row["key"], float(row["dice"]), float(row["iou"])) for row in read_rows(path)
-    ]
+        Score(row["dataset"], row["stem"], row["key"], float(row["dice"]), float(row["iou"]),
+              share=float(row[SHARE]) if row.get(SHARE) else None)
+        for row in read_rows(path)
+    ]  # fmt: skip

@@ -133,6 +133,28 @@ def test_table_and_plot_show_every_arm(tmp_path):
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_frames_without_foreground_are_counted_apart():
+    found = {
+        (arm, "unet", seed): [
+            *(Score("d", f"{i}", f"{i:03}", 0.5, 0.4, share=0.1) for i in range(12)),
+            *(
+                Score("d", f"{i}", f"{i:03}", float(quiet), float(quiet), share=0.0)
+                for i, quiet in enumerate(empty, 12)
+            ),
+        ]
+        for arm, runs in {"baseline": ([0, 0, 0, 1], [0, 0, 0, 0]), "strict": ([1, 1, 0, 1], [1, 1, 1, 1])}.items()
+        for seed, empty in enumerate(runs)
+    }
+    comparison = compare_scores(found, seconds=dict.fromkeys(found, 1.0), steps={10}, resamples=100)
+    assert [row.empty for row in comparison.rows] == [4, 4]
+    assert [row.false_alarms for row in comparison.rows] == [(0.75, 1.0), (0.25, 0.0)]
+    assert all(row.dice_of_others == pytest.approx((0.5, 0.5)) for row in comparison.rows)
+    text = markdown(comparison, title="t")
+    assert "| d | unet | baseline | 4 | 0.875 [0.750, 1.000] | 0.500 [0.500, 0.500] |" in text
+    assert "| d | unet | strict | 4 | 0.125 [0.000, 0.250] | 0.500 [0.500, 0.500] |" in text
+    assert "false alarm" not in markdown(compared(0.05, 0.02), title="t")
+
+
 def test_the_names_of_many_arms_are_turned_and_have_room(tmp_path, monkeypatch):
     from matplotlib import pyplot
 
