@@ -85,7 +85,7 @@ def read_request(given: SimpleNamespace) -> Request:
     """
     do = given.do
     if do not in ("list", "fetch", "check"):
-        raise ValueError(f"distill weights do={do}, but must be list, fetch, check or selftest; {COMMAND.usage}")
+        raise ValueError(f"distill weights do={do}, but must be list, fetch or check, or selftest; {COMMAND.usage}")
     if do == "check" and not given.weights:
         raise ValueError(f"distill weights do=check needs weights=PATH, a file, folder or hub id; {COMMAND.usage}")
     names = [name for name in given.name.strip("[]").replace(" ", "").split(",") if name]
