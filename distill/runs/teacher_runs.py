@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cache
 from distill.config.registry import STEPS
 from distill.config.schema import TeacherRecipe
 from distill.config.teacher_recipes import WITH_ENCODER
@@ -50,9 +51,12 @@ def do_steps(run: Run) -> None:
 
 
 def missing_teachers(run: Run) -> Iterator[tuple[str, Run]]:
-    """Teacher and run of each of the runs that make teachers and have not published the weights."""
+    """Teacher and run of each of the runs that make teachers and have published no weights, but for those that have
+    been asked for all features already: there is a cache.
+    """
     for name, runs in run.made.items():
-        yield from ((name, one) for one in runs if not Path(place_of(run, name, one)).exists())
+        if not cache.exists(run.caches[name]):
+            yield from ((name, one) for one in runs if not Path(place_of(run, name, one)).exists())
 
 
 def origin_of(teacher: TeacherRecipe) -> Mapping[str, Any]:
