@@ -209,8 +209,11 @@ def words_for(entry: Published, place: Path | None) -> str:
 COMMAND = Command(
     "weights",
     run,
-    does="Lists the known weights of every teacher, with size, licence and checksum; downloads them; checks a file.",
-    writes=("the hub's cache, with do=fetch",),
+    does="Lists the known weights of every teacher, with size, licence and checksum; downloads them; checks a file; "
+    "tests real checkpoints.",
+    writes=(
+        "the hub's cache, with do=fetch or selftest; golden=FILE.json, with do=selftest, where figures are missing",
+    ),
     options=(
         Option(
             "do",
@@ -233,7 +236,7 @@ COMMAND = Command(
             "FILE.pth|DIR",
             "",
         ),
-        Option("golden", "do=selftest: the stored figures, to which missing ones are added", "FILE.json", read=path),
+        Option("golden", "do=selftest: the stored figures (those of teachers/)", "FILE.json", read=path),
     ),
     examples=(
         "distill weights do=list",
