@@ -51,9 +51,7 @@ def do_steps(run: Run) -> None:
 
 
 def missing_teachers(run: Run) -> Iterator[tuple[str, Run]]:
-    """Teacher and run of each of the runs that make teachers and have published no weights, but for those that have
-    been asked for all features already: there is a cache.
-    """
+    """Teacher and run of each run that makes a teacher and has published no weights; none where a cache is there."""
     for name, runs in run.made.items():
         if not cache.exists(run.caches[name]):
             yield from ((name, one) for one in runs if not Path(place_of(run, name, one)).exists())
@@ -61,7 +59,7 @@ def missing_teachers(run: Run) -> Iterator[tuple[str, Run]]:
 
 def origin_of(teacher: TeacherRecipe) -> Mapping[str, Any]:
     """Recipe and runs that made a teacher, for the record of its cache; empty where weights are given."""
-    if teacher.recipe is None or teacher.weights is None:
+    if teacher.recipe is None or teacher.weights is None or teacher.cache is not None:
         return {}
     places = [Path(place) for place in (teacher.weights.split(",") if teacher.seeds else [teacher.weights])]
     runs = [next(each.parent.name for each in (place, *place.parents) if each.name in PUBLISHED) for place in places]
