@@ -99,6 +99,10 @@ class Teacher(ABC):
         self.network.to(self.device, dtype)
         return self
 
+    def record(self, facts: Mapping[str, Any]) -> None:
+        """Adds facts to the identity: where the weights come from, JSON-able."""
+        self._facts |= facts
+
     def prepare(self, image: np.ndarray) -> Prepared:
         """Prepares a uint8 image (H, W, 3), RGB, of any size; safe in threads and workers."""
         return self.preprocessing(image)

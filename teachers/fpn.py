@@ -8,13 +8,12 @@ left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import lcm
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cache.spec import FeatureSpec, MapSpec
 from teachers.base import Teacher
@@ -22,7 +21,7 @@ from teachers.choice import Choice, choose_levels, require_multiple, require_uns
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
 from teachers.weights.locate import locate, vision_config
 from teachers.weights.sam2_original import PREFIX, REST, original_name, settings_of_original
-from teachers.weights.tensors import put_tensors, read_shapes, sha256
+from teachers.weights.tensors import build_network, read_shapes, sha256
 from teachers.weights.transformers import load_network, settings_of
 
 _EXAMPLE = "facebook/sam2.1-hiera-tiny"
@@ -96,7 +95,9 @@ class FpnTeacher(Teacher):
         title = f"{family.title}'s vision encoder as {described} it"
         return cls(
             family.name,
-            _from_original(network, config, files.model, found, title=title)
+            build_network(
+                network, config, files.model, found, name_of=original_name, prefix=PREFIX, rest=REST, title=title
+            )
             if original
             else load_network(network, config, files.model, found, title=title),
             spec=spec,
@@ -193,20 +194,3 @@ def _choose(family: Family, config: Any, size: int, choice: Choice) -> tuple[Map
         for level in deep
     ]
     return tuple([pyramid[stride] for stride in wanted] + stages or pyramid.values())
-
-
-def _from_original(
-    kind: Any,  # noqa: ANN401
-    config: Any,  # noqa: ANN401
-    path: Path,
-    found: Mapping[str, Sequence[int]],
-    *,
-    title: str,
-) -> nn.Module:
-    """SAM 2's vision encoder with the weights of an original checkpoint in float32."""
-    with torch.device("meta"):  # nothing is initialised only to be overwritten
-        network: nn.Module = kind(config)
-    names = {name: original_name(name) for name in network.state_dict()}
-    shapes = {name: tuple(shape) for name, shape in found.items()}
-    put_tensors(network, path, shapes, names=names, prefix=PREFIX, rest=REST, title=title)
-    return network

@@ -20,7 +20,7 @@ from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Letterbox, MinMaxRe
 from teachers.sam_masks import RULE, RULE_OF_ONE, SCALE, Prompted, load_soft_mask
 from teachers.weights.locate import MODEL, WeightFiles, locate, sides_of, vision_config
 from teachers.weights.sam_original import PREFIX, encoder_config, encoder_name
-from teachers.weights.tensors import put_tensors, read_shapes, sha256
+from teachers.weights.tensors import build_network, read_shapes, sha256
 
 if TYPE_CHECKING:
     from transformers import SamVisionConfig
@@ -176,10 +176,8 @@ def _encoder(
     """The encoder with its weights in float32; of a safetensors file only its own tensors are read."""
     from transformers.models.sam.modeling_sam import SamVisionEncoder
 
-    with torch.device("meta"):  # nothing is initialised only to be overwritten
-        encoder = SamVisionEncoder(config)
-    prefix = PREFIX if original else _PREFIX
-    names = {name: encoder_name(name) if original else name for name in encoder.state_dict()}
+    prefix, name_of = (PREFIX, encoder_name) if original else (_PREFIX, str)
     title = f"SAM's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it"
-    put_tensors(encoder, path, found, names=names, prefix=prefix, rest=_REST_OF_SAM, title=title)
-    return encoder
+    return build_network(
+        SamVisionEncoder, config, path, found, name_of=name_of, prefix=prefix, rest=_REST_OF_SAM, title=title
+    )

@@ -68,6 +68,8 @@ NETWORKS = {  # of students that are not small at any width
     "dinov3_to_microaunet": ["image_size=128"],
     "ensemble_to_microaunet": ["image_size=128"],
     "study_students": ["image_size=128"],
+    "foundations_to_proxy": ["student.options.backbone=test_efficientnet", "student.encoder=null", "student.width=4"],
+    "proxy_to_microaunet": ["image_size=128"],
 }
 
 
@@ -119,6 +121,10 @@ def words_of(name, home, places, run):
         words += places["trunk"]
     for teacher, entry in recipe.consulted.items():
         prefix = f"teachers.{teacher}"
+        if entry.recipe:  # made by a recipe, of the same size as where that runs alone
+            own = [word for word in words_of(entry.recipe, home, places, run)[2:] if not word.startswith("data")]
+            words += [f"{prefix}.overrides.{word}" for word in own] + [f"{prefix}.views=[identity,hflip]"]
+            continue
         asked = places["timm" if name == "adapt_teacher" else entry.adapter] if entry.adapter != "task" else []
         words += [f"{prefix}.{word}" for word in asked] + [f"{prefix}.views=[identity,hflip]"]
         words += ["teachers.source.adapter=timm"] if name == "adapt_teacher" else []

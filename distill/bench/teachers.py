@@ -14,11 +14,12 @@ from torch import Tensor, nn
 import teachers
 from distill.bench.request import Request, whole
 from distill.runtime.issues import nearest
-from distill.runtime.timing import Row, interleaved, ratio
+from distill.runtime.timing import Row, interleaved, ratio, work_ratio
 
 KEYS = {
     "adapters": "teachers: which of them; empty: all",
     "weights": "teachers: a folder or hub id of transformers, for one adapter, instead of a small random network",
+    "efficientnet": "teachers: a file of EfficientNet-B0's weights in timm's names, measured beside the random ones",
     "batch": "teachers: images in a forward pass",
     "device": "teachers: cpu, cuda, ...",
 }
@@ -200,6 +201,10 @@ def measure(request: Request) -> list[Row]:
             weights = place / "model.safetensors" if name == "timm" else options.get("weights", place)
             teacher = teachers.load(name, weights=weights, **subject.arguments).to(device)
             rows.append(row_of(name, subject, teacher, official.to(device), request=request, batch=batch))
+    if file := options.get("efficientnet"):
+        teacher = teachers.load("timm", weights=file, **SUBJECTS["timm"].arguments).to(device)
+        official, title = efficientnet(file).to(device), f"timm with {Path(file).name}"
+        rows.append(row_of(title, SUBJECTS["timm"], teacher, official, request=request, batch=batch))
     return rows
 
 
@@ -234,6 +239,16 @@ def published(name: str, weights: str) -> nn.Module:
     return getattr(model, "vision_encoder", model) if name in ("sam", "sam2", "fpn") else model
 
 
+def efficientnet(file: str) -> nn.Module:
+    """The EfficientNet-B0 of timm itself at strides 8, 16, 32; the file holds further levels too."""
+    import timm
+    from safetensors.torch import load_file
+
+    network, state = timm.create_model("tf_efficientnet_b0", features_only=True, out_indices=(2, 3, 4)), load_file(file)
+    network.load_state_dict({name: state[name] for name in network.state_dict()}, strict=True)
+    return network.eval()
+
+
 def row_of(name: str, subject: Subject, teacher: Any, official: nn.Module, *, request: Request, batch: int) -> Row:  # noqa: ANN401
     """Measures one adapter against its network, on the same pixels."""
     size = teacher.preprocessing.size
@@ -250,6 +265,7 @@ def row_of(name: str, subject: Subject, teacher: Any, official: nn.Module, *, re
         wait(pixels)
 
     timings = interleaved({"official": bare, "adapter": adapted}, rounds=request.rounds, what=f"bench {name}")
+    spent = work_ratio(timings, "official", "adapter")
     millions = sum(parameter.numel() for parameter in official.parameters()) / 1e6
     return Row(
         f"{name}: throughput against the official forward pass",
@@ -257,7 +273,7 @@ def row_of(name: str, subject: Subject, teacher: Any, official: nn.Module, *, re
         "x",
         at_least=LEAST,
         note=f"{millions:.1f} M parameters, {batch} images of {size} px on {teacher.device}, "
-        f"{batch / timings['adapter'].median:.1f} images/s",
+        f"{batch / timings['adapter'].median:.1f} images/s; in processor time {spent:.3f} x",
     )
 
 

@@ -19,6 +19,7 @@ bench: `distill bench`
 weights: `distill weights`
 weights_check: its do=check
 weights_fetch: its do=fetch
+weights_selftest: its do=selftest
 recipes: `distill recipes`
 keys: `distill keys`
 runs: `distill runs`

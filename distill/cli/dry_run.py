@@ -12,6 +12,7 @@ from distill.extraction.plan import plan_extraction
 from distill.extraction.teacher_inference import PRECISIONS, FeatureExtractor, load_teacher
 from distill.runs.checks import check
 from distill.runs.run import Run, open_run
+from distill.runs.teacher_runs import missing_teachers
 from distill.runtime.progress import clock
 from distill.training.step_time import time_step
 
@@ -27,20 +28,34 @@ def estimate(recipe: Recipe) -> str:
         f"dry run of {recipe.name}: nothing is written but the file index",
         f"images: {len(splits.train)} to train{unlabelled}, {len(splits.val)} to validate, {tests} to test",
         *(f"  note: {note}" for note in splits.notes),
-        *(line for name in recipe.consulted for line in estimate_teacher(run, name)),
-        *estimate_training(run),
+        *estimate_run(run),
     ]
     return "\n".join(lines) + "\n"
 
 
-def estimate_teacher(run: Run, name: str) -> Iterator[str]:
-    """Records that are missing, what they will weigh and how long the teacher needs for them."""
+def estimate_run(run: Run) -> Iterator[str]:
+    """The lines of teachers and training; before those of a teacher that is to be made the lines of its run."""
+    missing = list(missing_teachers(run))
+    for name, one in missing:
+        yield f"teacher {name} is made first, by recipe={run.recipe.teachers[name].recipe}, in {one.folder}:"
+        yield from (f"  {line}" for line in estimate_run(one))
+    unmade = {name for name, _ in missing}
+    for name in run.recipe.consulted:
+        yield from estimate_teacher(run, name, made=name not in unmade)
+    yield from estimate_training(run)
+
+
+def estimate_teacher(run: Run, name: str, *, made: bool) -> Iterator[str]:
+    """Records that are missing, what they will weigh and how long the teacher needs for them, where it is `made`."""
     recipe, folder = run.recipe.teachers[name], run.caches[name]
     plan = plan_extraction(run, name)
     state = inspect_cache(folder, plan.records)
     views = ", ".join(recipe.views)
     yield f"teacher {name}: {len(plan.records)} records ({views}), {len(state.missing)} of them missing in {folder}"
     if not state.missing or recipe.cache or recipe.adapter == "task":
+        return
+    if not made:
+        yield "  what they take can be said once the teacher is made"
         return
     teacher = load_teacher(recipe).to(run.accelerator.device, PRECISIONS[recipe.precision])
     check_grids(run.recipe, teacher.spec, teacher=name)

@@ -10,6 +10,7 @@ from distill.config.command import command_for
 from distill.config.registry import STEPS
 from distill.evaluation.results import format_scores
 from distill.runs.run import Run
+from distill.runs.teacher_runs import missing_teachers
 from distill.runtime.issues import several
 
 FEW_TEST, FEW_VAL = 20, 10  # images under which a figure is warned of
@@ -37,10 +38,23 @@ def introduction(run: Run) -> Iterator[str]:
     yield from (f"  note: {note}" for note in splits.notes)
     yield from few_images(run)
     for name, teacher in recipe.consulted.items():
-        yield f"teacher {name}: {teacher.cache or teacher.weights}, features in {run.caches[name]}"
+        made = f", made by recipe={teacher.recipe}" if run.made.get(name) else ""
+        yield f"teacher {name}: {teacher.cache or teacher.weights}{made}, features in {run.caches[name]}"
+    yield from (f"  {line}" for line in teachers_to_make(run))
     network = "task decoder on cached features," if recipe.reads_features else f"student {recipe.student.name}"
     yield f"{network} of width {recipe.student.width} at {recipe.image_size} px"
     yield f"run in {run.folder}"
+
+
+def teachers_to_make(run: Run) -> Iterator[str]:
+    """A line for each run that makes a teacher and is not there yet, those of teachers' teachers first."""
+    for name, one in missing_teachers(run):
+        yield from teachers_to_make(one)
+        recipe, student = run.recipe.teachers[name].recipe, one.recipe.student
+        yield (
+            f"teacher {name} is made first, by recipe={recipe}: {student.name} of width {student.width}, "
+            f"{one.spans[-1].stop} steps, in {one.folder}"
+        )
 
 
 def few_images(run: Run) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`distill weights`: lists the known weights of every teacher, fetches them, and checks a file of weights."""
+"""`distill weights`: lists the known weights of every teacher, fetches them, checks a file, tests real checkpoints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-from distill.cli.options import Command, Option
+from distill.cli import weights_selftest as selftest
+from distill.cli.options import Command, Option, path
 from distill.cli.weights_check import check
 from distill.cli.weights_fetch import fetch, fetch_release, local, page_of
 from distill.runtime.issues import aligned, nearest
@@ -45,7 +46,9 @@ class Request:
 
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:
-    """Lists, fetches or checks; dry: only says what would be fetched."""
+    """Lists, fetches, checks or tests; dry: only says what would be fetched."""
+    if given.do == "selftest":
+        return run_selftest(given, dry=dry)
     request = read_request(given)
     if request.do == "check":
         sys.stdout.write(check(request.options) + "\n")
@@ -63,6 +66,17 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
     return 0
 
 
+def run_selftest(given: SimpleNamespace, *, dry: bool) -> int:
+    """Tests checkpoints against the stored summaries; 1 where one differs, or one that was named cannot be tested."""
+    names = [name for name in given.name.strip("[]").replace(" ", "").split(",") if name]
+    if dry:
+        sys.stdout.write(selftest.describe(names) + "\n")
+        return 0
+    shown, well = selftest.selftest(names, source=getattr(given, "from"), golden=given.golden or selftest.GOLDEN)
+    sys.stdout.write(shown + "\n")
+    return 0 if well else 1
+
+
 def read_request(given: SimpleNamespace) -> Request:
     """The request of a command line.
 
@@ -71,7 +85,7 @@ def read_request(given: SimpleNamespace) -> Request:
     """
     do = given.do
     if do not in ("list", "fetch", "check"):
-        raise ValueError(f"distill weights do={do}, but must be list, fetch or check; {COMMAND.usage}")
+        raise ValueError(f"distill weights do={do}, but must be list, fetch or check, or selftest; {COMMAND.usage}")
     if do == "check" and not given.weights:
         raise ValueError(f"distill weights do=check needs weights=PATH, a file, folder or hub id; {COMMAND.usage}")
     names = [name for name in given.name.strip("[]").replace(" ", "").split(",") if name]
@@ -195,10 +209,18 @@ def words_for(entry: Published, place: Path | None) -> str:
 COMMAND = Command(
     "weights",
     run,
-    does="Lists the known weights of every teacher, with size, licence and checksum; downloads them; checks a file.",
-    writes=("the hub's cache, with do=fetch",),
+    does="Lists the known weights of every teacher, with size, licence and checksum; downloads them; checks a file; "
+    "tests real checkpoints.",
+    writes=(
+        "the hub's cache, with do=fetch or selftest; golden=FILE.json, with do=selftest, where figures are missing",
+    ),
     options=(
-        Option("do", "list, fetch, or check", "list|fetch|check", "list"),
+        Option(
+            "do",
+            "list, fetch, check; selftest: the smallest of each adapter on a generated image, beside stored figures",
+            "list|fetch|check|selftest",
+            "list",
+        ),
         Option("name", "which, with commas: a name, a hub id, or for do=list a teacher", "NAME,...", ""),
         Option("licence", "do=list: those whose licence has this in its name", "TEXT", ""),
         Option("size", "do=list: those of at most this size", "500MB", ""),
@@ -207,12 +229,21 @@ COMMAND = Command(
         Option("model", "do=check: as teachers.NAME.model", "NAME", ""),
         Option("variant", "do=check: as teachers.NAME.variant", "NAME", ""),
         Option("image_size", "do=check: as teachers.NAME.image_size", "PIXELS", ""),
-        Option("from", "do=fetch, a release page's file: your copy of it, instead of a download", "FILE.pth", ""),
+        Option(
+            "from",
+            "do=fetch, a release page's file: your copy of it, instead of a download; do=selftest: the file or folder "
+            "of the checkpoint, or a folder of several by name",
+            "FILE.pth|DIR",
+            "",
+        ),
+        Option("golden", "do=selftest: the stored figures (those of teachers/)", "FILE.json", read=path),
     ),
     examples=(
         "distill weights do=list",
         "distill weights do=fetch name=tracer-te0-efficientnet-b0     # the weights that results/ was measured with",
         "distill weights do=fetch name=sam-vit-base",
         "distill weights do=check weights=facebook/sam-vit-base",
+        "distill weights do=selftest                                  # fetches them; exit status 1 on a difference",
+        "distill weights do=selftest name=dinov2-small from=DIR",
     ),
 )

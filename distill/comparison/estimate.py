@@ -10,6 +10,7 @@ from distill.comparison.runs import ArmRun
 from distill.extraction.cache_state import inspect_cache
 from distill.extraction.plan import plan_extraction
 from distill.runs.fingerprint import digest_of
+from distill.runs.teacher_runs import missing_teachers
 from distill.runtime.progress import clock
 from distill.training.step_time import time_step
 
@@ -71,6 +72,9 @@ def feature_lines(missing: Sequence[ArmRun]) -> Iterator[str]:
             if folder in told or one.run.recipe.teachers[name].cache:
                 continue
             told.add(folder)
+            for run in (run for which, run in missing_teachers(one.run) if which == name):
+                recipe = one.run.recipe.teachers[name].recipe
+                yield f"teacher {name} is made first, by recipe={recipe}: {run.spans[-1].stop} steps in {run.folder}"
             wanted = plan_extraction(one.run, name).records
             if lacks := len(inspect_cache(folder, wanted).missing):
                 yield (

@@ -11,6 +11,7 @@ values: plain data of YAML text, and typed values of plain data
 layers: one layer over another, the order of stages, keys that name other keys
 files: recipe files, and how one extends another
 parse: from `key=value` to a `Recipe`, and a `Recipe` as YAML
+teacher_recipes: the recipes that make teachers
 command: the command to type next, for messages
 schedule: stages laid end to end in steps, and the learning rate of each step
 """

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
-from distill.config.schema import Recipe
+from distill.config.schema import Recipe, TeacherRecipe
 
 # What people type out of habit, and the key it is here.
 HABITS = {
@@ -54,6 +54,8 @@ def annotation_under(annotation: Any, key: str) -> Any:  # noqa: ANN401
         return str
     if annotation is Recipe and key in LAYERS:
         return dict[str, Recipe]
+    if annotation is TeacherRecipe and key == "overrides":
+        return Recipe
     if dataclasses.is_dataclass(annotation):
         return required(fields_of(typing.cast("type", annotation)).get(key, Any))
     if typing.get_origin(annotation) is dict:

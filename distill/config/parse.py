@@ -154,10 +154,11 @@ def build_recipe(*layers: dict[str, Any]) -> Recipe:
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The full recipe as YAML; reading it gives the same recipe again."""
-    return yaml.dump(
-        dataclasses.asdict(recipe), Dumper=Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False
-    )
+    """The full recipe as YAML; reading it gives the same recipe again. Weights that a recipe makes are left out."""
+    data = dataclasses.asdict(recipe)
+    for teacher in data["teachers"].values():
+        teacher["weights"] = None if teacher["recipe"] else teacher["weights"]
+    return yaml.dump(data, Dumper=Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False)
 
 
 def write_recipe(recipe: Recipe, folder: Path) -> None:

@@ -36,6 +36,7 @@ MASK_TEACHERS = (
     "mask2former",
     "oneformer",
 )  # the adapters whose caches can hold soft masks
+MADE = ("student", "ensemble", "task", "timm", "sam")  # the adapters whose weights a recipe can make
 PROMPTED = ("sam",)  # the adapters that can be asked for soft masks
 MASK_LOSSES = {
     "imitate_mask": "distill.distillation.losses:imitate_mask",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from cache.spec import VIEWS
 from distill.config.field import require, require_choice, require_choices, setting
-from distill.config.registry import DATA_NAMES, MASK_TEACHERS, PROMPTED
+from distill.config.registry import DATA_NAMES, MADE, MASK_TEACHERS, PROMPTED
 from distill.runtime.issues import nearest
 
 
@@ -117,6 +118,13 @@ class TeacherRecipe:
         None,
         "builtin, a hub id, a folder or a file; student: also zoo:NAME; task: the published folder; ensemble: A,B,...",
     )
+    recipe: str | None = setting(
+        None,
+        "instead of weights: the recipe (a name or a YAML file) whose run makes them; extract does it first where it "
+        "is missing. Its home and data are those of this recipe. timm, sam: the encoder of the student that it trains",
+    )
+    overrides: dict[str, Any] = setting({}, "recipe: changes to it, as overrides.student.encoder=FILE")
+    seeds: list[int] = setting([], "recipe, ensemble: a run of each seed")
     of: str | None = setting(None, "task: the teacher of this recipe whose cached features it reads")
     model: str | None = setting(
         None, "timm: name of the backbone; student: class of a student of your own, my_nets:Net, whose code is run"
@@ -180,10 +188,28 @@ class TeacherRecipe:
             "teachers.NAME.precision is bf16, but a task teacher reads a cache, and prompts need coordinates of more "
             "bits; leave it out",
         )
+        self.check_recipe()
         require(0 <= self.jitter <= 0.5, f"teachers.NAME.jitter is {self.jitter}, but must lie in [0, 0.5]")
         require(1 <= self.points <= 64, f"teachers.NAME.points is {self.points}, but must lie between 1 and 64")
         require(self.weight >= 0, f"teachers.NAME.weight is {self.weight}, but must not be negative")
         require(0 <= self.drop < 1, f"teachers.NAME.drop is {self.drop}, but must lie in [0, 1)")
+
+    def check_recipe(self) -> None:
+        """Raises ValueError where what makes the teacher does not fit it, or is changed and not there."""
+        if self.recipe is None:
+            given = [name for name in ("overrides", "seeds") if getattr(self, name)]
+            require(not given, f"teachers.NAME.{''.join(given[:1])} is for teachers.NAME.recipe, which is not given")
+            return
+        require(
+            self.adapter in MADE,
+            f"teachers.NAME.recipe is {self.recipe}, but no recipe makes a teacher {self.adapter}, only "
+            f"{', '.join(MADE)}; give its weights instead",
+        )
+        require(
+            len(set(self.seeds)) == len(self.seeds) >= 2 if self.adapter == "ensemble" else not self.seeds,
+            f"teachers.NAME.seeds is {self.seeds}, but must be two seeds or more where adapter is ensemble, each once, "
+            "and none elsewhere",
+        )
 
     @property
     def has_mask(self) -> bool:

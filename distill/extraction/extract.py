@@ -19,6 +19,7 @@ from distill.extraction.plan import ExtractionPlan, plan_extraction
 from distill.extraction.task_teacher import TaskTeacher, initialise_masks, write_masks
 from distill.extraction.teacher_inference import PRECISIONS, FeatureExtractor, batches_of, load_teacher
 from distill.runs.run import Run, as_run
+from distill.runs.teacher_runs import origin_of, train_teacher
 from distill.runtime.progress import Progress, clock, progress
 
 logger = logging.getLogger("bandpass")
@@ -53,6 +54,7 @@ def extract_teacher(run: Run, name: str) -> int:
             return 0
         if lead and cache.exists(plan.folder):
             cache.repair(plan.folder)
+        train_teacher(run, name)
         began = time.monotonic()
         images = extract_masks(run, plan) if plan.recipe.adapter == "task" else extract_images(run, plan)
         run.accelerator.wait_for_everyone()
@@ -131,7 +133,9 @@ def fill(run: Run, plan: ExtractionPlan, teacher: Any) -> int:  # noqa: ANN401
 
 def extract_masks(run: Run, plan: ExtractionPlan) -> int:
     """Writes a task teacher's masks of the missing records from the cache that it reads; returns 0: no image passes."""
-    teacher = TaskTeacher(Path(str(plan.recipe.weights)).expanduser(), cache.open(str(plan.source)))
+    teacher = TaskTeacher(
+        Path(str(plan.recipe.weights)).expanduser(), cache.open(str(plan.source)), origin_of(plan.recipe)
+    )
     if plan.rank == 0 and not inspect_cache(plan.folder, plan.records).initialised:
         initialise_masks(plan.folder, teacher, fidelity=plan.fidelity, batch_size=plan.recipe.batch_size)
     run.accelerator.wait_for_everyone()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class TaskTeacher:
 
     folder: Path
     source: cache.Cache
+    origin: Mapping[str, Any] = field(default_factory=dict)  # what made it, for the record of its cache
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -76,7 +77,8 @@ class TaskTeacher:
     def identity(self) -> dict[str, Any]:
         """Everything that the masks depend on, as JSON data."""
         weights = digest_file(self.folder / "model.safetensors")
-        return {"teacher": "task", "weights": weights, "reads": self.facts["reads"], "of": self.source.identity}
+        facts = {"teacher": "task", "weights": weights, "reads": self.facts["reads"], "of": self.source.identity}
+        return {**facts, **self.origin}
 
     @property
     def spec(self) -> FeatureSpec:

@@ -14,6 +14,7 @@ from cache.shard import Record
 from distill.config.schema import TeacherRecipe
 from distill.data.prompts import policy_of
 from distill.extraction.plan import Input
+from distill.runs.teacher_runs import origin_of
 from distill.runtime.threads import own_cores, small_workers
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}  # of `teachers.NAME.precision`
@@ -54,6 +55,7 @@ def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
         std=tuple(recipe.std) or None,
         variant=recipe.variant,
     )
+    teacher.record(origin_of(recipe))
     return teacher if policy is None else teacher.prompted(policy)
 
 

@@ -19,6 +19,7 @@ from distill.runs.fingerprint import digest_file
 from distill.runs.licences import slug
 from distill.runs.reproduce import command, public_name
 from distill.runs.run import Run
+from distill.runs.teacher_runs import origin_of
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,8 @@ def front_matter(run: Run, metrics: Mapping[str, Any], *, licence: Mapping[str, 
 def place_of_weights(recipe: Recipe, teacher: str) -> str:
     """The origin of a teacher's weights, as far as the recipe states it; a cache may be all there was."""
     asked = recipe.teachers.get(teacher)
+    if asked and (made := origin_of(asked).get("made_by")):
+        return f"made by recipe={made['recipe']}, run {', '.join(made['runs'])}"
     return (public_name(asked.weights) if asked else None) or "given as a cache"
 
 

@@ -4,13 +4,14 @@ run: the `Run` that the verbs extract, train, evaluate and publish work on, and 
 paths: names of caches and of the run's folder.
 fingerprint: digests of a request and of its input files.
 accelerator: Accelerate with the recipe's precision and trackers.
+teacher_runs: the runs that make teachers: doing what is missing of them
 steps: one step of a run, and what it took.
 state_files: train.json and metrics.json, read with a cure where they are damaged.
 weights: the trained student's tensors, checked against their digests.
 build: the student to train: fresh, with a pretrained encoder, or from a published one.
 checks: what is refused before the first step.
 caches: opening a run's caches, each checked to hold what is read of it.
-leakage: weights to start from that were trained on masks which are held out here.
+leakage: weights to start from, and teachers, that were trained on what is held out here.
 licences: licences of data, teachers and starting weights, and the licence of the student that follows.
 latest: finding a run by folder, name or recipe, and the list of runs.
 reproduce: the part of a recipe that may be published, and the command that runs it again.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +12,19 @@ from distill.config.schema import Recipe
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+
+@contextmanager
+def one_precision() -> Iterator[None]:
+    """Keeps the precision of this process's accelerator, whatever a run that is done meanwhile has for its own."""
+    from accelerate.state import AcceleratorState
+
+    before = dict(AcceleratorState._shared_state)
+    try:
+        yield
+    finally:
+        AcceleratorState._shared_state.clear()  # the same object: accelerators that are there already read it
+        AcceleratorState._shared_state.update(before)
 
 
 def start_accelerator(recipe: Recipe) -> Accelerator:

@@ -7,8 +7,9 @@ from distill.config.schema import Recipe
 from distill.distillation.targets import check_sides, check_strides
 from distill.metrics.names import FIGURES, OVERLAPS
 from distill.runs.build import create_student
-from distill.runs.leakage import check_leakage
+from distill.runs.leakage import check_leakage, check_teachers
 from distill.runs.run import Run
+from distill.runs.teacher_runs import missing_teachers
 from students.contract import check_contract
 
 EXAMPLE_WEIGHTS = {
@@ -35,6 +36,9 @@ def check(run: Run) -> None:
     check_selection(recipe)
     check_shares(run)
     check_leakage(recipe, run.splits)
+    check_teachers(run)
+    for _, one in missing_teachers(run):  # those of the others were checked before they were trained
+        check(one)
     if recipe.reads_features:
         return
     student = create_student(recipe)

@@ -18,6 +18,7 @@ from students.catalogue import place_of
 # What does not change the trained weights, or is a place rather than a content, is no part of a run's identity.
 NOT_IDENTITY = ("name", "home", "do", "workers", "trackers", "publish", "arms", "sweep")
 OF_SERVING = ("threshold", "temperature", "run", "adapted")  # entries of a published student's config.json
+OF_PLACE = ("weights", "cache", "of", "recipe", "overrides", "seeds")  # of a teacher: for which digests stand
 DEFAULTS = 1  # of the schema: to be raised when a default changes, so that old artefacts are not taken for new ones
 
 
@@ -105,7 +106,9 @@ def source_of(name: str) -> list[str]:
     return [digest_file(Path(found.origin))] if found and found.has_location and found.origin else []
 
 
-def fingerprint_features(teacher: TeacherRecipe, *, fidelity: float, calibration: list[str], source: str = "") -> str:
+def fingerprint_features(
+    teacher: TeacherRecipe, *, fidelity: float, calibration: list[str], source: str = "", made: str = ""
+) -> str:
     """The digest that names a teacher's cache: teacher, pixels, views, fidelity and the images it was fitted on.
 
     Args:
@@ -113,11 +116,12 @@ def fingerprint_features(teacher: TeacherRecipe, *, fidelity: float, calibration
         fidelity: the cosine the code was asked for.
         calibration: keys of the images on which the code's statistics are fitted.
         source: the cache that a task teacher reads; empty for one that is shown images.
+        made: the digests of the runs that make its weights, and so stand for them; empty where weights are given.
     """
     asked = essence(teacher)
-    for place in ("weights", "cache", "batch_size", "licence", "of", "weight", "drop"):
+    for place in (*OF_PLACE, "batch_size", "licence", "weight", "drop"):
         asked.pop(place, None)
-    content = [DEFAULTS, asked, digest_weights(teacher.weights), fidelity, sorted(calibration)]
+    content = [DEFAULTS, asked, made or digest_weights(teacher.weights), fidelity, sorted(calibration)]
     return digest_of([*content, *source_of(teacher.adapter), *([source] if source else [])])
 
 

@@ -1,4 +1,4 @@
-"""Leakage through weights to start from: masks they were trained on, which must not be tested on here."""
+"""Leakage through weights to start from and teachers: what they were trained on must not be tested on here."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from distill.config.schema import Recipe
 from distill.data.sample import Splits
+from distill.runs.run import Run
 from students import learned_keys
 from students.catalogue import place_of
 from students.config import HUB_ID
@@ -32,6 +33,30 @@ def check_leakage(recipe: Recipe, splits: Splits) -> None:
             raise ValueError(
                 f"{setting} was trained on the masks of {known} images that are validation, test or unlabelled here; "
                 "start from weights trained with the same data.split, data.fold, data.seed and data.labels, or none"
+            )
+
+
+def check_teachers(run: Run) -> None:
+    """Refuses teachers whose recipes learn from images that are held out here, or from masks that are not given here.
+
+    Raises:
+        ValueError: one does.
+    """
+    held_out, labelled = ({sample.key for sample in part} for part in (run.splits.held_out, run.splits.train))
+    for name, runs in run.made.items():
+        for one in runs:
+            images = {sample.key for sample in (one.splits.training if one.recipe.imitates else one.splits.train)}
+            start = [keys for keys in training_keys_of_start(one.recipe).values() if keys is not None]
+            masks = {sample.key for sample in one.splits.train}.union(*start)
+            if known := len(images & held_out):
+                seen = f"{known} images that are validation or test here"
+            elif foreign := len(masks - labelled):
+                seen = f"the masks of {foreign} images that have no mask here, or are held out"
+            else:
+                continue
+            raise ValueError(
+                f"teachers.{name}.recipe={run.recipe.teachers[name].recipe} would train a teacher on {seen}; without "
+                f"data and weights to start from in teachers.{name}.overrides it learns from the images of this recipe"
             )
 
 

@@ -20,10 +20,13 @@ class CacheName:
     content: str
 
 
-def name_caches(recipe: Recipe, calibration: Mapping[str, list[str]], *, home: Path) -> dict[str, CacheName]:
+def name_caches(
+    recipe: Recipe, calibration: Mapping[str, list[str]], *, home: Path, made: Mapping[str, str]
+) -> dict[str, CacheName]:
     """Teacher -> its cache, for every teacher that the recipe consults.
 
-    `calibration` are the keys of the records on which each teacher's code is fitted.
+    `calibration` are the keys of the records on which each teacher's code is fitted, `made` stands for the runs that
+    make a teacher.
 
     Raises:
         FileNotFoundError: a cache that the recipe names does not exist.
@@ -35,7 +38,9 @@ def name_caches(recipe: Recipe, calibration: Mapping[str, list[str]], *, home: P
         else:
             source = names[teacher.of].content if teacher.of in names else ""
             fidelity, keys = recipe.cache.fidelity, calibration[name]
-            names[name] = new_cache(teacher, home, fidelity=fidelity, calibration=keys, source=source)
+            names[name] = new_cache(
+                teacher, home, fidelity=fidelity, calibration=keys, source=source, made=made.get(name, "")
+            )
     return names
 
 
@@ -50,9 +55,11 @@ def given_cache(folder: Path, *, teacher: str) -> CacheName:
     return CacheName(folder, digest_file(folder / "manifest.json"))
 
 
-def new_cache(teacher: TeacherRecipe, home: Path, *, fidelity: float, calibration: list[str], source: str) -> CacheName:
+def new_cache(
+    teacher: TeacherRecipe, home: Path, *, fidelity: float, calibration: list[str], source: str, made: str
+) -> CacheName:
     """The cache that `extract` writes; arguments as `fingerprint_features` takes them."""
-    digest = fingerprint_features(teacher, fidelity=fidelity, calibration=calibration, source=source)
+    digest = fingerprint_features(teacher, fidelity=fidelity, calibration=calibration, source=source, made=made)
     title = re.sub(r"[^\w.-]", ".", teacher.model or teacher.adapter)  # recipes may call it what they like
     content = f"{title}-{digest[:12]}"
     return CacheName(home / "features" / content, content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from distill.config.registry import STEPS
 from distill.config.schema import Recipe
@@ -21,7 +22,13 @@ def public_recipe(recipe: Recipe) -> Recipe:
         recipe.student, init=public_name(recipe.student.init), encoder=public_name(recipe.student.encoder)
     )
     teachers = {
-        name: replace(teacher, cache=None, weights=public_name(teacher.weights))
+        name: replace(
+            teacher,
+            cache=None,
+            weights=None if teacher.recipe else public_name(teacher.weights),
+            recipe=public_name(teacher.recipe),
+            overrides=public_values(teacher.overrides),
+        )
         for name, teacher in recipe.teachers.items()
     }
     return replace(
@@ -37,6 +44,22 @@ def public_recipe(recipe: Recipe) -> Recipe:
     )
 
 
+def public_values(values: Any) -> Any:  # noqa: ANN401
+    """Nested plain data with every path on this machine as its last part."""
+    if isinstance(values, dict):
+        return {name: public_values(value) for name, value in values.items()}
+    return public_name(values) if isinstance(values, str) else values
+
+
+def places_in(values: Any, key: str) -> dict[str, str]:  # noqa: ANN401
+    """Dotted key -> text, of all texts in nested plain data."""
+    if isinstance(values, dict):
+        return {
+            found: text for name, value in values.items() for found, text in places_in(value, f"{key}.{name}").items()
+        }
+    return {key: values} if isinstance(values, str) else {}
+
+
 def public_name(place: str | None) -> str | None:
     """A hub id or a built-in name as it is; of a path on this machine, its last part."""
     return Path(place).name if place and Path(place).exists() else place
@@ -47,7 +70,9 @@ def command(recipe: Recipe) -> str:
     data, student = recipe.data, recipe.student
     places = {"data.root": data.root, "data.split": data.split, "data.unlabelled": data.unlabelled}
     places |= {"student.init": student.init, "student.encoder": student.encoder}
-    places |= {f"teachers.{name}.weights": teacher.weights for name, teacher in recipe.teachers.items()}
+    for name, teacher in recipe.teachers.items():
+        places[f"teachers.{name}.{'recipe' if teacher.recipe else 'weights'}"] = teacher.recipe or teacher.weights
+        places |= places_in(teacher.overrides, f"teachers.{name}.overrides")
     words = [
         f"{key}={'FILE' if Path(place).is_file() else 'DIR'}"
         for key, place in places.items()

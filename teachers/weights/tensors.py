@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from teachers.weights.checkpoint import SUFFIXES, read_checkpoint
@@ -97,23 +98,25 @@ def shape_of(
     return shape
 
 
-def put_tensors(
-    network: nn.Module,
+def build_network(
+    kind: Any,  # noqa: ANN401
+    config: Any,  # noqa: ANN401
     path: Path,
     found: Mapping[str, tuple[int, ...]],
     *,
-    names: Mapping[str, str],
+    name_of: Callable[[str], str],
     prefix: str,
     rest: tuple[str, ...],
     title: str,
-) -> None:
-    """Puts a file's tensors into a network on the meta device, strictly; of a safetensors file only these are read.
+) -> nn.Module:
+    """A network with the tensors of a file in float32, strictly; of a safetensors file only these are read.
 
     Args:
-        network: whose tensors they become.
+        kind: its class.
+        config: its configuration.
         path: the file.
         found: name and shape of every tensor in it.
-        names: name in the network -> name in the file, without `prefix`.
+        name_of: name in the network -> name in the file, without `prefix`.
         prefix: the beginning of the names of the network's tensors in the file.
         rest: beginnings of names in the file that are another part's.
         title: the network's name in messages.
@@ -121,6 +124,9 @@ def put_tensors(
     Raises:
         ValueError: as `require_shapes`.
     """
+    with torch.device("meta"):  # nothing is initialised only to be overwritten
+        network: nn.Module = kind(config)
+    names = {name: name_of(name) for name in network.state_dict()}
     require_shapes(
         {name: shape for name, shape in found.items() if not name.startswith(rest)},
         {prefix + names[name]: shape for name, shape in shapes_of(network).items()},
@@ -129,6 +135,7 @@ def put_tensors(
     )
     tensors = read_tensors(path, prefix=prefix)
     network.load_state_dict({name: tensors[place] for name, place in names.items()}, strict=True, assign=True)
+    return network
 
 
 def _list(verb: str, names: list[str]) -> str:

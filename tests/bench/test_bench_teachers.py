@@ -28,6 +28,13 @@ def test_a_row_says_how_an_adapter_compares(name):
     assert "1 images of" in row.note
 
 
+def test_real_weights_of_efficientnet_are_measured_beside_the_random_ones(shared):
+    file = shared / "weights" / "tf_efficientnet_b0.tracer.safetensors"
+    rows = measure(request_of(adapters="student", efficientnet=str(file), batch="1"))
+    assert rows[1].figure == f"timm with {file.name}: throughput against the official forward pass"
+    assert "in processor time" in rows[1].note
+
+
 def test_what_cannot_be_measured_is_said():
     assert read_request(["what=teachers", "adapters=sam", "batch=2"]).options == {"adapters": "sam", "batch": "2"}
     with pytest.raises(ValueError, match=r"no adapter 'sma' to measure; choose from sam, .*; did you mean 'sam"):
