@@ -120,12 +120,6 @@ def format_scores(figures: Mapping[str, Any]) -> str:
     return f"{', '.join(parts)} over {figures['images']} images{few}"
 
 
-def has_few(datasets: Mapping[str, Any]) -> bool:
-    """Whether any data set, or any class of one, has too few images for an interval."""
-    parts = [part for entry in datasets.values() for part in (entry, *entry.get("by_class", {}).values())]
-    return any("low" not in part["dice"] for part in parts)
-
-
 def format_mean(figure: Mapping[str, float]) -> str:
     """`0.812 [0.780, 0.841]`; the mean alone where there is no interval."""
     interval = f" [{figure['low']:.3f}, {figure['high']:.3f}]" if "low" in figure else ""

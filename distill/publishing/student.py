@@ -19,7 +19,7 @@ from distill.publishing.image_scores import score_images
 from distill.publishing.latency import latency
 from distill.publishing.onnx_check import check_onnx
 from distill.publishing.plan import Plan
-from distill.publishing.provenance import Provenance, provenance_of
+from distill.publishing.provenance import Provenance
 from distill.publishing.quantize import add_int8
 from distill.publishing.temperature import convert_threshold
 from distill.runs.build import student_arguments
@@ -41,7 +41,7 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: the ONNX file disagrees with torch or with the evaluation.
     """
-    run, recipe, test, origin = plan.run, plan.run.recipe, plan.run.splits.test, provenance_of(plan.run)
+    run, recipe, test, origin = plan.run, plan.run.recipe, plan.run.splits.test, plan.origin
     for sentence in origin.contradictions:
         logger.warning(sentence)
     scores = read_predictions(run.folder / SCORES)

@@ -60,7 +60,7 @@ def render(run: Run) -> str:
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=True
     )
-    folder = files("distill.report")
+    folder, origin = files("distill.report"), provenance_of(run)
     template = environment.from_string(folder.joinpath("page.html.jinja").read_text(encoding="utf-8"))
     content: dict[str, Any] = {
         "title": title_of(run.recipe),
@@ -70,7 +70,7 @@ def render(run: Run) -> str:
         "notes": run.splits.notes,
         "summary": facts.summary(inputs),
         "stages": facts.stages(inputs),
-        "parts": provenance_of(run).parts,
+        "parts": origin.parts,
         "split": facts.split_words(inputs),
         "resamples": metrics.get("evaluated", {}).get("resamples", run.recipe.evaluate.bootstrap),
         "results": tables.results(metrics),
@@ -81,8 +81,8 @@ def render(run: Run) -> str:
         "teachers": tables.teachers(metrics),
         "side_titles": tables.titles(tables.SIDE_BY_SIDE),
         "cost": facts.cost(inputs),
-        "terms": provenance_of(run).terms,
-        "licence": provenance_of(run).licence,
+        "terms": origin.terms,
+        "licence": origin.licence,
         "versions": facts.versions(),
         "command": command(run.recipe),
         "recipe": dump_recipe(public_recipe(run.recipe)),
