@@ -15,8 +15,9 @@ from distill.data.sample import Splits
 from distill.runs.accelerator import start_accelerator
 from distill.runs.checks import check
 from distill.runs.fingerprint import digest_of
+from distill.runs.latest import finished_twin
 from distill.runs.run import open_run
-from distill.runs.state_files import read_summary
+from distill.runs.state_files import is_evaluated, read_summary
 
 logger = logging.getLogger("bandpass")
 
@@ -102,7 +103,8 @@ def plan_comparison(recipe: Recipe, *, students: Sequence[str] | None, seeds: Se
         opened[data] = run.splits
         if seed == seeds[0]:
             check(run)
-        runs.append(ArmRun.found(arm, student, seed, run, setting))
+        run = finished_twin(run)
+        runs.append(ArmRun(arm, student, seed, run, setting, run.trained.is_file(), is_evaluated(run)))
         require_fair(runs[0], runs[-1])
     require_different([one for one in runs if one.seed == seeds[0]])
     return ComparePlan(recipe, tuple(runs))

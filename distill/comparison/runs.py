@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from distill.config.schedule import Span, steps_of_score
-from distill.evaluation.results import is_evaluated
 from distill.runs.run import Run
 
 
@@ -23,12 +21,6 @@ class ArmRun:
     setting: str = ""
     trained: bool = False  # when the comparison was planned
     tested: bool = False
-
-    @classmethod
-    def found(cls, arm: str, student: str, seed: int, run: Run, setting: str = "") -> ArmRun:
-        """The run, or its finished twin, with what is there of it now."""
-        run = finished_twin(run)
-        return cls(arm, student, seed, run, setting, run.trained.is_file(), is_evaluated(run))
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -63,21 +55,6 @@ class ArmRun:
     def has(self, verbs: Sequence[str]) -> bool:
         """Whether `verbs` (train, evaluate) had been done when the comparison was planned."""
         return self.tested if "evaluate" in verbs else self.trained
-
-
-def finished_twin(run: Run) -> Run:
-    """The run, or where it is not trained yet the one that a recipe of another name asked for and that is.
-
-    Studies share their controls in this way: what a recipe is called is no part of what is trained.
-    """
-    if run.trained.is_file():
-        return run
-    rest = run.folder.name.removeprefix(run.recipe.name)  # -STUDENT-DIGEST
-    for folder in sorted(run.folder.parent.glob(f"*{glob.escape(rest)}")):
-        twin = replace(run, recipe=replace(run.recipe, name=folder.name.removesuffix(rest)), folder=folder)
-        if twin.trained.is_file():
-            return twin
-    return run
 
 
 def require_fair(first: ArmRun, other: ArmRun) -> None:

@@ -10,7 +10,7 @@ import cache
 from distill.config.schema import Recipe
 from distill.evaluation.loading import load_student
 from distill.evaluation.mask_teachers import score_teachers
-from distill.evaluation.results import SCORES, scored_with, write_results
+from distill.evaluation.results import scored_with, write_results
 from distill.evaluation.scoring import predictor_of, score
 from distill.runs.caches import open_caches
 from distill.runs.run import Run, as_run
@@ -46,7 +46,7 @@ def plan_evaluation(run: Run) -> EvaluationPlan:
         )
     caches = open_caches(run, learning=False) if run.recipe.reads_features else {}
     student = load_student(run, caches).to(run.accelerator.device)
-    scored = read_metrics(run).get("evaluated") == scored_with(run) and (run.folder / SCORES).is_file()
+    scored = read_metrics(run).get("evaluated") == scored_with(run) and run.predictions.is_file()
     return EvaluationPlan(student, caches, finished=run.agree(lambda: scored))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from distill.evaluation.cost import cost, count_parameters
-from distill.evaluation.predictions_csv import SCORES, Score, read_predictions, write_predictions
+from distill.evaluation.predictions_csv import Score, read_predictions, write_predictions
 from distill.metrics.aggregate import (
     summarise_classes,
     summarise_confidence,
@@ -24,7 +24,7 @@ from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL, THRESHOLD
 from distill.metrics.per_image import TOLERANCE
 from distill.runs.fingerprint import digest_file
 from distill.runs.run import Run
-from distill.runs.state_files import read_metrics, update_metrics
+from distill.runs.state_files import update_metrics
 
 DRAWN = "sequences, 10 at least"  # what the bootstrap draws, so that runs scored otherwise are scored again
 
@@ -50,7 +50,7 @@ def write_results(
         teachers: the entry of the mask teachers, see `distill.evaluation.mask_teachers`.
     """
     recipe = run.recipe
-    write_predictions(run.folder / SCORES, scores)
+    write_predictions(run.predictions, scores)
     update_metrics(
         run,
         datasets={
@@ -75,15 +75,8 @@ def read_scores(run: Run) -> list[Score]:
         FileNotFoundError: there is no predictions.csv.
     """
     groups = {(sample.dataset, sample.key): sample.group for sample in run.splits.tested}
-    scores = read_predictions(run.folder / SCORES)
+    scores = read_predictions(run.predictions)
     return [replace(score, group=groups.get((score.dataset, score.key))) for score in scores]
-
-
-def is_evaluated(run: Run) -> bool:
-    """Whether training is complete and its weights have been scored."""
-    if not (run.trained.is_file() and run.weights.is_file() and (run.folder / SCORES).is_file()):
-        return False
-    return digest_file(run.weights) == read_metrics(run).get("evaluated", {}).get("weights")
 
 
 def summarise(scores: Sequence[Score], *, resamples: int, classes: int = 1) -> dict[str, Any]:

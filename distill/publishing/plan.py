@@ -29,8 +29,8 @@ class Plan:
         folder: where.
         metrics: its metrics.json.
         record: what decides whether a published folder is the one asked for, JSON-able.
-        published: its published.json, where it is there already, with every file that it was published with, and nothing
-            is left beside it by a process that was killed; else empty.
+        published: its published.json, where it is there already, with every file that it was published with, and
+            nothing is left beside it by a process that was killed; else empty.
     """
 
     run: Run

@@ -47,7 +47,7 @@ def publish(work: Run | Recipe) -> Path:
 
 
 def build(plan: Plan) -> Mapping[str, Any]:
-    """Writes the folder, unless another process has done so while this one waited for it; returns its published.json."""
+    """Writes the folder, unless another process has done so meanwhile; returns its published.json."""
     with cache.lock(plan.run.folder):
         sweep(plan.folder)
         if found := plan_publishing(plan.run).published:

@@ -11,7 +11,7 @@ from typing import Any
 from cache.spec import MASK
 from distill.config.command import command_for
 from distill.data.sample import Sample
-from distill.evaluation.predictions_csv import SCORES, SHARE, read_rows
+from distill.evaluation.predictions_csv import SHARE, read_rows
 from distill.runs.run import Run
 from distill.runs.state_files import read_metrics, read_summary
 from distill.runtime.io import read_json_if_sound
@@ -74,7 +74,7 @@ class Inputs:
             ValueError: it names images that the recipe's data does not hold.
         """
         samples = {(sample.dataset, sample.stem, sample.key): sample for sample in self.run.splits.tested}
-        path = self.run.folder / SCORES
+        path = self.run.predictions
         found: dict[str, list[Row]] = {name: [] for name in self.run.splits.test}
         for line in read_rows(path):
             name, stem, key = (line.pop(column) for column in ("dataset", "stem", "key"))

@@ -46,6 +46,11 @@ class Run:
         """The summary that `train` writes last."""
         return self.folder / "train.json"
 
+    @property
+    def predictions(self) -> Path:
+        """One line for each test image, which `evaluate` writes."""
+        return self.folder / "predictions.csv"
+
     def require_trained(self) -> None:
         """Raises FileNotFoundError, saying what to run, unless training is complete."""
         if self.trained.is_file() and not self.weights.is_file():

@@ -1,9 +1,10 @@
-"""train.json and metrics.json of a run; a damaged one is named with what to do."""
+"""train.json and metrics.json of a run, and what they say is done; a damaged one is named with what to do."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from distill.runs.fingerprint import digest_file
 from distill.runtime.io import read_json, write_json
 
 if TYPE_CHECKING:
@@ -37,3 +38,10 @@ def update_metrics(run: Run, **entries: Any) -> dict[str, Any]:  # noqa: ANN401
         metrics[name] = {**metrics.get(name, {}), **value} if isinstance(value, dict) else value
     write_json(run.folder / "metrics.json", metrics)
     return metrics
+
+
+def is_evaluated(run: Run) -> bool:
+    """Whether training is complete and its weights have been scored."""
+    if not (run.trained.is_file() and run.weights.is_file() and run.predictions.is_file()):
+        return False
+    return digest_file(run.weights) == read_metrics(run).get("evaluated", {}).get("weights")

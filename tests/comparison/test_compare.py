@@ -363,7 +363,7 @@ def test_no_jobs_compare_what_is_there_and_name_what_is_not(tmp_path, monkeypatc
     ran: list[str] = []
     pretend_to_train(monkeypatch, ran)
     monkeypatch.setattr(
-        import_module("distill.comparison.runs"),
+        import_module("distill.comparison.plan"),
         "is_evaluated",
         lambda run: (run.folder / "predictions.csv").is_file(),
     )
@@ -390,11 +390,11 @@ def test_an_arm_that_lacks_a_seed_of_the_control_is_left_out(tmp_path, monkeypat
 
     runs = planned()
     there = {one.run.folder for one in runs if (one.arm, one.seed) != ("distilled", 1)}
-    monkeypatch.setattr(import_module("distill.comparison.runs"), "is_evaluated", lambda run: run.folder in there)
+    monkeypatch.setattr(import_module("distill.comparison.plan"), "is_evaluated", lambda run: run.folder in there)
     assert {(one.arm, one.seed) for one in finished_of(planned())} == {
         ("baseline", 0), ("baseline", 1), ("late", 0), ("late", 1),
     }  # fmt: skip
-    monkeypatch.setattr(import_module("distill.comparison.runs"), "is_evaluated", lambda run: False)
+    monkeypatch.setattr(import_module("distill.comparison.plan"), "is_evaluated", lambda run: False)
     with pytest.raises(ValueError, match="the control and another arm are not finished yet"):
         finished_of(planned())
 
