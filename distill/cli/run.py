@@ -47,7 +47,6 @@ def run(recipe: Recipe) -> dict[str, Any]:
     from distill.cli.messages import conclusion, introduction
     from distill.runs.checks import check
     from distill.runs.run import open_run
-    from distill.runs.state_files import read_metrics
     from distill.runs.steps import do_step
     from distill.runtime.threads import use_all_cores
 
@@ -60,7 +59,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
         tell(introduction(run))
         for name in (name for name in STEPS if name in recipe.do):
             do_step(name, run)
-        metrics = read_metrics(run) if lead else {}
+        metrics = run.read_metrics() if lead else {}
         refresh_report(run)
         tell(conclusion(run, metrics))
     return metrics

@@ -17,14 +17,13 @@ from distill.metrics.aggregate import (
     summarise_set,
     summarise_sizes,
 )
-from distill.metrics.bootstrap import NO_INTERVAL, count_sequences, summary
+from distill.metrics.bootstrap import NO_INTERVAL, count_sequences, format_mean, summary
 from distill.metrics.confusion import POOLED, pool
 from distill.metrics.names import conventions
 from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL, THRESHOLD
 from distill.metrics.per_image import TOLERANCE
 from distill.runs.fingerprint import digest_file
 from distill.runs.run import Run
-from distill.runs.state_files import update_metrics
 
 DRAWN = "sequences, 10 at least"  # what the bootstrap draws, so that runs scored otherwise are scored again
 
@@ -51,8 +50,7 @@ def write_results(
     """
     recipe = run.recipe
     write_predictions(run.predictions, scores)
-    update_metrics(
-        run,
+    run.update_metrics(
         datasets={
             name: summarise(part, resamples=recipe.evaluate.bootstrap, classes=recipe.student.classes)
             for name, part in scores.items()
@@ -111,9 +109,3 @@ def format_scores(figures: Mapping[str, Any]) -> str:
         parts.append(f"mIoU of all pixels {figures['pooled']['miou']:.3f}")
     few = "" if "low" in figures["dice"] else f" ({NO_INTERVAL})"
     return f"{', '.join(parts)} over {figures['images']} images{few}"
-
-
-def format_mean(figure: Mapping[str, float]) -> str:
-    """`0.812 [0.780, 0.841]`; the mean alone where there is no interval."""
-    interval = f" [{figure['low']:.3f}, {figure['high']:.3f}]" if "low" in figure else ""
-    return f"{figure['mean']:.3f}{interval}"

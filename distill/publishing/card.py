@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import DataRecipe, Recipe
-from distill.evaluation.results import format_mean
-from distill.metrics.bootstrap import NO_INTERVAL
+from distill.metrics.bootstrap import NO_INTERVAL, format_mean
 from distill.metrics.overlap import THRESHOLD
 from distill.publishing.markdown import block, code, escape, one_line
-from distill.publishing.plan import template_of
 from distill.publishing.provenance import Provenance
 from distill.publishing.temperature import convert_threshold
 from distill.runs.fingerprint import digest_file
@@ -105,6 +103,11 @@ def render_card(
         command=command(recipe),
         front_matter=Markup(front_matter(run, metrics, licence=origin.licence, names=[] if generated else names)),
     )
+
+
+def template_of(run: Run) -> Path:
+    """The template of the card of a student, or of a task teacher."""
+    return Path(__file__).with_name("teacher_card.md" if run.recipe.reads_features else "card.md.jinja")
 
 
 def front_matter(run: Run, metrics: Mapping[str, Any], *, licence: Mapping[str, str], names: Sequence[str]) -> str:

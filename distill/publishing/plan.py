@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.command import command_for
+from distill.publishing.card import template_of
 from distill.publishing.folder import leftovers
 from distill.publishing.provenance import Provenance, provenance_of
 from distill.runs.fingerprint import digest_file
 from distill.runs.run import Run
-from distill.runs.state_files import read_metrics
 from distill.runtime.io import read_json_if_sound
 
 RECORD = "published.json"
@@ -59,7 +59,7 @@ def plan_publishing(run: Run) -> Plan:
     """
     run.require_trained()
     weights, template = digest_file(run.weights), digest_file(template_of(run))
-    metrics, results = read_metrics(run), run.folder / "metrics.json"
+    metrics, results = run.read_metrics(), run.folder / "metrics.json"
     if "datasets" not in metrics:
         raise FileNotFoundError(f"no evaluation in {results}; type {command_for('evaluate')} first")
     if metrics["evaluated"]["weights"] != weights:
@@ -69,11 +69,6 @@ def plan_publishing(run: Run) -> Plan:
     found = read_json_if_sound(run.published / RECORD)
     there = not leftovers(run.published) and is_published(run.published, found, record)
     return Plan(run, run.published, metrics, record, found if there else {})
-
-
-def template_of(run: Run) -> Path:
-    """The template of the card of a student, or of a task teacher."""
-    return Path(__file__).with_name("teacher_card.md" if run.recipe.reads_features else "card.md.jinja")
 
 
 def is_published(folder: Path, found: Mapping[str, Any], record: Mapping[str, Any]) -> bool:

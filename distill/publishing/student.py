@@ -25,7 +25,6 @@ from distill.publishing.temperature import convert_threshold
 from distill.runs.build import student_arguments
 from distill.runs.leakage import training_keys_of_start
 from distill.runs.run import Run
-from distill.runs.state_files import update_metrics
 from distill.runtime.io import write_json, write_text
 from students import MEAN, STD, Student
 from students.published import LEARNED
@@ -63,7 +62,7 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     frame = next(iter(test.values()))[0].read_image()
     found["latency"] = latency(open_onnx(folder / "model.onnx", threads=1), frame)
     found["image_scores"] = score_images(model, test, threshold=threshold)
-    update_metrics(run, published=found)
+    run.update_metrics(published=found)
     pictures = draw_examples(run, model, scores, folder=folder)
     card = render_card(run, plan.metrics, origin=origin, check=check, pictures=pictures, found=found)
     labelled = {sample.key for sample in run.splits.train}.union(*filter(None, training_keys_of_start(recipe).values()))

@@ -13,7 +13,6 @@ from distill.config.command import command_for
 from distill.data.sample import Sample
 from distill.evaluation.predictions_csv import SHARE, read_rows
 from distill.runs.run import Run
-from distill.runs.state_files import read_metrics, read_summary
 from distill.runtime.io import read_json_if_sound
 from distill.training.jsonl_log import read_log
 
@@ -45,7 +44,7 @@ class Inputs:
             FileNotFoundError: the run has not been evaluated.
         """
         path = self.run.folder / "metrics.json"
-        found = read_metrics(self.run)
+        found = self.run.read_metrics()
         if "datasets" not in found:
             raise FileNotFoundError(f"no evaluation in {path}; type {command_for('evaluate')} first")
         return found
@@ -53,7 +52,7 @@ class Inputs:
     @cached_property
     def training(self) -> dict[str, Any]:
         """train.json; empty where there is none."""
-        return read_summary(self.run) if self.run.trained.is_file() else {}
+        return self.run.read_summary() if self.run.trained.is_file() else {}
 
     @cached_property
     def published(self) -> dict[str, Any]:

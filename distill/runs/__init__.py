@@ -5,7 +5,6 @@ paths: names of caches and of the run's folder.
 fingerprint: digests of a request and of its input files.
 accelerator: Accelerate with the recipe's precision and trackers.
 steps: one step of a run, and what it took.
-state_files: train.json and metrics.json, read with a cure where they are damaged.
 weights: the trained student's tensors, checked against their digests.
 build: the student to train: fresh, with a pretrained encoder, or from a published one.
 checks: what is refused before the first step.

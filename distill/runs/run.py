@@ -15,7 +15,9 @@ from distill.data.prompts import record_key
 from distill.data.sample import Splits
 from distill.data.sources.open_data import open_data
 from distill.runs.accelerator import start_accelerator
+from distill.runs.fingerprint import digest_file
 from distill.runs.paths import name_caches, run_folder
+from distill.runtime.io import read_json, write_json
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -48,8 +50,44 @@ class Run:
 
     @property
     def predictions(self) -> Path:
-        """One line for each test image, which `evaluate` writes."""
+        """The table of test images that `evaluate` writes."""
         return self.folder / "predictions.csv"
+
+    @property
+    def published(self) -> Path:
+        """The folder that `publish` writes."""
+        return self.folder / ("teacher" if self.recipe.reads_features else "student")
+
+    def read_summary(self) -> dict[str, Any]:
+        """The content of `trained`.
+
+        Raises:
+            FileNotFoundError: training is not complete.
+            ValueError: the file is damaged.
+        """
+        return read_json(self.trained, cure=f"delete it and the folder checkpoints in {self.folder} to train anew")
+
+    def read_metrics(self) -> dict[str, Any]:
+        """The content of metrics.json; empty where there is none yet.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        path = self.folder / "metrics.json"
+        return read_json(path, cure="delete it, and evaluate again") if path.is_file() else {}
+
+    def update_metrics(self, **entries: Any) -> None:  # noqa: ANN401
+        """Merges `entries` into metrics.json, mappings one level deep."""
+        metrics = self.read_metrics()
+        for name, value in entries.items():
+            metrics[name] = {**metrics.get(name, {}), **value} if isinstance(value, dict) else value
+        write_json(self.folder / "metrics.json", metrics)
+
+    def is_evaluated(self) -> bool:
+        """Whether training is complete and its weights have been scored."""
+        if not (self.trained.is_file() and self.weights.is_file() and self.predictions.is_file()):
+            return False
+        return digest_file(self.weights) == self.read_metrics().get("evaluated", {}).get("weights")
 
     def require_trained(self) -> None:
         """Raises FileNotFoundError, saying what to run, unless training is complete."""
@@ -69,11 +107,6 @@ class Run:
 
         decision = [decide() if self.accelerator.is_main_process else None]
         return broadcast_object_list(decision)[0] if self.accelerator.num_processes > 1 else decision[0]
-
-    @property
-    def published(self) -> Path:
-        """The folder that `publish` writes."""
-        return self.folder / ("teacher" if self.recipe.reads_features else "student")
 
 
 def as_run(work: Run | Recipe) -> Run:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from distill.runs.state_files import read_summary
 from distill.runtime.tensor_files import digest_tensors, read_tensors
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def read_trained(run: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "put it back as it was (a published student's model.safetensors holds the same tensors), or delete "
         f"{run.trained.name} and the folder checkpoints in {run.folder} to train anew"
     )
-    summary = read_summary(run)
+    summary = run.read_summary()
     recorded = summary.get(DIGEST)
     tensors, _ = read_tensors(run.weights, cure=cure)
     if recorded is not None and recorded != (found := digest_tensors(tensors)):
