@@ -89,9 +89,7 @@ class Decoder(nn.Module):
         widths = [neck] + [max(16, neck // 2 ** (k + 1)) for k in range(doublings)]
         self.steps = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-                nn.BatchNorm2d(outputs),
-                nn.ReLU(inplace=True),
+                nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
             )
             for inputs, outputs in pairwise(widths)
         )

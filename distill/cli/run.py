@@ -153,10 +153,7 @@ TRAIN = command(
     "train",
     "Trains the student, stage by stage, from the cache. A killed training goes on bit for bit (shown on CPUs).",
     writes=("HOME/runs/RECIPE-STUDENT-DIGEST/  checkpoints/, log.jsonl, train.json, log.txt",),
-    examples=(
-        "distill train recipe=sam_to_unet",
-        "distill train recipe=sam_to_unet stages.semantic.epochs=30",
-    ),
+    examples=("distill train recipe=sam_to_unet", "distill train recipe=sam_to_unet stages.semantic.epochs=30"),
 )
 EVALUATE = command(
     "evaluate",

@@ -34,11 +34,7 @@ def scored_with(run: Run) -> dict[str, Any]:
 
 
 def write_results(
-    run: Run,
-    student: nn.Module,
-    scores: Mapping[str, Sequence[Score]],
-    *,
-    teachers: Mapping[str, Any],
+    run: Run, student: nn.Module, scores: Mapping[str, Sequence[Score]], *, teachers: Mapping[str, Any]
 ) -> None:
     """Writes one line an image into predictions.csv, then the summaries into metrics.json.
 
