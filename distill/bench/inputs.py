@@ -27,18 +27,6 @@ LARGE = MapSpec("neck", 256, (64, 64), 16)  # SAM's
 SMALL = MapSpec("stride16", 112, (20, 20), 16)  # EfficientNet-B0's at 320 pixels
 
 
-def count_of(request: Request, key: str, default: int) -> int:
-    """A whole number from 0 on among a benchmark's own keys.
-
-    Raises:
-        ValueError: it is none.
-    """
-    value = request.options.get(key, str(default))
-    if not value.isdecimal():
-        raise ValueError(f"{key} is {value!r}, but must be a whole number from 0 on")
-    return int(value)
-
-
 def images_of(request: Request, count: int, *, size: tuple[int, int] = FRAME) -> list[np.ndarray]:
     """The first `count` pictures of `images=DIR` by name, or as many generated frames: uint8 (H, W, 3).
 

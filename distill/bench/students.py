@@ -57,7 +57,7 @@ class Subject:
         return self.deploy.image_size
 
 
-def measure_students(request: Request) -> list[Row]:
+def measure(request: Request) -> list[Row]:
     """The rows of every student at every size.
 
     Raises:
@@ -68,7 +68,7 @@ def measure_students(request: Request) -> list[Row]:
         with tempfile.TemporaryDirectory() as place:
             logger.info("exporting %s at %d pixels", name, deploy.image_size)
             subject = Subject(name, deploy, Path(place))
-            rows += measure(subject, rounds=request.rounds, threads=request.threads)
+            rows += measure_one(subject, rounds=request.rounds, threads=request.threads)
     return rows
 
 
@@ -122,7 +122,7 @@ def write_files(subject: Subject) -> dict[str, Path]:
     return paths
 
 
-def measure(subject: Subject, *, rounds: int, threads: int) -> list[Row]:
+def measure_one(subject: Subject, *, rounds: int, threads: int) -> list[Row]:
     """The rows of one student at one size."""
     runs: dict[str, Callable[[np.ndarray], np.ndarray]] = {"eager": partial(by_torch, subject.deploy)}
     runs |= {name: open_onnx(path, threads=threads) for name, path in write_files(subject).items()}

@@ -8,12 +8,12 @@ from typing import Any
 
 import cache
 from distill.config.schema import Recipe
-from distill.evaluation.loading import load_student
 from distill.evaluation.mask_teachers import score_teachers
 from distill.evaluation.results import scored_with, write_results
 from distill.evaluation.scoring import predictor_of, score
 from distill.runs.caches import open_caches
 from distill.runs.run import Run, as_run
+from distill.runs.weights import load_student
 
 
 @dataclass(frozen=True)

@@ -59,10 +59,9 @@ def plan_publishing(run: Run) -> Plan:
     """
     run.require_trained()
     weights, template = digest_file(run.weights), digest_file(template_of(run))
-    metrics, results = run.read_metrics(), run.folder / "metrics.json"
-    if "datasets" not in metrics:
-        raise FileNotFoundError(f"no evaluation in {results}; type {command_for('evaluate')} first")
+    metrics = run.require_evaluated()
     if metrics["evaluated"]["weights"] != weights:
+        results = run.folder / "metrics.json"
         raise ValueError(f"{results} is of other weights than {run.weights}; type {command_for('evaluate')} first")
     asked = {key: value for key, value in asdict(run.recipe.publish).items() if key not in ("hub", "zoo")}
     record = {"weights": weights, "evaluated": metrics["evaluated"], "asked": asked, "template": template}

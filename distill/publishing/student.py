@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distill.evaluation.loading import load_student
 from distill.evaluation.predictions_csv import read_predictions
 from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import export_onnx, open_onnx
@@ -25,6 +24,7 @@ from distill.publishing.temperature import convert_threshold
 from distill.runs.build import student_arguments
 from distill.runs.leakage import training_keys_of_start
 from distill.runs.run import Run
+from distill.runs.weights import load_student
 from distill.runtime.io import write_json, write_text
 from students import MEAN, STD, Student
 from students.published import LEARNED

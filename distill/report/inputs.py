@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 from cache.spec import MASK
-from distill.config.command import command_for
 from distill.data.sample import Sample
 from distill.evaluation.predictions_csv import SHARE, read_rows
 from distill.runs.run import Run
@@ -43,11 +42,7 @@ class Inputs:
         Raises:
             FileNotFoundError: the run has not been evaluated.
         """
-        path = self.run.folder / "metrics.json"
-        found = self.run.read_metrics()
-        if "datasets" not in found:
-            raise FileNotFoundError(f"no evaluation in {path}; type {command_for('evaluate')} first")
-        return found
+        return self.run.require_evaluated()
 
     @cached_property
     def training(self) -> dict[str, Any]:

@@ -11,11 +11,10 @@ import cache
 from distill.cache_report.plot import short
 from distill.cache_report.report import report as examine_cache
 from distill.config.parse import dump_recipe
-from distill.evaluation.loading import load_student
 from distill.evaluation.scoring import predictor_of
 from distill.evaluation.soft_masks import soft_masks_of
 from distill.metrics.bootstrap import NO_INTERVAL
-from distill.publishing.card import title_of
+from distill.publishing.card import describe_split, title_of
 from distill.publishing.provenance import provenance_of
 from distill.report import charts, facts, tables
 from distill.report.cases import cases, has_soft_masks
@@ -24,6 +23,7 @@ from distill.report.features import teacher_views
 from distill.report.inputs import Inputs
 from distill.runs.reproduce import command, public_recipe
 from distill.runs.run import Run
+from distill.runs.weights import load_student
 
 Result = TypeVar("Result")
 
@@ -71,7 +71,7 @@ def render(run: Run) -> str:
         "summary": facts.summary(inputs),
         "stages": facts.stages(inputs),
         "parts": origin.parts,
-        "split": facts.split_words(inputs),
+        "split": describe_split(run.recipe.data),
         "resamples": metrics.get("evaluated", {}).get("resamples", run.recipe.evaluate.bootstrap),
         "results": tables.results(metrics),
         "no_interval": NO_INTERVAL,

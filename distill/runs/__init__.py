@@ -5,7 +5,7 @@ paths: names of caches and of the run's folder.
 fingerprint: digests of a request and of its input files.
 accelerator: Accelerate with the recipe's precision and trackers.
 steps: one step of a run, and what it took.
-weights: the trained student's tensors, checked against their digests.
+weights: the trained student, its tensors checked against their digests.
 build: the student to train: fresh, with a pretrained encoder, or from a published one.
 checks: what is refused before the first step.
 caches: opening a run's caches, each checked to hold what is read of it.

@@ -76,6 +76,18 @@ class Run:
         path = self.folder / "metrics.json"
         return read_json(path, cure="delete it, and evaluate again") if path.is_file() else {}
 
+    def require_evaluated(self) -> dict[str, Any]:
+        """The content of metrics.json once test sets have been scored.
+
+        Raises:
+            FileNotFoundError: none has been.
+        """
+        metrics = self.read_metrics()
+        if "datasets" not in metrics:
+            place = self.folder / "metrics.json"
+            raise FileNotFoundError(f"no evaluation in {place}; type {command_for('evaluate')} first")
+        return metrics
+
     def update_metrics(self, **entries: Any) -> None:  # noqa: ANN401
         """Merges `entries` into metrics.json, mappings one level deep."""
         metrics = self.read_metrics()

@@ -21,7 +21,6 @@ import students
 from distill.config.parse import build_recipe, dump_recipe
 from distill.config.schema import Recipe, StageRecipe, TeacherRecipe
 from distill.evaluation.evaluate import evaluate
-from distill.evaluation.loading import load_student
 from distill.evaluation.scoring import score
 from distill.inference import load_model
 from distill.inference.model import InferenceModel
@@ -35,6 +34,7 @@ from distill.publishing.publish import publish, push
 from distill.publishing.threshold import GRID
 from distill.runs.licences import LicensedSource, contradictions
 from distill.runs.reproduce import command, public_recipe
+from distill.runs.weights import load_student
 
 publishing = import_module("distill.publishing.publish")  # the module: the package has a function of that name
 contents = import_module("distill.publishing.student")

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_run import KilledError, recipe_of, run_of, weights_of
 
-from distill.evaluation.loading import load_student
+from distill.runs.weights import load_student
 from distill.runtime.signals import exit_on_signals
 from distill.training.checkpoint import checkpoint_of, previous_of, remove_checkpoints
 from distill.training.jsonl_log import last_step, read_log, read_validation
