@@ -9,7 +9,7 @@ from typing import Any
 
 from distill.evaluation.predictions_csv import read_predictions
 from distill.inference.model import InferenceModel
-from distill.inference.onnx_file import export_onnx, open_onnx
+from distill.inference.onnx_file import export_onnx, onnx_metadata, open_onnx
 from distill.metrics.overlap import THRESHOLD
 from distill.publishing.calibration import calibrate
 from distill.publishing.card import render_card, title_of
@@ -18,7 +18,6 @@ from distill.publishing.image_scores import score_images
 from distill.publishing.latency import latency
 from distill.publishing.onnx_check import check_onnx
 from distill.publishing.plan import Plan
-from distill.publishing.provenance import Provenance
 from distill.publishing.quantize import add_int8
 from distill.publishing.temperature import convert_threshold
 from distill.runs.build import student_arguments
@@ -49,12 +48,13 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     choice, calibration = calibrate(model.predict, run.splits.val, classes=model.classes)
     model.temperature = calibration.temperature
     threshold = convert_threshold(choice.threshold if choice else THRESHOLD, model.temperature)
-    served = {"threshold": threshold, "temperature": model.temperature}
-    save_student(run, network, folder, **served)
+    save_student(run, network, folder, threshold=threshold, temperature=model.temperature)
     if recipe.publish.encoder:
         network.export_encoder(folder / "encoder")
     logger.info("exporting model.onnx")
-    export_onnx(model, folder / "model.onnx", metadata=onnx_metadata(run, origin, **served))
+    licence = origin.licence.get("license_name", origin.licence["license"])
+    metadata = onnx_metadata(model, name=title_of(recipe), threshold=threshold, licence=licence, run=run.folder.name)
+    export_onnx(model, folder / "model.onnx", metadata=metadata)
     check = check_onnx(model, open_onnx(folder / "model.onnx"), test=test, scores=scores)
     found: dict[str, Any] = {"threshold": asdict(choice) if choice else None, "calibration": asdict(calibration)}
     if recipe.publish.int8:
@@ -96,17 +96,3 @@ def save_weights(network: Student, folder: Path, *, config: dict[str, Any] | Non
 def open_to_others(weights: Path) -> None:
     """Lets everybody read weights who may read config.json beside them: safetensors lets their owner alone."""
     weights.chmod(weights.with_name("config.json").stat().st_mode)
-
-
-def onnx_metadata(run: Run, origin: Provenance, *, threshold: float, temperature: float) -> dict[str, str]:
-    """The metadata of the ONNX file, as strings."""
-    return {
-        "name": title_of(run.recipe),
-        "classes": str(run.recipe.student.classes),
-        "threshold": str(threshold),
-        "temperature": str(temperature),
-        "image_size": str(run.recipe.image_size),
-        "licence": origin.licence.get("license_name", origin.licence["license"]),
-        "run": run.folder.name,
-        "digest": run.folder.name.rpartition("-")[2],
-    }

@@ -27,11 +27,10 @@ from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import open_onnx
 from distill.inference.segmenter import open_segmenter
 from distill.metrics.overlap import dice
-from distill.publishing.calibration import calibrate
+from distill.publishing.calibration import GRID, calibrate
 from distill.publishing.card import render_card
 from distill.publishing.provenance import provenance_of
 from distill.publishing.publish import publish, push
-from distill.publishing.threshold import GRID
 from distill.runs.licences import LicensedSource, contradictions
 from distill.runs.reproduce import command, public_recipe
 from distill.runs.weights import load_student
