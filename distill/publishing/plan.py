@@ -39,11 +39,6 @@ class Plan:
     record: Mapping[str, Any]
     published: Mapping[str, Any]
 
-    @property
-    def finished(self) -> bool:
-        """Whether nothing is to be written."""
-        return bool(self.published)
-
     @cached_property
     def origin(self) -> Provenance:
         """What the student was made from."""

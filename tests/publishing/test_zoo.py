@@ -112,8 +112,8 @@ def test_the_results_say_what_was_measured_and_how_the_weights_are_kept(shipped)
 
 def test_shipping_is_no_reason_to_publish_again_and_is_not_public(shipped):
     run, folder = shipped
-    assert plan_publishing(run).finished
-    assert plan_publishing(asked(run, "elsewhere")).finished
+    assert plan_publishing(run).published
+    assert plan_publishing(asked(run, "elsewhere")).published
     assert public_recipe(asked(run, folder).recipe).publish.zoo is None
 
 
