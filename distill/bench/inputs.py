@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def drawn_maps(count: int, entry: MapSpec, *, seed: int = 0) -> Tensor:
     return torch.einsum("ck,nkhw->nchw", mixing, series(waves, entry.grid))
 
 
-def given(images: Sequence[np.ndarray]) -> tuple[Sample, ...]:
+def given(images: Iterable[np.ndarray]) -> tuple[Sample, ...]:
     """Samples of decoded images without masks, each known by its pixels."""
     return tuple(
         Sample("bench", f"{number}", hashlib.sha256(image.tobytes()).hexdigest(), "", (image.shape[0], image.shape[1]),

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 import students
+from distill.bench.inputs import given
 from distill.bench.request import Request
-from distill.data.sample import Sample
 from distill.data.synthetic.generator import render
 from distill.evaluation.cost import cost
 from distill.inference.model import InferenceModel, load_model
@@ -104,21 +104,7 @@ def write_files(subject: Subject) -> dict[str, Path]:
     paths = {name: subject.folder / f"{name}.onnx" for name in ("plain", "exported", "int8")}
     export_onnx(subject.deploy, paths["plain"], metadata={}, plain=True)
     export_onnx(subject.deploy, paths["exported"], metadata={})
-    size = (subject.size, subject.size)
-    shown = [
-        Sample(
-            "generated",
-            str(seed),
-            str(seed),
-            str(seed),
-            size,
-            None,
-            partial(np.asarray, frame),
-            partial(np.asarray, frame[..., 0]),
-        )
-        for seed, frame in enumerate(frames(size, MANY))
-    ]
-    quantise(paths["exported"], paths["int8"], shown)
+    quantise(paths["exported"], paths["int8"], given(frames((subject.size, subject.size), MANY)))
     return paths
 
 
