@@ -168,11 +168,7 @@ def plan_inputs(recipe: Recipe, caches: Mapping[str, Cache]) -> tuple[Target, ..
 def fuse(targets: Iterable[Target], channels: int) -> tuple[Target, ...]:
     """The targets with the features of all teachers fused, one target for each band and stride; soft masks as they are.
 
-    A teacher's weight is the factor on its maps.
-
-    Args:
-        targets: of all teachers.
-        channels: of a fused map.
+    A fused map has `channels`; a teacher's weight is the factor on its maps.
     """
     targets = tuple(targets)
     features = [target for target in targets if target.band != "mask"]

@@ -55,12 +55,7 @@ class Precision:
 
 
 def write_to_zoo(plan: Plan, published: Mapping[str, Any], target: Path) -> Path:
-    """Writes a run's published student into `target`: weights, config, recipe, card, results; returns it.
-
-    Args:
-        plan: by which it was published.
-        published: its published.json.
-        target: a folder.
+    """Writes a run's published student into the folder `target`: weights, config, recipe, card, results; returns it.
 
     Raises:
         ValueError: `target` is a file or holds other files, or the weights have more than `LARGEST_BYTES`.
