@@ -109,7 +109,7 @@ def card_licence(parts: Iterable[LicensedSource], *, asked: str | None) -> dict[
 
 
 def contradictions(parts: Iterable[LicensedSource], *, asked: str | None) -> list[str]:
-    """Sentences on a student's sources whose licence may not allow the one asked for; none where none was, or `other`."""
+    """Sentences on sources whose licence may not allow the one asked for; none where that is none, or `other`."""
     if not asked or asked.lower() == "other":
         return []
     silent = (*PERMISSIVE, asked.lower())
