@@ -123,6 +123,8 @@ class PraNet(OnBackbone, Student):
     with zeros at the bottom and right, and the logits cut back.
     """
 
+    encoder: Backbone
+
     def __init__(self, *, width: int = 32, classes: int = 1, backbone: str = "res2net50d") -> None:
         super().__init__()
         self.encoder = Backbone(backbone)

@@ -50,6 +50,8 @@ class TimmUNet(OnBackbone, Student):
     back. Weights are random until `load_encoder`: they are no argument, so that a published student loads anywhere.
     """
 
+    encoder: Backbone
+
     def __init__(
         self,
         *,

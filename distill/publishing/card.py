@@ -61,7 +61,7 @@ def render_card(
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=escape
     )
-    environment.filters |= {"code": code, "block": block}
+    environment.filters.update(code=code, block=block)
     template = environment.from_string(template_of(run).read_text(encoding="utf-8"))
     return template.render(
         title=title_of(recipe),

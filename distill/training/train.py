@@ -197,7 +197,7 @@ def train_step(
     torch.manual_seed(recipe.seed + SEED_STRIDE * (step + 1) + RANK_STRIDE * accelerator.process_index)
     batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
     terms, projected, part = backward(state, span, batch)
-    variances = {}
+    variances: dict[str, FeatureVariance] = {}
     if watch and torch.isfinite(terms["loss"]):  # else there are none to check; `log_losses` refuses the loss
         distiller = accelerator.unwrap_model(state.model)
         variances = variances_of(distiller, span, state.dataset.targets, projected=projected, batch=part)
