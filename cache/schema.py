@@ -140,10 +140,6 @@ def _is_whole(value: Any, low: int, high: int = 1 << 62) -> bool:  # noqa: ANN40
     return type(value) is int and low <= value <= high
 
 
-def _is_length(value: Any) -> bool:  # noqa: ANN401
-    return _is_whole(value, 0)
-
-
 def _is_side(value: Any) -> bool:  # noqa: ANN401
     return _is_whole(value, 1, MAX_SIDE)
 

@@ -109,9 +109,3 @@ class Decoder(nn.Module):
 def downwards(widths: tuple[int, ...]) -> list[tuple[int, int]]:
     """(inputs, outputs) of the five decoder steps, coarsest first."""
     return list(pairwise(widths[::-1]))
-
-
-def pad_to_32(images: Tensor) -> Tensor:
-    """Zeros at the bottom and right, up to the next multiples of 32."""
-    height, width = images.shape[-2:]
-    return functional.pad(images, (0, -width % 32, 0, -height % 32))

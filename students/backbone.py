@@ -10,11 +10,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from students.base import MEAN, STD
+from students.base import MEAN, STD, write_encoder
 from students.first_stages import FirstStages
 from students.folded_norm import folded_norms, unfold
 
 EXAMPLES = "tf_efficientnet_b0, resnet18 or convnext_atto"
+
+
+class OnBackbone:
+    """The methods of a `Student` whose encoder is a `Backbone`."""
+
+    encoder: Backbone
+
+    def load_encoder(self, weights: str | Path) -> None:
+        """Puts pretrained weights into the backbone; arguments and errors as in `Backbone.load`."""
+        self.encoder.load(weights)
+
+    def calibrate(self, images: Iterable[Tensor]) -> None:
+        """See `Student.calibrate`: batch norm that the pretrained weights hold folded gets statistics of the images."""
+        self.encoder.calibrate(images)
+
+    def export_encoder(self, folder: Path) -> None:
+        """Writes the trained backbone alone as encoder.safetensors under timm's names."""
+        write_encoder(self.encoder.network, folder)
 
 
 class Backbone(nn.Module):

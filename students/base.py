@@ -11,6 +11,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's statistics of RGB in [0, 1], by which every student's input is normalised
 STD = (0.229, 0.224, 0.225)
@@ -34,12 +35,12 @@ class Student(nn.Module, PyTorchModelHubMixin, ABC):
     strides: tuple[int, ...]
     classes: int
 
-    @abstractmethod
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """The feature pyramid that the decoder reads: maps of shape (N, channels[i], ceil(H' / strides[i]), ...).
 
-        H' is the padded height: H, or as a rule the next multiple of the coarsest stride.
+        H' is the padded height: by default, where the encoder makes the maps, the next multiple of the coarsest stride.
         """
+        return self.encoder(padded(images, self.strides[-1]))
 
     @abstractmethod
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
@@ -90,6 +91,12 @@ class Student(nn.Module, PyTorchModelHubMixin, ABC):
         Students on a backbone of a library write that library's names, or its own format.
         """
         write_encoder(self.encoder, folder)
+
+
+def padded(images: Tensor, multiple: int) -> Tensor:
+    """Images (N, 3, H, W) with zeros at the bottom and right, up to the next multiples of so many pixels."""
+    height, width = images.shape[-2:]
+    return functional.pad(images, (0, -width % multiple, 0, -height % multiple))
 
 
 def fill(encoder: nn.Module, weights: str | Path, *, student: str) -> None:

@@ -18,7 +18,6 @@ from students.attention_unet import (
     downwards,
     level_widths,
     mean_and_max,
-    pad_to_32,
     pooled,
     separable,
 )
@@ -122,10 +121,6 @@ class MALUNet(Student):
         self.encoder = Encoder(stages, Bridge(self.channels[:-1]), self.channels)
         self.decoder = Decoder(steps, self.channels)
         self.head = nn.Conv2d(width, classes, 1)
-
-    def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Six maps at `strides` with `channels` channels of the padded image, the first five after the bridge."""
-        return self.encoder(pad_to_32(images))
 
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
         """Logits (N, classes, *size)."""

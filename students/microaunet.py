@@ -16,11 +16,10 @@ from students.attention_unet import (
     downwards,
     level_widths,
     mean_and_max,
-    pad_to_32,
     pooled,
     separable,
 )
-from students.base import Student
+from students.base import Student, padded
 
 SMALLEST = 128  # pixels after padding: the bridge reflects three cells at stride 32, and needs four for that
 
@@ -112,18 +111,17 @@ class MicroAUNet(Student):
         self.head = nn.Conv2d(width, classes, 1)
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Six maps at `strides` with `channels` channels of the padded image, the first five after the bridge.
+        """See `Student.features`.
 
         Raises:
             ValueError: the padded image has fewer than 128 pixels a side.
         """
-        padded = pad_to_32(images)
-        if min(padded.shape[-2:]) < SMALLEST:
+        if min(padded(images, STRIDES[-1]).shape[-2:]) < SMALLEST:
             raise ValueError(
                 f"microaunet needs images of at least {SMALLEST - 31} x {SMALLEST - 31} pixels, got "
                 f"{images.shape[-2]} x {images.shape[-1]}; train with a larger image_size, such as {SMALLEST}"
             )
-        return self.encoder(padded)
+        return super().features(images)
 
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
         """Logits (N, classes, *size)."""

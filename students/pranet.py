@@ -5,15 +5,12 @@ The partial decoder is that of Wu et al. (CVPR 2019), the receptive-field block 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from students.backbone import Backbone
-from students.base import Student, write_encoder
+from students.backbone import Backbone, OnBackbone
+from students.base import Student
 
 KERNELS = (3, 5, 7)  # of a receptive-field block's branches; each also dilates the last convolution of its branch
 ATTENTION = {8: (64, 2, 3), 16: (64, 2, 3), 32: (256, 3, 5)}  # stride: width, convolutions, kernel of reverse attention
@@ -118,7 +115,7 @@ class Decoder(nn.Module):
         return (*masks, overall)
 
 
-class PraNet(Student):
+class PraNet(OnBackbone, Student):
     """PraNet with `width` channels in its partial decoder (32 in the paper), on any timm backbone with strides 8 to 32.
 
     The paper's backbone is Res2Net-50 (26w x 4s, deep stem: timm's res2net50d); 30,500,364 parameters. Its logits
@@ -139,23 +136,6 @@ class PraNet(Student):
             )
         self.decoder = Decoder(self.channels[-3:], width, classes)
         self.head = nn.Identity()  # the corrections are logits already
-
-    def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The backbone's maps at `strides` with `channels` channels, of the padded image."""
-        height, width = images.shape[-2:]
-        return self.encoder(functional.pad(images, (0, -width % 32, 0, -height % 32)))
-
-    def load_encoder(self, weights: str | Path) -> None:
-        """Puts pretrained weights into the backbone; arguments and errors as in `Backbone.load`."""
-        self.encoder.load(weights)
-
-    def calibrate(self, images: Iterable[Tensor]) -> None:
-        """See `Student.calibrate`: batch norm that the pretrained weights hold folded gets statistics of the images."""
-        self.encoder.calibrate(images)
-
-    def export_encoder(self, folder: Path) -> None:
-        """Writes the trained backbone alone as encoder.safetensors under timm's names."""
-        write_encoder(self.encoder.network, folder)
 
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
         """Logits (N, classes, *size)."""

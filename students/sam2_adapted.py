@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from students.base import Student
+from students.base import Student, padded
 from students.hiera import AdaptedHiera, has_adapters
 from students.task_decoder import Decoder as FullScale
 from students.task_decoder import Encoder as Laterals
@@ -75,9 +75,7 @@ class Sam2Adapted(Student):
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """The trunk's four stages at stride 4 to 32 with `channels` channels, of the padded image."""
-        height, width = images.shape[-2:]
-        multiple = self.encoder.multiple
-        return self.encoder(functional.pad(images, (0, -width % multiple, 0, -height % multiple)))
+        return self.encoder(padded(images, self.encoder.multiple))
 
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
         """Logits (N, classes, *size) of the finest output."""

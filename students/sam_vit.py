@@ -16,14 +16,8 @@ if TYPE_CHECKING:
     from transformers import SamVisionModel
 
 HEAD = 32  # channels of an attention head
-OFFSETS = (
-    (0, 0),
-    (0, 1),
-    (1, 0),
-    (0, -1),
-    (-1, 0),
-    (0, 0),
-)  # rows and columns to the cell that a head first attends to
+# Rows and columns to the cell that a head first attends to.
+OFFSETS = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0), (0, 0))
 SHARPNESS = 1.5  # of that attention: the logit falls by this at a distance of one cell
 SQUARE_SCALE = 0.3  # of the squared distance in its channel, so that its share of the query is small
 CONTENT_AT_FIRST = 0.5  # factor on the initial query and key weights
@@ -89,9 +83,7 @@ class Decoder(nn.Module):
         widths = [neck] + [max(16, neck // 2 ** (k + 1)) for k in range(doublings)]
         self.steps = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-                nn.BatchNorm2d(outputs),
-                nn.ReLU(inplace=True),
+                nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
             )
             for inputs, outputs in pairwise(widths)
         )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from students.backbone import Backbone
-from students.base import Student, write_encoder
+from students.backbone import Backbone, OnBackbone
+from students.base import Student
 from students.unet import double_conv
 
 WIDEST = 8  # of the decoder's levels, in multiples of `width`
@@ -42,7 +41,7 @@ class Decoder(nn.Module):
         return x
 
 
-class TimmUNet(Student):
+class TimmUNet(OnBackbone, Student):
     """U-Net on a timm backbone; 4,747,309 parameters at width 16 on EfficientNet-B0, which has 3,595,388 of them.
 
     `encoder_stages`, `padding` and `pixel_range` are the arguments `stages`, ... of `Backbone`.
@@ -69,24 +68,6 @@ class TimmUNet(Student):
         self.decoder = Decoder(self.strides, self.channels, width)
         self.head = nn.Conv2d(width, classes, 1)
 
-    def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The backbone's maps at `strides` with `channels` channels, of the padded image."""
-        height, width = images.shape[-2:]
-        multiple = self.strides[-1]
-        return self.encoder(functional.pad(images, (0, -width % multiple, 0, -height % multiple)))
-
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
         """Logits (N, classes, *size)."""
         return self.head(self.decoder(features))[..., : size[0], : size[1]]
-
-    def load_encoder(self, weights: str | Path) -> None:
-        """Puts pretrained weights into the backbone; arguments and errors as in `Backbone.load`."""
-        self.encoder.load(weights)
-
-    def calibrate(self, images: Iterable[Tensor]) -> None:
-        """See `Student.calibrate`: batch norm that the pretrained weights hold folded gets statistics of the images."""
-        self.encoder.calibrate(images)
-
-    def export_encoder(self, folder: Path) -> None:
-        """Writes the trained backbone alone as encoder.safetensors under timm's names."""
-        write_encoder(self.encoder.network, folder)

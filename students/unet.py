@@ -68,11 +68,6 @@ class UNet(Student):
         self.decoder = Decoder(self.channels)
         self.head = nn.Conv2d(width, classes, 1)
 
-    def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Five maps at stride 1 to 16 with `channels` channels, of the padded image."""
-        height, width = images.shape[-2:]
-        return self.encoder(functional.pad(images, (0, -width % 16, 0, -height % 16)))
-
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
         """Logits (N, classes, *size)."""
         return self.head(self.decoder(features))[..., : size[0], : size[1]]

@@ -63,12 +63,6 @@ class UNetPlusPlus(Student):
         self.decoder = Decoder(self.channels)
         self.head = nn.ModuleList(nn.Conv2d(width, classes, 1) for _ in range(depth if deep_supervision else 1))
 
-    def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The encoder's maps at stride 1 to 2^depth with `channels` channels, of the padded image."""
-        height, width = images.shape[-2:]
-        multiple = self.strides[-1]
-        return self.encoder(functional.pad(images, (0, -width % multiple, 0, -height % multiple)))
-
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
         """Logits (N, classes, *size): of the last node, or under deep supervision the mean over all nodes."""
         logits = self.heads(features, size)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 from cache.spec import FeatureSpec
 from teachers.choice import Choice
 from teachers.frame import resample
-from teachers.precision import without_tf32
 from teachers.preprocess import Letterbox, MinMaxResize, Prepared, SquareResize
 
 Self = TypeVar("Self", bound="Teacher")
@@ -191,3 +191,15 @@ class Teacher(ABC):
     @abstractmethod
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
         """Runs the network on pixels (N, 3, S, S) of its own device and dtype: one tensor (N, C, H, W) a map."""
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Has CUDA multiply float32 in float32; as PyTorch comes, its convolutions round to TF32's 10 bits instead."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    try:
+        matmul.allow_tf32 = cudnn.allow_tf32 = False
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before

@@ -72,12 +72,7 @@ class TransformersTeacher(Teacher):
             network,
             spec=spec,
             preprocessing=pixels,
-            facts={
-                "model": settings_of(raw),
-                "levels": chosen,
-                "norm": choice.norm,
-                "weights": sha256(files.model),
-            },
+            facts={"model": settings_of(raw), "levels": chosen, "norm": choice.norm, "weights": sha256(files.model)},
             licence=license_of(str(weights), family),
         )
 

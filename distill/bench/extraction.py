@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.bench.inputs import count_of, efficientnet, given, images_of, sam_vit_base, write_cache
+from distill.bench.inputs import efficientnet, given, images_of, sam_vit_base, write_cache
 from distill.bench.request import Request
 from distill.config.schema import TeacherRecipe
 from distill.extraction import teacher_inference
@@ -37,7 +37,7 @@ def extract_rows(request: Request) -> Iterator[Row]:
         yield from rows_of("EfficientNet-B0" if real else "EfficientNet-B0, random weights", teacher, images,
                            folder=folder / "small", size=BATCH, at_least=0.85 if real else None,
                            rounds=request.rounds)  # fmt: skip
-        if count := count_of(request, "sam", 2):
+        if count := request.whole("sam", 2):
             rounds = min(SAM_ROUNDS, request.rounds)
             yield from rows_of("SAM ViT-B, random weights", sam_vit_base(folder), images_of(request, count),
                                folder=folder / "large", size=1, at_least=0.95, rounds=rounds)  # fmt: skip

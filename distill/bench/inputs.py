@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,18 +25,6 @@ STRIDES = (8, 16)
 FIDELITY = 0.95
 LARGE = MapSpec("neck", 256, (64, 64), 16)  # SAM's
 SMALL = MapSpec("stride16", 112, (20, 20), 16)  # EfficientNet-B0's at 320 pixels
-
-
-def count_of(request: Request, key: str, default: int) -> int:
-    """A whole number from 0 on among a benchmark's own keys.
-
-    Raises:
-        ValueError: it is none.
-    """
-    value = request.options.get(key, str(default))
-    if not value.isdecimal():
-        raise ValueError(f"{key} is {value!r}, but must be a whole number from 0 on")
-    return int(value)
 
 
 def images_of(request: Request, count: int, *, size: tuple[int, int] = FRAME) -> list[np.ndarray]:
@@ -71,7 +59,7 @@ def drawn_maps(count: int, entry: MapSpec, *, seed: int = 0) -> Tensor:
     return torch.einsum("ck,nkhw->nchw", mixing, series(waves, entry.grid))
 
 
-def given(images: Sequence[np.ndarray]) -> tuple[Sample, ...]:
+def given(images: Iterable[np.ndarray]) -> tuple[Sample, ...]:
     """Samples of decoded images without masks, each known by its pixels."""
     return tuple(
         Sample("bench", f"{number}", hashlib.sha256(image.tobytes()).hexdigest(), "", (image.shape[0], image.shape[1]),

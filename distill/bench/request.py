@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from distill.runtime.timing import Row
-
-BENCHES: dict[str, str] = {  # name -> "module:function", called with a Request and returning rows
-    "cache": "distill.bench.sizes:measure",
-    "train": "distill.bench.training:measure",
-    "teachers": "distill.bench.teachers:measure",
-    "scale": "distill.bench.scale:measure",
-    "student": "distill.bench.students:measure_students",
+BENCHES = {  # name -> module; its `measure` makes rows of a `Request`, its `KEYS` name and explain its own keys
+    "cache": "distill.bench.sizes",
+    "train": "distill.bench.training",
+    "teachers": "distill.bench.teachers",
+    "scale": "distill.bench.scale",
+    "student": "distill.bench.students",
 }
 
 
@@ -37,24 +35,18 @@ class Request:
     out: Path | None
     options: Mapping[str, str]
 
+    def whole(self, key: str, default: int, *, least: int = 0) -> int:
+        """A whole number among `options`.
+
+        Raises:
+            ValueError: it is none, or less than `least`.
+        """
+        value = self.options.get(key, str(default))
+        if not value.isdecimal() or int(value) < least:
+            raise ValueError(f"{key} is {value!r}, but must be a whole number from {least} on")
+        return int(value)
+
 
 def bench_module(name: str) -> Any:  # noqa: ANN401
-    """The module of a benchmark; its `KEYS` name and explain its own keys."""
-    return import_module(BENCHES[name].partition(":")[0])
-
-
-def bench_of(name: str) -> Callable[[Request], list[Row]]:
-    """The function of a benchmark."""
-    return getattr(bench_module(name), BENCHES[name].partition(":")[2])
-
-
-def whole(key: str, given: Mapping[str, str], default: int) -> int:
-    """A whole number from 1 on.
-
-    Raises:
-        ValueError: it is none.
-    """
-    value = given.get(key, str(default))
-    if not value.isdecimal() or int(value) < 1:
-        raise ValueError(f"{key} is {value!r}, but must be a whole number from 1 on")
-    return int(value)
+    """The module of a benchmark."""
+    return import_module(BENCHES[name])

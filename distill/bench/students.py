@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 import students
+from distill.bench.inputs import given
 from distill.bench.request import Request
-from distill.data.sample import Sample
 from distill.data.synthetic.generator import render
 from distill.evaluation.cost import cost
 from distill.inference.model import InferenceModel, load_model
@@ -57,7 +57,7 @@ class Subject:
         return self.deploy.image_size
 
 
-def measure_students(request: Request) -> list[Row]:
+def measure(request: Request) -> list[Row]:
     """The rows of every student at every size.
 
     Raises:
@@ -68,7 +68,7 @@ def measure_students(request: Request) -> list[Row]:
         with tempfile.TemporaryDirectory() as place:
             logger.info("exporting %s at %d pixels", name, deploy.image_size)
             subject = Subject(name, deploy, Path(place))
-            rows += measure(subject, rounds=request.rounds, threads=request.threads)
+            rows += measure_one(subject, rounds=request.rounds, threads=request.threads)
     return rows
 
 
@@ -104,25 +104,11 @@ def write_files(subject: Subject) -> dict[str, Path]:
     paths = {name: subject.folder / f"{name}.onnx" for name in ("plain", "exported", "int8")}
     export_onnx(subject.deploy, paths["plain"], metadata={}, plain=True)
     export_onnx(subject.deploy, paths["exported"], metadata={})
-    size = (subject.size, subject.size)
-    shown = [
-        Sample(
-            "generated",
-            str(seed),
-            str(seed),
-            str(seed),
-            size,
-            None,
-            partial(np.asarray, frame),
-            partial(np.asarray, frame[..., 0]),
-        )
-        for seed, frame in enumerate(frames(size, MANY))
-    ]
-    quantise(paths["exported"], paths["int8"], shown)
+    quantise(paths["exported"], paths["int8"], given(frames((subject.size, subject.size), MANY)))
     return paths
 
 
-def measure(subject: Subject, *, rounds: int, threads: int) -> list[Row]:
+def measure_one(subject: Subject, *, rounds: int, threads: int) -> list[Row]:
     """The rows of one student at one size."""
     runs: dict[str, Callable[[np.ndarray], np.ndarray]] = {"eager": partial(by_torch, subject.deploy)}
     runs |= {name: open_onnx(path, threads=threads) for name, path in write_files(subject).items()}

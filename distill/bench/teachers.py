@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import teachers
-from distill.bench.request import Request, whole
+from distill.bench.request import Request
 from distill.runtime.issues import nearest
-from distill.runtime.timing import Row, interleaved, ratio, work_ratio
+from distill.runtime.timing import Row, interleaved, ratio, settle, work_ratio
 
 KEYS = {
     "adapters": "teachers: which of them; empty: all",
@@ -24,6 +24,7 @@ KEYS = {
     "device": "teachers: cpu, cuda, ...",
 }
 LEAST = 0.95  # of the official throughput
+VIT: dict[str, Any] = {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3}
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,8 @@ def write_sam(folder: Path) -> nn.Module:
     """SAM's vision encoder at 256 px, 6 blocks of 192 channels."""
     from transformers import SamVisionConfig, SamVisionModel
 
-    sizes: dict[str, Any] = {
-        "hidden_size": 192,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 3,
-        "mlp_dim": 768,
-        "window_size": 7,
-    }
-    return saved(SamVisionModel(SamVisionConfig(**sizes, image_size=256, global_attn_indexes=[2, 5])), folder)
+    sizes = {**VIT, "mlp_dim": 768, "window_size": 7, "image_size": 256, "global_attn_indexes": [2, 5]}
+    return saved(SamVisionModel(SamVisionConfig(**sizes)), folder)
 
 
 def write_sam2(folder: Path) -> nn.Module:
@@ -76,27 +71,15 @@ def write_dinov2(folder: Path) -> nn.Module:
     """DINOv2 at 224 px, 6 blocks of 192 channels."""
     from transformers import Dinov2Config, Dinov2Model
 
-    sizes: dict[str, Any] = {
-        "hidden_size": 192,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 3,
-        "image_size": 224,
-        "patch_size": 14,
-    }
-    return saved(Dinov2Model(Dinov2Config(**sizes)), folder)
+    return saved(Dinov2Model(Dinov2Config(**VIT, image_size=224, patch_size=14)), folder)
 
 
 def write_dinov3(folder: Path) -> nn.Module:
     """DINOv3 at 256 px, 6 blocks of 192 channels."""
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
-    sizes: dict[str, Any] = {
-        "hidden_size": 192,
-        "intermediate_size": 768,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 3,
-    }
-    return saved(DINOv3ViTModel(DINOv3ViTConfig(**sizes, image_size=256, num_register_tokens=4)), folder)
+    config = DINOv3ViTConfig(**VIT, intermediate_size=768, image_size=256, num_register_tokens=4)
+    return saved(DINOv3ViTModel(config), folder)
 
 
 def write_mask2former(folder: Path) -> nn.Module:
@@ -190,7 +173,7 @@ def measure(request: Request) -> list[Row]:
     """A row for each adapter: its throughput by that of the bare forward pass, the medians of interleaved runs."""
     options = request.options
     names = chosen(options)
-    batch, device = whole("batch", options, 4), options.get("device", "cpu")
+    batch, device = request.whole("batch", 4, least=1), options.get("device", "cpu")
     rows = []
     for name in names:
         with TemporaryDirectory() as folder:
@@ -258,11 +241,11 @@ def row_of(name: str, subject: Subject, teacher: Any, official: nn.Module, *, re
     def bare() -> None:
         with torch.inference_mode():
             subject.run(official, pixels)
-        wait(pixels)
+        settle()
 
     def adapted() -> None:
         teacher.forward(pixels, valid)
-        wait(pixels)
+        settle()
 
     timings = interleaved({"official": bare, "adapter": adapted}, rounds=request.rounds, what=f"bench {name}")
     spent = work_ratio(timings, "official", "adapter")
@@ -275,9 +258,3 @@ def row_of(name: str, subject: Subject, teacher: Any, official: nn.Module, *, re
         note=f"{millions:.1f} M parameters, {batch} images of {size} px on {teacher.device}, "
         f"{batch / timings['adapter'].median:.1f} images/s; in processor time {spent:.3f} x",
     )
-
-
-def wait(pixels: Tensor) -> None:
-    """Until the device has done what it was asked for."""
-    if pixels.is_cuda:
-        torch.cuda.synchronize()

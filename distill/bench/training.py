@@ -15,7 +15,7 @@ import torch
 import cache
 from cache.series import dct, series
 from cache.spec import MapSpec
-from distill.bench.inputs import LARGE, SMALL, count_of, drawn_maps, given, images_of, sam_vit_base, write_cache
+from distill.bench.inputs import LARGE, SMALL, drawn_maps, given, images_of, sam_vit_base, write_cache
 from distill.bench.request import Request
 from distill.config.schema import AugmentRecipe, OptimiserRecipe, Recipe, StageRecipe, StudentRecipe, TeacherRecipe
 from distill.data.sample import Splits
@@ -69,14 +69,14 @@ CASES = (
 
 def measure(request: Request) -> list[Row]:
     """Every case, then the live teacher."""
-    images = count_of(request, "live", 1)
+    images = request.whole("live", 1)
     live = live_rows(request, replace(CASES[1], batch=images)) if images else ()
     return told(chain(*(case_rows(request, case) for case in CASES), live))
 
 
 def case_rows(request: Request, case: Case) -> Iterator[Row]:
     """A step with imitation against the same step without: loading, decoding, forward, backward, optimiser."""
-    case = replace(case, batch=count_of(request, "batch", case.batch))
+    case = replace(case, batch=request.whole("batch", case.batch))
     with tempfile.TemporaryDirectory() as folder:
         steps = {name: stepper(state_of(request, case, Path(folder), distilled=name == "distilled"), request)
                  for name in ("baseline", "distilled")}  # fmt: skip
@@ -163,7 +163,7 @@ def stepper(state: TrainingState, request: Request) -> Callable[[], object]:
 
 def workers_of(request: Request) -> int:
     """Processes that load, as training would have them where none are asked for; `threads` do not count here."""
-    asked = count_of(request, "workers", 0) if "workers" in request.options else None
+    asked = request.whole("workers", 0) if "workers" in request.options else None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return workers_beside(device, asked=asked, cores=usable_cores())
 

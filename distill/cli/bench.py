@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from types import SimpleNamespace
 
-from distill.bench.request import BENCHES, Request, bench_module, bench_of
+from distill.bench.request import BENCHES, Request, bench_module
 from distill.bench.table import save, table
 from distill.cli.options import Command, Option, path, several_of, split_words, whole
 from distill.cli.options import table as help_table
@@ -60,7 +60,7 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
     torch.set_num_threads(request.threads)
     measured: dict[str, list[Row]] = {}
     for name in request.what:
-        measured[name] = bench_of(name)(request)
+        measured[name] = bench_module(name).measure(request)
         sys.stdout.write(table(name, measured[name]) + "\n")
         if request.out is not None:  # after each: what was measured is kept if a later one fails
             save(measured, request, given.words)

@@ -47,7 +47,6 @@ def run(recipe: Recipe) -> dict[str, Any]:
     from distill.cli.messages import conclusion, introduction
     from distill.runs.checks import check
     from distill.runs.run import open_run
-    from distill.runs.state_files import read_metrics
     from distill.runs.steps import do_step
     from distill.runtime.threads import use_all_cores
 
@@ -60,7 +59,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
         tell(introduction(run))
         for name in (name for name in STEPS if name in recipe.do):
             do_step(name, run)
-        metrics = read_metrics(run) if lead else {}
+        metrics = run.read_metrics() if lead else {}
         refresh_report(run)
         tell(conclusion(run, metrics))
     return metrics
@@ -154,10 +153,7 @@ TRAIN = command(
     "train",
     "Trains the student, stage by stage, from the cache. A killed training goes on bit for bit (shown on CPUs).",
     writes=("HOME/runs/RECIPE-STUDENT-DIGEST/  checkpoints/, log.jsonl, train.json, log.txt",),
-    examples=(
-        "distill train recipe=sam_to_unet",
-        "distill train recipe=sam_to_unet stages.semantic.epochs=30",
-    ),
+    examples=("distill train recipe=sam_to_unet", "distill train recipe=sam_to_unet stages.semantic.epochs=30"),
 )
 EVALUATE = command(
     "evaluate",

@@ -21,7 +21,6 @@ from distill.config.schema import Recipe
 from distill.evaluation.results import read_scores
 from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL
 from distill.runs.fingerprint import digest_of
-from distill.runs.state_files import read_summary
 from distill.runs.steps import do_step
 from distill.training.jsonl_log import read_validation
 
@@ -109,7 +108,7 @@ def log_shared(runs: Sequence[ArmRun], recipe: Recipe) -> None:
 
 def log_next(runs: Sequence[ArmRun]) -> None:
     """Logs the commands that publish and use the run of the best validation Dice; test sets choose nothing."""
-    best = max(runs, key=lambda one: read_summary(one.run)["validation_dice"])
+    best = max(runs, key=lambda one: one.run.read_summary()["validation_dice"])
     folder = shlex.quote(str(best.run.folder))
     logger.info("best on validation: %s", best.title)
     logger.info("next: distill publish recipe=%s/recipe.yaml", folder)
@@ -120,7 +119,7 @@ def summarise(runs: Sequence[ArmRun], recipe: Recipe, *, tuning: Tuning) -> Comp
     """The result of finished runs, from their logs, predictions and summaries."""
     logs = {one.key: read_validation(one.run.folder / "log.jsonl") for one in runs}
     scores = {one.key: read_scores(one.run) for one in runs}
-    summaries = {one.key: read_summary(one.run) for one in runs}
+    summaries = {one.key: one.run.read_summary() for one in runs}
     require_equal_processes({one.title: summaries[one.key] for one in runs})
     comparison = compare_scores(
         scores,

@@ -16,12 +16,7 @@ from distill.training.step_time import time_step
 
 
 def estimate(plan: ComparePlan, *, jobs: int) -> str:
-    """Runs, steps, hours and missing features of a comparison, as text.
-
-    Args:
-        plan: the comparison.
-        jobs: runs at once.
-    """
+    """Runs, steps, hours and missing features of a comparison of which `jobs` runs go on at once, as text."""
     runs = expected_runs(plan)
     missing = missing_of(runs, verbs=("train", "evaluate"))
     count = len({one.run.folder for one in runs})

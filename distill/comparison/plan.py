@@ -15,8 +15,8 @@ from distill.data.sample import Splits
 from distill.runs.accelerator import start_accelerator
 from distill.runs.checks import check
 from distill.runs.fingerprint import digest_of
+from distill.runs.latest import finished_twin
 from distill.runs.run import open_run
-from distill.runs.state_files import read_summary
 
 logger = logging.getLogger("bandpass")
 
@@ -102,7 +102,8 @@ def plan_comparison(recipe: Recipe, *, students: Sequence[str] | None, seeds: Se
         opened[data] = run.splits
         if seed == seeds[0]:
             check(run)
-        runs.append(ArmRun.found(arm, student, seed, run, setting))
+        run = finished_twin(run)
+        runs.append(ArmRun(arm, student, seed, run, setting, run.trained.is_file(), run.is_evaluated()))
         require_fair(runs[0], runs[-1])
     require_different([one for one in runs if one.seed == seeds[0]])
     return ComparePlan(recipe, tuple(runs))
@@ -127,7 +128,7 @@ def tuning_of(sweep: Sequence[ArmRun]) -> Tuning:
     """The validation Dice of every setting that each arm and student tried."""
     tuning: Tuning = {}
     for one in sweep:
-        tuning.setdefault((one.arm, one.student), {})[one.setting] = read_summary(one.run)["validation_dice"]
+        tuning.setdefault((one.arm, one.student), {})[one.setting] = one.run.read_summary()["validation_dice"]
     return tuning
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.config.schedule import Span, steps_of_score
-from distill.evaluation.results import is_evaluated
-from distill.runs.run import Run, finished_twin
+from distill.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -22,12 +21,6 @@ class ArmRun:
     setting: str = ""
     trained: bool = False  # when the comparison was planned
     tested: bool = False
-
-    @classmethod
-    def found(cls, arm: str, student: str, seed: int, run: Run, setting: str = "") -> ArmRun:
-        """The run, or its finished twin, with what is there of it now."""
-        run = finished_twin(run)
-        return cls(arm, student, seed, run, setting, run.trained.is_file(), is_evaluated(run))
 
     @property
     def key(self) -> tuple[str, str, int]:

@@ -14,9 +14,5 @@ def remember_words(words: Sequence[str]) -> None:
 
 
 def command_for(verb: str) -> str:
-    """`distill VERB recipe=... key=value ...` with the words that were typed; with `recipe=NAME` where none were.
-
-    Args:
-        verb: a command that takes a recipe.
-    """
+    """`distill VERB recipe=... key=value ...` with the words that were typed; with `recipe=NAME` where none were."""
     return shlex.join(["distill", verb, *(_typed or ["recipe=NAME"])])

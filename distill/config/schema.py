@@ -99,6 +99,12 @@ class Recipe:
         return [term for term in MASK_LOSSES if term in self.terms]
 
     @property
+    def imitated(self) -> list[tuple[str, int]]:
+        """Band and stride of every level of the student whose features any stage compares with a teacher's."""
+        bands = dict.fromkeys(BAND_OF[term] for term in FEATURE_LOSSES if term in self.terms)
+        return [(band, stride) for band in bands for stride in getattr(self.imitate, band)]
+
+    @property
     def imitates(self) -> bool:
         """Whether any stage that runs needs a teacher."""
         return any(stage.imitates for stage in self.stages.values() if stage.runs)

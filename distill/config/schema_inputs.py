@@ -163,8 +163,7 @@ class TeacherRecipe:
     points: int = setting(16, "points along each side of the grid of points")
     weight: float = setting(1.0, "factor on its imitation terms; 0: unused")
     drop: float = setting(
-        0.0,
-        "share of samples, drawn anew every epoch, without this teacher; each keeps one where shares allow",
+        0.0, "share of samples, drawn anew every epoch, without this teacher; each keeps one where shares allow"
     )
 
     def __post_init__(self) -> None:

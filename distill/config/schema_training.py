@@ -126,8 +126,7 @@ class OptimiserRecipe:
 
     def __post_init__(self) -> None:
         require(
-            0 < self.learning_rate < 1,
-            f"optimiser.learning_rate is {self.learning_rate}, but must lie between 0 and 1",
+            0 < self.learning_rate < 1, f"optimiser.learning_rate is {self.learning_rate}, but must lie between 0 and 1"
         )
         require(self.weight_decay >= 0, f"optimiser.weight_decay is {self.weight_decay}, but must not be negative")
         require(self.batch_size >= 1, f"optimiser.batch_size is {self.batch_size}, but must be at least 1")
@@ -138,10 +137,7 @@ class OptimiserRecipe:
         )
         require(0 <= self.warmup < 1, f"optimiser.warmup is {self.warmup}, but must lie in [0, 1)")
         require_choice("optimiser.schedule", self.schedule, ("cosine", "polynomial", "constant"))
-        require(
-            self.gradient_clip >= 0,
-            f"optimiser.gradient_clip is {self.gradient_clip}, but must not be negative",
-        )
+        require(self.gradient_clip >= 0, f"optimiser.gradient_clip is {self.gradient_clip}, but must not be negative")
         require(0 <= self.ema < 1, f"optimiser.ema is {self.ema}, but must lie in [0, 1)")
 
 

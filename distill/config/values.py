@@ -16,6 +16,7 @@ from distill.config.renamed import refuse_renamed
 
 LONGEST = 4000  # characters of a text: a path has at most as many
 NODES = 10_000  # values that a recipe may hold, each alias counted as often as it is used
+TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")  # 1e-3: a number, though not in YAML 1.1
 PLAIN = {f"tag:yaml.org,2002:{name}": name for name in ("null", "bool", "int", "float", "str", "timestamp", "value")}
 
@@ -189,16 +190,8 @@ def number_or_none(value: Any) -> float | None:  # noqa: ANN401
 
 def truth_or_none(value: Any) -> bool | None:  # noqa: ANN401
     """True or false, or a word for it."""
-    return {
-        "true": True,
-        "1": True,
-        "yes": True,
-        "on": True,
-        "false": False,
-        "0": False,
-        "no": False,
-        "off": False,
-    }.get(str(value).lower())
+    text = str(value).lower()
+    return text in TRUE if text in TRUE + FALSE else None
 
 
 def text_or_none(value: Any) -> str | None:  # noqa: ANN401

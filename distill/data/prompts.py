@@ -79,11 +79,7 @@ def grid_of(points: int) -> np.ndarray:
 
 
 def boxes_of(mask: np.ndarray) -> np.ndarray:
-    """The boxes (B, 4) of a mask's components, edge to edge, in fractions of its sides; specks are left out.
-
-    Args:
-        mask: (H, W), foreground above 0.
-    """
+    """The boxes (B, 4) of the components of a mask (H, W), edge to edge, in fractions of its sides, but for specks."""
     from scipy import ndimage
 
     height, width = mask.shape

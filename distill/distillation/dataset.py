@@ -48,12 +48,7 @@ class TrainingSet(Dataset):
     """
 
     def __init__(
-        self,
-        samples: Sequence[Sample],
-        recipe: Recipe,
-        caches: Mapping[str, Cache],
-        *,
-        inputs: tuple[Target, ...] = (),
+        self, samples: Sequence[Sample], recipe: Recipe, caches: Mapping[str, Cache], *, inputs: tuple[Target, ...] = ()
     ) -> None:
         self.samples, self.recipe, self.caches, self.inputs = samples, recipe, caches, inputs
         self.targets: tuple[Target, ...] = ()

@@ -14,8 +14,8 @@ from cache import Cache, Codec, FeatureSpec, MapSpec
 from cache.fourier import fourier_deviation
 from cache.series import cutoff
 from cache.spec import MASK
-from distill.config.registry import BAND_OF, FEATURE_LOSSES
-from distill.config.schema import SIDE_STEP, Recipe
+from distill.config.registry import BAND_OF
+from distill.config.schema import Recipe
 from students import Student
 
 
@@ -49,57 +49,12 @@ class Target:
         return f"{self.teacher}/{self.map}/{self.band}/{self.stride}"
 
 
-def check_strides(recipe: Recipe, student: Student) -> None:
-    """Raises ValueError for a stride that the student does not have, or that does not divide the image size."""
-    for band in bands_of(recipe):
-        for stride in getattr(recipe.imitate, band):
-            if stride not in student.strides:
-                raise ValueError(
-                    f"imitate.{band} asks for stride {stride}, but student {recipe.student.name} has strides "
-                    f"{', '.join(map(str, student.strides))}"
-                )
-            if recipe.image_size % stride:
-                raise ValueError(
-                    f"image_size is {recipe.image_size}, but must be a multiple of {stride} (imitate.{band})"
-                )
-
-
-def check_sides(recipe: Recipe, student: Student) -> None:
-    """Shows the student an image of every side that training has, and one of `image_size`.
-
-    Raises:
-        ValueError: it refuses one of them, as networks do that need a certain size, or at least one; or pads it, so
-            that its maps have other cells than what they are to imitate.
-    """
-    student.eval()
-    side = recipe.image_size
-    imitated = {stride for band in bands_of(recipe) for stride in getattr(recipe.imitate, band)}
-    try:
-        with torch.no_grad():
-            for side in sorted({*recipe.sides, recipe.image_size}):
-                pyramid = student.features(torch.zeros(1, 3, side, side))
-                for stride in sorted(imitated) if side in recipe.sides else ():
-                    rows, columns = pyramid[student.level_of(stride)].shape[-2:]
-                    if (rows, columns) != (side // stride,) * 2:
-                        below = side // SIDE_STEP * SIDE_STEP
-                        raise ValueError(
-                            f"its map of stride {stride} then has {rows} x {columns} cells, but what it imitates has "
-                            f"{side // stride} x {side // stride}; multiples of {SIDE_STEP} fit, such as "
-                            f"{below or SIDE_STEP} and {below + SIDE_STEP}"
-                        )
-    except ValueError as error:
-        asked = f"image_size={recipe.image_size}, augment.sizes={recipe.augment.sizes}"
-        raise ValueError(
-            f"student {recipe.student.name} does not take {side} x {side} pixels ({asked}): {error}"
-        ) from error
-
-
 def check_grids(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:
     """Raises ValueError for a grid too coarse for the high band of the map that would be imitated there.
 
     A grid that holds less than an octave above the low band would mostly imitate what is not there.
     """
-    for stride in recipe.imitate.high if "high" in bands_of(recipe) else ():
+    for stride in (stride for band, stride in recipe.imitated if band == "high"):
         cells = min(recipe.sides) // stride
         chosen = nearest_map(spec, (recipe.image_size // stride,) * 2)
         begins = cutoff(chosen.grid)
@@ -135,11 +90,6 @@ def check_classes(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:
         )
 
 
-def bands_of(recipe: Recipe) -> list[str]:
-    """The bands of features that any stage imitates."""
-    return list(dict.fromkeys(BAND_OF[term] for term in FEATURE_LOSSES if term in recipe.terms))
-
-
 def features_of(spec: FeatureSpec) -> list[MapSpec]:
     """A teacher's maps but its soft mask."""
     return [entry for entry in spec if entry.name != MASK]
@@ -160,7 +110,7 @@ def plan_targets(recipe: Recipe, caches: Mapping[str, Cache], student: nn.Module
     """The targets that the recipe asks the student to imitate, from caches that are open.
 
     Raises:
-        ValueError: the student's levels or the teacher's maps do not allow it, or a band of the code is empty.
+        ValueError: the teacher's maps do not allow it, or a band of the code is empty.
     """
     targets: list[Target] = []
     for teacher, store in caches.items():
@@ -173,28 +123,26 @@ def plan_targets(recipe: Recipe, caches: Mapping[str, Cache], student: nn.Module
             classes = store.spec[MASK].channels
             targets.append(Target(teacher, MASK, "mask", 1, (recipe.image_size,) * 2, classes, 1.0, weight))
         if features_of(store.spec) and isinstance(student, Student):
-            targets += plan_features(recipe, teacher, store, student)
+            targets += plan_features(recipe, teacher, store)
     return fuse(targets, recipe.imitate.fuse) if recipe.imitate.fuse else tuple(targets)
 
 
-def plan_features(recipe: Recipe, teacher: str, store: Cache, student: Student) -> Iterator[Target]:
+def plan_features(recipe: Recipe, teacher: str, store: Cache) -> Iterator[Target]:
     """The targets that one teacher's features give, a band and a stride each; errors as in `plan_targets`."""
-    check_strides(recipe, student)
     check_grids(recipe, store.spec, teacher=teacher)
-    for band in bands_of(recipe):
-        for stride in getattr(recipe.imitate, band):
-            grid = (recipe.image_size // stride,) * 2
-            name = nearest_map(store.spec, grid).name
-            codec = store.codecs[name]
-            deviation = deviation_of(codec, band, split=recipe.imitate.bands)
-            if deviation == 0:
-                terms = [f"stages.NAME.losses.{term}=0" for term in recipe.terms if BAND_OF.get(term) == band]
-                raise ValueError(
-                    f"the {band} band of {teacher}/{name} is empty at fidelity {store.fidelity}; set "
-                    f"{' and '.join(terms)}, or ask for a higher cache.fidelity"
-                )
-            weight = recipe.teachers[teacher].weight
-            yield Target(teacher, name, band, stride, grid, codec.components, deviation, weight, recipe.imitate.bands)
+    for band, stride in recipe.imitated:
+        grid = (recipe.image_size // stride,) * 2
+        name = nearest_map(store.spec, grid).name
+        codec = store.codecs[name]
+        deviation = deviation_of(codec, band, split=recipe.imitate.bands)
+        if deviation == 0:
+            terms = [f"stages.NAME.losses.{term}=0" for term in recipe.terms if BAND_OF.get(term) == band]
+            raise ValueError(
+                f"the {band} band of {teacher}/{name} is empty at fidelity {store.fidelity}; set "
+                f"{' and '.join(terms)}, or ask for a higher cache.fidelity"
+            )
+        weight = recipe.teachers[teacher].weight
+        yield Target(teacher, name, band, stride, grid, codec.components, deviation, weight, recipe.imitate.bands)
 
 
 def deviation_of(codec: Codec, band: str, *, split: str) -> float:
@@ -220,11 +168,7 @@ def plan_inputs(recipe: Recipe, caches: Mapping[str, Cache]) -> tuple[Target, ..
 def fuse(targets: Iterable[Target], channels: int) -> tuple[Target, ...]:
     """The targets with the features of all teachers fused, one target for each band and stride; soft masks as they are.
 
-    A teacher's weight is the factor on its maps.
-
-    Args:
-        targets: of all teachers.
-        channels: of a fused map.
+    A fused map has `channels`; a teacher's weight is the factor on its maps.
     """
     targets = tuple(targets)
     features = [target for target in targets if target.band != "mask"]

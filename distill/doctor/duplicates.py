@@ -44,11 +44,7 @@ class Near:
 
 
 def find_near(thumbnails: NDArray[np.uint8]) -> Near:
-    """Every pair of near copies once, the most alike first, under the view that fits best.
-
-    Args:
-        thumbnails: grey levels (n, 32, 32).
-    """
+    """Near copies among thumbnails (n, 32, 32): every pair once, most alike first, under the view that fits best."""
     count, hashes = max(len(thumbnails), 1), hash_images(thumbnails)
     codes, views, likenesses = [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)], [np.zeros(0, np.float32)]
     for number, view in enumerate(VIEWS):

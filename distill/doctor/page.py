@@ -34,12 +34,7 @@ class Thumbnail:
 
 
 def render_page(result: Mapping[str, Any], issues: Sequence[Issue]) -> str:
-    """The page as HTML.
-
-    Args:
-        result: the content of doctor.json.
-        issues: with the samples to be shown.
-    """
+    """The page as HTML, from the content of doctor.json and the issues with the samples to be shown."""
     import jinja2
 
     environment = jinja2.Environment(

@@ -1,7 +1,6 @@
 """Scoring test sets: the verb `evaluate`.
 
 evaluate: the verb, from its plan to the run's metrics
-loading: the trained student of a run
 scoring: predictors, and their probabilities against masks
 mask_teachers: teachers of masks beside the student, and their agreement
 soft_masks: a mask teacher's probability of an image

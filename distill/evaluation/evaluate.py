@@ -8,13 +8,12 @@ from typing import Any
 
 import cache
 from distill.config.schema import Recipe
-from distill.evaluation.loading import load_student
 from distill.evaluation.mask_teachers import score_teachers
-from distill.evaluation.results import SCORES, scored_with, write_results
+from distill.evaluation.results import scored_with, write_results
 from distill.evaluation.scoring import predictor_of, score
 from distill.runs.caches import open_caches
 from distill.runs.run import Run, as_run
-from distill.runs.state_files import read_metrics
+from distill.runs.weights import load_student
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def plan_evaluation(run: Run) -> EvaluationPlan:
         )
     caches = open_caches(run, learning=False) if run.recipe.reads_features else {}
     student = load_student(run, caches).to(run.accelerator.device)
-    scored = read_metrics(run).get("evaluated") == scored_with(run) and (run.folder / SCORES).is_file()
+    scored = run.read_metrics().get("evaluated") == scored_with(run) and run.predictions.is_file()
     return EvaluationPlan(student, caches, finished=run.agree(lambda: scored))
 
 
@@ -64,7 +63,7 @@ def evaluate(work: Run | Recipe) -> dict[str, Any]:
     run = as_run(work)
     plan = plan_evaluation(run)
     if plan.finished:
-        return read_metrics(run)
+        return run.read_metrics()
     predictor = predictor_of(plan.student, run, plan.caches)
     scores = {
         name: score(
@@ -82,4 +81,4 @@ def evaluate(work: Run | Recipe) -> dict[str, Any]:
     if run.accelerator.is_main_process:
         write_results(run, plan.student, scores, teachers=teachers)
     run.accelerator.wait_for_everyone()
-    return read_metrics(run)
+    return run.read_metrics()

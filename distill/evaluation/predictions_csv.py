@@ -13,7 +13,6 @@ from distill.metrics.confusion import Pairs
 from distill.metrics.per_image import ImageScore
 from distill.runtime.io import write_text
 
-SCORES = "predictions.csv"  # in a run's folder
 COLUMNS = ("dataset", "stem", "key", "dice", "iou")  # before any other figure
 SHARE = "share"  # of the image's area that its mask covers; a column where every figure was taken
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from distill.evaluation.cost import cost, count_parameters
-from distill.evaluation.predictions_csv import SCORES, Score, read_predictions, write_predictions
+from distill.evaluation.predictions_csv import Score, read_predictions, write_predictions
 from distill.metrics.aggregate import (
     summarise_classes,
     summarise_confidence,
@@ -17,14 +17,13 @@ from distill.metrics.aggregate import (
     summarise_set,
     summarise_sizes,
 )
-from distill.metrics.bootstrap import NO_INTERVAL, count_sequences, summary
+from distill.metrics.bootstrap import NO_INTERVAL, count_sequences, format_mean, summary
 from distill.metrics.confusion import POOLED, pool
 from distill.metrics.names import conventions
 from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL, THRESHOLD
 from distill.metrics.per_image import TOLERANCE
 from distill.runs.fingerprint import digest_file
 from distill.runs.run import Run
-from distill.runs.state_files import read_metrics, update_metrics
 
 DRAWN = "sequences, 10 at least"  # what the bootstrap draws, so that runs scored otherwise are scored again
 
@@ -35,11 +34,7 @@ def scored_with(run: Run) -> dict[str, Any]:
 
 
 def write_results(
-    run: Run,
-    student: nn.Module,
-    scores: Mapping[str, Sequence[Score]],
-    *,
-    teachers: Mapping[str, Any],
+    run: Run, student: nn.Module, scores: Mapping[str, Sequence[Score]], *, teachers: Mapping[str, Any]
 ) -> None:
     """Writes one line an image into predictions.csv, then the summaries into metrics.json.
 
@@ -50,9 +45,8 @@ def write_results(
         teachers: the entry of the mask teachers, see `distill.evaluation.mask_teachers`.
     """
     recipe = run.recipe
-    write_predictions(run.folder / SCORES, scores)
-    update_metrics(
-        run,
+    write_predictions(run.predictions, scores)
+    run.update_metrics(
         datasets={
             name: summarise(part, resamples=recipe.evaluate.bootstrap, classes=recipe.student.classes)
             for name, part in scores.items()
@@ -75,15 +69,8 @@ def read_scores(run: Run) -> list[Score]:
         FileNotFoundError: there is no predictions.csv.
     """
     groups = {(sample.dataset, sample.key): sample.group for sample in run.splits.tested}
-    scores = read_predictions(run.folder / SCORES)
+    scores = read_predictions(run.predictions)
     return [replace(score, group=groups.get((score.dataset, score.key))) for score in scores]
-
-
-def is_evaluated(run: Run) -> bool:
-    """Whether training is complete and its weights have been scored."""
-    if not (run.trained.is_file() and run.weights.is_file() and (run.folder / SCORES).is_file()):
-        return False
-    return digest_file(run.weights) == read_metrics(run).get("evaluated", {}).get("weights")
 
 
 def summarise(scores: Sequence[Score], *, resamples: int, classes: int = 1) -> dict[str, Any]:
@@ -133,15 +120,3 @@ def format_empty(figures: Mapping[str, Any]) -> str:
     rest = images - without
     some = f"Dice {found / rest:.3f} on the {rest} with foreground, " if rest else ""
     return f"; {some}false positives on {alarms} of the {without} without"
-
-
-def has_few(datasets: Mapping[str, Any]) -> bool:
-    """Whether any data set, or any class of one, has too few images for an interval."""
-    parts = [part for entry in datasets.values() for part in (entry, *entry.get("by_class", {}).values())]
-    return any("low" not in part["dice"] for part in parts)
-
-
-def format_mean(figure: Mapping[str, float]) -> str:
-    """`0.812 [0.780, 0.841]`; the mean alone where there is no interval."""
-    interval = f" [{figure['low']:.3f}, {figure['high']:.3f}]" if "low" in figure else ""
-    return f"{figure['mean']:.3f}{interval}"

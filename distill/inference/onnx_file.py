@@ -63,6 +63,20 @@ def export_onnx(model: InferenceModel, path: Path, *, metadata: Mapping[str, str
             raise ValueError(f"student {name} cannot be exported to ONNX: {reason}") from error
 
 
+def onnx_metadata(model: InferenceModel, *, name: str, threshold: float, licence: str, run: str) -> dict[str, str]:
+    """The metadata of a student's ONNX file, as strings."""
+    return {
+        "name": name,
+        "classes": str(model.classes),
+        "threshold": str(threshold),
+        "temperature": str(model.temperature),
+        "image_size": str(model.image_size),
+        "licence": licence,
+        "run": run,
+        "digest": run.rpartition("-")[2],
+    }
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[io.StringIO]:
     """Keeps what the exporter prints, logs and warns about from the user; yields what it printed."""

@@ -122,7 +122,7 @@ def prepare(out: Path, settings: Mapping[str, Any], *, about: Mapping[str, Any],
     if not path.is_file():
         write_json(path, {**settings, **about})
         return ""
-    before = _read_record(path)
+    before = read_json(path, cure="remove its folder, and its results are made again")
     changed = [key for key in settings if before.get(key) != settings[key]]
     if not changed:
         return ""
@@ -138,10 +138,6 @@ def prepare(out: Path, settings: Mapping[str, Any], *, about: Mapping[str, Any],
         (out / name).unlink(missing_ok=True)
     write_json(path, {**settings, **about})
     return f"{out} was made with {said}: everything in it is done again"
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    return read_json(path, cure="remove its folder, and its results are made again")
 
 
 def place(out: Path, kind: str, stem: str, suffix: str) -> Path:

@@ -11,19 +11,8 @@ from scipy import ndimage
 from distill.metrics.image_score import expected_dice
 
 NEIGHBOURS = np.ones((3, 3), int)  # pixels that touch at a corner belong together
-COLUMNS = (
-    "class",
-    "area",
-    "share",
-    "components",
-    "largest",
-    "left",
-    "top",
-    "right",
-    "bottom",
-    "highest",
-    "expected_dice",
-)
+EDGES = ("left", "top", "right", "bottom")
+COLUMNS = ("class", "area", "share", "components", "largest", *EDGES, "highest", "expected_dice")
 
 
 @dataclass(frozen=True)
@@ -52,17 +41,13 @@ class ClassRegions:
 
     def row(self) -> dict[str, object]:
         """By the names of `COLUMNS`; an empty box is left empty."""
-        left, top, right, bottom = self.box or ("",) * 4
         return {
             "class": self.label,
             "area": self.area,
             "share": f"{self.share:.6f}",
             "components": self.components,
             "largest": self.largest,
-            "left": left,
-            "top": top,
-            "right": right,
-            "bottom": bottom,
+            **dict(zip(EDGES, self.box or ("",) * 4, strict=True)),
             "highest": f"{self.highest:.4f}",
             "expected_dice": f"{self.expected_dice:.4f}",
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -121,3 +121,9 @@ def interval_of(values: NDArray[np.float64], groups: Sequence[str | None]) -> di
         return {}
     low, high = np.percentile(values, (2.5, 97.5))
     return {"low": float(low), "high": float(high)}
+
+
+def format_mean(figure: Mapping[str, float]) -> str:
+    """`0.812 [0.780, 0.841]`; the mean alone where there is no interval."""
+    interval = f" [{figure['low']:.3f}, {figure['high']:.3f}]" if "low" in figure else ""
+    return f"{figure['mean']:.3f}{interval}"

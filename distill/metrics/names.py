@@ -55,8 +55,7 @@ SALIENCY = {
         "weighted F-measure", f"Margolin 2014, beta 1, as PySODMetrics; {STRETCHED}; an empty mask scores 0"
     ),
     "s_measure": Figure(
-        "S-measure",
-        f"Fan 2017, alpha 0.5, as PySODMetrics; {STRETCHED}; of an empty mask 1 less the prediction's mean",
+        "S-measure", f"Fan 2017, alpha 0.5, as PySODMetrics; {STRETCHED}; of an empty mask 1 less the prediction's mean"
     ),
     "e_measure_mean": Figure(
         "E-measure, mean",
@@ -109,7 +108,7 @@ CONFIDENCE = {
         "expected calibration error",
         "over the pixels of all images together, in 10 bins of equal width: mean distance between the mean probability "
         "of a pixel's bin and the share of foreground in it; most pixels are easy background, which makes it small",
-    ),
+    )
 }
 
 

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from distill.metrics import saliency, surface, threshold_sweep
 from distill.metrics.calibration import reliability
-from distill.metrics.overlap import IGNORED, THRESHOLD, Flags, dice, iou, precision, sensitivity, specificity
+from distill.metrics.overlap import IGNORED, THRESHOLD, Flags, confusion, dice, iou, precision, sensitivity, specificity
 
 TOLERANCE = 2.0  # pixels, of surface Dice
 ROUNDING = 1e-4  # how far a resize may carry a probability beyond 0 and 1
@@ -131,6 +131,5 @@ def count_patches(found: Flags) -> int:
 
 
 def _counts(found: Flags, truth: Flags) -> tuple[int, int, int, int]:
-    true = int(np.count_nonzero(found & truth))
-    false, missed = int(np.count_nonzero(found)) - true, int(np.count_nonzero(truth)) - true
+    true, false, missed = map(int, confusion(found, truth))
     return true, false, missed, truth.size - true - false - missed

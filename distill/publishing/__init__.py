@@ -20,6 +20,5 @@ quantize: model.int8.onnx, kept where it is faster and as good
 student: the contents of a student's folder
 task_teacher: the contents of a task teacher's folder
 temperature: by what logits are divided, so that the probability is calibrated
-threshold: from which probability on a pixel is foreground
 zoo: a student as it ships with Bandpass
 """

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import DataRecipe, Recipe
-from distill.evaluation.results import format_mean, has_few
-from distill.metrics.bootstrap import NO_INTERVAL
+from distill.metrics.bootstrap import NO_INTERVAL, format_mean
 from distill.metrics.overlap import THRESHOLD
 from distill.publishing.markdown import block, code, escape, one_line
-from distill.publishing.plan import template_of
 from distill.publishing.provenance import Provenance
 from distill.publishing.temperature import convert_threshold
 from distill.runs.fingerprint import digest_file
@@ -64,9 +62,9 @@ def render_card(
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=escape
     )
+    environment.filters.update(code=code, block=block)
     template = environment.from_string(template_of(run).read_text(encoding="utf-8"))
     return template.render(
-        front_matter=Markup(front_matter(run, metrics, licence=origin.licence, names=[] if generated else names)),
         title=title_of(recipe),
         student=metrics["student"],
         datasets=metrics["datasets"],
@@ -102,9 +100,15 @@ def render_card(
         builtin_teacher=any(teacher.weights == "builtin" for teacher in recipe.teachers.values()),
         asked_licence=recipe.publish.licence,
         citations=[part.citation for part in origin.terms if part.citation],
-        run=code(run.folder.name),
-        command=block(command(recipe), "bash"),
+        run=run.folder.name,
+        command=command(recipe),
+        front_matter=Markup(front_matter(run, metrics, licence=origin.licence, names=[] if generated else names)),
     )
+
+
+def template_of(run: Run) -> Path:
+    """The template of the card of a student, or of a task teacher."""
+    return Path(__file__).with_name("teacher_card.md" if run.recipe.reads_features else "card.md.jinja")
 
 
 def front_matter(run: Run, metrics: Mapping[str, Any], *, licence: Mapping[str, str], names: Sequence[str]) -> str:
@@ -146,6 +150,12 @@ def front_matter(run: Run, metrics: Mapping[str, Any], *, licence: Mapping[str, 
         license_name=licence.get("license_name"),
     )
     return card.to_yaml().strip()
+
+
+def has_few(datasets: Mapping[str, Any]) -> bool:
+    """Whether any data set, or any class of one, has too few images for an interval."""
+    parts = [part for entry in datasets.values() for part in (entry, *entry.get("by_class", {}).values())]
+    return any("low" not in part["dice"] for part in parts)
 
 
 def place_of_weights(recipe: Recipe, teacher: str) -> str:

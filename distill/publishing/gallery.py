@@ -70,9 +70,7 @@ def draw_gallery(run: Run, model: InferenceModel, path: Path) -> bool:
 
 
 def draw_rows(
-    path: Path,
-    columns: Sequence[str],
-    rows: Sequence[tuple[np.ndarray, list[np.ndarray], np.ndarray, np.ndarray]],
+    path: Path, columns: Sequence[str], rows: Sequence[tuple[np.ndarray, list[np.ndarray], np.ndarray, np.ndarray]]
 ) -> None:
     """Lays out rows of (image, teachers' colours, probability, mask) under the columns' names."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -12,7 +12,7 @@ import numpy as np
 import students
 from distill.data.synthetic.generator import render
 from distill.inference.model import InferenceModel, load_model, threshold_of
-from distill.inference.onnx_file import Runner, export_onnx, open_onnx
+from distill.inference.onnx_file import Runner, export_onnx, onnx_metadata, open_onnx
 from distill.publishing.onnx_check import Comparison, by_torch
 from distill.runtime.issues import several
 
@@ -36,29 +36,17 @@ def make_onnx(source: str | Path, path: Path, *, trust: str | None = None) -> di
         FileNotFoundError, ValueError: as `load_model`; or the file disagrees with torch.
     """
     model = load_model(source, trust=trust)
+    licence = students.licence_of(Path(students.place_of(source)).expanduser()) or "see the student's card"
+    run = students.read_config(source).get("run", "")
+    metadata = onnx_metadata(model, name=str(source), threshold=threshold_of(source), licence=licence, run=run)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as place:
         made = Path(place) / path.name
-        export_onnx(model, made, metadata=metadata_of(source, model))
+        export_onnx(model, made, metadata=metadata)
         found = check_frames(model, open_onnx(made))
         made.replace(path)
     logger.info("%s matches PyTorch within %.0e on %d batches", path, found["max_difference"], found["batches"])
     return found
-
-
-def metadata_of(source: str | Path, model: InferenceModel) -> dict[str, str]:
-    """The metadata of the ONNX file, as strings."""
-    run = students.read_config(source).get("run", "")
-    return {
-        "name": str(source),
-        "classes": str(model.classes),
-        "threshold": str(threshold_of(source)),
-        "temperature": str(model.temperature),
-        "image_size": str(model.image_size),
-        "licence": students.licence_of(Path(students.place_of(source)).expanduser()) or "see the student's card",
-        "run": run,
-        "digest": run.rpartition("-")[2],
-    }
 
 
 def check_frames(model: InferenceModel, run: Runner) -> dict[str, Any]:

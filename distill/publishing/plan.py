@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from distill.config.command import command_for
+from distill.publishing.card import template_of
 from distill.publishing.folder import leftovers
+from distill.publishing.provenance import Provenance, provenance_of
 from distill.runs.fingerprint import digest_file
 from distill.runs.run import Run
-from distill.runs.state_files import read_metrics
 from distill.runtime.io import read_json_if_sound
 
 RECORD = "published.json"
@@ -27,15 +29,20 @@ class Plan:
         folder: where.
         metrics: its metrics.json.
         record: what decides whether a published folder is the one asked for, JSON-able.
-        finished: whether it is there already, with every file that it was published with, and nothing is left beside
-            it by a process that was killed.
+        published: its published.json, where it is there already, with every file that it was published with, and
+            nothing is left beside it by a process that was killed; else empty.
     """
 
     run: Run
     folder: Path
     metrics: Mapping[str, Any]
     record: Mapping[str, Any]
-    finished: bool
+    published: Mapping[str, Any]
+
+    @cached_property
+    def origin(self) -> Provenance:
+        """What the student was made from."""
+        return provenance_of(self.run)
 
 
 def plan_publishing(run: Run) -> Plan:
@@ -47,28 +54,27 @@ def plan_publishing(run: Run) -> Plan:
     """
     run.require_trained()
     weights, template = digest_file(run.weights), digest_file(template_of(run))
-    metrics, results = read_metrics(run), run.folder / "metrics.json"
-    if "datasets" not in metrics:
-        raise FileNotFoundError(f"no evaluation in {results}; type {command_for('evaluate')} first")
+    metrics = run.require_evaluated()
     if metrics["evaluated"]["weights"] != weights:
+        results = run.folder / "metrics.json"
         raise ValueError(f"{results} is of other weights than {run.weights}; type {command_for('evaluate')} first")
     asked = {key: value for key, value in asdict(run.recipe.publish).items() if key not in ("hub", "zoo")}
     record = {"weights": weights, "evaluated": metrics["evaluated"], "asked": asked, "template": template}
-    finished = not leftovers(run.published) and _is_finished(run.published, record)
-    return Plan(run, run.published, metrics, record, finished)
+    found = read_json_if_sound(run.published / RECORD)
+    there = not leftovers(run.published) and is_published(run.published, found, record)
+    return Plan(run, run.published, metrics, record, found if there else {})
 
 
-def template_of(run: Run) -> Path:
-    """The template of the card of a student, or of a task teacher."""
-    return Path(__file__).with_name("teacher_card.md" if run.recipe.reads_features else "card.md.jinja")
-
-
-def _is_finished(folder: Path, record: Mapping[str, Any]) -> bool:
+def is_published(folder: Path, found: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
     """Whether a published folder is there for this record, whole: no file is missing, and none is damaged.
 
     A card that its owner has changed is whole, whatever the template says now.
+
+    Args:
+        folder: that was published.
+        found: its published.json.
+        record: what decides whether it is the one asked for.
     """
-    found = read_record(folder)
     names = found.get("files", ())
     if not found or not all((folder / name).is_file() for name in names):
         return False
@@ -76,8 +82,3 @@ def _is_finished(folder: Path, record: Mapping[str, Any]) -> bool:
     changed = {name for name in names if digests.get(name) not in (None, digest_file(folder / name))}
     stale = {name for name, value in record.items() if found.get(name) != value}
     return not changed - {CARD} and not (stale - {"template"} if CARD in changed else stale)
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """The published.json of a folder; empty where there is none, or a damaged one."""
-    return read_json_if_sound(folder / RECORD)

@@ -12,14 +12,14 @@ from distill.config.command import command_for
 from distill.config.parse import write_recipe
 from distill.config.schema import Recipe
 from distill.publishing.folder import replaced, sweep
-from distill.publishing.plan import RECORD, Plan, plan_publishing, read_record
+from distill.publishing.plan import RECORD, Plan, plan_publishing
 from distill.publishing.student import write_student
 from distill.publishing.task_teacher import write_task_teacher
 from distill.publishing.zoo import write_to_zoo
 from distill.runs.fingerprint import digest_file
 from distill.runs.reproduce import public_recipe
 from distill.runs.run import Run, as_run
-from distill.runtime.io import write_json
+from distill.runtime.io import read_json_if_sound, write_json
 
 logger = logging.getLogger("bandpass")
 
@@ -37,34 +37,37 @@ def publish(work: Run | Recipe) -> Path:
     """
     run = as_run(work)
     if run.accelerator.is_main_process:
-        if not plan_publishing(run).finished:
-            build(run)
-        push(run.published, run.recipe.publish.hub)
+        plan = plan_publishing(run)
+        published = plan.published or build(plan)
+        push(plan.folder, run.recipe.publish.hub)
         if run.recipe.publish.zoo:
-            write_to_zoo(run, Path(run.recipe.publish.zoo))
+            write_to_zoo(plan, published, Path(run.recipe.publish.zoo))
     run.accelerator.wait_for_everyone()
     return run.published
 
 
-def build(run: Run) -> None:
-    """Writes the folder of a run, unless another process has done so while this one waited for it."""
-    with cache.lock(run.folder):
-        sweep(run.published)
-        plan = plan_publishing(run)
-        if not plan.finished:
-            with replaced(plan.folder) as folder:
-                write = write_task_teacher if run.recipe.reads_features else write_student
-                complete(plan, folder, write(plan, folder))
+def build(plan: Plan) -> Mapping[str, Any]:
+    """Writes the folder, unless another process has done so meanwhile; returns its published.json."""
+    with cache.lock(plan.run.folder):
+        sweep(plan.folder)
+        if found := plan_publishing(plan.run).published:
+            return found
+        with replaced(plan.folder) as folder:
+            write = write_task_teacher if plan.run.recipe.reads_features else write_student
+            return complete(plan, folder, write(plan, folder))
 
 
-def complete(plan: Plan, folder: Path, facts: Mapping[str, Any]) -> None:
-    """Writes recipe and record beside what `facts` are about."""
-    write_recipe(public_recipe(plan.run.recipe), folder)
+def complete(plan: Plan, folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes recipe and record, published.json, beside what `facts` are about; returns the record."""
+    recipe = public_recipe(plan.run.recipe)
+    write_recipe(recipe, folder)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     digests = {name: digest_file(folder / name) for name in files}
-    write_json(folder / RECORD, {**plan.record, **facts, "files": files, "sha256": digests})
+    record = {**plan.record, **facts, "files": files, "sha256": digests}
+    write_json(folder / RECORD, record)
     matches = "; model.onnx matches PyTorch within {max_difference:.0e} on {batches} batches"
     logger.info("published %s%s", plan.folder, matches.format(**facts["onnx"]) if "onnx" in facts else "")
+    return record
 
 
 def push(folder: Path, repository: str | None) -> None:
@@ -73,7 +76,7 @@ def push(folder: Path, repository: str | None) -> None:
     Raises:
         ValueError: the Hub refused or could not be reached.
     """
-    record = read_record(folder)
+    record = read_json_if_sound(folder / RECORD)
     if not repository or record.get("hub") == repository:
         return
     from huggingface_hub import HfApi

@@ -7,10 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distill.evaluation.evaluate import load_student
-from distill.evaluation.predictions_csv import SCORES, read_predictions
+from distill.evaluation.predictions_csv import read_predictions
 from distill.inference.model import InferenceModel
-from distill.inference.onnx_file import export_onnx, open_onnx
+from distill.inference.onnx_file import export_onnx, onnx_metadata, open_onnx
 from distill.metrics.overlap import THRESHOLD
 from distill.publishing.calibration import calibrate
 from distill.publishing.card import render_card, title_of
@@ -19,13 +18,12 @@ from distill.publishing.image_scores import score_images
 from distill.publishing.latency import latency
 from distill.publishing.onnx_check import check_onnx
 from distill.publishing.plan import Plan
-from distill.publishing.provenance import Provenance, provenance_of
 from distill.publishing.quantize import add_int8
 from distill.publishing.temperature import convert_threshold
 from distill.runs.build import student_arguments
 from distill.runs.leakage import training_keys_of_start
 from distill.runs.run import Run
-from distill.runs.state_files import update_metrics
+from distill.runs.weights import load_student
 from distill.runtime.io import write_json, write_text
 from students import MEAN, STD, Student
 from students.published import LEARNED
@@ -41,21 +39,22 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: the ONNX file disagrees with torch or with the evaluation.
     """
-    run, recipe, test, origin = plan.run, plan.run.recipe, plan.run.splits.test, provenance_of(plan.run)
+    run, recipe, test, origin = plan.run, plan.run.recipe, plan.run.splits.test, plan.origin
     for sentence in origin.contradictions:
         logger.warning(sentence)
-    scores = read_predictions(run.folder / SCORES)
+    scores = read_predictions(run.predictions)
     network = load_student(run)
     model = InferenceModel(network, image_size=recipe.image_size).eval()
     choice, calibration = calibrate(model.predict, run.validation, classes=model.classes)
     model.temperature = calibration.temperature
     threshold = convert_threshold(choice.threshold if choice else THRESHOLD, model.temperature)
-    served = {"threshold": threshold, "temperature": model.temperature}
-    save_student(run, network, folder, **served)
+    save_student(run, network, folder, threshold=threshold, temperature=model.temperature)
     if recipe.publish.encoder:
         network.export_encoder(folder / "encoder")
     logger.info("exporting model.onnx")
-    export_onnx(model, folder / "model.onnx", metadata=onnx_metadata(run, origin, **served))
+    licence = origin.licence.get("license_name", origin.licence["license"])
+    metadata = onnx_metadata(model, name=title_of(recipe), threshold=threshold, licence=licence, run=run.folder.name)
+    export_onnx(model, folder / "model.onnx", metadata=metadata)
     check = check_onnx(model, open_onnx(folder / "model.onnx"), test=test, scores=scores)
     found: dict[str, Any] = {"threshold": asdict(choice) if choice else None, "calibration": asdict(calibration)}
     if recipe.publish.int8:
@@ -63,7 +62,7 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     frame = next(iter(test.values()))[0].read_image()
     found["latency"] = latency(open_onnx(folder / "model.onnx", threads=1), frame)
     found["image_scores"] = score_images(model, test, threshold=threshold)
-    update_metrics(run, published=found)
+    run.update_metrics(published=found)
     pictures = draw_examples(run, model, scores, folder=folder)
     card = render_card(run, plan.metrics, origin=origin, check=check, pictures=pictures, found=found)
     labelled = {sample.key for sample in run.splits.train}.union(*filter(None, training_keys_of_start(recipe).values()))
@@ -97,17 +96,3 @@ def save_weights(network: Student, folder: Path, *, config: dict[str, Any] | Non
 def open_to_others(weights: Path) -> None:
     """Lets everybody read weights who may read config.json beside them: safetensors lets their owner alone."""
     weights.chmod(weights.with_name("config.json").stat().st_mode)
-
-
-def onnx_metadata(run: Run, origin: Provenance, *, threshold: float, temperature: float) -> dict[str, str]:
-    """The metadata of the ONNX file, as strings."""
-    return {
-        "name": title_of(run.recipe),
-        "classes": str(run.recipe.student.classes),
-        "threshold": str(threshold),
-        "temperature": str(temperature),
-        "image_size": str(run.recipe.image_size),
-        "licence": origin.licence.get("license_name", origin.licence["license"]),
-        "run": run.folder.name,
-        "digest": run.folder.name.rpartition("-")[2],
-    }

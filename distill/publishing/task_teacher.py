@@ -7,13 +7,14 @@ from typing import Any
 
 import cache
 from distill.distillation.targets import plan_inputs
-from distill.evaluation.loading import load_student
 from distill.evaluation.results import format_scores
 from distill.extraction.task_teacher import FACTS
+from distill.publishing.card import template_of
 from distill.publishing.markdown import block, code, plain
-from distill.publishing.plan import Plan, template_of
+from distill.publishing.plan import Plan
 from distill.publishing.student import save_weights
 from distill.runs.reproduce import command
+from distill.runs.weights import load_student
 from distill.runtime.io import write_json, write_text
 
 

@@ -19,11 +19,8 @@ from distill.inference.model import InferenceModel, load_model, threshold_of
 from distill.metrics.overlap import labels, overlap
 from distill.publishing.card import render_card
 from distill.publishing.folder import replaced
-from distill.publishing.plan import read_record
-from distill.publishing.provenance import Provenance, provenance_of
+from distill.publishing.plan import Plan
 from distill.publishing.student import open_to_others
-from distill.runs.run import Run
-from distill.runs.state_files import read_metrics
 from distill.runtime.io import read_json_if_sound, write_json, write_text
 from distill.runtime.progress import progress
 from students.catalogue import FOLDER, PREFIX
@@ -32,6 +29,7 @@ from students.published import LEARNED
 LARGEST_BYTES = 10_000_000  # of model.safetensors
 LARGEST_DICE_DIFFERENCE = 0.0005  # of mean Dice over the validation images, either way
 COPIED = ("config.json", "recipe.yaml", LEARNED)
+FACTS = ("threshold", "calibration", "latency", "image_scores")  # of published.json; the int8 file does not ship
 RESULTS = "results.json"
 
 logger = logging.getLogger("bandpass")
@@ -56,8 +54,8 @@ class Precision:
     dice_before: float
 
 
-def write_to_zoo(run: Run, target: Path) -> Path:
-    """Writes a run's published student into `target`: weights, config, recipe, card, results; returns it.
+def write_to_zoo(plan: Plan, published: Mapping[str, Any], target: Path) -> Path:
+    """Writes a run's published student into the folder `target`: weights, config, recipe, card, results; returns it.
 
     Raises:
         ValueError: `target` is a file or holds other files, or the weights have more than `LARGEST_BYTES`.
@@ -65,20 +63,25 @@ def write_to_zoo(run: Run, target: Path) -> Path:
     """
     target = target.expanduser()
     require_replaceable(target)
-    model, threshold = load_model(run.published, trust=run.recipe.student.name), threshold_of(run.published)
+    run, facts = plan.run, {name: published[name] for name in FACTS if name in published}
+    model, threshold = load_model(plan.folder, trust=run.recipe.student.name), threshold_of(plan.folder)
     half = halved(model)
     precision = compare_precisions(model, half, run.splits.val, threshold=threshold)
     with replaced(target) as folder:
         chosen = half if precision.kept == "float16" else model
         for name in COPIED:
-            shutil.copyfile(run.published / name, folder / name)
+            shutil.copyfile(plan.folder / name, folder / name)
         written = save_small(chosen.student, folder / "model.safetensors", as_half=chosen is half)
-        origin, record = provenance_of(run), read_record(run.published)
-        write_json(folder / RESULTS, results_of(run, origin, precision, size=written))
-        found = {**without_int8(record), "precision": asdict(precision)}
+        write_json(folder / RESULTS, results_of(plan, facts, precision, size=written))
         place = f"{PREFIX}{target.name}" if target.resolve().parent == FOLDER else "path/to/this/folder"
         card = render_card(
-            run, read_metrics(run), origin=origin, check=record["onnx"], pictures=[], found=found, shipped=place
+            run,
+            plan.metrics,
+            origin=plan.origin,
+            check=published["onnx"],
+            pictures=[],
+            found={**facts, "precision": asdict(precision)},
+            shipped=place,
         )
         write_text(folder / "README.md", card)
     logger.info("%s: %s, %.1f MB, Dice %.4f on %d validation images (float32: %.4f), %d masks the same", target,
@@ -96,11 +99,6 @@ def require_replaceable(target: Path) -> None:
             f"publish.zoo={target} is there, and is no student that publish.zoo wrote, with {RESULTS} and config.json; "
             "name a new folder"
         )
-
-
-def without_int8(measured: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts found in publishing, but for those of the int8 file, which does not ship."""
-    return {name: value for name, value in measured.items() if name != "int8"}
 
 
 def halved(model: InferenceModel) -> InferenceModel:
@@ -162,9 +160,9 @@ def save_small(network: nn.Module, path: Path, *, as_half: bool) -> int:
     return size
 
 
-def results_of(run: Run, origin: Provenance, precision: Precision, *, size: int) -> dict[str, Any]:
+def results_of(plan: Plan, facts: Mapping[str, Any], precision: Precision, *, size: int) -> dict[str, Any]:
     """results.json: what was measured, and what the student was made from."""
-    metrics = read_metrics(run)
+    run, origin, metrics = plan.run, plan.origin, plan.metrics
     return {
         "student": {"name": run.recipe.student.name, "width": run.recipe.student.width, **metrics["student"]},
         "training": origin.parts.get("training", {}),
@@ -172,7 +170,7 @@ def results_of(run: Run, origin: Provenance, precision: Precision, *, size: int)
         "teachers": sorted(origin.teachers),
         "datasets": metrics["datasets"],
         "convention": metrics["convention"],
-        "published": without_int8(metrics.get("published", {})),
+        "published": facts,
         "weights": {**asdict(precision), "bytes": size},
         "run": run.folder.name,
     }

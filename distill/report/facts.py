@@ -9,8 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from distill.config.schema import StageRecipe, TeacherRecipe
-from distill.publishing.card import describe_split, encoder_of, place_of_weights
+from distill.publishing.card import encoder_of, place_of_weights
 from distill.report.inputs import Inputs
+from distill.runs.reproduce import public_name
 
 PACKAGES = (
     "bandpass-distill", "torch", "torchvision", "timm", "transformers", "accelerate", "numpy", "scipy", "onnxruntime",
@@ -50,7 +51,7 @@ def summary(inputs: Inputs) -> list[Fact]:
     if encoder := encoder_of(recipe):
         facts.append(Fact("encoder", f"began with {encoder}"))
     if recipe.student.init:
-        facts.append(Fact("began as", place_of(recipe.student.init)))
+        facts.append(Fact("began as", str(public_name(recipe.student.init))))
     if recipe.student.classes > 1:
         facts.append(Fact("classes", f"{recipe.student.classes}, the background included"))
     for name, entry in recipe.consulted.items():
@@ -82,13 +83,6 @@ def teacher_words(entry: TeacherRecipe) -> str:
     return f"{entry.adapter}{f' {entry.model}' if entry.model else ''}{size}{arithmetic}"
 
 
-def place_of(place: str) -> str:
-    """The last part of a path, a hub id as it is."""
-    from distill.runs.reproduce import public_name
-
-    return public_name(place) or place
-
-
 def stages(inputs: Inputs) -> list[Stage]:
     """The stages that ran."""
     return [
@@ -106,11 +100,6 @@ def length_of(stage: StageRecipe) -> str:
 def losses_of(stage: StageRecipe) -> str:
     """`segment + 0.5 boundary`."""
     return " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in stage.losses.items() if weight)
-
-
-def split_words(inputs: Inputs) -> str:
-    """How the data was split."""
-    return describe_split(inputs.run.recipe.data)
 
 
 def warnings(inputs: Inputs) -> Iterator[str]:

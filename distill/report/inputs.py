@@ -9,11 +9,9 @@ from functools import cached_property
 from typing import Any
 
 from cache.spec import MASK
-from distill.config.command import command_for
 from distill.data.sample import Sample
-from distill.evaluation.predictions_csv import SCORES, SHARE, read_rows
+from distill.evaluation.predictions_csv import SHARE, read_rows
 from distill.runs.run import Run
-from distill.runs.state_files import read_metrics, read_summary
 from distill.runtime.io import read_json_if_sound
 from distill.training.jsonl_log import read_log
 
@@ -44,16 +42,12 @@ class Inputs:
         Raises:
             FileNotFoundError: the run has not been evaluated.
         """
-        path = self.run.folder / "metrics.json"
-        found = read_metrics(self.run)
-        if "datasets" not in found:
-            raise FileNotFoundError(f"no evaluation in {path}; type {command_for('evaluate')} first")
-        return found
+        return self.run.require_evaluated()
 
     @cached_property
     def training(self) -> dict[str, Any]:
         """train.json; empty where there is none."""
-        return read_summary(self.run) if self.run.trained.is_file() else {}
+        return self.run.read_summary() if self.run.trained.is_file() else {}
 
     @cached_property
     def published(self) -> dict[str, Any]:
@@ -74,7 +68,7 @@ class Inputs:
             ValueError: it names images that the recipe's data does not hold.
         """
         samples = {(sample.dataset, sample.stem, sample.key): sample for sample in self.run.splits.tested}
-        path = self.run.folder / SCORES
+        path = self.run.predictions
         found: dict[str, list[Row]] = {name: [] for name in self.run.splits.test}
         for line in read_rows(path):
             name, stem, key = (line.pop(column) for column in ("dataset", "stem", "key"))

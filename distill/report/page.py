@@ -11,11 +11,10 @@ import cache
 from distill.cache_report.plot import short
 from distill.cache_report.report import report as examine_cache
 from distill.config.parse import dump_recipe
-from distill.evaluation.loading import load_student
 from distill.evaluation.scoring import predictor_of
 from distill.evaluation.soft_masks import soft_masks_of
 from distill.metrics.bootstrap import NO_INTERVAL
-from distill.publishing.card import title_of
+from distill.publishing.card import describe_split, title_of
 from distill.publishing.provenance import provenance_of
 from distill.report import charts, facts, tables
 from distill.report.cases import cases, has_soft_masks
@@ -24,6 +23,7 @@ from distill.report.features import teacher_views
 from distill.report.inputs import Inputs
 from distill.runs.reproduce import command, public_recipe
 from distill.runs.run import Run
+from distill.runs.weights import load_student
 
 Result = TypeVar("Result")
 
@@ -60,7 +60,7 @@ def render(run: Run) -> str:
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=True
     )
-    folder = files("distill.report")
+    folder, origin = files("distill.report"), provenance_of(run)
     template = environment.from_string(folder.joinpath("page.html.jinja").read_text(encoding="utf-8"))
     content: dict[str, Any] = {
         "title": title_of(run.recipe),
@@ -70,19 +70,19 @@ def render(run: Run) -> str:
         "notes": run.splits.notes,
         "summary": facts.summary(inputs),
         "stages": facts.stages(inputs),
-        "parts": provenance_of(run).parts,
-        "split": facts.split_words(inputs),
+        "parts": origin.parts,
+        "split": describe_split(run.recipe.data),
         "resamples": metrics.get("evaluated", {}).get("resamples", run.recipe.evaluate.bootstrap),
         "results": tables.results(metrics),
         "no_interval": NO_INTERVAL,
-        "by_size": tables.by_size(metrics),
-        "by_class": tables.by_class(metrics),
+        "by_size": tables.parts(metrics, "by_size", tables.size_words),
+        "by_class": tables.parts(metrics, "by_class", "class {}".format),
         "size_titles": tables.titles(tables.BY_SIZE),
         "teachers": tables.teachers(metrics),
         "side_titles": tables.titles(tables.SIDE_BY_SIDE),
         "cost": facts.cost(inputs),
-        "terms": provenance_of(run).terms,
-        "licence": provenance_of(run).licence,
+        "terms": origin.terms,
+        "licence": origin.licence,
         "versions": facts.versions(),
         "command": command(run.recipe),
         "recipe": dump_recipe(public_recipe(run.recipe)),

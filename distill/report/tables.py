@@ -73,18 +73,8 @@ def lines(figures: Mapping[str, Figure], entries: Sequence[Mapping[str, Any]]) -
 Part = tuple[str, str, int, tuple[Cell, ...]]  # data set, what part of it, images, a cell for each of BY_SIZE
 
 
-def by_size(metrics: Mapping[str, Any]) -> list[Part]:
-    """A row for each size of what was to be found; none where sizes were not taken."""
-    return parts(metrics, "by_size", size_words)
-
-
-def by_class(metrics: Mapping[str, Any]) -> list[Part]:
-    """A row for each class against the rest; none where there is but one."""
-    return parts(metrics, "by_class", "class {}".format)
-
-
 def parts(metrics: Mapping[str, Any], entry: str, words_of: Callable[[str], str]) -> list[Part]:
-    """The rows of an entry {part: figures} of every data set."""
+    """The rows of an entry {part: figures} of every data set, such as `by_size`; none where there is none."""
     return [
         (name, words_of(part), group["images"], tuple(cell(group[key], digits=digits_of(key)) for key in BY_SIZE))
         for name, figures in metrics["datasets"].items()

@@ -6,8 +6,7 @@ fingerprint: digests of a request and of its input files.
 accelerator: Accelerate with the recipe's precision and trackers.
 teacher_runs: the runs that make teachers: doing what is missing of them
 steps: one step of a run, and what it took.
-state_files: train.json and metrics.json, read with a cure where they are damaged.
-weights: the trained student's tensors, checked against their digests.
+weights: the trained student, its tensors checked against their digests.
 build: the student to train: fresh, with a pretrained encoder, or from a published one.
 checks: what is refused before the first step.
 caches: opening a run's caches, each checked to hold what is read of it.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import torch
+
 import students
-from distill.config.schema import Recipe
-from distill.distillation.targets import check_sides, check_strides
+from distill.config.schema import SIDE_STEP, Recipe
 from distill.metrics.names import FIGURES, OVERLAPS
 from distill.runs.build import create_student
 from distill.runs.leakage import check_leakage, check_teachers
 from distill.runs.run import Run
 from distill.runs.teacher_runs import missing_teachers
+from students import Student
 from students.contract import check_contract
 
 EXAMPLE_WEIGHTS = {
@@ -89,3 +91,45 @@ def check_shares(run: Run) -> None:
                 f"a batch of stage {span.name!r} has {own} images for each process, but must be a multiple of the "
                 f"{parts} parts (optimiser.accumulate); change it or optimiser.batch_size"
             )
+
+
+def check_strides(recipe: Recipe, student: Student) -> None:
+    """Raises ValueError for a stride that the student does not have, or that does not divide the image size."""
+    for band, stride in recipe.imitated:
+        if stride not in student.strides:
+            raise ValueError(
+                f"imitate.{band} asks for stride {stride}, but student {recipe.student.name} has strides "
+                f"{', '.join(map(str, student.strides))}"
+            )
+        if recipe.image_size % stride:
+            raise ValueError(f"image_size is {recipe.image_size}, but must be a multiple of {stride} (imitate.{band})")
+
+
+def check_sides(recipe: Recipe, student: Student) -> None:
+    """Shows the student an image of every side that training has, and one of `image_size`.
+
+    Raises:
+        ValueError: it refuses one of them, as networks do that need a certain size, or at least one; or pads it, so
+            that its maps have other cells than what they are to imitate.
+    """
+    student.eval()
+    side = recipe.image_size
+    imitated = {stride for _, stride in recipe.imitated}
+    try:
+        with torch.no_grad():
+            for side in sorted({*recipe.sides, recipe.image_size}):
+                pyramid = student.features(torch.zeros(1, 3, side, side))
+                for stride in sorted(imitated) if side in recipe.sides else ():
+                    rows, columns = pyramid[student.level_of(stride)].shape[-2:]
+                    if (rows, columns) != (side // stride,) * 2:
+                        below = side // SIDE_STEP * SIDE_STEP
+                        raise ValueError(
+                            f"its map of stride {stride} then has {rows} x {columns} cells, but what it imitates has "
+                            f"{side // stride} x {side // stride}; multiples of {SIDE_STEP} fit, such as "
+                            f"{below or SIDE_STEP} and {below + SIDE_STEP}"
+                        )
+    except ValueError as error:
+        asked = f"image_size={recipe.image_size}, augment.sizes={recipe.augment.sizes}"
+        raise ValueError(
+            f"student {recipe.student.name} does not take {side} x {side} pixels ({asked}): {error}"
+        ) from error

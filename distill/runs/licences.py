@@ -91,11 +91,7 @@ def licence_of_file(path: Path) -> str:
 
 
 def card_licence(parts: Iterable[LicensedSource], *, asked: str | None) -> dict[str, str]:
-    """The licence entries of a model card on the Hub.
-
-    Args:
-        parts: the sources of the student.
-        asked: `publish.licence`, which wins.
+    """The licence entries of a model card on the Hub, from a student's sources; `publish.licence`, `asked`, wins.
 
     Returns:
         `{"license": identifier}`, or `other` with `license_name`: the project's own licence where nothing it was made
@@ -113,12 +109,7 @@ def card_licence(parts: Iterable[LicensedSource], *, asked: str | None) -> dict[
 
 
 def contradictions(parts: Iterable[LicensedSource], *, asked: str | None) -> list[str]:
-    """Sentences on the sources whose licence may not allow the one asked for; empty where none was, or `other`.
-
-    Args:
-        parts: the sources of the student.
-        asked: `publish.licence`.
-    """
+    """Sentences on sources whose licence may not allow the one asked for; none where that is none, or `other`."""
     if not asked or asked.lower() == "other":
         return []
     silent = (*PERMISSIVE, asked.lower())

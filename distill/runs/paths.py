@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cache
-from distill.config.schema import Recipe, TeacherRecipe
+from distill.config.schema import Recipe
 from distill.runs.fingerprint import digest_file, fingerprint_features, fingerprint_run
 
 
@@ -37,10 +37,13 @@ def name_caches(
             names[name] = given_cache(Path(teacher.cache).expanduser(), teacher=name)
         else:
             source = names[teacher.of].content if teacher.of in names else ""
-            fidelity, keys = recipe.cache.fidelity, calibration[name]
-            names[name] = new_cache(
-                teacher, home, fidelity=fidelity, calibration=keys, source=source, made=made.get(name, "")
+            keys, fidelity = calibration[name], recipe.cache.fidelity
+            digest = fingerprint_features(
+                teacher, fidelity=fidelity, calibration=keys, source=source, made=made.get(name, "")
             )
+            title = re.sub(r"[^\w.-]", ".", teacher.model or teacher.adapter)  # recipes may call it what they like
+            content = f"{title}-{digest[:12]}"
+            names[name] = CacheName(home / "features" / content, content)
     return names
 
 
@@ -53,16 +56,6 @@ def given_cache(folder: Path, *, teacher: str) -> CacheName:
     if not cache.exists(folder):
         raise FileNotFoundError(f"teachers.{teacher}.cache={folder} holds no cache (no manifest.json)")
     return CacheName(folder, digest_file(folder / "manifest.json"))
-
-
-def new_cache(
-    teacher: TeacherRecipe, home: Path, *, fidelity: float, calibration: list[str], source: str, made: str
-) -> CacheName:
-    """The cache that `extract` writes; arguments as `fingerprint_features` takes them."""
-    digest = fingerprint_features(teacher, fidelity=fidelity, calibration=calibration, source=source, made=made)
-    title = re.sub(r"[^\w.-]", ".", teacher.model or teacher.adapter)  # recipes may call it what they like
-    content = f"{title}-{digest[:12]}"
-    return CacheName(home / "features" / content, content)
 
 
 def run_folder(recipe: Recipe, splits: str, caches: dict[str, CacheName], *, home: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,7 +17,10 @@ from distill.data.prompts import record_key
 from distill.data.sample import Sample, Splits
 from distill.data.sources.open_data import open_data
 from distill.runs.accelerator import start_accelerator
+from distill.runs.fingerprint import digest_file
+from distill.runs.latest import finished_twin
 from distill.runs.paths import name_caches, run_folder
+from distill.runtime.io import read_json, write_json
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -56,6 +58,59 @@ class Run:
         """The summary that `train` writes last."""
         return self.folder / "train.json"
 
+    @property
+    def predictions(self) -> Path:
+        """The table of test images that `evaluate` writes."""
+        return self.folder / "predictions.csv"
+
+    @property
+    def published(self) -> Path:
+        """The folder that `publish` writes."""
+        return self.folder / ("teacher" if self.recipe.reads_features else "student")
+
+    def read_summary(self) -> dict[str, Any]:
+        """The content of `trained`.
+
+        Raises:
+            FileNotFoundError: training is not complete.
+            ValueError: the file is damaged.
+        """
+        return read_json(self.trained, cure=f"delete it and the folder checkpoints in {self.folder} to train anew")
+
+    def read_metrics(self) -> dict[str, Any]:
+        """The content of metrics.json; empty where there is none yet.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        path = self.folder / "metrics.json"
+        return read_json(path, cure="delete it, and evaluate again") if path.is_file() else {}
+
+    def require_evaluated(self) -> dict[str, Any]:
+        """The content of metrics.json once test sets have been scored.
+
+        Raises:
+            FileNotFoundError: none has been.
+        """
+        metrics = self.read_metrics()
+        if "datasets" not in metrics:
+            place = self.folder / "metrics.json"
+            raise FileNotFoundError(f"no evaluation in {place}; type {command_for('evaluate')} first")
+        return metrics
+
+    def update_metrics(self, **entries: Any) -> None:  # noqa: ANN401
+        """Merges `entries` into metrics.json, mappings one level deep."""
+        metrics = self.read_metrics()
+        for name, value in entries.items():
+            metrics[name] = {**metrics.get(name, {}), **value} if isinstance(value, dict) else value
+        write_json(self.folder / "metrics.json", metrics)
+
+    def is_evaluated(self) -> bool:
+        """Whether training is complete and its weights have been scored."""
+        if not (self.trained.is_file() and self.weights.is_file() and self.predictions.is_file()):
+            return False
+        return digest_file(self.weights) == self.read_metrics().get("evaluated", {}).get("weights")
+
     def require_trained(self) -> None:
         """Raises FileNotFoundError, saying what to run, unless training is complete."""
         if self.trained.is_file() and not self.weights.is_file():
@@ -79,11 +134,6 @@ class Run:
     def digest(self) -> str:
         """What the folder's name ends with: it stands for all that the trained weights depend on."""
         return self.folder.name.rpartition("-")[2]
-
-    @property
-    def published(self) -> Path:
-        """The folder that `publish` writes."""
-        return self.folder / ("teacher" if self.recipe.reads_features else "student")
 
 
 def as_run(work: Run | Recipe) -> Run:
@@ -130,18 +180,3 @@ def weights_of(teacher: TeacherRecipe, made: tuple[Run, ...]) -> str:
         encoder = made[0].published / "encoder"
         return str(encoder / "encoder.safetensors" if teacher.adapter == "timm" else encoder)
     return ",".join(str(one.published) for one in made)
-
-
-def finished_twin(run: Run) -> Run:
-    """The run, or where it is not trained yet the one that a recipe of another name asked for and that is.
-
-    Studies share their controls in this way: what a recipe is called is no part of what is trained.
-    """
-    if run.trained.is_file():
-        return run
-    rest = run.folder.name.removeprefix(run.recipe.name)  # -STUDENT-DIGEST
-    for folder in sorted(run.folder.parent.glob(f"*{glob.escape(rest)}")):
-        twin = replace(run, recipe=replace(run.recipe, name=folder.name.removesuffix(rest)), folder=folder)
-        if twin.trained.is_file():
-            return twin
-    return run

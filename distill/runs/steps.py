@@ -8,7 +8,7 @@ from typing import Any
 
 from distill.config.registry import STEPS
 from distill.runs.run import Run
-from distill.runs.state_files import read_metrics, update_metrics
+from distill.runtime.io import write_json
 
 
 def do_step(name: str, run: Run) -> Any:  # noqa: ANN401
@@ -24,9 +24,9 @@ def do_step(name: str, run: Run) -> Any:  # noqa: ANN401
 
 def add_cost(run: Run, step: str, *, seconds: float, result: Any) -> None:  # noqa: ANN401
     """Adds what a step took to metrics.json: a run that was killed, or is run again, keeps what it has cost."""
-    metrics = read_metrics(run)
-    spent = round(metrics.get("seconds", {}).get(step, 0.0) + seconds, 1)
-    entries: dict[str, Any] = {"seconds": {step: spent}}
+    metrics = run.read_metrics()
+    spent = metrics.setdefault("seconds", {})
+    spent[step] = round(spent.get(step, 0.0) + seconds, 1)
     if step == "extract":
-        entries["teacher_forwards"] = metrics.get("teacher_forwards", 0) + sum(result.values())
-    update_metrics(run, **entries)
+        metrics["teacher_forwards"] = metrics.get("teacher_forwards", 0) + sum(result.values())
+    write_json(run.folder / "metrics.json", metrics)

@@ -1,16 +1,16 @@
-"""The trained student's tensors, checked against the digests that were recorded with them."""
+"""The trained student, its tensors checked against the digests that were recorded with them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from distill.runs.state_files import read_summary
+from torch import Tensor
+
+import cache
+from distill.runs.build import build_student
+from distill.runs.run import Run
 from distill.runtime.tensor_files import digest_tensors, read_tensors
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from distill.runs.run import Run
 
 DIGEST = "weights_sha256"  # the entry of train.json
 
@@ -27,7 +27,7 @@ def read_trained(run: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "put it back as it was (a published student's model.safetensors holds the same tensors), or delete "
         f"{run.trained.name} and the folder checkpoints in {run.folder} to train anew"
     )
-    summary = read_summary(run)
+    summary = run.read_summary()
     recorded = summary.get(DIGEST)
     tensors, _ = read_tensors(run.weights, cure=cure)
     if recorded is not None and recorded != (found := digest_tensors(tensors)):
@@ -36,3 +36,15 @@ def read_trained(run: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{found[:12]}); {cure}"
         )
     return summary, tensors
+
+
+def load_student(run: Run, caches: Mapping[str, cache.Cache] | None = None) -> Any:  # noqa: ANN401
+    """The student that `train` kept, in eval mode on the CPU; a task decoder's shape follows from its cache.
+
+    Raises:
+        FileNotFoundError: none has been trained.
+    """
+    student = build_student(run.recipe, caches or {})
+    _, tensors = read_trained(run)
+    student.load_state_dict(tensors)
+    return student.eval()

@@ -76,11 +76,7 @@ def taps(inputs: int, outputs: int, low: float, high: float) -> tuple[slice, Ten
     positions = first[:, None] + torch.arange(2 * math.ceil(reach) + 1)
     weights = (1 - (positions + 0.5 - centres[:, None]).abs() / reach).clamp(min=0)
     weights = weights * ((positions >= 0) & (positions < stop - start))
-    return (
-        slice(start, stop),
-        positions.clamp(0, stop - start - 1),
-        weights / weights.sum(dim=1, keepdim=True),
-    )
+    return (slice(start, stop), positions.clamp(0, stop - start - 1), weights / weights.sum(dim=1, keepdim=True))
 
 
 def _gather(table: Tensor, positions: Tensor, weights: Tensor) -> Tensor:

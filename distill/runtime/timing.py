@@ -33,11 +33,7 @@ class Timing:
 
 
 def interleaved(
-    actions: Mapping[str, Callable[[], object]],
-    *,
-    rounds: int,
-    warm: int = 2,
-    what: str = "bench",
+    actions: Mapping[str, Callable[[], object]], *, rounds: int, warm: int = 2, what: str = "bench"
 ) -> dict[str, Timing]:
     """Runs every action once a round, in an order that rotates, and returns the seconds of each.
 

@@ -21,6 +21,13 @@ def checkpoint_of(run: Run) -> Path:
     return run.folder / "checkpoints" / "last.safetensors"
 
 
+def find_checkpoint(run: Run) -> Path | None:
+    """The file that a run continues from, the same on all processes; None where it begins."""
+    path = checkpoint_of(run)
+    there = run.accelerator.is_main_process and recover_checkpoint(path)
+    return path if run.agree(lambda: there) else None
+
+
 def previous_of(path: Path) -> Path:
     """The checkpoint before the last, kept beside it."""
     return path.with_name("previous.safetensors")

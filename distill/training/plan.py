@@ -10,7 +10,7 @@ from distill.config.schedule import Span
 from distill.runs.caches import open_caches
 from distill.runs.checks import check
 from distill.runs.run import Run
-from distill.training.checkpoint import checkpoint_of, recover_checkpoint
+from distill.training.checkpoint import find_checkpoint
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,6 @@ def plan_training(run: Run) -> TrainingPlan:
         FileNotFoundError: a cache is missing or does not hold every training image in every view drawn.
         ValueError: the student, the caches or the processes do not fit the recipe.
     """
-    checkpoint = checkpoint_of(run) if run.agree(lambda: recover_checkpoint(checkpoint_of(run))) else None
+    checkpoint = find_checkpoint(run)
     check(run)
     return TrainingPlan(run, open_caches(run), run.spans, checkpoint)

@@ -57,22 +57,16 @@ def train(work: Run | Recipe) -> dict[str, Any]:
         SystemExit: with 143 after SIGTERM, when a checkpoint has been saved.
     """
     run = as_run(work)
-    if run.agree(run.trained.is_file):
-        return summary_of(run)
-    with cache.lock(run.folder) if run.accelerator.is_main_process else nullcontext():
-        if run.agree(run.trained.is_file):  # by the training that this one waited for
-            return summary_of(run)
+    trained = run.agree(run.trained.is_file)
+    with cache.lock(run.folder) if run.accelerator.is_main_process and not trained else nullcontext():
+        if trained or run.agree(run.trained.is_file):  # the latter by the training that this one waited for
+            summary, _ = read_trained(run)
+            logger.info("trained already: %s", run.folder)
+            return summary
         plan = plan_training(run)
         if run.accelerator.is_main_process:
             write_recipe(run.recipe, run.folder)
         return run_stages(plan)
-
-
-def summary_of(run: Run) -> dict[str, Any]:
-    """The summary of a run that is trained already; errors as in `train`."""
-    summary, _ = read_trained(run)
-    logger.info("trained already: %s", run.folder)
-    return summary
 
 
 def run_stages(plan: TrainingPlan) -> dict[str, Any]:
@@ -201,22 +195,23 @@ def train_step(
     recipe, accelerator = state.run.recipe, state.run.accelerator
     # What a layer draws, as for dropout, hangs on the step and the process alone.
     torch.manual_seed(recipe.seed + SEED_STRIDE * (step + 1) + RANK_STRIDE * accelerator.process_index)
+    batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
+    terms, projected, part = backward(state, span, batch)
+    variances: dict[str, FeatureVariance] = {}
+    if watch and torch.isfinite(terms["loss"]):  # else there are none to check; `log_losses` refuses the loss
+        distiller = accelerator.unwrap_model(state.model)
+        variances = variances_of(distiller, span, state.dataset.targets, projected=projected, batch=part)
     start, stop = span.schedule
     for group in state.optimiser.param_groups:
         factor = span.stage.lr_scale * span.stage.part_lr_scale.get(group["part"], 1.0)
         group["lr"] = learning_rate_at(step - start, stop - start, recipe.optimiser) * factor
-    batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
-    terms, projected, part = backward(state, span, batch)
     if recipe.optimiser.gradient_clip:
         accelerator.clip_grad_norm_(state.model.parameters(), recipe.optimiser.gradient_clip)
     state.optimiser.step()
     state.optimiser.zero_grad()
     if state.average is not None and not state.optimiser.step_was_skipped:  # as fp16 does where gradients overflow
         state.average.update_parameters(state.student)
-    if not watch or not torch.isfinite(terms["loss"]):  # which has no variances to check; `log_losses` refuses it
-        return terms, {}
-    distiller = accelerator.unwrap_model(state.model)
-    return terms, variances_of(distiller, span, state.dataset.targets, projected=projected, batch=part)
+    return terms, variances
 
 
 def backward(

@@ -8,7 +8,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from students import attention_unet, malunet, microaunet
-from students.attention_unet import pad_to_32
+from students.base import padded
 from students.onnx.operators import Affine, flat, like, pointwise, standardised
 
 
@@ -97,6 +97,6 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes, H, W) of (N, 3, H, W)."""
-        padded = pad_to_32(images).contiguous()  # all later maps are contiguous too, as their views require
-        x = self.decoder(self.encoder(padded))
+        whole = padded(images, attention_unet.STRIDES[-1]).contiguous()  # so that all later maps are, as views require
+        x = self.decoder(self.encoder(whole))
         return self.decoder.enlarge(like(self.head(flat(x)), x))[..., : images.shape[-2], : images.shape[-1]]

@@ -8,15 +8,7 @@ from torch.nn import functional
 
 from students import malunet
 from students.attention_unet import GROUPS
-from students.onnx.operators import (
-    Affine,
-    Separable,
-    flat,
-    folded,
-    like,
-    pointwise,
-    standardised,
-)
+from students.onnx.operators import Affine, Separable, flat, folded, like, pointwise, standardised
 
 
 class Gate(nn.Module):

@@ -7,15 +7,7 @@ from torch import Tensor, nn
 
 from students import microaunet
 from students.attention_unet import GROUPS
-from students.onnx.operators import (
-    Affine,
-    Separable,
-    flat,
-    folded,
-    like,
-    pointwise,
-    standardised,
-)
+from students.onnx.operators import Affine, Separable, flat, folded, like, pointwise, standardised
 
 
 class GatedAttention(nn.Module):

@@ -12,7 +12,7 @@ import cache
 from cache.spec import MapSpec
 from distill.bench import decoding, sizes, training
 from distill.bench.extraction import rows_of
-from distill.bench.inputs import count_of, drawn_maps, images_of, write_cache
+from distill.bench.inputs import drawn_maps, images_of, write_cache
 from distill.bench.request import Request
 from distill.cli.bench import read_request
 from distill.runtime.timing import told
@@ -110,7 +110,7 @@ def test_the_command_knows_their_keys():
     assert read_request(["what=cache,train", "sam=0", "live=0", "images=DIR"]).options == {
         "sam": "0", "live": "0", "images": "DIR"}  # fmt: skip
     with pytest.raises(ValueError, match="sam is 'two', but must be a whole number from 0 on"):
-        count_of(asked(sam="two"), "sam", 2)
+        asked(sam="two").whole("sam", 2)
     with pytest.raises(ValueError, match=r"bench what=cache has no key 'live'; choose from images, out, rounds, sam"):
         read_request(["what=cache", "live=0"])
 

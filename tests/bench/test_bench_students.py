@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distill.bench import students as bench
-from distill.bench.students import Subject, measure_students, subjects, verdicts
+from distill.bench.students import Subject, measure, subjects, verdicts
 from distill.cli.bench import read_request
 from distill.inference.model import InferenceModel
 from distill.runtime.timing import Timing
@@ -15,7 +15,7 @@ from students import create
 
 def test_a_student_s_rows_are_latency_throughput_cost_and_verdicts(monkeypatch):
     monkeypatch.setitem(bench.WIDTHS, "unet", 2)
-    rows = measure_students(read_request(["what=student", "students=unet", "sizes=32", "rounds=2"]))
+    rows = measure(read_request(["what=student", "students=unet", "sizes=32", "rounds=2"]))
     found = {row.figure.removeprefix("unet 2, 32 px: "): row for row in rows}
     assert 1000 * found["parameters"].value == sum(p.numel() for p in create("unet", width=2).parameters())
     for name in ("eager", "plain", "exported", "int8"):

@@ -20,6 +20,7 @@ from distill.comparison.write import markdown
 from distill.config.parse import read_recipe
 from distill.data.sources.open_data import open_data
 from distill.evaluation.predictions_csv import Score, write_predictions
+from distill.runs.run import Run
 from distill.training.jsonl_log import read_validation
 from distill.training.step_time import StepTime
 
@@ -385,9 +386,9 @@ def test_no_jobs_compare_what_is_there_and_name_what_is_not(tmp_path, monkeypatc
     ran: list[str] = []
     pretend_to_train(monkeypatch, ran)
     monkeypatch.setattr(
-        import_module("distill.comparison.runs"),
+        Run,
         "is_evaluated",
-        lambda run: (run.folder / "predictions.csv").is_file(),
+        lambda run: run.predictions.is_file(),
     )
     recipe = tuned_recipe(tmp_path, "arms.late={optimiser: {ema: 0.9}}")
     with pytest.raises(ValueError, match="the control and another arm are not finished yet"):
@@ -412,11 +413,11 @@ def test_an_arm_that_lacks_a_seed_of_the_control_is_left_out(tmp_path, monkeypat
 
     runs = planned()
     there = {one.run.folder for one in runs if (one.arm, one.seed) != ("distilled", 1)}
-    monkeypatch.setattr(import_module("distill.comparison.runs"), "is_evaluated", lambda run: run.folder in there)
+    monkeypatch.setattr(Run, "is_evaluated", lambda run: run.folder in there)
     assert {(one.arm, one.seed) for one in finished_of(planned())} == {
         ("baseline", 0), ("baseline", 1), ("late", 0), ("late", 1),
     }  # fmt: skip
-    monkeypatch.setattr(import_module("distill.comparison.runs"), "is_evaluated", lambda run: False)
+    monkeypatch.setattr(Run, "is_evaluated", lambda run: False)
     with pytest.raises(ValueError, match="the control and another arm are not finished yet"):
         finished_of(planned())
 

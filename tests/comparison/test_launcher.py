@@ -14,6 +14,7 @@ import pytest
 from distill.comparison.launcher import Processes, places_for, run_missing, terminated_as_interrupted
 from distill.comparison.plan import plan_comparison
 from distill.config.parse import read_recipe
+from distill.runs.run import Run
 from distill.training.jsonl_log import last_step
 
 module = import_module("distill.comparison.launcher")
@@ -49,8 +50,7 @@ def test_what_is_tested_already_is_not_run_again_and_what_is_trained_is_tested(t
     for one in runs:
         one.run.folder.mkdir(parents=True)
         one.run.trained.write_text("{}")
-    of_runs = import_module("distill.comparison.runs")
-    monkeypatch.setattr(of_runs, "is_evaluated", lambda run: run.folder == runs[0].run.folder)
+    monkeypatch.setattr(Run, "is_evaluated", lambda run: run.folder == runs[0].run.folder)
     runs = runs_in(tmp_path, seeds=[0])
     run_missing(runs, jobs=2, verbs=("train",))
     assert not ran

@@ -18,12 +18,12 @@ from small_run import small_run
 
 from distill.evaluation.cost import cost
 from distill.evaluation.evaluate import evaluate
-from distill.evaluation.loading import load_student
 from distill.evaluation.predictions_csv import read_predictions
 from distill.evaluation.scoring import predict_image, score, validate
 from distill.inference.model import InferenceModel
 from distill.metrics.bootstrap import LEAST_GROUPS, bootstrap, count_sequences, resampled_means, summary
 from distill.metrics.overlap import dice, iou, labels, overlap, precision, sensitivity
+from distill.runs.weights import load_student
 from distill.training.train import train
 
 evaluation = import_module("distill.evaluation.evaluate")  # the module: the package has a function of that name

@@ -21,21 +21,19 @@ import students
 from distill.config.parse import build_recipe, dump_recipe
 from distill.config.schema import Recipe, StageRecipe, TeacherRecipe
 from distill.evaluation.evaluate import evaluate
-from distill.evaluation.loading import load_student
 from distill.evaluation.scoring import score
 from distill.inference import load_model
 from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import open_onnx
 from distill.inference.segmenter import open_segmenter
 from distill.metrics.overlap import dice
-from distill.publishing.calibration import calibrate
+from distill.publishing.calibration import GRID, calibrate
 from distill.publishing.card import render_card
 from distill.publishing.provenance import provenance_of
 from distill.publishing.publish import publish, push
-from distill.publishing.threshold import GRID
 from distill.runs.licences import LicensedSource, contradictions
 from distill.runs.reproduce import command, public_recipe
-from distill.runs.state_files import read_metrics
+from distill.runs.weights import load_student
 
 publishing = import_module("distill.publishing.publish")  # the module: the package has a function of that name
 contents = import_module("distill.publishing.student")
@@ -120,7 +118,7 @@ def test_the_onnx_file_is_one_file_that_says_what_it_is(run):
         "name": "discs: unet of width 4",
         "classes": "1",
         "threshold": str(json.loads((run.published / "config.json").read_text())["threshold"]),
-        "temperature": str(read_metrics(run)["published"]["calibration"]["temperature"]),
+        "temperature": str(run.read_metrics()["published"]["calibration"]["temperature"]),
         "image_size": "32",
         "licence": "apache-2.0",
         "run": "discs-unet-0123456789ab",
@@ -129,7 +127,7 @@ def test_the_onnx_file_is_one_file_that_says_what_it_is(run):
 
 
 def test_the_published_threshold_is_the_best_of_the_grid_on_validation(run):
-    found = read_metrics(run)["published"]["threshold"]
+    found = run.read_metrics()["published"]["threshold"]
     model = InferenceModel(load_student(run), image_size=run.recipe.image_size).eval()
     pairs = [(model.predict(sample.read_image())[0], sample.read_mask() > 0) for sample in run.splits.val]
     means = {threshold: np.mean([float(dice(p >= threshold, mask)) for p, mask in pairs]) for threshold in GRID}
@@ -157,7 +155,7 @@ def test_the_onnx_file_gives_the_dice_of_the_evaluation(run):
                 for figures in score(lambda sample: segment(sample.read_image()[None])[0], samples, shown=False)
             ]
         )
-        expected = read_metrics(run)["datasets"][name]["dice"]["mean"]
+        expected = run.read_metrics()["datasets"][name]["dice"]["mean"]
         assert found == pytest.approx(expected, abs=1e-3)
         assert record["dice"][name] == {"images": len(samples), "onnx": pytest.approx(found), "torch": expected}
     assert 0 <= record["max_difference"] < 1e-5
@@ -183,7 +181,7 @@ def test_the_card_s_front_matter_holds_the_measured_figures(run):
         for result in front["model-index"][0]["results"]
         for metric in result["metrics"]
     }
-    for name, figures in read_metrics(run)["datasets"].items():
+    for name, figures in run.read_metrics()["datasets"].items():
         assert found[name, "dice"] == pytest.approx(figures["dice"]["mean"], abs=1e-6)
         assert found[name, "mean_iou"] == pytest.approx(figures["iou"]["mean"], abs=1e-6)
 

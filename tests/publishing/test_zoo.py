@@ -44,6 +44,11 @@ def asked(run, target):
     return replace(run, recipe=replace(run.recipe, publish=replace(run.recipe.publish, zoo=str(target))))
 
 
+def ship(run, target):
+    plan = plan_publishing(run)
+    return zoo.write_to_zoo(plan, plan.published, target)
+
+
 @pytest.fixture
 def here(shipped, monkeypatch):
     monkeypatch.setattr("students.catalogue.FOLDER", shipped[1].parent)
@@ -107,8 +112,8 @@ def test_the_results_say_what_was_measured_and_how_the_weights_are_kept(shipped)
 
 def test_shipping_is_no_reason_to_publish_again_and_is_not_public(shipped):
     run, folder = shipped
-    assert plan_publishing(run).finished
-    assert plan_publishing(asked(run, "elsewhere")).finished
+    assert plan_publishing(run).published
+    assert plan_publishing(asked(run, "elsewhere")).published
     assert public_recipe(asked(run, folder).recipe).publish.zoo is None
 
 
@@ -130,7 +135,7 @@ def test_weights_that_float16_spoils_stay_float32(tmp_path):
 def test_a_student_that_is_too_large_is_refused_and_nothing_is_left(shipped, tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "LARGEST_BYTES", 100_000)
     with pytest.raises(ValueError, match=r"publish\.zoo takes weights of at most 0\.1 MB, but these have 0\.\d MB as"):
-        zoo.write_to_zoo(shipped[0], tmp_path / "zoo" / "discs")
+        ship(shipped[0], tmp_path / "zoo" / "discs")
     assert not list((tmp_path / "zoo").iterdir())
 
 
@@ -141,13 +146,13 @@ def test_a_folder_of_something_else_is_not_replaced(shipped, tmp_path):
     )
     for target in (tmp_path, tmp_path / "notes.txt"):
         with pytest.raises(ValueError, match=told):
-            zoo.write_to_zoo(shipped[0], target)
+            ship(shipped[0], target)
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(ValueError, match=told):
-        zoo.write_to_zoo(shipped[0], tmp_path)
+        ship(shipped[0], tmp_path)
     (tmp_path / "config.json").write_text('{"model": "another"}')
     with pytest.raises(ValueError, match=told):
-        zoo.write_to_zoo(shipped[0], tmp_path)
+        ship(shipped[0], tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "results.json", "config.json"}
 
@@ -159,21 +164,17 @@ def test_a_student_of_the_zoo_is_replaced_but_not_while_another_process_writes_i
     with pytest.raises(
         FileExistsError, match=r"another process writes .*discs, or one was killed at it: .*\.discs\.new"
     ):
-        zoo.write_to_zoo(shipped[0], here)
+        ship(shipped[0], here)
     assert new.is_dir(), "the other's"
     new.rmdir()
-    zoo.write_to_zoo(shipped[0], here)
+    ship(shipped[0], here)
     assert (here / "results.json").read_bytes() == before
 
 
 def test_what_does_not_ship_is_not_told(shipped, tmp_path):
-    run = shipped[0]
-    metrics = json.loads((run.folder / "metrics.json").read_text())
-    metrics["published"]["int8"] = {"written": True, "why": "faster"}
-    kept = (run.folder / "metrics.json").read_bytes()
-    (run.folder / "metrics.json").write_text(json.dumps(metrics))
-    folder = zoo.write_to_zoo(run, tmp_path / "discs")
-    (run.folder / "metrics.json").write_bytes(kept)
+    plan = plan_publishing(shipped[0])
+    published = {**plan.published, "int8": {"written": True, "why": "faster"}}
+    folder = zoo.write_to_zoo(plan, published, tmp_path / "discs")
     assert "int8" not in json.loads((folder / "results.json").read_text())["published"]
 
 

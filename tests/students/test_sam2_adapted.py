@@ -16,9 +16,9 @@ import teachers
 from distill.config.schedule import Span
 from distill.config.schema import OptimiserRecipe, StageRecipe, StudentRecipe
 from distill.distillation.criterion import compute_losses
-from distill.evaluation.loading import load_student
 from distill.publishing.student import LEARNED, save_student
 from distill.runs.build import create_student
+from distill.runs.weights import load_student
 from distill.training.train import set_frozen, train
 from students.hiera import TRUNKS
 

@@ -8,7 +8,7 @@ import torch
 from small_teachers import write_timm
 
 import teachers
-from teachers.precision import without_tf32
+from teachers.base import without_tf32
 
 
 def flags() -> tuple[bool, bool]:

@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_run import KilledError, recipe_of, run_of, weights_of
 
-from distill.evaluation.evaluate import load_student
-from distill.runs.state_files import read_metrics, update_metrics
+from distill.runs.weights import load_student
 from distill.runtime.signals import exit_on_signals
 from distill.training.checkpoint import checkpoint_of, previous_of, remove_checkpoints
 from distill.training.jsonl_log import last_step, read_log, read_validation
@@ -146,9 +145,9 @@ def test_a_damaged_summary_is_named_with_the_cure(restored):
 
 def test_damaged_metrics_are_named_with_the_cure(restored):
     (restored.folder / "metrics.json").write_text("")
-    for call in (read_metrics, update_metrics):
+    for call in (restored.read_metrics, restored.update_metrics):
         with pytest.raises(ValueError, match=r"metrics\.json is damaged .*; delete it, and evaluate again"):
-            call(restored)
+            call()
     (restored.folder / "metrics.json").unlink()
 
 

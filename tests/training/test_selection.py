@@ -9,9 +9,9 @@ import pytest
 from small_run import recipe_of, run_of
 
 from distill.config.schema import EvaluateRecipe, StudentRecipe
-from distill.evaluation.loading import load_student
 from distill.evaluation.scoring import validate
 from distill.runs.checks import check
+from distill.runs.weights import load_student
 from distill.training.jsonl_log import read_log
 from distill.training.train import train
 

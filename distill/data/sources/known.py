@@ -23,9 +23,7 @@ class FieldData:
     images: tuple[int, ...] = ()  # how many it has, in the editions that are in use
     licence: str = ""
     citation: str = ""
-    starts: tuple[
-        int, ...
-    ] = ()  # number of the first frame of each sequence, then that after the last; none: not known
+    starts: tuple[int, ...] = ()  # number of each sequence's first frame, then that after the last; none: not known
 
 
 FIELD = {

@@ -61,7 +61,7 @@ def find_one(root: Path, *, name: str, given: str) -> Found:
     """A data set of one folder: the root itself, or the fullest of the folders below that have its name."""
     direct = find_place(root)
     candidates = [direct] if direct else list(find_places(root))
-    mine = [place for place in candidates if place is direct or _is_called(place, root, name)]
+    mine = [place for place in candidates if place is direct or name in _known_names(place, root)]
     if not mine and len(candidates) == 1 and not _known_names(candidates[0], root):
         mine = candidates
     if not mine:
@@ -130,10 +130,6 @@ def _known_names(place: Place, root: Path) -> set[str]:
     """The data sets of the field that the folders from the root down to a place are called after."""
     parts = place.folder.relative_to(root.parent if root.parent != root else root).parts
     return {name for part in parts if (name := named(part))}
-
-
-def _is_called(place: Place, root: Path, name: str) -> bool:
-    return name in _known_names(place, root)
 
 
 def _count(place: Place) -> int:

@@ -89,9 +89,7 @@ def _folds(rng: np.random.Generator, focal: float, lumen: tuple[float, float]) -
         height = _uniform(rng, 0.12, 0.55)
         lobes = int(rng.choice((1, 2, 3), p=(0.35, 0.2, 0.45)))
         phase += rng.normal(0.9, 0.8)
-        folds.append(
-            Fold(depth, height, lobes, phase, _uniform(rng, 0.25, 0.6), _uniform(rng, 0.03, 0.14)),
-        )
+        folds.append(Fold(depth, height, lobes, phase, _uniform(rng, 0.25, 0.6), _uniform(rng, 0.03, 0.14)))
         depth += spacing * _uniform(rng, 0.6, 1.4)
     return tuple(folds)
 
