@@ -19,6 +19,7 @@ from distill.extraction.plan import ExtractionPlan, plan_extraction
 from distill.extraction.task_teacher import TaskTeacher, initialise_masks, write_masks
 from distill.extraction.teacher_inference import PRECISIONS, FeatureExtractor, batches_of, load_teacher
 from distill.runs.run import Run, as_run
+from distill.runs.state_files import images_begun
 from distill.runtime.progress import Progress, clock, progress
 
 logger = logging.getLogger("bandpass")
@@ -39,7 +40,7 @@ def extract(work: Run | Recipe) -> dict[str, int]:
 
 
 def extract_teacher(run: Run, name: str) -> int:
-    """Fills one teacher's cache; returns the images that passed the teacher, over all processes.
+    """Fills one teacher's cache; returns the images that passed the teacher, over all processes and before any kill.
 
     The first process holds the folder's lock all the while, so that a second extraction waits, in a sentence. A
     complete cache is not locked: it may lie where nobody may write.
@@ -50,7 +51,7 @@ def extract_teacher(run: Run, name: str) -> int:
         whole = lead and is_whole(plan.folder, plan.records)  # by now, if another extraction was waited for
         if run.agree(lambda: whole):
             logger.info("%s: all %d records are in %s; the teacher is not needed", name, len(plan.records), plan.folder)
-            return 0
+            return images_begun(run, name, 0) if lead else 0  # that passed before a kill
         if lead and cache.exists(plan.folder):
             cache.repair(plan.folder)
         began = time.monotonic()
@@ -69,15 +70,18 @@ def extract_images(run: Run, plan: ExtractionPlan) -> int:
     check_grids(run.recipe, teacher.spec, teacher=plan.name)
     check_mask(run.recipe, teacher.spec.names, teacher=plan.name)
     check_classes(run.recipe, teacher.spec, teacher=plan.name)
-    calibrated = prepare_cache(plan, teacher) if plan.rank == 0 else 0
+    calibrated, begun = prepare_cache(run, plan, teacher) if plan.rank == 0 else (0, 0)
     run.accelerator.wait_for_everyone()
-    return calibrated + fill(run, plan, teacher)
+    return max(begun, calibrated + fill(run, plan, teacher))
 
 
-def prepare_cache(plan: ExtractionPlan, teacher: Any) -> int:  # noqa: ANN401
-    """Reports what is missing and what it costs, and initialises the cache where it is not; returns images passed.
+def prepare_cache(run: Run, plan: ExtractionPlan, teacher: Any) -> tuple[int, int]:  # noqa: ANN401
+    """Reports what is missing and what it costs, and initialises the cache where it is not.
 
     A manifest that was damaged alone is restored first. For the first process only.
+
+    Returns:
+        The images that passed the teacher, and those that had to when this extraction first began.
     """
     state = inspect_cache(plan.folder, plan.records)
     extractor = FeatureExtractor(teacher, size=state.batch_size or plan.recipe.batch_size)
@@ -89,7 +93,8 @@ def prepare_cache(plan: ExtractionPlan, teacher: Any) -> int:  # noqa: ANN401
     if state.missing:
         report_plan(plan, state)
         logger.info(str(estimate_cost(plan, state, extractor)))
-    return 0 if state.initialised else initialise_cache(plan, extractor)
+    begun = images_begun(run, plan.name, len(state.missing))
+    return 0 if state.initialised else initialise_cache(plan, extractor), begun
 
 
 def report_plan(plan: ExtractionPlan, state: CacheState) -> None:

@@ -9,6 +9,8 @@ from distill.runtime.io import read_json, write_json
 if TYPE_CHECKING:
     from distill.runs.run import Run
 
+BEGUN = "extraction_begun"  # entry of metrics.json while images are extracted: teacher -> images
+
 
 def read_summary(run: Run) -> dict[str, Any]:
     """train.json, the summary that `train` writes last.
@@ -35,5 +37,26 @@ def update_metrics(run: Run, **entries: Any) -> dict[str, Any]:  # noqa: ANN401
     metrics = read_metrics(run)
     for name, value in entries.items():
         metrics[name] = {**metrics.get(name, {}), **value} if isinstance(value, dict) else value
-    write_json(run.folder / "metrics.json", metrics)
+    write_metrics(run, metrics)
     return metrics
+
+
+def write_metrics(run: Run, metrics: dict[str, Any]) -> None:
+    """Replaces the run's metrics.json."""
+    write_json(run.folder / "metrics.json", metrics)
+
+
+def images_begun(run: Run, teacher: str, images: int) -> int:
+    """The images that an extraction had to pass when it first began, which a kill may have come between.
+
+    Args:
+        run: whose metrics.json notes it, where a step of a run extracts.
+        teacher: of the extraction.
+        images: that it has to pass now.
+    """
+    begun = read_metrics(run).get(BEGUN)
+    if begun is None:
+        return images
+    if images and teacher not in begun:
+        update_metrics(run, **{BEGUN: {teacher: images}})
+    return max(images, begun.get(teacher, 0))

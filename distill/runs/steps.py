@@ -8,12 +8,14 @@ from typing import Any
 
 from distill.config.registry import STEPS
 from distill.runs.run import Run
-from distill.runs.state_files import read_metrics, update_metrics
+from distill.runs.state_files import BEGUN, read_metrics, update_metrics, write_metrics
 
 
 def do_step(name: str, run: Run) -> Any:  # noqa: ANN401
     """Does a step, adds what it took to metrics.json, and returns what its verb returns."""
     module, _, verb = STEPS[name].partition(":")
+    if name == "extract" and run.accelerator.is_main_process:
+        update_metrics(run, **{BEGUN: {}})
     began = time.monotonic()
     result = getattr(import_module(module), verb)(run)
     if run.accelerator.is_main_process:
@@ -26,7 +28,8 @@ def add_cost(run: Run, step: str, *, seconds: float, result: Any) -> None:  # no
     """Adds what a step took to metrics.json: a run that was killed, or is run again, keeps what it has cost."""
     metrics = read_metrics(run)
     spent = round(metrics.get("seconds", {}).get(step, 0.0) + seconds, 1)
-    entries: dict[str, Any] = {"seconds": {step: spent}}
+    metrics["seconds"] = {**metrics.get("seconds", {}), step: spent}
     if step == "extract":
-        entries["teacher_forwards"] = metrics.get("teacher_forwards", 0) + sum(result.values())
-    update_metrics(run, **entries)
+        metrics["teacher_forwards"] = metrics.get("teacher_forwards", 0) + sum(result.values())
+        metrics.pop(BEGUN, None)
+    write_metrics(run, metrics)
