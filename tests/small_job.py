@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 STEPS = ("extract", "train", "evaluate", "publish")
-TAKEN = ("seconds", "latency", "sha256")  # entries that say how long something took, or when
+TAKEN = ("seconds", "latency", "content_sha256")  # entries that say how long something took, or depend on such
 RECIPE = """\
 name: tiny
 home: {folder}/home
@@ -22,7 +22,7 @@ image_size: 32
 workers: 0
 data: {{name: folder, root: {data}, fractions: [0.6, 0.2, 0.2]}}
 teachers:
-  cells: {{adapter: timm, weights: {weights}, model: test_efficientnet, strides: [8, 16], image_size: 64, batch_size: 4}}
+  cells: {{adapter: timm, weights: {weights}, model: test_efficientnet, strides: [8, 16], image_size: 64}}
 cache: {{fidelity: 0.8, calibration: 12}}
 student: {{name: unet, width: 2}}
 augment: {{views: [identity, hflip]}}
@@ -99,22 +99,13 @@ def result_of(folder: Path) -> dict[str, object]:
         if path.name not in (".lock",) and path.is_file()
     }
     student = run / "student"
-    for path in (
-        student / "model.safetensors",
-        student / "model.onnx",
-        student / "config.json",
-        run / "predictions.csv",
-    ):
-        found[path.name] = path.read_bytes()
+    files = [student / name for name in ("model.safetensors", "model.onnx", "config.json") if student.is_dir()]
+    files += [run / "predictions.csv", run / "log.jsonl", run / "checkpoints" / "best.safetensors"]
+    found |= {path.name: path.read_bytes() for path in files}
     for path in (run / "metrics.json", run / "train.json"):
         found[path.name] = json.dumps(without_times(json.loads(path.read_text())), indent=1)
-    found["log.jsonl"] = (run / "log.jsonl").read_bytes()
-    left = [
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.name.startswith((".writing", ".student"))
-    ]
-    return {**found, "left over": left}
+    unfinished = (path for path in folder.rglob("*") if path.name.startswith((".writing", ".student")))
+    return {**found, "left over": [path.relative_to(folder).as_posix() for path in unfinished]}
 
 
 def without_times(value: object) -> object:

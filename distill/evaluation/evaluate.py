@@ -10,7 +10,7 @@ import cache
 from distill.config.schema import Recipe
 from distill.evaluation.loading import load_student
 from distill.evaluation.mask_teachers import score_teachers
-from distill.evaluation.results import SCORES, scored_with, write_results
+from distill.evaluation.results import has_scores, scored_with, write_results
 from distill.evaluation.scoring import predictor_of, score
 from distill.runs.caches import open_caches
 from distill.runs.run import Run, as_run
@@ -44,9 +44,9 @@ def plan_evaluation(run: Run) -> EvaluationPlan:
             "there are no test images to evaluate on; give the split a test.csv or data.fractions a test share, "
             "or leave evaluate and publish out of do="
         )
-    caches = open_caches(run, learning=False) if run.recipe.reads_features else {}
-    student = load_student(run, caches).to(run.accelerator.device)
-    scored = read_metrics(run).get("evaluated") == scored_with(run) and (run.folder / SCORES).is_file()
+    caches = run.once_listed(lambda: open_caches(run, learning=False)) if run.recipe.reads_features else {}
+    student = run.once_listed(lambda: load_student(run, caches)).to(run.accelerator.device)
+    scored = read_metrics(run).get("evaluated") == scored_with(run) and has_scores(run)
     return EvaluationPlan(student, caches, finished=run.agree(lambda: scored))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from distill.metrics.per_image import ImageScore
 from distill.runtime.io import write_text
 
 SCORES = "predictions.csv"  # in a run's folder
+PREDICTIONS = "predictions_sha256"  # the entry of metrics.json
 COLUMNS = ("dataset", "stem", "key", "dice", "iou")  # before any other figure
 SHARE = "share"  # of the image's area that its mask covers; a column where every figure was taken
 
@@ -33,8 +35,8 @@ class Score:
     pairs: Pairs | None = field(default=None, repr=False, compare=False)  # of several: by true and predicted class
 
 
-def write_predictions(path: Path, scores: Mapping[str, Sequence[Score]]) -> None:
-    """predictions.csv: one line a test image, with the full precision of its figures."""
+def write_predictions(path: Path, scores: Mapping[str, Sequence[Score]]) -> str:
+    """predictions.csv: one line a test image, with the full precision of its figures; returns its sha256 (hex)."""
     text = io.StringIO()
     every = [one for part in scores.values() for one in part]
     names = (*COLUMNS, *(further(every[0]) if every else ()))
@@ -42,6 +44,7 @@ def write_predictions(path: Path, scores: Mapping[str, Sequence[Score]]) -> None
     writer.writeheader()
     writer.writerows({**{name: getattr(one, name) for name in COLUMNS}, **further(one)} for one in every)
     write_text(path, text.getvalue())
+    return hashlib.sha256(text.getvalue().encode()).hexdigest()
 
 
 def further(score: Score) -> dict[str, float]:
@@ -53,20 +56,24 @@ def further(score: Score) -> dict[str, float]:
     }
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path, *, digest: str | None = None) -> list[dict[str, str]]:
     """The lines of a predictions.csv, column by column.
 
     Raises:
         FileNotFoundError: there is none.
+        ValueError: it is no table, or not that of the digest, where one is given.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no predictions at {path}; type {command_for('evaluate')} first")
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+    data = path.read_bytes()
+    if digest not in (None, hashlib.sha256(data).hexdigest()):
+        raise ValueError(f"{path} is damaged (it is not what metrics.json records); type {command_for('evaluate')}")
+    return list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
 
 
-def read_predictions(path: Path) -> list[Score]:
+def read_predictions(path: Path, *, digest: str | None = None) -> list[Score]:
     """The scores in a predictions.csv, Dice and IoU alone; errors as of `read_rows`."""
     return [
-        Score(row["dataset"], row["stem"], row["key"], float(row["dice"]), float(row["iou"])) for row in read_rows(path)
+        Score(row["dataset"], row["stem"], row["key"], float(row["dice"]), float(row["iou"]))
+        for row in read_rows(path, digest=digest)
     ]

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from distill.evaluation.cost import cost, count_parameters
-from distill.evaluation.predictions_csv import SCORES, Score, read_predictions, write_predictions
+from distill.evaluation.predictions_csv import PREDICTIONS, SCORES, Score, read_predictions, write_predictions
 from distill.metrics.aggregate import (
     summarise_classes,
     summarise_confidence,
@@ -50,9 +50,10 @@ def write_results(
         teachers: the entry of the mask teachers, see `distill.evaluation.mask_teachers`.
     """
     recipe = run.recipe
-    write_predictions(run.folder / SCORES, scores)
+    digest = write_predictions(run.folder / SCORES, scores)
     update_metrics(
         run,
+        **{PREDICTIONS: digest},
         datasets={
             name: summarise(part, resamples=recipe.evaluate.bootstrap, classes=recipe.student.classes)
             for name, part in scores.items()
@@ -73,17 +74,24 @@ def read_scores(run: Run) -> list[Score]:
 
     Raises:
         FileNotFoundError: there is no predictions.csv.
+        ValueError: it is not the one that was written.
     """
     groups = {(sample.dataset, sample.key): sample.group for sample in run.splits.tested}
-    scores = read_predictions(run.folder / SCORES)
+    scores = read_predictions(run.folder / SCORES, digest=read_metrics(run).get(PREDICTIONS))
     return [replace(score, group=groups.get((score.dataset, score.key))) for score in scores]
 
 
 def is_evaluated(run: Run) -> bool:
     """Whether training is complete and its weights have been scored."""
-    if not (run.trained.is_file() and run.weights.is_file() and (run.folder / SCORES).is_file()):
+    if not (run.trained.is_file() and run.weights.is_file() and has_scores(run)):
         return False
     return digest_file(run.weights) == read_metrics(run).get("evaluated", {}).get("weights")
+
+
+def has_scores(run: Run) -> bool:
+    """Whether predictions.csv is there, and as it was written."""
+    path, digest = run.folder / SCORES, read_metrics(run).get(PREDICTIONS)
+    return path.is_file() and digest in (None, digest_file(path))
 
 
 def summarise(scores: Sequence[Score], *, resamples: int, classes: int = 1) -> dict[str, Any]:

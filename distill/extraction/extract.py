@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import cache
+from cache.shard import Record
 from distill.config.schema import Recipe
 from distill.distillation.targets import check_classes, check_grids, check_mask
 from distill.extraction.cache_state import CacheState, inspect_cache, is_whole
@@ -116,11 +118,9 @@ def fill(run: Run, plan: ExtractionPlan, teacher: Any) -> int:  # noqa: ANN401
     The calibration images have shards of their own: as a rule `initialise_cache` has written them, from the maps that
     the codecs were fitted on; if it was killed before it could, they pass again, and the bytes are the same.
     """
-    store = cache.open(plan.folder)
+    store, shards = open_missing(run, plan)
     store.check_identity(teacher.identity)
     fitted = set(plan.plain_records(store.calibration))
-    others = [record for record in plan.records if record not in fitted]
-    shards = [*cache.plan(store, fitted.intersection(plan.records)), *cache.plan(store, others)]
     run.accelerator.wait_for_everyone()  # none is written before all processes know what is missing
     own = shards[plan.rank :: plan.processes]
     extractor = FeatureExtractor(teacher, size=store.batch_size)
@@ -134,13 +134,36 @@ def fill(run: Run, plan: ExtractionPlan, teacher: Any) -> int:  # noqa: ANN401
     return sum(map(len, shards))
 
 
+def open_missing(run: Run, plan: ExtractionPlan) -> tuple[cache.Cache, list[Sequence[Record]]]:
+    """The cache of a plan, and the shards that it lacks, as the first process lists them."""
+
+    def read() -> tuple[cache.Cache, list[Sequence[Record]]]:
+        store = cache.open(plan.folder)
+        fitted = set(plan.plain_records(store.calibration)).intersection(plan.records)
+        others = [record for record in plan.records if record not in fitted]
+        return store, [*cache.plan(store, fitted), *cache.plan(store, others)]
+
+    def read_the_same() -> tuple[cache.Cache, list[Sequence[Record]]]:
+        store, shards = read()
+        if names_of(shards) != agreed:
+            raise FileNotFoundError(f"{plan.folder} lacks {len(shards)} shards here, but {len(agreed)} elsewhere")
+        return store, shards
+
+    def names_of(shards: Sequence[Sequence[Record]]) -> list[tuple[Record, int]]:
+        return [(shard[0], len(shard)) for shard in shards]
+
+    found = read() if plan.rank == 0 else None
+    agreed = run.agree(lambda: names_of(found[1] if found else []))
+    return found or run.once_listed(read_the_same)
+
+
 def extract_masks(run: Run, plan: ExtractionPlan) -> int:
     """Writes a task teacher's masks of the missing records from the cache that it reads; returns 0: no image passes."""
     teacher = TaskTeacher(Path(str(plan.recipe.weights)).expanduser(), cache.open(str(plan.source)))
     if plan.rank == 0 and not inspect_cache(plan.folder, plan.records).initialised:
         initialise_masks(plan.folder, teacher, fidelity=plan.fidelity, batch_size=plan.recipe.batch_size)
     run.accelerator.wait_for_everyone()
-    store = cache.open(plan.folder)
+    store = run.once_listed(lambda: cache.open(plan.folder))
     store.check_identity(teacher.identity)
     shards = cache.plan(store, plan.records)
     run.accelerator.wait_for_everyone()  # none is written before all processes know what is missing

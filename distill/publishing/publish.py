@@ -19,7 +19,7 @@ from distill.publishing.zoo import write_to_zoo
 from distill.runs.fingerprint import digest_file
 from distill.runs.reproduce import public_recipe
 from distill.runs.run import Run, as_run
-from distill.runtime.io import write_json
+from distill.runtime.io import write_sealed
 
 logger = logging.getLogger("bandpass")
 
@@ -62,7 +62,7 @@ def complete(plan: Plan, folder: Path, facts: Mapping[str, Any]) -> None:
     write_recipe(public_recipe(plan.run.recipe), folder)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     digests = {name: digest_file(folder / name) for name in files}
-    write_json(folder / RECORD, {**plan.record, **facts, "files": files, "sha256": digests})
+    write_sealed(folder / RECORD, {**plan.record, **facts, "files": files, "sha256": digests})
     matches = "; model.onnx matches PyTorch within {max_difference:.0e} on {batches} batches"
     logger.info("published %s%s", plan.folder, matches.format(**facts["onnx"]) if "onnx" in facts else "")
 
@@ -88,5 +88,5 @@ def push(folder: Path, repository: str | None) -> None:
             f"`hf auth login`, check name and network, and type {command_for('publish')} again (the folder "
             "itself is complete)"
         ) from error
-    write_json(folder / RECORD, {**record, "hub": repository})
+    write_sealed(folder / RECORD, {**record, "hub": repository})
     logger.info("pushed to https://huggingface.co/%s", repository)

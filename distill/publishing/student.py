@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.evaluation.evaluate import load_student
-from distill.evaluation.predictions_csv import SCORES, read_predictions
+from distill.evaluation.predictions_csv import PREDICTIONS, SCORES, read_predictions
 from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import export_onnx, open_onnx
 from distill.metrics.overlap import THRESHOLD
@@ -44,7 +44,7 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     run, recipe, test, origin = plan.run, plan.run.recipe, plan.run.splits.test, provenance_of(plan.run)
     for sentence in origin.contradictions:
         logger.warning(sentence)
-    scores = read_predictions(run.folder / SCORES)
+    scores = read_predictions(run.folder / SCORES, digest=plan.metrics.get(PREDICTIONS))
     network = load_student(run)
     model = InferenceModel(network, image_size=recipe.image_size).eval()
     choice, calibration = calibrate(model.predict, run.splits.val, classes=model.classes)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from distill.runs.state_files import DIGEST
 from distill.runtime.io import read_json_if_sound
 from distill.runtime.issues import aligned
 
 PUBLISHED = ("student", "teacher")  # the folder of a run that others use
-DIGEST = re.compile(r"-[0-9a-f]{12}$")  # how a run's folder ends
 DATED = ("log.txt", "metrics.json", "train.json", "log.jsonl", "recipe.yaml")  # the newest of these dates a run
 
 

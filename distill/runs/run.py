@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from distill.config.command import command_for
 from distill.config.schedule import Span, spans_of
@@ -19,6 +21,12 @@ from distill.runs.paths import name_caches, run_folder
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+LATE_SECONDS = 60.0  # for which a node may list a shared folder as it was
+PAUSE_SECONDS = 1.0
+Read = TypeVar("Read")
+
+logger = logging.getLogger("bandpass")
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,22 @@ class Run:
 
         decision = [decide() if self.accelerator.is_main_process else None]
         return broadcast_object_list(decision)[0] if self.accelerator.num_processes > 1 else decision[0]
+
+    def once_listed(self, read: Callable[[], Read]) -> Read:
+        """The result of reading files that another process has written, which a node may list late: it tries again.
+
+        Raises:
+            FileNotFoundError: `read` raises it, of several processes for `LATE_SECONDS`.
+        """
+        limit = time.monotonic() + (LATE_SECONDS if self.accelerator.num_processes > 1 else 0.0)
+        while True:
+            try:
+                return read()
+            except FileNotFoundError as error:  # noqa: PERF203 - once a second
+                if time.monotonic() >= limit:
+                    raise
+                logger.info("waiting, since this machine may list the folder late: %s", error)
+                time.sleep(PAUSE_SECONDS)
 
     @property
     def published(self) -> Path:

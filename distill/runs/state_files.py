@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
-from distill.runtime.io import read_json, write_json
+from distill.runtime.io import read_json, write_sealed
 
 if TYPE_CHECKING:
     from distill.runs.run import Run
 
+DIGEST = re.compile(r"-[0-9a-f]{12}$")  # how a run's folder ends
 BEGUN = "extraction_begun"  # entry of metrics.json while images are extracted: teacher -> images
 
 
@@ -26,10 +28,14 @@ def read_metrics(run: Run) -> dict[str, Any]:
     """metrics.json; empty where there is none yet.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, or another run's.
     """
-    path = run.folder / "metrics.json"
-    return read_json(path, cure="delete it, and evaluate again") if path.is_file() else {}
+    path, cure = run.folder / "metrics.json", "delete it, and evaluate again"
+    metrics = read_json(path, cure=cure) if path.is_file() else {}
+    own, found = (DIGEST.search(str(name)) for name in (run.folder.name, metrics.get("run", "")))
+    if own and found and own[0] != found[0]:
+        raise ValueError(f"{path} is damaged (it is of the run {metrics['run']}); {cure}")
+    return metrics
 
 
 def update_metrics(run: Run, **entries: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -38,12 +44,12 @@ def update_metrics(run: Run, **entries: Any) -> dict[str, Any]:  # noqa: ANN401
     for name, value in entries.items():
         metrics[name] = {**metrics.get(name, {}), **value} if isinstance(value, dict) else value
     write_metrics(run, metrics)
-    return metrics
+    return read_metrics(run)
 
 
 def write_metrics(run: Run, metrics: dict[str, Any]) -> None:
     """Replaces the run's metrics.json."""
-    write_json(run.folder / "metrics.json", metrics)
+    write_sealed(run.folder / "metrics.json", {"run": run.folder.name, **metrics})
 
 
 def images_begun(run: Run, teacher: str, images: int) -> int:

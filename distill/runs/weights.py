@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from distill.runs.run import Run
 
-DIGEST = "weights_sha256"  # the entry of train.json
+DIGEST = "weights_sha256"  # entries of train.json
+LOG = "log_sha256"
 
 
 def read_trained(run: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:

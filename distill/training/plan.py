@@ -42,4 +42,6 @@ def plan_training(run: Run) -> TrainingPlan:
     """
     checkpoint = checkpoint_of(run) if run.agree(lambda: recover_checkpoint(checkpoint_of(run))) else None
     check(run)
-    return TrainingPlan(run, open_caches(run), run.spans, checkpoint)
+    if checkpoint is not None:
+        run.once_listed(checkpoint.stat)
+    return TrainingPlan(run, run.once_listed(lambda: open_caches(run)), run.spans, checkpoint)

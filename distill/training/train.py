@@ -21,8 +21,8 @@ from distill.distillation.dataset import loader
 from distill.distillation.feature_variance import FeatureVariance, variances_of
 from distill.distillation.sampler import Batches
 from distill.runs.run import Run, as_run
-from distill.runs.weights import DIGEST, read_trained
-from distill.runtime.io import write_json
+from distill.runs.weights import DIGEST, LOG, read_trained
+from distill.runtime.io import write_sealed
 from distill.runtime.progress import clock
 from distill.runtime.signals import TERMINATED, sigterm_deferred
 from distill.runtime.tensor_files import digest_tensors, read_tensors
@@ -70,7 +70,7 @@ def train(work: Run | Recipe) -> dict[str, Any]:
 
 def summary_of(run: Run) -> dict[str, Any]:
     """The summary of a run that is trained already; errors as in `train`."""
-    summary, _ = read_trained(run)
+    summary, _ = run.once_listed(lambda: read_trained(run))
     logger.info("trained already: %s", run.folder)
     return summary
 
@@ -84,7 +84,7 @@ def run_stages(plan: TrainingPlan) -> dict[str, Any]:
             run_stage(state, span, terminated=terminated)
     summary = summarise(state)
     if run.accelerator.is_main_process:
-        write_json(run.trained, summary)
+        write_sealed(run.trained, {**summary, LOG: state.log.digest()})
         remove_checkpoints(checkpoint_of(run))
     run.accelerator.wait_for_everyone()
     taken, best, step = summary["steps"], summary["validation_dice"], summary["best_step"]
