@@ -178,8 +178,10 @@ def learned_keys(folder: Path) -> list[str] | None:
         ValueError: the list cannot be read, or is not the one that was published.
     """
     path = folder / LEARNED
-    if not path.is_file():
+    if not path.exists():
         return None
+    if not path.is_file():
+        raise ValueError(f"{path} is no file; {REMEDY}")
     require_published(path)
     try:
         keys = json.loads(path.read_text(encoding="utf-8"))["labelled"]

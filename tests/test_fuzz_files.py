@@ -150,7 +150,7 @@ class PublishedStudents:
     """Folders of a published student, each with one file altered."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = write_student(folder / "student")
+        self.folder = write_student(folder / "student", classes=2)
         (self.folder / "learned.json").write_text('{"labelled": ["a", "b"]}')
         (self.folder / "README.md").write_text("---\nlicense: mit\n---\nA card.")
         (self.folder / "published.json").write_text('{"files": ["config.json"], "sha256": {"learned.json": "0"}}')

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.runtime.io import read_json, write_sealed
@@ -21,7 +23,7 @@ def read_summary(run: Run) -> dict[str, Any]:
         FileNotFoundError: training is not complete.
         ValueError: the file is damaged.
     """
-    return read_json(run.trained, cure=f"delete it and the folder checkpoints in {run.folder} to train anew")
+    return read_own(run, run.trained, cure=f"delete it and the folder checkpoints in {run.folder} to train anew")
 
 
 def read_metrics(run: Run) -> dict[str, Any]:
@@ -31,11 +33,21 @@ def read_metrics(run: Run) -> dict[str, Any]:
         ValueError: the file is damaged, or another run's.
     """
     path, cure = run.folder / "metrics.json", "delete it, and evaluate again"
-    metrics = read_json(path, cure=cure) if path.is_file() else {}
-    own, found = (DIGEST.search(str(name)) for name in (run.folder.name, metrics.get("run", "")))
+    return read_own(run, path, cure=cure) if path.exists() else {}
+
+
+def read_own(run: Run, path: Path, *, cure: str) -> dict[str, Any]:
+    """The object in a state file of a run; errors as of `read_json`, and ValueError where it is another run's."""
+    state = read_json(path, cure=cure)
+    own, found = (DIGEST.search(str(name)) for name in (run.folder.name, state.get("run", "")))
     if own and found and own[0] != found[0]:
-        raise ValueError(f"{path} is damaged (it is of the run {metrics['run']}); {cure}")
-    return metrics
+        raise ValueError(f"{path} is damaged (it is of the run {state['run']}); {cure}")
+    return state
+
+
+def write_own(run: Run, path: Path, state: Mapping[str, Any]) -> None:
+    """Replaces a state file of a run, which then holds the run's name and a digest of all."""
+    write_sealed(path, {**state, "run": run.folder.name})
 
 
 def update_metrics(run: Run, **entries: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -49,7 +61,7 @@ def update_metrics(run: Run, **entries: Any) -> dict[str, Any]:  # noqa: ANN401
 
 def write_metrics(run: Run, metrics: dict[str, Any]) -> None:
     """Replaces the run's metrics.json."""
-    write_sealed(run.folder / "metrics.json", {"run": run.folder.name, **metrics})
+    write_own(run, run.folder / "metrics.json", metrics)
 
 
 def images_begun(run: Run, teacher: str, images: int) -> int:

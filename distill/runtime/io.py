@@ -53,8 +53,9 @@ def read_json(path: Path, *, cure: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}); {cure}") from error
+    except (ValueError, RecursionError, IsADirectoryError) as error:
+        reason = "it is a folder" if path.is_dir() else error
+        raise ValueError(f"{path} is damaged ({reason}); {cure}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path} is damaged (expected a JSON object, got {type(value).__name__}); {cure}")
     if value.get(SEAL, own := seal_of(value)) != own:

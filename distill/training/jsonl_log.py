@@ -55,6 +55,8 @@ def read_log(path: Path, *, digest: str | None = None) -> list[dict[str, Any]]:
     Raises:
         ValueError: a line is damaged, or the file is not that of a digest.
     """
+    if path.is_dir():
+        raise ValueError(f"{path} is damaged (it is a folder); remove it: a log records losses and scores, nothing else")
     text = path.read_bytes() if path.is_file() else b""
     if path.is_file():
         require_digest(path, text, digest)

@@ -21,8 +21,8 @@ from distill.distillation.dataset import loader
 from distill.distillation.feature_variance import FeatureVariance, variances_of
 from distill.distillation.sampler import Batches
 from distill.runs.run import Run, as_run
+from distill.runs.state_files import read_summary, write_own
 from distill.runs.weights import DIGEST, LOG, read_trained
-from distill.runtime.io import write_sealed
 from distill.runtime.progress import clock
 from distill.runtime.signals import TERMINATED, sigterm_deferred
 from distill.runtime.tensor_files import digest_tensors, read_tensors
@@ -84,7 +84,8 @@ def run_stages(plan: TrainingPlan) -> dict[str, Any]:
             run_stage(state, span, terminated=terminated)
     summary = summarise(state)
     if run.accelerator.is_main_process:
-        write_sealed(run.trained, {**summary, LOG: state.log.digest()})
+        write_own(run, run.trained, {**summary, LOG: state.log.digest()})
+        summary = read_summary(run)
         remove_checkpoints(checkpoint_of(run))
     run.accelerator.wait_for_everyone()
     taken, best, step = summary["steps"], summary["validation_dice"], summary["best_step"]

@@ -255,7 +255,7 @@ def damage_published(jobs, tmp_path, count, draw):
     """A published student: its readers refuse what is not as it was published, and publishing writes it again."""
     run, _ = jobs
     folder, found = run.published, Counter()
-    other = write_student(tmp_path / "other")
+    other = write_student(tmp_path / "other", classes=2)
     (other / "learned.json").write_text('{"labelled": []}')
     model = onnx.load(folder / "model.onnx")
     model.graph.initializer[0].raw_data = bytes(len(model.graph.initializer[0].raw_data))
