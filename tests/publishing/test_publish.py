@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 from dataclasses import replace
@@ -35,7 +36,7 @@ from distill.publishing.publish import publish, push
 from distill.publishing.threshold import GRID
 from distill.runs.licences import LicensedSource, contradictions
 from distill.runs.reproduce import command, public_recipe
-from distill.runs.state_files import read_metrics
+from distill.runs.state_files import read_metrics, update_metrics
 
 publishing = import_module("distill.publishing.publish")  # the module: the package has a function of that name
 contents = import_module("distill.publishing.student")
@@ -254,7 +255,7 @@ def test_a_folder_that_lacks_a_file_is_published_again(fresh_job):
     assert {"README.md", "model.onnx", "model.safetensors", "examples/1.png"} <= set(record["files"])
     (folder / "model.onnx").unlink()
     assert (publish(fresh_job) / "model.onnx").is_file()
-    record.pop("files")  # as one of before was published
+    record.pop("files"), record.pop("content_sha256")  # as one of before was published
     (folder / "published.json").write_text(json.dumps(record))
     (folder / "left-over.txt").write_text("old")
     assert (publish(fresh_job) / "left-over.txt").is_file()
@@ -307,6 +308,7 @@ def test_an_onnx_file_of_another_dice_is_not_published(fresh_job):
     assert len(set(lines[0])) == len(lines[0]), "no column twice"
     changed = [lines[0], *([*fields[:3], str(float(fields[3]) - 0.01), fields[4]] for fields in lines[1:])]
     path.write_text("\n".join(",".join(fields) for fields in changed) + "\n", encoding="utf-8")
+    update_metrics(fresh_job, predictions_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     with pytest.raises(ValueError, match=r"scores Dice 0\.\d+ on 3 images of left, but the evaluation says 0\.\d+"):
         publish(fresh_job)
     assert not fresh_job.published.exists()
