@@ -56,7 +56,7 @@ def read_log(path: Path, *, digest: str | None = None) -> list[dict[str, Any]]:
         ValueError: a line is damaged, or the file is not that of a digest.
     """
     if path.is_dir():
-        raise ValueError(f"{path} is damaged (it is a folder); remove it: a log records losses and scores, nothing else")
+        raise ValueError(f"{path} is damaged (it is a folder); remove it, which loses losses and scores alone")
     text = path.read_bytes() if path.is_file() else b""
     if path.is_file():
         require_digest(path, text, digest)
