@@ -350,6 +350,8 @@ def number_of(found):
     return sum(kind["same"] + kind["refused"] for kind in found.values())
 
 
+@pytest.mark.study
+@pytest.mark.timeout(1800)
 @pytest.mark.filterwarnings("ignore")
 def test_no_damaged_file_is_silently_wrong_or_a_traceback(jobs, tmp_path, monkeypatch):
     found = campaign(jobs, tmp_path, monkeypatch, per_file=8, seed=0)

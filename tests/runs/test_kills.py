@@ -82,6 +82,8 @@ def _one_thread(monkeypatch):
         monkeypatch.setenv(name, "1")
 
 
+@pytest.mark.study
+@pytest.mark.timeout(1200)
 def test_a_job_killed_in_each_step_ends_with_the_same_bytes(tmp_path):
     hit, _ = campaign(tmp_path, start_alone, kills=3, a_job=3, seed=0, steps=STEPS[:3])
     assert hit.total() == 3

@@ -47,6 +47,8 @@ def start_two_nodes(folder):
     return forked(folder, both)
 
 
+@pytest.mark.study
+@pytest.mark.timeout(1200)
 def test_two_nodes_end_with_the_bytes_of_two_processes_of_one(tmp_path):
     whole = []
     for name, start in (("one", start_two), ("two", start_two_nodes)):
