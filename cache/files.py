@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import logging
 import os
+import re
 import secrets
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +19,8 @@ from pathlib import Path
 logger = logging.getLogger("bandpass")
 
 _UNFINISHED = ".writing-"
+_OURS = re.compile(rf"{re.escape(_UNFINISHED)}(?P<host>[0-9a-f]{{8}})-")
+_FOREIGN_SECONDS = 86_400  # after which an unfinished file of another host is swept, whose locks may not be seen here
 _LOCK = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # the errors of a file system without locks
 
@@ -65,7 +70,7 @@ def write_whole(folder: Path, name: str, data: bytes, *, sweeping: bool = True) 
         sweeping: whether unfinished files are looked for first, which lists the folder: thousands of shards take long.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; nothing is left behind.
+        OSError: the disk is full, the folder cannot be written, or `name` is a folder; nothing is left behind.
     """
     if sweeping:
         sweep(folder)
@@ -79,10 +84,11 @@ def write_whole(folder: Path, name: str, data: bytes, *, sweeping: bool = True) 
             unfinished.replace(final)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
+        cure = "remove the folder of that name" if final.is_dir() else "make room"
         raise OSError(
             error.errno,
             f"could not write {len(data)} bytes to {final} ({error.strerror}); what was written before is intact: "
-            "make room and run the same command again",
+            f"{cure} and run the same command again",
         ) from error
     _fsync_folder(folder)
     return final
@@ -91,9 +97,12 @@ def write_whole(folder: Path, name: str, data: bytes, *, sweeping: bool = True) 
 def sweep(folder: Path) -> None:
     """Remove the unfinished files of writers that died.
 
-    A writer holds a lock on its unfinished file for as long as it lives, on whichever host: what can be locked is dead.
+    A writer holds a lock on its unfinished file for as long as it lives: what can be locked is dead. Some file systems
+    keep locks to a host, so that files of others are left for a day.
     """
     for path in folder.glob(_UNFINISHED + "*"):
+        if _is_foreign(path):
+            continue
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
         except OSError:  # gone, or not a file that a writer of ours made
@@ -107,9 +116,23 @@ def sweep(folder: Path) -> None:
             os.close(descriptor)
 
 
+def _is_foreign(path: Path) -> bool:
+    """Whether an unfinished file was begun on another host, within a day."""
+    writer = _OURS.match(path.name)
+    try:
+        return bool(writer and writer["host"] != _host() and time.time() - path.lstat().st_mtime < _FOREIGN_SECONDS)
+    except OSError:  # gone
+        return True
+
+
+def _host() -> str:
+    """What stands for this host in the names of unfinished files."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
 def _temporary(folder: Path) -> tuple[int, Path]:
     while True:
-        path = folder / f"{_UNFINISHED}{secrets.token_hex(8)}"
+        path = folder / f"{_UNFINISHED}{_host()}-{secrets.token_hex(8)}"
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -22,10 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit status: 0, 1 for an error that its line explains, 2 for an unknown flag."""
     from distill.cli.commands import run_line
     from distill.cli.logs import start_logging
-    from distill.runtime.signals import exit_on_signals
+    from distill.runtime.signals import exit_on_signals, leave_with_launcher
 
     start_logging()
     exit_on_signals()
+    leave_with_launcher()
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # last, so that a user's own classes are found and hide nothing
     return run_line(sys.argv[1:] if arguments is None else arguments)

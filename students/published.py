@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from students.config import REMEDY, locate, read_config
 from students.registry import STUDENTS, resolve
 
 LEARNED = "learned.json"  # in the folder: the keys of the images whose masks were learned from
+RECORD = "published.json"  # in the folder: the sha256 of each file, by name
 # Entries of config.json that are no options of the class.
 NO_ARGUMENTS = ("student", "image_size", "mean", "std", "threshold", "temperature", "run", "adapted")
 
@@ -34,11 +36,13 @@ def load(source: str | Path, *, trust: str | None = None) -> Student:
     Raises:
         FileNotFoundError: there is no such folder, or none with `config.json` and `model.safetensors`.
         ValueError: the student named there is not known or not consented to, config.json holds a value that it must
-            not, or the tensors of the file are not the student's, or not finite.
+            not, a file is not as it was published, or the tensors of the file are not the student's, or not finite.
     """
     config = read_config(source)
     student = build(config, source, trust=trust)
     file = locate(source, "model.safetensors")
+    for name in ("config.json", file.name):
+        require_published(file.with_name(name))
     try:
         with whole(file):
             load_model(student, file, strict=True)
@@ -150,15 +154,35 @@ def files_of(module: str) -> Iterator[Path]:
             yield Path(found.origin).absolute()
 
 
+def require_published(file: Path) -> None:
+    """Refuses a file of a published folder that has changed since, where `RECORD` beside it says what it was.
+
+    Raises:
+        ValueError: naming the file and what to do.
+    """
+    try:
+        recorded = json.loads(file.with_name(RECORD).read_text(encoding="utf-8"))["sha256"][file.name]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none, or damaged, or without this file
+        return
+    if recorded != (found := hashlib.sha256(file.read_bytes()).hexdigest()):
+        raise ValueError(
+            f"{file} is not as it was published (expected sha256 {str(recorded)[:12]}, as {RECORD} beside it records, "
+            f"got {found[:12]}); {REMEDY}, or remove {RECORD} if you changed the file yourself"
+        )
+
+
 def learned_keys(folder: Path) -> list[str] | None:
     """The keys of the images whose masks a published student learned from; None where its folder has no such list.
 
     Raises:
-        ValueError: the list cannot be read.
+        ValueError: the list cannot be read, or is not the one that was published.
     """
     path = folder / LEARNED
-    if not path.is_file():
+    if not path.exists():
         return None
+    if not path.is_file():
+        raise ValueError(f"{path} is no file; {REMEDY}")
+    require_published(path)
     try:
         keys = json.loads(path.read_text(encoding="utf-8"))["labelled"]
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):

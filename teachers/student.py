@@ -12,6 +12,7 @@ from torch.nn import functional
 import students
 from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec
 from students import Student
+from students.published import require_published
 from teachers.base import Teacher
 from teachers.choice import Choice, require_multiple, require_unset
 from teachers.preprocess import SquareResize, to_bytes
@@ -47,6 +48,8 @@ class StudentTeacher(Teacher):
         chosen, masks = choose_strides(student, choice.strides), has_mask(student, choice.classes)
         # Students pad to this multiple, whichever of their maps are chosen.
         require_multiple(size, max(*student.strides, MASK_STRIDE))
+        for file in filter(None, (files.config, files.model)):
+            require_published(file)
         labelled = students.learned_keys(files.model.parent)
         return cls(
             "student",

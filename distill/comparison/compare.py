@@ -21,6 +21,7 @@ from distill.config.schema import Recipe
 from distill.evaluation.results import read_scores
 from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL
 from distill.runs.fingerprint import digest_of
+from distill.runs.run import LOG
 from distill.runs.steps import do_step
 from distill.training.jsonl_log import read_validation
 
@@ -117,9 +118,9 @@ def log_next(runs: Sequence[ArmRun]) -> None:
 
 def summarise(runs: Sequence[ArmRun], recipe: Recipe, *, tuning: Tuning) -> Comparison:
     """The result of finished runs, from their logs, predictions and summaries."""
-    logs = {one.key: read_validation(one.run.folder / "log.jsonl") for one in runs}
-    scores = {one.key: read_scores(one.run) for one in runs}
     summaries = {one.key: one.run.read_summary() for one in runs}
+    logs = {one.key: read_validation(one.run.folder / "log.jsonl", digest=summaries[one.key].get(LOG)) for one in runs}
+    scores = {one.key: read_scores(one.run) for one in runs}
     require_equal_processes({one.title: summaries[one.key] for one in runs})
     comparison = compare_scores(
         scores,

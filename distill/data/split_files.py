@@ -88,7 +88,7 @@ def read_groups(folder: Path, name: str | None, stems: Iterable[str], *, problem
     Raises:
         ValueError: the file lacks its columns.
     """
-    if not name or not (folder / name).is_file():
+    if not name or not (folder / name).exists():
         return {}
     columns, rows = _read_rows(folder / name)
     others = [column for column in columns if column != "stem"]
@@ -179,7 +179,7 @@ def _read_tables(folder: Path, *, sets: Sequence[str]) -> dict[str, list[Name]]:
     if not (folder / "train.csv").is_file() or not (folder / "test.csv").is_file():
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) if folder.is_dir() else "no such folder"
         raise FileNotFoundError(f"expected train.csv and test.csv in data.split={folder}, found {found or 'nothing'}")
-    present = [part for part in ("train", "val", "test") if (folder / f"{part}.csv").is_file()]
+    present = [part for part in ("train", "val", "test") if (folder / f"{part}.csv").exists()]
     return {part: _read_names(folder / f"{part}.csv", sets=sets) for part in present}
 
 
@@ -196,7 +196,7 @@ def _read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, restval="", skipinitialspace=True)
             return list(reader.fieldnames or []), list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error, IsADirectoryError) as error:
         raise ValueError(f"{path} cannot be read as a table ({error}); save it as CSV in UTF-8") from error
 
 

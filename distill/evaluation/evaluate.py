@@ -43,9 +43,9 @@ def plan_evaluation(run: Run) -> EvaluationPlan:
             "there are no test images to evaluate on; give the split a test.csv or data.fractions a test share, "
             "or leave evaluate and publish out of do="
         )
-    caches = open_caches(run, learning=False) if run.recipe.reads_features else {}
-    student = load_student(run, caches).to(run.accelerator.device)
-    scored = run.read_metrics().get("evaluated") == scored_with(run) and run.predictions.is_file()
+    caches = run.once_listed(lambda: open_caches(run, learning=False)) if run.recipe.reads_features else {}
+    student = run.once_listed(lambda: load_student(run, caches)).to(run.accelerator.device)
+    scored = run.read_metrics().get("evaluated") == scored_with(run) and run.has_scores()
     return EvaluationPlan(student, caches, finished=run.agree(lambda: scored))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,8 +34,8 @@ class Score:
     share: float | None = field(default=None, compare=False)  # of the image's area under its mask, where it was taken
 
 
-def write_predictions(path: Path, scores: Mapping[str, Sequence[Score]]) -> None:
-    """predictions.csv: one line a test image, with the full precision of its figures."""
+def write_predictions(path: Path, scores: Mapping[str, Sequence[Score]]) -> str:
+    """predictions.csv: one line a test image, with the full precision of its figures; returns its sha256 (hex)."""
     text = io.StringIO()
     every = [one for part in scores.values() for one in part]
     names = (*COLUMNS, *(further(every[0]) if every else ()))
@@ -42,6 +43,7 @@ def write_predictions(path: Path, scores: Mapping[str, Sequence[Score]]) -> None
     writer.writeheader()
     writer.writerows({**{name: getattr(one, name) for name in COLUMNS}, **further(one)} for one in every)
     write_text(path, text.getvalue())
+    return hashlib.sha256(text.getvalue().encode()).hexdigest()
 
 
 def further(score: Score) -> dict[str, float]:
@@ -53,22 +55,25 @@ def further(score: Score) -> dict[str, float]:
     }
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path, *, digest: str | None = None) -> list[dict[str, str]]:
     """The lines of a predictions.csv, column by column.
 
     Raises:
         FileNotFoundError: there is none.
+        ValueError: it is no table, or not that of the digest, where one is given.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no predictions at {path}; type {command_for('evaluate')} first")
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+    data = path.read_bytes()
+    if digest not in (None, hashlib.sha256(data).hexdigest()):
+        raise ValueError(f"{path} is damaged (it is not what metrics.json records); type {command_for('evaluate')}")
+    return list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
 
 
-def read_predictions(path: Path) -> list[Score]:
+def read_predictions(path: Path, *, digest: str | None = None) -> list[Score]:
     """The scores in a predictions.csv: Dice, IoU and the share under the mask; errors as of `read_rows`."""
     return [
         Score(row["dataset"], row["stem"], row["key"], float(row["dice"]), float(row["iou"]),
               share=float(row[SHARE]) if row.get(SHARE) else None)
-        for row in read_rows(path)
+        for row in read_rows(path, digest=digest)
     ]  # fmt: skip

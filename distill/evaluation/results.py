@@ -23,7 +23,7 @@ from distill.metrics.names import conventions
 from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL, THRESHOLD
 from distill.metrics.per_image import TOLERANCE
 from distill.runs.fingerprint import digest_file
-from distill.runs.run import Run
+from distill.runs.run import PREDICTIONS, Run
 
 DRAWN = "sequences, 10 at least"  # what the bootstrap draws, so that runs scored otherwise are scored again
 
@@ -45,8 +45,9 @@ def write_results(
         teachers: the entry of the mask teachers, see `distill.evaluation.mask_teachers`.
     """
     recipe = run.recipe
-    write_predictions(run.predictions, scores)
+    digest = write_predictions(run.predictions, scores)
     run.update_metrics(
+        **{PREDICTIONS: digest},
         datasets={
             name: summarise(part, resamples=recipe.evaluate.bootstrap, classes=recipe.student.classes)
             for name, part in scores.items()
@@ -67,9 +68,10 @@ def read_scores(run: Run) -> list[Score]:
 
     Raises:
         FileNotFoundError: there is no predictions.csv.
+        ValueError: it is not the one that was written.
     """
     groups = {(sample.dataset, sample.key): sample.group for sample in run.splits.tested}
-    scores = read_predictions(run.predictions)
+    scores = read_predictions(run.predictions, digest=run.read_metrics().get(PREDICTIONS))
     return [replace(score, group=groups.get((score.dataset, score.key))) for score in scores]
 
 

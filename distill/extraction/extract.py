@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import cache
+from cache.shard import Record
 from distill.config.schema import Recipe
 from distill.distillation.targets import check_classes, check_grids, check_mask
 from distill.extraction.cache_state import CacheState, inspect_cache, is_whole
@@ -40,7 +42,7 @@ def extract(work: Run | Recipe) -> dict[str, int]:
 
 
 def extract_teacher(run: Run, name: str) -> int:
-    """Fills one teacher's cache; returns the images that passed the teacher, over all processes.
+    """Fills one teacher's cache; returns the images that passed the teacher, over all processes and before any kill.
 
     The first process holds the folder's lock all the while, so that a second extraction waits, in a sentence. A
     complete cache is not locked: it may lie where nobody may write.
@@ -51,7 +53,7 @@ def extract_teacher(run: Run, name: str) -> int:
         whole = lead and is_whole(plan.folder, plan.records)  # by now, if another extraction was waited for
         if run.agree(lambda: whole):
             logger.info("%s: all %d records are in %s; the teacher is not needed", name, len(plan.records), plan.folder)
-            return 0
+            return run.images_begun(name, 0) if lead else 0  # that passed before a kill
         if lead and cache.exists(plan.folder):
             cache.repair(plan.folder)
         train_teacher(run, name)
@@ -71,15 +73,18 @@ def extract_images(run: Run, plan: ExtractionPlan) -> int:
     check_grids(run.recipe, teacher.spec, teacher=plan.name)
     check_mask(run.recipe, teacher.spec.names, teacher=plan.name)
     check_classes(run.recipe, teacher.spec, teacher=plan.name)
-    calibrated = prepare_cache(plan, teacher) if plan.rank == 0 else 0
+    calibrated, begun = prepare_cache(run, plan, teacher) if plan.rank == 0 else (0, 0)
     run.accelerator.wait_for_everyone()
-    return calibrated + fill(run, plan, teacher)
+    return max(begun, calibrated + fill(run, plan, teacher))
 
 
-def prepare_cache(plan: ExtractionPlan, teacher: Any) -> int:  # noqa: ANN401
-    """Reports what is missing and what it costs, and initialises the cache where it is not; returns images passed.
+def prepare_cache(run: Run, plan: ExtractionPlan, teacher: Any) -> tuple[int, int]:  # noqa: ANN401
+    """Reports what is missing and what it costs, and initialises the cache where it is not.
 
     A manifest that was damaged alone is restored first. For the first process only.
+
+    Returns:
+        The images that passed the teacher, and those that had to when this extraction first began.
     """
     state = inspect_cache(plan.folder, plan.records)
     extractor = FeatureExtractor(teacher, size=state.batch_size or plan.recipe.batch_size)
@@ -91,7 +96,8 @@ def prepare_cache(plan: ExtractionPlan, teacher: Any) -> int:  # noqa: ANN401
     if state.missing:
         report_plan(plan, state)
         logger.info(str(estimate_cost(plan, state, extractor)))
-    return 0 if state.initialised else initialise_cache(plan, extractor)
+    begun = run.images_begun(plan.name, len(state.missing))
+    return 0 if state.initialised else initialise_cache(plan, extractor), begun
 
 
 def report_plan(plan: ExtractionPlan, state: CacheState) -> None:
@@ -113,11 +119,9 @@ def fill(run: Run, plan: ExtractionPlan, teacher: Any) -> int:  # noqa: ANN401
     The calibration images have shards of their own: as a rule `initialise_cache` has written them, from the maps that
     the codecs were fitted on; if it was killed before it could, they pass again, and the bytes are the same.
     """
-    store = cache.open(plan.folder)
+    store, shards = open_missing(run, plan)
     store.check_identity(teacher.identity)
     fitted = set(plan.plain_records(store.calibration))
-    others = [record for record in plan.records if record not in fitted]
-    shards = [*cache.plan(store, fitted.intersection(plan.records)), *cache.plan(store, others)]
     run.accelerator.wait_for_everyone()  # none is written before all processes know what is missing
     own = shards[plan.rank :: plan.processes]
     extractor = FeatureExtractor(teacher, size=store.batch_size)
@@ -131,6 +135,29 @@ def fill(run: Run, plan: ExtractionPlan, teacher: Any) -> int:  # noqa: ANN401
     return sum(map(len, shards))
 
 
+def open_missing(run: Run, plan: ExtractionPlan) -> tuple[cache.Cache, list[Sequence[Record]]]:
+    """The cache of a plan, and the shards that it lacks, as the first process lists them."""
+
+    def read() -> tuple[cache.Cache, list[Sequence[Record]]]:
+        store = cache.open(plan.folder)
+        fitted = set(plan.plain_records(store.calibration)).intersection(plan.records)
+        others = [record for record in plan.records if record not in fitted]
+        return store, [*cache.plan(store, fitted), *cache.plan(store, others)]
+
+    def read_the_same() -> tuple[cache.Cache, list[Sequence[Record]]]:
+        store, shards = read()
+        if names_of(shards) != agreed:
+            raise FileNotFoundError(f"{plan.folder} lacks {len(shards)} shards here, but {len(agreed)} elsewhere")
+        return store, shards
+
+    def names_of(shards: Sequence[Sequence[Record]]) -> list[tuple[Record, int]]:
+        return [(shard[0], len(shard)) for shard in shards]
+
+    found = read() if plan.rank == 0 else None
+    agreed = run.agree(lambda: names_of(found[1] if found else []))
+    return found or run.once_listed(read_the_same)
+
+
 def extract_masks(run: Run, plan: ExtractionPlan) -> int:
     """Writes a task teacher's masks of the missing records from the cache that it reads; returns 0: no image passes."""
     teacher = TaskTeacher(
@@ -139,7 +166,7 @@ def extract_masks(run: Run, plan: ExtractionPlan) -> int:
     if plan.rank == 0 and not inspect_cache(plan.folder, plan.records).initialised:
         initialise_masks(plan.folder, teacher, fidelity=plan.fidelity, batch_size=plan.recipe.batch_size)
     run.accelerator.wait_for_everyone()
-    store = cache.open(plan.folder)
+    store = run.once_listed(lambda: cache.open(plan.folder))
     store.check_identity(teacher.identity)
     shards = cache.plan(store, plan.records)
     run.accelerator.wait_for_everyone()  # none is written before all processes know what is missing

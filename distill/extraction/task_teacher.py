@@ -20,6 +20,7 @@ from distill.config.command import command_for
 from distill.runs.fingerprint import digest_file
 from distill.runtime.io import read_json
 from students.base import whole
+from students.published import require_published
 from students.task_decoder import TaskDecoder
 
 CURE = "publish the task teacher again with distill publish"
@@ -57,6 +58,7 @@ class TaskTeacher:
                 f"the task teacher in {self.folder} was trained on another cache than {self.source.path}; train it "
                 "with the same teacher, image_size, cache.fidelity and data"
             )
+        require_published(path)
         return facts
 
     @cached_property
@@ -71,6 +73,8 @@ class TaskTeacher:
         path = self.folder / "model.safetensors"
         with whole(path):
             decoder.load_state_dict(load_file(path))
+        for file in (path, self.folder / "config.json"):
+            require_published(file)
         return decoder.eval().requires_grad_(False)
 
     @property

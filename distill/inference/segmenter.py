@@ -176,9 +176,11 @@ def _open_onnx(path: Path) -> Segmenter:
     import torch
 
     from distill.inference.onnx_file import start_session
+    from students.published import require_published
 
     if not path.is_file():
         raise FileNotFoundError(f"expected an ONNX file at student={path}, found none")
+    require_published(path)
     threads = torch.get_num_threads()
     try:
         session = start_session(path, threads=threads)

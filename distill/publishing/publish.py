@@ -19,7 +19,7 @@ from distill.publishing.zoo import write_to_zoo
 from distill.runs.fingerprint import digest_file
 from distill.runs.reproduce import public_recipe
 from distill.runs.run import Run, as_run
-from distill.runtime.io import read_json_if_sound, write_json
+from distill.runtime.io import read_json_if_sound, write_sealed
 
 logger = logging.getLogger("bandpass")
 
@@ -64,7 +64,7 @@ def complete(plan: Plan, folder: Path, facts: Mapping[str, Any]) -> dict[str, An
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     digests = {name: digest_file(folder / name) for name in files}
     record = {**plan.record, **facts, "files": files, "sha256": digests}
-    write_json(folder / RECORD, record)
+    write_sealed(folder / RECORD, record)
     matches = "; model.onnx matches PyTorch within {max_difference:.0e} on {batches} batches"
     logger.info("published %s%s", plan.folder, matches.format(**facts["onnx"]) if "onnx" in facts else "")
     return record
@@ -91,5 +91,5 @@ def push(folder: Path, repository: str | None) -> None:
             f"`hf auth login`, check name and network, and type {command_for('publish')} again (the folder "
             "itself is complete)"
         ) from error
-    write_json(folder / RECORD, {**record, "hub": repository})
+    write_sealed(folder / RECORD, {**record, "hub": repository})
     logger.info("pushed to https://huggingface.co/%s", repository)

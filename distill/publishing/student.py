@@ -22,7 +22,7 @@ from distill.publishing.quantize import add_int8
 from distill.publishing.temperature import convert_threshold
 from distill.runs.build import student_arguments
 from distill.runs.leakage import training_keys_of_start
-from distill.runs.run import Run
+from distill.runs.run import PREDICTIONS, Run
 from distill.runs.weights import load_student
 from distill.runtime.io import write_json, write_text
 from students import MEAN, STD, Student
@@ -42,7 +42,7 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     run, recipe, test, origin = plan.run, plan.run.recipe, plan.run.splits.test, plan.origin
     for sentence in origin.contradictions:
         logger.warning(sentence)
-    scores = read_predictions(run.predictions)
+    scores = read_predictions(run.predictions, digest=plan.metrics.get(PREDICTIONS))
     network = load_student(run)
     model = InferenceModel(network, image_size=recipe.image_size).eval()
     choice, calibration = calibrate(model.predict, run.validation, classes=model.classes)

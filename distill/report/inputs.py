@@ -11,7 +11,7 @@ from typing import Any
 from cache.spec import MASK
 from distill.data.sample import Sample
 from distill.evaluation.predictions_csv import SHARE, read_rows
-from distill.runs.run import Run
+from distill.runs.run import LOG, PREDICTIONS, Run
 from distill.runtime.io import read_json_if_sound
 from distill.training.jsonl_log import read_log
 
@@ -57,7 +57,7 @@ class Inputs:
     @cached_property
     def log(self) -> list[dict[str, Any]]:
         """The whole lines of log.jsonl."""
-        return read_log(self.run.folder / "log.jsonl")
+        return read_log(self.run.folder / "log.jsonl", digest=self.training.get(LOG))
 
     @cached_property
     def rows(self) -> dict[str, list[Row]]:
@@ -65,12 +65,12 @@ class Inputs:
 
         Raises:
             FileNotFoundError: there is no predictions.csv.
-            ValueError: it names images that the recipe's data does not hold.
+            ValueError: it is damaged, or names images that the recipe's data does not hold.
         """
         samples = {(sample.dataset, sample.stem, sample.key): sample for sample in self.run.splits.tested}
         path = self.run.predictions
         found: dict[str, list[Row]] = {name: [] for name in self.run.splits.test}
-        for line in read_rows(path):
+        for line in read_rows(path, digest=self.metrics.get(PREDICTIONS)):
             name, stem, key = (line.pop(column) for column in ("dataset", "stem", "key"))
             if (name, stem, key) not in samples:
                 raise ValueError(f"{path} scores {name}/{stem}, which the recipe's data does not hold (any more)")

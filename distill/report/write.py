@@ -13,7 +13,7 @@ from distill.config.schema import Recipe
 from distill.report.inputs import Inputs
 from distill.runs.fingerprint import digest_of
 from distill.runs.run import Run, as_run, open_run
-from distill.runtime.io import write_text
+from distill.runtime.io import SEAL, write_text
 
 NAME = "report.html"
 MARK = '<meta name="bandpass-content" content="{}">'  # a digest of the page's inputs, near its beginning
@@ -51,7 +51,7 @@ def refresh(run: Run) -> None:
 def content_of(run: Run) -> str:
     """A digest of the content of a page: figures, training, what was published, and how the page is laid out."""
     inputs = Inputs(run)
-    figures = {name: value for name, value in inputs.metrics.items() if name != "seconds"}
+    figures = {name: value for name, value in inputs.metrics.items() if name not in ("seconds", SEAL)}
     folder = files("distill.report")
     layout = [folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.html.jinja", "style.css")]
     return digest_of([figures, inputs.training, inputs.published, layout])[:16]

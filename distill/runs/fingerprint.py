@@ -46,13 +46,13 @@ def digest_of(value: Any) -> str:  # noqa: ANN401
 
 
 def digest_file(path: Path) -> str:
-    """The sha256 (hex) of a file's bytes; read once a process while size and time of change stay the same."""
+    """The sha256 (hex) of a file's bytes; read once a process while size and times of change stay the same."""
     status = path.stat()
-    return _digest_bytes(str(path), status.st_size, status.st_mtime_ns)
+    return _digest_bytes(str(path), status.st_size, (status.st_mtime_ns, status.st_ctime_ns))
 
 
 @lru_cache(maxsize=64)
-def _digest_bytes(path: str, size: int, changed: int) -> str:
+def _digest_bytes(path: str, size: int, changed: tuple[int, int]) -> str:
     del size, changed  # they are the cache key of lru_cache
     digest = hashlib.sha256()
     with Path(path).open("rb") as stream:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from distill.config.command import command_for
 from distill.config.schedule import Span, spans_of
@@ -18,12 +20,21 @@ from distill.data.sample import Sample, Splits
 from distill.data.sources.open_data import open_data
 from distill.runs.accelerator import start_accelerator
 from distill.runs.fingerprint import digest_file
-from distill.runs.latest import finished_twin
+from distill.runs.latest import DIGEST, finished_twin
 from distill.runs.paths import name_caches, run_folder
-from distill.runtime.io import read_json, write_json
+from distill.runtime.io import read_json, write_sealed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+LATE_SECONDS = 60.0  # for which a node may list a shared folder as it was
+PAUSE_SECONDS = 1.0
+PREDICTIONS = "predictions_sha256"  # entries of metrics.json: the digest of the table of test images,
+BEGUN = "extraction_begun"  # and, while images are extracted, teacher -> images
+LOG = "log_sha256"  # entry of train.json: the digest of log.jsonl
+Read = TypeVar("Read")
+
+logger = logging.getLogger("bandpass")
 
 
 @dataclass(frozen=True)
@@ -73,18 +84,29 @@ class Run:
 
         Raises:
             FileNotFoundError: training is not complete.
-            ValueError: the file is damaged.
+            ValueError: the file is damaged, or another run's.
         """
-        return read_json(self.trained, cure=f"delete it and the folder checkpoints in {self.folder} to train anew")
+        return self._read_own(self.trained, cure=f"delete it and the folder checkpoints in {self.folder} to train anew")
 
     def read_metrics(self) -> dict[str, Any]:
         """The content of metrics.json; empty where there is none yet.
 
         Raises:
-            ValueError: the file is damaged.
+            ValueError: the file is damaged, or another run's.
         """
         path = self.folder / "metrics.json"
-        return read_json(path, cure="delete it, and evaluate again") if path.is_file() else {}
+        return self._read_own(path, cure="delete it, and evaluate again") if path.exists() else {}
+
+    def _read_own(self, path: Path, *, cure: str) -> dict[str, Any]:
+        state = read_json(path, cure=cure)
+        own, found = (DIGEST.search(str(name)) for name in (self.folder.name, state.get("run", "")))
+        if own and found and own[0] != found[0]:
+            raise ValueError(f"{path} is damaged (it is of the run {state['run']}); {cure}")
+        return state
+
+    def write_own(self, path: Path, state: Mapping[str, Any]) -> None:
+        """Replaces a state file, which then holds the run's name and a digest of all."""
+        write_sealed(path, {**state, "run": self.folder.name})
 
     def require_evaluated(self) -> dict[str, Any]:
         """The content of metrics.json once test sets have been scored.
@@ -103,11 +125,34 @@ class Run:
         metrics = self.read_metrics()
         for name, value in entries.items():
             metrics[name] = {**metrics.get(name, {}), **value} if isinstance(value, dict) else value
-        write_json(self.folder / "metrics.json", metrics)
+        self.write_metrics(metrics)
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Replaces metrics.json."""
+        self.write_own(self.folder / "metrics.json", metrics)
+
+    def images_begun(self, teacher: str, images: int) -> int:
+        """The images that a step's extraction had to pass when it first began, which a kill may have come between.
+
+        Args:
+            teacher: of the extraction.
+            images: that it has to pass now; returned as they are outside a step.
+        """
+        begun = self.read_metrics().get(BEGUN)
+        if begun is None:
+            return images
+        if images and teacher not in begun:
+            self.update_metrics(**{BEGUN: {teacher: images}})
+        return max(images, begun.get(teacher, 0))
+
+    def has_scores(self) -> bool:
+        """Whether `predictions` are there, and as they were written."""
+        digest = self.read_metrics().get(PREDICTIONS)
+        return self.predictions.is_file() and digest in (None, digest_file(self.predictions))
 
     def is_evaluated(self) -> bool:
         """Whether training is complete and its weights have been scored."""
-        if not (self.trained.is_file() and self.weights.is_file() and self.predictions.is_file()):
+        if not (self.trained.is_file() and self.weights.is_file() and self.has_scores()):
             return False
         return digest_file(self.weights) == self.read_metrics().get("evaluated", {}).get("weights")
 
@@ -129,6 +174,22 @@ class Run:
 
         decision = [decide() if self.accelerator.is_main_process else None]
         return broadcast_object_list(decision)[0] if self.accelerator.num_processes > 1 else decision[0]
+
+    def once_listed(self, read: Callable[[], Read]) -> Read:
+        """The result of reading files that another process has written, which a node may list late: it tries again.
+
+        Raises:
+            FileNotFoundError: `read` raises it, of several processes for `LATE_SECONDS`.
+        """
+        limit = time.monotonic() + (LATE_SECONDS if self.accelerator.num_processes > 1 else 0.0)
+        while True:
+            try:
+                return read()
+            except FileNotFoundError as error:  # noqa: PERF203 - once a second
+                if time.monotonic() >= limit:
+                    raise
+                logger.info("waiting, since this machine may list the folder late: %s", error)
+                time.sleep(PAUSE_SECONDS)
 
     @property
     def digest(self) -> str:

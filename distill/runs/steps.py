@@ -7,13 +7,14 @@ from importlib import import_module
 from typing import Any
 
 from distill.config.registry import STEPS
-from distill.runs.run import Run
-from distill.runtime.io import write_json
+from distill.runs.run import BEGUN, Run
 
 
 def do_step(name: str, run: Run) -> Any:  # noqa: ANN401
     """Does a step, adds what it took to metrics.json, and returns what its verb returns."""
     module, _, verb = STEPS[name].partition(":")
+    if name == "extract" and run.accelerator.is_main_process:
+        run.update_metrics(**{BEGUN: {}})
     began = time.monotonic()
     result = getattr(import_module(module), verb)(run)
     if run.accelerator.is_main_process:
@@ -29,4 +30,5 @@ def add_cost(run: Run, step: str, *, seconds: float, result: Any) -> None:  # no
     spent[step] = round(spent.get(step, 0.0) + seconds, 1)
     if step == "extract":
         metrics["teacher_forwards"] = metrics.get("teacher_forwards", 0) + sum(result.values())
-    write_json(run.folder / "metrics.json", metrics)
+        metrics.pop(BEGUN, None)
+    run.write_metrics(metrics)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cache.files import write_whole
+
+SEAL = "content_sha256"  # entry of a JSON file of a run: the digest of all others
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -26,6 +29,17 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Replaces a JSON file as a whole, with a digest of its content, which `read_json` checks."""
+    write_json(path, {**{name: part for name, part in value.items() if name != SEAL}, SEAL: seal_of(value)})
+
+
+def seal_of(value: Mapping[str, Any]) -> str:
+    """The sha256 (hex) of a JSON object, keys sorted, without the entry that holds it."""
+    content = {name: part for name, part in value.items() if name != SEAL}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def read_json(path: Path, *, cure: str) -> dict[str, Any]:
     """The object in a JSON file.
 
@@ -35,14 +49,17 @@ def read_json(path: Path, *, cure: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file holds no JSON object.
+        ValueError: the file holds no JSON object, or not the one that `write_sealed` wrote.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}); {cure}") from error
+    except (ValueError, RecursionError, IsADirectoryError) as error:
+        reason = "it is a folder" if path.is_dir() else error
+        raise ValueError(f"{path} is damaged ({reason}); {cure}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path} is damaged (expected a JSON object, got {type(value).__name__}); {cure}")
+    if value.get(SEAL, own := seal_of(value)) != own:
+        raise ValueError(f"{path} is damaged (expected content of sha256 {value[SEAL]!s:.12}, got {own[:12]}); {cure}")
     return value
 
 

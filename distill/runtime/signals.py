@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -27,6 +28,22 @@ def exit_on_signals() -> None:
         process = os.getpid()
         signal.signal(signal.SIGTERM, lambda *_: leave(process))
         signal.signal(signal.SIGINT, interrupt)  # also where a shell has it ignored, as of what it runs beside itself
+
+
+def leave_with_launcher() -> None:
+    """From now on this process ends with its launcher (torchrun, accelerate), which a kill may end alone.
+
+    Else it would go on, beside the job that is started in its place.
+    """
+    if "LOCAL_RANK" in os.environ:
+        threading.Thread(target=_leave_after, args=(os.getppid(),), daemon=True).start()
+
+
+def _leave_after(launcher: int) -> None:
+    while os.getppid() == launcher:
+        time.sleep(1)
+    logger.error("the launcher, process %d, has ended, and so does this process; start the job again", launcher)
+    os._exit(1)
 
 
 def leave(process: int) -> NoReturn:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distill.runs.latest import DIGEST
 from distill.runs.run import Run
 from distill.runtime.tensor_files import read_tensors, write_tensors
 
@@ -28,28 +29,54 @@ def find_checkpoint(run: Run) -> Path | None:
     return path if run.agree(lambda: there) else None
 
 
+def run_of(path: Path) -> str:
+    """What stands for the run of a file of checkpoints/: the digest in its folder's name, or the name."""
+    name = path.parent.parent.name
+    found = DIGEST.search(name)
+    return found[0][1:] if found else name
+
+
 def previous_of(path: Path) -> Path:
     """The checkpoint before the last, kept beside it."""
     return path.with_name("previous.safetensors")
+
+
+def read_own(path: Path, run: str, *, cure: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the record of a file of a run, which older ones do not name; errors as of `read_tensors`.
+
+    Args:
+        path: of the file.
+        run: the name of its folder.
+        cure: what to do about a damaged file, or another run's, as the end of a sentence.
+    """
+    tensors, record = read_tensors(path, cure=cure)
+    if (named := record.pop("run", run)) != run:
+        raise ValueError(f"{path} is damaged (it is of the run {named}); {cure}")
+    return tensors, record
 
 
 def recover_checkpoint(path: Path) -> bool:
     """Whether there is a checkpoint; where the last is damaged or missing, the one before it takes its place.
 
     Where that is damaged too, both stay, and `load_checkpoint` says what to do.
+
+    Raises:
+        ValueError: there is a folder in its place.
     """
     previous = previous_of(path)
+    if path.is_dir():
+        raise ValueError(f"expected a file at {path}, found a folder; remove it, and {previous.name} is used if there")
     if not previous.is_file():
         return path.is_file()
     if path.is_file():
         try:
-            read_tensors(path, cure=f"{previous.name}, the one before it, is used")
+            read_own(path, run_of(path), cure=f"{previous.name}, the one before it, is used")
         except ValueError as error:
             damage = error
         else:
             return True
         try:
-            read_tensors(previous, cure="")
+            read_own(previous, run_of(path), cure="")
         except ValueError:
             return True
         logger.warning("%s", damage)
@@ -74,7 +101,7 @@ def save_checkpoint(
         tensors |= {f"optimiser.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
     if path.is_file():
         path.replace(previous_of(path))
-    write_tensors(path, tensors, state)
+    write_tensors(path, tensors, {**state, "run": run_of(path)})
 
 
 def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer) -> dict[str, Any]:
@@ -83,13 +110,18 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimiser: tor
     Raises:
         ValueError: the file cannot be read or is damaged, with what to do.
     """
-    tensors, state = read_tensors(path, cure="delete it to train from the start")
+    cure = "delete it to train from the start"
+    tensors, state = read_own(path, run_of(path), cure=cure)
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         kind, _, rest = name.partition(".")
         parts.setdefault(kind, {})[rest] = tensor
-    for kind, module in modules.items():
-        module.load_state_dict(parts.get(kind, {}))
+    try:
+        for kind, module in modules.items():
+            module.load_state_dict(parts.get(kind, {}))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:400]
+        raise ValueError(f"{path} is no checkpoint of this training ({reason}); {cure}") from error
     slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in parts.get("optimiser", {}).items():
         index, _, slot = name.partition(".")

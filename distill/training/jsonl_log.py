@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,11 +16,22 @@ LONGEST_LINE = 1 << 16  # bytes, with room to spare
 class JsonlLog:
     """Appends lines on the process that writes; elsewhere it does nothing."""
 
-    def __init__(self, path: Path, *, step: int, writes: bool) -> None:
+    def __init__(self, path: Path, *, step: int, writes: bool, digest: str | None = None) -> None:
+        """Keeps the lines up to a step, which must be those of a digest where one is given.
+
+        Raises:
+            ValueError: a line is damaged, or the lines are others.
+        """
         self.path, self.writes = path, writes
         if writes:
-            kept = [entry for entry in read_log(path) if entry["step"] <= step]
-            write_text(path, "".join(f"{json.dumps(entry)}\n" for entry in kept))
+            text = "".join(f"{json.dumps(entry)}\n" for entry in read_log(path) if entry["step"] <= step)
+            if path.is_file():
+                require_digest(path, text.encode(), digest)
+            write_text(path, text)
+
+    def digest(self) -> str | None:
+        """The sha256 (hex) of the file; None on a process that does not write."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest() if self.writes else None
 
     def add(self, **entry: Any) -> None:  # noqa: ANN401
         """Appends one line."""
@@ -28,19 +40,34 @@ class JsonlLog:
                 stream.write(json.dumps(entry) + "\n")
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
+def require_digest(path: Path, text: bytes, digest: str | None) -> None:
+    """Raises ValueError unless the lines of a log are those of a digest, where one is given."""
+    if digest not in (None, found := hashlib.sha256(text).hexdigest()):
+        raise ValueError(
+            f"{path} is damaged (expected lines of sha256 {digest:.12}, got {found[:12]}); put it back, or delete the "
+            "file: it records losses and scores, and nothing else is lost"
+        )
+
+
+def read_log(path: Path, *, digest: str | None = None) -> list[dict[str, Any]]:
     """The entries of a log.jsonl; empty where there is none. A last line that a kill cut short is left out.
 
     Raises:
-        ValueError: a line is damaged.
+        ValueError: a line is damaged, or the file is not that of a digest.
     """
+    if path.is_dir():
+        raise ValueError(f"{path} is damaged (it is a folder); remove it, which loses losses and scores alone")
     text = path.read_bytes() if path.is_file() else b""
+    if path.is_file():
+        require_digest(path, text, digest)
     return list(parse_lines(path, text[: text.rfind(b"\n") + 1].splitlines()))
 
 
-def read_validation(path: Path) -> dict[int, float]:
+def read_validation(path: Path, *, digest: str | None = None) -> dict[int, float]:
     """Step -> validation Dice of a log.jsonl; empty where there is none. Errors as of `read_log`."""
-    return {entry["step"]: entry["validation_dice"] for entry in read_log(path) if "validation_dice" in entry}
+    return {
+        entry["step"]: entry["validation_dice"] for entry in read_log(path, digest=digest) if "validation_dice" in entry
+    }
 
 
 def last_step(path: Path) -> int:

@@ -42,4 +42,6 @@ def plan_training(run: Run) -> TrainingPlan:
     """
     checkpoint = find_checkpoint(run)
     check(run)
-    return TrainingPlan(run, open_caches(run), run.spans, checkpoint)
+    if checkpoint is not None:
+        run.once_listed(checkpoint.stat)
+    return TrainingPlan(run, run.once_listed(lambda: open_caches(run)), run.spans, checkpoint)

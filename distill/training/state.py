@@ -103,12 +103,12 @@ def build_state(plan: TrainingPlan) -> TrainingState:
     average = averaged(student, recipe.optimiser)
     if accelerator.num_processes > 1:
         choose_synchronisation(distiller, plan, targets, inputs=dataset.inputs, frozen=frozen)
-    counters, scaler = restore(plan, saved_modules(distiller, average), optimiser)
+    counters, scaler, logged = restore(plan, saved_modules(distiller, average), optimiser)
     model, wrapped = accelerator.prepare(distiller, optimiser)
     if accelerator.scaler is not None and scaler:
         accelerator.scaler.load_state_dict(scaler)
     bar = Progress("train", total=plan.steps, unit="steps", shown=lead, done=counters.step)
-    log = JsonlLog(run.folder / "log.jsonl", step=counters.step, writes=lead)
+    log = JsonlLog(run.folder / "log.jsonl", step=counters.step, writes=lead, digest=logged)
     began = time.monotonic() - counters.seconds
     return TrainingState(
         plan, targets, student, frozen, average, model, wrapped, dataset, counters, log, bar, layout, began
@@ -124,14 +124,18 @@ def example_images(dataset: TrainingSet) -> Iterator[Tensor]:
 
 def restore(
     plan: TrainingPlan, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer
-) -> tuple[Counters, dict[str, Any] | None]:
-    """Puts modules and optimiser where the plan's checkpoint left them; returns the counters and the scaler's state."""
+) -> tuple[Counters, dict[str, Any] | None, str | None]:
+    """Puts modules and optimiser where the plan's checkpoint left them.
+
+    Returns:
+        The counters, the scaler's state, and the digest of the log.
+    """
     if plan.checkpoint is None:
-        return Counters(), None
+        return Counters(), None, None
     saved = load_checkpoint(plan.checkpoint, modules, optimiser)
     counters = Counters(**saved["state"])
     logger.info("continuing at step %d from %s", counters.step, plan.checkpoint)
-    return counters, saved["scaler"]
+    return counters, saved["scaler"], saved.get("log")
 
 
 def share_batch_norm(student: nn.Module, plan: TrainingPlan) -> None:
@@ -192,5 +196,5 @@ def save(state: TrainingState) -> None:
     if accelerator.is_main_process:
         modules = saved_modules(accelerator.unwrap_model(state.model), state.average)
         scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
-        record = {"state": asdict(counters), "scaler": scaler}
+        record = {"state": asdict(counters), "scaler": scaler, "log": state.log.digest()}
         save_checkpoint(checkpoint_of(state.run), modules, state.optimiser.optimizer, record)

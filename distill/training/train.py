@@ -20,9 +20,8 @@ from distill.distillation.criterion import compute_losses, divisors_of_parts
 from distill.distillation.dataset import loader
 from distill.distillation.feature_variance import FeatureVariance, variances_of
 from distill.distillation.sampler import Batches
-from distill.runs.run import Run, as_run
+from distill.runs.run import LOG, Run, as_run
 from distill.runs.weights import DIGEST, read_trained
-from distill.runtime.io import write_json
 from distill.runtime.progress import clock
 from distill.runtime.signals import TERMINATED, sigterm_deferred
 from distill.runtime.tensor_files import digest_tensors, read_tensors
@@ -60,7 +59,7 @@ def train(work: Run | Recipe) -> dict[str, Any]:
     trained = run.agree(run.trained.is_file)
     with cache.lock(run.folder) if run.accelerator.is_main_process and not trained else nullcontext():
         if trained or run.agree(run.trained.is_file):  # the latter by the training that this one waited for
-            summary, _ = read_trained(run)
+            summary, _ = run.once_listed(lambda: read_trained(run))
             logger.info("trained already: %s", run.folder)
             return summary
         plan = plan_training(run)
@@ -78,7 +77,8 @@ def run_stages(plan: TrainingPlan) -> dict[str, Any]:
             run_stage(state, span, terminated=terminated)
     summary = summarise(state)
     if run.accelerator.is_main_process:
-        write_json(run.trained, summary)
+        run.write_own(run.trained, {**summary, LOG: state.log.digest()})
+        summary = run.read_summary()
         remove_checkpoints(checkpoint_of(run))
     run.accelerator.wait_for_everyone()
     taken, best, step = summary["steps"], summary["validation_dice"], summary["best_step"]

@@ -9,7 +9,8 @@ import torch
 from distill.config.schedule import Span
 from distill.evaluation.scoring import validate
 from distill.metrics.names import LOWER_IS_BETTER
-from distill.runtime.tensor_files import read_tensors, write_tensors
+from distill.runtime.tensor_files import write_tensors
+from distill.training.checkpoint import read_own, run_of
 from distill.training.parameters import trains_logits
 from distill.training.state import TrainingState
 
@@ -33,7 +34,7 @@ def keep_best(state: TrainingState, span: Span) -> str:
         counters.best, counters.best_step = quality, counters.step
         counters.best_dice = None if select == "dice" else dice
         if run.accelerator.is_main_process:
-            record = {"step": counters.step, "best": quality, "validation_dice": dice}
+            record = {"step": counters.step, "best": quality, "validation_dice": dice, "run": run_of(run.weights)}
             write_tensors(run.weights, state.scored.state_dict(), record)
     return f"{span.name} validation Dice {dice:.3f}"
 
@@ -56,7 +57,7 @@ def restore_best(state: TrainingState) -> None:
     weights, counters = state.run.weights, state.counters
     if not weights.is_file():
         return
-    _, record = read_tensors(weights, cure=f"delete the folder {weights.parent} to train from the start")
+    _, record = read_own(weights, run_of(weights), cure=f"delete the folder {weights.parent} to train from the start")
     if int(record.get("step", 0)) > counters.step:
         dice = float(record["validation_dice"])
         counters.best, counters.best_step = float(record.get("best", dice)), int(record["step"])

@@ -7,17 +7,19 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import pickle
 import random
 import subprocess
 import sys
+import time
 
 import pytest
 import safetensors.numpy
 import torch
 
 import cache
-from cache.files import sweep
+from cache.files import _host, sweep
 from cache.manifest import Manifest
 from cache.shard import pack
 from cache.spec import FeatureSpec, MapSpec
@@ -464,3 +466,13 @@ def test_a_file_system_without_locks_is_told_and_written_to(filled, monkeypatch,
         extract(filled, [key(7)], ("identity",))
     assert "is on a file system without locks: see that no other extraction fills it now" in caplog.text
     assert (key(7), "identity") in cache.open(filled)
+
+
+def test_an_unfinished_file_of_another_host_is_swept_after_a_day(folder):
+    fresh, old, own = (folder / f".writing-{host}-{'0' * 15}{n}" for n, host in enumerate(["f" * 8, "f" * 8, _host()]))
+    for path in (fresh, old, own):
+        path.write_bytes(b"half")
+    two_days_ago = time.time() - 2 * 86_400
+    os.utime(old, (two_days_ago, two_days_ago))
+    sweep(folder)
+    assert [path.exists() for path in (fresh, old, own)] == [True, False, False]

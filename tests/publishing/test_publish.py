@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 from dataclasses import replace
@@ -252,7 +253,7 @@ def test_a_folder_that_lacks_a_file_is_published_again(fresh_job):
     assert {"README.md", "model.onnx", "model.safetensors", "examples/1.png"} <= set(record["files"])
     (folder / "model.onnx").unlink()
     assert (publish(fresh_job) / "model.onnx").is_file()
-    record.pop("files")  # as one of before was published
+    record.pop("files"), record.pop("content_sha256")  # as one of before was published
     (folder / "published.json").write_text(json.dumps(record))
     (folder / "left-over.txt").write_text("old")
     assert (publish(fresh_job) / "left-over.txt").is_file()
@@ -305,6 +306,7 @@ def test_an_onnx_file_of_another_dice_is_not_published(fresh_job):
     assert len(set(lines[0])) == len(lines[0]), "no column twice"
     changed = [lines[0], *([*fields[:3], str(float(fields[3]) - 0.01), fields[4]] for fields in lines[1:])]
     path.write_text("\n".join(",".join(fields) for fields in changed) + "\n", encoding="utf-8")
+    fresh_job.update_metrics(predictions_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     with pytest.raises(ValueError, match=r"scores Dice 0\.\d+ on 3 images of left, but the evaluation says 0\.\d+"):
         publish(fresh_job)
     assert not fresh_job.published.exists()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -66,3 +67,26 @@ def test_the_command_line_exits_with_the_status_of_the_signal(number, status):
     assert ended.returncode == status, ended.stderr
     assert "the same command continues where this one stopped" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_process_ends_with_its_launcher(tmp_path):
+    code = (
+        "import os, sys, time; from pathlib import Path; from distill.runtime.signals import leave_with_launcher\n"
+        "rank = os.fork()\n"
+        "if rank == 0:\n"
+        "    leave_with_launcher(); Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(60)\n"
+        "while not Path(sys.argv[1]).exists(): time.sleep(0.01)\n"
+        "os._exit(0)"
+    )
+    note = tmp_path / "rank"
+    environment = {**os.environ, "LOCAL_RANK": "0"}
+    subprocess.run([sys.executable, "-c", code, str(note)], env=environment, check=True, capture_output=True)
+    rank, limit = int(note.read_text()), time.monotonic() + 30
+    while time.monotonic() < limit:
+        try:
+            os.kill(rank, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.kill(rank, signal.SIGKILL)
+    pytest.fail("it outlived its launcher")

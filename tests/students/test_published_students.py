@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import random
@@ -333,3 +334,22 @@ def test_damaged_files_are_refused_or_loaded_and_raise_nothing_else(tmp_path):
                 students.load(tmp_path)
         file.write_bytes(whole)
     students.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "learned.json"])
+def test_a_file_that_is_not_as_it_was_published_is_refused_until_its_record_is_removed(tmp_path, name):
+    folder = published(tmp_path)
+    (folder / "learned.json").write_text('{"labelled": ["a"]}')
+    record = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+    (folder / "published.json").write_text(json.dumps({"sha256": record}))
+
+    def read():
+        return students.load(folder), students.learned_keys(folder)
+
+    read()
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data[:-1] + bytes([data[-1] ^ 1]) if name == "model.safetensors" else data + b"\n")
+    with pytest.raises(ValueError, match=rf"{name} is not as it was published \(expected sha256 .* or remove"):
+        read()
+    (folder / "published.json").unlink()
+    read()
