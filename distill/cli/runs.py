@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 from distill.cli.options import Command, Option
-from distill.runs.latest import columns, runs_in
+from distill.runs.latest import Listed, runs_in
+from distill.runtime.issues import aligned
+from distill.training.jsonl_log import last_step
 
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:
@@ -16,6 +19,26 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
     told = columns(found) if found else [f"no runs in {given.home}/runs; distill run recipe=sam_to_unet makes one"]
     sys.stdout.write("\n".join(told) + "\n")
     return 0
+
+
+def columns(runs: Sequence[Listed]) -> list[str]:
+    """Lines of a table: name, date, steps, Dice on each test set, folder."""
+    cells = [("name", "date", "steps", "Dice", "folder")]
+    for one in runs:
+        dice = ", ".join(f"{name} {value:.3f}" for name, value in one.dice.items())
+        cells.append((one.name, f"{one.date:%Y-%m-%d %H:%M}", steps_of(one), dice, str(one.folder)))
+    return aligned(cells)
+
+
+def steps_of(one: Listed) -> str:
+    """`600`; `at 450` of a training that is not complete; nothing where none has begun, or its log is damaged."""
+    if one.steps is not None:
+        return str(one.steps)
+    try:
+        reached = last_step(one.folder / "log.jsonl")
+    except ValueError:
+        return ""
+    return f"at {reached}" if reached else ""
 
 
 COMMAND = Command(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.runtime.io import read_json_if_sound
-from distill.runtime.issues import aligned
 
 if TYPE_CHECKING:
     from distill.runs.run import Run
@@ -115,13 +113,3 @@ def finished_twin(run: Run) -> Run:
         if twin.trained.is_file():
             return twin
     return run
-
-
-def columns(runs: Sequence[Listed]) -> list[str]:
-    """Lines of a table: name, date, steps, Dice on each test set, folder."""
-    cells = [("name", "date", "steps", "Dice", "folder")]
-    for one in runs:
-        dice = ", ".join(f"{name} {value:.3f}" for name, value in one.dice.items())
-        steps = "" if one.steps is None else str(one.steps)
-        cells.append((one.name, f"{one.date:%Y-%m-%d %H:%M}", steps, dice, str(one.folder)))
-    return aligned(cells)

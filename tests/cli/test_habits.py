@@ -124,6 +124,11 @@ def test_runs_are_listed_the_latest_first(home, capsys):
     assert head.split() == ["name", "date", "steps", "Dice", "folder"]
     assert [line.split()[0] for line in lines] == ["other-unet", "own-unet", "own-malunet", "own-unet"]
     assert lines[1].split()[3:] == ["700", "kvasir", "0.800", str(home / "runs" / "own-unet-ba9876543210")]
+    (home / "runs" / "other-unet-aaaaaaaaaaaa" / "log.jsonl").write_text('{"step": 425, "loss": 1}\n{"step": 4')
+    (home / "runs" / "own-malunet-ba9876543210" / "log.jsonl").write_text("no log\n")
+    assert main(["runs", f"home={home}"]) == 0
+    told = capsys.readouterr().out
+    assert " at 425 " in told and told.count(" at ") == 1
     assert main(["runs", f"home={home / 'nowhere'}"]) == 0
     assert "no runs in" in capsys.readouterr().out
 
