@@ -49,6 +49,12 @@ NETWORKS = {  # of students that are not small at any width
     "builtin_teacher": ["student.options={depth: 1, image_size: 64, patch: 8, neck: 8}", "student.width=32"],
     "study_pretrained": ["student.options.backbone=test_efficientnet", "student.encoder=null", "student.width=4"],
     "expert": ["student.options.backbone=test_efficientnet", "student.encoder=null", "student.width=4"],
+    "expert_2": ["student.options.backbone=test_efficientnet", "student.init=null", "student.width=4"],
+    "study_empty": [
+        "student.options={backbone: test_efficientnet, encoder_stages: 4}",
+        "student.encoder=null",
+        "student.width=4",
+    ],
     "expert_to_small": [
         "student.options={backbone: test_efficientnet, encoder_stages: 4}",
         "student.encoder=null",

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from distill.runtime.io import read_json_if_sound
-
-if TYPE_CHECKING:
-    from distill.runs.run import Run
 
 PUBLISHED = ("student", "teacher")  # the folder of a run that others use
 DIGEST = re.compile(r"-[0-9a-f]{12}$")  # how a run's folder ends
@@ -98,18 +93,3 @@ def student_of(name: str, *, home: str | Path) -> str:
         if (run / folder / "model.safetensors").is_file():
             return str(run / folder)
     raise FileNotFoundError(f"{run} has no student yet; type distill run recipe={run / 'recipe.yaml'}")
-
-
-def finished_twin(run: Run) -> Run:
-    """The run, or where it is not trained yet the one that a recipe of another name asked for and that is.
-
-    Studies share their controls in this way: what a recipe is called is no part of what is trained.
-    """
-    if run.trained.is_file():
-        return run
-    rest = run.folder.name.removeprefix(run.recipe.name)  # -STUDENT-DIGEST
-    for folder in sorted(run.folder.parent.glob(f"*{glob.escape(rest)}")):
-        twin = replace(run, recipe=replace(run.recipe, name=folder.name.removesuffix(rest)), folder=folder)
-        if twin.trained.is_file():
-            return twin
-    return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from distill.data.sample import Sample, Splits
 from distill.data.sources.open_data import open_data
 from distill.runs.accelerator import start_accelerator
 from distill.runs.fingerprint import digest_file
-from distill.runs.latest import DIGEST, finished_twin
+from distill.runs.latest import DIGEST
 from distill.runs.paths import name_caches, run_folder
 from distill.runtime.io import read_json, write_sealed
 
@@ -241,3 +242,18 @@ def weights_of(teacher: TeacherRecipe, made: tuple[Run, ...]) -> str:
         encoder = made[0].published / "encoder"
         return str(encoder / "encoder.safetensors" if teacher.adapter == "timm" else encoder)
     return ",".join(str(one.published) for one in made)
+
+
+def finished_twin(run: Run) -> Run:
+    """The run, or where it is not trained yet the one that a recipe of another name asked for and that is.
+
+    Studies share their controls in this way: what a recipe is called is no part of what is trained.
+    """
+    if run.trained.is_file():
+        return run
+    rest = run.folder.name.removeprefix(run.recipe.name)  # -STUDENT-DIGEST
+    for folder in sorted(run.folder.parent.glob(f"*{glob.escape(rest)}")):
+        twin = replace(run, recipe=replace(run.recipe, name=folder.name.removesuffix(rest)), folder=folder)
+        if twin.trained.is_file():
+            return twin
+    return run

@@ -77,6 +77,7 @@ def main(rank: int, ranks: int, parts: int, folder: Path) -> None:
     }
     if rank == 0:
         torch.save(found, folder / "steps.pt")
+    distributed.barrier()  # gloo aborts where one process leaves while another is still connected
     distributed.destroy_process_group()
 
 
