@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from small_run import IMAGE_SIZE, read_disc, taught_tensors
 
@@ -27,3 +30,21 @@ def write_disc(path: Path, seed: int, size: tuple[int, int] = (45, 62)) -> np.nd
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(read_disc(seed, size, "image")).save(path)
     return np.asarray(Image.open(path).convert("RGB"))
+
+
+def without_onnx_and_pictures(monkeypatch):
+    """Both take longer than all the rest and are tested elsewhere; torch answers in the file's place."""
+    exported = []
+
+    def export(deploy, path, *, metadata):
+        exported.append(deploy)
+        path.write_bytes(json.dumps(metadata).encode())
+
+    def answer(images):
+        with torch.inference_mode():
+            return exported[-1](torch.from_numpy(images)).numpy()
+
+    publishing = import_module("distill.publishing.student")
+    monkeypatch.setattr(publishing, "export_onnx", export)
+    monkeypatch.setattr(publishing, "open_onnx", lambda path, threads=0: answer)
+    monkeypatch.setattr(publishing, "draw_examples", lambda *_, **__: [])

@@ -165,6 +165,23 @@ def weights_of(run: Run) -> dict[str, torch.Tensor]:
     return load_file(run.weights)
 
 
+def train_until(run: Run, monkeypatch, *, step: int) -> None:
+    """Trains a run that saves at every step and is killed before `step`."""
+    training = import_module("distill.training.train")
+    train_step = training.train_step
+
+    def until(state, span, number, *args, **named):
+        if number == step:
+            raise KilledError
+        return train_step(state, span, number, *args, **named)
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(training, "LOG_EVERY_STEPS", 1)
+        patch.setattr(training, "CHECKPOINT_EVERY_SECONDS", 0.0)
+        patch.setattr(training, "train_step", until)
+        training.train(run)
+
+
 class KilledError(RuntimeError):
     pass
 
@@ -174,15 +191,5 @@ def train_killed_at(step: int, run: Run, monkeypatch) -> dict:
     training = import_module("distill.training.train")  # the module: the package has a function of that name
     monkeypatch.setattr(training, "LOG_EVERY_STEPS", 1)
     monkeypatch.setattr(training, "CHECKPOINT_EVERY_SECONDS", 0.0)
-    train_step = training.train_step
-
-    def train_until(state, span, at, batch, *, watch):
-        if at == step:
-            raise KilledError
-        return train_step(state, span, at, batch, watch=watch)
-
-    monkeypatch.setattr(training, "train_step", train_until)
-    with pytest.raises(KilledError):
-        training.train(run)
-    monkeypatch.setattr(training, "train_step", train_step)
+    train_until(run, monkeypatch, step=step)
     return training.train(run)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 
 import pytest
-import torch
+from published import without_onnx_and_pictures
 from small_teachers import (
     write_dinov2,
     write_dinov3,
@@ -139,24 +138,6 @@ def words_of(name, home, places, run):
         if name == "sam2_adapted_to_unet":
             words.append(f"{prefix}.weights={run('sam2_adapted') / 'student'}")
     return words
-
-
-def without_onnx_and_pictures(monkeypatch):
-    """Both take longer than all the rest and are tested elsewhere; torch answers in the file's place."""
-    exported = []
-
-    def export(deploy, path, *, metadata):
-        exported.append(deploy)
-        path.write_bytes(json.dumps(metadata).encode())
-
-    def answer(images):
-        with torch.inference_mode():
-            return exported[-1](torch.from_numpy(images)).numpy()
-
-    publishing = import_module("distill.publishing.student")
-    monkeypatch.setattr(publishing, "export_onnx", export)
-    monkeypatch.setattr(publishing, "open_onnx", lambda path, threads=0: answer)
-    monkeypatch.setattr(publishing, "draw_examples", lambda *_, **__: [])
 
 
 def require_whole(name, folder):

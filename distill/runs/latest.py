@@ -14,6 +14,12 @@ DIGEST = re.compile(r"-[0-9a-f]{12}$")  # how a run's folder ends
 DATED = ("log.txt", "metrics.json", "train.json", "log.jsonl", "recipe.yaml")  # the newest of these dates a run
 
 
+def digest_in(name: str) -> str:
+    """The digest that the name of a run's folder ends with; the name itself where it has none."""
+    found = DIGEST.search(name)
+    return found[0][1:] if found else name
+
+
 @dataclass(frozen=True)
 class Listed:
     """A run as it is listed.

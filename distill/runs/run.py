@@ -21,7 +21,7 @@ from distill.data.sample import Sample, Splits
 from distill.data.sources.open_data import open_data
 from distill.runs.accelerator import start_accelerator
 from distill.runs.fingerprint import digest_file
-from distill.runs.latest import DIGEST
+from distill.runs.latest import DIGEST, digest_in
 from distill.runs.paths import name_caches, run_folder
 from distill.runtime.io import read_json, write_sealed
 
@@ -195,7 +195,7 @@ class Run:
     @property
     def digest(self) -> str:
         """What the folder's name ends with: it stands for all that the trained weights depend on."""
-        return self.folder.name.rpartition("-")[2]
+        return digest_in(self.folder.name)
 
 
 def as_run(work: Run | Recipe) -> Run:

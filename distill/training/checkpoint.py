@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.runs.latest import DIGEST
+from distill.runs.latest import digest_in
 from distill.runs.run import Run
 from distill.runtime.tensor_files import read_tensors, write_tensors
 
@@ -31,9 +31,7 @@ def find_checkpoint(run: Run) -> Path | None:
 
 def run_of(path: Path) -> str:
     """What stands for the run of a file of checkpoints/: the digest in its folder's name, or the name."""
-    name = path.parent.parent.name
-    found = DIGEST.search(name)
-    return found[0][1:] if found else name
+    return digest_in(path.parent.parent.name)
 
 
 def previous_of(path: Path) -> Path:

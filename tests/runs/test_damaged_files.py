@@ -20,8 +20,8 @@ import torch
 from published import write_student
 from small_extraction import CellTeacher, content, extraction_job
 from small_job import write_job
-from small_run import KilledError, run_of
 from small_run import recipe_of as small_recipe
+from small_run import run_of, train_until
 
 import cache
 from distill import extract
@@ -164,22 +164,10 @@ def damage_caches(tmp_path, monkeypatch, count, draw):
 
 def damage_checkpoints(tmp_path, monkeypatch, count, draw):
     """The last checkpoint, the one before, and the best weights, of a training that was killed."""
-    training = import_module("distill.training.train")
     runs = []
     for seed in (0, 1):
         run = run_of(small_recipe(seed=seed), tmp_path / f"run{seed}-unet-{seed:012x}")
-        step = training.train_step
-
-        def until(state, span, number, *args, step=step, **named):
-            if number == 7:
-                raise KilledError
-            return step(state, span, number, *args, **named)
-
-        with monkeypatch.context() as patch, pytest.raises(KilledError):
-            patch.setattr(training, "LOG_EVERY_STEPS", 1)
-            patch.setattr(training, "CHECKPOINT_EVERY_SECONDS", 0.0)
-            patch.setattr(training, "train_step", until)
-            training.train(run)
+        train_until(run, monkeypatch, step=7)
         runs.append(run)
     run, other = runs
     last, found = checkpoint_of(run), Counter()

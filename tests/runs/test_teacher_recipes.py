@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from published import without_onnx_and_pictures
 from small_run import disc_splits, recipe_of, run_of
 from small_teachers import write_timm
 
@@ -53,19 +53,7 @@ def _in_a_folder(tmp_path, monkeypatch):
     """The recipes lie where the command is typed; the ONNX file and pictures, which take the longest, are left out."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BANDPASS_THREADS", "1")
-    publishing, exported = import_module("distill.publishing.student"), []
-
-    def export(deploy, path, *, metadata):
-        exported.append(deploy)
-        path.write_bytes(json.dumps(metadata).encode())
-
-    def answer(images):
-        with torch.inference_mode():
-            return exported[-1](torch.from_numpy(images)).numpy()
-
-    monkeypatch.setattr(publishing, "export_onnx", export)
-    monkeypatch.setattr(publishing, "open_onnx", lambda path, threads=0: answer)
-    monkeypatch.setattr(publishing, "draw_examples", lambda *_, **__: [])
+    without_onnx_and_pictures(monkeypatch)
     write("teacher", TEACHER)
     write("student", STUDENT)
 

@@ -9,7 +9,7 @@ from importlib import import_module
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_run import KilledError, recipe_of, run_of, weights_of
+from small_run import recipe_of, run_of, train_until, weights_of
 
 from distill.runs.weights import load_student
 from distill.runtime.signals import exit_on_signals
@@ -30,18 +30,7 @@ def flip(path, place: float) -> None:
 def interrupted_run(folder, monkeypatch, *, at: int = 7):
     """A run that saved at every step and was killed before step `at`."""
     run = run_of(recipe_of(), folder)
-    step = training.train_step
-
-    def until(state, span, number, *args, **named):
-        if number == at:
-            raise KilledError
-        return step(state, span, number, *args, **named)
-
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(training, "LOG_EVERY_STEPS", 1)
-        patch.setattr(training, "CHECKPOINT_EVERY_SECONDS", 0.0)
-        patch.setattr(training, "train_step", until)
-        train(run)
+    train_until(run, monkeypatch, step=at)
     return run
 
 
