@@ -20,13 +20,9 @@ if TYPE_CHECKING:
     from distill.comparison.compare import compare
     from distill.config.parse import read_recipe
     from distill.config.schema import Recipe
-    from distill.evaluation.evaluate import evaluate
-    from distill.extraction.extract import extract
     from distill.inference.predict import predict
     from distill.publishing.adapt import adapt
-    from distill.publishing.publish import publish
-    from distill.report.write import report
-    from distill.training.train import train
+    from distill.verbs import evaluate, extract, publish, report, train
 
 __all__ = [
     "Recipe",
@@ -46,14 +42,14 @@ _PLACES = {  # imported on use: `distill --help` needs no torch
     "Recipe": "distill.config.schema",
     "adapt": "distill.publishing.adapt",
     "compare": "distill.comparison.compare",
-    "evaluate": "distill.evaluation.evaluate",
-    "extract": "distill.extraction.extract",
+    "evaluate": "distill.verbs",
+    "extract": "distill.verbs",
     "predict": "distill.inference.predict",
-    "publish": "distill.publishing.publish",
+    "publish": "distill.verbs",
     "read_recipe": "distill.config.parse",
-    "report": "distill.report.write",
+    "report": "distill.verbs",
     "run": "distill.cli.run",
-    "train": "distill.training.train",
+    "train": "distill.verbs",
 }
 
 

@@ -95,7 +95,8 @@ def with_teacher(given: SimpleNamespace, folder: Path) -> tuple[list[str], dict[
     from distill.cache_report.teacher_agreement import agreement_lines, agreements, extract_maps, held_out
     from distill.config.parse import read_recipe
     from distill.extraction.teacher_inference import PRECISIONS, load_teacher
-    from distill.runs.run import open_run
+    from distill.runs.open_run import open_run
+    from distill.runs.teacher_runs import origin_of
 
     store = cache.open(given.cache)
     run = open_run(read_recipe(given.rest))
@@ -106,7 +107,7 @@ def with_teacher(given: SimpleNamespace, folder: Path) -> tuple[list[str], dict[
             "leave recipe out; the report then covers the cache alone"
         )
     recipe = run.recipe.teachers[name]
-    teacher = load_teacher(recipe).to(run.accelerator.device, PRECISIONS[recipe.precision])
+    teacher = load_teacher(recipe, origin_of(recipe)).to(run.accelerator.device, PRECISIONS[recipe.precision])
     size = store.batch_size
     samples = held_out(run, store, given.images)
     found, references = agreements(store, teacher, samples, size=size)
@@ -164,7 +165,7 @@ def expected(given: SimpleNamespace) -> list[tuple[str, str]]:
     """The records that the recipe would have extracted into the cache."""
     from distill.config.parse import read_recipe
     from distill.extraction.plan import plan_extraction
-    from distill.runs.run import open_run
+    from distill.runs.open_run import open_run
 
     run = open_run(read_recipe(given.rest))
     name = teacher_of(run, cache.open(given.cache))

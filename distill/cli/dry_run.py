@@ -11,7 +11,8 @@ from distill.extraction.cost import estimate_cost
 from distill.extraction.plan import plan_extraction
 from distill.extraction.teacher_inference import PRECISIONS, FeatureExtractor, load_teacher
 from distill.runs.checks import check
-from distill.runs.run import Run, open_run
+from distill.runs.open_run import open_run
+from distill.runs.run import Run
 from distill.runs.teacher_runs import missing_teachers
 from distill.runtime.progress import clock
 from distill.training.step_time import time_step

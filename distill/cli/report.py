@@ -23,7 +23,7 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
         FileNotFoundError: there is no such run, or it has not been evaluated.
     """
     from distill.report.write import NAME, report, run_of
-    from distill.runs.run import open_run
+    from distill.runs.open_run import open_run
 
     if given.run:
         home = next((word.partition("=")[2] for word in given.rest if word.startswith("home=")), "artifacts")

@@ -46,7 +46,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     """
     from distill.cli.messages import conclusion, introduction
     from distill.runs.checks import check
-    from distill.runs.run import open_run
+    from distill.runs.open_run import open_run
     from distill.runs.steps import do_step
     from distill.runtime.threads import use_all_cores
 
@@ -100,6 +100,7 @@ def run_steps(given: SimpleNamespace, *, dry: bool, step: str = "") -> int:
     recipe = read_recipe([*given.rest, f"do={step}"] if step else given.rest)
     if not dry:
         run(recipe)
+        leave_together()
         return 0
     from distill.cli.dry_run import estimate
     from distill.runtime.threads import use_all_cores
@@ -107,6 +108,16 @@ def run_steps(given: SimpleNamespace, *, dry: bool, step: str = "") -> int:
     use_all_cores()
     sys.stdout.write(estimate(recipe))
     return 0
+
+
+def leave_together() -> None:
+    """Waits for the other processes, if there are any, and disconnects: gloo aborts one whose partners have left."""
+    from accelerate import PartialState
+
+    state = PartialState()
+    if state.num_processes > 1:
+        state.wait_for_everyone()
+        state.destroy_process_group()
 
 
 def command(name: str, does: str, *, writes: tuple[str, ...], examples: tuple[str, ...]) -> Command:

@@ -15,7 +15,7 @@ from distill.data.sample import Splits
 from distill.runs.accelerator import start_accelerator
 from distill.runs.checks import check
 from distill.runs.fingerprint import digest_of
-from distill.runs.run import finished_twin, open_run
+from distill.runs.open_run import finished_twin, open_run
 
 logger = logging.getLogger("bandpass")
 

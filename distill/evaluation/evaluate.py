@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import cache
-from distill.config.schema import Recipe
 from distill.evaluation.mask_teachers import score_teachers
 from distill.evaluation.results import scored_with, write_results
 from distill.evaluation.scoring import predictor_of, score
 from distill.runs.caches import open_caches
-from distill.runs.run import Run, as_run
+from distill.runs.run import Run
 from distill.runs.weights import load_student
 
 
@@ -49,7 +48,7 @@ def plan_evaluation(run: Run) -> EvaluationPlan:
     return EvaluationPlan(student, caches, finished=run.agree(lambda: scored))
 
 
-def evaluate(work: Run | Recipe) -> dict[str, Any]:
+def evaluate(run: Run) -> dict[str, Any]:
     """Scores a run's student on each test data set and returns the run's metrics.
 
     Writes `datasets`, `student`, `teachers` and `convention` into metrics.json and one line an image into
@@ -60,7 +59,6 @@ def evaluate(work: Run | Recipe) -> dict[str, Any]:
         FileNotFoundError: no student has been trained.
         ValueError: there are no test images.
     """
-    run = as_run(work)
     plan = plan_evaluation(run)
     if plan.finished:
         return run.read_metrics()

@@ -11,7 +11,6 @@ from typing import Any
 
 import cache
 from cache.shard import Record
-from distill.config.schema import Recipe
 from distill.distillation.targets import check_classes, check_grids, check_mask
 from distill.extraction.cache_state import CacheState, inspect_cache, is_whole
 from distill.extraction.calibrate import initialise_cache, restore_cache
@@ -20,14 +19,13 @@ from distill.extraction.encode import Encoders, extract_shard, processes_for
 from distill.extraction.plan import ExtractionPlan, plan_extraction
 from distill.extraction.task_teacher import TaskTeacher, initialise_masks, write_masks
 from distill.extraction.teacher_inference import PRECISIONS, FeatureExtractor, batches_of, load_teacher
-from distill.runs.run import Run, as_run
-from distill.runs.teacher_runs import origin_of, train_teacher
+from distill.runs.run import Run
 from distill.runtime.progress import Progress, clock, progress
 
 logger = logging.getLogger("bandpass")
 
 
-def extract(work: Run | Recipe) -> dict[str, int]:
+def extract(run: Run) -> dict[str, int]:
     """Fills the cache of every teacher that the recipe consults; returns the forward passes (images) each one ran.
 
     Work is shared by shards of 256 records: any process takes any shard, and a kill loses at most the shards being
@@ -37,7 +35,6 @@ def extract(work: Run | Recipe) -> dict[str, int]:
         FileNotFoundError: a teacher's weights are not there.
         ValueError: the folder holds another teacher's features, or the code does not reach its fidelity.
     """
-    run = as_run(work)
     return {name: 0 if recipe.cache else extract_teacher(run, name) for name, recipe in run.recipe.consulted.items()}
 
 
@@ -51,25 +48,29 @@ def extract_teacher(run: Run, name: str) -> int:
     lead = plan.rank == 0
     with cache.lock(plan.folder) if lead and not is_whole(plan.folder, plan.records) else nullcontext():
         whole = lead and is_whole(plan.folder, plan.records)  # by now, if another extraction was waited for
-        if run.agree(lambda: whole):
-            logger.info("%s: all %d records are in %s; the teacher is not needed", name, len(plan.records), plan.folder)
-            return run.images_begun(name, 0) if lead else 0  # that passed before a kill
-        if lead and cache.exists(plan.folder):
-            cache.repair(plan.folder)
-        train_teacher(run, name)
-        began = time.monotonic()
-        images = extract_masks(run, plan) if plan.recipe.adapter == "task" else extract_images(run, plan)
-        run.accelerator.wait_for_everyone()
-    if lead:
-        store, seconds = cache.open(plan.folder), time.monotonic() - began
+        if not run.agree(lambda: whole):
+            return complete_cache(run, plan)
+    logger.info("%s: all %d records are in %s; the teacher is not needed", name, len(plan.records), plan.folder)
+    return run.images_begun(name, 0) if lead else 0  # that passed before a kill
+
+
+def complete_cache(run: Run, plan: ExtractionPlan) -> int:
+    """Repairs a cache and extracts what it lacks; returns the images that passed the teacher, over all processes."""
+    began = time.monotonic()
+    if plan.rank == 0 and cache.exists(plan.folder):
+        cache.repair(plan.folder)
+    images = extract_masks(run, plan) if plan.recipe.adapter == "task" else extract_images(run, plan)
+    run.accelerator.wait_for_everyone()
+    if plan.rank == 0:
+        store, took = cache.open(plan.folder), clock(time.monotonic() - began)
         size = store.bytes_per_image() / 1e3
-        logger.info("%s: %d records of %.1f kB in %s; took %s", name, len(store), size, plan.folder, clock(seconds))
+        logger.info("%s: %d records of %.1f kB in %s; took %s", plan.name, len(store), size, plan.folder, took)
     return images
 
 
 def extract_images(run: Run, plan: ExtractionPlan) -> int:
     """Passes the images of the missing records through a teacher; returns how many, over all processes."""
-    teacher = load_teacher(plan.recipe).to(plan.device, PRECISIONS[plan.recipe.precision])
+    teacher = load_teacher(plan.recipe, plan.origin).to(plan.device, PRECISIONS[plan.recipe.precision])
     check_grids(run.recipe, teacher.spec, teacher=plan.name)
     check_mask(run.recipe, teacher.spec.names, teacher=plan.name)
     check_classes(run.recipe, teacher.spec, teacher=plan.name)
@@ -160,9 +161,7 @@ def open_missing(run: Run, plan: ExtractionPlan) -> tuple[cache.Cache, list[Sequ
 
 def extract_masks(run: Run, plan: ExtractionPlan) -> int:
     """Writes a task teacher's masks of the missing records from the cache that it reads; returns 0: no image passes."""
-    teacher = TaskTeacher(
-        Path(str(plan.recipe.weights)).expanduser(), cache.open(str(plan.source)), origin_of(plan.recipe)
-    )
+    teacher = TaskTeacher(Path(str(plan.recipe.weights)).expanduser(), cache.open(str(plan.source)), plan.origin)
     if plan.rank == 0 and not inspect_cache(plan.folder, plan.records).initialised:
         initialise_masks(plan.folder, teacher, fidelity=plan.fidelity, batch_size=plan.recipe.batch_size)
     run.accelerator.wait_for_everyone()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from distill.data.sample import Sample
 from distill.data.sources.unlabelled import unlabel
 from distill.runs.licences import licences_of_images
 from distill.runs.run import Run
+from distill.runs.teacher_runs import origin_of
 
 GALLERY = 8  # validation images whose plain view is kept too: they are drawn, never learned from
 
@@ -40,6 +41,7 @@ class ExtractionPlan:
         recipe: of the teacher.
         folder: of its cache.
         source: folder of the cache that a task teacher reads; None for other teachers.
+        origin: recipe and runs that made the teacher; empty where weights are given.
         fidelity: the cosine asked of the codes.
         records: that are wanted, sorted.
         read: the image and the prompt of a record.
@@ -56,6 +58,7 @@ class ExtractionPlan:
     recipe: TeacherRecipe
     folder: Path
     source: Path | None
+    origin: Mapping[str, Any]
     fidelity: float
     records: tuple[Record, ...]
     read: Callable[[Record], Input]
@@ -84,6 +87,7 @@ def plan_extraction(run: Run, name: str, *, folder: Path | None = None) -> Extra
     """
     shown, terms = shown_images(run, name), licences_of_images(run.splits, generated=run.recipe.data.name == "builtin")
     recipe, splits = run.recipe.teachers[name], run.splits
+    origin = origin_of(recipe)
     training = {sample.key: record_key(recipe, sample) for sample in splits.training}
     samples = {record_key(recipe, sample): sample for sample in (*map(unlabel, splits.held_out), *splits.training)}
     plain = {(record_key(recipe, unlabel(sample)), "identity") for sample in shown}
@@ -94,6 +98,7 @@ def plan_extraction(run: Run, name: str, *, folder: Path | None = None) -> Extra
         recipe=recipe,
         folder=folder or run.caches[name],
         source=run.caches.get(recipe.of or ""),
+        origin=origin,
         fidelity=run.recipe.cache.fidelity,
         records=tuple(sorted(dict.fromkeys((*ordered, *plain)))),
         read=partial(read_record, recipe, samples),

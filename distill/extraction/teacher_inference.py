@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,6 @@ from cache.shard import Record
 from distill.config.schema import TeacherRecipe
 from distill.data.prompts import policy_of
 from distill.extraction.plan import Input
-from distill.runs.teacher_runs import origin_of
 from distill.runtime.threads import own_cores, small_workers
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}  # of `teachers.NAME.precision`
@@ -32,8 +31,12 @@ class Batch(NamedTuple):
     prompts: list[np.ndarray] | None  # of each image, for a teacher that is prompted
 
 
-def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
+def load_teacher(recipe: TeacherRecipe, origin: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401
     """The teacher of a recipe; its library is imported here and nowhere else.
+
+    Args:
+        recipe: of the teacher.
+        origin: what made it, a part of its identity (`origin_of`).
 
     Raises:
         ValueError: no weights are named.
@@ -55,7 +58,7 @@ def load_teacher(recipe: TeacherRecipe) -> Any:  # noqa: ANN401
         std=tuple(recipe.std) or None,
         variant=recipe.variant,
     )
-    teacher.record(origin_of(recipe))
+    teacher.record(origin or {})
     return teacher if policy is None else teacher.prompted(policy)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import cache
 from distill.config.command import command_for
 from distill.config.parse import write_recipe
-from distill.config.schema import Recipe
 from distill.publishing.folder import replaced, sweep
 from distill.publishing.plan import RECORD, Plan, plan_publishing
 from distill.publishing.student import write_student
@@ -18,13 +17,13 @@ from distill.publishing.task_teacher import write_task_teacher
 from distill.publishing.zoo import write_to_zoo
 from distill.runs.fingerprint import digest_file
 from distill.runs.reproduce import public_recipe
-from distill.runs.run import Run, as_run
+from distill.runs.run import Run
 from distill.runtime.io import read_json_if_sound, write_sealed
 
 logger = logging.getLogger("bandpass")
 
 
-def publish(work: Run | Recipe) -> Path:
+def publish(run: Run) -> Path:
     """Writes the student's folder and returns it; also to `publish.hub` and `publish.zoo`, where they are asked for.
 
     The folder appears at once and whole: weights, config, model card, recipe, example pictures, and an ONNX file that
@@ -35,7 +34,6 @@ def publish(work: Run | Recipe) -> Path:
         ValueError: the ONNX file disagrees with torch or with the evaluation, or the Hub refuses.
         OSError: the disk is full; a folder that was published before is left as it was.
     """
-    run = as_run(work)
     if run.accelerator.is_main_process:
         plan = plan_publishing(run)
         published = plan.published or build(plan)

@@ -9,10 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from distill.config.parse import read_recipe
-from distill.config.schema import Recipe
 from distill.report.inputs import Inputs
 from distill.runs.fingerprint import digest_of
-from distill.runs.run import Run, as_run, open_run
+from distill.runs.open_run import open_run
+from distill.runs.run import Run
 from distill.runtime.io import SEAL, write_text
 
 NAME = "report.html"
@@ -22,7 +22,7 @@ HEAD = 2000  # characters in which it stands
 logger = logging.getLogger("bandpass")
 
 
-def report(work: Run | Recipe) -> Path:
+def report(run: Run) -> Path:
     """Writes an evaluated run's report.html and returns its path.
 
     Raises:
@@ -30,7 +30,6 @@ def report(work: Run | Recipe) -> Path:
     """
     from distill.report.page import render
 
-    run = as_run(work)
     path = run.folder / NAME
     mark = MARK.format(content_of(run))
     write_text(path, render(run).replace("</title>", f"</title>\n{mark}", 1))

@@ -1,11 +1,12 @@
 """A run's folder, identity and validity: a recipe made concrete, which every verb works on.
 
-run: the `Run` that the verbs extract, train, evaluate and publish work on, and opening one.
+run: the `Run` that the verbs extract, train, evaluate and publish work on, and what it keeps of itself.
+open_run: opening one: its data, the runs that make its teachers, the names of its caches and folder.
 paths: names of caches and of the run's folder.
 fingerprint: digests of a request and of its input files.
 accelerator: Accelerate with the recipe's precision and trackers.
-teacher_runs: the runs that make teachers: doing what is missing of them
-steps: one step of a run, and what it took.
+teacher_runs: the runs that make teachers: those that are missing, and the record of all.
+steps: one step of a run, the teachers that are made before it, and what it took.
 weights: the trained student, its tensors checked against their digests.
 build: the student to train: fresh, with a pretrained encoder, or from a published one.
 checks: what is refused before the first step.

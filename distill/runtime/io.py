@@ -31,7 +31,8 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
     """Replaces a JSON file as a whole, with a digest of its content, which `read_json` checks."""
-    write_json(path, {**{name: part for name, part in value.items() if name != SEAL}, SEAL: seal_of(value)})
+    seal = seal_of(value)
+    write_json(path, {**{name: part for name, part in value.items() if name != SEAL}, SEAL: seal})
 
 
 def seal_of(value: Mapping[str, Any]) -> str:

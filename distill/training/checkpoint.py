@@ -39,14 +39,14 @@ def previous_of(path: Path) -> Path:
     return path.with_name("previous.safetensors")
 
 
-def read_own(path: Path, run: str, *, cure: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the record of a file of a run, which older ones do not name; errors as of `read_tensors`.
+def read_own(path: Path, *, cure: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the record of a file of checkpoints/; errors as of `read_tensors`.
 
     Args:
         path: of the file.
-        run: the name of its folder.
-        cure: what to do about a damaged file, or another run's, as the end of a sentence.
+        cure: what to do about a damaged file, or another run's, as the end of a sentence; older files name no run.
     """
+    run = run_of(path)
     tensors, record = read_tensors(path, cure=cure)
     if (named := record.pop("run", run)) != run:
         raise ValueError(f"{path} is damaged (it is of the run {named}); {cure}")
@@ -68,13 +68,13 @@ def recover_checkpoint(path: Path) -> bool:
         return path.is_file()
     if path.is_file():
         try:
-            read_own(path, run_of(path), cure=f"{previous.name}, the one before it, is used")
+            read_own(path, cure=f"{previous.name}, the one before it, is used")
         except ValueError as error:
             damage = error
         else:
             return True
         try:
-            read_own(previous, run_of(path), cure="")
+            read_own(previous, cure="")
         except ValueError:
             return True
         logger.warning("%s", damage)
@@ -109,7 +109,7 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimiser: tor
         ValueError: the file cannot be read or is damaged, with what to do.
     """
     cure = "delete it to train from the start"
-    tensors, state = read_own(path, run_of(path), cure=cure)
+    tensors, state = read_own(path, cure=cure)
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         kind, _, rest = name.partition(".")

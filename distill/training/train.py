@@ -15,12 +15,11 @@ from torch import Tensor
 import cache
 from distill.config.parse import write_recipe
 from distill.config.schedule import Span, learning_rate_at, steps_of_score
-from distill.config.schema import Recipe
 from distill.distillation.criterion import compute_losses, divisors_of_parts
 from distill.distillation.dataset import loader
 from distill.distillation.feature_variance import FeatureVariance, variances_of
 from distill.distillation.sampler import Batches
-from distill.runs.run import LOG, Run, as_run
+from distill.runs.run import LOG, Run
 from distill.runs.weights import DIGEST, read_trained
 from distill.runtime.progress import clock
 from distill.runtime.signals import TERMINATED, sigterm_deferred
@@ -42,7 +41,7 @@ RANK_STRIDE = 1 << 40  # between those of two processes
 logger = logging.getLogger("bandpass")
 
 
-def train(work: Run | Recipe) -> dict[str, Any]:
+def train(run: Run) -> dict[str, Any]:
     """Trains the student of a run and returns the summary in `train.json`; at once where that is there already.
 
     Continues bit-exactly from the last checkpoint after a kill: every random draw hangs on (seed, epoch, sample), the
@@ -55,7 +54,6 @@ def train(work: Run | Recipe) -> dict[str, Any]:
             run is damaged.
         SystemExit: with 143 after SIGTERM, when a checkpoint has been saved.
     """
-    run = as_run(work)
     trained = run.agree(run.trained.is_file)
     with cache.lock(run.folder) if run.accelerator.is_main_process and not trained else nullcontext():
         if trained or run.agree(run.trained.is_file):  # the latter by the training that this one waited for

@@ -57,7 +57,7 @@ def restore_best(state: TrainingState) -> None:
     weights, counters = state.run.weights, state.counters
     if not weights.is_file():
         return
-    _, record = read_own(weights, run_of(weights), cure=f"delete the folder {weights.parent} to train from the start")
+    _, record = read_own(weights, cure=f"delete the folder {weights.parent} to train from the start")
     if int(record.get("step", 0)) > counters.step:
         dice = float(record["validation_dice"])
         counters.best, counters.best_step = float(record.get("best", dice)), int(record["step"])

@@ -153,7 +153,7 @@ def test_verify_with_a_recipe_names_the_records_that_are_missing(store, tmp_path
     teacher = TeacherRecipe(adapter="pooled", weights="w", cache=str(store.path), views=["identity"])
     recipe = replace(recipe_of(), teachers={"p": teacher})
     monkeypatch.setattr("distill.config.parse.read_recipe", lambda words: recipe)
-    monkeypatch.setattr("distill.runs.run.open_run", lambda _: run_of(recipe, tmp_path / "run"))
+    monkeypatch.setattr("distill.runs.open_run.open_run", lambda _: run_of(recipe, tmp_path / "run"))
     assert cache_command(["do=verify", f"cache={store.path}", "recipe=any"], dry=False) == 1
     said = capsys.readouterr().out
     assert said.startswith("(no file): 2 records are missing; to extract again: ")  # the gallery's
@@ -164,9 +164,9 @@ def test_the_command_with_a_recipe_reports_the_live_teacher(store, tmp_path, mon
     recipe = replace(recipe_of(), teachers={"p": TeacherRecipe(adapter="timm", weights="w", cache=str(store.path))})
     run = run_of(recipe, tmp_path / "run")
     monkeypatch.setattr("distill.config.parse.read_recipe", lambda words: recipe)
-    monkeypatch.setattr("distill.runs.run.open_run", lambda _: run)
+    monkeypatch.setattr("distill.runs.open_run.open_run", lambda _: run)
     monkeypatch.setattr(
-        import_module("distill.extraction.teacher_inference"), "load_teacher", lambda _: PooledTeacher()
+        import_module("distill.extraction.teacher_inference"), "load_teacher", lambda *_: PooledTeacher()
     )
     words = [f"cache={store.path}", f"out={tmp_path / 'out'}", "images=2", "recipe=any"]
     with pytest.raises(ValueError, match=r"was made by a 'pooled' teacher, but the recipe's teachers are p \(timm\)"):

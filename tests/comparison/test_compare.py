@@ -341,7 +341,7 @@ def test_what_cannot_be_compared_fairly_is_refused(tmp_path):
 
 def test_the_data_of_a_comparison_is_opened_once_for_all_that_ask_for_the_same(tmp_path, monkeypatch):
     opened = []
-    module = import_module("distill.runs.run")
+    module = import_module("distill.runs.open_run")
     monkeypatch.setattr(module, "open_data", lambda data, **more: opened.append(data.seed) or open_data(data, **more))
     recipe = tuned_recipe(tmp_path)
     plan = plan_comparison(recipe, students=["unet"], seeds=[0, 1, 2])

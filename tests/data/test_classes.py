@@ -16,7 +16,7 @@ import students
 from distill.config.schema import DataRecipe
 from distill.data.mask_classes import Reading, as_classes, read_classes
 from distill.data.sources.open_data import open_data
-from distill.runs.run import open_run
+from distill.runs.open_run import open_run
 
 HEIGHT, WIDTH = 40, 56
 COLOURS = ("000000", "ff0000", "00ff00")

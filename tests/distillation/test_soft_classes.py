@@ -13,13 +13,13 @@ import cache
 import students
 import teachers
 from cache.spec import MASK
-from distill import extract
 from distill.config.schema import AugmentRecipe, CacheRecipe, ImitateRecipe, StageRecipe, StudentRecipe, TeacherRecipe
 from distill.distillation import losses
 from distill.distillation.dataset import TrainingSet
 from distill.distillation.targets import check_classes, plan_targets
 from distill.evaluation.evaluate import evaluate
 from distill.evaluation.soft_masks import soft_masks_of
+from distill.extraction.extract import extract
 from distill.runs.build import create_student
 from distill.runs.caches import open_caches
 from distill.training.train import train

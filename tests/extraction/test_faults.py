@@ -23,9 +23,9 @@ from small_extraction import CellTeacher, content, extraction_job
 
 import cache
 from cache.spec import FeatureSpec, MapSpec
-from distill import extract
 from distill.extraction import cache_state, calibrate
 from distill.extraction.cost import PROBED, memory_to_fit
+from distill.extraction.extract import extract
 
 EXTRACTING = sys.modules["distill.extraction.extract"]
 
@@ -34,7 +34,7 @@ EXTRACTING = sys.modules["distill.extraction.extract"]
 def teacher(monkeypatch):
     """The teacher that every extraction of a test loads."""
     one = CellTeacher()
-    monkeypatch.setattr(EXTRACTING, "load_teacher", lambda _: one)
+    monkeypatch.setattr(EXTRACTING, "load_teacher", lambda *_: one)
     logging.getLogger("bandpass").setLevel(logging.CRITICAL)
     yield one
     logging.getLogger("bandpass").setLevel(logging.INFO)

@@ -13,7 +13,7 @@ import small_extraction
 import torch
 from small_extraction import CellTeacher, extraction_job
 
-from distill import extract
+from distill.extraction.extract import extract
 
 PAGE = 4096  # bytes
 
@@ -37,7 +37,7 @@ def memory_at(folder, monkeypatch, *, images, first):
     teacher.forward = watched
     logging.getLogger("bandpass").setLevel(logging.CRITICAL)
     monkeypatch.setattr(small_extraction, "VIEWS", ["identity"])
-    monkeypatch.setattr(import_module("distill.extraction.extract"), "load_teacher", lambda _: teacher)
+    monkeypatch.setattr(import_module("distill.extraction.extract"), "load_teacher", lambda *_: teacher)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     extract(extraction_job(folder, images=images))

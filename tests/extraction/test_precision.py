@@ -10,9 +10,9 @@ import torch
 from small_extraction import CellTeacher, content, extraction_job
 
 import cache
-from distill import extract
 from distill.config.schema import TeacherRecipe
 from distill.extraction import calibrate
+from distill.extraction.extract import extract
 from distill.extraction.teacher_inference import rounded_to_half
 from distill.runs.fingerprint import fingerprint_features
 
@@ -47,7 +47,7 @@ def test_extraction_computes_in_the_precision_asked_for(tmp_path, monkeypatch, p
             asked.append(dtype)
             return self
 
-    monkeypatch.setattr(EXTRACTING, "load_teacher", lambda _: Asked())
+    monkeypatch.setattr(EXTRACTING, "load_teacher", lambda *_: Asked())
     run = extraction_job(tmp_path)
     entry = replace(run.recipe.teachers["cells"], precision=precision)
     extract(replace(run, recipe=replace(run.recipe, teachers={"cells": entry})))
@@ -71,7 +71,7 @@ def test_a_teacher_beyond_half_precision_is_calibrated_and_a_killed_extraction_e
         def forward(self, pixels, valid):
             return {name: 1e6 * maps for name, maps in super().forward(pixels, valid).items()}
 
-    monkeypatch.setattr(EXTRACTING, "load_teacher", lambda _: Loud())
+    monkeypatch.setattr(EXTRACTING, "load_teacher", lambda *_: Loud())
     whole, killed = extraction_job(tmp_path / "whole"), extraction_job(tmp_path / "killed")
     extract(whole)
     store = cache.open(whole.caches["cells"])

@@ -12,8 +12,8 @@ from small_extraction import CellTeacher, extraction_job, noisy
 
 import cache
 from cache.shard import SIZE
-from distill import extract
 from distill.bench.scale import CODES, keys_of, make_cache
+from distill.extraction.extract import extract
 
 
 class Counted:
@@ -44,7 +44,7 @@ def most_alive(folder, monkeypatch, *, images):
         return ready
 
     teacher.prepare = watched
-    monkeypatch.setattr(sys.modules["distill.extraction.extract"], "load_teacher", lambda _: teacher)
+    monkeypatch.setattr(sys.modules["distill.extraction.extract"], "load_teacher", lambda *_: teacher)
     extract(extraction_job(folder, images=images, read=lambda seed: read.watch(noisy(seed))))
     assert read.alive == prepared.alive == 0
     return read.most, prepared.most

@@ -24,16 +24,16 @@ from small_run import recipe_of as small_recipe
 from small_run import run_of, train_until
 
 import cache
-from distill import extract
 from distill.cli.run import run as do_run
 from distill.config.parse import read_recipe
 from distill.data.sources.open_data import open_data
 from distill.evaluation.results import read_scores
+from distill.extraction.extract import extract
 from distill.inference import load_model
 from distill.inference.segmenter import open_segmenter
 from distill.publishing.plan import plan_publishing
 from distill.report.inputs import Inputs
-from distill.runs.run import open_run
+from distill.runs.open_run import open_run
 from distill.runs.weights import read_trained
 from distill.training.checkpoint import checkpoint_of, load_checkpoint, previous_of, recover_checkpoint
 from distill.training.plan import plan_training
@@ -147,7 +147,7 @@ def found_by_verify(folder):
 
 def damage_caches(tmp_path, monkeypatch, count, draw):
     """Shards, manifest and statistics: extraction writes each again as it was."""
-    monkeypatch.setattr(import_module("distill.extraction.extract"), "load_teacher", lambda _: CellTeacher())
+    monkeypatch.setattr(import_module("distill.extraction.extract"), "load_teacher", lambda *_: CellTeacher())
     run, other = extraction_job(tmp_path / "a"), extraction_job(tmp_path / "b", images=24, calibration=9)
     extract(run), extract(other)
     folder, found = run.caches["cells"], Counter()

@@ -15,8 +15,7 @@ from small_job import result_of, write_job
 from small_run import recipe_of, run_of
 
 import cache
-from distill import extract
-from distill.extraction.extract import open_missing
+from distill.extraction.extract import extract, open_missing
 from distill.extraction.plan import plan_extraction
 from distill.runs import run as runs
 
@@ -90,7 +89,7 @@ def test_what_is_listed_late_is_waited_for_by_several_processes_and_told(tmp_pat
 
 
 def test_a_process_that_lists_fewer_shards_waits_until_it_lists_those_of_the_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(import_module("distill.extraction.extract"), "load_teacher", lambda _: CellTeacher())
+    monkeypatch.setattr(import_module("distill.extraction.extract"), "load_teacher", lambda *_: CellTeacher())
     monkeypatch.setattr(runs, "PAUSE_SECONDS", 0.01)
     run = extraction_job(tmp_path)
     extract(run)

@@ -17,7 +17,7 @@ from distill.config.parse import read_recipe
 from distill.config.schema import StageRecipe, TeacherRecipe
 from distill.run import main
 from distill.runs.leakage import check_teachers
-from distill.runs.run import open_run
+from distill.runs.open_run import open_run
 from distill.runs.weights import read_trained
 
 DATA = {"size": [64, 64], "images": {"train": 8, "val": 1, "test": 1}}

@@ -105,7 +105,8 @@ def main(rank: int, folder: Path) -> None:
     found = {case: train_steps(*case, accumulate=2, rank=rank, ranks=2)[0] for case in SHARED}
     if rank == 0:
         torch.save([found[case] for case in SHARED], folder / "steps.pt")
-    torch.distributed.destroy_process_group()
+    torch.distributed.barrier()
+    os._exit(0)  # gloo's own threads now and then abort a process that takes its connections down
 
 
 def test_two_processes_exchange_gradients_once_a_step_and_end_where_one_does(tmp_path):

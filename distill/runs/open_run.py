@@ -1,0 +1,87 @@
+"""Opening a run: its data, the runs that make its teachers, and the names of its caches and folder."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill.config.schema import Recipe, TeacherRecipe
+from distill.config.teacher_recipes import WITH_ENCODER, recipes_of_teachers
+from distill.data.prompts import record_key
+from distill.data.sample import Splits
+from distill.data.sources.open_data import open_data
+from distill.runs.accelerator import start_accelerator
+from distill.runs.paths import name_caches, run_folder
+from distill.runs.run import Run
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def open_run(recipe: Recipe, *, accelerator: Accelerator | None = None, splits: Splits | None = None) -> Run:
+    """Opens the data, unless its splits are given, and names the folders; of the runs that make teachers too.
+
+    Of a teacher that a recipe makes, the run's own recipe has the weights, whether they are there yet or not.
+    """
+    accelerator = accelerator or start_accelerator(recipe)
+    home = Path(recipe.home).expanduser()
+    with accelerator.main_process_first():  # which looks at the files, so that the others find its index
+        splits = splits or open_data(recipe.data, home=home, classes=recipe.student.classes)
+        content = splits.digest()
+    fitted = splits.calibration(recipe.cache.calibration)
+    records = {name: [record_key(entry, sample) for sample in fitted] for name, entry in recipe.consulted.items()}
+    makers = recipes_of_teachers(recipe)
+    made = open_teachers(recipe, makers, splits, accelerator)
+    filled = {
+        name: replace(recipe.teachers[name], weights=weights_of(recipe.teachers[name], made[name])) for name in made
+    }
+    recipe = replace(recipe, teachers={**recipe.teachers, **filled})
+    digests = {name: ",".join(one.digest for one in runs) for name, runs in made.items()}
+    caches = name_caches(recipe, records, home=home, made=digests)
+    folder = run_folder(recipe, content, caches, home=home)
+    return Run(recipe, splits, {name: entry.path for name, entry in caches.items()}, folder, accelerator, made)
+
+
+def open_teachers(
+    recipe: Recipe, makers: Mapping[str, tuple[Recipe, ...]], splits: Splits, accelerator: Accelerator
+) -> dict[str, tuple[Run, ...]]:
+    """Teacher -> the runs that make it; trained ones where there are any, whatever their recipe is called.
+
+    Args:
+        recipe: whose teachers they are.
+        makers: teacher -> the recipes of the runs that make it.
+        splits: of `recipe`, which also serve those that ask for the same data.
+        accelerator: the processes.
+    """
+    made: dict[str, tuple[Run, ...]] = {}
+    for name, recipes in makers.items():
+        same = recipes[0].data == recipe.data and recipes[0].student.classes == recipe.student.classes
+        opened = (open_run(one, accelerator=accelerator, splits=splits if same else None) for one in recipes)
+        made[name] = tuple(map(finished_twin, opened))
+    return made
+
+
+def weights_of(teacher: TeacherRecipe, made: tuple[Run, ...]) -> str:
+    """The weights that the runs of a teacher's recipe publish, as `teachers.NAME.weights` names them."""
+    if teacher.adapter in WITH_ENCODER:
+        encoder = made[0].published / "encoder"
+        return str(encoder / "encoder.safetensors" if teacher.adapter == "timm" else encoder)
+    return ",".join(str(one.published) for one in made)
+
+
+def finished_twin(run: Run) -> Run:
+    """The run, or where it is not trained yet the one that a recipe of another name asked for and that is.
+
+    Studies share their controls in this way: what a recipe is called is no part of what is trained.
+    """
+    if run.trained.is_file():
+        return run
+    rest = run.folder.name.removeprefix(run.recipe.name)  # -STUDENT-DIGEST
+    for folder in sorted(run.folder.parent.glob(f"*{glob.escape(rest)}")):
+        twin = replace(run, recipe=replace(run.recipe, name=folder.name.removesuffix(rest)), folder=folder)
+        if twin.trained.is_file():
+            return twin
+    return run
