@@ -73,6 +73,14 @@ def read_records(run: Run, name: str, *, learning: bool) -> list[tuple[str, str]
     return wanted
 
 
+def lacks_records(run: Run, name: str) -> bool:
+    """Whether a teacher's cache is not there, or lacks a record that is learned from."""
+    try:
+        return bool(cache.open(run.caches[name]).missing(read_records(run, name, learning=True)))
+    except (FileNotFoundError, cache.DamagedError):
+        return True
+
+
 def check_labels(run: Run, path: Path, store: cache.Cache) -> None:
     """Refuses a teacher that was trained on masks which this run must not be trained on, by the record in its cache.
 

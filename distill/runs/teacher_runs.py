@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import cache
 from distill.config.schema import TeacherRecipe
 from distill.config.teacher_recipes import WITH_ENCODER
+from distill.runs.caches import lacks_records
 from distill.runs.latest import PUBLISHED
 from distill.runs.open_run import weights_of
 from distill.runs.reproduce import public_name
@@ -22,10 +22,11 @@ def place_of(run: Run, name: str, one: Run) -> str:
 
 
 def missing_teachers(run: Run) -> Iterator[tuple[str, Run]]:
-    """Teacher and run of each run that makes a teacher and has published no weights; none where a cache is there."""
+    """Teacher and run of each run that makes a teacher and has published no weights; none where its cache has all."""
     for name, runs in run.made.items():
-        if not cache.exists(run.caches[name]):
-            yield from ((name, one) for one in runs if not Path(place_of(run, name, one)).exists())
+        lacking = [one for one in runs if not Path(place_of(run, name, one)).exists()]
+        if lacking and lacks_records(run, name):
+            yield from ((name, one) for one in lacking)
 
 
 def origin_of(teacher: TeacherRecipe) -> Mapping[str, Any]:

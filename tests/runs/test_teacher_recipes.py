@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -232,3 +233,21 @@ def test_a_teacher_that_would_see_held_out_images_or_other_masks_is_refused_befo
     assert main(["run", "recipe=student.yaml", "teachers.made.overrides.data.seed=1"]) == 1
     assert "would train a teacher on the masks of 8 images that have no mask here" in capfd.readouterr().err
     assert not list(tmp_path.glob("artifacts/runs/teacher*"))
+
+
+def test_a_teacher_that_is_gone_is_made_again_where_its_cache_lacks_records(capfd):
+    assert main(["run", "recipe=student.yaml"]) == 0
+    run = opened()
+    (teacher,) = run.made["made"]
+    shutil.rmtree(teacher.published)
+    last = sorted(run.caches["made"].glob("shard-*"))[-1]
+    whole = last.read_bytes()
+    last.unlink()
+    capfd.readouterr()
+    assert main(["extract", "recipe=student.yaml"]) == 0
+    assert "makes it first" in capfd.readouterr().err
+    assert (teacher.published / "model.safetensors").is_file()
+    assert last.read_bytes() == whole
+    shutil.rmtree(teacher.published)
+    assert main(["extract", "recipe=student.yaml"]) == 0, "a whole cache needs no teacher"
+    assert not teacher.published.exists()
