@@ -57,7 +57,7 @@ class TimmUNet(OnBackbone, Student):
         *,
         width: int = 16,
         classes: int = 1,
-        backbone: str = "tf_efficientnet_b0",
+        backbone: str = "tf_efficientnet_b0.in1k",
         encoder_stages: int | None = None,
         padding: str | None = None,
         pixel_range: Sequence[float] | None = None,

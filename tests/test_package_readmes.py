@@ -1,4 +1,4 @@
-"""The README of each package: a list of its files that is true, and no line that is too long to read."""
+"""The pages: lists of files that are true, and no line that is too long to read."""
 
 from __future__ import annotations
 
@@ -26,3 +26,9 @@ def test_a_package_s_list_of_files_names_each_once_with_a_line(readme):
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.parent.relative_to(ROOT)))
 def test_no_line_of_a_package_s_readme_is_longer_than_140_characters(readme):
     assert max(map(len, readme.read_text(encoding="utf-8").splitlines())) <= 140
+
+
+@pytest.mark.parametrize("page", ["CHANGELOG.md", "cache/FORMAT.md", "results/README.md", "results/field.md"])
+def test_no_line_of_another_page_is_longer_but_rows_of_tables(page):
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    assert max(len(line) for line in lines if not line.startswith("|")) <= 140

@@ -48,7 +48,7 @@ COMMAND = Command(
         Option("jobs", "trainings at once; 0 runs nothing and compares what is finished", "1", 1, whole(0)),
         Option("out", "folder of compare.json, compare.md and compare.png (in HOME/compare)", "DIR", read=path),
     ),
-    keys=KEYS,
+    keys=(*KEYS, "evaluate.select"),
     schema=Recipe,
     needs=("recipe=NAME",),
     examples=(

@@ -17,17 +17,11 @@ from distill.config.parse import parse_overrides
 from distill.config.registry import DATA_NAMES
 from distill.config.schema import DataRecipe
 from distill.config.values import build
-from distill.data.mask_classes import Reading
-from distill.data.sources.folder import Found, choose_data_sets, find_data_sets, take_inventory
-from distill.data.sources.known_layouts import find_named
-from distill.data.sources.pairs import examine
-from distill.doctor.checks import Case, examine_cases
-from distill.doctor.inspect import inspect_all
-from distill.doctor.issue_kinds import ERROR, Issue, issues_of_problems
+from distill.doctor.examine import examine_data, find_for
 from distill.doctor.page import render_page
 from distill.doctor.table import table, to_json
 from distill.runtime.io import write_json, write_text
-from distill.runtime.issues import Problems, several
+from distill.runtime.issues import several
 
 FOLDERS = tuple(name for name in DATA_NAMES if name not in ("builtin", "datasets"))
 
@@ -51,20 +45,6 @@ class Request:
     out: str | None = setting(None, "folder of the page and the JSON file; empty: doctor in home")
 
 
-@dataclass(frozen=True)
-class Diagnosis:
-    """The issues of a data set, and the images they were looked for in."""
-
-    root: str
-    cases: list[Case]
-    issues: list[Issue]
-
-    @property
-    def errors(self) -> int:
-        """How many issues are errors."""
-        return sum(issue.severity == ERROR for issue in self.issues)
-
-
 def read_request(words: Sequence[str]) -> Request:
     """The request of a command line's `key=value` words; `data.name` is folder where it is not given.
 
@@ -82,40 +62,8 @@ def read_request(words: Sequence[str]) -> Request:
     return request
 
 
-def examine_data(request: Request) -> Diagnosis:
-    """Examines every chosen data set; what cannot be used is told and left out of the further checks.
-
-    Raises:
-        FileNotFoundError: the root or the split is not there, or holds no data set.
-        ValueError: choices that do not fit together, or tables that cannot be read.
-    """
-    data, problems = request.data, Problems(str(request.data.root))
-    found, reading = find(data), Reading(request.student.classes, tuple(data.colours))
-    trained, tested = choose_data_sets(data, found.places)
-    chosen = list(dict.fromkeys([*trained, *tested]))
-    inventory = take_inventory(found, data, chosen, trained=trained, tested=tested, problems=problems)
-    home = Path(request.home).expanduser()
-    samples, notes = examine(inventory.pairs, home=home, problems=problems, reading=reading)
-    pairs = {(pair.dataset, pair.stem): pair for pair in inventory.pairs}
-    looks = inspect_all([pairs[sample.dataset, sample.stem] for sample in samples], reading=reading)
-    parts = inventory.roles.parts if inventory.roles else {}
-    cases = [
-        Case(sample, seen, parts.get((sample.dataset, sample.stem), ""))
-        for sample, seen in zip(samples, looks, strict=True)
-    ]
-    issues = issues_of_problems(problems.found)
-    issues += examine_cases(cases, several_classes=reading.several, groups=data.groups)
-    told = [*found.notes, *inventory.notes, *notes]
-    return Diagnosis(str(data.root), cases, issues + [Issue("note on the data", note) for note in told])
-
-
-def find(data: DataRecipe) -> Found:
-    """Where the data sets lie that a recipe's data part means."""
-    return find_data_sets(data.root) if data.name == "folder" else find_named(data)
-
-
 def run(given: SimpleNamespace, *, dry: bool) -> int:
-    """Examines: a table on standard output, a page and a JSON file in `out`; 1 if there is an error among the findings.
+    """Examines: a table on standard output, a page and a JSON file in `out`; 1 if there is an error among the issues.
 
     Args:
         given: its `rest` are the words.
@@ -123,11 +71,12 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
     """
     request = read_request(given.rest)
     if dry:
-        names = ", ".join(find(request.data).places)
+        names = ", ".join(find_for(request.data).places)
         logger.info("would examine %s in %s", names, request.data.root)
         return 0
-    diagnosis = examine_data(request)
-    out = Path(request.out or Path(request.home) / "doctor").expanduser()
+    home = Path(request.home).expanduser()
+    diagnosis = examine_data(request.data, classes=request.student.classes, home=home)
+    out = Path(request.out).expanduser() if request.out else home / "doctor"
     result: dict[str, Any] = to_json(diagnosis.root, diagnosis.cases, diagnosis.issues)
     write_json(out / "doctor.json", result)
     write_text(out / "doctor.html", render_page(result, diagnosis.issues))

@@ -19,10 +19,9 @@ from distill.config.schema import Recipe
 if TYPE_CHECKING:
     from distill.runs.run import Run
 
-KEYS = (
-    "data.name",
-    "data.root=DIR",
-    "data.split=DIR",
+DATA = ("data.name", "data.root=DIR", "data.split=DIR")
+KEYS = (  # of a whole recipe
+    *DATA,
     "image_size",
     "student.name",
     "student.width",
@@ -36,6 +35,7 @@ KEYS = (
     "seed",
     "home",
 )
+AGAIN = "Give the words of the training again, or recipe=HOME/runs/RUN/recipe.yaml."
 
 
 def run(recipe: Recipe) -> dict[str, Any]:
@@ -120,14 +120,16 @@ def leave_together() -> None:
         state.destroy_process_group()
 
 
-def command(name: str, does: str, *, writes: tuple[str, ...], examples: tuple[str, ...]) -> Command:
+def command(
+    name: str, does: str, *, writes: tuple[str, ...], examples: tuple[str, ...], keys: tuple[str, ...] = KEYS
+) -> Command:
     """The command of a step, or of all."""
     return Command(
         name,
         partial(run_steps, step="" if name == "run" else name),
         does,
         writes=writes,
-        keys=KEYS,
+        keys=keys,
         schema=Recipe,
         needs=("recipe=NAME",),
         examples=examples,
@@ -155,6 +157,21 @@ EXTRACT = command(
     "extract",
     "Runs every teacher once on every training image and its flips, and keeps the features as a frequency code.",
     writes=("HOME/features/TEACHER-DIGEST/  manifest.json, statistics, shards (cache/README.md)",),
+    keys=(
+        *DATA,
+        "data.unlabelled=DIR",
+        "teachers.NAME.adapter",
+        "teachers.NAME.weights=FILE",
+        "teachers.NAME.recipe=NAME",
+        "teachers.NAME.image_size=N",
+        "teachers.NAME.strides",
+        "teachers.NAME.views",
+        "teachers.NAME.batch_size",
+        "teachers.NAME.precision",
+        "cache.fidelity",
+        "cache.calibration",
+        "home",
+    ),
     examples=(
         "distill extract recipe=sam_to_unet",
         "distill extract recipe=timm_to_unet data.root=DIR teachers.efficientnet.weights=FILE --dry-run",
@@ -164,12 +181,39 @@ TRAIN = command(
     "train",
     "Trains the student, stage by stage, from the cache. A killed training goes on bit for bit (shown on CPUs).",
     writes=("HOME/runs/RECIPE-STUDENT-DIGEST/  checkpoints/, log.jsonl, train.json, log.txt",),
+    keys=(
+        *DATA,
+        "image_size",
+        "precision",
+        "student.name",
+        "student.width",
+        "student.encoder=FILE",
+        "stages.NAME.epochs",
+        "stages.NAME.losses",
+        "optimiser.learning_rate",
+        "optimiser.batch_size",
+        "evaluate.every",
+        "seed",
+        "workers",
+        "home",
+    ),
     examples=("distill train recipe=sam_to_unet", "distill train recipe=sam_to_unet stages.semantic.epochs=30"),
 )
 EVALUATE = command(
     "evaluate",
-    "Scores the trained student on every test set: Dice, IoU and more, with 95 % intervals.",
+    f"Scores the trained student on every test set: Dice, IoU and more, with 95 % intervals. {AGAIN}",
     writes=("HOME/runs/RECIPE-STUDENT-DIGEST/  metrics.json, predictions.csv, report.html",),
+    keys=(
+        *DATA,
+        "data.test",
+        "data.test_only",
+        "data.groups=FILE",
+        "image_size",
+        "student.name",
+        "evaluate.bootstrap",
+        "seed",
+        "home",
+    ),
     examples=(
         "distill evaluate recipe=sam_to_unet",
         "distill evaluate predictions=DIR masks=DIR out=FILE.json # other people's results, scored the same way",
@@ -177,8 +221,21 @@ EVALUATE = command(
 )
 PUBLISH = command(
     "publish",
-    "Writes the student for others to use: safetensors, ONNX checked against PyTorch, model card, example pictures.",
+    "Writes the student for others to use: safetensors, ONNX checked against PyTorch, model card, example pictures. "
+    f"{AGAIN}",
     writes=("HOME/runs/RECIPE-STUDENT-DIGEST/student/",),
+    keys=(
+        "publish.examples",
+        "publish.int8",
+        "publish.encoder",
+        "publish.licence=TEXT",
+        "publish.hub=OWNER/NAME",
+        "publish.zoo=DIR",
+        "image_size",
+        "student.name",
+        "seed",
+        "home",
+    ),
     examples=(
         "distill publish recipe=sam_to_unet",
         "distill publish recipe=artifacts/runs/RUN/recipe.yaml publish.int8=true publish.hub=OWNER/NAME",

@@ -9,72 +9,15 @@ from types import SimpleNamespace
 from typing import Any
 
 from distill.cli.options import Command, Option, number, path, truth, whole
-from distill.evaluation.folder_pairs import mask_threshold, pair, prediction_scale, read_entries, settle
-from distill.metrics.aggregate import SIZES, summarise_empty, summarise_set, summarise_sizes
-from distill.metrics.names import conventions
+from distill.evaluation.folder_pairs import pair
+from distill.evaluation.folder_scores import score_folders
 from distill.metrics.overlap import THRESHOLD
-from distill.metrics.per_image import TOLERANCE, ImageScore, score_everything
+from distill.metrics.per_image import TOLERANCE
 from distill.metrics.table import text
 from distill.runtime.io import write_json
 from distill.runtime.issues import several
-from distill.runtime.progress import progress
 
 logger = logging.getLogger("bandpass")
-
-
-def score_folders(given: SimpleNamespace) -> dict[str, Any]:
-    """Scores a folder of predictions against a folder of masks.
-
-    Files are paired by stem. Grey values over 255 are probabilities; where no prediction passes level 1, they are
-    taken as masks of 0 and 1. Masks are foreground from level 128 on, or from 1 where none of them passes 1. A
-    prediction of another size than its mask is resized to it.
-
-    Returns:
-        {"images", "resized", "level_of_one", "left_out", "threshold", "tolerance", "conventions", "mean": {figure:
-        {"mean", "low", "high"}} (of few images the mean alone), "by_size": {size: {"images", figure: ...}},
-        "size_limits", "empty_masks": {"images", ...}, "per_image": {stem: {figure: value}}}
-
-    Raises:
-        FileNotFoundError: a folder is not there.
-        ValueError: files that cannot be paired or read (unless `skip_bad`), or masks of several classes.
-    """
-    entries, left_out = pair(given.predictions, given.masks, skip_bad=given.skip_bad)
-    scores: dict[str, ImageScore] = {}
-    resized = 0
-    threshold = mask_threshold([entry.mask for entry in entries])
-    scale = prediction_scale([entry.prediction for entry in entries])
-    readings = progress(read_entries(entries, threshold=threshold, scale=scale), what="score", total=len(entries))
-    for entry, reading in zip(entries, readings, strict=True):
-        if isinstance(reading, str):
-            left_out.append(reading)
-            continue
-        resized += reading.resized
-        scores[entry.stem] = score_everything(
-            reading.probability, reading.mask, threshold=given.threshold, tolerance=given.tolerance
-        )
-    settle(left_out, skip_bad=given.skip_bad)
-    if not scores:
-        raise ValueError(f"none of {several(len(entries), 'pair')} can be read; the first: {left_out[-len(entries)]}")
-    every = list(scores.values())
-    return {
-        "images": len(scores),
-        "resized": resized,
-        "level_of_one": scale,
-        "left_out": left_out,
-        "threshold": given.threshold,
-        "tolerance": given.tolerance,
-        "conventions": conventions(threshold=given.threshold, tolerance=given.tolerance),
-        "mean": summarise_set(every, resamples=given.bootstrap),
-        "by_size": summarise_sizes(every, resamples=given.bootstrap),
-        "size_limits": SIZES,
-        "empty_masks": summarise_empty(every, resamples=given.bootstrap),
-        "per_image": {stem: per_image(score) for stem, score in scores.items()},
-    }
-
-
-def per_image(score: ImageScore) -> dict[str, float]:
-    """One image's entry: its figures, counts of pixels, and the share of the image that its mask covers."""
-    return {**score.figures, **dict(zip(("tp", "fp", "fn", "tn"), score.counts, strict=True)), "share": score.share}
 
 
 def notes(result: dict[str, Any]) -> list[str]:
@@ -136,7 +79,14 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
         entries, left_out = pair(given.predictions, given.masks, skip_bad=given.skip_bad)
         logger.info("would score %s; %s left out", several(len(entries), "image"), several(len(left_out), "file"))
         return 0
-    result = score_folders(given)
+    result = score_folders(
+        given.predictions,
+        given.masks,
+        threshold=given.threshold,
+        tolerance=given.tolerance,
+        bootstrap=given.bootstrap,
+        skip_bad=given.skip_bad,
+    )
     for line in notes(result):
         logger.info(line)
     sys.stdout.write(text(result))

@@ -19,6 +19,7 @@ from distill.comparison.runs import ArmRun
 from distill.comparison.write import write
 from distill.config.schema import Recipe
 from distill.evaluation.results import read_scores
+from distill.metrics.names import best_of
 from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL
 from distill.runs.fingerprint import digest_of
 from distill.runs.run import LOG
@@ -70,7 +71,7 @@ def compare(
     cached = {shown(path, recipe): len(cache.open(path)) for path in caches_of(runs) if cache.exists(path)}
     text = write(comparison, folder, title=recipe.name, forwards=sum(forwards.values()), cached=cached)
     logger.info("%s\nwritten to %s", text, folder)
-    log_next(runs)
+    log_next(runs, recipe.evaluate.select)
     return comparison
 
 
@@ -107,9 +108,9 @@ def log_shared(runs: Sequence[ArmRun], recipe: Recipe) -> None:
         logger.info("found finished in other comparisons: %s", ", ".join(sorted(shared)))
 
 
-def log_next(runs: Sequence[ArmRun]) -> None:
-    """Logs the commands that publish and use the run of the best validation Dice; test sets choose nothing."""
-    best = max(runs, key=lambda one: one.run.read_summary()["validation_dice"])
+def log_next(runs: Sequence[ArmRun], select: str) -> None:
+    """Logs the commands that publish and use the run of the best validation figure; test sets choose nothing."""
+    best = runs[best_of(dict(enumerate(one.validated for one in runs)), select)]
     folder = shlex.quote(str(best.run.folder))
     logger.info("best on validation: %s", best.title)
     logger.info("next: distill publish recipe=%s/recipe.yaml", folder)
@@ -134,6 +135,7 @@ def summarise(runs: Sequence[ArmRun], recipe: Recipe, *, tuning: Tuning) -> Comp
         comparison,
         collapsed=tuple(f"{one.title}, {name}" for one in runs for name in summaries[one.key].get("collapsed", ())),
         validation=curves_of(logs),
+        select=recipe.evaluate.select,
         convention=CONVENTION if recipe.student.classes == 1 else CONVENTION_SEVERAL,
     )
 

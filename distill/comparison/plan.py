@@ -12,6 +12,7 @@ from distill.comparison.runs import ArmRun, require_different, require_fair
 from distill.config.parse import build_recipe
 from distill.config.schema import Recipe
 from distill.data.sample import Splits
+from distill.metrics.names import best_of
 from distill.runs.accelerator import start_accelerator
 from distill.runs.checks import check
 from distill.runs.fingerprint import digest_of
@@ -19,7 +20,7 @@ from distill.runs.open_run import finished_twin, open_run
 
 logger = logging.getLogger("bandpass")
 
-Tuning = dict[tuple[str, str], dict[str, float]]  # arm, student -> setting -> validation Dice
+Tuning = dict[tuple[str, str], dict[str, float]]  # arm, student -> setting -> figure that chooses, on validation
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class ComparePlan:
         return tuple(one for one in self.runs if one.seed == self.runs[0].seed) if self.recipe.sweep else ()
 
     def chosen(self, tuning: Tuning) -> list[ArmRun]:
-        """The runs of each arm's setting of best validation Dice, or all where there is no sweep."""
-        best = {key: max(figures, key=figures.__getitem__) for key, figures in tuning.items()}
+        """The runs of each arm's setting that validation found best, or all where there is no sweep."""
+        best = {key: best_of(figures, self.recipe.evaluate.select) for key, figures in tuning.items()}
         return [one for one in self.runs if one.setting == best.get((one.arm, one.student), "")]
 
     def swept(self) -> ComparePlan:
@@ -124,10 +125,10 @@ def recipes_of(recipe: Recipe, *, student: str, seed: int) -> Iterator[tuple[str
 
 
 def tuning_of(sweep: Sequence[ArmRun]) -> Tuning:
-    """The validation Dice of every setting that each arm and student tried."""
+    """The validation figure (`evaluate.select`) of every setting that each arm and student tried."""
     tuning: Tuning = {}
     for one in sweep:
-        tuning.setdefault((one.arm, one.student), {})[one.setting] = one.run.read_summary()["validation_dice"]
+        tuning.setdefault((one.arm, one.student), {})[one.setting] = one.validated
     return tuning
 
 

@@ -76,8 +76,9 @@ class Comparison:
     steps: tuple[int, ...]  # of training; more than one value would mean unequal arms
     rows: tuple[Row, ...]
     convention: str = CONVENTION
-    tuning: tuple[tuple[str, str, dict[str, float]], ...] = ()  # arm, student, setting -> validation Dice
+    tuning: tuple[tuple[str, str, dict[str, float]], ...] = ()  # arm, student, setting -> `select` on validation
     validation: tuple[Curve, ...] = ()
+    select: str = "dice"  # the figure by which validation keeps weights
     collapsed: tuple[str, ...] = ()  # runs and targets whose projections had collapsed
 
 
@@ -97,7 +98,7 @@ def compare_scores(
         seconds: of training.
         steps: that any run trained.
         resamples: of the bootstrap over images.
-        tuning: validation Dice of the settings that each arm and student tried.
+        tuning: validation figure of the settings that each arm and student tried.
         networks: the network that each arm and student trained, where arms have their own.
 
     Raises:

@@ -52,6 +52,12 @@ class ArmRun:
         """Data set -> the keys of its test images."""
         return {name: sorted(sample.key for sample in part) for name, part in self.run.splits.test.items()}
 
+    @property
+    def validated(self) -> float:
+        """The figure by which validation chose the weights, `evaluate.select`; Dice where an older run has no other."""
+        summary = self.run.read_summary()
+        return float(summary.get(f"validation_{self.run.recipe.evaluate.select}", summary["validation_dice"]))
+
     def has(self, verbs: Sequence[str]) -> bool:
         """Whether `verbs` (train, evaluate) had been done when the comparison was planned."""
         return self.tested if "evaluate" in verbs else self.trained
@@ -69,6 +75,12 @@ def require_fair(first: ArmRun, other: ArmRun) -> None:
         raise ValueError(
             f"arm {other.arm!r} is scored on validation every {other.scored_every} steps, but arm {first.arm!r} every "
             f"{first.scored_every}; the best of more scores is better (evaluate.every counts epochs of labelled images)"
+        )
+    selects = [one.run.recipe.evaluate.select for one in (first, other)]
+    if selects[0] != selects[1]:
+        raise ValueError(
+            f"arm {other.arm!r} keeps weights by {selects[1]} (evaluate.select), but arm {first.arm!r} by "
+            f"{selects[0]}; a fair comparison keeps them by one figure"
         )
     if first.run.splits is not other.run.splits and first.test_keys != other.test_keys:
         raise ValueError(f"arm {other.arm!r} is tested on other images than arm {first.arm!r}; compare equal data")

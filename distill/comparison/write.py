@@ -11,6 +11,7 @@ from distill.comparison.plot import plot
 from distill.comparison.result import CONTROL, Comparison, Row
 from distill.comparison.statistics import Interval
 from distill.metrics.bootstrap import LEAST_GROUPS
+from distill.metrics.names import best_of
 from distill.runtime.io import write_json, write_text
 
 READING = f"""\
@@ -124,18 +125,19 @@ def percent(interval: Interval | None) -> str:
 
 
 def tuning_lines(comparison: Comparison) -> list[str]:
-    """The validation Dice of every arm's settings, the chosen one in bold, as lines; none without a sweep."""
+    """The validation figure of every arm's settings, the chosen one in bold, as lines; none without a sweep."""
     if not comparison.tuning:
         return []
     settings = list(comparison.tuning[0][2])
+    figure = "Dice" if comparison.select == "dice" else comparison.select
     lines = [
-        f"Validation Dice of what every arm tried with seed {comparison.seeds[0]}; the best, in bold, was taken:",
+        f"Validation {figure} of what every arm tried with seed {comparison.seeds[0]}; the best, in bold, was taken:",
         "",
         f"| arm | student | {' | '.join(settings)} |",
         f"| --- | --- |{' --- |' * len(settings)}",
     ]
     for arm, student, figures in comparison.tuning:
-        best = max(figures, key=figures.__getitem__)
+        best = best_of(figures, comparison.select)
         cells = [f"**{figures[name]:.3f}**" if name == best else f"{figures[name]:.3f}" for name in settings]
         lines.append(f"| {arm} | {student} | {' | '.join(cells)} |")
     return [*lines, ""]

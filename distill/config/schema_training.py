@@ -26,8 +26,8 @@ class StudentRecipe:
     init: str | None = setting(None, "start from a published student: folder, hub id or zoo:NAME")
     encoder: str | None = setting(
         None,
-        "pretrained weights of the encoder: a file of its backbone, or one that publish.encoder wrote; sam2_adapted: a "
-        "folder or hub id too",
+        "pretrained weights of the encoder: a file of its backbone, one that publish.encoder wrote, or hub: what timm "
+        "publishes; sam2_adapted: a folder or hub id",
     )
     options: dict[str, Any] = setting({}, "further arguments of the student's class")
 
@@ -200,7 +200,10 @@ class EvaluateRecipe:
     patience: int = setting(
         0, "a stage ends after so many scores on validation without a better one; 0: it runs to its end"
     )
-    select: str = setting("dice", "figure of the evaluation by which validation keeps weights, as dice, iou or hd95")
+    select: str = setting(
+        "dice",
+        "figure of the evaluation by which validation keeps weights, and a sweep a setting: dice, iou, hd95, ...",
+    )
     select_from: str = setting("all", "the stages whose weights may be kept: all, or the last")
     empty_regions: bool = setting(
         False,

@@ -41,8 +41,8 @@ class Parts:
         once, differing = _once(clean)
         copies = len(clean) - len(once)
         if copies:
-            remark = f" ({differing} with another mask)" if differing else ""
-            self.notes.append(f"kept each image of {part} once: {several(copies, 'exact duplicate')}{remark} left out")
+            apart = f" ({differing} with another mask)" if differing else ""
+            self.notes.append(f"kept each image of {part} once: {several(copies, 'exact duplicate')}{apart} left out")
         return once
 
 

@@ -9,4 +9,5 @@ cost: parameters and multiply-accumulates
 results: predictions.csv and metrics.json
 predictions_csv: the lines of predictions.csv
 folder_pairs: a folder of predictions and one of masks, for `evaluate predictions=`
+folder_scores: the scores of such folders
 """

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
+
+Key = TypeVar("Key")
 
 
 class Figure(NamedTuple):
@@ -118,3 +121,9 @@ def conventions(*, threshold: float, tolerance: float) -> dict[str, str]:
         name: figure.convention.format(threshold=f"{threshold:g}", tolerance=f"{tolerance:g}")
         for name, figure in {**FIGURES, **FRAMES, **CONFIDENCE}.items()
     }
+
+
+def best_of(values: Mapping[Key, float], figure: str) -> Key:
+    """The key of the best value of a figure: the largest Dice, the smallest distance."""
+    choose = min if figure in LOWER_IS_BETTER else max
+    return choose(values, key=values.__getitem__)

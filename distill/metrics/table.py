@@ -13,7 +13,7 @@ BY_SIZE = ("dice", "iou", "sensitivity", "surface_dice", "hd95")
 
 
 def text(result: Mapping[str, Any]) -> str:
-    """All tables of the result of `distill.cli.score.score_folders`: Dice in every convention first."""
+    """All tables of the result of `distill.evaluation.folder_scores.score_folders`: Dice in every convention first."""
     values = {"threshold": f"{result['threshold']:g}", "tolerance": f"{result['tolerance']:g}"}
     blocks = [_block("Dice, by convention", DICE, result["mean"], values)]
     blocks += [_block(f"other figures at {values['threshold']}", {**OVERLAP, **CONTOUR}, result["mean"], values)]

@@ -19,6 +19,7 @@ from distill.distillation.criterion import compute_losses, divisors_of_parts
 from distill.distillation.dataset import loader
 from distill.distillation.feature_variance import FeatureVariance, variances_of
 from distill.distillation.sampler import Batches
+from distill.metrics.names import LOWER_IS_BETTER
 from distill.runs.run import LOG, Run
 from distill.runs.weights import DIGEST, read_trained
 from distill.runtime.progress import clock
@@ -89,11 +90,14 @@ def run_stages(plan: TrainingPlan) -> dict[str, Any]:
 def summarise(state: TrainingState) -> dict[str, Any]:
     """The content of train.json."""
     counters, seconds = state.counters, time.monotonic() - state.began
+    select = state.run.recipe.evaluate.select
+    chosen = -counters.best if select in LOWER_IS_BETTER else counters.best
     weights = state.run.agree(lambda: digest_tensors(read_tensors(state.run.weights, cure="train again")[0]))
     return {
         "steps": counters.taken,
         "epochs": counters.taken / state.plan.spans[0].per_epoch,
         "validation_dice": counters.best if counters.best_dice is None else counters.best_dice,
+        f"validation_{select}": chosen,
         "best_step": counters.best_step,
         "seconds": round(seconds, 1),
         "targets": [target.name for target in state.targets],

@@ -382,6 +382,32 @@ def test_jobs_and_seeds_are_whole_numbers():
         COMMAND(["recipe=sam_to_unet", "seeds=-1"], dry=True)
 
 
+def test_a_sweep_chooses_by_the_figure_that_validation_keeps_weights_by(tmp_path, monkeypatch, caplog):
+    pretend_to_train(monkeypatch, [])
+    figures = {"fast": {"baseline": 9.0, "distilled": 3.0}, "slow": {"baseline": 4.0, "distilled": 8.0}}
+    pretended = Run.read_summary
+
+    def read_summary(run):
+        fast = run.recipe.optimiser.learning_rate == 0.01
+        arm = "distilled" if run.recipe.imitates else "baseline"
+        return {**pretended(run), "validation_hd95": figures["fast" if fast else "slow"][arm]}
+
+    monkeypatch.setattr(Run, "read_summary", read_summary)
+    with caplog.at_level("INFO", logger="bandpass"):
+        comparison = compare(tuned_recipe(tmp_path, "evaluate.select=hd95"), seeds=(3, 4), out=tmp_path / "out")
+    assert comparison.tuning[1] == ("distilled", "unet", {"fast": 3.0, "slow": 8.0})
+    text = (tmp_path / "out" / "compare.md").read_text()
+    assert "Validation hd95 of what every arm tried" in text
+    assert "| baseline | unet | 9.000 | **4.000** |" in text
+    assert "| distilled | unet | **3.000** | 8.000 |" in text
+    assert "best on validation: distilled unet seed 3 (fast)" in caplog.text
+    arms = "arms.distilled.evaluate={select: iou}"
+    with pytest.raises(
+        ValueError, match=r"arm 'distilled' keeps weights by iou \(evaluate\.select\), but arm 'baseline' by dice"
+    ):
+        plan_comparison(tuned_recipe(tmp_path, arms), students=["unet"], seeds=[0])
+
+
 def test_no_jobs_compare_what_is_there_and_name_what_is_not(tmp_path, monkeypatch, caplog):
     ran: list[str] = []
     pretend_to_train(monkeypatch, ran)

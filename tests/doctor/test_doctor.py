@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from distill.cli.doctor import COMMAND, examine_data, read_request
+from distill.cli.doctor import COMMAND, read_request
 from distill.data.synthetic.generator import render
 from distill.doctor.duplicates import Near, components, find_near
+from distill.doctor.examine import Diagnosis, examine_data
 from distill.doctor.hashes import SIDE
 from distill.doctor.issue_kinds import KINDS
 from distill.run import main
@@ -64,9 +65,14 @@ def words_of(folder: Path, *more: str) -> list[str]:
     return [f"data.root={folder}", f"home={folder.parent / 'home'}", *more]
 
 
+def examined(words: list[str]) -> Diagnosis:
+    request = read_request(words)
+    return examine_data(request.data, classes=request.student.classes, home=Path(request.home))
+
+
 def found(folder: Path, *more: str) -> dict[str, list[str]]:
     """Kind -> sentences."""
-    findings = examine_data(read_request(words_of(folder, *more))).issues
+    findings = examined(words_of(folder, *more)).issues
     return {kind: [one.sentence for one in findings if one.kind == kind] for kind in {one.kind for one in findings}}
 
 
@@ -261,7 +267,7 @@ def test_every_pair_of_near_copies_is_told_once_and_the_most_alike_first():
 def test_the_near_copies_and_the_leak_of_pranets_split_are_found(shared, tmp_path):
     data = shared / "data"
     words = [f"data.root={data}", f"data.split={data / 'splits' / 'pranet'}", f"home={tmp_path}"]
-    diagnosis = examine_data(read_request([*words, "data.train=[cvc-clinicdb]", "data.test=[cvc-clinicdb]"]))
+    diagnosis = examined([*words, "data.train=[cvc-clinicdb]", "data.test=[cvc-clinicdb]"])
     near = [finding for finding in diagnosis.issues if finding.kind == "near copy in two parts"]
     assert {finding.samples[0].stem for finding in near} == {"100", "181", "353", "381", "483"}
     leak = [finding.sentence for finding in diagnosis.issues if finding.kind == "test of known sequences"]

@@ -30,6 +30,7 @@ def test_a_figure_that_should_be_small_keeps_the_weights_where_it_is_smallest(tm
     figures = [{"dice": 0.9 - i / 10, "hd95": far} for i, far in enumerate([9.0, 40.0, 2.0, 5.0, 3.0])]
     summary, lines = trained_with(monkeypatch, tmp_path / "run", figures=figures, select="hd95")
     assert (summary["best_step"], summary["validation_dice"]) == (6, pytest.approx(0.7))
+    assert summary["validation_hd95"] == 2.0
     assert [line["validation_hd95"] for line in lines] == [9.0, 40.0, 2.0, 5.0, 3.0]
 
 

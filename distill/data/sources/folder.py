@@ -69,8 +69,8 @@ def open_found(found: Found, data: DataRecipe, *, home: Path, reading: Reading) 
     problems = Problems(str(found.root))
     chosen = list(dict.fromkeys([*trained, *tested]))
     inventory = take_inventory(found, data, chosen, trained=trained, tested=tested, problems=problems)
-    samples, remarks = examine(inventory.pairs, home=home, problems=problems, reading=reading)
-    notes = [*found.notes, *inventory.notes, *remarks, *problems.settle(skip=data.skip_bad)]
+    samples, said = examine(inventory.pairs, home=home, problems=problems, reading=reading)
+    notes = [*found.notes, *inventory.notes, *said, *problems.settle(skip=data.skip_bad)]
     if inventory.roles is None:
         return _split_at_random(samples, data, trained=trained, tested=tested, notes=notes)
     return _split_by_roles(samples, data, inventory.roles, tested=tested, notes=notes)

@@ -155,8 +155,8 @@ def join_pictures(splits: Splits, pictures: Pictures, data: DataRecipe, *, home:
     Raises:
         ValueError: pictures that cannot be read (unless `data.skip_bad`), or none that can.
     """
-    given, remarks = examine_pictures(pictures, data, home=home)
-    parts = Parts([], None, {}, [*splits.notes, *pictures.notes, *remarks], splits.dropped)
+    given, said = examine_pictures(pictures, data, home=home)
+    parts = Parts([], None, {}, [*splits.notes, *pictures.notes, *said], splits.dropped)
     images = [*splits.unlabelled, *given]
     for by, part in (("test", splits.tested), ("validation", splits.val), ("training", splits.train)):
         images = parts.take_out("the unlabelled part", images, held={sample.key for sample in part}, by=by)

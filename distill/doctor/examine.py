@@ -1,0 +1,65 @@
+"""A data set examined: its images and masks read once, and every issue that is found in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill.config.schema import DataRecipe
+from distill.data.mask_classes import Reading
+from distill.data.sources.folder import Found, choose_data_sets, find_data_sets, take_inventory
+from distill.data.sources.known_layouts import find_named
+from distill.data.sources.pairs import examine
+from distill.doctor.checks import Case, examine_cases
+from distill.doctor.inspect import inspect_all
+from distill.doctor.issue_kinds import ERROR, Issue, issues_of_problems
+from distill.runtime.issues import Problems
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The issues of a data set, and the images they were looked for in."""
+
+    root: str
+    cases: list[Case]
+    issues: list[Issue]
+
+    @property
+    def errors(self) -> int:
+        """How many issues are errors."""
+        return sum(issue.severity == ERROR for issue in self.issues)
+
+
+def examine_data(data: DataRecipe, *, classes: int, home: Path) -> Diagnosis:
+    """Examines every chosen data set; what cannot be used is told and left out of the further checks.
+
+    Args:
+        data: which data sets, as in a recipe.
+        classes: of the masks, as `student.classes`.
+        home: folder that keeps the file index.
+
+    Raises:
+        FileNotFoundError: the root or the split is not there, or holds no data set.
+        ValueError: choices that do not fit together, or tables that cannot be read.
+    """
+    problems, found, reading = Problems(str(data.root)), find_for(data), Reading(classes, tuple(data.colours))
+    trained, tested = choose_data_sets(data, found.places)
+    chosen = list(dict.fromkeys([*trained, *tested]))
+    inventory = take_inventory(found, data, chosen, trained=trained, tested=tested, problems=problems)
+    samples, notes = examine(inventory.pairs, home=home, problems=problems, reading=reading)
+    pairs = {(pair.dataset, pair.stem): pair for pair in inventory.pairs}
+    inspections = inspect_all([pairs[sample.dataset, sample.stem] for sample in samples], reading=reading)
+    parts = inventory.roles.parts if inventory.roles else {}
+    cases = [
+        Case(sample, inspection, parts.get((sample.dataset, sample.stem), ""))
+        for sample, inspection in zip(samples, inspections, strict=True)
+    ]
+    issues = issues_of_problems(problems.found)
+    issues += examine_cases(cases, several_classes=reading.several, groups=data.groups)
+    notes = [*found.notes, *inventory.notes, *notes]
+    return Diagnosis(str(data.root), cases, issues + [Issue("note on the data", note) for note in notes])
+
+
+def find_for(data: DataRecipe) -> Found:
+    """The data sets that a recipe means, and the folders that they lie in; errors as in `examine_data`."""
+    return find_data_sets(data.root) if data.name == "folder" else find_named(data)

@@ -1,0 +1,78 @@
+"""Scores of a folder of predictions, in every convention."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from distill.evaluation.folder_pairs import mask_threshold, pair, prediction_scale, read_entries, settle
+from distill.metrics.aggregate import SIZES, summarise_empty, summarise_set, summarise_sizes
+from distill.metrics.names import conventions
+from distill.metrics.per_image import ImageScore, score_everything
+from distill.runtime.issues import several
+from distill.runtime.progress import progress
+
+
+def score_folders(
+    predictions: Path, masks: Path, *, threshold: float, tolerance: float, bootstrap: int, skip_bad: bool = False
+) -> dict[str, Any]:
+    """Scores a folder of predictions against a folder of masks.
+
+    Files are paired by stem. Grey values over 255 are probabilities; where no prediction passes level 1, they are
+    taken as masks of 0 and 1. Masks are foreground from level 128 on, or from 1 where none of them passes 1. A
+    prediction of another size than its mask is resized to it.
+
+    Args:
+        predictions: folder of probabilities or masks.
+        masks: folder of masks.
+        threshold: at which a probability is foreground.
+        tolerance: of surface Dice, in pixels.
+        bootstrap: resamples for the intervals.
+        skip_bad: whether files that cannot be paired or read are left out.
+
+    Returns:
+        {"images", "resized", "level_of_one", "left_out", "threshold", "tolerance", "conventions", "mean": {figure:
+        {"mean", "low", "high"}} (of few images the mean alone), "by_size": {size: {"images", figure: ...}},
+        "size_limits", "empty_masks": {"images", ...}, "per_image": {stem: {figure: value}}}
+
+    Raises:
+        FileNotFoundError: a folder is not there.
+        ValueError: files that cannot be paired or read (unless `skip_bad`), or masks of several classes.
+    """
+    entries, left_out = pair(predictions, masks, skip_bad=skip_bad)
+    scores: dict[str, ImageScore] = {}
+    resized = 0
+    level = mask_threshold([entry.mask for entry in entries])
+    scale = prediction_scale([entry.prediction for entry in entries])
+    readings = progress(read_entries(entries, threshold=level, scale=scale), what="score", total=len(entries))
+    for entry, reading in zip(entries, readings, strict=True):
+        if isinstance(reading, str):
+            left_out.append(reading)
+            continue
+        resized += reading.resized
+        scores[entry.stem] = score_everything(
+            reading.probability, reading.mask, threshold=threshold, tolerance=tolerance
+        )
+    settle(left_out, skip_bad=skip_bad)
+    if not scores:
+        raise ValueError(f"none of {several(len(entries), 'pair')} can be read; the first: {left_out[-len(entries)]}")
+    every = list(scores.values())
+    return {
+        "images": len(scores),
+        "resized": resized,
+        "level_of_one": scale,
+        "left_out": left_out,
+        "threshold": threshold,
+        "tolerance": tolerance,
+        "conventions": conventions(threshold=threshold, tolerance=tolerance),
+        "mean": summarise_set(every, resamples=bootstrap),
+        "by_size": summarise_sizes(every, resamples=bootstrap),
+        "size_limits": SIZES,
+        "empty_masks": summarise_empty(every, resamples=bootstrap),
+        "per_image": {stem: per_image(score) for stem, score in scores.items()},
+    }
+
+
+def per_image(score: ImageScore) -> dict[str, float]:
+    """One image's entry: its figures, counts of pixels, and the share of the image that its mask covers."""
+    return {**score.figures, **dict(zip(("tp", "fp", "fn", "tn"), score.counts, strict=True)), "share": score.share}
