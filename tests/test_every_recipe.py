@@ -60,6 +60,7 @@ NETWORKS = {  # of students that are not small at any width
         "student.width=4",
     ],
     "expert_to_microaunet": ["image_size=128"],
+    "study_few_labels": ["image_size=128"],
     "pranet_protocol": ["student.options.backbone=test_efficientnet", "student.encoder=null", "student.width=4"],
     "mobilenet_unet": [
         "student.options={backbone: test_efficientnet, encoder_stages: 4}",
