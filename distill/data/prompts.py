@@ -47,7 +47,7 @@ def record_key(recipe: TeacherRecipe, sample: Sample) -> str:
     return hashlib.sha256(json.dumps([sample.key, *prompt]).encode()).hexdigest()
 
 
-def check_prompts(recipe: TeacherRecipe, said: str, *, folder: Path) -> None:
+def check_cached_prompts(recipe: TeacherRecipe, said: str, *, folder: Path) -> None:
     """Raises ValueError where a cache was extracted with other prompts than the recipe's: its records differ.
 
     `said` are the prompts that the identity of the cache in `folder` names; empty for a teacher that is not prompted.

@@ -9,7 +9,7 @@ from pathlib import Path
 import cache
 from cache.spec import MASK
 from distill.config.command import command_for
-from distill.data.prompts import check_prompts, record_key
+from distill.data.prompts import check_cached_prompts, record_key
 from distill.runs.run import Run
 from distill.runtime.issues import several
 
@@ -42,7 +42,7 @@ def open_caches(run: Run, *, learning: bool = True) -> dict[str, cache.Cache]:
             )
         check_labels(run, path, store)
         wanted = read_records(run, name, learning=learning)
-        check_prompts(teacher, store.identity.get("prompts", ""), folder=path)
+        check_cached_prompts(teacher, store.identity.get("prompts", ""), folder=path)
         if missing := store.missing(wanted):
             raise FileNotFoundError(
                 f"{path} lacks {len(missing)} of {len(wanted)} records (images times views) of teacher {name!r}, "

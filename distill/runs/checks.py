@@ -34,7 +34,7 @@ def check(run: Run) -> None:
         ValueError: the student cannot be made, or does not fit what the recipe asks of it.
     """
     recipe = run.recipe
-    check_weights(recipe)
+    check_teacher_weights(recipe)
     check_selection(recipe)
     check_shares(run)
     check_leakage(recipe, run.splits)
@@ -46,11 +46,11 @@ def check(run: Run) -> None:
     student = create_student(recipe)
     if recipe.student.name not in students.STUDENTS:
         check_contract(student, image_size=recipe.image_size)
-    check_strides(recipe, student)
+    check_student_strides(recipe, student)
     check_sides(recipe, student)
 
 
-def check_weights(recipe: Recipe) -> None:
+def check_teacher_weights(recipe: Recipe) -> None:
     """Raises ValueError for a teacher of which neither weights nor a cache are given."""
     for name, teacher in recipe.consulted.items():
         if teacher.weights is None and teacher.cache is None:
@@ -93,7 +93,7 @@ def check_shares(run: Run) -> None:
             )
 
 
-def check_strides(recipe: Recipe, student: Student) -> None:
+def check_student_strides(recipe: Recipe, student: Student) -> None:
     """Raises ValueError for a stride that the student does not have, or that does not divide the image size."""
     for band, stride in recipe.imitated:
         if stride not in student.strides:

@@ -211,6 +211,7 @@ def test_the_page_stands_alone_and_escapes_names(polyps, frames, tmp_path):
     assert page.count("data:image/jpeg;base64,") == 2
     assert not re.search(r"<script|(src|href)=\"(?!data:|#)", page)
     assert 'name="viewport"' in page
+    assert "remark" not in page.lower()
 
 
 def test_the_exit_status_reaches_the_shell(polyps, capsys):

@@ -31,7 +31,7 @@ from distill.distillation.sampler import Batches
 from distill.distillation.targets import plan_targets
 from distill.runs.build import create_student
 from distill.runs.caches import open_caches
-from distill.runs.checks import check, check_strides
+from distill.runs.checks import check, check_student_strides
 from distill.runs.leakage import training_keys_of_start
 from distill.runtime.tensor_files import write_tensors
 from distill.training.checkpoint import load_checkpoint, save_checkpoint
@@ -191,7 +191,7 @@ def test_a_stride_the_student_has_not_is_refused(features):
     with pytest.raises(
         ValueError, match=r"imitate\.low asks for stride 32, but student unet has strides 1, 2, 4, 8, 16"
     ):
-        check_strides(recipe, create("unet", width=2))
+        check_student_strides(recipe, create("unet", width=2))
 
 
 def test_a_missing_or_incomplete_cache_says_what_to_run(features, tmp_path):
