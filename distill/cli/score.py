@@ -14,6 +14,7 @@ from distill.metrics.aggregate import SIZES, summarise_empty, summarise_set, sum
 from distill.metrics.names import conventions
 from distill.metrics.overlap import THRESHOLD
 from distill.metrics.per_image import TOLERANCE, ImageScore, score_everything
+from distill.metrics.score_table import ScoreTable
 from distill.metrics.table import text
 from distill.runtime.io import write_json
 from distill.runtime.issues import several
@@ -39,7 +40,8 @@ def score_folders(given: SimpleNamespace) -> dict[str, Any]:
         ValueError: files that cannot be paired or read (unless `skip_bad`), or masks of several classes.
     """
     entries, left_out = pair(given.predictions, given.masks, skip_bad=given.skip_bad)
-    scores: dict[str, ImageScore] = {}
+    scores = ScoreTable(len(entries))
+    figures: dict[str, dict[str, float]] = {}
     resized = 0
     threshold = mask_threshold([entry.mask for entry in entries])
     scale = prediction_scale([entry.prediction for entry in entries])
@@ -49,13 +51,14 @@ def score_folders(given: SimpleNamespace) -> dict[str, Any]:
             left_out.append(reading)
             continue
         resized += reading.resized
-        scores[entry.stem] = score_everything(
+        score = score_everything(
             reading.probability, reading.mask, threshold=given.threshold, tolerance=given.tolerance
         )
+        scores.add(score)
+        figures[entry.stem] = per_image(score)
     settle(left_out, skip_bad=given.skip_bad)
-    if not scores:
+    if not figures:
         raise ValueError(f"none of {several(len(entries), 'pair')} can be read; the first: {left_out[-len(entries)]}")
-    every = list(scores.values())
     return {
         "images": len(scores),
         "resized": resized,
@@ -64,11 +67,11 @@ def score_folders(given: SimpleNamespace) -> dict[str, Any]:
         "threshold": given.threshold,
         "tolerance": given.tolerance,
         "conventions": conventions(threshold=given.threshold, tolerance=given.tolerance),
-        "mean": summarise_set(every, resamples=given.bootstrap),
-        "by_size": summarise_sizes(every, resamples=given.bootstrap),
+        "mean": summarise_set(scores, resamples=given.bootstrap),
+        "by_size": summarise_sizes(scores, resamples=given.bootstrap),
         "size_limits": SIZES,
-        "empty_masks": summarise_empty(every, resamples=given.bootstrap),
-        "per_image": {stem: per_image(score) for stem, score in scores.items()},
+        "empty_masks": summarise_empty(scores, resamples=given.bootstrap),
+        "per_image": figures,
     }
 
 

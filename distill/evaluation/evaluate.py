@@ -10,7 +10,8 @@ import cache
 from distill.config.schema import Recipe
 from distill.evaluation.mask_teachers import score_teachers
 from distill.evaluation.results import scored_with, write_results
-from distill.evaluation.scoring import predictor_of, score
+from distill.evaluation.scored import score_set
+from distill.evaluation.scoring import predictor_of
 from distill.runs.caches import open_caches
 from distill.runs.run import Run, as_run
 from distill.runs.weights import load_student
@@ -65,16 +66,9 @@ def evaluate(work: Run | Recipe) -> dict[str, Any]:
     if plan.finished:
         return run.read_metrics()
     predictor = predictor_of(plan.student, run, plan.caches)
+    reads_images = not run.recipe.reads_features
     scores = {
-        name: score(
-            predictor,
-            samples,
-            what=f"evaluate {name}",
-            classes=run.recipe.student.classes,
-            whole=True,
-            reads_images=not run.recipe.reads_features,
-            accelerator=run.accelerator,
-        )
+        name: score_set(run, predictor, samples, what=f"evaluate {name}", reads_images=reads_images)
         for name, samples in run.splits.test.items()
     }
     teachers = score_teachers(run, predictor, scores)
