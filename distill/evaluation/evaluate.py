@@ -74,5 +74,5 @@ def evaluate(work: Run | Recipe) -> dict[str, Any]:
     teachers = score_teachers(run, predictor, scores)
     if run.accelerator.is_main_process:
         write_results(run, plan.student, scores, teachers=teachers)
-    run.accelerator.wait_for_everyone()
+    run.wait()
     return run.read_metrics()

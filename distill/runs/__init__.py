@@ -4,6 +4,7 @@ run: the `Run` that the verbs extract, train, evaluate and publish work on, and 
 paths: names of caches and of the run's folder.
 fingerprint: digests of a request and of its input files.
 accelerator: Accelerate with the recipe's precision and trackers.
+meeting: where processes wait for each other, however long the work of one takes.
 teacher_runs: the runs that make teachers: doing what is missing of them
 steps: one step of a run, and what it took.
 weights: the trained student, its tensors checked against their digests.

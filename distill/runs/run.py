@@ -22,6 +22,7 @@ from distill.data.sources.open_data import open_data
 from distill.runs.accelerator import start_accelerator
 from distill.runs.fingerprint import digest_file
 from distill.runs.latest import DIGEST, digest_in
+from distill.runs.meeting import first_process_first, wait_for_all
 from distill.runs.paths import name_caches, run_folder
 from distill.runtime.io import read_json, write_sealed
 
@@ -174,7 +175,14 @@ class Run:
         from accelerate.utils import broadcast_object_list
 
         decision = [decide() if self.accelerator.is_main_process else None]
-        return broadcast_object_list(decision)[0] if self.accelerator.num_processes > 1 else decision[0]
+        if self.accelerator.num_processes == 1:
+            return decision[0]
+        self.wait()
+        return broadcast_object_list(decision)[0]
+
+    def wait(self) -> None:
+        """Waits until all processes are here, however long the work of one takes."""
+        wait_for_all(self.accelerator)
 
     def once_listed(self, read: Callable[[], Read]) -> Read:
         """The result of reading files that another process has written, which a node may list late: it tries again.
@@ -210,7 +218,7 @@ def open_run(recipe: Recipe, *, accelerator: Accelerator | None = None, splits: 
     """
     accelerator = accelerator or start_accelerator(recipe)
     home = Path(recipe.home).expanduser()
-    with accelerator.main_process_first():  # which looks at the files, so that the others find its index
+    with first_process_first(accelerator):  # which looks at the files, so that the others find its index
         splits = splits or open_data(recipe.data, home=home, classes=recipe.student.classes)
         content = splits.digest()
     made = open_teachers(recipe, splits, accelerator)
