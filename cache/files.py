@@ -12,7 +12,7 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,13 +60,13 @@ def read_inside(folder: Path, name: str, *, limit: int) -> bytes:
         return file.read()
 
 
-def write_whole(folder: Path, name: str, data: bytes, *, sweeping: bool = True) -> Path:
+def write_whole(folder: Path, name: str, data: bytes | Iterable[bytes], *, sweeping: bool = True) -> Path:
     """Write `folder/name` under a temporary name, fsync, rename, fsync the folder; replaces what stood there.
 
     Args:
         folder: that exists.
         name: of the file.
-        data: its bytes.
+        data: its bytes, or parts of them.
         sweeping: whether unfinished files are looked for first, which lists the folder: thousands of shards take long.
 
     Raises:
@@ -76,9 +76,12 @@ def write_whole(folder: Path, name: str, data: bytes, *, sweeping: bool = True) 
         sweep(folder)
     final = folder / name
     descriptor, unfinished = _temporary(folder)
+    size = 0
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            for part in [data] if isinstance(data, bytes) else data:
+                size += len(part)
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
             unfinished.replace(final)
@@ -87,7 +90,7 @@ def write_whole(folder: Path, name: str, data: bytes, *, sweeping: bool = True) 
         cure = "remove the folder of that name" if final.is_dir() else "make room"
         raise OSError(
             error.errno,
-            f"could not write {len(data)} bytes to {final} ({error.strerror}); what was written before is intact: "
+            f"could not write {size} bytes to {final} ({error.strerror}); what was written before is intact: "
             f"{cure} and run the same command again",
         ) from error
     _fsync_folder(folder)

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 import recipes
+from distill.config.field import require
 from distill.config.files import find_recipe, load_layer
 from distill.config.keys import DEPTH, LAYERS, annotation_at
 from distill.config.layers import check_names, extended, mapping_at, overlaid, placed, resolved
@@ -143,14 +144,21 @@ def build_recipe(*layers: dict[str, Any]) -> Recipe:
     """A checked recipe from layers of nested plain data, later ones winning.
 
     Raises:
-        ValueError: an unknown key, a wrong type or a value out of range.
+        ValueError: an unknown key, a wrong type, a value out of range, or a teacher with weights and a recipe for them.
     """
     merged: dict[str, Any] = {}
     for layer in layers:
         merged = overlaid(merged, layer)
     if isinstance(merged.get("stages"), dict):
         merged["stages"] = placed(merged["stages"])
-    return typing.cast(Recipe, build(Recipe, resolved(merged)))
+    recipe = typing.cast(Recipe, build(Recipe, resolved(merged)))
+    for name, entry in recipe.teachers.items():
+        require(
+            entry.recipe is None or entry.weights is None,
+            f"teachers.{name} has weights {entry.weights} and recipe {entry.recipe}, which makes them; leave one out, "
+            f"as teachers.{name}.recipe=null",
+        )
+    return recipe
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -29,17 +29,12 @@ def recipes_of_teachers(recipe: Recipe, *, above: tuple[Step, ...] = ()) -> dict
 
     Raises:
         FileNotFoundError: there is no such recipe.
-        ValueError: it makes itself a teacher, weights are given too, or the changes do not fit it.
+        ValueError: it makes itself a teacher, or the changes do not fit it.
     """
     made: dict[str, tuple[Recipe, ...]] = {}
     for name, entry in recipe.consulted.items():
         if entry.recipe is None or entry.cache is not None:
             continue
-        if entry.weights is not None:
-            raise ValueError(
-                f"teachers.{name} has weights {entry.weights} and recipe {entry.recipe}, which makes them; leave one "
-                f"out, as teachers.{name}.recipe=null"
-            )
         step = (str(find_recipe(entry.recipe).resolve()), json.dumps([entry.overrides, entry.seeds], sort_keys=True))
         if step in above:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 evaluate: the verb, from its plan to the run's metrics
 scoring: predictors, and their probabilities against masks
+scored: the figures of a data set's images, in mapped files
 mask_teachers: teachers of masks beside the student, and their agreement
 soft_masks: a mask teacher's probability of an image
 task_decoder: a task teacher's decoder as a predictor

@@ -9,7 +9,8 @@ from typing import Any
 import cache
 from distill.evaluation.mask_teachers import score_teachers
 from distill.evaluation.results import scored_with, write_results
-from distill.evaluation.scoring import predictor_of, score
+from distill.evaluation.scored import score_set
+from distill.evaluation.scoring import predictor_of
 from distill.runs.caches import open_caches
 from distill.runs.run import Run
 from distill.runs.weights import load_student
@@ -63,20 +64,13 @@ def evaluate(run: Run) -> dict[str, Any]:
     if plan.finished:
         return run.read_metrics()
     predictor = predictor_of(plan.student, run, plan.caches)
+    reads_images = not run.recipe.reads_features
     scores = {
-        name: score(
-            predictor,
-            samples,
-            what=f"evaluate {name}",
-            classes=run.recipe.student.classes,
-            whole=True,
-            reads_images=not run.recipe.reads_features,
-            accelerator=run.accelerator,
-        )
+        name: score_set(run, predictor, samples, what=f"evaluate {name}", reads_images=reads_images)
         for name, samples in run.splits.test.items()
     }
     teachers = score_teachers(run, predictor, scores)
     if run.accelerator.is_main_process:
         write_results(run, plan.student, scores, teachers=teachers)
-    run.accelerator.wait_for_everyone()
+    run.wait()
     return run.read_metrics()

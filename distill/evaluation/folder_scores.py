@@ -9,6 +9,7 @@ from distill.evaluation.folder_pairs import mask_threshold, pair, prediction_sca
 from distill.metrics.aggregate import SIZES, summarise_empty, summarise_set, summarise_sizes
 from distill.metrics.names import conventions
 from distill.metrics.per_image import ImageScore, score_everything
+from distill.metrics.score_table import ScoreTable
 from distill.runtime.issues import several
 from distill.runtime.progress import progress
 
@@ -40,7 +41,8 @@ def score_folders(
         ValueError: files that cannot be paired or read (unless `skip_bad`), or masks of several classes.
     """
     entries, left_out = pair(predictions, masks, skip_bad=skip_bad)
-    scores: dict[str, ImageScore] = {}
+    scores = ScoreTable(len(entries))
+    figures: dict[str, dict[str, float]] = {}
     resized = 0
     level = mask_threshold([entry.mask for entry in entries])
     scale = prediction_scale([entry.prediction for entry in entries])
@@ -50,13 +52,12 @@ def score_folders(
             left_out.append(reading)
             continue
         resized += reading.resized
-        scores[entry.stem] = score_everything(
-            reading.probability, reading.mask, threshold=threshold, tolerance=tolerance
-        )
+        score = score_everything(reading.probability, reading.mask, threshold=threshold, tolerance=tolerance)
+        scores.add(score)
+        figures[entry.stem] = per_image(score)
     settle(left_out, skip_bad=skip_bad)
-    if not scores:
+    if not figures:
         raise ValueError(f"none of {several(len(entries), 'pair')} can be read; the first: {left_out[-len(entries)]}")
-    every = list(scores.values())
     return {
         "images": len(scores),
         "resized": resized,
@@ -65,11 +66,11 @@ def score_folders(
         "threshold": threshold,
         "tolerance": tolerance,
         "conventions": conventions(threshold=threshold, tolerance=tolerance),
-        "mean": summarise_set(every, resamples=bootstrap),
-        "by_size": summarise_sizes(every, resamples=bootstrap),
+        "mean": summarise_set(scores, resamples=bootstrap),
+        "by_size": summarise_sizes(scores, resamples=bootstrap),
         "size_limits": SIZES,
-        "empty_masks": summarise_empty(every, resamples=bootstrap),
-        "per_image": {stem: per_image(score) for stem, score in scores.items()},
+        "empty_masks": summarise_empty(scores, resamples=bootstrap),
+        "per_image": figures,
     }
 
 

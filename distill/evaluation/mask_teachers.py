@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from distill.data.sample import Sample
-from distill.evaluation.predictions_csv import Score
 from distill.evaluation.results import summarise
-from distill.evaluation.scoring import Predictor, score
+from distill.evaluation.scored import Scored, score_set
+from distill.evaluation.scoring import Predictor
 from distill.evaluation.soft_masks import SoftMasks, known, soft_masks_of
 from distill.runs.run import Run
 
@@ -16,9 +17,11 @@ VALIDATION = "validation"
 
 
 def score_teachers(
-    run: Run, predictor: Predictor, scores: Mapping[str, Sequence[Score]]
+    run: Run, predictor: Predictor, scores: Mapping[str, Scored]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Every mask teacher beside the student, on the validation and test images whose soft masks are known.
+
+    The figures are the first process's.
 
     Training images do not count: a teacher has learned from their masks.
 
@@ -49,7 +52,7 @@ def side_by_side(
     masks: SoftMasks,
     samples: Sequence[Sample],
     *,
-    scored: Sequence[Score] | None,
+    scored: Scored | None,
     what: str,
 ) -> dict[str, dict[str, Any]]:
     """The entries `teacher`, `student` and `agreement` over some samples.
@@ -62,16 +65,15 @@ def side_by_side(
         scored: the student's figures, where it has been scored on them already.
         what: names the work in the progress shown.
     """
-    resamples, accelerator = run.recipe.evaluate.bootstrap, run.accelerator
-    keys = {sample.key for sample in samples}
+    score = partial(score_set, run)
     against_teacher = [masks.as_truth(sample) for sample in samples]
     entries = {
-        "teacher": score(
-            masks.probability, samples, what=what, whole=True, reads_images=False, accelerator=accelerator
-        ),
-        "student": [one for one in scored if one.key in keys]
+        "teacher": score(masks.probability, samples, what=what, reads_images=False),
+        "student": scored.part({sample.key for sample in samples})
         if scored is not None
-        else score(predictor, samples, what=f"beside {what}", whole=True, accelerator=accelerator),
-        "agreement": score(predictor, against_teacher, what=f"agreement: {what}", accelerator=accelerator),
+        else score(predictor, samples, what=f"beside {what}", reads_images=True),
+        "agreement": score(predictor, against_teacher, what=f"agreement: {what}", whole=False, reads_images=True),
     }
-    return {name: summarise(each, resamples=resamples) for name, each in entries.items()}
+    if not run.accelerator.is_main_process:
+        return {}
+    return {name: summarise(each, resamples=run.recipe.evaluate.bootstrap) for name, each in entries.items()}

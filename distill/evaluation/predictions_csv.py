@@ -5,20 +5,25 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
+from sys import intern
 
 from distill.config.command import command_for
 from distill.metrics.confusion import Pairs
+from distill.metrics.names import OVERLAPS
 from distill.metrics.per_image import ImageScore
-from distill.runtime.io import write_text
+from distill.runtime.io import digest_of_file, write_parts
 
-COLUMNS = ("dataset", "stem", "key", "dice", "iou")  # before any other figure
+IMAGE = ("dataset", "stem", "key")  # columns that name the image
+COLUMNS = (*IMAGE, *OVERLAPS)  # before any other figure
 SHARE = "share"  # of the image's area that its mask covers; a column where every figure was taken
+PART = 1 << 20  # characters that are written at once
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Score:
     """One image's figures, in the convention of `distill.metrics`."""
 
@@ -34,28 +39,40 @@ class Score:
     share: float | None = field(default=None, compare=False)  # of the image's area under its mask, where it was taken
 
 
-def write_predictions(path: Path, scores: Mapping[str, Sequence[Score]]) -> str:
-    """predictions.csv: one line a test image, with the full precision of its figures; returns its sha256 (hex)."""
+def write_predictions(path: Path, lines: Iterable[Mapping[str, str | float]]) -> str:
+    """predictions.csv: one line a test image, with the full precision of its figures; returns its sha256 (hex).
+
+    Args:
+        path: of the file.
+        lines: column -> value of each image, all with the columns of the first; written as they come.
+    """
+    digest = hashlib.sha256()
+
+    def passed() -> Iterator[bytes]:
+        for part in _encoded(lines):
+            digest.update(part)
+            yield part
+
+    write_parts(path, passed())
+    return digest.hexdigest()
+
+
+def _encoded(lines: Iterable[Mapping[str, str | float]]) -> Iterator[bytes]:
+    """The table's text, some MB at a time."""
+    rest = iter(lines)
+    first = next(rest, None)
     text = io.StringIO()
-    every = [one for part in scores.values() for one in part]
-    names = (*COLUMNS, *(further(every[0]) if every else ()))
-    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=first or COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({**{name: getattr(one, name) for name in COLUMNS}, **further(one)} for one in every)
-    write_text(path, text.getvalue())
-    return hashlib.sha256(text.getvalue().encode()).hexdigest()
+    for line in () if first is None else chain([first], rest):
+        writer.writerow(line)
+        if text.tell() > PART:
+            yield text.getvalue().encode()
+            text.seek(0), text.truncate()
+    yield text.getvalue().encode()
 
 
-def further(score: Score) -> dict[str, float]:
-    """The columns beyond `COLUMNS`: every other figure of an image, and the share of it that its mask covers."""
-    if score.whole is None:
-        return {}
-    return {name: value for name, value in score.whole.figures.items() if name not in COLUMNS} | {
-        SHARE: score.whole.share
-    }
-
-
-def read_rows(path: Path, *, digest: str | None = None) -> list[dict[str, str]]:
+def read_rows(path: Path, *, digest: str | None = None) -> Iterator[dict[str, str]]:
     """The lines of a predictions.csv, column by column.
 
     Raises:
@@ -64,16 +81,21 @@ def read_rows(path: Path, *, digest: str | None = None) -> list[dict[str, str]]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no predictions at {path}; type {command_for('evaluate')} first")
-    data = path.read_bytes()
-    if digest not in (None, hashlib.sha256(data).hexdigest()):
-        raise ValueError(f"{path} is damaged (it is not what metrics.json records); type {command_for('evaluate')}")
-    return list(csv.DictReader(io.StringIO(data.decode("utf-8"), newline="")))
+    with path.open("rb") as file:
+        if digest not in (None, digest_of_file(file)):
+            raise ValueError(f"{path} is damaged (it is not what metrics.json records); type {command_for('evaluate')}")
+        file.seek(0)
+        with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+            yield from csv.DictReader(text)
 
 
 def read_predictions(path: Path, *, digest: str | None = None) -> list[Score]:
-    """The scores in a predictions.csv: Dice, IoU and the share under the mask; errors as of `read_rows`."""
+    """The scores in a predictions.csv: Dice, IoU and the share under the mask; errors as of `read_rows`.
+
+    The names of images are held once, however many runs have scored them.
+    """
     return [
-        Score(row["dataset"], row["stem"], row["key"], float(row["dice"]), float(row["iou"]),
+        Score(intern(row["dataset"]), intern(row["stem"]), intern(row["key"]), float(row["dice"]), float(row["iou"]),
               share=float(row[SHARE]) if row.get(SHARE) else None)
         for row in read_rows(path, digest=digest)
     ]  # fmt: skip

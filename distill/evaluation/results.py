@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from distill.evaluation.cost import cost, count_parameters
 from distill.evaluation.predictions_csv import Score, read_predictions, write_predictions
+from distill.evaluation.scored import Scored
 from distill.metrics.aggregate import (
     summarise_classes,
     summarise_confidence,
@@ -19,7 +22,7 @@ from distill.metrics.aggregate import (
 )
 from distill.metrics.bootstrap import NO_INTERVAL, count_sequences, format_mean, summary
 from distill.metrics.confusion import POOLED, pool
-from distill.metrics.names import conventions
+from distill.metrics.names import OVERLAPS, conventions
 from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL, THRESHOLD
 from distill.metrics.per_image import TOLERANCE
 from distill.runs.fingerprint import digest_file
@@ -33,9 +36,7 @@ def scored_with(run: Run) -> dict[str, Any]:
     return {"weights": digest_file(run.weights), "resamples": run.recipe.evaluate.bootstrap, "drawn": DRAWN}
 
 
-def write_results(
-    run: Run, student: nn.Module, scores: Mapping[str, Sequence[Score]], *, teachers: Mapping[str, Any]
-) -> None:
+def write_results(run: Run, student: nn.Module, scores: Mapping[str, Scored], *, teachers: Mapping[str, Any]) -> None:
     """Writes one line an image into predictions.csv, then the summaries into metrics.json.
 
     Args:
@@ -45,13 +46,10 @@ def write_results(
         teachers: the entry of the mask teachers, see `distill.evaluation.mask_teachers`.
     """
     recipe = run.recipe
-    digest = write_predictions(run.predictions, scores)
+    digest = write_predictions(run.predictions, chain.from_iterable(part.lines() for part in scores.values()))
     run.update_metrics(
         **{PREDICTIONS: digest},
-        datasets={
-            name: summarise(part, resamples=recipe.evaluate.bootstrap, classes=recipe.student.classes)
-            for name, part in scores.items()
-        },
+        datasets={name: summarise(part, resamples=recipe.evaluate.bootstrap) for name, part in scores.items()},
         student={"parameters": count_parameters(student)}
         if recipe.reads_features
         else cost(student, image_size=recipe.image_size),
@@ -75,29 +73,28 @@ def read_scores(run: Run) -> list[Score]:
     return [replace(score, group=groups.get((score.dataset, score.key))) for score in scores]
 
 
-def summarise(scores: Sequence[Score], *, resamples: int, classes: int = 1) -> dict[str, Any]:
-    """The entry of one data set in metrics.json, for a student of so many classes."""
-    every = [figures.whole for figures in scores if figures.whole is not None]
-    groups = [figures.group for figures in scores]
+def summarise(scores: Scored, *, resamples: int) -> dict[str, Any]:
+    """The entry of one data set in metrics.json."""
+    groups = [sample.group for sample in scores.samples]
     entry: dict[str, Any] = {"images": len(scores)}
     if sequences := count_sequences(groups):
         entry["sequences"] = sequences  # drawn whole by the bootstrap
-    if every:
+    whole = scores.whole
+    if len(whole):
         return {
             **entry,
-            **summarise_set(every, resamples=resamples),
-            "by_size": summarise_sizes(every, resamples=resamples),
-            "empty_masks": summarise_empty(every, resamples=resamples),
-            "confidence": summarise_confidence(every, resamples=resamples),
+            **summarise_set(whole, resamples=resamples),
+            "by_size": summarise_sizes(whole, resamples=resamples),
+            "empty_masks": summarise_empty(whole, resamples=resamples),
+            "confidence": summarise_confidence(whole, resamples=resamples),
         }
-    by_class = [figures.classes for figures in scores if figures.classes is not None]
-    return {
-        **entry,
-        "dice": summary([figures.dice for figures in scores], groups=groups, resamples=resamples),
-        "iou": summary([figures.iou for figures in scores], groups=groups, resamples=resamples),
-        **({"by_class": summarise_classes(by_class, groups=groups, resamples=resamples)} if by_class else {}),
-        **({"pooled": pool([one.pairs for one in scores if one.pairs], classes=classes)} if by_class else {}),
-    }
+    for name, values in zip(OVERLAPS, np.ascontiguousarray(scores.overlaps.T), strict=True):
+        entry[name] = summary(values, groups=groups, resamples=resamples)
+    several = scores.classes
+    if len(several):
+        entry["by_class"] = summarise_classes(several, resamples=resamples)
+        entry["pooled"] = pool([several.pairs], classes=several.classes)
+    return entry
 
 
 def format_scores(figures: Mapping[str, Any]) -> str:

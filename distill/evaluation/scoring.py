@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,11 +23,14 @@ from distill.metrics.confusion import class_pairs
 from distill.metrics.names import OVERLAPS
 from distill.metrics.overlap import labels, overlap
 from distill.metrics.per_image import score_classes, score_everything
+from distill.metrics.score_table import ScoreTable
 from distill.runs.run import Run
 from distill.runtime.progress import progress
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+GATHERED = 64  # scores of each process that are exchanged at once, 9 kB each
 
 Predictor = Callable[[Sample], np.ndarray]  # -> probability (K, H, W) at the image's own size
 
@@ -57,8 +61,8 @@ def score(
     shown: bool = True,
     reads_images: bool = True,
     accelerator: Accelerator | None = None,
-) -> list[Score]:
-    """Dice and IoU of each sample, in the order of `samples`; every other figure too, if `whole`.
+) -> Iterator[Score]:
+    """Yields Dice and IoU of each sample, in the order of `samples`; every other figure too, if `whole`.
 
     Args:
         predictor: of a student, a teacher, an ONNX session.
@@ -69,20 +73,23 @@ def score(
             an image of 288 x 384 pixels.
         shown: whether progress is shown at all.
         reads_images: whether the predictor reads images, and not a cache.
-        accelerator: where given, every process scores its share and all get the whole list.
+        accelerator: where given, every process scores its share and all get all scores, some at a time.
     """
     rank, ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     mine = range(rank, len(samples), ranks)
     read = zip(mine, read_ahead((samples[index] for index in mine), images=reads_images), strict=True)
-    scored = [
+    scored = (
         (index, score_one(predictor(sample), sample, classes=classes, whole=whole))
         for index, sample in progress(read, what=what, total=len(mine), shown=shown and rank == 0)
-    ]
-    if accelerator is not None and ranks > 1:
-        from accelerate.utils import gather_object
+    )
+    if ranks == 1:
+        yield from (figures for _, figures in scored)
+        return
+    from accelerate.utils import gather_object
 
-        scored = gather_object(scored)
-    return [figures for _, figures in sorted(scored, key=lambda item: item[0])]
+    for _ in range(0, len(samples), GATHERED * ranks):
+        some = gather_object(list(islice(scored, GATHERED)))
+        yield from (figures for _, figures in sorted(some, key=lambda item: item[0]))
 
 
 def score_one(probability: np.ndarray, sample: Sample, *, classes: int = 1, whole: bool = False) -> Score:
@@ -110,18 +117,21 @@ def validate(
         select: a figure of `distill.metrics.names.FIGURES`; of several classes dice or iou.
     """
     modes = {module: module.training for module in network.modules()}
-    scores = score(
-        predictor_of(network.eval(), run, caches or {}),
-        run.validation,
-        classes=run.recipe.student.classes,
-        whole=select not in OVERLAPS,
-        shown=False,
-        reads_images=not run.recipe.reads_features,
-        accelerator=run.accelerator,
+    scores = list(
+        score(
+            predictor_of(network.eval(), run, caches or {}),
+            run.validation,
+            classes=run.recipe.student.classes,
+            whole=select not in OVERLAPS,
+            shown=False,
+            reads_images=not run.recipe.reads_features,
+            accelerator=run.accelerator,
+        )
     )
     for module, training in modes.items():
         module.training = training
     figures = {name: float(np.mean([getattr(one, name) for one in scores])) for name in OVERLAPS}
     if select not in OVERLAPS:
-        figures[select] = summarise_set([one.whole for one in scores if one.whole], resamples=1)[select]["mean"]
+        table = ScoreTable.of([one.whole for one in scores if one.whole])
+        figures[select] = summarise_set(table, resamples=1)[select]["mean"]
     return {name: figures[name] for name in dict.fromkeys(("dice", select))}

@@ -60,7 +60,7 @@ def complete_cache(run: Run, plan: ExtractionPlan) -> int:
     if plan.rank == 0 and cache.exists(plan.folder):
         cache.repair(plan.folder)
     images = extract_masks(run, plan) if plan.recipe.adapter == "task" else extract_images(run, plan)
-    run.accelerator.wait_for_everyone()
+    run.wait()
     if plan.rank == 0:
         store, took = cache.open(plan.folder), clock(time.monotonic() - began)
         size = store.bytes_per_image() / 1e3
@@ -75,7 +75,7 @@ def extract_images(run: Run, plan: ExtractionPlan) -> int:
     check_mask(run.recipe, teacher.spec.names, teacher=plan.name)
     check_classes(run.recipe, teacher.spec, teacher=plan.name)
     calibrated, begun = prepare_cache(run, plan, teacher) if plan.rank == 0 else (0, 0)
-    run.accelerator.wait_for_everyone()
+    run.wait()
     return max(begun, calibrated + fill(run, plan, teacher))
 
 
@@ -123,7 +123,7 @@ def fill(run: Run, plan: ExtractionPlan, teacher: Any) -> int:  # noqa: ANN401
     store, shards = open_missing(run, plan)
     store.check_identity(teacher.identity)
     fitted = set(plan.plain_records(store.calibration))
-    run.accelerator.wait_for_everyone()  # none is written before all processes know what is missing
+    run.wait()  # none is written before all processes know what is missing
     own = shards[plan.rank :: plan.processes]
     extractor = FeatureExtractor(teacher, size=store.batch_size)
     with (
@@ -164,11 +164,11 @@ def extract_masks(run: Run, plan: ExtractionPlan) -> int:
     teacher = TaskTeacher(Path(str(plan.recipe.weights)).expanduser(), cache.open(str(plan.source)), plan.origin)
     if plan.rank == 0 and not inspect_cache(plan.folder, plan.records).initialised:
         initialise_masks(plan.folder, teacher, fidelity=plan.fidelity, batch_size=plan.recipe.batch_size)
-    run.accelerator.wait_for_everyone()
+    run.wait()
     store = run.once_listed(lambda: cache.open(plan.folder))
     store.check_identity(teacher.identity)
     shards = cache.plan(store, plan.records)
-    run.accelerator.wait_for_everyone()  # none is written before all processes know what is missing
+    run.wait()  # none is written before all processes know what is missing
     own = shards[plan.rank :: plan.processes]
     for shard in progress(own, what=f"masks of {plan.name}", total=len(own), unit="shards", shown=plan.rank == 0):
         write_masks(store, shard, teacher)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from distill.metrics.bootstrap import interval_of, resampled_means, summary
 from distill.metrics.calibration import BINS, calibration_error
-from distill.metrics.per_image import ImageScore
+from distill.metrics.class_table import ClassTable
+from distill.metrics.score_table import ScoreTable
 from distill.metrics.threshold_sweep import Values
 
 # Upper ends, as shares of the image's area. They are ours: round figures that cut the 1,612 masks of Kvasir-SEG and
@@ -19,7 +20,7 @@ SIZES = {"small": 0.05, "medium": 0.15, "large": 1.0}
 Summary = dict[str, float]  # mean; low and high where there is an interval
 
 
-def summarise_set(scores: Sequence[ImageScore], *, resamples: int, seed: int = 0) -> dict[str, Summary]:
+def summarise_set(scores: ScoreTable, *, resamples: int, seed: int = 0) -> dict[str, Summary]:
     """Every figure of a set of images with its percentile-bootstrap 95 % interval; images are resampled, those of one
     sequence together. There is none of few images, see `distill.metrics.bootstrap.interval_of`.
 
@@ -28,31 +29,23 @@ def summarise_set(scores: Sequence[ImageScore], *, resamples: int, seed: int = 0
     256 thresholds, which is what PySODMetrics calls the maximum; the best threshold is sought anew in each resample.
 
     Args:
-        scores: one for each image.
+        scores: of all images.
         resamples: how many sets of as many images are drawn with replacement.
         seed: of these draws.
 
     Raises:
         ValueError: there are no scores.
     """
-    if not scores:
+    if not len(scores):
         raise ValueError("expected the score of at least one image, got none")
-    names = list(scores[0].figures)
-    table = np.stack([_row(score, names) for score in scores])
-    point = _statistics(table.mean(axis=0, keepdims=True), names)
-    groups = [score.group for score in scores]
-    resampled = _statistics(resampled_means(table, groups=groups, resamples=resamples, seed=seed), names)
+    names, groups = scores.names, scores.groups
+    point = _statistics(scores.rows.mean(axis=0, keepdims=True), names)
+    resampled = _statistics(resampled_means(scores.rows, groups=groups, resamples=resamples, seed=seed), names)
     return {name: {"mean": float(point[name][0]), **interval_of(x, groups)} for name, x in resampled.items()}
 
 
-def _row(score: ImageScore, names: Sequence[str]) -> Values:
-    """The row of an image that is averaged: its figures, TP, FP, FN, then the curves of Dice and the E-measure."""
-    figures = [score.figures[name] for name in names]
-    return np.concatenate([figures, score.counts[:3], score.curves.dice, score.curves.e_measure])
-
-
 def _statistics(means: Values, names: Sequence[str]) -> dict[str, Values]:
-    """Name -> figure (R,) of R sets of images, from the means (R, columns) of their rows."""
+    """Name -> figure (R,) of R sets of images, from the means (R, columns) of their `ScoreTable.rows`."""
     figures, rest = means[:, : len(names)], means[:, len(names) :]
     true, false, missed = rest[:, :3].T
     dice, e_measure = np.split(rest[:, 3:], 2, axis=1)
@@ -75,20 +68,18 @@ def size_of(share: float) -> str:
     return next(name for name, limit in SIZES.items() if share <= limit)
 
 
-def summarise_sizes(scores: Sequence[ImageScore], *, resamples: int, seed: int = 0) -> dict[str, dict[str, Any]]:
+def summarise_sizes(scores: ScoreTable, *, resamples: int, seed: int = 0) -> dict[str, dict[str, Any]]:
     """Size -> {"images": n, and each figure} over the images whose mask is not empty; without sizes of none."""
-    groups: dict[str, list[ImageScore]] = {name: [] for name in SIZES}
-    for score in scores:
-        if score.share > 0:
-            groups[size_of(score.share)].append(score)
+    sizes = np.array([size_of(share) if share > 0 else "" for share in scores.shares.tolist()], dtype=str)
+    chosen = {name: np.flatnonzero(sizes == name) for name in SIZES}
     return {
-        name: {"images": len(group), **summarise_set(group, resamples=resamples, seed=seed)}
-        for name, group in groups.items()
-        if group
+        name: {"images": len(some), **summarise_set(scores.part(some), resamples=resamples, seed=seed)}
+        for name, some in chosen.items()
+        if len(some)
     }
 
 
-def summarise_empty(scores: Sequence[ImageScore], *, resamples: int, seed: int = 0) -> dict[str, Any]:
+def summarise_empty(scores: ScoreTable, *, resamples: int, seed: int = 0) -> dict[str, Any]:
     """False positives on the frames whose mask is empty: how many a frame, and the share of frames with any.
 
     A false positive is a patch of connected predicted pixels, as videos of colonoscopy are scored by false alarms a
@@ -98,12 +89,12 @@ def summarise_empty(scores: Sequence[ImageScore], *, resamples: int, seed: int =
         {"images": n, "false_positives_per_frame": summary, "frames_with_false_positives": summary}; of no such frame
         {"images": 0}.
     """
-    empty = [score for score in scores if score.share == 0]
-    if not empty:
+    empty = np.flatnonzero(scores.shares == 0)
+    if not len(empty):
         return {"images": 0}
-    patches = np.array([score.patches for score in empty], dtype=np.float64)
+    patches = scores.patches[empty]
     table = np.stack([patches, patches > 0], axis=1)
-    groups = [score.group for score in empty]
+    groups = [scores.groups[number] for number in empty]
     means = resampled_means(table, groups=groups, resamples=resamples, seed=seed)
     names = ("false_positives_per_frame", "frames_with_false_positives")
     summaries = {
@@ -113,40 +104,31 @@ def summarise_empty(scores: Sequence[ImageScore], *, resamples: int, seed: int =
     return {"images": len(patches), **summaries}
 
 
-def summarise_classes(
-    scores: Sequence[Mapping[int, Mapping[str, float]]],
-    *,
-    groups: Sequence[str | None] | None = None,
-    resamples: int,
-    seed: int = 0,
-) -> dict[str, dict[str, Any]]:
+def summarise_classes(scores: ClassTable, *, resamples: int, seed: int = 0) -> dict[str, dict[str, Any]]:
     """Class number -> {"images": n, and each figure} over the n images in whose mask or prediction the class occurs.
 
     Args:
-        scores: of each image, as `score_classes` gives them.
-        groups: the sequence or patient of each image, where known.
+        scores: of all images.
         resamples: how many sets of as many images are drawn with replacement.
         seed: of these draws.
     """
-    groups = groups if groups is not None else [None] * len(scores)
-    numbers = sorted({number for score in scores for number in score})
     entries: dict[str, dict[str, Any]] = {}
-    for number in numbers:
-        some = [(score[number], group) for score, group in zip(scores, groups, strict=True) if number in score]
-        drawn: dict[str, Any] = {"groups": [group for _, group in some], "resamples": resamples, "seed": seed}
-        names = some[0][0]
-        entries[str(number)] = {
-            "images": len(some),
-            **{name: summary([one[name] for one, _ in some], **drawn) for name in names},
-        }
+    for number in range(1, scores.classes):
+        chosen, figures = scores.of_class(number)
+        groups = [scores.groups[image] for image in chosen]
+        if len(chosen):
+            entries[str(number)] = {"images": len(chosen)} | {
+                name: summary(values, groups=groups, resamples=resamples, seed=seed)
+                for name, values in zip(scores.names, np.ascontiguousarray(figures.T), strict=True)
+            }
     return entries
 
 
-def summarise_confidence(scores: Sequence[ImageScore], *, resamples: int, seed: int = 0) -> dict[str, Any]:
+def summarise_confidence(scores: ScoreTable, *, resamples: int, seed: int = 0) -> dict[str, Any]:
     """Calibration over the pixels of all images together; the interval is over images, those of one sequence together.
 
     Args:
-        scores: one for each image.
+        scores: of all images.
         resamples: how many sets of as many images are drawn with replacement.
         seed: of these draws.
 
@@ -154,8 +136,7 @@ def summarise_confidence(scores: Sequence[ImageScore], *, resamples: int, seed: 
         {"expected_calibration_error": summary, "bins": {"pixels": shares of all pixels, "said": mean
         probabilities, "true": shares of true pixels}}, each list of BINS entries, None in a bin without pixels.
     """
-    table = np.stack([score.reliability.ravel() for score in scores])
-    groups = [score.group for score in scores]
+    table, groups = scores.reliability, scores.groups
     means = resampled_means(table, groups=groups, resamples=resamples, seed=seed)
     errors = calibration_error(means.reshape(-1, 3, BINS))
     sums = table.sum(axis=0).reshape(3, BINS)

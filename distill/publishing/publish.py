@@ -40,7 +40,7 @@ def publish(run: Run) -> Path:
         push(plan.folder, run.recipe.publish.hub)
         if run.recipe.publish.zoo:
             write_to_zoo(plan, published, Path(run.recipe.publish.zoo))
-    run.accelerator.wait_for_everyone()
+    run.wait()
     return run.published
 
 

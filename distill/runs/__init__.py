@@ -5,6 +5,7 @@ open_run: opening one: its data, the runs that make its teachers, the names of i
 paths: names of caches and of the run's folder.
 fingerprint: digests of a request and of its input files.
 accelerator: Accelerate with the recipe's precision and trackers.
+barrier: waiting for each other, however long the work of one process takes.
 teacher_runs: the runs that make teachers: those that are missing, and the record of all.
 steps: one step of a run, the teachers that are made before it, and what it took.
 weights: the trained student, its tensors checked against their digests.

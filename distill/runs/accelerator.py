@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +33,7 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
         ValueError: a tracker that is not installed, or a precision that this machine does not have.
     """
     import torch
-    from accelerate import Accelerator, InitProcessGroupKwargs
+    from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.tracking import get_available_trackers
     from accelerate.utils import GradientAccumulationPlugin
@@ -55,6 +54,4 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # whatever the environment says
         log_with=recipe.trackers or None,
         project_dir=str(Path(recipe.home).expanduser() / "trackers"),
-        # The others wait while the first process looks at files or publishes.
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.schema import Recipe, TeacherRecipe
-from distill.runtime.io import read_json_if_sound
+from distill.runtime.io import digest_of_file, read_json_if_sound
 from students.catalogue import place_of
 
 # What does not change the trained weights, or is a place rather than a content, is no part of a run's identity.
@@ -54,11 +54,8 @@ def digest_file(path: Path) -> str:
 @lru_cache(maxsize=64)
 def _digest_bytes(path: str, size: int, changed: tuple[int, int]) -> str:
     del size, changed  # they are the cache key of lru_cache
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    with Path(path).open("rb") as file:
+        return digest_of_file(file)
 
 
 def digest_weights(weights: str | None, *, served: bool = False) -> str:

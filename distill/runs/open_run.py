@@ -14,6 +14,7 @@ from distill.data.prompts import record_key
 from distill.data.sample import Splits
 from distill.data.sources.open_data import open_data
 from distill.runs.accelerator import start_accelerator
+from distill.runs.barrier import first_process_first
 from distill.runs.paths import name_caches, run_folder
 from distill.runs.run import Run
 
@@ -28,7 +29,7 @@ def open_run(recipe: Recipe, *, accelerator: Accelerator | None = None, splits: 
     """
     accelerator = accelerator or start_accelerator(recipe)
     home = Path(recipe.home).expanduser()
-    with accelerator.main_process_first():  # which looks at the files, so that the others find its index
+    with first_process_first(accelerator):  # which looks at the files, so that the others find its index
         splits = splits or open_data(recipe.data, home=home, classes=recipe.student.classes)
         content = splits.digest()
     fitted = splits.calibration(recipe.cache.calibration)

@@ -15,6 +15,7 @@ from distill.config.schedule import Span, spans_of
 from distill.config.schema import Recipe
 from distill.data.empty_regions import empty_regions
 from distill.data.sample import Sample, Splits
+from distill.runs.barrier import wait_for_all
 from distill.runs.fingerprint import digest_file
 from distill.runs.latest import DIGEST, digest_in
 from distill.runtime.io import read_json, write_sealed
@@ -168,7 +169,14 @@ class Run:
         from accelerate.utils import broadcast_object_list
 
         decision = [decide() if self.accelerator.is_main_process else None]
-        return broadcast_object_list(decision)[0] if self.accelerator.num_processes > 1 else decision[0]
+        if self.accelerator.num_processes == 1:
+            return decision[0]
+        self.wait()
+        return broadcast_object_list(decision)[0]
+
+    def wait(self) -> None:
+        """Waits until all processes are here, however long the work of one takes."""
+        wait_for_all(self.accelerator)
 
     def once_listed(self, read: Callable[[], Read]) -> Read:
         """The result of reading files that another process has written, which a node may list late: it tries again.

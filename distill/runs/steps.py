@@ -31,7 +31,7 @@ def do_step(name: str, run: Run) -> Any:  # noqa: ANN401
     result = getattr(import_module(module), verb)(run)
     if run.accelerator.is_main_process:
         add_cost(run, name, seconds=time.monotonic() - began, result=result)
-    run.accelerator.wait_for_everyone()
+    run.wait()
     return result
 
 

@@ -1,6 +1,7 @@
 """Tools that know nothing of the field: files, threads, signals, progress, resizing, timing.
 
 io: text and JSON files, written as a whole, and named with the cure where they are damaged.
+mapped: arrays in temporary files.
 tensor_files: safetensors files that hold the digest of their own content.
 signals: SIGTERM and SIGINT, deferred while work is in progress, and their exit statuses.
 threads: cores and threads of this machine's processes.

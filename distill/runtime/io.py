@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cache.files import write_whole
 
@@ -15,13 +15,26 @@ SEAL = "content_sha256"  # entry of a JSON file of a run: the digest of all othe
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replaces a file as a whole; its folder is made if need be."""
+    write_parts(path, [data])
+
+
+def write_parts(path: Path, parts: Iterable[bytes]) -> None:
+    """Replaces a file as a whole by bytes that come in parts; its folder is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path.parent, path.name, data)
+    write_whole(path.parent, path.name, parts)
 
 
 def write_text(path: Path, text: str) -> None:
     """Replaces a UTF-8 text file as a whole."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def digest_of_file(file: BinaryIO) -> str:
+    """The sha256 (hex) of the bytes of an open file from where it is."""
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -79,7 +79,7 @@ def run_stages(plan: TrainingPlan) -> dict[str, Any]:
         run.write_own(run.trained, {**summary, LOG: state.log.digest()})
         summary = run.read_summary()
         remove_checkpoints(checkpoint_of(run))
-    run.accelerator.wait_for_everyone()
+    run.wait()
     taken, best, step = summary["steps"], summary["validation_dice"], summary["best_step"]
     spent, select = clock(summary["seconds"]), run.recipe.evaluate.select
     chosen = "best validation Dice" if select == "dice" else f"best {select} on validation, where Dice is"

@@ -235,8 +235,9 @@ def pretend_to_train(monkeypatch, ran: list[str]) -> None:
             one.run.folder.mkdir(parents=True, exist_ok=True)
             dice = VALIDATED[one.setting][one.arm]
             one.run.trained.write_text(json.dumps({"validation_dice": dice, "seconds": 1.0, "steps": 60}))
-            scores = [Score("builtin", f"{i}", f"{i}", dice, dice) for i in range(3)]
-            write_predictions(one.run.folder / "predictions.csv", {"builtin": scores})
+            images = [{"dataset": "builtin", "stem": f"{i}", "key": f"{i}"} for i in range(3)]
+            lines = [{**image, "dice": dice, "iou": dice} for image in images]
+            write_predictions(one.run.folder / "predictions.csv", lines)
 
     module = import_module("distill.comparison.compare")
     monkeypatch.setattr(module, "run_missing", run)

@@ -92,6 +92,10 @@ def test_every_arm_of_every_recipe_is_a_valid_recipe_of_equal_steps():
         (["image_size"], r"expected key=value, got 'image_size'"),
         (["data.images=16,4,5"], r"data\.images is \[16, 4, 5\], but must be a mapping, as 'data\.images=\{NAME"),
         (["data.colours=000000,reddish"], r"data\.colours holds 'reddish', but must hold six hexadecimal digits"),
+        (
+            ["teachers.sam.recipe=unet_scratch"],
+            r"teachers\.sam has weights builtin and recipe unet_scratch, which",
+        ),
         (["image_size=8"], r"image_size is 8, but must lie between 32 and 4096"),
     ],
 )

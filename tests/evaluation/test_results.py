@@ -6,6 +6,7 @@ import numpy as np
 
 from distill.evaluation.predictions_csv import Score
 from distill.evaluation.results import format_scores, summarise
+from distill.evaluation.scored import Scored
 from distill.metrics.per_image import score_everything
 
 
@@ -15,7 +16,10 @@ def scored(masks, predictions) -> str:
         whole = score_everything(prediction.astype(np.float32), mask)
         figures = whole.figures
         scores.append(Score("drawn", str(number), str(number), figures["dice"], figures["iou"], None, whole))
-    return format_scores(summarise(scores, resamples=10))
+    found = Scored(scores)
+    for score in scores:
+        found.add(score)
+    return format_scores(summarise(found, resamples=10))
 
 
 def test_frames_without_foreground_are_told_apart():

@@ -21,6 +21,7 @@ from distill.metrics.names import FIGURES, conventions
 from distill.metrics.overlap import specificity
 from distill.metrics.per_image import count_patches, score_classes, score_everything
 from distill.metrics.saliency import s_measure, weighted_f_measure
+from distill.metrics.score_table import ScoreTable
 from distill.metrics.surface import (
     average_surface_distance,
     boundary_iou,
@@ -66,7 +67,7 @@ def test_every_figure_of_every_pair_equals_pysodmetrics_and_monai(golden):
 @pytest.mark.parametrize(("part", "last"), [("set_00_to_15", 16), ("set_all", 25)])
 def test_the_figures_of_a_set_equal_those_of_pysodmetrics(golden, part, last):
     expected, scores = golden
-    found = summarise_set(list(scores.values())[:last], resamples=20)
+    found = summarise_set(ScoreTable.of(list(scores.values())[:last]), resamples=20)
     for name, value in expected[part].items():
         assert found[OF_SET.get(name, name)]["mean"] == pytest.approx(value, abs=1e-9), name
     if last == len(scores):
@@ -240,14 +241,14 @@ def test_pooled_dice_divides_once_and_its_interval_spans_it(monkeypatch):
     monkeypatch.setattr("distill.metrics.bootstrap.LEAST_GROUPS", 2)
     truths, found = (square(0, 0, 20), square(0, 0, 4)), (square(0, 0, 20), square(20, 20, 4))
     scores = [score_everything(p * 1.0, g) for p, g in zip(found, truths, strict=True)]
-    summary = summarise_set(scores, resamples=200)
+    summary = summarise_set(ScoreTable.of(scores), resamples=200)
     assert summary["dice"]["mean"] == pytest.approx(1 / 2)
     assert summary["dice_pooled"]["mean"] == pytest.approx(2 * 400 / (2 * 400 + 16 + 16))
     assert (summary["dice_pooled"]["low"], summary["dice_pooled"]["high"]) == (0, 1)
     assert set(summary) <= set(FIGURES)
     assert "threshold 0.4" in conventions(threshold=0.4, tolerance=2)["dice_pooled"]
     with pytest.raises(ValueError, match="at least one image"):
-        summarise_set([], resamples=10)
+        summarise_set(ScoreTable.of([]), resamples=10)
 
 
 def test_images_are_grouped_by_the_share_of_their_mask():
@@ -255,7 +256,7 @@ def test_images_are_grouped_by_the_share_of_their_mask():
         "large"
     ] * 2
     masks = [square(0, 0, 5), square(0, 0, 10), square(0, 0, 15), np.zeros((40, 50), dtype=bool)]  # 1.25, 5, 11.25 %
-    groups = summarise_sizes([score_everything(mask * 1.0, mask) for mask in masks], resamples=10)
+    groups = summarise_sizes(ScoreTable.of([score_everything(mask * 1.0, mask) for mask in masks]), resamples=10)
     assert {name: group["images"] for name, group in groups.items()} == {"small": 2, "medium": 1}
     assert groups["small"]["dice"]["mean"] == 1
 
@@ -265,9 +266,9 @@ def test_false_positives_are_patches_on_frames_without_foreground():
     found[0, 0] = found[1, 1] = found[4:, 5:] = 1  # two patches: pixels that touch at a corner are one
     assert count_patches(found > 0) == 2
     scores = [score_everything(found, EMPTY), score_everything(EMPTY * 1.0, EMPTY), score_everything(found, found)]
-    figures = summarise_empty(scores, resamples=50)
+    figures = summarise_empty(ScoreTable.of(scores), resamples=50)
     assert figures["images"] == 2
     assert figures["false_positives_per_frame"]["mean"] == 1
     assert figures["frames_with_false_positives"]["mean"] == 0.5
-    assert summarise_empty(scores[2:], resamples=50) == {"images": 0}
+    assert summarise_empty(ScoreTable.of(scores[2:]), resamples=50) == {"images": 0}
     assert replace(scores[0], patches=7).share == 0

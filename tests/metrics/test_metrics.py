@@ -161,7 +161,7 @@ def test_an_evaluation_returns_at_once_until_the_weights_change(tmp_path, monkey
     run = small_run(tmp_path)
     metrics = evaluate(run)
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "score", None)
+        patch.setattr(evaluation, "score_set", None)
         assert evaluate(run) == metrics
     student = load_student(run)
     torch.nn.init.constant_(student.head.bias, 100.0)
@@ -183,11 +183,11 @@ def test_two_processes_score_what_one_does(tmp_path, monkeypatch):
     shares = []
     monkeypatch.setattr("accelerate.utils.gather_object", lambda share: shares.append(share) or share)
     for rank in (1, 0):
-        score(predictor, samples, accelerator=SimpleNamespace(process_index=rank, num_processes=2))
+        list(score(predictor, samples, accelerator=SimpleNamespace(process_index=rank, num_processes=2)))
     monkeypatch.setattr("accelerate.utils.gather_object", lambda share: shares[0] + shares[1])
-    both = score(predictor, samples, accelerator=SimpleNamespace(process_index=0, num_processes=2))
+    both = list(score(predictor, samples, accelerator=SimpleNamespace(process_index=0, num_processes=2)))
     assert sorted(len(share) for share in shares[:2]) == [1, 2]
-    assert both == score(predictor, samples)
+    assert both == list(score(predictor, samples))
 
 
 def test_validation_is_the_mean_dice_and_leaves_the_student_as_it_was(tmp_path):

@@ -20,6 +20,7 @@ from distill.metrics.aggregate import summarise_confidence
 from distill.metrics.calibration import calibration_error, reliability
 from distill.metrics.names import FIGURES
 from distill.metrics.per_image import score_everything
+from distill.metrics.score_table import ScoreTable
 from distill.report.cases import places
 from distill.report.curves import MEANINGS
 from distill.report.thumbnails import contours_tile, distances, errors_tile, mask_tile
@@ -348,7 +349,7 @@ def test_a_probability_that_means_what_it_says_has_no_calibration_error():
     assert calibration_error(reliability(sure, truth)) == 0
     assert calibration_error(reliability(sure, ~truth)) == 1
     scores = [score_everything(p, t) for p, t in ((probability, truth), (sure, truth))]
-    found = summarise_confidence(5 * scores, resamples=50)
+    found = summarise_confidence(ScoreTable.of(5 * scores), resamples=50)
     assert sum(found["bins"]["pixels"]) == pytest.approx(1)
     assert found["expected_calibration_error"]["low"] <= found["expected_calibration_error"]["mean"]
-    assert summarise_confidence([score_everything(sure, truth)], resamples=10)["bins"]["said"][5] is None
+    assert summarise_confidence(ScoreTable.of([score_everything(sure, truth)]), resamples=10)["bins"]["said"][5] is None

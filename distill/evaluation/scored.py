@@ -1,0 +1,91 @@
+"""The figures of a data set's images, kept in mapped files as they are scored: memory does not grow with the images."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+
+import numpy as np
+
+from distill.data.sample import Sample
+from distill.evaluation.predictions_csv import COLUMNS, IMAGE, SHARE, Score
+from distill.evaluation.scoring import Predictor, score
+from distill.metrics.class_table import ClassTable
+from distill.metrics.names import OVERLAPS
+from distill.metrics.score_table import ScoreTable
+from distill.runs.run import Run
+from distill.runtime.mapped import mapped
+
+
+class Scored:
+    """The figures of images in their order.
+
+    Attributes:
+        samples: the images.
+        whole: every figure of one class, where it was taken.
+        classes: those of several.
+    """
+
+    def __init__(self, samples: Sequence[Sample], *, classes: int = 1) -> None:
+        """Takes the scores of these images, of a student of so many classes."""
+        self.samples = samples
+        self.whole = ScoreTable(len(samples))
+        self.classes = ClassTable(len(samples), classes=classes)
+        self.overlaps = np.zeros((0, len(OVERLAPS)))
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, score: Score) -> None:
+        """Adds the score of the next image."""
+        if not self._count:
+            self.overlaps = mapped(len(self.samples), len(OVERLAPS))
+        self.overlaps[self._count] = [getattr(score, name) for name in OVERLAPS]
+        if score.whole is not None:
+            self.whole.add(score.whole)
+        if score.classes is not None and score.pairs is not None:
+            self.classes.add(score.classes, score.pairs, group=score.group)
+        self._count += 1
+
+    def part(self, keys: Container[str]) -> Scored:
+        """The scores of the images of these keys, of a student of one class."""
+        chosen = np.array([n for n, sample in enumerate(self.samples) if sample.key in keys], dtype=np.intp)
+        some = Scored([self.samples[number] for number in chosen])
+        some.overlaps, some._count = self.overlaps[chosen], len(chosen)
+        some.whole = self.whole.part(chosen)
+        return some
+
+    def lines(self) -> Iterator[dict[str, str | float]]:
+        """The lines of predictions.csv."""
+        further = [(column, name) for column, name in enumerate(self.whole.names) if name not in COLUMNS]
+        for number, sample in enumerate(self.samples):
+            line = {name: getattr(sample, name) for name in IMAGE}
+            line |= zip(OVERLAPS, self.overlaps[number].tolist(), strict=True)
+            if len(self.whole):
+                figures = self.whole.rows[number].tolist()
+                line |= {name: figures[column] for column, name in further}
+                line[SHARE] = float(self.whole.shares[number])
+            yield line
+
+
+def score_set(
+    run: Run, predictor: Predictor, samples: Sequence[Sample], *, what: str, whole: bool = True, reads_images: bool
+) -> Scored:
+    """Scores images by the processes of a run; the first has their figures, the others none.
+
+    Args:
+        run: for its processes and the student's classes.
+        predictor: of a student or a teacher.
+        samples: images with masks.
+        what: names the work in the progress shown.
+        whole: whether every figure is taken.
+        reads_images: whether the predictor reads images.
+    """
+    classes, accelerator = run.recipe.student.classes, run.accelerator
+    found = Scored(samples, classes=classes)
+    for one in score(
+        predictor, samples, what=what, classes=classes, whole=whole, reads_images=reads_images, accelerator=accelerator
+    ):
+        if accelerator.is_main_process:
+            found.add(one)
+    return found

@@ -1,0 +1,77 @@
+"""Where processes wait for each other, however long the work of one takes.
+
+Collectives give up after torch's ordinary timeout (10 minutes with NCCL, 30 with gloo), so that a process that hangs
+ends the job. Fitting codes, publishing, or another run's lock keep the first process for longer; the others then look
+every second whether it has come.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch.distributed import Store
+
+LONGEST_SECONDS = 86_400.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0  # seconds between two looks, twice as long each time
+TELL_SECONDS = 600.0
+
+_numbers = count()
+logger = logging.getLogger("bandpass")
+
+
+def wait_for_all(accelerator: Accelerator) -> None:
+    """Returns on every process when all are here.
+
+    Raises:
+        TimeoutError: one has not come within a day.
+    """
+    import torch
+
+    if accelerator.num_processes > 1 and torch.distributed.is_initialized():
+        store = torch.distributed.distributed_c10d._get_default_store()
+        meet(store, f"bandpass/{next(_numbers)}", rank=accelerator.process_index, processes=accelerator.num_processes)
+    accelerator.wait_for_everyone()  # none leaves, and may end with the store, before all have seen all
+
+
+def meet(store: Store, name: str, *, rank: int, processes: int) -> None:
+    """Returns when every process has called it with this name.
+
+    Args:
+        store: that all processes see.
+        name: new for each barrier.
+        rank: of this process.
+        processes: how many there are.
+
+    Raises:
+        TimeoutError: one has not come within `LONGEST_SECONDS`.
+    """
+    store.set(f"{name}/{rank}", "")
+    began, told, pause = time.monotonic(), 0.0, FIRST_PAUSE
+    while not store.check([f"{name}/{other}" for other in range(processes)]):
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+        waited = time.monotonic() - began
+        if waited - told < TELL_SECONDS and waited < LONGEST_SECONDS:
+            continue
+        told, away = waited, [other for other in range(processes) if not store.check([f"{name}/{other}"])]
+        sentence = f"process {rank} has waited {waited / 60:.0f} minutes for {', '.join(map(str, away))}"
+        if waited >= LONGEST_SECONDS:
+            raise TimeoutError(f"{sentence}; see what keeps it, and run the same command again")
+        logger.info("%s", sentence)
+
+
+@contextmanager
+def first_process_first(accelerator: Accelerator) -> Iterator[None]:
+    """What is done within it the first process does first, then the others."""
+    if not accelerator.is_main_process:
+        wait_for_all(accelerator)
+    yield
+    if accelerator.is_main_process:
+        wait_for_all(accelerator)
