@@ -120,10 +120,13 @@ def test_the_log_is_kept_in_the_run_s_folder_by_the_first_process_alone(tmp_path
 
 def test_runs_are_listed_the_latest_first(home, capsys):
     assert main(["runs", f"home={home}"]) == 0
-    head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split() == ["name", "date", "steps", "Dice", "folder"]
-    assert [line.split()[0] for line in lines] == ["other-unet", "own-unet", "own-malunet", "own-unet"]
-    assert lines[1].split()[3:] == ["700", "kvasir", "0.800", str(home / "runs" / "own-unet-ba9876543210")]
+    place, head, *lines = capsys.readouterr().out.splitlines()
+    assert place == f"in {home}/runs:"
+    assert head.split() == ["run", "date", "steps", "Dice"]
+    digests = ["other-unet-aaaaaaaaaaaa", "own-unet-ba9876543210", "own-malunet-ba9876543210", "own-unet-0123456789ab"]
+    assert [line.split()[0] for line in lines] == digests
+    assert lines[1].split()[3:] == ["700", "kvasir", "0.800"]
+    assert lines[0].split()[3:] == ["none", "not", "tested"]
     (home / "runs" / "other-unet-aaaaaaaaaaaa" / "log.jsonl").write_text('{"step": 425, "loss": 1}\n{"step": 4')
     (home / "runs" / "own-malunet-ba9876543210" / "log.jsonl").write_text("no log\n")
     assert main(["runs", f"home={home}"]) == 0
