@@ -65,7 +65,7 @@ class GatedAttention(nn.Module):
         return self.project(refined * self.gate(refined).sigmoid()) + self.shortcut(x)
 
 
-class Bridge(nn.Module):
+class LSCAB(nn.Module):
     """LSCAB: channel attention from all levels at once, spatial attention by one shared convolution."""
 
     def __init__(self, widths: tuple[int, ...]) -> None:
@@ -106,7 +106,7 @@ class MicroAUNet(Student):
             nn.Sequential(GatedAttention(inputs, outputs), DepthwiseBlock(outputs))
             for inputs, outputs in downwards(self.channels)
         ]
-        self.encoder = Encoder(stages, Bridge(self.channels[:-1]), self.channels)
+        self.encoder = Encoder(stages, LSCAB(self.channels[:-1]), self.channels)
         self.decoder = Decoder(steps, self.channels)
         self.head = nn.Conv2d(width, classes, 1)
 

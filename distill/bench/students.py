@@ -22,7 +22,7 @@ from distill.evaluation.cost import cost
 from distill.inference.model import InferenceModel, load_model
 from distill.inference.onnx_file import export_onnx, open_onnx
 from distill.publishing.onnx_check import by_torch
-from distill.publishing.quantize import quantise
+from distill.publishing.quantise import quantise
 from distill.runtime.timing import Row, Timing, interleaved, work_ratio
 
 KEYS = {
