@@ -139,7 +139,7 @@ def latency_rows(name: str, one: Timing, many: Timing) -> list[Row]:
 
 
 def verdicts(subject: Subject, spent: dict[str, Timing], found: dict[str, np.ndarray]) -> list[Row]:
-    """How the exported file stands to the others: time of one frame, and equality.
+    """The exported file beside the others: time of one frame, and equality.
 
     Random weights make maps that are all but constant, whose norms multiply every rounding error; there the file must
     be no further from torch than the plain one.

@@ -61,7 +61,7 @@ class Diagnosis:
 
     @property
     def errors(self) -> int:
-        """How many issues are errors."""
+        """The number of issues that are errors."""
         return sum(issue.severity == ERROR for issue in self.issues)
 
 
@@ -110,7 +110,7 @@ def examine_data(request: Request) -> Diagnosis:
 
 
 def find(data: DataRecipe) -> Found:
-    """Where the data sets lie that a recipe's data part means."""
+    """The places of the data sets that a recipe's data part means."""
     return find_data_sets(data.root) if data.name == "folder" else find_named(data)
 
 

@@ -66,7 +66,7 @@ def find_near(thumbnails: NDArray[np.uint8]) -> Near:
 def correlate(
     thumbnails: NDArray[np.uint8], turned: NDArray[np.uint8], first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> tuple[NDArray[np.bool_], Values]:
-    """Which pairs are near copies (p,), and the correlations of those that are.
+    """Whether each pair is a near copy (p,), and the correlations of those that are.
 
     Args:
         thumbnails: grey levels (n, 32, 32).

@@ -94,7 +94,7 @@ def group_numbers(groups: Sequence[str | None]) -> NDArray[np.intp]:
 
 
 def count_groups(groups: Sequence[str | None]) -> int:
-    """How many groups images are in; an image of None is a group of its own."""
+    """The number of groups that images are in; an image of None is a group of its own."""
     return len(set(group_numbers(groups).tolist()))
 
 

@@ -115,7 +115,7 @@ def contours_tile(image: Colours, truth: Flags, found: Flags) -> str:
 
 
 def distances(mask: Flags, size: tuple[int, int]) -> NDArray[np.float32]:
-    """How far each pixel of a picture of `size` lies from a mask's outline, in pixels; infinite without an outline."""
+    """Distances from a mask's outline in pixels, (H, W) of `size`, float; infinite without an outline."""
     large = resized(mask.astype(np.float32), size) >= 0.5
     if large.all() or not large.any():
         return np.full(size, np.inf, dtype=np.float32)

@@ -30,7 +30,7 @@ def find_checkpoint(run: Run) -> Path | None:
 
 
 def run_of(path: Path) -> str:
-    """What stands for the run of a file of checkpoints/: the digest in its folder's name, or the name."""
+    """The run that a file of checkpoints/ is of: the digest in its folder's name, or the name."""
     return digest_in(path.parent.parent.name)
 
 

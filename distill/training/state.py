@@ -34,7 +34,7 @@ logger = logging.getLogger("bandpass")
 
 @dataclass
 class Counters:
-    """Where training stands; saved with every checkpoint."""
+    """The progress of training; saved with every checkpoint."""
 
     step: int = 0  # of the plan
     taken: int = 0  # steps; fewer than `step` where a stage ended early
