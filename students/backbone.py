@@ -27,7 +27,7 @@ class OnBackbone:
         self.encoder.load(weights)
 
     def calibrate(self, images: Iterable[Tensor]) -> None:
-        """See `Student.calibrate`: batch norm that the pretrained weights hold folded gets statistics of the images."""
+        """See `Student.calibrate`: batch norm that weights hold folded gets the statistics of images (n, 3, H, W)."""
         self.encoder.calibrate(images)
 
     def export_encoder(self, folder: Path) -> None:

@@ -88,7 +88,7 @@ class SCAB(nn.Module):
         self.mix = nn.ModuleList(nn.Linear(sum(widths), width) for width in widths)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Maps of `widths` channels -> maps of the same shapes."""
+        """Maps (N, widths[i], h, w) -> maps of the same shapes."""
         gated = [self.spatial(mean_and_max(x)).sigmoid() * x for x in maps]
         summed = [gate + x for gate, x in zip(gated, maps, strict=True)]
         means = self.neighbours(pooled(summed)).squeeze(1)

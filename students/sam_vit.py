@@ -130,7 +130,7 @@ class SamViT(Student):
         self.head = nn.Conv2d(self.decoder.channels, classes, 1)
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The neck's map at stride `patch`."""
+        """The neck's map (N, channels[0], H / patch, W / patch) of images (N, 3, H, W)."""
         return self.encoder(images)
 
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
