@@ -140,7 +140,7 @@ class _HeldOut:
 
 
 def _search(maps: _HeldOut, fidelity: float) -> tuple[float, np.ndarray]:
-    """The largest step that keeps the fidelity, found by doubling and bisection of its logarithm; and its cosines (n,)."""
+    """The largest step that keeps the fidelity, by doubling and then bisection of its logarithm; its cosines (n,)."""
     step = float(maps.variances.mean().sqrt())
     cosines = maps.cosines(step)
     while cosines.mean() >= fidelity:

@@ -147,7 +147,7 @@ def verdicts(subject: Subject, spent: dict[str, Timing], found: dict[str, np.nda
     Args:
         subject: the network.
         spent: the time of one frame by each.
-        found: the probabilities by each.
+        found: the probabilities (N, K, H, W) by each.
     """
     limit = FASTER if subject.name.split()[0] in WASTEFUL else None
     far, plain = (float(np.abs(found[name] - found["eager"]).max()) for name in ("exported", "plain"))
@@ -161,7 +161,9 @@ def verdicts(subject: Subject, spent: dict[str, Timing], found: dict[str, np.nda
 
 
 def end_to_end(run: Callable[[np.ndarray], np.ndarray], *, rounds: int) -> Row:
-    """Frames a second of processor time from the bytes of a JPEG to a mask of its size."""
+    """Frames a second of processor time from the bytes of a JPEG to a mask of its size; `run` maps uint8 (1, H, W, 3)
+    to probabilities (1, K, H, W).
+    """
     from PIL import Image
 
     stream = io.BytesIO()

@@ -72,7 +72,7 @@ def compute_losses(
 
 
 def weights_for(class_weights: Sequence[float], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The argument of the terms on masks where classes have weights, on the batch's device; else none."""
+    """The argument (K,) of the terms on masks where classes have weights, on the batch's device; else none."""
     return {"class_weights": torch.tensor(class_weights, device=batch["mask"].device)} if class_weights else {}
 
 
@@ -110,6 +110,6 @@ def weighted_teacher_loss(
 
 
 def loss_function(name: str) -> Callable[..., Tensor]:
-    """The function of a term, by the registry `distill.config.registry.LOSSES`."""
+    """The function of a term, which returns a scalar, by the registry `distill.config.registry.LOSSES`."""
     module, _, attribute = LOSSES[name].partition(":")
     return getattr(import_module(module), attribute)

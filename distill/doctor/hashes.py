@@ -88,7 +88,7 @@ def pairs_of_band(hashes: Hashes, others: Hashes, *, band: int, radius: int) -> 
 
 
 def count_bits(words: NDArray) -> NDArray:
-    """The number of bits that are set in each of some unsigned words, which are overwritten.
+    """The number of bits that are set in each of some unsigned words of any shape, which are overwritten.
 
     Neighbouring bits are added, then neighbouring sums: in numpy from 2.0 on, `bitwise_count`.
     """

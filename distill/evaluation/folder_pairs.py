@@ -158,7 +158,9 @@ def prediction_scale(paths: Sequence[Path]) -> int:
 
 
 def _highest(paths: Sequence[Path], read: Callable[[Path], np.ndarray], *, enough: int) -> int:
-    """The highest level of these files, or of the first that reaches `enough`; unreadable files are reported later."""
+    """The highest level in these files' pixels, (H, W) or (H, W, 3), or in the first that reaches `enough`; unreadable
+    files are reported later.
+    """
     highest = 0
     for path in paths:
         try:

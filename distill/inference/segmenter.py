@@ -69,6 +69,7 @@ class Segmenter:
         return total / len(FLIPS)
 
     def _checked(self, image: np.ndarray) -> np.ndarray:
+        """`run` of an image (H, W, 3), whose output must be a probability (K, H, W)."""
         found = self.run(image)
         require_probability(found, (self.classes, *image.shape[:2]), what=self.name)
         return found
@@ -84,7 +85,7 @@ def require_probability(found: np.ndarray, shape: tuple[int, ...], *, what: str)
     """Refuses an output that is no probability: "nothing found" of a damaged student would be a false statement.
 
     Args:
-        found: the output.
+        found: the output, (N, K, H, W) or (K, H, W).
         shape: that it must have.
         what: gave it, in words.
 

@@ -46,7 +46,9 @@ def summarise_set(scores: Sequence[ImageScore], *, resamples: int, seed: int = 0
 
 
 def _row(score: ImageScore, names: Sequence[str]) -> Values:
-    """The row of an image that is averaged: its figures, TP, FP, FN, then the curves of Dice and the E-measure."""
+    """The row (columns,) of an image that is averaged: its figures, TP, FP, FN, then the curves of Dice and the
+    E-measure.
+    """
     figures = [score.figures[name] for name in names]
     return np.concatenate([figures, score.counts[:3], score.curves.dice, score.curves.e_measure])
 
@@ -67,6 +69,7 @@ def _statistics(means: Values, names: Sequence[str]) -> dict[str, Values]:
 
 
 def _share(part: Values, whole: Values) -> Values:
+    """`part / whole`, (R,), and 1 where `whole` is 0."""
     return np.divide(part, whole, out=np.ones_like(part), where=whole > 0)
 
 

@@ -114,7 +114,9 @@ def by_torch(model: InferenceModel, images: np.ndarray) -> np.ndarray:
 
 
 def pairs(test: Mapping[str, Sequence[Sample]]) -> Iterator[tuple[str, np.ndarray]]:
-    """Batches of two: an image of each of a few sizes with its mirror image, whole and cut to an odd size."""
+    """Batches uint8 (2, H, W, 3) by name: an image of each of a few sizes with its mirror image, whole and cut to an
+    odd size.
+    """
     first: dict[tuple[int, int], Sample] = {}
     for samples in test.values():
         for sample in samples:

@@ -102,7 +102,9 @@ def errors_tile(image: Colours, truth: NDArray, found: NDArray) -> str:
 
 
 def contours_tile(image: Colours, truth: Flags, found: Flags) -> str:
-    """The image with both contours, the prediction's finer line over the truth's, on a dark rim that shows them."""
+    """The image (H, W, 3) with both contours (H, W), the prediction's finer line over the truth's, on a dark rim that
+    shows them.
+    """
     size = fitted(image.shape[:2], LARGE)
     pixels = resized(image, size).astype(np.float32)
     lines = [distances(mask, size) for mask in (truth, found)]

@@ -40,7 +40,7 @@ def previous_of(path: Path) -> Path:
 
 
 def read_own(path: Path, *, cure: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the record of a file of checkpoints/; errors as of `read_tensors`.
+    """The tensors, of any shape, by name, and the record of a file of checkpoints/; errors as of `read_tensors`.
 
     Args:
         path: of the file.
