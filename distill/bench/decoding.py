@@ -98,9 +98,7 @@ def write_mapped(folder: Path, maps: Tensor) -> np.ndarray:
 
 
 def crop_mapped(maps: np.ndarray, boxes: Sequence[Box], *, grid: tuple[int, int]) -> list[Tensor]:
-    """Every map, cut to the cells that its box touches and resized to (C, *grid): a little off the box, and aliased
-    where coarser.
-    """
+    """Every map, cut to the cells that its box touches, resized to (C, *grid): a little off, aliased where coarser."""
     rows, columns = maps.shape[-2:]
     found = []
     for one, (y0, x0, y1, x1) in zip(maps, boxes, strict=True):

@@ -35,7 +35,7 @@ def change_camera(image: Tensor, share: float, random: np.random.Generator) -> T
 
 
 def gamma(image: Tensor, random: np.random.Generator) -> Tensor:
-    """Another exposure curve of an image (3, H, W): image ** g, g in [1 / LARGEST_GAMMA, LARGEST_GAMMA], even on a log
+    """Another exposure curve of an image (3, H, W): image ** g, g within a factor LARGEST_GAMMA of 1, even on a log
     scale.
     """
     return image.pow(LARGEST_GAMMA ** random.uniform(-1, 1))
@@ -72,9 +72,7 @@ def vignette(image: Tensor, random: np.random.Generator) -> Tensor:
 
 
 def border(image: Tensor, random: np.random.Generator) -> Tensor:
-    """An image (3, H, W) in a black border, rectangular to elliptic, as many endoscopes leave it; the mask stays as it
-    was.
-    """
+    """An image (3, H, W) in a black border, rectangular to elliptic, as of many endoscopes; its mask stays as it is."""
     rows, columns = (axis.abs() for axis in coordinates(image))
     height, width = 1 - 2 * WIDEST_BORDER * random.random(2)
     power = 2 ** random.uniform(1, 4)  # 2: an ellipse; 16: nearly a rectangle

@@ -72,9 +72,7 @@ class TrainingSet(Dataset):
         return math.ceil(max(self.recipe.sides) * max(KEPT_AT_MOST, 1 / self.recipe.augment.min_crop))
 
     def decode(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image (H, W, 3) and mask (H, W) of a sample, uint8, shrunk where they have far more pixels than image_size
-        needs.
-        """
+        """Image (H, W, 3) and mask (H, W) of a sample, uint8, shrunk where image_size needs far fewer pixels."""
         image, mask = self.samples[index].read_image(), self.samples[index].read_mask()
         side = self.side_kept
         size = (min(image.shape[0], side), min(image.shape[1], side))
@@ -105,9 +103,7 @@ class TrainingSet(Dataset):
         return item | draw_teacher_mask(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
 
     def draw(self, sample: Sample, mask: np.ndarray, epoch: int) -> Draw:
-        """The view, box and colours of a sample of this mask (H, W); for a share of `augment.empty` a box without an
-        object.
-        """
+        """The view, box and colours of a sample of mask (H, W); for a share of `augment.empty` a box without an object."""
         augment, seed = self.recipe.augment, self.recipe.seed
         drawn = draw(augment, generator_for(seed, epoch, sample.key))
         random = generator_for(seed, epoch, sample.key, stream=EMPTY_STREAM)
@@ -119,9 +115,7 @@ class TrainingSet(Dataset):
     def decode_target(
         self, target: Target, sample: Sample, drawn: Draw, spectra: dict[tuple[str, ...], Tensor]
     ) -> Tensor:
-        """A target in the drawn view and box of a sample, as `read_target`; `spectra` keeps what several targets are
-        made of.
-        """
+        """A target in a sample's drawn view and box, as `read_target`; `spectra` keeps what several share."""
         if target.parts:
             return fuse_maps(target, [self.decode_target(part, sample, drawn, spectra) for part in target.parts])
         cache, key = self.caches[target.teacher], record_key(self.recipe.teachers[target.teacher], sample)

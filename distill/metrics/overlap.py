@@ -63,22 +63,20 @@ def iou(prediction: Flags, truth: Flags) -> NDArray:
 
 
 def sensitivity(prediction: Flags, truth: Flags) -> NDArray:
-    """TP / (TP + FN) of bool masks (..., H, W), float64 (...): the share of the true pixels that is found; 1 of none."""
+    """TP / (TP + FN) of bool masks (..., H, W), float64 (...): the share of true pixels that is found; 1 if none."""
     both, _, missed = confusion(prediction, truth)
     return _share(both, both + missed)
 
 
 def specificity(prediction: Flags, truth: Flags) -> NDArray:
-    """TN / (TN + FP) of bool masks (..., H, W), float64 (...): the share of the background left alone; 1 of none."""
+    """TN / (TN + FP) of bool masks (..., H, W), float64 (...): the share of the background left alone; 1 if none."""
     _, extra, _ = confusion(prediction, truth)
     background = np.count_nonzero(~truth, axis=(-2, -1))
     return _share(background - extra, np.asarray(background))
 
 
 def precision(prediction: Flags, truth: Flags) -> NDArray:
-    """TP / (TP + FP) of bool masks (..., H, W), float64 (...): the share of the predicted pixels that are true; 1 of
-    none.
-    """
+    """TP / (TP + FP) of bool masks (..., H, W), float64 (...): the share of true among predicted pixels; 1 if none."""
     both, extra, _ = confusion(prediction, truth)
     return _share(both, both + extra)
 

@@ -62,9 +62,7 @@ def _between(texels: Field, corners: tuple[np.ndarray, ...], across: Field, down
 
 
 def _noise(rng: np.random.Generator, *, lowest: float, highest: float, slope: float) -> NDArray[np.float64]:
-    """Periodic Gaussian noise (512, 512) of unit deviation whose amplitude falls as 1 / f^slope between two
-    frequencies.
-    """
+    """Periodic Gaussian noise (512, 512) of unit deviation; its amplitude falls as 1 / f^slope in a band of f."""
     spectrum = np.fft.rfft2(rng.standard_normal((PERIOD, PERIOD)))
     frequency = np.hypot(np.fft.fftfreq(PERIOD)[:, None], np.fft.rfftfreq(PERIOD)) * PERIOD
     low_side = 1 / (1 + (lowest / np.maximum(frequency, 1e-3)) ** 6)
