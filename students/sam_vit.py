@@ -90,7 +90,7 @@ class Decoder(nn.Module):
         self.channels = widths[-1]
 
     def forward(self, maps: tuple[Tensor, ...]) -> Tensor:
-        """(N, channels, h 2^doublings, w 2^doublings) from the neck's map."""
+        """(N, channels, h 2^doublings, w 2^doublings) from the neck's map (N, neck, h, w)."""
         (x,) = maps
         for step in self.steps:
             x = step(functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))

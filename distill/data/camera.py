@@ -35,9 +35,7 @@ def change_camera(image: Tensor, share: float, random: np.random.Generator) -> T
 
 
 def gamma(image: Tensor, random: np.random.Generator) -> Tensor:
-    """Another exposure curve of an image (3, H, W): image ** g, g within a factor LARGEST_GAMMA of 1, even on a log
-    scale.
-    """
+    """Another exposure of an image (3, H, W): image ** g, g within a factor LARGEST_GAMMA of 1, even on a log scale."""
     return image.pow(LARGEST_GAMMA ** random.uniform(-1, 1))
 
 

@@ -103,7 +103,7 @@ class TrainingSet(Dataset):
         return item | draw_teacher_mask(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
 
     def draw(self, sample: Sample, mask: np.ndarray, epoch: int) -> Draw:
-        """The view, box and colours of a sample of mask (H, W); for a share of `augment.empty` a box without an object."""
+        """The view, box and colours of a sample with mask (H, W); for a share of `augment.empty` a box with no object."""
         augment, seed = self.recipe.augment, self.recipe.seed
         drawn = draw(augment, generator_for(seed, epoch, sample.key))
         random = generator_for(seed, epoch, sample.key, stream=EMPTY_STREAM)
@@ -115,7 +115,7 @@ class TrainingSet(Dataset):
     def decode_target(
         self, target: Target, sample: Sample, drawn: Draw, spectra: dict[tuple[str, ...], Tensor]
     ) -> Tensor:
-        """A target in a sample's drawn view and box, as `read_target`; `spectra` keeps what several share."""
+        """A target in a sample's drawn view and box, shaped as of `read_target`; `spectra` keeps what several share."""
         if target.parts:
             return fuse_maps(target, [self.decode_target(part, sample, drawn, spectra) for part in target.parts])
         cache, key = self.caches[target.teacher], record_key(self.recipe.teachers[target.teacher], sample)
@@ -174,7 +174,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int], box: Box) -> Tensor:
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int], box: Box = WHOLE) -> np.ndarray:
-    """A mask (H, W) of class numbers at another size: each class is resized as an image, the largest share wins."""
+    """A mask (H, W) of class numbers as uint8 (*size): each class is resized as an image, the largest share wins."""
     classes = classes_in(mask)
     if len(classes) == 1:
         return np.full(size, classes[0], dtype=np.uint8)

@@ -53,9 +53,7 @@ def pixel_weights(mask: Tensor, class_weights: Tensor) -> Tensor:
 
 
 def segment(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
-    """`cross_entropy` + `dice` of logits (N, K, H, W); images without a labelled pixel in `mask` (N, H, W) count in
-    neither.
-    """
+    """`cross_entropy` + `dice` of logits (N, K, H, W); images without a labelled pixel count in neither."""
     logits = logits.float()  # once, so that the gradients of both are added before they are rounded again
     weighted = {"class_weights": class_weights}
     return cross_entropy(logits, mask, **weighted) + dice(logits, mask, **weighted)
@@ -107,8 +105,7 @@ def contour_band(mask: Tensor, *, width: int) -> Tensor:
 
 
 def boundary(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
-    """Contour against body, of logits (N, K, H, W): mean cross-entropy over the contour band, and over the rest,
-    halved.
+    """Contour against body of logits (N, K, H, W): mean cross-entropy over the contour band and over the rest, equally.
 
     In a mean over all pixels the contour weighs its share of the area, a few per cent; here it weighs half. The band
     reaches 1/64 of the image's side to both sides of a contour. An image without a contour counts as body alone.
@@ -125,8 +122,7 @@ def boundary(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = Non
 
 
 def structure(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
-    """The structure loss of F3Net and PraNet of logits (N, K, H, W): cross-entropy, soft IoU, both weighted to
-    contours.
+    """The structure loss of F3Net and PraNet of logits (N, K, H, W): cross-entropy and soft IoU, weighted to contours.
 
     A pixel weighs 1 + 5 |mean of the truth around it - the truth|, the mean over 31 x 31 pixels at 352 px a side and as
     much of the image at other sizes. Each part is taken per image (and class) and averaged. PraNet's published code
@@ -182,8 +178,9 @@ def imitate_mask(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature: flo
 
 
 def _imitate_classes(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature: float) -> Tensor:
-    """`imitate_mask` of logits (N, K, H, W) under a softmax; confidence is the largest probability, scaled from [1/K,
-    1] to [0, 1].
+    """`imitate_mask` of logits (N, K, H, W) under a softmax.
+
+    Confidence is the largest probability, scaled from 1 / K..1 to 0..1.
     """
     classes, valid = logits.shape[1], mask != IGNORE
     teacher, student = soft.softmax(dim=1), logits.detach().softmax(dim=1)
@@ -196,8 +193,7 @@ def _imitate_classes(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature:
 
 
 def imitate_mask_mse(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """Mean square error of the student's probabilities (N, K, H, W) to the teacher's; mean over pixels, arguments as
-    above.
+    """Mean square error of probabilities (N, K, H, W) to the teacher's, over all pixels; arguments as above.
 
     It is the one part of MicroAUNet's published imitation (arXiv 2511.01143, `train.py`) that has a gradient: its KL
     divergence runs over a single channel, and its features are passed one argument too early.

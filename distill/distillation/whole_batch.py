@@ -47,7 +47,7 @@ def answering(answer: Callable[[Tensor], Tensor]) -> Iterator[None]:
 
 
 def divisors_of(term: Callable[[Tensor], Tensor], masks: Sequence[Tensor]) -> list[Tensor]:
-    """The divisors that a term asks for, in its order, over all parts of a batch.
+    """The divisors, scalars, that a term asks for, in its order, over all parts of a batch.
 
     Args:
         term: of a mask (N, H, W); its value is not used.

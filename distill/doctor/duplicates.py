@@ -105,7 +105,7 @@ def normalise(grey: Values) -> Values:
 
 
 def details(grey: Values) -> Values:
-    """The details, finer than a blur, in the middle of thumbnails (n, 32, 32), normalised."""
+    """The details, finer than a blur, in the middle of thumbnails (n, 32, 32), as normalised vectors (n, cells)."""
     fine = grey - gaussian_filter(grey, (0, BLUR, BLUR))
     return normalise(fine[:, MARGIN:-MARGIN, MARGIN:-MARGIN])
 

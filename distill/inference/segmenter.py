@@ -75,7 +75,7 @@ class Segmenter:
         return found
 
     def timed(self, image: np.ndarray, *, flips: bool = False) -> tuple[np.ndarray, float]:
-        """The same with how long it took, in seconds: from pixels in memory to the probability in memory."""
+        """The probability (K, H, W), and how long it took in seconds, from pixels in memory to itself in memory."""
         began = time.perf_counter()
         probability = self.probability(image, flips=flips)
         return probability, time.perf_counter() - began

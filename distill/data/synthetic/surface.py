@@ -114,7 +114,7 @@ def place(blob: Blob, x: Field, y: Field) -> tuple[Field, Field, Field]:
 
 @dataclass
 class PatchView:
-    """A patch as the camera sees it, within its window: rho as `place` gives it, and its roughness if it has one."""
+    """A patch as the camera sees it, within its window (h, w): rho as `place` gives it, and roughness if it has any."""
 
     patch: Patch
     window: Window
@@ -124,7 +124,7 @@ class PatchView:
 
 @dataclass
 class PolypView:
-    """A polyp as the camera sees it, within its window.
+    """A polyp as the camera sees it, within its window (h, w).
 
     `inside` is the mask; `alpha` in [0, 1] is the share of the polyp's own colour; `skin` is its pattern.
     """
