@@ -178,7 +178,7 @@ class Codec:
         return {name: self.coders[name].encode(values) for name, values in integers.items()}
 
     def encode_with_fidelity(self, feature: Tensor) -> tuple[Code, float]:
-        """`encode` of a map (C, h, w), and the `fidelity` of the code, for little more than the code; errors as there."""
+        """`encode` of a map (C, h, w), and the `fidelity` of the code, for little more than the code; same errors."""
         with torch.no_grad():
             normal = self._normalise(feature)
             components = self._project(normal)

@@ -103,7 +103,7 @@ class TrainingSet(Dataset):
         return item | draw_teacher_mask(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
 
     def draw(self, sample: Sample, mask: np.ndarray, epoch: int) -> Draw:
-        """The view, box and colours of a sample with mask (H, W); for a share of `augment.empty` a box with no object."""
+        """The view, box and colours of a sample of mask (H, W); for a share of `augment.empty` a box with no object."""
         augment, seed = self.recipe.augment, self.recipe.seed
         drawn = draw(augment, generator_for(seed, epoch, sample.key))
         random = generator_for(seed, epoch, sample.key, stream=EMPTY_STREAM)
