@@ -46,7 +46,7 @@ def summarise_set(scores: Sequence[ImageScore], *, resamples: int, seed: int = 0
 
 
 def _row(score: ImageScore, names: Sequence[str]) -> Values:
-    """The row (columns,) of an image that is averaged: figures, TP, FP, FN, the curves of Dice and of the E-measure."""
+    """The row of an image that is averaged: its figures, TP, FP, FN, then the curves of Dice and the E-measure."""
     figures = [score.figures[name] for name in names]
     return np.concatenate([figures, score.counts[:3], score.curves.dice, score.curves.e_measure])
 
