@@ -56,11 +56,13 @@ class _Axes:
     basis: Tensor  # (C, C) float32, by falling variance
 
     def project(self, feature: Tensor) -> Tensor:
+        """A map (C, h, w) of any float type -> its components (C, h, w), float32, on the CPU."""
         normal = (feature.float().cpu() - self.mean[:, None, None]) / self.scale[:, None, None]
         return (self.basis.T @ normal.flatten(1)).view_as(normal)
 
 
 def _split(batches: Sequence[Tensor], *, held_out: bool) -> Iterator[Tensor]:
+    """The calibration maps (C, h, w) that are held out, or the others, in order."""
     images = sum(len(batch) for batch in batches)
     out = {i for i in range(images) if i % 4 == 3}
     out = set(sorted(out)[:HELD_OUT]) if out else {images - 1}
@@ -73,7 +75,7 @@ def _split(batches: Sequence[Tensor], *, held_out: bool) -> Iterator[Tensor]:
 
 
 def _axes(batches: Sequence[Tensor]) -> _Axes:
-    """Mean, deviation and principal axes of the channels over all cells of the training maps."""
+    """Mean (C,), deviation (C,) and principal axes (C, C) of the channels over all cells of the training maps."""
     first = next(_split(batches, held_out=False)).double().cpu()
     channels, cells = first.shape[0], 0
     origin = first.flatten(1).mean(1, keepdim=True)  # summing squares about it avoids cancellation
@@ -114,6 +116,7 @@ class _HeldOut:
 
     @classmethod
     def of(cls, batches: Sequence[Tensor], axes: _Axes, variances: Tensor) -> _HeldOut:
+        """The components (C, h, w) and coefficients of the held-out maps; ValueError if one is not finite."""
         components = [axes.project(feature) for feature in _split(batches, held_out=True)]
         if not all(part.isfinite().all() for part in components):  # their cosine would count as 0
             raise ValueError(
@@ -122,7 +125,7 @@ class _HeldOut:
         return cls([dct(c) for c in components], components, variances)
 
     def cosines(self, step: float) -> np.ndarray:
-        """The cosine of each held-out map when coded with `step`, on as many components as that step keeps."""
+        """(n,) float64: each held-out map's cosine when coded with `step`, on as many components as that step keeps."""
         kept = coded(self.variances, step)
         used = kept.flatten(1).any(1)
         beyond = torch.from_numpy(shifts((self.variances[used].sqrt() / step).numpy(), DEAD_ZONE))
@@ -137,7 +140,7 @@ class _HeldOut:
 
 
 def _search(maps: _HeldOut, fidelity: float) -> tuple[float, np.ndarray]:
-    """The largest step that keeps the fidelity, by doubling and then by bisection of its logarithm, and its cosines."""
+    """The largest step that keeps the fidelity, by doubling and then bisection of its logarithm; its cosines (n,)."""
     step = float(maps.variances.mean().sqrt())
     cosines = maps.cosines(step)
     while cosines.mean() >= fidelity:
@@ -158,6 +161,7 @@ def _search(maps: _HeldOut, fidelity: float) -> tuple[float, np.ndarray]:
 def _assemble(
     axes: _Axes, variances: Tensor, *, step: float, fidelity: float, cosines: np.ndarray, images: int, entropy: str
 ) -> Codec:
+    """The codec of the components that a step keeps; `variances` (C, h, w), `cosines` (n,) of the held-out maps."""
     used = coded(variances, step).flatten(1).any(1)
     cells = variances[0].numel()
     gain = float((used.sum() * cells / variances[used].sum()).sqrt())

@@ -154,6 +154,7 @@ class Codec:
         return _mix(back, components) + self.mean.to(components)[:, None, None]
 
     def _normalise(self, features: Tensor) -> Tensor:
+        """Raw maps (..., C, h, w) -> the same, centred and scaled by channel, float32; ValueError for another shape."""
         shape = (len(self.mean), *self.grid)
         if tuple(features.shape[-3:]) != shape:
             raise ValueError(
@@ -163,6 +164,7 @@ class Codec:
         return (features - self.mean.to(features)[:, None, None]) / self.scale.to(features)[:, None, None]
 
     def _project(self, normal: Tensor) -> Tensor:
+        """Normalised maps (..., C, h, w) -> principal components (..., K, h, w)."""
         return _mix((self.basis.T * self.gain).to(normal), normal)
 
     def encode(self, feature: Tensor) -> Code:
@@ -176,7 +178,7 @@ class Codec:
         return {name: self.coders[name].encode(values) for name, values in integers.items()}
 
     def encode_with_fidelity(self, feature: Tensor) -> tuple[Code, float]:
-        """`encode`, and the `fidelity` of the code, for little more than the code alone; errors as there."""
+        """`encode` of a map (C, h, w), and the `fidelity` of the code, for little more than the code; same errors."""
         with torch.no_grad():
             normal = self._normalise(feature)
             components = self._project(normal)
@@ -186,6 +188,7 @@ class Codec:
         return {name: self.coders[name].encode(values) for name, values in integers.items()}, reached
 
     def _integers(self, components: Tensor) -> dict[str, np.ndarray]:
+        """{band: int32 (n,)}: the quantised coefficients of components (K, h, w) in coding order."""
         coefficients = dct(components).cpu().numpy()
         return {
             name: band.integers(coefficients, step=self.step, dead_zone=self.dead_zone)
@@ -208,6 +211,7 @@ class Codec:
         return torch.from_numpy(self._whole(integers))
 
     def _read(self, code: Mapping[str, bytes], name: str) -> np.ndarray:
+        """The integers (n,) of one band of a code."""
         if name not in code:
             raise ValueError(
                 f"the {name} band was not read, only {sorted(code)}; read the record with bands=('low', 'high')"
@@ -215,7 +219,7 @@ class Codec:
         return self.coders[name].decode(code[name])
 
     def _whole(self, integers: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The coefficients of one band or both."""
+        """The coefficients (K, U, V) of one band or both, float32, from their integers (n,)."""
         parts = {
             name: self.bands[name].coefficients(values, step=self.step, components=self.components)
             for name, values in integers.items()
@@ -252,6 +256,7 @@ class Codec:
         return sum(cosines) / len(cosines)
 
     def _fidelity(self, normal: Tensor, components: Tensor, decoded: Tensor) -> float:
+        """The fidelity of a map: `normal` (C, h, w), `components` and `decoded` (K, h, w)."""
         products = (components * decoded).sum(0)
         norms = normal.norm(dim=0) * self.gain
         return cosine_fidelity(products, norms, decoded.norm(dim=0), channels=len(self.mean)).item()

@@ -40,17 +40,17 @@ class Zstd(Coder):
     """int8 with an escape, compressed by zstandard: large values first and long runs of zeros behind them."""
 
     def __init__(self, deviations: np.ndarray) -> None:
-        """See `Coder`."""
+        """A coder of n coefficients of the expected `deviations` (n,), see `Coder`."""
         self.count = len(deviations)
 
     def encode(self, values: np.ndarray) -> bytes:
-        """See `Coder.encode`."""
+        """Bytes of the int32 `values` (n,), see `Coder.encode`."""
         far = np.abs(values) > 127
         small = np.where(far, ESCAPE, values).astype(np.int8)
         return _compressor().compress(small.tobytes() + values[far].astype("<i4").tobytes())
 
     def decode(self, code: bytes) -> np.ndarray:
-        """See `Coder.decode`."""
+        """The integers (n,), int8 or int32, see `Coder.decode`."""
         largest = 5 * self.count  # every value escaped
         try:
             if zstandard.frame_content_size(code) > largest:  # it would be allocated before it is decompressed
@@ -85,7 +85,7 @@ def _decompressor() -> zstandard.ZstdDecompressor:
 
 
 def coder(name: str, deviations: np.ndarray) -> Coder:
-    """The coder of that name in `CODERS` for coefficients of these deviations; ValueError names the known ones."""
+    """The coder of that name in `CODERS` for coefficients of these deviations (n,); ValueError names the known ones."""
     if name not in CODERS:
         raise ValueError(f"unknown entropy coder {name!r}; this version knows {', '.join(sorted(CODERS))}")
     module, _, attribute = CODERS[name].partition(":")

@@ -129,7 +129,7 @@ def _is_foreign(path: Path) -> bool:
 
 
 def _host() -> str:
-    """What stands for this host in the names of unfinished files."""
+    """This host's part of the names of unfinished files."""
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 

@@ -66,7 +66,7 @@ def fourier_deviation(codec: Codec, band: str) -> float:
 
 @lru_cache(maxsize=16)
 def _box(grid: Grid) -> Tensor:
-    """The weight of each frequency, in the order of the transform: 1 inside, 1/2 on one side only, 0 outside."""
+    """(h, w) float32: each frequency's weight in the transform's order: 1 inside, 1/2 on one side only, 0 outside."""
     half = cutoff(grid) // 2
     inside = [((torch.fft.fftfreq(n) * n).round() >= -half) & ((torch.fft.fftfreq(n) * n).round() < half) for n in grid]
     box = (inside[0][:, None] & inside[1][None]).float()

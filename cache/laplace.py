@@ -44,7 +44,7 @@ class Laplace(Coder):
     """All on one stack: the groups of all runs, their low bits, excesses over the limit, escaped values."""
 
     def __init__(self, deviations: np.ndarray) -> None:
-        """See `Coder`."""
+        """A coder of n coefficients of the expected `deviations` (n,), see `Coder`."""
         self.count = len(deviations)
         self.runs = [_Run(start, stop, *_models(level)) for level, start, stop in probability_tables.runs(deviations)]
         self.shifted = [run for run in self.runs if run.shift]
@@ -52,7 +52,7 @@ class Laplace(Coder):
         self.limits = [run.limit for run in self.runs]
 
     def encode(self, values: np.ndarray) -> bytes:
-        """See `Coder.encode`."""
+        """Bytes of the int32 `values` (n,), see `Coder.encode`."""
         parts: dict[str, list[tuple[np.ndarray, Any]]] = {"groups": [], "low": [], "tail": [], "escape": []}
         padded = np.zeros(self.count + PADDING, np.int64)
         padded[: self.count] = values
@@ -73,7 +73,7 @@ class Laplace(Coder):
         return stack.get_compressed().astype("<u4").tobytes()
 
     def decode(self, code: bytes) -> np.ndarray:
-        """See `Coder.decode`."""
+        """The integers (n,), int8 or int32, see `Coder.decode`."""
         damaged = f"a code of {len(code)} bytes is damaged, or not of {self.count} values; verify the cache"
         if len(code) % 4:
             raise ValueError(damaged)
@@ -91,7 +91,7 @@ class Laplace(Coder):
         return result
 
     def _complete(self, values: np.ndarray, stack: Any) -> np.ndarray:  # noqa: ANN401
-        """The int8 `values` with low bits and values over the limit put in; int32 if they do not fit."""
+        """The int8 `values` (n,) with low bits and values over the limit put in; int32 if they do not fit."""
         low = [stack.decode(Uniform(1 << run.shift), run.stop - run.start) for run in self.shifted]
         places = np.flatnonzero(values == ESCAPE)
         beyond = self._over_the_limit(places, stack)

@@ -123,7 +123,7 @@ def runs(deviations: np.ndarray) -> Iterator[tuple[int, int, int]]:
 
 @cache
 def _edges() -> np.ndarray:
-    """The smallest deviation of each level as float32, the highest level first; the lowest takes all that is left."""
+    """(levels,) float32: each level's least deviation, the highest level first; the lowest takes all that is left."""
     with localcontext(Context(prec=30)):
         edges = [float(Decimal(2) ** (Decimal(level) / LEVELS_PER_OCTAVE)) for level in range(HIGHEST, LOWEST, -1)]
     return np.array([*edges, -np.inf], np.float32)

@@ -23,7 +23,7 @@ Numbers = TypeVar("Numbers", np.ndarray, Tensor)
 
 
 def quantise(values: Numbers, dead_zone: float) -> Numbers:
-    """Integers, as floats, of `values` in units of the step: sign(x) * floor(|x| + 1 - dead_zone), at least 0."""
+    """Integers, as floats, of `values` (any shape) in steps: sign(x) * floor(|x| + 1 - dead_zone), at least 0."""
     if isinstance(values, np.ndarray):
         return np.sign(values) * np.floor(np.abs(values) + np.float32(1 - dead_zone))
     return values.sign() * (values.abs() + (1 - dead_zone)).floor()
@@ -42,7 +42,7 @@ def shifts(deviations: np.ndarray, dead_zone: float) -> np.ndarray:
 
 
 def expected_errors(deviations: np.ndarray, dead_zone: float) -> np.ndarray:
-    """The expected squared errors, in steps squared, of coefficients of the given deviations in steps.
+    """(n,) float64: the expected squared errors, in steps squared, of coefficients of the given deviations in steps.
 
     For a Laplacian of rate a the zero bin gives the integral of x^2 a e^(-ax) from 0 to the dead zone; every other
     bin has the variance of an exponential distribution cut at 1, 1/a^2 - e^a / (e^a - 1)^2 (`shifts`: its centroid).
@@ -99,5 +99,5 @@ class Band:
 
 
 def coded(variances: Numbers, step: float) -> Numbers:
-    """The mask of coefficients above the water level, shaped like `variances`."""
+    """The mask, bool, of coefficients above the water level; shaped like `variances`, of any shape."""
     return variances > WATER * step**2

@@ -95,7 +95,7 @@ class Cache:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """How the maps were made, as plain JSON data: teacher, sha256 of its weights, preprocessing, layers."""
+        """The origin of the maps, as plain JSON data: teacher, sha256 of its weights, preprocessing, layers."""
         return self.manifest.identity
 
     @property
@@ -215,7 +215,7 @@ class Cache:
         }
 
     def _holds(self, wanted: np.ndarray) -> np.ndarray:
-        """Which rows (n, ROW) of an index are here, bool (n,)."""
+        """Whether each of the rows (n, ROW) of an index is here, bool (n,)."""
         prefix = _prefixes(wanted)
         first, last = (np.searchsorted(self._sorted, prefix, side=side) for side in ("left", "right"))
         found = np.zeros(len(wanted), np.bool_)

@@ -86,10 +86,12 @@ def _basis(count: int, cells: int, start: float, stop: float, points: int) -> np
 
 @lru_cache(maxsize=256)
 def _whole(count: int, cells: int, points: int) -> np.ndarray:
+    """`_basis` over the whole side, (points, count), remembered."""
     return _evaluate(count, cells, 0.0, 1.0, points)
 
 
 def _evaluate(count: int, cells: int, start: float, stop: float, points: int) -> np.ndarray:
+    """`_basis` computed, (points, count) float32."""
     places = start + (stop - start) * (np.arange(points) + 0.5) / points
     waves = np.cos(pi * places[:, None] * np.arange(count)) * np.sqrt(2 / cells)
     waves[:, 0] = np.sqrt(1 / cells)

@@ -174,7 +174,7 @@ class Shard:
         return np.frombuffer(os.pread(descriptor, stop - start, start), "<u4").reshape(-1, 2)
 
     def code(self, descriptor: int, name: str, position: int, table: np.ndarray) -> bytes:
-        """The code "map/band" of the record at a position of the index.
+        """The code "map/band" of the record at a position of the index, found by the `table` (records, 2) of that name.
 
         Raises:
             DamagedRecordError: the code, or the index row that names it, is not what was written.

@@ -96,7 +96,7 @@ class FeatureSpec:
 
 
 def flip(array: Array, view: str, axes: tuple[int, int] = (-2, -1)) -> Array:
-    """A contiguous array, flipped as `view` names; its own inverse. `axes` are the row and column axes."""
+    """A contiguous array (..., H, W), flipped as `view` names; its own inverse. `axes`: other row and column axes."""
     if view not in VIEWS:
         raise ValueError(f"unknown view {view!r}; choose from {', '.join(VIEWS)}")
     turned = {"identity": (), "hflip": axes[1:], "vflip": axes[:1], "rot180": axes}[view]

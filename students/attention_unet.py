@@ -98,7 +98,7 @@ class Decoder(nn.Module):
         self.enlarge = Doubling()
 
     def forward(self, maps: tuple[Tensor, ...]) -> Tensor:
-        """(N, widths[0], H/2, W/2) from the encoder's six maps."""
+        """(N, widths[0], H/2, W/2) from the encoder's six maps (N, widths[i], h, w)."""
         x = maps[-1]
         for index, (step, norm, skip) in enumerate(zip(self.steps, self.norms, maps[-2::-1], strict=True)):
             x = norm(step(x))

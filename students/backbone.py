@@ -27,7 +27,7 @@ class OnBackbone:
         self.encoder.load(weights)
 
     def calibrate(self, images: Iterable[Tensor]) -> None:
-        """See `Student.calibrate`: batch norm that the pretrained weights hold folded gets statistics of the images."""
+        """See `Student.calibrate`: batch norm that weights hold folded gets the statistics of images (n, 3, H, W)."""
         self.encoder.calibrate(images)
 
     def export_encoder(self, folder: Path) -> None:
@@ -209,7 +209,7 @@ def _aliases(name: str) -> tuple[str, ...]:
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a file, by name."""
+    """The tensors of a file, of any shape, by name."""
     from timm.models import load_state_dict
 
     if not path.is_file():
@@ -225,7 +225,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
 
 
 def _published(backbone: str) -> Mapping[str, Tensor]:
-    """The whole network's weights as timm publishes them, from the hub or its cache."""
+    """The whole network's weights, tensors of any shape by name, as timm publishes them, from the hub or its cache."""
     import timm
 
     settings = timm.get_pretrained_cfg(backbone)

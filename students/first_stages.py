@@ -37,7 +37,7 @@ class FirstStages(nn.Module):
             self.strides.append(stride)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """The map after every stage."""
+        """The map (N, C, H / stride, W / stride) of every stage of images (N, 3, H, W) whose sides strides divide."""
         x, maps = self.bn1(self.conv_stem(images)), []
         for stage in self.blocks:
             x = stage(x)

@@ -28,7 +28,7 @@ def unfold(norms: Iterable[nn.BatchNorm2d], run: Callable[[Tensor], object], ima
     Args:
         norms: of one network in eval mode; changed in place.
         run: the network, which `norms` are part of.
-        images: batches that `run` takes.
+        images: batches (n, 3, H, W) that `run` takes.
     """
     sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64) for norm in norms}
 
@@ -50,7 +50,7 @@ def unfold(norms: Iterable[nn.BatchNorm2d], run: Callable[[Tensor], object], ima
 
 
 def _set_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
-    """Replaces the statistics; in eval mode w (x - m) / sqrt(v + eps) + b stays the same function of x."""
+    """Replaces the statistics (C,); in eval mode w (x - m) / sqrt(v + eps) + b stays the same function of x."""
     slope = norm.weight / (_variance(norm) + norm.eps).sqrt()
     norm.bias.add_(slope * (mean - _mean(norm)))
     norm.weight.copy_(slope * (variance + norm.eps).sqrt())
@@ -59,10 +59,12 @@ def _set_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> Non
 
 
 def _mean(norm: nn.BatchNorm2d) -> Tensor:
+    """The running mean (C,)."""
     assert norm.running_mean is not None
     return norm.running_mean
 
 
 def _variance(norm: nn.BatchNorm2d) -> Tensor:
+    """The running variance (C,)."""
     assert norm.running_var is not None
     return norm.running_var

@@ -185,7 +185,7 @@ def _locate(weights: str | Path) -> Path:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The trunk's tensors in a file, by their names in the trunk."""
+    """The trunk's tensors in a file, of any shape, by their names in the trunk."""
     from safetensors import safe_open
 
     with whole(path), safe_open(path, framework="pt") as file:

@@ -78,8 +78,8 @@ class ExternalAttention(nn.Module):
         return functional.gelu(x + self.out(self.values(attention).view_as(x)))
 
 
-class Bridge(nn.Module):
-    """Spatial attention by one shared dilated convolution, then channel attention from all levels at once."""
+class SCAB(nn.Module):
+    """SAB, then CAB: spatial attention by one shared dilated convolution, channel attention from all levels at once."""
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Bridge(nn.Module):
         self.mix = nn.ModuleList(nn.Linear(sum(widths), width) for width in widths)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Maps of `widths` channels -> maps of the same shapes."""
+        """Maps (N, widths[i], h, w) -> maps of the same shapes."""
         gated = [self.spatial(mean_and_max(x)).sigmoid() * x for x in maps]
         summed = [gate + x for gate, x in zip(gated, maps, strict=True)]
         means = self.neighbours(pooled(summed)).squeeze(1)
@@ -118,7 +118,7 @@ class MALUNet(Student):
             nn.Sequential(DilatedAttention(inputs, outputs), ExternalAttention(outputs)) for inputs, outputs in back[:3]
         ]
         steps += [nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in back[3:]]
-        self.encoder = Encoder(stages, Bridge(self.channels[:-1]), self.channels)
+        self.encoder = Encoder(stages, SCAB(self.channels[:-1]), self.channels)
         self.decoder = Decoder(steps, self.channels)
         self.head = nn.Conv2d(width, classes, 1)
 

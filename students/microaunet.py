@@ -65,7 +65,7 @@ class GatedAttention(nn.Module):
         return self.project(refined * self.gate(refined).sigmoid()) + self.shortcut(x)
 
 
-class Bridge(nn.Module):
+class LSCAB(nn.Module):
     """LSCAB: channel attention from all levels at once, spatial attention by one shared convolution."""
 
     def __init__(self, widths: tuple[int, ...]) -> None:
@@ -78,7 +78,7 @@ class Bridge(nn.Module):
         self.beta = nn.Parameter(torch.tensor(0.5))
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Maps of `widths` channels, each at least 4x4 -> maps of the same shapes."""
+        """Maps (N, widths[i], h, w), each of at least 4x4 cells -> maps of the same shapes."""
         weights = self.mix(self.neighbours(pooled(maps)).squeeze(1)).sigmoid()[..., None, None]
         return tuple(
             x + (self.alpha * channel + self.beta * self.spatial(mean_and_max(x)).sigmoid()) * x
@@ -106,12 +106,12 @@ class MicroAUNet(Student):
             nn.Sequential(GatedAttention(inputs, outputs), DepthwiseBlock(outputs))
             for inputs, outputs in downwards(self.channels)
         ]
-        self.encoder = Encoder(stages, Bridge(self.channels[:-1]), self.channels)
+        self.encoder = Encoder(stages, LSCAB(self.channels[:-1]), self.channels)
         self.decoder = Decoder(steps, self.channels)
         self.head = nn.Conv2d(width, classes, 1)
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """See `Student.features`.
+        """The feature pyramid of images (N, 3, H, W), as `Student.features`.
 
         Raises:
             ValueError: the padded image has fewer than 128 pixels a side.

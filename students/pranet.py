@@ -106,7 +106,9 @@ class Decoder(nn.Module):
         )
 
     def forward(self, maps: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
-        """Logits, the finest correction first and the global mask last: at stride 8, 16, 32 and 8 again."""
+        """Logits (N, classes, h, w), the finest correction first and the global mask last: at stride 8, 16, 32 and 8
+        again; from `maps` (N, channels[i], h, w) at stride 8, 16, 32.
+        """
         fine, middle, deep = (reduce(x) for reduce, x in zip(self.reduce, maps, strict=True))
         overall = self.partial((fine, middle, deep))
         masks = [self.reverse[2](maps[2], resized(overall, 0.25))]

@@ -74,7 +74,7 @@ class Sam2Adapted(Student):
         self.head = nn.ModuleList(nn.Conv2d(channels, classes, 1) for channels in widths)
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The trunk's four stages at stride 4 to 32 with `channels` channels, of the padded image."""
+        """The trunk's four maps (N, channels[i], H' / strides[i], ...) of images (N, 3, H, W), H' the padded height."""
         return self.encoder(padded(images, self.encoder.multiple))
 
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:

@@ -90,7 +90,7 @@ class Decoder(nn.Module):
         self.channels = widths[-1]
 
     def forward(self, maps: tuple[Tensor, ...]) -> Tensor:
-        """(N, channels, h 2^doublings, w 2^doublings) from the neck's map."""
+        """(N, channels, h 2^doublings, w 2^doublings) from the neck's map (N, neck, h, w)."""
         (x,) = maps
         for step in self.steps:
             x = step(functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
@@ -130,7 +130,7 @@ class SamViT(Student):
         self.head = nn.Conv2d(self.decoder.channels, classes, 1)
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The neck's map at stride `patch`."""
+        """The neck's map (N, channels[0], H / patch, W / patch) of images (N, 3, H, W)."""
         return self.encoder(images)
 
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:

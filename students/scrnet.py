@@ -103,7 +103,7 @@ class Decoder(nn.Module):
         self.refinements = nn.ModuleList(Refinement(deep, fine) for deep, fine in pairs)
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Refined maps at stride 8, 4, 2, 1 from the encoder's five."""
+        """Refined maps (N, widths[i + 1], h, w) at stride 8, 4, 2, 1 from the encoder's five, finest first."""
         deep, refined = maps[-1], []
         parts = zip(self.calibrations, self.levels, self.refinements, maps[-2::-1], strict=True)
         for calibrate, level, refine, skip in parts:

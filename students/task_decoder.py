@@ -170,7 +170,7 @@ class TaskDecoder(nn.Module, PyTorchModelHubMixin):
         return functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
     def heads(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> tuple[Tensor, ...]:
-        """The logits that training supervises: those of `decode`, as for `Student.heads`."""
+        """The logits (N, classes, *size) that training supervises: those of `decode`, as for `Student.heads`."""
         return (self.decode(features, size),)
 
     def forward(self, maps: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:

@@ -97,7 +97,7 @@ class SoftMask(nn.Module):
 
 
 def is_kept(masks: Tensor, quality: Tensor) -> Tensor:
-    """Which masks (N, H, W) of points are kept, bool (N,); quality (N,) is the IoU that SAM predicts for each."""
+    """Whether each mask (N, H, W) of a point is kept, bool (N,); quality (N,) is the IoU that SAM predicts for each."""
     inner, outer = ((masks > offset).sum(dim=(1, 2)) for offset in (OFFSET, -OFFSET))
     stability = inner / outer.clamp(min=1)
     area = (masks > 0).float().mean(dim=(1, 2))

@@ -90,7 +90,7 @@ def do_job(folder: Path) -> int:
 
 
 def result_of(folder: Path) -> dict[str, object]:
-    """What must be the same whatever happened on the way: files by name as bytes, JSON without what took how long."""
+    """The results, the same whatever happened on the way: files by name as bytes, JSON without what took how long."""
     (run,) = (folder / "home" / "runs").iterdir()
     (features,) = (folder / "home" / "features").iterdir()
     found: dict[str, object] = {

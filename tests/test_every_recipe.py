@@ -87,7 +87,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
-    """What stands for the named weights: words for each teacher's adapter or name, and SAM 2 for the trunk."""
+    """Stand-ins for the named weights: words for each teacher's adapter or name, and SAM 2 for the trunk."""
     folder = tmp_path_factory.mktemp("weights")
     timm = write_timm(folder / "timm")
     return {

@@ -26,6 +26,7 @@ LEVELS = {  # rooms of distill; each imports only what has a lower number
     "runs": 5, "extraction": 6, "inference": 6, "cache_report": 6, "evaluation": 7, "training": 8, "publishing": 8,
     "comparison": 9, "report": 9, "doctor": 10, "bench": 10, "demo": 10, "cli": 11,
 }  # fmt: skip
+RIDDLES = {"How", "What", "When", "Where", "Which", "Who", "Why"}  # a docstring begins with a noun in their place
 BESIDE = {
     "CITATION.cff",
     "LICENSE",
@@ -158,6 +159,15 @@ def test_a_room_lists_its_files_one_line_each(package):
     listed = re.findall(r"^(\w+): \S", text, flags=re.MULTILINE)
     files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
     assert sorted(listed) == sorted(files), f"{package}/__init__.py should list exactly its files"
+
+
+@pytest.mark.parametrize("room", (*ROOMS, "tests"))
+def test_a_docstring_says_what_a_thing_is_and_begins_with_no_riddle(room):
+    for path in (ROOT / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                first = (ast.get_docstring(node) or "").partition("\n")[0]
+                assert first.partition(" ")[0] not in RIDDLES, f"{path.relative_to(ROOT)}: {first!r}; begin with a noun"
 
 
 def test_the_map_of_distill_names_every_room():

@@ -66,7 +66,7 @@ def compare(
 def decode(
     store: cache.Cache, entry: MapSpec, keys: Sequence[str], boxes: Sequence[Box], *, grid: tuple[int, int]
 ) -> list[Tensor]:
-    """Every record, read from its shard and decoded in its box."""
+    """Every record, read from its shard and decoded in its box: maps (K, *grid)."""
     return [
         store.decode(key, "identity", map=entry.name, box=box, grid=grid) for key, box in zip(keys, boxes, strict=True)
     ]
@@ -81,7 +81,7 @@ def write_pickles(folder: Path) -> list[Path]:
 
 
 def load_pickles(files: Sequence[Path]) -> list[Tensor]:
-    """Every map, loaded and resized as that code does; it knows no crop."""
+    """Every map, loaded and resized to (768, 64, 64) as that code does; it knows no crop."""
     maps = []
     for file in files:
         with file.open("rb") as stream:
@@ -91,14 +91,14 @@ def load_pickles(files: Sequence[Path]) -> list[Tensor]:
 
 
 def write_mapped(folder: Path, maps: Tensor) -> np.ndarray:
-    """The maps in half precision in one file, mapped into memory."""
+    """The maps (N, C, h, w) in half precision in one file, mapped into memory."""
     file = folder / "maps.npy"
     np.save(file, maps.half().numpy())
     return np.load(file, mmap_mode="r")
 
 
 def crop_mapped(maps: np.ndarray, boxes: Sequence[Box], *, grid: tuple[int, int]) -> list[Tensor]:
-    """Every map, cut to the cells that its box touches and resized: a little off the box, and aliased where coarser."""
+    """Every map, cut to the cells that its box touches, resized to (C, *grid): a little off, aliased where coarser."""
     rows, columns = maps.shape[-2:]
     found = []
     for one, (y0, x0, y1, x1) in zip(maps, boxes, strict=True):

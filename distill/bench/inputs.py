@@ -60,7 +60,7 @@ def drawn_maps(count: int, entry: MapSpec, *, seed: int = 0) -> Tensor:
 
 
 def given(images: Iterable[np.ndarray]) -> tuple[Sample, ...]:
-    """Samples of decoded images without masks, each known by its pixels."""
+    """Samples of decoded images, uint8 (H, W, 3), without masks, each known by its pixels."""
     return tuple(
         Sample("bench", f"{number}", hashlib.sha256(image.tobytes()).hexdigest(), "", (image.shape[0], image.shape[1]),
                None, partial(np.asarray, image), partial(np.zeros, image.shape[:2], np.uint8))

@@ -22,7 +22,7 @@ from distill.evaluation.cost import cost
 from distill.inference.model import InferenceModel, load_model
 from distill.inference.onnx_file import export_onnx, open_onnx
 from distill.publishing.onnx_check import by_torch
-from distill.publishing.quantize import quantise
+from distill.publishing.quantise import quantise
 from distill.runtime.timing import Row, Timing, interleaved, work_ratio
 
 KEYS = {
@@ -139,7 +139,7 @@ def latency_rows(name: str, one: Timing, many: Timing) -> list[Row]:
 
 
 def verdicts(subject: Subject, spent: dict[str, Timing], found: dict[str, np.ndarray]) -> list[Row]:
-    """How the exported file stands to the others: time of one frame, and equality.
+    """The exported file beside the others: time of one frame, and equality.
 
     Random weights make maps that are all but constant, whose norms multiply every rounding error; there the file must
     be no further from torch than the plain one.
@@ -147,7 +147,7 @@ def verdicts(subject: Subject, spent: dict[str, Timing], found: dict[str, np.nda
     Args:
         subject: the network.
         spent: the time of one frame by each.
-        found: the probabilities by each.
+        found: the probabilities (N, K, H, W) by each.
     """
     limit = FASTER if subject.name.split()[0] in WASTEFUL else None
     far, plain = (float(np.abs(found[name] - found["eager"]).max()) for name in ("exported", "plain"))
@@ -161,7 +161,9 @@ def verdicts(subject: Subject, spent: dict[str, Timing], found: dict[str, np.nda
 
 
 def end_to_end(run: Callable[[np.ndarray], np.ndarray], *, rounds: int) -> Row:
-    """Frames a second of processor time from the bytes of a JPEG to a mask of its size."""
+    """Frames a second of processor time from the bytes of a JPEG to a mask of its size; `run` maps uint8 (1, H, W, 3)
+    to probabilities (1, K, H, W).
+    """
     from PIL import Image
 
     stream = io.BytesIO()

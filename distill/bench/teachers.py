@@ -135,7 +135,7 @@ def write_pair(folder: Path) -> nn.Module:
 
 
 def both(networks: Any, pixels: Tensor) -> Any:  # noqa: ANN401
-    """The forward passes of all networks of a list."""
+    """The forward passes of all networks of a list on pixels (N, 3, H, W)."""
     return [network(pixels) for network in networks]
 
 
@@ -146,12 +146,12 @@ def saved(network: Any, folder: Path) -> nn.Module:  # noqa: ANN401
 
 
 def call(network: nn.Module, pixels: Tensor) -> Any:  # noqa: ANN401
-    """The network's own forward pass."""
+    """The network's own forward pass on pixels (N, 3, H, W)."""
     return network(pixels)
 
 
 def pixel_decoder(network: Any, pixels: Tensor) -> Any:  # noqa: ANN401
-    """Backbone and pixel decoder, without the queries that a soft mask would need."""
+    """Backbone and pixel decoder on pixels (N, 3, H, W), without the queries that a soft mask would need."""
     return network.model.pixel_level_module(pixels)
 
 

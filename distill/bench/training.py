@@ -118,7 +118,9 @@ def compute_targets(
     codec: cache.Codec,
     state: TrainingState,
 ) -> None:
-    """The work of targets without a cache: the teacher's forward pass, and its maps on the grids of the targets."""
+    """The work of targets without a cache: the teacher's forward pass on images uint8 (H, W, 3), and its maps on the
+    grids of the targets.
+    """
     spectrum = dct(codec.project(teacher(images)["neck"]))
     for grid in sorted({target.grid for target in state.targets}):
         series(spectrum, codec.grid, grid=grid)

@@ -60,10 +60,12 @@ def rates(name: str, codec: Codec, calibration: Tensor, maps: Tensor) -> list[Ra
 
 
 def _agree(codec: Codec, maps: Tensor, decoded: Tensor) -> float:
+    """The mean cosine of raw maps (M, C, h, w) and their decoded forms, by `centred`."""
     return cosine(centred(codec, maps), centred(codec, decoded)).mean().item()
 
 
 def _coded(codec: Codec, calibration: Tensor, maps: Tensor, asked: float) -> tuple[float, float]:
+    """Bytes a map and cosine of maps (M, C, h, w) under a code fitted to `calibration` (N, C, h, w) at a fidelity."""
     fitted = cache.fit(calibration, fidelity=asked)
     codes = fitted.encode_batch(maps)
     decoded = torch.stack([fitted.inverse(fitted.decode(code)) for code in codes])
@@ -71,7 +73,9 @@ def _coded(codec: Codec, calibration: Tensor, maps: Tensor, asked: float) -> tup
 
 
 def _integers(codec: Codec, calibration: Tensor, maps: Tensor) -> Iterator[tuple[str, float, Tensor]]:
-    """Each channel linearly in as many levels as its bits allow, between its extremes on the calibration maps."""
+    """Settings, bytes a map and decoded maps (M, C, h, w): each channel linearly in as many levels as its bits allow,
+    between its extremes on the calibration maps.
+    """
     lowest, highest = calibration.transpose(0, 1).flatten(1).float().aminmax(dim=1)
     for bits in BITS:
         step = ((highest - lowest) / (2**bits - 1)).clamp_min(torch.finfo(torch.float32).tiny)[:, None, None]
@@ -80,7 +84,7 @@ def _integers(codec: Codec, calibration: Tensor, maps: Tensor) -> Iterator[tuple
 
 
 def _components(codec: Codec, calibration: Tensor, maps: Tensor) -> Iterator[tuple[str, float, Tensor]]:
-    """The first principal components in half precision, all cells."""
+    """Settings, bytes a map and decoded maps (M, C, h, w): the first principal components in half precision."""
     normal = centred(codec, calibration).transpose(0, 1).flatten(1).double()
     axes = torch.linalg.eigh(normal @ normal.T)[1].flip(1).float()
     for count in _counts(axes.shape[1]):
@@ -91,7 +95,9 @@ def _components(codec: Codec, calibration: Tensor, maps: Tensor) -> Iterator[tup
 
 
 def _coefficients(codec: Codec, calibration: Tensor, maps: Tensor) -> Iterator[tuple[str, float, Tensor]]:
-    """The lowest frequencies of every channel in half precision, a corner of the grid's own proportions."""
+    """Settings, bytes a map and decoded maps (M, C, h, w): the lowest frequencies of every channel in half precision, a
+    corner of the grid's own proportions.
+    """
     grid = (maps.shape[-2], maps.shape[-1])
     spectrum = dct(centred(codec, maps))
     corners = {(max(1, round(grid[0] * share**0.5)), max(1, round(grid[1] * share**0.5))) for share in SHARES}
@@ -105,6 +111,7 @@ def _counts(channels: int) -> list[int]:
 
 
 def _raw(codec: Codec, normal: Tensor) -> Tensor:
+    """Raw maps of centred and scaled ones (..., C, h, w): the inverse of `centred`."""
     return normal / codec.gain * codec.scale[:, None, None] + codec.mean[:, None, None]
 
 

@@ -188,6 +188,7 @@ def compare(
 
 
 def _by_band(codec: Codec, maps: tuple[Tensor, Tensor, Tensor]) -> Iterator[tuple[str, tuple[Tensor, Tensor, Tensor]]]:
+    """Each band of three maps (C, h, w), in the order of `compare`."""
     truth, coded, itself = (split(each, codec.cutoff) for each in maps)
     for band in BANDS:
         yield band, (truth[band], coded[band], itself[band])

@@ -179,7 +179,7 @@ def figures(value: torch.Tensor) -> dict[str, Any]:
 
 
 def compare(found: Mapping[str, Any], stored: Mapping[str, Any] | None, *, tolerance: float) -> tuple[str, bool]:
-    """What a summary is beside the stored one in words, and whether they agree."""
+    """A summary beside the stored one in words, and whether they agree."""
     if stored is None:
         return "", True
     for key in ("weights", "pixels"):
@@ -202,7 +202,7 @@ def difference(found: Mapping[str, Any], stored: Mapping[str, Any]) -> float:
 
 
 def describe(names: Sequence[str]) -> str:
-    """What would be fetched, a line each."""
+    """The downloads that would be made, a line each."""
     known = {entry.name: entry for entry in PUBLISHED}
     lines = []
     for name in names or SUBJECTS:

@@ -99,7 +99,7 @@ def missing_of(runs: Sequence[ArmRun], *, verbs: Sequence[str]) -> list[ArmRun]:
 
 
 def steps_done(runs: Sequence[ArmRun]) -> int:
-    """How many steps these runs have reported together."""
+    """The number of steps that these runs have reported together."""
     return sum(min(last_step(one.run.folder / "log.jsonl"), one.steps) for one in runs)
 
 

@@ -133,7 +133,7 @@ def compare_scores(
 
 
 def shares_of(scores: Mapping[Key, Sequence[Score]], dataset: str) -> NDArray[np.float64]:
-    """Share of each image under its mask, images `in_order`; NaN where it is not known."""
+    """(images,): the share of each image under its mask, in the order of `in_order`; NaN where it is not known."""
     first = in_order(next(iter(scores.values())), dataset)
     return np.array([np.nan if score.share is None else score.share for score in first])
 

@@ -1,4 +1,4 @@
-"""How a setting of a recipe is stated, with its meaning, and how its range is."""
+"""Statements of a recipe's settings, each with its meaning, and of their ranges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When what happens: stages laid end to end in steps, and the learning rate of each step."""
+"""The schedule of training: stages laid end to end in steps, and the learning rate of each step."""
 
 from __future__ import annotations
 

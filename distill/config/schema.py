@@ -262,7 +262,7 @@ def check_soft_masks(recipe: Recipe) -> None:
 
 
 def check_teacher_weights(recipe: Recipe) -> None:
-    """Where anything is imitated, a teacher has a positive weight, and another one where teachers are dropped."""
+    """Requires a teacher of positive weight if anything is imitated, and a second one if teachers are dropped."""
     if not recipe.imitates:
         return
     weighted = {name: teacher for name, teacher in recipe.consulted.items() if teacher.weight > 0}

@@ -14,7 +14,7 @@ from distill.runtime.issues import nearest
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Where images and masks come from, and how they are split."""
+    """The data sets of images and masks, and how they are split."""
 
     name: str = setting(
         "builtin",
@@ -218,7 +218,7 @@ class TeacherRecipe:
 
 @dataclass(frozen=True)
 class CacheRecipe:
-    """How faithful the frequency code is."""
+    """The fidelity of the frequency code."""
 
     fidelity: float = setting(0.8, "mean cosine of decoded and true features, centred and scaled, on held-out images")
     calibration: int = setting(256, "training images on which the code's statistics are fitted")

@@ -52,7 +52,7 @@ class StudentRecipe:
 
 @dataclass(frozen=True)
 class ImitateRecipe:
-    """Where in the student the teacher is imitated."""
+    """The places of the student at which the teacher is imitated."""
 
     low: list[int] = setting([16, 8], "strides of the encoder maps that imitate the low band")
     high: list[int] = setting([8], "strides that imitate the high band")
@@ -193,7 +193,7 @@ class StageRecipe:
 
 @dataclass(frozen=True)
 class EvaluateRecipe:
-    """How the student is scored."""
+    """The scoring of the student."""
 
     bootstrap: int = setting(2000, "resamples for the 95 % intervals")
     every: float = setting(5.0, "epochs between two scores on the validation images; a fraction is allowed")

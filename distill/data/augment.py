@@ -102,7 +102,7 @@ def colour(image: Tensor, drawn: Draw) -> Tensor:
 
 
 def blend(base: Tensor, image: Tensor, share: float) -> Tensor:
-    """The mixture (1 - share) of a base and `share` of an image, clamped to [0, 1]; the image is overwritten."""
+    """The mixture (1 - share) of a base and `share` of an image (3, H, W), clamped to [0, 1], in the image's place."""
     return image.mul_(share).add_((1 - share) * base).clamp_(0, 1)
 
 

@@ -35,42 +35,42 @@ def change_camera(image: Tensor, share: float, random: np.random.Generator) -> T
 
 
 def gamma(image: Tensor, random: np.random.Generator) -> Tensor:
-    """Another exposure curve: image ** g, with g in [1 / LARGEST_GAMMA, LARGEST_GAMMA], even on a log scale."""
+    """Another exposure of an image (3, H, W): image ** g, g within a factor LARGEST_GAMMA of 1, even on a log scale."""
     return image.pow(LARGEST_GAMMA ** random.uniform(-1, 1))
 
 
 def white_balance(image: Tensor, random: np.random.Generator) -> Tensor:
-    """Each colour channel multiplied by a factor of its own."""
+    """Each colour channel of an image (3, H, W) multiplied by a factor of its own."""
     gains = 1 + LARGEST_GAIN * random.uniform(-1, 1, size=3)
     return (image * image.new_tensor(gains).view(3, 1, 1)).clamp(0, 1)
 
 
 def blur(image: Tensor, random: np.random.Generator) -> Tensor:
-    """Out of focus: a Gaussian blur, the same in all directions."""
+    """An image (3, H, W) out of focus: a Gaussian blur, the same in all directions."""
     sigma = max(0.1, LARGEST_BLUR * random.random() * min(image.shape[-2:]) / BLUR_SIDE)
     return transforms.gaussian_blur(image, kernel_size=[2 * int(np.ceil(2 * sigma)) + 1] * 2, sigma=[sigma] * 2)
 
 
 def noise(image: Tensor, random: np.random.Generator) -> Tensor:
-    """Noise of the sensor, independent in each value."""
+    """An image (3, H, W) with the sensor's noise, independent in each value."""
     drawn = random.standard_normal(tuple(image.shape), dtype=np.float32)
     return (image + LARGEST_NOISE * random.random() * torch.from_numpy(drawn)).clamp(0, 1)
 
 
 def compress(image: Tensor, random: np.random.Generator) -> Tensor:
-    """Coded as JPEG and decoded."""
+    """An image (3, H, W) coded as JPEG and decoded."""
     coded = (image * 255).round().byte().contiguous()
     return transforms.jpeg(coded, quality=int(random.integers(WORST_JPEG, BEST_JPEG))).float() / 255
 
 
 def vignette(image: Tensor, random: np.random.Generator) -> Tensor:
-    """Light that falls off towards the corners, from a centre that need not be the image's."""
+    """An image (3, H, W) whose light falls off towards the corners, from a centre that need not be the image's."""
     rows, columns = (axis - random.uniform(-0.3, 0.3) for axis in coordinates(image))
     return image * (1 - DARKEST_CORNER * random.random() * ((rows**2 + columns**2) / 2).clamp(0, 1))
 
 
 def border(image: Tensor, random: np.random.Generator) -> Tensor:
-    """A black border, rectangular to elliptic, as many endoscopes leave it; the mask stays as it was below it."""
+    """An image (3, H, W) in a black border, rectangular to elliptic, as of many endoscopes; its mask stays as it is."""
     rows, columns = (axis.abs() for axis in coordinates(image))
     height, width = 1 - 2 * WIDEST_BORDER * random.random(2)
     power = 2 ** random.uniform(1, 4)  # 2: an ellipse; 16: nearly a rectangle
@@ -79,7 +79,7 @@ def border(image: Tensor, random: np.random.Generator) -> Tensor:
 
 
 def highlights(image: Tensor, random: np.random.Generator) -> Tensor:
-    """Bright spots where wet tissue reflects the lamp: saturated Gaussians."""
+    """An image (3, H, W) with bright spots where wet tissue reflects the lamp: saturated Gaussians."""
     rows, columns = coordinates(image)
     for _ in range(int(random.integers(1, MOST_HIGHLIGHTS + 1))):
         top, left = random.uniform(-0.8, 0.8, size=2)

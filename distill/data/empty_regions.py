@@ -46,5 +46,5 @@ def region_of(sample: Sample, box: Box) -> Sample:
 
 
 def read_part(read: Callable[[], np.ndarray], part: Part) -> np.ndarray:
-    """The pixels of a part of an image or a mask."""
+    """The pixels of a part of an image (H, W, 3) or a mask (H, W), uint8."""
     return np.ascontiguousarray(read()[part])

@@ -98,7 +98,7 @@ class FileIndex:
             self.path.with_name(name).unlink(missing_ok=True)
 
     def find(self, tasks: Sequence[Task], stamps: NDArray[np.int64]) -> list[Facts | None]:
-        """The facts of each file that has not changed since it was read; `stamps` are those of `stamps_of`."""
+        """The facts of each file that has not changed since it was read; `stamps` (n, 3) are those of `stamps_of`."""
         found: list[Facts | None] = [None] * len(tasks)
         for start in range(0, len(tasks) if len(self.rows) else 0, AT_ONCE):
             some = slice(start, start + AT_ONCE)
@@ -113,7 +113,7 @@ class FileIndex:
 
     @cached_property
     def by_content(self) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
-        """Parts of all keys in ascending order, and the rows that they are of."""
+        """Parts (n,) of all keys in ascending order, and the rows (n,) that they are of."""
         parts = self.rows["key"][:, 0]
         order = np.argsort(parts, kind="stable")
         return parts[order], order
@@ -127,7 +127,7 @@ class FileIndex:
         return next(facts_in(rows[(rows["kind"] == number) & (rows["key"] == wanted).all(axis=1)]), None)
 
     def record(self, tasks: Sequence[Task], stamps: NDArray[np.int64], *, facts: Sequence[Facts]) -> None:
-        """Records the facts of sources that were at `stamps` before they were read; of no files by content alone."""
+        """Records the facts of sources that had `stamps` (n, 3) before they were read; of no files by content alone."""
         if not tasks:
             return
         rows = np.zeros(len(tasks), ROW)
@@ -172,7 +172,7 @@ def digests_of(names: Iterable[str]) -> NDArray[np.uint64]:
 
 
 def facts_in(rows: NDArray[np.void]) -> Iterator[Facts]:
-    """The facts in rows, in their order; equal sizes are one object."""
+    """The facts in rows (n,), in their order; equal sizes are one object."""
     keys, sizes = rows["key"].tobytes().hex(), dict[tuple[int, int], tuple[int, int]]()
     for number, (height, width, low, high, below, void) in enumerate(rows["facts"].tolist()):
         size = sizes.setdefault((height, width), (height, width))

@@ -220,7 +220,7 @@ def _is_grey(image: Image.Image) -> bool:
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
-    """Maps 16 bits or floats in 0..1 to uint8."""
+    """16 bits, or floats in [0, 1], of any shape, mapped to uint8; ValueError for other values."""
     low, high = float(values.min()), float(values.max())
     ceiling = 1.0 if values.dtype.kind == "f" else 65535.0
     if not (low >= 0 and high <= ceiling):

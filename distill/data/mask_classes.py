@@ -84,7 +84,7 @@ def is_void_beside(below: int) -> bool:
 
 
 def _by_number(values: np.ndarray) -> np.ndarray:
-    """Wide integers, or floats that are whole, as class numbers."""
+    """Class numbers, uint8 (H, W), of wide integers or of floats that are whole."""
     if values.min() < 0 or values.max() > IGNORED or (values != np.rint(values)).any():
         raise ValueError(
             f"holds {values.dtype} from {values.min():g} to {values.max():g}, but class numbers lie between 0 and "
@@ -94,7 +94,7 @@ def _by_number(values: np.ndarray) -> np.ndarray:
 
 
 def _by_colour(pixels: np.ndarray, colours: tuple[str, ...]) -> np.ndarray:
-    """The class of the nearest colour of each pixel (H, W, 3), in RGB."""
+    """uint8 (H, W): the class of the nearest colour of each pixel (H, W, 3), in RGB."""
     table = np.array([list(bytes.fromhex(colour.removeprefix("#"))) for colour in colours], dtype=np.float32)
     distances = np.stack([((pixels - colour) ** 2).sum(axis=2) for colour in table])
     far = float((distances.min(axis=0) > FAR**2).mean())

@@ -45,4 +45,5 @@ def read_ahead(samples: Iterable[Sample], *, images: bool = True) -> Iterator[Sa
 
 
 def _with_pixels(sample: Sample, image: Future[np.ndarray] | None, mask: Future[np.ndarray]) -> Sample:
+    """A sample whose readers return what was read: an image (H, W, 3) and a mask (H, W), uint8."""
     return replace(sample, read_image=image.result if image else sample.read_image, read_mask=mask.result)

@@ -23,7 +23,7 @@ class Reader:
     source: Any  # a path as text, or another source of bytes
 
     def __call__(self) -> np.ndarray:
-        """The pixels."""
+        """The pixels, uint8: (H, W, 3) of an image, (H, W) of a mask."""
         return self.read(self.source)
 
 

@@ -23,7 +23,7 @@ def teacher_mask_key(teacher: str) -> str:
 
 
 def draw_teacher_mask(drop: Mapping[str, float], *, seed: int, epoch: int, sample: str) -> dict[str, Tensor]:
-    """Which teachers a sample has in an epoch.
+    """The teachers that a sample has in an epoch.
 
     The shares lie one after the other round a circle of length 1, and a teacher is dropped where one drawn point, or
     that point after a further turn, falls into its share (systematic sampling, Madow 1949). So each teacher is dropped

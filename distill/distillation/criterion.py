@@ -39,7 +39,7 @@ def compute_losses(
         projected: the student's projected features by the name of their target, (N, C, h, w).
         batch: `mask` (N, H, W), the targets by name, and teacher masks where teachers are dropped.
         parameters: of the student.
-        divisors: of the terms on masks, see `divisors_of_parts`, where this is a part of a batch.
+        divisors: scalars, of the terms on masks, see `divisors_of_parts`, where this is a part of a batch.
         class_weights: of the terms on masks, one a class; none: all weigh the same.
         temperature: of the terms on soft masks.
     """
@@ -72,14 +72,14 @@ def compute_losses(
 
 
 def weights_for(class_weights: Sequence[float], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The argument of the terms on masks where classes have weights, on the batch's device; else none."""
+    """The argument (K,) of the terms on masks where classes have weights, on the batch's device; else none."""
     return {"class_weights": torch.tensor(class_weights, device=batch["mask"].device)} if class_weights else {}
 
 
 def divisors_of_parts(
     span: Span, masks: Sequence[Tensor], *, classes: int, class_weights: Sequence[float] = ()
 ) -> dict[str, list[Tensor]]:
-    """Term on masks -> its divisors over all parts of a batch, whose masks (N, H, W) are given."""
+    """Term on masks -> its divisors, scalars, over all parts of a batch, whose masks (N, H, W) are given."""
     weighted = weights_for(class_weights, {"mask": masks[0]})
 
     def asked(name: str, mask: Tensor) -> Tensor:
@@ -110,6 +110,6 @@ def weighted_teacher_loss(
 
 
 def loss_function(name: str) -> Callable[..., Tensor]:
-    """The function of a term, by the registry `distill.config.registry.LOSSES`."""
+    """The function of a term, which returns a scalar, by the registry `distill.config.registry.LOSSES`."""
     module, _, attribute = LOSSES[name].partition(":")
     return getattr(import_module(module), attribute)

@@ -72,7 +72,7 @@ class TrainingSet(Dataset):
         return math.ceil(max(self.recipe.sides) * max(KEPT_AT_MOST, 1 / self.recipe.augment.min_crop))
 
     def decode(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image and mask of a sample, shrunk where they have far more pixels than image_size needs."""
+        """Image (H, W, 3) and mask (H, W) of a sample, uint8, shrunk where image_size needs far fewer pixels."""
         image, mask = self.samples[index].read_image(), self.samples[index].read_mask()
         side = self.side_kept
         size = (min(image.shape[0], side), min(image.shape[1], side))
@@ -103,7 +103,7 @@ class TrainingSet(Dataset):
         return item | draw_teacher_mask(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
 
     def draw(self, sample: Sample, mask: np.ndarray, epoch: int) -> Draw:
-        """The view, box and colours of a sample; for a share of `augment.empty` a box without an object."""
+        """The view, box and colours of a sample of mask (H, W); for a share of `augment.empty` a box with no object."""
         augment, seed = self.recipe.augment, self.recipe.seed
         drawn = draw(augment, generator_for(seed, epoch, sample.key))
         random = generator_for(seed, epoch, sample.key, stream=EMPTY_STREAM)
@@ -115,7 +115,7 @@ class TrainingSet(Dataset):
     def decode_target(
         self, target: Target, sample: Sample, drawn: Draw, spectra: dict[tuple[str, ...], Tensor]
     ) -> Tensor:
-        """A target in the drawn view and box of a sample; `spectra` keeps what several targets are made of."""
+        """A target in a sample's drawn view and box, shaped as of `read_target`; `spectra` keeps what several share."""
         if target.parts:
             return fuse_maps(target, [self.decode_target(part, sample, drawn, spectra) for part in target.parts])
         cache, key = self.caches[target.teacher], record_key(self.recipe.teachers[target.teacher], sample)
@@ -157,7 +157,7 @@ def read_spectrum(cache: Cache, target: Target, key: str, view: str) -> Tensor:
 
 
 def on_grid(cache: Cache, target: Target, spectrum: Tensor, box: Box) -> Tensor:
-    """A target in a box of the image, on its grid, from its spectrum; as `read_target`."""
+    """A target in a box of the image, on its grid, from its spectrum (K, U, V); shapes as of `read_target`."""
     codec = cache.codecs[target.map]
     seen = series(spectrum, codec.grid, box=box, grid=target.grid)
     if target.band != "mask":
@@ -174,7 +174,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int], box: Box) -> Tensor:
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int], box: Box = WHOLE) -> np.ndarray:
-    """A mask (H, W) of class numbers at another size: each class is resized as an image, the largest share wins."""
+    """A mask (H, W) of class numbers as uint8 (*size): each class is resized as an image, the largest share wins."""
     classes = classes_in(mask)
     if len(classes) == 1:
         return np.full(size, classes[0], dtype=np.uint8)
@@ -189,7 +189,7 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int], box: Box = WHOLE) -> np
 
 
 def classes_in(mask: np.ndarray) -> np.ndarray:
-    """The class numbers of a mask (uint8), ascending."""
+    """The class numbers (n,) of a mask uint8 (H, W), ascending."""
     low, high = int(mask.min()), int(mask.max())
     if high - low <= 1:  # nearly always; counting takes ten times as long
         return np.arange(low, high + 1, dtype=np.uint8)
@@ -197,7 +197,7 @@ def classes_in(mask: np.ndarray) -> np.ndarray:
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
-    """Stacks the samples of a batch."""
+    """Stacks the samples of a batch: tensors (...) become (N, ...)."""
     return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
 
@@ -208,7 +208,7 @@ def start_worker(_: int) -> None:
 
 
 def loader(dataset: TrainingSet, batches: Batches, *, workers: int) -> Iterator[dict[str, Tensor]]:
-    """The batches of one stage, loaded by `workers` processes (0: in this one).
+    """The batches of one stage, tensors (N, ...) by name, loaded by `workers` processes (0: in this one).
 
     Raises:
         ValueError: shared memory does not hold the batches that these load ahead.

@@ -31,7 +31,7 @@ class Distiller(nn.Module):
         size: tuple[int, int],
         names: tuple[str, ...] = (),
     ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        """Logits (N, K, *size) of every supervised head, and the projected features of the targets in `names`.
+        """Logits (N, K, *size) of every supervised head, and the projected features (N, C, h, w) of targets in `names`.
 
         A soft mask has no projection: the logits imitate it.
 

@@ -53,14 +53,14 @@ def pixel_weights(mask: Tensor, class_weights: Tensor) -> Tensor:
 
 
 def segment(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
-    """`cross_entropy` + `dice`; images without a labelled pixel count in neither."""
+    """`cross_entropy` + `dice` of logits (N, K, H, W); images without a labelled pixel count in neither."""
     logits = logits.float()  # once, so that the gradients of both are added before they are rounded again
     weighted = {"class_weights": class_weights}
     return cross_entropy(logits, mask, **weighted) + dice(logits, mask, **weighted)
 
 
 def cross_entropy(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
-    """The mean cross-entropy over all labelled pixels: binary for one class, softmax for several."""
+    """The mean cross-entropy of logits (N, K, H, W) over labelled pixels: binary for one class, softmax for several."""
     logits = logits.float()
     entropy = pixel_cross_entropy(logits, mask)
     if class_weights is not None:
@@ -70,7 +70,9 @@ def cross_entropy(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None 
 
 
 def dice(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
-    """Soft Dice loss (Milletari et al. 2016, V-Net), smoothed by 1, per image and class, the mean of those labelled."""
+    """Soft Dice loss (Milletari et al. 2016, V-Net) of logits (N, K, H, W), smoothed by 1, per image and class; the
+    mean of those labelled.
+    """
     logits = logits.float()
     truth, valid = class_targets(logits, mask)
     probability = (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)) * valid
@@ -103,7 +105,7 @@ def contour_band(mask: Tensor, *, width: int) -> Tensor:
 
 
 def boundary(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
-    """Contour against body: the mean cross-entropy over the contour band and that over the rest, weighted equally.
+    """Contour against body of logits (N, K, H, W): mean cross-entropy over the contour band and over the rest, equally.
 
     In a mean over all pixels the contour weighs its share of the area, a few per cent; here it weighs half. The band
     reaches 1/64 of the image's side to both sides of a contour. An image without a contour counts as body alone.
@@ -120,7 +122,7 @@ def boundary(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = Non
 
 
 def structure(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
-    """The structure loss of F3Net and PraNet: cross-entropy and soft IoU, both weighted towards contours.
+    """The structure loss of F3Net and PraNet of logits (N, K, H, W): cross-entropy and soft IoU, weighted to contours.
 
     A pixel weighs 1 + 5 |mean of the truth around it - the truth|, the mean over 31 x 31 pixels at 352 px a side and as
     much of the image at other sizes. Each part is taken per image (and class) and averaged. PraNet's published code
@@ -176,7 +178,10 @@ def imitate_mask(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature: flo
 
 
 def _imitate_classes(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature: float) -> Tensor:
-    """`imitate_mask` under a softmax; confidence is the largest probability, scaled from 1 / K..1 to 0..1."""
+    """`imitate_mask` of logits (N, K, H, W) under a softmax.
+
+    Confidence is the largest probability, scaled from 1 / K..1 to 0..1.
+    """
     classes, valid = logits.shape[1], mask != IGNORE
     teacher, student = soft.softmax(dim=1), logits.detach().softmax(dim=1)
     true = torch.where(valid, mask, 0).long()[:, None]
@@ -188,7 +193,7 @@ def _imitate_classes(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature:
 
 
 def imitate_mask_mse(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """Mean square error between the student's probabilities and the teacher's, over all pixels; arguments as above.
+    """Mean square error of probabilities (N, K, H, W) to the teacher's, over all pixels; arguments as above.
 
     It is the one part of MicroAUNet's published imitation (arXiv 2511.01143, `train.py`) that has a gradient: its KL
     divergence runs over a single channel, and its features are passed one argument too early.
@@ -201,7 +206,7 @@ def imitate_mask_mse(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature:
 
 
 def weight_norm(parameters: Iterable[Tensor]) -> Tensor:
-    """The sum over the student's tensors of their norms, not squared: as MicroAUNet's published second stage has it.
+    """The sum, a scalar, of the norms of the student's tensors, not squared: as in MicroAUNet's published second stage.
 
     Unlike weight decay its pull on a tensor does not fade as the tensor becomes small.
     """
@@ -224,7 +229,7 @@ def imitate_features(projected: Tensor, target: Tensor, *, deviation: float = 1.
 
 
 def imitate_mse(projected: Tensor, target: Tensor, *, deviation: float = 1.0) -> Tensor:
-    """Mean square error on a band, or on both at once, in units of its variance; arguments as above.
+    """Mean square error on a band (N, C, h, w), or on both at once, in units of its variance; arguments as above.
 
     EdgeSAM (Zhou et al. 2023) distils features by it, Polyp-DiFoM (2512.09307) each band, without the units.
     """

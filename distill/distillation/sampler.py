@@ -62,7 +62,7 @@ class Batches(Sampler):
         return (int(np.random.default_rng([self.seed, step, 2]).choice(self.sides)),)
 
     def part(self, indices: np.ndarray) -> np.ndarray:
-        """This rank's share of a global batch."""
+        """This rank's share of the indices (n,) of a global batch."""
         return indices[self.rank * len(indices) // self.ranks : (self.rank + 1) * len(indices) // self.ranks]
 
     def unlabelled_at(self, place: int) -> tuple[int, int]:
@@ -73,7 +73,7 @@ class Batches(Sampler):
 
 @lru_cache(maxsize=4)  # two epochs of the labelled images, and two of the others
 def permutation(images: int, *stream: int) -> np.ndarray:
-    """The order of so many images that a random stream draws; drawn once an epoch: a million take 24 ms."""
+    """The order (images,) of so many images that a random stream draws; drawn once an epoch: a million take 24 ms."""
     order = np.random.default_rng(stream).permutation(images)
     order.flags.writeable = False
     return order

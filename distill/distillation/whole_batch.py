@@ -13,7 +13,7 @@ _answer: ContextVar[Callable[[Tensor], Tensor] | None] = ContextVar("answer", de
 
 
 def count_of_all(count: Tensor) -> Tensor:
-    """A count as a divisor of a sum over this process's images: its mean over the processes, of at least one in all.
+    """A scalar count as a divisor of a sum over this process's images: its mean over processes, of at least one in all.
 
     The mean over processes of such quotients, and of their gradients, is the quotient over the whole batch, however its
     images are shared out. Every process must ask at the same time. Of one process it is the count itself. Where a step
@@ -24,7 +24,7 @@ def count_of_all(count: Tensor) -> Tensor:
 
 
 def mean_over_shares(count: Tensor, *, parts: int = 1) -> Tensor:
-    """The mean of a count over processes and parts, of at least one in all; `count` is the sum over own parts."""
+    """The mean of a scalar count over processes and parts, of at least one in all; `count` is the sum over own ones."""
     ranks = 1
     if distributed.is_available() and distributed.is_initialized():
         ranks = distributed.get_world_size()
@@ -38,7 +38,7 @@ def mean_over_shares(count: Tensor, *, parts: int = 1) -> Tensor:
 
 @contextmanager
 def answering(answer: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Has `count_of_all` give what `answer` says."""
+    """Has `count_of_all` give what `answer` says of a count, a scalar."""
     token = _answer.set(answer)
     try:
         yield
@@ -47,7 +47,7 @@ def answering(answer: Callable[[Tensor], Tensor]) -> Iterator[None]:
 
 
 def divisors_of(term: Callable[[Tensor], Tensor], masks: Sequence[Tensor]) -> list[Tensor]:
-    """The divisors that a term asks for, in its order, over all parts of a batch.
+    """The divisors, scalars, that a term asks for, in its order, over all parts of a batch.
 
     Args:
         term: of a mask (N, H, W); its value is not used.
@@ -69,7 +69,7 @@ def divisors_of(term: Callable[[Tensor], Tensor], masks: Sequence[Tensor]) -> li
 
 @contextmanager
 def divided_by(divisors: Sequence[Tensor] | None) -> Iterator[None]:
-    """Has `count_of_all` give these divisors one after the other; those of the batch at hand where there are none."""
+    """Has `count_of_all` give these scalar divisors one after the other; None: those of the batch at hand."""
     if divisors is None:
         yield
         return

@@ -150,6 +150,7 @@ def check_near(cases: Sequence[Case]) -> list[Issue]:
 
 
 def _codes(names: Sequence[str]) -> NDArray[np.int64]:
+    """Numbers (n,) of names, the same for the same name."""
     return np.unique(np.array(names), return_inverse=True)[1]
 
 

@@ -66,7 +66,7 @@ def find_near(thumbnails: NDArray[np.uint8]) -> Near:
 def correlate(
     thumbnails: NDArray[np.uint8], turned: NDArray[np.uint8], first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> tuple[NDArray[np.bool_], Values]:
-    """Which pairs are near copies (p,), and the correlations of those that are.
+    """Whether each pair is a near copy (p,), and the correlations of those that are.
 
     Args:
         thumbnails: grey levels (n, 32, 32).
@@ -87,7 +87,7 @@ def correlation(
     first: NDArray[np.int64],
     second: NDArray[np.int64],
 ) -> Values:
-    """The products of the `vectors` of pairs; each image's are made once."""
+    """The products (p,) of the `vectors` of pairs; each image's are made once."""
     sides = []
     for grey, places in ((thumbnails, first), (turned, second)):
         own, of = np.unique(places, return_inverse=True)
@@ -96,19 +96,21 @@ def correlation(
 
 
 def normalise(grey: Values) -> Values:
-    """Thumbnails as vectors of mean 0 and length 1, so that a product is a correlation; 0 where all cells are alike."""
+    """Thumbnails (n, h, w) as vectors (n, h * w) of mean 0 and length 1, so that a product is a correlation; 0 where
+    all cells are alike.
+    """
     flat = grey.reshape(len(grey), grey.shape[1] * grey.shape[2])
     flat = flat - flat.mean(axis=1, keepdims=True)
     return flat / np.linalg.norm(flat, axis=1, keepdims=True).clip(1e-3)
 
 
 def details(grey: Values) -> Values:
-    """The details, finer than a blur, in the middle of thumbnails, normalised."""
+    """The details, finer than a blur, in the middle of thumbnails (n, 32, 32), as normalised vectors (n, cells)."""
     fine = grey - gaussian_filter(grey, (0, BLUR, BLUR))
     return normalise(fine[:, MARGIN:-MARGIN, MARGIN:-MARGIN])
 
 
 def components(near: Near, count: int) -> NDArray[np.int64]:
-    """The number of the group that each of `count` images is in; pairs connect."""
+    """(count,): the number of the group that each image is in; pairs connect."""
     edges = coo_array((np.ones(len(near.first), np.bool_), (near.first, near.second)), shape=(count, count))
     return connected_components(edges, directed=False)[1].astype(np.int64)

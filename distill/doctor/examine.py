@@ -26,7 +26,7 @@ class Diagnosis:
 
     @property
     def errors(self) -> int:
-        """How many issues are errors."""
+        """The number of issues that are errors."""
         return sum(issue.severity == ERROR for issue in self.issues)
 
 

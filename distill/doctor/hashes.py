@@ -33,7 +33,7 @@ assert len(RADII) * BAND_BITS == BITS
 
 
 def hash_images(thumbnails: NDArray[np.uint8]) -> Hashes:
-    """The hashes of thumbnails (n, 32, 32)."""
+    """The hashes (n, 8) of thumbnails (n, 32, 32)."""
     step, hashes = SIDE // CELLS, np.zeros((len(thumbnails), len(RADII) + 1), np.uint16)
     for start in range(0, len(thumbnails), HASHED_AT_ONCE):
         grey = thumbnails[start : start + HASHED_AT_ONCE].astype(np.float32)
@@ -49,7 +49,7 @@ def near_pairs(hashes: Hashes, others: Hashes) -> Iterator[Pairs]:
     """Every pair (i, j), i < j, once, of which `hashes[i]` and `others[j]` differ in at most `NEAR_BITS`; some at once.
 
     Args:
-        hashes: of images.
+        hashes: of images, (n, 8).
         others: of the same images, turned or not.
     """
     for band, radius in enumerate(RADII):
@@ -61,7 +61,7 @@ def near_pairs(hashes: Hashes, others: Hashes) -> Iterator[Pairs]:
 
 
 def pairs_of_band(hashes: Hashes, others: Hashes, *, band: int, radius: int) -> Iterator[Pairs]:
-    """Pairs (i, j), i < j, of which one band differs in `radius` bits at most, and four bands in `NEAR_BITS`."""
+    """Pairs (i, j), i < j, of hashes (n, 8) of which one band differs in `radius` bits at most, four in `NEAR_BITS`."""
     count = len(hashes)
     if not count:
         return
@@ -88,7 +88,7 @@ def pairs_of_band(hashes: Hashes, others: Hashes, *, band: int, radius: int) -> 
 
 
 def count_bits(words: NDArray) -> NDArray:
-    """The number of bits that are set in each of some unsigned words, which are overwritten.
+    """The number of bits that are set in each of some unsigned words of any shape, which are overwritten.
 
     Neighbouring bits are added, then neighbouring sums: in numpy from 2.0 on, `bitwise_count`.
     """

@@ -91,7 +91,7 @@ def format_sizes(entry: Mapping[str, Any]) -> str:
 
 
 def format_sequences(entry: Mapping[str, Any]) -> str:
-    """How many sequences there are, where that is known."""
+    """The number of sequences, where it is known."""
     return str(entry["sequences"]) if entry["sequences"] else "not known"
 
 

@@ -158,7 +158,10 @@ def prediction_scale(paths: Sequence[Path]) -> int:
 
 
 def _highest(paths: Sequence[Path], read: Callable[[Path], np.ndarray], *, enough: int) -> int:
-    """The highest level of these files, or of the first that reaches `enough`; unreadable files are reported later."""
+    """The highest level in these files' pixels, (H, W) or (H, W, 3), or in the first that reaches `enough`.
+
+    Unreadable files are reported later.
+    """
     highest = 0
     for path in paths:
         try:
@@ -205,7 +208,7 @@ def read_probability(path: Path, *, scale: int = 255) -> np.ndarray:
 
 
 def fit(probability: np.ndarray, mask: Flags) -> Reading:
-    """The probability at the mask's size, through the project's resize (bilinear, antialiased) where it has another."""
+    """The probability at the mask's size (H, W), by the project's resize (bilinear, antialiased) if it has another."""
     if probability.shape == mask.shape:
         return Reading(probability, mask, resized=False)
     size = (mask.shape[0], mask.shape[1])

@@ -96,6 +96,7 @@ def _nothing() -> None:
 
 
 def _encode(record: Record, maps: Mapping[str, np.ndarray]) -> Coded:
+    """`encode` in a process, of maps (C, h, w) as arrays."""
     return encode(_store, record, {name: torch.from_numpy(features) for name, features in maps.items()})
 
 

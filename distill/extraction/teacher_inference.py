@@ -135,7 +135,7 @@ class FeatureExtractor:
         return maps
 
     def attempt(self, batch: Batch) -> dict[str, Tensor] | None:
-        """The maps; None where memory ran out."""
+        """The maps (N, C, h, w) of a batch; None where memory ran out."""
         parts = []
         try:
             for first in range(0, len(batch.records), self.size):

@@ -79,7 +79,7 @@ class ImagePredictor:
     def files(
         self, one: Input, image: np.ndarray, mask: np.ndarray, probability: np.ndarray
     ) -> Iterator[tuple[Path, bytes]]:
-        """The files of an image's results, and their bytes."""
+        """The files of a result and their bytes, of an image (H, W, 3), a mask (H, W) and a probability (K, H, W)."""
         mask_file, overlay, *maps = self.paths(one)
         yield mask_file, encode(mask_picture(mask, classes=self.segmenter.classes), "png")
         yield overlay, encode(Image.fromarray(draw_overlay(image, mask)), "jpeg")

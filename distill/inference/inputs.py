@@ -1,4 +1,4 @@
-"""Which files a user means, and what their results are called."""
+"""The files that a user means, and the names of their results."""
 
 from __future__ import annotations
 

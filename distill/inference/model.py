@@ -80,7 +80,9 @@ class InferenceModel(nn.Module):
 
 
 def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """The filter of `distill.runtime.resize` as ONNX has an operator for it; a test holds the two together."""
+    """Images (N, C, H, W) as (N, C, *size), by the filter of `distill.runtime.resize` as ONNX has an operator for it; a
+    test holds the two together.
+    """
     return functional.interpolate(images, size, mode="bilinear", antialias=True)
 
 

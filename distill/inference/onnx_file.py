@@ -105,7 +105,7 @@ def start_session(path: Path, *, threads: int) -> Any:  # noqa: ANN401
 
 
 def open_onnx(path: Path, *, threads: int = 0) -> Runner:
-    """Runs the file with ONNX Runtime on the CPU.
+    """The file, run by ONNX Runtime on the CPU: uint8 (N, H, W, 3) -> probability float32 (N, K, H, W).
 
     Args:
         path: an ONNX file.

@@ -75,7 +75,7 @@ def draw_overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _draw(
     drawn: np.ndarray, mask: np.ndarray, box: tuple[int, int, int, int], *, paint: tuple[int, int, int], width: float
 ) -> None:
-    """Draws one class in place, in its box and a little around it."""
+    """Draws one class, bool (H, W), into an image uint8 (H, W, 3) in place, in its box and a little around it."""
     reach = _reach(width)
     margin = int(np.ceil(2 * reach)) + 1
     left, top, right, bottom = box

@@ -68,7 +68,7 @@ def measure_regions(labels: np.ndarray, probability: np.ndarray) -> list[ClassRe
 def image_score(labels: np.ndarray, probability: np.ndarray) -> float:
     """The expected Dice of an image in [0, 1], of several classes the mean over those found, or else the least one.
 
-    Arguments as of `measure_regions`.
+    Arguments as of `measure_regions`: (H, W) and (K, H, W).
     """
     first = 0 if len(probability) == 1 else 1  # plane 0 of several is the background's
     scores = {label: expected_dice(labels == label, plane) for label, plane in enumerate(probability[first:], start=1)}
@@ -77,6 +77,7 @@ def image_score(labels: np.ndarray, probability: np.ndarray) -> float:
 
 
 def _measure(mask: np.ndarray, label: int, plane: np.ndarray) -> ClassRegions:
+    """The regions of one class, of its mask, bool (H, W), and its probability (H, W)."""
     highest, expected, box = float(plane.max()), expected_dice(mask, plane), box_of(mask)
     if box is None:
         return ClassRegions(label, 0, 0.0, 0, 0, None, highest, expected)

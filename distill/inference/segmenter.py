@@ -69,12 +69,13 @@ class Segmenter:
         return total / len(FLIPS)
 
     def _checked(self, image: np.ndarray) -> np.ndarray:
+        """`run` of an image (H, W, 3), whose output must be a probability (K, H, W)."""
         found = self.run(image)
         require_probability(found, (self.classes, *image.shape[:2]), what=self.name)
         return found
 
     def timed(self, image: np.ndarray, *, flips: bool = False) -> tuple[np.ndarray, float]:
-        """The same with how long it took, in seconds: from pixels in memory to the probability in memory."""
+        """The probability (K, H, W), and how long it took in seconds, from pixels in memory to itself in memory."""
         began = time.perf_counter()
         probability = self.probability(image, flips=flips)
         return probability, time.perf_counter() - began
@@ -84,7 +85,7 @@ def require_probability(found: np.ndarray, shape: tuple[int, ...], *, what: str)
     """Refuses an output that is no probability: "nothing found" of a damaged student would be a false statement.
 
     Args:
-        found: the output.
+        found: the output, (N, K, H, W) or (K, H, W).
         shape: that it must have.
         what: gave it, in words.
 

@@ -219,7 +219,7 @@ def _decode(container: Any, stream: Any) -> Iterator[Any]:  # noqa: ANN401
 
 
 def _upright(decoded: Iterable[Any], *, rate: Fraction) -> Iterator[tuple[float, np.ndarray]]:
-    """Frames with their times, which go on where those of a recording joined from two begin again."""
+    """Frames, uint8 (H, W, 3), with their times, which go on where those of a recording joined from two begin again."""
     offset, last = 0.0, float("-inf")
     for number, frame in enumerate(decoded):
         seconds = float(number / rate) if frame.time is None else frame.time + offset

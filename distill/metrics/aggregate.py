@@ -60,6 +60,7 @@ def _statistics(means: Values, names: Sequence[str]) -> dict[str, Values]:
 
 
 def _share(part: Values, whole: Values) -> Values:
+    """`part / whole`, (R,), and 1 where `whole` is 0."""
     return np.divide(part, whole, out=np.ones_like(part), where=whole > 0)
 
 

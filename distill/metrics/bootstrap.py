@@ -87,14 +87,14 @@ def resampled_means(
 
 
 def group_numbers(groups: Sequence[str | None]) -> NDArray[np.intp]:
-    """The number of each image's group, from 0 on in the order of their first images; None is a group of its own."""
+    """(n,): the number of each image's group, from 0 on in the order of first images; None is a group of its own."""
     names = [(index, "") if group is None else (-1, group) for index, group in enumerate(groups)]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return np.array([numbers[name] for name in names], dtype=np.intp)
 
 
 def count_groups(groups: Sequence[str | None]) -> int:
-    """How many groups images are in; an image of None is a group of its own."""
+    """The number of groups that images are in; an image of None is a group of its own."""
     return len(set(group_numbers(groups).tolist()))
 
 
@@ -106,7 +106,7 @@ def count_sequences(groups: Sequence[str | None]) -> int | None:
 def summary(
     values: ArrayLike, *, groups: Sequence[str | None] | None = None, resamples: int, seed: int = 0
 ) -> dict[str, float]:
-    """`{"mean": m, "low": l, "high": h}` of one figure an image, the latter two as of `interval_of`."""
+    """`{"mean": m, "low": l, "high": h}` of one figure an image, (n,), the latter two as of `interval_of`."""
     table = np.asarray(values, dtype=np.float64)[:, None]
     means = resampled_means(table, groups=groups, resamples=resamples, seed=seed)[:, 0]
     return {"mean": float(table.mean()), **interval_of(means, groups or [None] * len(table))}

@@ -34,7 +34,7 @@ def expected_dice(mask: Flags, probability: NDArray) -> float:
 
 
 def failure_auroc(scores: Sequence[float], dice: Sequence[float]) -> dict[str, Any]:
-    """How well a score finds the images whose mask failed: {"images", "failed", "auroc", "reason"}.
+    """The AUROC with which a score finds the images whose mask failed: {"images", "failed", "auroc", "reason"}.
 
     Args:
         scores: the image score of each image.

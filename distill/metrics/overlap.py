@@ -63,26 +63,26 @@ def iou(prediction: Flags, truth: Flags) -> NDArray:
 
 
 def sensitivity(prediction: Flags, truth: Flags) -> NDArray:
-    """TP / (TP + FN): the share of the true pixels that were found; 1 where there are none."""
+    """TP / (TP + FN) of bool masks (..., H, W), float64 (...): the share of true pixels that is found; 1 if none."""
     both, _, missed = confusion(prediction, truth)
     return _share(both, both + missed)
 
 
 def specificity(prediction: Flags, truth: Flags) -> NDArray:
-    """TN / (TN + FP): the share of the background that was left alone; 1 where there is no background."""
+    """TN / (TN + FP) of bool masks (..., H, W), float64 (...): the share of the background left alone; 1 if none."""
     _, extra, _ = confusion(prediction, truth)
     background = np.count_nonzero(~truth, axis=(-2, -1))
     return _share(background - extra, np.asarray(background))
 
 
 def precision(prediction: Flags, truth: Flags) -> NDArray:
-    """TP / (TP + FP): the share of the predicted pixels that are true; 1 where there are none."""
+    """TP / (TP + FP) of bool masks (..., H, W), float64 (...): the share of true among predicted pixels; 1 if none."""
     both, extra, _ = confusion(prediction, truth)
     return _share(both, both + extra)
 
 
 def _share(part: NDArray, whole: NDArray) -> NDArray:
-    """`part / whole`, and 1 where `whole` is 0."""
+    """`part / whole`, float64 (...), and 1 where `whole` is 0."""
     return np.divide(part, whole, out=np.ones(np.shape(whole)), where=whole > 0)
 
 

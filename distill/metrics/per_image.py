@@ -131,5 +131,6 @@ def count_patches(found: Flags) -> int:
 
 
 def _counts(found: Flags, truth: Flags) -> tuple[int, int, int, int]:
+    """TP, FP, FN and TN of bool masks (H, W), in pixels."""
     true, false, missed = map(int, confusion(found, truth))
     return true, false, missed, truth.size - true - false - missed

@@ -75,7 +75,7 @@ def _likeness(values: Values) -> float:
 
 
 def _regions(stretched: Values, truth: Flags) -> float:
-    """Structural similarity of the four parts around the object's centre, weighted by their areas."""
+    """Structural similarity of the four parts around the centre of the object in (H, W), weighted by their areas."""
     height, width = truth.shape
     row = int(np.round((truth.sum(axis=1) @ np.arange(height)) / truth.sum())) + 1
     column = int(np.round((truth.sum(axis=0) @ np.arange(width)) / truth.sum())) + 1
@@ -102,7 +102,7 @@ def _similarity(prediction: Values, truth: Flags) -> float:
 
 
 def _box_around(truth: Flags, margin: int) -> tuple[slice, slice]:
-    """The rows and columns that hold the foreground, wider by `margin` where the image goes on."""
+    """The rows and columns of a mask (H, W) that hold foreground, wider by `margin` where the image goes on."""
     spans = [np.flatnonzero(truth.any(axis=axis)) for axis in (1, 0)]
     rows, columns = (slice(max(int(span[0]) - margin, 0), int(span[-1]) + margin + 1) for span in spans)
     return rows, columns

@@ -15,7 +15,7 @@ AT_ONCE = 1024  # rows that are copied at once
 
 
 class ScoreTable:
-    """What is summarised of the `ImageScore`s of a set, in the order in which they were added.
+    """The parts of the `ImageScore`s of a set that are summarised, in the order in which they were added.
 
     Attributes:
         names: of the figures.

@@ -58,7 +58,7 @@ def counts_over_thresholds(stretched: Values, truth: Flags) -> tuple[NDArray[np.
 
 
 def curves(stretched: Values, truth: Flags) -> Curves:
-    """Dice, IoU and E-measure at 256 thresholds, as PySODMetrics 1.6.2 gives them.
+    """Dice, IoU and E-measure at 256 thresholds, (256,) each, as PySODMetrics 1.6.2 gives them.
 
     Args:
         stretched: (H, W) in 0..1, as `stretch` gives it.
@@ -74,7 +74,7 @@ def curves(stretched: Values, truth: Flags) -> Curves:
 
 
 def e_measures(true: NDArray, false: NDArray, *, foreground: int, pixels: int) -> Values:
-    """The enhanced-alignment measure (Fan et al., IJCAI 2018) at each threshold.
+    """The enhanced-alignment measure (Fan et al., IJCAI 2018) at each threshold, (T,).
 
     Prediction and truth are centred on their means; a pixel's alignment 2ab / (a² + b²) enters as ((x + 1) / 2)².
     Prediction and truth are binary, so that only four values occur, weighted by how many pixels have each. The sum is

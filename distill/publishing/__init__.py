@@ -16,7 +16,7 @@ onnx_on_demand: the ONNX file of a student that was published without one
 plan: all that must be known before anything is written
 provenance: what a student was made from, and the licence that follows
 publish: the verb: a plan, then the folder, then the Hub
-quantize: model.int8.onnx, kept where it is faster and as good
+quantise: model.int8.onnx, kept where it is faster and as good
 student: the contents of a student's folder
 task_teacher: the contents of a task teacher's folder
 temperature: by what logits are divided, so that the probability is calibrated

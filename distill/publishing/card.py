@@ -167,7 +167,7 @@ def place_of_weights(recipe: Recipe, teacher: str) -> str:
 
 
 def encoder_of(recipe: Recipe) -> str:
-    """Which pretrained weights the student's backbone began with, in words; empty where there were none."""
+    """The pretrained weights that the student's backbone began with, in words; empty where there were none."""
     place = recipe.student.encoder
     if place is None:
         return ""

@@ -72,7 +72,10 @@ def draw_gallery(run: Run, model: InferenceModel, path: Path) -> bool:
 def draw_rows(
     path: Path, columns: Sequence[str], rows: Sequence[tuple[np.ndarray, list[np.ndarray], np.ndarray, np.ndarray]]
 ) -> None:
-    """Lays out rows of (image, teachers' colours, probability, mask) under the columns' names."""
+    """Lays out rows of (image, teachers' colours, probability, mask) under the columns' names.
+
+    Of shapes (H, W, 3), (CELLS, CELLS, 3) each, (K, H, W) and (H, W).
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -33,7 +33,7 @@ def latency(run: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> dict[
     """The model card's figures of a file on one thread: milliseconds for one frame, and where they were measured.
 
     Args:
-        run: uint8 (1, H, W, 3) -> probability, on one thread.
+        run: uint8 (1, H, W, 3) -> probability (1, K, H, W), on one thread.
         image: uint8 (H, W, 3), as decoded.
     """
     timing = timed(lambda: run(image[None]))

@@ -86,7 +86,7 @@ def check_onnx(
     comparison = Comparison()
     dice = {(figures.dataset, figures.stem, figures.key): figures.dice for figures in scores}
     for name, samples in test.items():
-        chosen = spread(samples, IMAGES_AT_MOST)
+        chosen = evenly_with_both_ends(samples, IMAGES_AT_MOST)
         found: list[float] = []
         for sample in progress(chosen, what=f"check model.onnx on {name}", total=len(chosen)):
             image = sample.read_image()
@@ -114,12 +114,14 @@ def by_torch(model: InferenceModel, images: np.ndarray) -> np.ndarray:
 
 
 def pairs(test: Mapping[str, Sequence[Sample]]) -> Iterator[tuple[str, np.ndarray]]:
-    """Batches of two: an image of each of a few sizes with its mirror image, whole and cut to an odd size."""
+    """Batches uint8 (2, H, W, 3) by name: an image of each of a few sizes with its mirror image, whole and cut to an
+    odd size.
+    """
     first: dict[tuple[int, int], Sample] = {}
     for samples in test.values():
         for sample in samples:
             first.setdefault(sample.size, sample)
-    for sample in spread(list(first.values()), SIZES_AT_MOST):
+    for sample in evenly_with_both_ends(list(first.values()), SIZES_AT_MOST):
         image = sample.read_image()
         height, width = (2 * side // 3 | 1 for side in image.shape[:2])
         for cut in (image, image[:height, :width]):
@@ -127,8 +129,8 @@ def pairs(test: Mapping[str, Sequence[Sample]]) -> Iterator[tuple[str, np.ndarra
             yield what, np.stack([cut, cut[:, ::-1]])
 
 
-def spread(items: Sequence[Sample], count: int) -> list[Sample]:
-    """At most `count` of the items, evenly spread."""
+def evenly_with_both_ends(items: Sequence[Sample], count: int) -> list[Sample]:
+    """At most `count` of the items at even distances, the first and the last among them."""
     if len(items) <= count:
         return list(items)
     return [items[round(position)] for position in np.linspace(0, len(items) - 1, count)]

@@ -41,7 +41,7 @@ class Plan:
 
     @cached_property
     def origin(self) -> Provenance:
-        """What the student was made from."""
+        """The provenance of the student."""
         return provenance_of(self.run)
 
 

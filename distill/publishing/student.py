@@ -18,7 +18,7 @@ from distill.publishing.image_scores import score_images
 from distill.publishing.latency import latency
 from distill.publishing.onnx_check import check_onnx
 from distill.publishing.plan import Plan
-from distill.publishing.quantize import add_int8
+from distill.publishing.quantise import add_int8
 from distill.publishing.temperature import convert_threshold
 from distill.runs.build import student_arguments
 from distill.runs.leakage import training_keys_of_start

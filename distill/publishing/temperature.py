@@ -42,7 +42,9 @@ class Calibration:
 
 
 def fit_temperature(pixels: Sequence[tuple[np.ndarray, np.ndarray]]) -> Calibration:
-    """The temperature of the least mean negative log-likelihood of a pixel; `pixels` are the `pixels_of` each image."""
+    """The temperature of the least mean negative log-likelihood of a pixel; `pixels` are the `pixels_of` each image,
+    (n, K) and (n,).
+    """
     logs, truth = (np.concatenate(some) for some in zip(*pixels, strict=True))
     if not len(truth):  # of several classes, where nothing is known anywhere
         return Calibration(1.0, 0.0, 0.0, 0.0, 0.0, len(pixels))
@@ -65,7 +67,7 @@ def pixels_of(probability: np.ndarray, mask: np.ndarray, *, most: int, classes: 
 
 
 def best_temperature(logs: np.ndarray, truth: np.ndarray) -> float:
-    """The temperature between `SMALLEST` and `LARGEST` of the least `nll`."""
+    """The temperature between `SMALLEST` and `LARGEST` of the least `nll` of `logs` (n, K) and `truth` (n,)."""
     bounds = (math.log(SMALLEST), math.log(LARGEST))
     found = minimize_scalar(lambda log: nll(logs, truth, math.exp(log)), bounds=bounds, method="bounded")
     return math.exp(found.x)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distill.metrics.aggregate import SIZES
-from distill.report.inputs import Inputs, share_of, spread
+from distill.report.inputs import Inputs, share_of, starts_of_equal_parts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,7 +175,7 @@ def size_chart(inputs: Inputs) -> str:
     limit = max(1, SHOWN // max(1, len(parts)))
     points: dict[str, np.ndarray] = {}
     for name, rows in parts.items():
-        pairs = np.array([(100 * share_of(row), row.dice) for row in spread(rows, limit)])
+        pairs = np.array([(100 * share_of(row), row.dice) for row in starts_of_equal_parts(rows, limit)])
         points[name] = pairs[pairs[:, 0] > 0]
     told = [
         f"{name}: " + ", ".join(f"{size} {figures['dice']['mean']:.2f}" for size, figures in entry["by_size"].items())

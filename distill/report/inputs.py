@@ -92,7 +92,7 @@ def share_of(row: Row) -> float:
     return float((row.sample.read_mask() > 0).mean())
 
 
-def spread(items: list[Row], count: int) -> Iterator[Row]:
-    """At most `count` of the items, evenly spread."""
+def starts_of_equal_parts(items: list[Row], count: int) -> Iterator[Row]:
+    """At most `count` of the items: the first of each of so many parts of equal length."""
     step = max(1.0, len(items) / count)
     return (items[int(place * step)] for place in range(min(count, len(items))))

@@ -102,7 +102,9 @@ def errors_tile(image: Colours, truth: NDArray, found: NDArray) -> str:
 
 
 def contours_tile(image: Colours, truth: Flags, found: Flags) -> str:
-    """The image with both contours, the prediction's finer line over the truth's, on a dark rim that shows them."""
+    """The image (H, W, 3) with both contours (H, W), the prediction's finer line over the truth's, on a dark rim that
+    shows them.
+    """
     size = fitted(image.shape[:2], LARGE)
     pixels = resized(image, size).astype(np.float32)
     lines = [distances(mask, size) for mask in (truth, found)]
@@ -115,7 +117,7 @@ def contours_tile(image: Colours, truth: Flags, found: Flags) -> str:
 
 
 def distances(mask: Flags, size: tuple[int, int]) -> NDArray[np.float32]:
-    """How far each pixel of a picture of `size` lies from a mask's outline, in pixels; infinite without an outline."""
+    """Distances from a mask's outline in pixels, (H, W) of `size`, float; infinite without an outline."""
     large = resized(mask.astype(np.float32), size) >= 0.5
     if large.all() or not large.any():
         return np.full(size, np.inf, dtype=np.float32)

@@ -14,7 +14,7 @@ from distill.runs.fingerprint import digest_file, fingerprint_features, fingerpr
 
 @dataclass(frozen=True)
 class CacheName:
-    """Where a teacher's features lie, and what stands for them in the names of what is made from them."""
+    """The place of a teacher's features, and their part of the names of what is made from them."""
 
     path: Path
     content: str

@@ -196,5 +196,5 @@ class Run:
 
     @property
     def digest(self) -> str:
-        """What the folder's name ends with: it stands for all that the trained weights depend on."""
+        """The end of the folder's name, which stands for all that the trained weights depend on."""
         return digest_in(self.folder.name)

@@ -22,7 +22,7 @@ LIKE_A_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any] | None = None) -> None:
-    """Writes tensors, a JSON-able record and the digest of both; a reader never sees half a file.
+    """Writes tensors of any shape by name, a JSON-able record and the digest of both; a reader never sees half a file.
 
     Tensors that share memory, as of a module that a network uses under two names, are each written out.
     """
@@ -38,7 +38,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str
 
 
 def read_tensors(path: Path, *, cure: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the record of a file; one without a digest is believed.
+    """The tensors, of any shape, by name, and the record of a file; one without a digest is believed.
 
     Args:
         path: of the file.
@@ -69,7 +69,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def digest_tensors(tensors: Mapping[str, Tensor], record: Mapping[str, Any] | None = None) -> str:
-    """The sha256 (hex) of tensors by name, type, shape and bytes, and of a JSON-able record."""
+    """The sha256 (hex) of tensors of any shape by name, type, shape and bytes, and of a JSON-able record."""
     digest = hashlib.sha256(json.dumps(record or {}, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

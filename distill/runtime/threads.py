@@ -18,12 +18,12 @@ MOST_WORKERS = 12
 
 
 def usable_cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def local_processes() -> int:
-    """How many processes of this job share this machine, as launchers say it."""
+    """The number of processes of this job that share this machine, as launchers say it."""
     return _number_in("LOCAL_WORLD_SIZE") or 1
 
 

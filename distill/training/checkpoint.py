@@ -30,7 +30,7 @@ def find_checkpoint(run: Run) -> Path | None:
 
 
 def run_of(path: Path) -> str:
-    """What stands for the run of a file of checkpoints/: the digest in its folder's name, or the name."""
+    """The run that a file of checkpoints/ is of: the digest in its folder's name, or the name."""
     return digest_in(path.parent.parent.name)
 
 
@@ -40,7 +40,7 @@ def previous_of(path: Path) -> Path:
 
 
 def read_own(path: Path, *, cure: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the record of a file of checkpoints/; errors as of `read_tensors`.
+    """The tensors, of any shape, by name, and the record of a file of checkpoints/; errors as of `read_tensors`.
 
     Args:
         path: of the file.

@@ -27,7 +27,7 @@ class RunningMeans:
     steps: int = 0
 
     def add(self, terms: dict[str, Tensor]) -> None:
-        """Adds the terms of a step; nothing waits for the device."""
+        """Adds the terms of a step, scalars; nothing waits for the device."""
         self.steps += 1
         for name, term in terms.items():
             self.sums[name] = self.sums.get(name, 0) + term.detach().float()

@@ -34,7 +34,7 @@ logger = logging.getLogger("bandpass")
 
 @dataclass
 class Counters:
-    """Where training stands; saved with every checkpoint."""
+    """The progress of training; saved with every checkpoint."""
 
     step: int = 0  # of the plan
     taken: int = 0  # steps; fewer than `step` where a stage ended early
@@ -77,7 +77,7 @@ class TrainingState:
         return self.student if self.average is None else self.average.module
 
     def inputs(self, batch: dict[str, Tensor]) -> Tensor | tuple[Tensor, ...]:
-        """The student's input in a batch: images (N, 3, H, W), or a teacher's maps."""
+        """The student's input in a batch: images (N, 3, H, W), or a teacher's maps (N, C, h, w)."""
         if self.dataset.inputs:
             return tuple(batch[target.name] for target in self.dataset.inputs)
         return batch["image"].contiguous(memory_format=self.memory_format)

@@ -151,7 +151,7 @@ def begin_stage(state: TrainingState, span: Span) -> None:
 
 
 def load_batches(state: TrainingState, span: Span) -> Iterator[dict[str, Tensor]]:
-    """The batches of a stage that are not done yet."""
+    """The batches of a stage that are not done yet: tensors (N, ...) by name."""
     batches = batches_of(state, span, start=state.counters.step)
     workers = workers_beside(state.run.accelerator.device, asked=state.run.recipe.workers)
     return loader(state.dataset, batches, workers=workers)
@@ -189,10 +189,10 @@ def must_stop(state: TrainingState, terminated: Callable[[], bool], *, logged: b
 def train_step(
     state: TrainingState, span: Span, step: int, batch: dict[str, Tensor], *, watch: bool = False
 ) -> tuple[dict[str, Tensor], dict[str, FeatureVariance]]:
-    """One step of the optimiser.
+    """One step of the optimiser on a batch: tensors (N, ...) by name.
 
     Returns:
-        The unweighted terms and their weighted sum, `loss`; if `watch`, how much targets and projections vary.
+        The unweighted terms and their weighted sum, `loss`, scalars; if `watch`, how much targets and projections vary.
     """
     recipe, accelerator = state.run.recipe, state.run.accelerator
     # What a layer draws, as for dropout, hangs on the step and the process alone.
@@ -222,7 +222,8 @@ def backward(
     """The gradient of a batch, whose parts (`optimiser.accumulate`) pass the network one after the other.
 
     Returns:
-        The unweighted terms and their weighted sum, `loss`; of the last part the projected features, and the part.
+        The unweighted terms and their weighted sum, `loss`, scalars; of the last part the projected features
+        (N, C, h, w), and the part.
     """
     recipe, accelerator, targets = state.run.recipe, state.run.accelerator, state.dataset.targets
     count, names = recipe.optimiser.accumulate, tuple(target.name for target in state.dataset.targets)

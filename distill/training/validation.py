@@ -45,7 +45,7 @@ def may_be_kept(state: TrainingState, span: Span) -> bool:
 
 
 def restore_best(state: TrainingState) -> None:
-    """Where the best weights are of a later step than the checkpoint, counts their score as the best so far.
+    """Counts the score of the best weights as the best so far if they are of a later step than the checkpoint.
 
     They are written at every better score, the checkpoint now and then. Without this, steps that a kill took back and
     that come out otherwise (on a GPU, on another number of processes) would leave weights of one step under the score

@@ -60,7 +60,7 @@ def each_of_four(plain: nn.Conv2d) -> nn.Conv2d:
 
 
 def filled(conv: nn.Conv2d, weight: Tensor, plain: nn.Conv2d) -> nn.Conv2d:
-    """`conv` with this weight, and the plain one's bias four times each."""
+    """`conv` with this weight (4 C', C, k, k), and the plain one's bias (C',) four times each."""
     assert plain.bias is not None and conv.bias is not None
     with torch.no_grad():
         conv.weight.copy_(weight)
@@ -79,7 +79,7 @@ class Encoder(nn.Module):
         self.bridge = plain.bridge
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Six maps of (N, 3, H, W), H and W multiples of 32."""
+        """Six maps (N, C, h, w) at `STRIDES` of (N, 3, H, W), H and W multiples of 32."""
         maps = [self.stem(images)]
         for stage, norm in zip(self.stages, self.norms, strict=False):
             maps.append(functional.gelu(functional.max_pool2d(norm(stage(maps[-1])), 2)))

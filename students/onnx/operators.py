@@ -168,7 +168,7 @@ class OneChannel(nn.Module):
         return x[..., :height, :width]
 
 
-def blocked_bridge(plain: microaunet.Bridge | malunet.Bridge) -> nn.Module:
-    """The bridge with its spatial convolution as a `OneChannel`."""
+def blocked_bridge(plain: microaunet.LSCAB | malunet.SCAB) -> nn.Module:
+    """An attention bridge with its spatial convolution as a `OneChannel`."""
     plain.add_module("spatial", OneChannel(plain.spatial))
     return plain

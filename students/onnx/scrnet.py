@@ -26,7 +26,8 @@ class Calibration(nn.Module):
 
 
 def warp(x: Tensor, flow: Tensor) -> Tensor:
-    """`students.scrnet.warp`, for maps of at least 2x2 cells: a cell's four neighbours are found once for all channels.
+    """`students.scrnet.warp` of x (N, C, H, W) by `flow` (N, 2, H, W), H and W at least 2: a cell's four neighbours are
+    found once for all channels.
 
     ONNX Runtime's own operator finds them for every channel.
     """

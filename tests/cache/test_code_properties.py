@@ -1,4 +1,4 @@
-"""What holds for the code of any map: bands add up, crops are the series, nothing is folded, nothing is clipped."""
+"""Properties of the code of any map: bands add up, crops are the series, nothing is folded, nothing is clipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a day with it is like: the next command, the log that is kept, and runs that are found by name."""
+"""Daily use: the next command, the log that is kept, and runs that are found by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a stage lands, and that the studies' resolved runs are what they were before stages of 0 epochs went."""
+"""The place of a stage, and that the studies' resolved runs are what they were before stages of 0 epochs went."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the schema calls text stays text; what a recipe may hold, and what is refused in a sentence."""
+"""Settings of text stay text; a recipe's possible values, and those that are refused in a sentence."""
 
 from __future__ import annotations
 

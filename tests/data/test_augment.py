@@ -1,4 +1,4 @@
-"""What is done to a training image: hue as torchvision turns it, boxes that follow a flip, class numbers of a mask."""
+"""Augmentation of a training image: hue as torchvision turns it, boxes that follow a flip, class numbers of a mask."""
 
 from __future__ import annotations
 

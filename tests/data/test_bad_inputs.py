@@ -1,4 +1,4 @@
-"""What bad data says: everything wrong in one error, each sentence with the file and the remedy, before training."""
+"""Errors of bad data: everything wrong in one error, each sentence with the file and the remedy, before training."""
 
 from __future__ import annotations
 

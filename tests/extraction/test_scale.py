@@ -17,7 +17,7 @@ from distill.extraction.extract import extract
 
 
 class Counted:
-    """How many of the objects that were shown to it are alive, and how many were at once at most."""
+    """The number of objects shown to it that are alive, and the most that were at once."""
 
     def __init__(self):
         self.alive = self.most = 0

@@ -40,7 +40,7 @@ def student(tmp_path):
 
 
 def darker(pixels):
-    """What another camera makes of a picture: less light, less contrast, another tint."""
+    """A picture as another camera takes it: less light, less contrast, another tint."""
     return (pixels * np.array([0.6, 0.5, 0.7]) + np.array([5, 20, 0])).astype(np.uint8)
 
 

@@ -79,7 +79,7 @@ def damaged(file, damage, draw, other):
 
 
 def told(read, *, same, names=()):
-    """What reading led to: "same" value as ever, or "refused" in a sentence; anything else fails.
+    """The result of reading: "same" value as ever, or "refused" in a sentence; anything else fails.
 
     Args:
         read: what reads it, without arguments.
@@ -138,7 +138,7 @@ def count_of(per_kind, share=1.0):
 
 
 def found_by_verify(folder):
-    """What `cache.verify` finds or says."""
+    """The findings of `cache.verify`, or its error."""
     try:
         return cache.verify(folder)
     except REFUSALS as error:

@@ -49,7 +49,7 @@ ORIGINAL = {
 
 
 def checkpoint(entry, network):
-    """What `torch.load` finds in the published file."""
+    """The published file, as `torch.load` reads it."""
     state = {ORIGINAL.get(entry.name, str)(name): value for name, value in network.state_dict().items()}
     state = {name: value[None, None, None] if ".grn." in name else value for name, value in state.items()}
     if entry.name == "endovit":  # a whole training, with a masked autoencoder's decoder

@@ -22,7 +22,7 @@ PIXELS = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
 
 
 def library_of(name, folder):
-    """What transformers says for the same pixels, by its own loader."""
+    """The output of transformers for the same pixels, by its own loader."""
     from transformers import Mask2FormerForUniversalSegmentation, OneFormerForUniversalSegmentation
 
     kind = OneFormerForUniversalSegmentation if name == "oneformer" else Mask2FormerForUniversalSegmentation
@@ -72,7 +72,7 @@ def test_the_soft_mask_is_the_share_of_the_official_scores(tmp_path, name):
 
 
 def official_scores(name, said, *, size):
-    """What the processors of transformers score, (N, K, *size)."""
+    """The scores of the processors of transformers, (N, K, *size)."""
     from transformers import Mask2FormerImageProcessor, OneFormerImageProcessor
 
     if name == "oneformer":

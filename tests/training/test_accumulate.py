@@ -34,7 +34,7 @@ SHARED = (("boundary", 3), ("imitate_mask", 1), ("imitate_features", 1))  # betw
 
 
 def target_of(term: str) -> Target:
-    """What a term imitates; `mask` shall be the band of those on masks alone."""
+    """The target of a term; `mask` shall be the band of those on masks alone."""
     band = BAND_OF.get(term, "mask")
     return Target("t", "m", band, 8, (SIDE, SIDE) if band == "mask" else (4, 4), 5, 0.5)
 

@@ -1,4 +1,4 @@
-"""Which weights are kept: those that score best by any figure, over all stages or over the last."""
+"""The weights that are kept: those that score best by any figure, over all stages or over the last."""
 
 from __future__ import annotations
 

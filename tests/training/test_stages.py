@@ -130,7 +130,7 @@ def test_what_the_optimiser_remembers_of_a_frozen_part_is_gone_when_it_is_traine
 
 
 def first_step(tmp_path, *, stage: StageRecipe, **optimiser):
-    """How far each weight moved in a first step, at the full rate and without decay, and the norm of its gradient."""
+    """The distance of each weight in a first step, at the full rate and without decay, and the norm of its gradient."""
     settings = OptimiserRecipe(learning_rate=0.01, weight_decay=0, warmup=0, **optimiser)
     state = build_state(
         plan_training(run_of(replace(recipe_of(), stages={"one": stage}, optimiser=settings), tmp_path))

@@ -94,5 +94,5 @@ def _split(data: DataRecipe, split: str, identity: str) -> tuple[Sample, ...]:
 
 @lru_cache(maxsize=8)
 def _frames(size: tuple[int, int]) -> Callable[[int, int], tuple[np.ndarray, np.ndarray]]:
-    """The renderer of one size, which remembers as many of its last frames as `MEMORY` holds."""
+    """The renderer of images (H, W, 3) and masks (H, W) of one size; it remembers as many frames as `MEMORY` holds."""
     return lru_cache(maxsize=max(1, MEMORY // (4 * size[0] * size[1])))(partial(render, size=size))

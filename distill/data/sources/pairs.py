@@ -211,6 +211,7 @@ def _check_content(dataset: str, masks: Sequence[Facts], threshold: int, *, prob
 
 
 def _sample(match: Match, read: Callable[[Any], np.ndarray]) -> Sample:
+    """The sample of a matched pair; `read` reads its mask, uint8 (H, W)."""
     pair, image, mask = match
     return Sample(
         dataset=pair.dataset,

@@ -219,5 +219,6 @@ def _uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def _triple(values: np.ndarray) -> tuple[float, float, float]:
+    """The values (3,) as floats."""
     red, green, blue = (float(value) for value in values)
     return red, green, blue

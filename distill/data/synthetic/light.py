@@ -64,7 +64,7 @@ def _log_albedo(
 
 
 def _cover(colour: Field, view: PatchView) -> None:
-    """Tint what a piece of stool, a film of mucus or a suction mark covers."""
+    """Tints what a piece of stool, a film of mucus or a suction mark covers; `colour` (3, H, W) changes in place."""
     if view.patch.kind == "stool":
         cover = np.clip((1 - view.rho) * 8, 0, 1)
     else:
@@ -74,7 +74,7 @@ def _cover(colour: Field, view: PatchView) -> None:
 
 
 def _illuminate(scene: Scene, depth: Field, wet_x: Field, wet_y: Field, size: tuple[int, int]) -> tuple[Field, Field]:
-    """Log of the light that falls on each point, and the shine of the wet surface back to the camera.
+    """Log of the light that falls on each point, (H, W), and the shine (H, W) of the wet surface back to the camera.
 
     The lamp's light falls as a power of distance that the camera's gain has flattened; what lies deeper than its
     surroundings is in their shade.
@@ -96,7 +96,7 @@ def _illuminate(scene: Scene, depth: Field, wet_x: Field, wet_y: Field, size: tu
 
 
 def _facing(scene: Scene, depth: Field, slopes: tuple[Field, Field], lamp: tuple[float, float]) -> tuple[Field, Field]:
-    """Cosine between the surface's normal and the way to a lamp at (u, v, 0), and the squared distance to it.
+    """Cosine (H, W) between the surface's normal and the way to a lamp at (u, v, 0), and the squared distance to it.
 
     For log depth q(x, y) seen through a pinhole of focal length f, the normal is along
     (f q_x, f q_y, -(1 + x q_x + y q_y)), and its product with the way to the lamp is f (u q_x + v q_y) + exp(q).
@@ -113,7 +113,7 @@ def _facing(scene: Scene, depth: Field, slopes: tuple[Field, Field], lamp: tuple
 
 
 def _slopes(depth: Field, size: tuple[int, int]) -> tuple[Field, Field]:
-    """Slopes of log depth along x and y in scene units, bounded so that an edge is a dark line and not a hole."""
+    """Slopes (H, W) of log depth along x and y in scene units, bounded so that an edge is a dark line, not a hole."""
     x, y = grid(size)
     slope_x, slope_y = np.empty_like(depth), np.empty_like(depth)
     slope_x[:, 1:-1] = (depth[:, 2:] - depth[:, :-2]) * float(0.5 / (x[0, 1] - x[0, 0]))
@@ -126,12 +126,12 @@ def _slopes(depth: Field, size: tuple[int, int]) -> tuple[Field, Field]:
 
 @lru_cache(maxsize=16)
 def _surroundings(size: tuple[int, int]) -> tuple[Field, Field]:
-    """Two matrices whose product with a field from either side averages it over each point's surroundings."""
+    """Two matrices, (H, H) and (W, W), whose product with a field from either side averages over surroundings."""
     return gaussian(size[0], 0.045 * size[0]), gaussian(size[1], 0.036 * size[1]).T
 
 
 def _lay_bubble(light: Field, view: PatchView) -> None:
-    """Lay a bubble over the light: a bright rim, a darker inside, and a small reflection of the lamp."""
+    """Lays a bubble over light (3, H, W) in place: a bright rim, a darker inside, a small reflection of the lamp."""
     rho, strength = view.rho, view.patch.strength
     here = light[:, view.window[0], view.window[1]]
     here *= 1 - 0.25 * strength * (rho < 0.9)

@@ -109,9 +109,9 @@ class Camera:
 class Scene:
     """All of one frame.
 
-    `warp`, `undulation`, `redness` and `wetness` are coarse grids that `surface.smooth` spreads over the frame;
-    `albedo` and `blood` (what a vessel takes away) are logarithms by channel; `turns` and `offset` lay the wall's
-    patterns.
+    `warp` (2, rows, columns), `undulation`, `redness` and `wetness` (rows, columns) are coarse grids that
+    `surface.smooth` spreads over the frame; `albedo` and `blood` (what a vessel takes away) are logarithms by channel;
+    `turns` and `offset` lay the wall's patterns.
     """
 
     lumen: tuple[float, float]

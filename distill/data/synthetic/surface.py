@@ -28,7 +28,7 @@ def grid(size: tuple[int, int]) -> tuple[Field, Field]:
 
 
 def smooth(coarse: Field, x: Field, y: Field) -> Field:
-    """A smooth field over the frame: cubic B-splines through a coarse grid of control values (..., rows, columns)."""
+    """A smooth field (..., H, W) over the frame: cubic B-splines through control values (..., rows, columns)."""
     rows, columns = coarse.shape[-2:]
     return _splines(y.ravel().tobytes(), rows, 1.0) @ coarse @ _splines(x.ravel().tobytes(), columns, HALF_WIDTH).T
 
@@ -62,14 +62,14 @@ class Wall:
 
 
 def _bulge(patch: Patch, focal: float, x: Field, y: Field) -> Field:
-    """A part of the wall that swells like a polyp, but has neither a contour nor a surface of its own."""
+    """(H, W): a part of the wall that swells like a polyp, but has neither a contour nor a surface of its own."""
     rho, _, _ = place(patch.outline, x, y)
     height = 0.6 * patch.strength * math.sqrt(patch.outline.a * patch.outline.b) / focal
     return height * np.clip(1 - (0.75 * rho) ** 2, 0, 1) ** 2
 
 
 def _with_fold(fold: Fold, wall: Wall, focal: float) -> Field:
-    """Log depth with one more fold before it: its rim hides what lies behind, its face blends into the wall."""
+    """Log depth (H, W) with one more fold before it: its rim hides what is behind, its face blends into the wall."""
     phase = wall.cosine * math.cos(fold.phase) + wall.sine * math.sin(fold.phase)
     if fold.lobes == 2:
         phase = 2 * phase * phase - 1
@@ -98,7 +98,7 @@ def window(x: float, y: float, reach: float, size: tuple[int, int]) -> Window:
 
 
 def place(blob: Blob, x: Field, y: Field) -> tuple[Field, Field, Field]:
-    """The coordinates of points in a blob: rho (0 at the centre, 1 on the outline) and its two axes, in scene units."""
+    """Coordinates (h, w) of points in a blob: rho (0 at the centre, 1 on the outline), its two axes in scene units."""
     cosine, sine = math.cos(blob.angle), math.sin(blob.angle)
     across, down = x - blob.x, y - blob.y
     along, aside = cosine * across + sine * down, cosine * down - sine * across
@@ -114,7 +114,7 @@ def place(blob: Blob, x: Field, y: Field) -> tuple[Field, Field, Field]:
 
 @dataclass
 class PatchView:
-    """A patch as the camera sees it, within its window: rho as `place` gives it, and its roughness if it has one."""
+    """A patch as the camera sees it, within its window (h, w): rho as `place` gives it, and roughness if it has any."""
 
     patch: Patch
     window: Window
@@ -124,7 +124,7 @@ class PatchView:
 
 @dataclass
 class PolypView:
-    """A polyp as the camera sees it, within its window.
+    """A polyp as the camera sees it, within its window (h, w).
 
     `inside` is the mask; `alpha` in [0, 1] is the share of the polyp's own colour; `skin` is its pattern.
     """
@@ -176,7 +176,7 @@ def view_polyps(scene: Scene, wall: Wall, size: tuple[int, int]) -> list[PolypVi
 
 
 def _raise(scene: Scene, polyp: Polyp, wall: Wall, here: Window, x: Field, y: Field) -> PolypView:
-    """One polyp, raised from the wall; what nearer folds hide of it is no polyp."""
+    """One polyp, raised from the wall at x (1, w) and y (h, 1); what nearer folds hide of it is no polyp."""
     outline, behind = polyp.outline, wall.depth[here]
     rho, along, aside = place(outline, x, y)
     scale = math.sqrt(outline.a * outline.b) / scene.focal
@@ -201,14 +201,14 @@ def _raise(scene: Scene, polyp: Polyp, wall: Wall, here: Window, x: Field, y: Fi
 
 
 def _ground(scene: Scene, polyp: Polyp, smooth_depth: Field, scale: float) -> tuple[Field, float]:
-    """The wall that a raised polyp stands on, level with its centre and nowhere far from it, and the fold there."""
+    """The wall (h, w) that a raised polyp stands on, level with its centre and never far from it; the fold there."""
     centre = Wall(scene, *(np.full((1, 1), value, np.float32) for value in (polyp.outline.x, polyp.outline.y)))
     level, shift = float(centre.depth[0, 0]), float(centre.depth[0, 0] - centre.smooth_depth[0, 0])
     return level + scale * np.tanh((smooth_depth + (shift - level)) * (0.5 / scale)), shift
 
 
 def _stem(polyp: Polyp, ground: Field, x: Field, y: Field) -> tuple[Field, Field, np.ndarray]:
-    """A round stem from below the head to its foot on the wall: its log depth, its alpha, and where it is."""
+    """A round stem from below the head to its foot on the wall, (h, w): its log depth, its alpha, and where it is."""
     across, down = polyp.foot[0] - polyp.outline.x, polyp.foot[1] - polyp.outline.y
     length = math.hypot(across, down)
     x, y = x - polyp.outline.x, y - polyp.outline.y
@@ -224,6 +224,7 @@ def _stem(polyp: Polyp, ground: Field, x: Field, y: Field) -> tuple[Field, Field
 
 
 def _skin(scene: Scene, polyp: Polyp, along: Field, aside: Field) -> Field:
+    """The pattern (h, w) of a polyp at its own coordinates (h, w)."""
     texels = 330 / math.sqrt(scene.focal)
     at = along * texels + polyp.offset[0], aside * texels + polyp.offset[1]
     worn = [(pattern, weight) for pattern, weight in zip(skin_patterns(), polyp.skin, strict=True) if weight]
@@ -232,11 +233,12 @@ def _skin(scene: Scene, polyp: Polyp, along: Field, aside: Field) -> Field:
 
 
 def _plateau(rho: Field) -> Field:
-    """Relief of a flat polyp: level inside, falling smoothly to nothing at the outline."""
+    """Relief (h, w) of a flat polyp: level inside, falling smoothly to nothing at the outline."""
     ramp = np.clip((1 - rho) / 0.32, 0, 1)
     return ramp * ramp * (3 - 2 * ramp)
 
 
 def _within(here: Window, size: tuple[int, int]) -> tuple[Field, Field]:
+    """Scene coordinates of the pixels of a window: x (1, w) and y (h, 1)."""
     x, y = grid(size)
     return x[:, here[1]], y[here[0]]

@@ -42,7 +42,7 @@ def skin_patterns() -> Field:
 
 
 def sample(patterns: Iterable[Field], column: Field, row: Field) -> list[Field]:
-    """Read patterns, each (512, 512), at positions in texels, bilinear and periodic."""
+    """Patterns, each (512, 512), read at positions (h, w) in texels, bilinear and periodic."""
     left, top = np.floor(column), np.floor(row)
     across, down = column - left, row - top
     left, top = left.astype(np.int32) & (PERIOD - 1), top.astype(np.int32) & (PERIOD - 1)
@@ -53,6 +53,7 @@ def sample(patterns: Iterable[Field], column: Field, row: Field) -> list[Field]:
 
 
 def _between(texels: Field, corners: tuple[np.ndarray, ...], across: Field, down: Field) -> Field:
+    """Bilinear values (h, w) of flat `texels` (512 * 512,) at the indices of four corners, (h, w) each."""
     upper, upper_right, lower, lower_right = (texels.take(corner) for corner in corners)
     upper += across * (upper_right - upper)
     lower += across * (lower_right - lower)
@@ -61,7 +62,7 @@ def _between(texels: Field, corners: tuple[np.ndarray, ...], across: Field, down
 
 
 def _noise(rng: np.random.Generator, *, lowest: float, highest: float, slope: float) -> NDArray[np.float64]:
-    """Periodic Gaussian noise of unit deviation whose amplitude falls as 1 / f^slope between two frequencies."""
+    """Periodic Gaussian noise (512, 512) of unit deviation; its amplitude falls as 1 / f^slope in a band of f."""
     spectrum = np.fft.rfft2(rng.standard_normal((PERIOD, PERIOD)))
     frequency = np.hypot(np.fft.fftfreq(PERIOD)[:, None], np.fft.rfftfreq(PERIOD)) * PERIOD
     low_side = 1 / (1 + (lowest / np.maximum(frequency, 1e-3)) ** 6)
@@ -71,7 +72,7 @@ def _noise(rng: np.random.Generator, *, lowest: float, highest: float, slope: fl
 
 
 def _vessels(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Branching vessels: stems that wander, taper and fork, drawn on nine tiles so that the pattern is periodic."""
+    """Branching vessels (512, 512): stems that wander, taper and fork, drawn on nine tiles so as to be periodic."""
     canvas = Image.new("L", (PERIOD, PERIOD))
     draw = ImageDraw.Draw(canvas)
     cells = [(PERIOD / 5 * (i + rng.random()), PERIOD / 5 * (j + rng.random())) for i in range(5) for j in range(5)]

@@ -1,4 +1,4 @@
-"""What SAM is asked of each image, under which key its answer is kept, and that it teaches a student."""
+"""The prompts that SAM gets for each image, the key of its answer, and that it teaches a student."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import numpy as np
 from distill.data.sample import Sample, Splits
 from distill.inference.onnx_file import Runner, open_onnx
 from distill.metrics.overlap import labels, overlap
-from distill.publishing.onnx_check import spread
+from distill.publishing.onnx_check import evenly_with_both_ends
 from distill.runtime.progress import progress
 from distill.runtime.timing import interleaved, work_ratio
 
@@ -62,7 +62,7 @@ def add_int8(folder: Path, splits: Splits, *, classes: int, threshold: float) ->
     plain, small = folder / "model.onnx", folder / FILE
     logger.info("quantising %s on %d training images", FILE, min(len(splits.train), CALIBRATION))
     try:
-        quantise(plain, small, spread(splits.train, CALIBRATION))
+        quantise(plain, small, evenly_with_both_ends(splits.train, CALIBRATION))
     except OSError:  # a full disk says nothing about the network
         raise
     except Exception as error:  # of ONNX Runtime's quantiser, by operator and version; the student itself is whole

@@ -13,9 +13,9 @@ from small_run import small_run
 from distill.evaluation.evaluate import evaluate
 from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import export_onnx, open_onnx
-from distill.publishing import quantize as int8
+from distill.publishing import quantise as int8
 from distill.publishing.publish import publish
-from distill.publishing.quantize import compare_files, quantise
+from distill.publishing.quantise import compare_files, quantise
 from distill.runs.weights import load_student
 
 SLOW = [0.0]
