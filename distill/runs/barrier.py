@@ -1,4 +1,4 @@
-"""Where processes wait for each other, however long the work of one takes.
+"""Waiting for each other, however long the work of one process takes.
 
 Collectives give up after torch's ordinary timeout (10 minutes with NCCL, 30 with gloo), so that a process that hangs
 ends the job. Fitting codes, publishing, or another run's lock keep the first process for longer; the others then look
@@ -69,7 +69,7 @@ def meet(store: Store, name: str, *, rank: int, processes: int) -> None:
 
 @contextmanager
 def first_process_first(accelerator: Accelerator) -> Iterator[None]:
-    """What is done within it the first process does first, then the others."""
+    """A block that the first process runs first, then the others."""
     if not accelerator.is_main_process:
         wait_for_all(accelerator)
     yield
