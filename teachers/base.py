@@ -23,7 +23,8 @@ Self = TypeVar("Self", bound="Teacher")
 class Teacher(ABC):
     """A frozen network that turns images into named feature maps.
 
-    A subclass defines `load` and `maps`; frame, checks, freezing and identity are here, the same for all.
+    A subclass defines `load`, and `maps` unless its network returns a list of them; frame, checks, freezing and
+    identity are here, the same for all.
 
     Attributes:
         example: a hub id of weights that messages may recommend.
@@ -188,9 +189,12 @@ class Teacher(ABC):
         del pixels, prompts
         raise ValueError(f"teacher '{self.name}' takes no prompts; leave them out")
 
-    @abstractmethod
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Runs the network on pixels (N, 3, S, S) of its own device and dtype: one tensor (N, C, H, W) a map."""
+        """Runs the network on pixels (N, 3, S, S) of its own device and dtype: one tensor (N, C, H, W) a map.
+
+        This is for a network that returns them in the spec's order.
+        """
+        return dict(zip(self.spec.names, self.network(pixels), strict=True))
 
 
 @contextmanager

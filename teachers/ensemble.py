@@ -60,10 +60,6 @@ class EnsembleTeacher(Teacher):
             licence=" and ".join(sorted({member.licence for member in members})),
         )
 
-    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """See `Teacher.maps`."""
-        return dict(zip(self.spec.names, self.network(pixels), strict=True))
-
 
 class Ensemble(nn.Module):
     """The pyramid of the first student, and the mean of all masks in place of its own."""

@@ -96,7 +96,12 @@ class FpnTeacher(Teacher):
         return cls(
             family.name,
             build_network(
-                network, config, files.model, found, name_of=original_name, prefix=PREFIX, rest=REST, title=title
+                lambda: network(config),
+                files.model,
+                found,
+                network=title,
+                name_of=lambda name: PREFIX + original_name(name),
+                rest=REST,
             )
             if original
             else load_network(network, config, files.model, found, title=title),

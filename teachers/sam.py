@@ -176,8 +176,11 @@ def _encoder(
     """The encoder with its weights in float32; of a safetensors file only its own tensors are read."""
     from transformers.models.sam.modeling_sam import SamVisionEncoder
 
-    prefix, name_of = (PREFIX, encoder_name) if original else (_PREFIX, str)
-    title = f"SAM's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it"
     return build_network(
-        SamVisionEncoder, config, path, found, name_of=name_of, prefix=prefix, rest=_REST_OF_SAM, title=title
+        lambda: SamVisionEncoder(config),
+        path,
+        found,
+        network=f"SAM's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it",
+        name_of=(lambda name: PREFIX + encoder_name(name)) if original else _PREFIX.__add__,
+        rest=_REST_OF_SAM,
     )

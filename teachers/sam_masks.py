@@ -9,7 +9,6 @@ the square, which is background. A grid finds objects of any kind, not the class
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from cache.spec import LOGIT_CLIP
 from teachers.weights.locate import WeightFiles, read_config
 from teachers.weights.sam_original import POSITIONS, decoder_config, decoder_name
-from teachers.weights.tensors import read_tensors, require_shapes, shapes_of
+from teachers.weights.tensors import build_network
 
 QUALITY, STABILITY, OFFSET = 0.88, 0.95, 1.0  # of segment_anything's SamAutomaticMaskGenerator
 LARGEST = 0.5  # share of the square
@@ -29,8 +28,8 @@ RULE = (
     f"{QUALITY} and stability {STABILITY} that cover at most {LARGEST}"
 )
 RULE_OF_ONE = RULE.replace("best of three", "one mask")
-_PARTS = ("prompt_encoder.", "mask_decoder.")
 _SHARED = "shared_image_embedding.positional_embedding"  # the same tensor, under which transformers may keep it once
+_REST = ("image_encoder.", "vision_encoder.", _SHARED)
 
 
 class SoftMask(nn.Module):
@@ -130,33 +129,22 @@ def load_soft_mask(
     Raises:
         ValueError: the file holds no prompt encoder and mask decoder, or other ones than are described.
     """
-    if not any(name.startswith(_PARTS[1]) for name in found):
+    if not any(name.startswith("mask_decoder.") for name in found):
         raise ValueError(
             f"{files.model} holds SAM's vision encoder alone, but prompts need its prompt encoder and mask decoder; "
             "give a whole SAM, such as weights=facebook/sam-vit-base, or leave prompts out"
         )
     original = decoder_name(POSITIONS) in found
     config = decoder_config(found, vision) if original else _config(files)
-    with torch.device("meta"):  # nothing is initialised only to be overwritten
-        network = SoftMask(config, single=single)
-    names = {name: decoder_name(name) if original else name for name in network.state_dict()}
-    if names[POSITIONS] not in found:
-        names[POSITIONS] = _SHARED
-    places = set(names.values())
-    require_shapes(
-        {name: shape for name, shape in found.items() if name.startswith(_PARTS) or name in places},
-        {names[name]: shape for name, shape in shapes_of(network).items()},
-        path=files.model,
+    places = {POSITIONS: _SHARED} if _SHARED in found and POSITIONS not in found else {}
+    return build_network(
+        lambda: SoftMask(config, single=single),
+        files.model,
+        found,
         network="SAM's prompt encoder and mask decoder",
+        name_of=decoder_name if original else lambda name: places.get(name, name),
+        rest=_REST,
     )
-    tensors = _tensors(files.model, places)
-    network.load_state_dict({name: tensors[place] for name, place in names.items()}, strict=True, assign=True)
-    return network
-
-
-def _tensors(path: Path, places: set[str]) -> dict[str, Tensor]:
-    prefixes = {place.split(".")[0] + "." for place in places}
-    return {prefix + name: value for prefix in prefixes for name, value in read_tensors(path, prefix=prefix).items()}
 
 
 def _config(files: WeightFiles) -> Any:  # noqa: ANN401

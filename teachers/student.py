@@ -17,7 +17,7 @@ from teachers.base import Teacher
 from teachers.choice import Choice, require_multiple, require_unset
 from teachers.preprocess import SquareResize, to_bytes
 from teachers.weights.locate import WeightFiles, locate, read_config
-from teachers.weights.tensors import read_shapes, read_tensors, require_shapes, sha256, shapes_of
+from teachers.weights.tensors import read_shapes, read_state, sha256, shapes_of
 
 EXAMPLE = "your_name/your_student"
 DEFAULT_STRIDES = (16, 8)
@@ -65,10 +65,6 @@ class StudentTeacher(Teacher):
             licence=students.licence_of(files.model.parent) or "see the student's card",
         )
 
-    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """See `Teacher.maps`."""
-        return dict(zip(self.spec.names, self.network(pixels), strict=True))
-
 
 def build(files: WeightFiles, config: Mapping[str, Any], *, trust: str | None) -> Student:
     """The student that a published folder describes, with its weights.
@@ -89,8 +85,7 @@ def build(files: WeightFiles, config: Mapping[str, Any], *, trust: str | None) -
     students.check_config(config, files.model.parent)
     student = students.build(config, files.model.parent, trust=trust)
     network = f"student '{config['student']}'"
-    require_shapes(read_shapes(files.model), shapes_of(student), path=files.model, network=network)
-    student.load_state_dict(read_tensors(files.model))
+    student.load_state_dict(read_state(files.model, read_shapes(files.model), shapes_of(student), network=network))
     students.check_finite(student, files.model)
     return student
 

@@ -26,7 +26,7 @@ from teachers.backbone import EXAMPLE, Backbone, find_backbone
 from teachers.base import Teacher
 from teachers.choice import Choice, require_multiple
 from teachers.preprocess import INTERPOLATIONS, SquareResize, statistics_of
-from teachers.weights.tensors import read_shapes, read_tensors, require_shapes, sha256, shapes_of
+from teachers.weights.tensors import read_shapes, read_state, require_shapes, sha256, shapes_of
 
 
 class TimmTeacher(Teacher):
@@ -133,7 +133,8 @@ def _load(backbone: Backbone, levels: Sequence[int], *, size: int, norm: bool) -
         whole, has_norm = shapes_of(network), _has_norm(network)
         pyramid = shapes_of(_create(backbone, features=True, levels=None, pretrained=False))
     if min((whole, pyramid), key=lambda expected: len(expected.keys() ^ found.keys())) is pyramid:
-        require_shapes(found, pyramid, path=backbone.path, network=f"the feature levels of '{backbone.architecture}'")
+        levels_of = f"the feature levels of '{backbone.architecture}'"
+        state = read_state(backbone.path, found, pyramid, network=levels_of)
         with torch.random.fork_rng(devices=[]):
             if (
                 norm
@@ -145,7 +146,6 @@ def _load(backbone: Backbone, levels: Sequence[int], *, size: int, norm: bool) -
                     "give the whole network's weights, or norm=false for its maps before the norm"
                 )
         network = _create(backbone, features=True, levels=levels, pretrained=False)
-        state = read_tensors(backbone.path)
         network.load_state_dict({name: state[name] for name in network.state_dict()}, strict=True)
         return _without_deeper_blocks(network), False
     network = _whole(backbone, found, whole)

@@ -18,7 +18,7 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_multiple, require_unset
@@ -75,10 +75,6 @@ class TransformersTeacher(Teacher):
             facts={"model": settings_of(raw), "levels": chosen, "norm": choice.norm, "weights": sha256(files.model)},
             licence=license_of(str(weights), family),
         )
-
-    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """See `Teacher.maps`."""
-        return dict(zip(self.spec.names, self.network(pixels), strict=True))
 
 
 def _vision_config(files: WeightFiles) -> tuple[dict[str, Any], Any]:

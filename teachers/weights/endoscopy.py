@@ -56,10 +56,9 @@ def convert(checkpoint: Path, target: Path, *, model: str, network: str) -> None
     """
     import timm
     import torch
-    from safetensors.torch import save_file
 
     from teachers.weights.checkpoint import read_checkpoint
-    from teachers.weights.tensors import require_shapes, shapes_of
+    from teachers.weights.tensors import require_shapes, shapes_of, write_tensors
 
     found = timm_tensors(read_checkpoint(checkpoint), model)
     with torch.device("meta"):
@@ -74,6 +73,4 @@ def convert(checkpoint: Path, target: Path, *, model: str, network: str) -> None
         network=network,
     )
     places = {alias: name for name in found for alias in (name.replace(".", "_", 1), name)}  # of timm's pyramids
-    partial = target.with_name(f"{target.name}.partial")
-    save_file({name: found[places[name]].contiguous() for name in wanted.state_dict()}, partial)
-    partial.replace(target)
+    write_tensors(target, {name: found[places[name]] for name in wanted.state_dict()})

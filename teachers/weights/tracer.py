@@ -51,21 +51,10 @@ def convert(checkpoint: Path, target: Path) -> None:
     """
     import timm
     import torch
-    from safetensors.torch import save_file
 
-    from teachers.weights.checkpoint import read_checkpoint
-    from teachers.weights.tensors import require_shapes, shapes_of
+    from teachers.weights.tensors import read_shapes, read_state, shapes_of, write_tensors
 
-    state = read_checkpoint(checkpoint)
     with torch.device("meta"):
         network = timm.create_model(MODEL, features_only=True)
-    names = {name: original_name(name) for name in network.state_dict()}
-    require_shapes(
-        {name: tuple(value.shape) for name, value in state.items() if not name.startswith(REST)},
-        {names[name]: shape for name, shape in shapes_of(network).items()},
-        path=checkpoint,
-        network="TRACER TE-0",
-    )
-    partial = target.with_name(f"{target.name}.partial")
-    save_file({name: state[original].contiguous() for name, original in names.items()}, partial)
-    partial.replace(target)
+    how = {"network": "TRACER TE-0", "name_of": original_name, "rest": REST}
+    write_tensors(target, read_state(checkpoint, read_shapes(checkpoint), shapes_of(network), **how))

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from teachers.weights.tensors import read_tensors, require_shapes
+from teachers.weights.tensors import Shapes, read_state
 
 # Settings of a config.json that say nothing about the features.
 _INCIDENTAL = ("architectures", "torch_dtype", "dtype", "transformers_version", "out_features", "out_indices")
@@ -37,7 +37,7 @@ def load_network(
     kind: Any,  # noqa: ANN401
     config: Any,  # noqa: ANN401
     path: Path,
-    found: Mapping[str, tuple[int, ...]],
+    found: Shapes,
     *,
     unread: Sequence[str] = (),
     rest: Sequence[str] = (),
@@ -59,33 +59,46 @@ def load_network(
     Raises:
         ValueError: as `require_shapes`.
     """
-
-    def read(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-        return {name: shape for name, shape in shapes.items() if not any(part in name for part in unread)}
-
-    options = dict(options or {})
     with torch.device("meta"):
-        network = kind(config, **options)
-    expected = read(file_shapes(network))
+        network = kind(config, **(options or {}))
+    expected = {name: shape for name, shape in file_shapes(network).items() if not _has(name, unread)}
     prefix = _prefix_of(expected, found)
-    inside = {name.removeprefix(prefix): name for name in found if name.startswith(prefix)}
-    own = {
-        place: found[place] for name, place in inside.items() if name in expected or not name.startswith(tuple(rest))
-    }
-    require_shapes(read(own), {prefix + name: shape for name, shape in expected.items()}, path=path, network=title)
-    state = read_tensors(path, prefix=prefix)
+    state = read_state(
+        path,
+        {name: shape for name, shape in found.items() if name.startswith(prefix) and not _has(name, unread)},
+        expected,
+        network=title,
+        name_of=prefix.__add__,
+        rest=tuple(prefix + name for name in rest),
+    )
+    return network_of(kind, config, state, unread=unread, options=options)
+
+
+def network_of(
+    kind: Any,  # noqa: ANN401
+    config: Any,  # noqa: ANN401
+    state: Mapping[str, Tensor],
+    *,
+    unread: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> Any:  # noqa: ANN401
+    """A network of `transformers` with tensors under the names of its files; other arguments as in `load_network`."""
     with without_progress_bar():
         network, report = kind.from_pretrained(
             None,
             config=config,
-            state_dict={name: state[name] for name in expected},
+            state_dict=state,
             output_loading_info=True,
             torch_dtype=torch.float32,  # whatever config.json says
-            **options,
+            **(options or {}),
         )
-    missed = {key: read(dict.fromkeys(map(str, names), ())) for key, names in report.items()}
+    missed = {key: [name for name in names if not _has(name, unread)] for key, names in report.items()}
     assert not any(missed.values()), missed
     return network
+
+
+def _has(name: object, parts: Sequence[str]) -> bool:
+    return any(part in str(name) for part in parts)
 
 
 def settings_of(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,7 +110,7 @@ def settings_of(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {key: raw[key] for key in sorted(raw) if key not in _INCIDENTAL and is_plain(raw[key])}
 
 
-def _prefix_of(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
+def _prefix_of(expected: Shapes, found: Shapes) -> str:
     """The beginning that a network's names have in the file of a larger model; empty where that fits as well."""
     candidates = {""}
     for name in list(expected)[:1]:

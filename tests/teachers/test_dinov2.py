@@ -11,8 +11,9 @@ from small_teachers import noise, write_dinov2
 from torch.nn import functional as F
 
 import teachers
-from teachers.dinov2 import resize_positions
-from teachers.weights.dinov2_original import architecture_of, timm_shapes
+from teachers.dinov2 import resize_positions, shapes_in
+from teachers.weights.dinov2_original import architecture_of, names_in
+from teachers.weights.tensors import layout
 
 WIDTH, HEADS, DEPTH, PATCH, GRID = 192, 3, 2, 14, 5
 
@@ -136,8 +137,8 @@ def test_files_of_transformers_and_of_timm_hold_the_same_network(tmp_path, regis
     expected = official_forward(state, PIXELS, state["pos_embed"])
     torch.save(state, tmp_path / "original.pth")
     teacher = teachers.load("dinov2", weights=tmp_path / "original.pth", levels=(0, 1))
-    teacher.network.save_pretrained(tmp_path / "transformers")
-    library = type(teacher.network).from_pretrained(tmp_path / "transformers").eval()
+    teacher.network.network.save_pretrained(tmp_path / "transformers")
+    library = type(teacher.network.network).from_pretrained(tmp_path / "transformers").eval()
     again = teachers.load("dinov2", weights=tmp_path / "transformers", levels=(0, 1))
     with torch.inference_mode():
         tokens = library(PIXELS).last_hidden_state[:, 1 + registers :]
@@ -169,7 +170,7 @@ def test_every_published_size_is_told_from_its_shapes(size, width, depth, heads,
     assert (found.hidden_size, found.num_hidden_layers, found.num_attention_heads) == (width, depth, heads)
     assert (found.image_size, found.patch_size, found.registers) == (518, 14, 4 if registers else 0)
     assert found.use_swiglu_ffn == (size == "giant")
-    assert timm_shapes(found) == shapes
+    assert layout(shapes_in(shapes, found), names_in(shapes))[1] == shapes
 
 
 @pytest.mark.parametrize("cells", [3, 4, 7])
@@ -206,7 +207,7 @@ def test_no_block_runs_that_is_deeper_than_asked_for(tmp_path):
     both, last = (teachers.load("dinov2", weights=arguments["weights"], levels=levels) for levels in ((1, 0), None))
     first = teachers.load("dinov2", weights=arguments["weights"], levels=(0,))
     assert (both.spec.names, last.spec.names, first.spec.names) == (("block0", "block1"), ("block1",), ("block0",))
-    assert len(first.network.encoder.layer) == 1
+    assert len(first.network.network.encoder.layer) == 1
     image = noise(60, 90)
     for single in (first, last):
         for name, value in single([image]).items():
