@@ -14,8 +14,7 @@ from torch.nn import functional as F
 import teachers
 from cache.spec import LOGIT_CLIP
 from distill.run import main
-from teachers.oneformer import TASK, task_tokens
-from teachers.semantic import class_scores, soft_mask
+from teachers.semantic import TASK, class_scores, soft_mask, task_tokens
 
 BOTH = pytest.mark.parametrize("name", ["mask2former", "oneformer"])
 PIXELS = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
