@@ -20,7 +20,8 @@ from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_multiple, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
 from teachers.weights.locate import locate, vision_config
-from teachers.weights.sam2_original import PREFIX, REST, original_name, settings_of_original
+from teachers.weights.names import renamed, rest_of
+from teachers.weights.sam2_original import PREFIX, settings_of_original
 from teachers.weights.tensors import build_network, read_shapes, sha256
 from teachers.weights.transformers import load_network, settings_of
 
@@ -100,8 +101,8 @@ class FpnTeacher(Teacher):
                 files.model,
                 found,
                 network=title,
-                name_of=lambda name: PREFIX + original_name(name),
-                rest=REST,
+                name_of=lambda name: renamed(name, "sam2"),
+                rest=rest_of("sam2"),
             )
             if original
             else load_network(network, config, files.model, found, title=title),

@@ -19,7 +19,8 @@ from teachers.choice import Choice, choose_levels, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Letterbox, MinMaxResize
 from teachers.sam_masks import RULE, RULE_OF_ONE, SCALE, Prompted, load_soft_mask
 from teachers.weights.locate import MODEL, WeightFiles, locate, sides_of, vision_config
-from teachers.weights.sam_original import PREFIX, encoder_config, encoder_name
+from teachers.weights.names import renamed
+from teachers.weights.sam_original import PREFIX, encoder_config
 from teachers.weights.tensors import build_network, read_shapes, sha256
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 BUILTIN = Path(__file__).parent / "builtin"
 _EXAMPLE = "facebook/sam-vit-base"
 MEDSAM = "medsam"
-_PREFIX = "vision_encoder."
 NECK, BLOCK = "neck", "block"
 _REST_OF_SAM = ("prompt_encoder.", "mask_decoder.", "shared_image_embedding.")
 _ARCHITECTURE = (
@@ -181,6 +181,6 @@ def _encoder(
         path,
         found,
         network=f"SAM's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it",
-        name_of=(lambda name: PREFIX + encoder_name(name)) if original else _PREFIX.__add__,
+        name_of=lambda name: renamed(name, "sam_encoder") if original else f"vision_encoder.{name}",
         rest=_REST_OF_SAM,
     )

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from cache.spec import LOGIT_CLIP
 from teachers.weights.locate import WeightFiles, read_config
-from teachers.weights.sam_original import POSITIONS, decoder_config, decoder_name
+from teachers.weights.names import renamed
+from teachers.weights.sam_original import POSITIONS, decoder_config
 from teachers.weights.tensors import build_network
 
 QUALITY, STABILITY, OFFSET = 0.88, 0.95, 1.0  # of segment_anything's SamAutomaticMaskGenerator
@@ -134,7 +135,7 @@ def load_soft_mask(
             f"{files.model} holds SAM's vision encoder alone, but prompts need its prompt encoder and mask decoder; "
             "give a whole SAM, such as weights=facebook/sam-vit-base, or leave prompts out"
         )
-    original = decoder_name(POSITIONS) in found
+    original = renamed(POSITIONS, "sam_decoder") in found
     config = decoder_config(found, vision) if original else _config(files)
     places = {POSITIONS: _SHARED} if _SHARED in found and POSITIONS not in found else {}
     return build_network(
@@ -142,7 +143,7 @@ def load_soft_mask(
         files.model,
         found,
         network="SAM's prompt encoder and mask decoder",
-        name_of=decoder_name if original else lambda name: places.get(name, name),
+        name_of=lambda name: renamed(name, "sam_decoder") if original else places.get(name, name),
         rest=_REST,
     )
 

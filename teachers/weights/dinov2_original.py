@@ -14,29 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from teachers.weights.tensors import Shapes, renamed, shape_of
+from teachers.weights.names import renamed
+from teachers.weights.tensors import Shapes, shape_of
 
 MASK = "embeddings.mask_token"  # only pretraining uses it, so a file may do without
 POSITIONS = "embeddings.position_embeddings"
 _HEAD = 64  # channels of an attention head, in every size of DINOv2
-# `transformers` name -> original name; three of them are thirds of one tensor.
-_ORIGINAL = (
-    ("embeddings.patch_embeddings.projection.", "patch_embed.proj."),
-    (POSITIONS, "pos_embed"),
-    ("embeddings.", ""),
-    ("encoder.layer.", "blocks."),
-    ("layernorm.", "norm."),
-    ("attention.attention.query.", "attn.qkv."),
-    ("attention.attention.key.", "attn.qkv."),
-    ("attention.attention.value.", "attn.qkv."),
-    ("attention.output.dense.", "attn.proj."),
-    ("layer_scale1.lambda1", "ls1.gamma"),
-    ("layer_scale2.lambda1", "ls2.gamma"),
-    ("mlp.weights_in.", "mlp.w12."),
-    ("mlp.weights_out.", "mlp.w3."),
-)
-# timm has one name for both kinds of layers.
-_TIMM = (*_ORIGINAL, ("register_tokens", "reg_token"), (".mlp.w12.", ".mlp.fc1."), (".mlp.w3.", ".mlp.fc2."))
 
 
 @dataclass(frozen=True)
@@ -65,7 +48,7 @@ def names_in(found: Shapes) -> Callable[[str], str]:
     if POSITIONS in found:
         return str
     by_timm = "reg_token" in found or (_is_gated(found) and "blocks.0.mlp.w12.weight" not in found)
-    return partial(renamed, table=_TIMM if by_timm else _ORIGINAL)
+    return lambda name: renamed(name, "dinov2", *(("dinov2_timm",) if by_timm else ()))
 
 
 def _is_gated(found: Shapes) -> bool:

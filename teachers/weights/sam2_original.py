@@ -1,4 +1,4 @@
-"""The checkpoints of SAM 2 and 2.1 (`sam2.1_hiera_tiny.pt`): their tensors' names, and the trunk of their shapes.
+"""The checkpoints of SAM 2 and 2.1 (`sam2.1_hiera_tiny.pt`): the trunk of their shapes.
 
 They hold a whole video model under the key `model`; everything here is about `image_encoder.`, its vision encoder.
 """
@@ -6,19 +6,14 @@ They hold a whole video model under the key `model`; everything here is about `i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from teachers.weights.tensors import shape_of
+from teachers.weights.tensors import Shapes, shape_of
 
 PREFIX = "image_encoder."
-REST = (
-    "memory_attention.", "memory_encoder.", "sam_mask_decoder.", "sam_prompt_encoder.", "mask_downsample.",
-    "maskmem_tpos_enc", "no_mem_embed", "no_mem_pos_enc", "no_obj_embed_spatial", "no_obj_ptr", "obj_ptr_proj.",
-    "obj_ptr_tpos_proj.",
-)  # fmt: skip
 
 
 class Trunk(NamedTuple):
@@ -36,36 +31,17 @@ TRUNKS = {
     (2, 3, 16, 3): Trunk(2, (8, 4, 14, 7), (12, 16, 20)),  # base plus
     (2, 6, 36, 4): Trunk(2, (8, 4, 16, 8), (23, 33, 43)),  # large
 }
-# `transformers` name -> original name.
-_NAMES = (
-    ("backbone.", "trunk."),
-    ("patch_embed.projection.", "patch_embed.proj."),
-    ("layer_norm1.", "norm1."),
-    ("layer_norm2.", "norm2."),
-    ("mlp.proj_in.", "mlp.layers.0."),
-    ("mlp.proj_out.", "mlp.layers.1."),
-)
 
 
-def original_name(name: str) -> str:
-    """The original name, without `PREFIX`, of a tensor of `transformers`' Sam2VisionModel."""
-    for library, original in _NAMES:
-        name = name.replace(library, original)
-    return re.sub(r"^neck\.convs\.(\d+)\.", r"neck.convs.\1.conv.", name)
-
-
-def settings_of_original(found: Mapping[str, tuple[int, ...]], path: Path) -> dict[str, Any]:
+def settings_of_original(found: Shapes, path: Path) -> dict[str, Any]:
     """The vision_config of `transformers` that a checkpoint's shapes describe.
 
     Raises:
         ValueError: as `shape_of`, or the trunk is none of SAM 2's.
     """
-
-    def shape(name: str, dimensions: int) -> tuple[int, ...]:
-        return shape_of(found, PREFIX + name, dimensions=dimensions, path=path, network="SAM 2's vision encoder")
-
+    shape = partial(shape_of, found, path=path, network="SAM 2's vision encoder", prefix=PREFIX)
     places = {match[1] for name in found if (match := re.match(r"image_encoder\.trunk\.blocks\.(\d+)\.", name))}
-    widths = [shape(f"trunk.blocks.{index}.norm2.weight", 1)[0] for index in range(max(1, len(places)))]
+    widths = [shape(f"trunk.blocks.{index}.norm2.weight", dimensions=1)[0] for index in range(max(1, len(places)))]
     stages = [(width, len(list(group))) for width, group in groupby(widths)]
     blocks = tuple(count for _, count in stages)
     if blocks not in TRUNKS:
@@ -84,8 +60,8 @@ def settings_of_original(found: Mapping[str, tuple[int, ...]], path: Path) -> di
             "num_attention_heads_per_stage": [trunk.heads * 2**stage for stage in range(len(stages))],
             "window_size_per_stage": list(trunk.windows),
             "global_attention_blocks": list(trunk.everywhere),
-            "window_positional_embedding_background_size": list(shape("trunk.pos_embed", 4)[2:]),
+            "window_positional_embedding_background_size": list(shape("trunk.pos_embed", dimensions=4)[2:]),
         },
         "backbone_channel_list": [width for width, _ in reversed(stages)],
-        "fpn_hidden_size": shape("neck.convs.0.conv.weight", 4)[0],
+        "fpn_hidden_size": shape("neck.convs.0.conv.weight", dimensions=4)[0],
     }

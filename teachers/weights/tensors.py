@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,24 +79,19 @@ def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in network.state_dict().items()}
 
 
-def renamed(name: str, table: Sequence[tuple[str, str]]) -> str:
-    """A name in which the first of each pair is replaced by the second."""
-    for before, after in table:
-        name = name.replace(before, after)
-    return name
-
-
-def shape_of(found: Shapes, name: str, *, dimensions: int, path: Path, network: str) -> tuple[int, ...]:
-    """The shape of a tensor from which the size of a network follows.
+def shape_of(
+    found: Shapes, name: str, *, dimensions: int, path: Path, network: str, prefix: str = ""
+) -> tuple[int, ...]:
+    """The shape of a tensor, whose name in the file has a prefix, from which the size of a network follows.
 
     Raises:
         ValueError: the tensor is missing, empty or of another number of dimensions.
     """
-    shape = found.get(name, ())
+    shape = found.get(prefix + name, ())
     if len(shape) != dimensions or min(shape) < 1:
         raise ValueError(
-            f"{path} is not the weights of {network}: expected {name} of {dimensions} dimensions, from which the size "
-            f"of the network follows, got {shape or 'none'}; give the published file"
+            f"{path} is not the weights of {network}: expected {prefix}{name} of {dimensions} dimensions, from which "
+            f"the size of the network follows, got {shape or 'none'}; give the published file"
         )
     return shape
 

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 import teachers
 from teachers.weights import sam2_original
-from teachers.weights.sam2_original import Trunk, original_name, settings_of_original
+from teachers.weights.names import renamed
+from teachers.weights.sam2_original import Trunk, settings_of_original
 
 SMALL_BLOCKS, SMALL = (1, 1, 2, 1), Trunk(1, (8, 4, 4, 2), (3,))
 PIXELS = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
@@ -118,11 +119,11 @@ def test_every_size_is_told_from_its_shapes(size):
     settings = settings_of_original(shapes, "sam2.pt")
     with torch.device("meta"):
         network = Sam2VisionModel(Sam2VisionConfig.from_dict(settings))
-    found = {original_name(name): tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {renamed(name, "sam2"): tuple(value.shape) for name, value in network.state_dict().items()}
     for name, shape in shapes.items():
         if name.startswith("image_encoder.trunk."):
-            assert found.pop(name.removeprefix("image_encoder.")) == shape
-    assert all(name.startswith("neck.convs.") for name in found)
+            assert found.pop(name) == shape
+    assert all(name.startswith("image_encoder.neck.convs.") for name in found)
     heads = [block.attn.num_heads for block in trunk.blocks]
     assert heads == [block.attn.num_attention_heads for block in network.backbone.blocks]
     windows = [block.window_size[0] for block in trunk.blocks]  # 0: everywhere

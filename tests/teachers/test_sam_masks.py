@@ -10,7 +10,7 @@ from small_teachers import noise, randomise, small_sam, small_segment_anything, 
 import teachers
 from cache.spec import LOGIT_CLIP, MASK
 from teachers.sam_masks import SoftMask, is_kept
-from teachers.weights.sam_original import decoder_name
+from teachers.weights.names import renamed
 
 BOXES = torch.tensor([[10.0, 12.0, 50.0, 44.0], [30.0, 5.0, 79.0, 60.0], [2.0, 2.0, 20.0, 70.0]])
 POINTS = torch.tensor([[20.0, 30.0], [55.5, 41.0]])
@@ -107,7 +107,7 @@ def test_every_tensor_has_its_original_name(file):
     with torch.device("meta"):
         network = SoftMask(SamConfig())
     published = {name for name in torch.load(file) if not name.startswith("image_encoder.")}
-    assert {decoder_name(name) for name in network.state_dict()} == published
+    assert {renamed(name, "sam_decoder") for name in network.state_dict()} == published
 
 
 def test_a_mask_lies_where_its_box_does_whatever_the_image_s_ratio(teacher):

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from small_teachers import noise, small_segment_anything, write_sam
 
 import teachers
-from teachers.weights.sam_original import encoder_config, encoder_name
+from teachers.weights.names import renamed
+from teachers.weights.sam_original import encoder_config
 
 
 def checkpoint(official):
@@ -47,7 +48,8 @@ def test_it_is_the_teacher_of_the_same_weights_in_a_folder(tmp_path):
     arguments = write_sam(tmp_path / "folder")
     folder = teachers.load("sam", **arguments)
     official = small_segment_anything()
-    official.load_state_dict({encoder_name(name): value for name, value in folder.network.state_dict().items()})
+    named = {renamed(name, "sam_encoder"): value for name, value in folder.network.state_dict().items()}
+    official.load_state_dict({name.removeprefix("image_encoder."): value for name, value in named.items()})
     torch.save(checkpoint(official), tmp_path / "sam_vit_b_01ec64.pth")
     original = teachers.load("sam", weights=tmp_path / "sam_vit_b_01ec64.pth")
     differing = {key for key in folder.identity if folder.identity[key] != original.identity[key]}
