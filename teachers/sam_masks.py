@@ -8,7 +8,6 @@ the square, which is background. A grid finds objects of any kind, not the class
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from cache.spec import LOGIT_CLIP
 from teachers.weights.locate import WeightFiles, read_config
 from teachers.weights.names import renamed
 from teachers.weights.sam_original import POSITIONS, decoder_config
-from teachers.weights.tensors import build_network
+from teachers.weights.tensors import Shapes, build_network
 
 QUALITY, STABILITY, OFFSET = 0.88, 0.95, 1.0  # of segment_anything's SamAutomaticMaskGenerator
 LARGEST = 0.5  # share of the square
@@ -114,7 +113,7 @@ class Prompted(nn.Module):
 
 def load_soft_mask(
     files: WeightFiles,
-    found: Mapping[str, tuple[int, ...]],
+    found: Shapes,
     vision: Any,  # noqa: ANN401
     *,
     single: bool = False,
@@ -130,13 +129,18 @@ def load_soft_mask(
     Raises:
         ValueError: the file holds no prompt encoder and mask decoder, or other ones than are described.
     """
+    from transformers import SamConfig
+
     if not any(name.startswith("mask_decoder.") for name in found):
         raise ValueError(
             f"{files.model} holds SAM's vision encoder alone, but prompts need its prompt encoder and mask decoder; "
             "give a whole SAM, such as weights=facebook/sam-vit-base, or leave prompts out"
         )
-    original = renamed(POSITIONS, "sam_decoder") in found
-    config = decoder_config(found, vision) if original else _config(files)
+    if original := renamed(POSITIONS, "sam_decoder") in found:
+        config = decoder_config(found, vision)
+    else:
+        assert files.config is not None  # the vision encoder was described by it
+        config = SamConfig.from_dict(read_config(files.config))
     places = {POSITIONS: _SHARED} if _SHARED in found and POSITIONS not in found else {}
     return build_network(
         lambda: SoftMask(config, single=single),
@@ -146,10 +150,3 @@ def load_soft_mask(
         name_of=lambda name: renamed(name, "sam_decoder") if original else places.get(name, name),
         rest=_REST,
     )
-
-
-def _config(files: WeightFiles) -> Any:  # noqa: ANN401
-    from transformers import SamConfig
-
-    assert files.config is not None  # the vision encoder was described by it
-    return SamConfig.from_dict(read_config(files.config))

@@ -7,7 +7,7 @@ no file holds (indices of relative positions, frequencies of rotary ones).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,11 @@ def load_network(
     path: Path,
     found: Shapes,
     *,
+    title: str,
+    name_of: Callable[[str], str] = str,
     unread: Sequence[str] = (),
     rest: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
-    title: str,
 ) -> nn.Module:
     """A network of `transformers` with the tensors of a file in float32.
 
@@ -51,10 +52,11 @@ def load_network(
         config: its configuration.
         path: the file; it may be of a larger model, in which all names of the network have a prefix.
         found: name and shape of every tensor in it.
+        title: the network's name in messages.
+        name_of: name in the files of `transformers` -> name in this one, behind the prefix.
         unread: parts of names that tell tensors which nothing here reads; a file may hold them or not.
         rest: beginnings of names, behind the prefix, of tensors that are no part of the network.
         options: further arguments of the class.
-        title: the network's name in messages.
 
     Raises:
         ValueError: as `require_shapes`.
@@ -62,13 +64,13 @@ def load_network(
     with torch.device("meta"):
         network = kind(config, **(options or {}))
     expected = {name: shape for name, shape in file_shapes(network).items() if not _has(name, unread)}
-    prefix = _prefix_of(expected, found)
+    prefix = _prefix_of([name_of(name) for name in expected], found)
     state = read_state(
         path,
         {name: shape for name, shape in found.items() if name.startswith(prefix) and not _has(name, unread)},
         expected,
         network=title,
-        name_of=prefix.__add__,
+        name_of=lambda name: prefix + name_of(name),
         rest=tuple(prefix + name for name in rest),
     )
     return network_of(kind, config, state, unread=unread, options=options)
@@ -110,10 +112,10 @@ def settings_of(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {key: raw[key] for key in sorted(raw) if key not in _INCIDENTAL and is_plain(raw[key])}
 
 
-def _prefix_of(expected: Shapes, found: Shapes) -> str:
+def _prefix_of(expected: Sequence[str], found: Shapes) -> str:
     """The beginning that a network's names have in the file of a larger model; empty where that fits as well."""
     candidates = {""}
-    for name in list(expected)[:1]:
+    for name in expected[:1]:
         candidates |= {place.removesuffix(name) for place in found if place.endswith(f".{name}")}
     return max(sorted(candidates), key=lambda prefix: sum(prefix + name in found for name in expected))
 
