@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_multiple, require_unset
-from teachers.levels import Levels, Quirk
+from teachers.levels import Levels
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
 from teachers.weights.dinov2_original import MASK, POSITIONS, Architecture, architecture_of, names_in
 from teachers.weights.locate import WeightFiles, locate, read_config, require_kind, sides_of
@@ -55,8 +55,7 @@ class Dinov2Teacher(Teacher):
         require_multiple(size, patch, cells="DINOv2's patches")
         depth = architecture.num_hidden_layers
         blocks = choose_levels(choice.levels, depth, weights="DINOv2", default=(depth - 1,))
-        whole = _network(files.model, found, architecture, size=size)
-        network = Levels(whole, whole.config, Quirk(), blocks, norm=True)
+        network = Levels(_network(files.model, found, architecture, size=size), blocks, norm=True)
         return cls(
             "dinov2",
             network,

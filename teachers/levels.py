@@ -80,14 +80,14 @@ class Levels(nn.Module):
         running: the number of blocks or stages that run.
     """
 
-    def __init__(self, network: Any, config: Any, quirk: Quirk, levels: Sequence[int], *, norm: bool) -> None:  # noqa: ANN401
+    def __init__(self, network: Any, levels: Sequence[int], *, norm: bool) -> None:  # noqa: ANN401
         super().__init__()
-        self.network, self.quirk, self.levels = network.eval(), quirk, tuple(levels)
-        self.depth, self.staged = depth_of(config), is_staged(config)
-        self.patch = side_of(getattr(config, "patch_size", 1))
+        self.network, self.quirk, self.levels = network.eval(), quirk_of(network.config), tuple(levels)
+        self.depth, self.staged = depth_of(network.config), is_staged(network.config)
+        self.patch = side_of(getattr(network.config, "patch_size", 1))
         self.wants_norm, self.norm, self.running = norm, None, self.depth
         resizes = "interpolate_pos_encoding" in inspect.signature(network.forward).parameters
-        self.call = {**quirk.call, **({"interpolate_pos_encoding": True} if resizes else {})}
+        self.call = {**self.quirk.call, **({"interpolate_pos_encoding": True} if resizes else {})}
 
     def run(self, pixels: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """The state after every level, and the `last_hidden_state`."""

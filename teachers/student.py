@@ -15,7 +15,7 @@ from students import Student
 from students.published import require_published
 from teachers.base import Teacher
 from teachers.choice import Choice, require_multiple, require_unset
-from teachers.preprocess import SquareResize, to_bytes
+from teachers.preprocess import SquareResize, statistics_of
 from teachers.weights.locate import WeightFiles, locate, read_config
 from teachers.weights.tensors import read_shapes, read_state, sha256, shapes_of
 
@@ -55,7 +55,7 @@ class StudentTeacher(Teacher):
             "student",
             Pyramid(student, chosen, masks=masks),
             spec=spec_of(student, chosen, size, masks=masks),
-            preprocessing=SquareResize(size, to_bytes(config["mean"]), to_bytes(config["std"])),
+            preprocessing=SquareResize(size, *(statistics_of(config[name], name) for name in ("mean", "std"))),
             facts={
                 "model": config["student"],
                 "strides": list(chosen),
