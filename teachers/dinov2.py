@@ -25,8 +25,8 @@ from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_multiple, require_unset
 from teachers.levels import Levels
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
-from teachers.weights.dinov2_original import MASK, POSITIONS, Architecture, architecture_of, names_in
 from teachers.weights.locate import WeightFiles, locate, read_config, require_kind, sides_of
+from teachers.weights.originals import MASK, POSITIONS, Dinov2Architecture, dinov2_architecture, dinov2_names
 from teachers.weights.tensors import Shapes, read_shapes, read_state, sha256
 from teachers.weights.transformers import file_shapes, network_of
 
@@ -66,26 +66,28 @@ class Dinov2Teacher(Teacher):
         )
 
 
-def _architecture(files: WeightFiles, found: Shapes) -> Architecture:
+def _architecture(files: WeightFiles, found: Shapes) -> Dinov2Architecture:
     """The network that the config.json of `transformers` describes, or else the shapes of the tensors."""
     raw = read_config(files.config) if files.config else {}
     if POSITIONS in found or (raw and "dinov2" not in str(raw.get("architecture"))):  # else timm's, or an original
         raw = require_kind(files, ("dinov2", "dinov2_with_registers"), teacher="dinov2", example=_EXAMPLE)
         return _from_config(files, raw)
-    return architecture_of(found, files.model)
+    return dinov2_architecture(found, files.model)
 
 
-def _from_config(files: WeightFiles, raw: Mapping[str, Any]) -> Architecture:
+def _from_config(files: WeightFiles, raw: Mapping[str, Any]) -> Dinov2Architecture:
     from transformers import Dinov2Config, Dinov2WithRegistersConfig
 
     registers = raw["model_type"] == "dinov2_with_registers"
     config: Any = (Dinov2WithRegistersConfig if registers else Dinov2Config).from_dict(dict(raw))
     sides_of(config, str(files.config))
-    shared = {field.name: getattr(config, field.name) for field in fields(Architecture) if field.name != "registers"}
-    return Architecture(**shared, registers=config.num_register_tokens if registers else 0)
+    shared = {
+        field.name: getattr(config, field.name) for field in fields(Dinov2Architecture) if field.name != "registers"
+    }
+    return Dinov2Architecture(**shared, registers=config.num_register_tokens if registers else 0)
 
 
-def library_of(architecture: Architecture) -> tuple[Any, Any]:
+def library_of(architecture: Dinov2Architecture) -> tuple[Any, Any]:
     """The class of the network in `transformers`, and its configuration."""
     from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
@@ -95,14 +97,14 @@ def library_of(architecture: Architecture) -> tuple[Any, Any]:
     return Dinov2Model, Dinov2Config(**settings)
 
 
-def shapes_in(found: Shapes, architecture: Architecture) -> dict[str, tuple[int, ...]]:
+def shapes_in(found: Shapes, architecture: Dinov2Architecture) -> dict[str, tuple[int, ...]]:
     """Name in the files of `transformers` and shape of every tensor that a network must have in a file of this kind."""
     kind, config = library_of(architecture)
     with torch.device("meta"):
         shapes = file_shapes(kind(config))
     # Queries, keys, values: the order in which they lie in one tensor of an original checkpoint.
     shapes = dict(sorted(shapes.items(), key=lambda item: (".query." not in item[0], ".key." not in item[0])))
-    if names_in(found)(MASK) not in found:
+    if dinov2_names(found)(MASK) not in found:
         del shapes[MASK]
     if "reg_token" in found:  # timm has added the class token's position to the token itself
         _, tokens, width = shapes[POSITIONS]
@@ -110,10 +112,10 @@ def shapes_in(found: Shapes, architecture: Architecture) -> dict[str, tuple[int,
     return shapes
 
 
-def _network(path: Path, found: Shapes, architecture: Architecture, *, size: int) -> Any:  # noqa: ANN401
+def _network(path: Path, found: Shapes, architecture: Dinov2Architecture, *, size: int) -> Any:  # noqa: ANN401
     """The network with its weights in float32, after a strict comparison, and positions for images of `size` pixels."""
     title = "DINOv2 as its config.json or its own shapes describe it"
-    state = read_state(path, found, shapes_in(found, architecture), network=title, name_of=names_in(found))
+    state = read_state(path, found, shapes_in(found, architecture), network=title, name_of=dinov2_names(found))
     state = {MASK: torch.zeros(1, architecture.hidden_size)} | state
     if "reg_token" in found:
         state[POSITIONS] = F.pad(state[POSITIONS], (0, 0, 1, 0))

@@ -21,7 +21,7 @@ from teachers.choice import Choice, choose_levels, require_multiple, require_uns
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
 from teachers.weights.locate import locate, vision_config
 from teachers.weights.names import renamed, rest_of
-from teachers.weights.sam2_original import PREFIX, settings_of_original
+from teachers.weights.originals import PREFIX, sam2_settings
 from teachers.weights.tensors import read_shapes, sha256
 from teachers.weights.transformers import load_network, settings_of
 
@@ -78,7 +78,7 @@ class FpnTeacher(Teacher):
         files = locate(weights, example=_EXAMPLE, originals=True)
         found = read_shapes(files.model)
         if original := any(name.startswith(PREFIX) for name in found):
-            kind, settings = "sam2", settings_of_original(found, files.model)
+            kind, settings = "sam2", sam2_settings(found, files.model)
         else:
             kinds = tuple(FAMILIES)
             kind, settings = vision_config(files, kinds, teacher="sam2", example=_EXAMPLE, checkpoint=_CHECKPOINT)

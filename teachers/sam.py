@@ -21,7 +21,7 @@ from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Letterbox, MinMaxRe
 from teachers.sam_masks import RULE, RULE_OF_ONE, SCALE, Prompted, SoftMask, load_soft_mask
 from teachers.weights.locate import MODEL, WeightFiles, locate, sides_of, vision_config
 from teachers.weights.names import renamed
-from teachers.weights.sam_original import PREFIX, encoder_config
+from teachers.weights.originals import PREFIX, sam_encoder_config
 from teachers.weights.tensors import Shapes, build_network, read_shapes, sha256
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class SamTeacher(Teacher):
         files = _locate(weights)
         found = read_shapes(files.model)
         original = any(name.startswith(PREFIX) for name in found)
-        config = encoder_config(found, files.model) if original else _vision_config(files)
+        config = sam_encoder_config(found, files.model) if original else _vision_config(files)
         size, _ = sides_of(config, "SAM's config.json")
         if choice.image_size not in (None, size):
             raise ValueError(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cache.spec import LOGIT_CLIP
 from teachers.weights.locate import WeightFiles, read_config
 from teachers.weights.names import renamed
-from teachers.weights.sam_original import POSITIONS, decoder_config
+from teachers.weights.originals import PROMPT_POSITIONS, sam_decoder_config
 from teachers.weights.tensors import Shapes, build_network
 
 QUALITY, STABILITY, OFFSET = 0.88, 0.95, 1.0  # of segment_anything's SamAutomaticMaskGenerator
@@ -136,12 +136,12 @@ def load_soft_mask(
             f"{files.model} holds SAM's vision encoder alone, but prompts need its prompt encoder and mask decoder; "
             "give a whole SAM, such as weights=facebook/sam-vit-base, or leave prompts out"
         )
-    if original := renamed(POSITIONS, "sam_decoder") in found:
-        config = decoder_config(found, vision)
+    if original := renamed(PROMPT_POSITIONS, "sam_decoder") in found:
+        config = sam_decoder_config(found, vision)
     else:
         assert files.config is not None  # the vision encoder was described by it
         config = SamConfig.from_dict(read_config(files.config))
-    places = {POSITIONS: _SHARED} if _SHARED in found and POSITIONS not in found else {}
+    places = {PROMPT_POSITIONS: _SHARED} if _SHARED in found and PROMPT_POSITIONS not in found else {}
     return build_network(
         lambda: SoftMask(config, single=single),
         files.model,

@@ -10,9 +10,9 @@ from small_teachers import SMALL_SAM2, noise, randomise, write_sam2
 from torch.nn import functional as F
 
 import teachers
-from teachers.weights import sam2_original
+from teachers.weights import originals
 from teachers.weights.names import renamed
-from teachers.weights.sam2_original import Trunk, settings_of_original
+from teachers.weights.originals import Trunk, sam2_settings
 
 SMALL_BLOCKS, SMALL = (1, 1, 2, 1), Trunk(1, (8, 4, 4, 2), (3,))
 PIXELS = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
@@ -51,7 +51,7 @@ def checkpoint(trunk):
 
 @pytest.fixture
 def file(tmp_path, monkeypatch):
-    monkeypatch.setitem(sam2_original.TRUNKS, SMALL_BLOCKS, SMALL)
+    monkeypatch.setitem(originals.TRUNKS, SMALL_BLOCKS, SMALL)
     path = tmp_path / "sam2.1_hiera_small.pt"
     torch.save({"model": checkpoint(small_hiera())}, path)
     return path
@@ -116,7 +116,7 @@ def test_every_size_is_told_from_its_shapes(size):
     with torch.device("meta"):
         trunk = timm.create_model(f"sam2_hiera_{size}", num_classes=0)
     shapes = {name: tuple(value.shape) for name, value in checkpoint(trunk).items()}
-    settings = settings_of_original(shapes, "sam2.pt")
+    settings = sam2_settings(shapes, "sam2.pt")
     with torch.device("meta"):
         network = Sam2VisionModel(Sam2VisionConfig.from_dict(settings))
     found = {renamed(name, "sam2"): tuple(value.shape) for name, value in network.state_dict().items()}

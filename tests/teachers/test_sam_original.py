@@ -9,7 +9,7 @@ from small_teachers import noise, small_segment_anything, write_sam
 
 import teachers
 from teachers.weights.names import renamed
-from teachers.weights.sam_original import encoder_config
+from teachers.weights.originals import sam_encoder_config
 
 
 def checkpoint(official):
@@ -34,7 +34,7 @@ def test_an_original_checkpoint_equals_segment_anything_and_transformers(file, t
     official, teacher = small_segment_anything(), teachers.load("sam", weights=file)
     pixels = torch.randn(2, 3, 80, 80, generator=torch.Generator().manual_seed(0))
     found = teacher.embed(pixels)["neck"]
-    library = SamVisionModel(encoder_config({n: tuple(v.shape) for n, v in torch.load(file).items()}, file)).eval()
+    library = SamVisionModel(sam_encoder_config({n: tuple(v.shape) for n, v in torch.load(file).items()}, file)).eval()
     library.vision_encoder.load_state_dict(teacher.network.state_dict())
     with torch.inference_mode():
         expected, likewise = official(pixels), library(pixels).last_hidden_state
@@ -90,7 +90,7 @@ def test_base_large_and_huge_are_told_from_their_shapes(width, depth, heads, eve
             global_attn_indexes=everywhere,
         )
     shapes = {f"image_encoder.{name}": tuple(value.shape) for name, value in official.state_dict().items()}
-    config = encoder_config(shapes, "sam.pth")
+    config = sam_encoder_config(shapes, "sam.pth")
     assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (width, depth, heads)
     assert (config.image_size, config.patch_size, config.output_channels) == (1024, 16, 256)
     assert (config.window_size, tuple(config.global_attn_indexes), config.mlp_dim) == (14, everywhere, 4 * width)
