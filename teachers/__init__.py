@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 TEACHERS = {  # `sam2` is an older name of `fpn`
     "dinov2": "teachers.dinov2:Dinov2Teacher",
-    "ensemble": "teachers.ensemble:EnsembleTeacher",
+    "ensemble": "teachers.student:EnsembleTeacher",
     "fpn": "teachers.fpn:FpnTeacher",
     "mask2former": "teachers.semantic:Mask2FormerTeacher",
     "student": "teachers.student:StudentTeacher",

@@ -49,15 +49,10 @@ class Teacher(ABC):
         facts: Mapping[str, Any],
         licence: str,
     ) -> None:
-        """Freezes the network.
+        """Freezes the network, any module, for good.
 
-        Args:
-            name: the teacher's name in the registry.
-            network: any module; gradients are switched off and it is put in eval mode, for good.
-            spec: the maps that `forward` returns.
-            preprocessing: image -> Prepared.
-            facts: all that the features depend on, JSON-able: model, layers, sha256 of the weights.
-            licence: licence of the weights.
+        `facts` are all that the features depend on, JSON-able: model, layers, sha256 of the weights; the other
+        arguments are attributes.
         """
         self.name = name
         self.spec = spec

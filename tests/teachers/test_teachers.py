@@ -318,7 +318,7 @@ def test_the_configuration_that_the_hub_holds_for_sam_is_understood(tmp_path):
     sizes = {"hidden_size": 768, "mlp_dim": 3072, "image_size": 1024, "global_attn_indexes": [2, 5, 8, 11]}
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"model_type": "sam", "vision_config": {**old, **sizes}}))
-    config = _vision_config(WeightFiles(tmp_path / "model.safetensors", path))
+    config = _vision_config(WeightFiles(tmp_path / "model.safetensors"))
     assert (config.image_size, config.patch_size, config.output_channels) == (1024, 16, 256)
 
 
