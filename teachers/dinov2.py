@@ -115,7 +115,7 @@ def shapes_in(found: Shapes, architecture: Dinov2Architecture) -> dict[str, tupl
 def _network(path: Path, found: Shapes, architecture: Dinov2Architecture, *, size: int) -> Any:  # noqa: ANN401
     """The network with its weights in float32, after a strict comparison, and positions for images of `size` pixels."""
     title = "DINOv2 as its config.json or its own shapes describe it"
-    state = read_state(path, found, shapes_in(found, architecture), network=title, name_of=dinov2_names(found))
+    state = read_state(path, shapes_in(found, architecture), network=title, name_of=dinov2_names(found))
     state = {MASK: torch.zeros(1, architecture.hidden_size)} | state
     if "reg_token" in found:
         state[POSITIONS] = F.pad(state[POSITIONS], (0, 0, 1, 0))

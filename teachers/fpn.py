@@ -93,7 +93,6 @@ class FpnTeacher(Teacher):
                 network,
                 config,
                 files.model,
-                found,
                 title=f"{family.title}'s vision encoder as {described} it",
                 name_of=(lambda name: renamed(name, "sam2")) if original else str,
                 rest=rest_of("sam2") if original else (),

@@ -22,7 +22,7 @@ from teachers.sam_masks import RULE, RULE_OF_ONE, SCALE, Prompted, SoftMask, loa
 from teachers.weights.locate import MODEL, WeightFiles, locate, sides_of, vision_config
 from teachers.weights.names import renamed
 from teachers.weights.originals import PREFIX, sam_encoder_config
-from teachers.weights.tensors import Shapes, build_network, read_shapes, sha256
+from teachers.weights.tensors import build_network, read_shapes, sha256
 
 if TYPE_CHECKING:
     from transformers import SamVisionConfig
@@ -56,6 +56,8 @@ class SamTeacher(Teacher):
 
         Arguments and errors as in `teachers.load`; `levels` choose blocks, `strides` (16, of the patches) the neck.
         """
+        from transformers.models.sam.modeling_sam import SamVisionEncoder
+
         require_unset(choice, "model", teacher="sam")
         if choice.variant not in (None, MEDSAM):
             raise ValueError(f"teacher 'sam' has no variant {choice.variant!r}; leave it out, or choose {MEDSAM}")
@@ -69,9 +71,16 @@ class SamTeacher(Teacher):
             raise ValueError(
                 f"these SAM weights take images of {size} pixels, got image_size={choice.image_size}; leave it out"
             )
+        network = build_network(
+            lambda: SamVisionEncoder(config),
+            files.model,
+            network=f"SAM's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it",
+            name_of=lambda name: renamed(name, "sam_encoder") if original else f"vision_encoder.{name}",
+            rest=_REST_OF_SAM,
+        )
         teacher = cls(
             "sam",
-            _encoder(files.model, found, config, original=original),
+            network,
             spec=_choose(config, choice),
             preprocessing=MinMaxResize(size) if medsam else Letterbox(size, IMAGENET_MEAN, IMAGENET_STD),
             facts={
@@ -159,17 +168,3 @@ def _vision_config(files: WeightFiles) -> SamVisionConfig:
     kinds, checkpoint = ("sam", "sam_vision_model"), "sam_vit_b_01ec64.pth"
     _, settings = vision_config(files, kinds, teacher="sam", example=_EXAMPLE, checkpoint=checkpoint)
     return SamVisionConfig.from_dict(settings)
-
-
-def _encoder(path: Path, found: Shapes, config: SamVisionConfig, *, original: bool) -> nn.Module:
-    """The encoder with its weights in float32; of a safetensors file only its own tensors are read."""
-    from transformers.models.sam.modeling_sam import SamVisionEncoder
-
-    return build_network(
-        lambda: SamVisionEncoder(config),
-        path,
-        found,
-        network=f"SAM's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it",
-        name_of=lambda name: renamed(name, "sam_encoder") if original else f"vision_encoder.{name}",
-        rest=_REST_OF_SAM,
-    )

@@ -145,7 +145,6 @@ def load_soft_mask(
     return build_network(
         lambda: SoftMask(config, single=single),
         files.model,
-        found,
         network="SAM's prompt encoder and mask decoder",
         name_of=lambda name: renamed(name, "sam_decoder") if original else places.get(name, name),
         rest=_REST,

@@ -26,7 +26,7 @@ from teachers.base import Teacher
 from teachers.choice import Choice, require_multiple, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
 from teachers.weights.locate import locate, require_kind
-from teachers.weights.tensors import read_shapes, sha256
+from teachers.weights.tensors import sha256
 from teachers.weights.transformers import load_network
 
 # "the task is semantic" between start and end in CLIP's byte pairs, which OneFormer's processor fills up with zeros. So
@@ -167,7 +167,7 @@ def assemble(family: Family, weights: str | Path, choice: Choice) -> dict[str, A
     spec = choose_maps(family.strides(config), choice.strides, size, masks=bool(chosen), title=family.title)
     backbone = {key: getattr(config.backbone_config, key, None) for key in _BACKBONE}
     title = f"{family.title} as its config.json describes it"
-    whole = load_network(network, config, files.model, read_shapes(files.model), unread=_UNREAD, title=title)
+    whole = load_network(network, config, files.model, unread=_UNREAD, title=title)
     return {
         "name": family.name,
         "network": Segmenter(whole, family, spec, chosen),
@@ -209,20 +209,12 @@ def choose_classes(labels: Mapping[int, str], asked: Sequence[str] | None, *, ti
 def choose_maps(
     strides: Mapping[int, int], asked: Sequence[int] | None, size: int, *, masks: bool, title: str
 ) -> FeatureSpec:
-    """The states of the chosen strides, the finest by default; and the soft mask on the finest grid.
-
-    Args:
-        strides: of the states, finest first, and their channels.
-        asked: the chosen strides.
-        size: side of the square image.
-        masks: whether there is a soft mask.
-        title: the model's name in messages.
+    """The states of the asked strides, the finest by default; with `masks` the soft mask on the finest grid.
 
     Raises:
-        ValueError: there is no state of a stride, or cells do not cover the image.
+        ValueError: there is no state of a stride, or cells do not cover the image of `size` pixels.
     """
-    unknown = [stride for stride in asked or () if stride not in strides]
-    if unknown:
+    if unknown := [stride for stride in asked or () if stride not in strides]:
         raise ValueError(
             f"{title}'s pixel decoder has no state of stride {unknown[0]}; choose from {', '.join(map(str, strides))}"
         )

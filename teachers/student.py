@@ -21,7 +21,7 @@ from teachers.base import Teacher
 from teachers.choice import Choice, require_multiple, require_unset
 from teachers.preprocess import SquareResize, statistics_of
 from teachers.weights.locate import MODEL, WeightFiles, locate, read_config
-from teachers.weights.tensors import read_shapes, read_state, sha256, shapes_of
+from teachers.weights.tensors import read_state, sha256, shapes_of
 
 EXAMPLE = "your_name/your_student"
 DEFAULT_STRIDES = (16, 8)
@@ -90,7 +90,7 @@ def build(files: WeightFiles, config: Mapping[str, Any], *, trust: str | None) -
     students.check_config(config, files.model.parent)
     student = students.build(config, files.model.parent, trust=trust)
     network = f"student '{config['student']}'"
-    student.load_state_dict(read_state(files.model, read_shapes(files.model), shapes_of(student), network=network))
+    student.load_state_dict(read_state(files.model, shapes_of(student), network=network))
     students.check_finite(student, files.model)
     return student
 

@@ -136,7 +136,7 @@ def _load(backbone: Backbone, levels: Sequence[int], *, size: int, norm: bool) -
     norm = norm and _has_norm(network)
     if min((whole, pyramid), key=lambda expected: len(expected.keys() ^ found.keys())) is pyramid:
         title = f"the feature levels of '{backbone.architecture}'"
-        state = read_state(backbone.path, found, pyramid, network=title)
+        state = read_state(backbone.path, pyramid, network=title)
         with torch.random.fork_rng(devices=[]):
             if norm and _normed(_create(backbone, whole=True), levels, size):
                 raise ValueError(

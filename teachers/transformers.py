@@ -26,7 +26,7 @@ from teachers.levels import Levels, depth_of, is_staged, quirk_of, side_of
 from teachers.preprocess import SquareResize, statistics_of
 from teachers.weights.known import license_of
 from teachers.weights.locate import PREPROCESSOR, WeightFiles, beside, locate, read_config, require_config
-from teachers.weights.tensors import read_shapes, sha256
+from teachers.weights.tensors import sha256
 from teachers.weights.transformers import load_network, settings_of
 
 _EXAMPLE = "facebook/dinov3-vitb16-pretrain-lvd1689m"
@@ -115,7 +115,7 @@ def _network(path: Path, config: Any) -> nn.Module:  # noqa: ANN401
     pooled = "add_pooling_layer" in inspect.signature(kind).parameters
     options = {"add_pooling_layer": False} if pooled else {}
     title = f"{config.model_type} as its config.json describes it"
-    return load_network(kind, config, path, read_shapes(path), rest=_UNREAD, options=options, title=title)
+    return load_network(kind, config, path, rest=_UNREAD, options=options, title=title)
 
 
 def _preprocessing(files: WeightFiles, weights: str, config: Any, choice: Choice) -> SquareResize:  # noqa: ANN401

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from teachers.weights.checkpoint import read_checkpoint
 from teachers.weights.names import renamed, rest_of
-from teachers.weights.tensors import read_shapes, read_state, require_shapes, shapes_of, write_tensors
+from teachers.weights.tensors import read_state, require_shapes, shapes_of, write_tensors
 
 _TRACER = "tf_efficientnet_b0"  # in timm, with `features_only=True`
 _PREFIXES = ("module.", "teacher.", "student_backbone.", "backbone.")
@@ -35,7 +35,6 @@ def convert_tracer(checkpoint: Path, target: Path) -> None:
         expected = shapes_of(timm.create_model(_TRACER, features_only=True))
     state = read_state(
         checkpoint,
-        read_shapes(checkpoint),
         expected,
         network="TRACER TE-0",
         name_of=lambda name: renamed(name, "tracer"),

@@ -98,26 +98,27 @@ def shape_of(
 
 def read_state(
     path: Path,
-    found: Shapes,
     expected: Shapes,
     *,
     network: str,
     name_of: Callable[[str], str] = str,
     rest: tuple[str, ...] = (),
+    found: Shapes | None = None,
 ) -> dict[str, Tensor]:
     """The tensors of a network in float32 from a file that holds exactly these; others are not read.
 
     Args:
         path: the file.
-        found: name and shape of every tensor in it.
         expected: name and shape of every tensor of the network.
         network: its name in messages.
         name_of: name in the network -> name in the file; several of one name lie one after the other in one tensor.
         rest: beginnings of names in the file that are another part's.
+        found: name and shape of the tensors in it that count; all if None.
 
     Raises:
         ValueError: as `require_shapes`.
     """
+    found = read_shapes(path) if found is None else found
     places, wanted = layout(expected, name_of)
     own = {name: shape for name, shape in found.items() if name in places or not name.startswith(rest)}
     require_shapes(own, wanted, path=path, network=network)
@@ -139,16 +140,11 @@ def layout(expected: Shapes, name_of: Callable[[str], str]) -> tuple[dict[str, l
     return places, shapes
 
 
-def build_network(
-    build: Callable[[], nn.Module],
-    path: Path,
-    found: Shapes,
-    **how: Any,  # noqa: ANN401
-) -> nn.Module:
+def build_network(build: Callable[[], nn.Module], path: Path, **how: Any) -> nn.Module:  # noqa: ANN401
     """The network that `build` makes, with the tensors of a file; arguments and errors as in `read_state`."""
     with torch.device("meta"):  # nothing is initialised only to be overwritten
         network = build()
-    network.load_state_dict(read_state(path, found, shapes_of(network), **how), strict=True, assign=True)
+    network.load_state_dict(read_state(path, shapes_of(network), **how), strict=True, assign=True)
     return network
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from teachers.weights.tensors import Shapes, read_state
+from teachers.weights.tensors import Shapes, read_shapes, read_state
 
 # Settings of a config.json that say nothing about the features.
 _INCIDENTAL = ("architectures", "torch_dtype", "dtype", "transformers_version", "out_features", "out_indices")
@@ -37,7 +37,6 @@ def load_network(
     kind: Any,  # noqa: ANN401
     config: Any,  # noqa: ANN401
     path: Path,
-    found: Shapes,
     *,
     title: str,
     name_of: Callable[[str], str] = str,
@@ -51,7 +50,6 @@ def load_network(
         kind: its class.
         config: its configuration.
         path: the file; it may be of a larger model, in which all names of the network have a prefix.
-        found: name and shape of every tensor in it.
         title: the network's name in messages.
         name_of: name in the files of `transformers` -> name in this one, behind the prefix.
         unread: parts of names that tell tensors which nothing here reads; a file may hold them or not.
@@ -64,14 +62,15 @@ def load_network(
     with torch.device("meta"):
         network = kind(config, **(options or {}))
     expected = {name: shape for name, shape in file_shapes(network).items() if not _has(name, unread)}
+    found = read_shapes(path)
     prefix = _prefix_of([name_of(name) for name in expected], found)
     state = read_state(
         path,
-        {name: shape for name, shape in found.items() if name.startswith(prefix) and not _has(name, unread)},
         expected,
         network=title,
         name_of=lambda name: prefix + name_of(name),
         rest=tuple(prefix + name for name in rest),
+        found={name: shape for name, shape in found.items() if name.startswith(prefix) and not _has(name, unread)},
     )
     return network_of(kind, config, state, unread=unread, options=options)
 
