@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_teachers import noise, write_dinov2
+from small_teachers import noise, random_pixels, refusal_of, write_dinov2
 from torch.nn import functional as F
 
 import teachers
@@ -105,7 +105,7 @@ def sampled(positions, cells):
     return torch.cat([positions[0, :1], patches.float()])[None]
 
 
-PIXELS = torch.randn(2, 3, 70, 70, generator=torch.Generator().manual_seed(0))
+PIXELS = random_pixels(70)
 KINDS = pytest.mark.parametrize(
     ("registers", "gated"), [(0, False), (4, False), (0, True), (4, True)], ids=["plain", "reg4", "giant", "giant_reg4"]
 )
@@ -246,13 +246,7 @@ def test_dinov2_says_what_does_not_fit(tmp_path):
 
 
 def test_what_an_original_checkpoint_lacks_or_has_too_much_is_named(tmp_path):
-    def refused(change, message):
-        state = official_state()
-        change(state)
-        torch.save(state, tmp_path / "changed.pth")
-        with pytest.raises(ValueError, match=message):
-            teachers.load("dinov2", weights=tmp_path / "changed.pth")
-
+    refused = refusal_of("dinov2", tmp_path / "changed.pth", official_state)
     refused(
         lambda state: state.pop("blocks.1.ls2.gamma"), r"lacks 1 tensor \(blocks\.1\.ls2\.gamma\); give the matching"
     )

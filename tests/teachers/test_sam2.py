@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from small_teachers import SMALL_SAM2, noise, randomise, write_sam2
+from small_teachers import SMALL_SAM2, noise, random_pixels, randomise, refusal_of, write_sam2
 from torch.nn import functional as F
 
 import teachers
@@ -15,7 +15,7 @@ from teachers.weights.names import renamed
 from teachers.weights.originals import Trunk, sam2_settings
 
 SMALL_BLOCKS, SMALL = (1, 1, 2, 1), Trunk(1, (8, 4, 4, 2), (3,))
-PIXELS = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+PIXELS = random_pixels(128)
 EVERYTHING = {"strides": (4, 8, 16), "levels": (0, 1, 2, 3)}
 
 
@@ -174,14 +174,7 @@ def test_sam2_says_what_does_not_fit(tmp_path, file):
     (tmp_path / "folder" / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"no config\.json beside .*`hf download facebook/sam2\.1-hiera-tiny`"):
         teachers.load("sam2", **arguments)
-
-    def refused(change, message):
-        state = checkpoint(small_hiera())
-        change(state)
-        torch.save({"model": state}, file)
-        with pytest.raises(ValueError, match=message):
-            teachers.load("sam2", weights=file)
-
+    refused = refusal_of("sam2", file, lambda: checkpoint(small_hiera()))
     lost = "image_encoder.trunk.blocks.1.mlp.layers.0.bias"
     refused(lambda state: state.pop(lost), rf"lacks 1 tensor \({re.escape(lost)}\); give the matching file")
     refused(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from small_teachers import noise, randomise, small_sam, small_segment_anything, write_sam, write_timm
+from small_teachers import noise, random_pixels, randomise, small_sam, small_segment_anything, write_sam, write_timm
 
 import teachers
 from cache.spec import LOGIT_CLIP, MASK
@@ -178,7 +178,7 @@ def test_blocks_of_the_trunk_are_what_segment_anything_s_blocks_say(file):
     seen = []
     for block in official.blocks:
         block.register_forward_hook(lambda module, given, said: seen.append(said.permute(0, 3, 1, 2)))
-    pixels = torch.randn(2, 3, 80, 80, generator=torch.Generator().manual_seed(0))
+    pixels = random_pixels(80)
     with torch.inference_mode():
         neck = official(pixels)
     teacher = teachers.load("sam", weights=file, levels=(0, 1), strides=(8,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import save_file
-from small_teachers import noise, small_segment_anything, write_sam
+from small_teachers import noise, random_pixels, refusal_of, small_segment_anything, write_sam
 
 import teachers
 from teachers.weights.names import renamed
@@ -32,7 +32,7 @@ def test_an_original_checkpoint_equals_segment_anything_and_transformers(file, t
     from transformers import SamVisionModel
 
     official, teacher = small_segment_anything(), teachers.load("sam", weights=file)
-    pixels = torch.randn(2, 3, 80, 80, generator=torch.Generator().manual_seed(0))
+    pixels = random_pixels(80)
     found = teacher.embed(pixels)["neck"]
     library = SamVisionModel(sam_encoder_config({n: tuple(v.shape) for n, v in torch.load(file).items()}, file)).eval()
     library.vision_encoder.load_state_dict(teacher.network.state_dict())
@@ -97,13 +97,7 @@ def test_base_large_and_huge_are_told_from_their_shapes(width, depth, heads, eve
 
 
 def test_what_an_original_checkpoint_lacks_or_has_too_much_is_named(tmp_path):
-    def refused(change, message):
-        state = checkpoint(small_segment_anything())
-        change(state)
-        torch.save(state, tmp_path / "changed.pth")
-        with pytest.raises(ValueError, match=message):
-            teachers.load("sam", weights=tmp_path / "changed.pth")
-
+    refused = refusal_of("sam", tmp_path / "changed.pth", lambda: checkpoint(small_segment_anything()))
     first = "image_encoder.blocks.1.mlp.lin2.bias"
     refused(lambda state: state.pop(first), rf"lacks 1 tensor \({first}\); give the matching file")
     refused(
