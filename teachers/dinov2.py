@@ -12,7 +12,6 @@ whole image is stretched to a square instead, and the maps cover it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -68,23 +67,18 @@ class Dinov2Teacher(Teacher):
 
 def _architecture(files: WeightFiles, found: Shapes) -> Dinov2Architecture:
     """The network that the config.json of `transformers` describes, or else the shapes of the tensors."""
+    from transformers import CONFIG_MAPPING
+
     raw = read_config(files.config) if files.config else {}
     if POSITIONS in found or (raw and "dinov2" not in str(raw.get("architecture"))):  # else timm's, or an original
         raw = require_kind(files, ("dinov2", "dinov2_with_registers"), teacher="dinov2", example=_EXAMPLE)
-        return _from_config(files, raw)
+        config: Any = CONFIG_MAPPING[raw["model_type"]].from_dict(dict(raw))
+        sides_of(config, str(files.config))
+        shared = {
+            entry.name: getattr(config, entry.name) for entry in fields(Dinov2Architecture) if entry.name != "registers"
+        }
+        return Dinov2Architecture(**shared, registers=getattr(config, "num_register_tokens", 0))
     return dinov2_architecture(found, files.model)
-
-
-def _from_config(files: WeightFiles, raw: Mapping[str, Any]) -> Dinov2Architecture:
-    from transformers import Dinov2Config, Dinov2WithRegistersConfig
-
-    registers = raw["model_type"] == "dinov2_with_registers"
-    config: Any = (Dinov2WithRegistersConfig if registers else Dinov2Config).from_dict(dict(raw))
-    sides_of(config, str(files.config))
-    shared = {
-        field.name: getattr(config, field.name) for field in fields(Dinov2Architecture) if field.name != "registers"
-    }
-    return Dinov2Architecture(**shared, registers=config.num_register_tokens if registers else 0)
 
 
 def library_of(architecture: Dinov2Architecture) -> tuple[Any, Any]:

@@ -90,7 +90,7 @@ class SamTeacher(Teacher):
             },
             licence="Apache-2.0",
         )
-        teacher._load_masks = partial(load_soft_mask, files, found, config, single=medsam)
+        teacher._load_masks = partial(load_soft_mask, files, config, single=medsam)
         return teacher
 
     def prompted(self, policy: str) -> SamTeacher:

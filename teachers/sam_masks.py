@@ -17,7 +17,7 @@ from cache.spec import LOGIT_CLIP
 from teachers.weights.locate import WeightFiles, read_config
 from teachers.weights.names import renamed
 from teachers.weights.originals import PROMPT_POSITIONS, sam_decoder_config
-from teachers.weights.tensors import Shapes, build_network
+from teachers.weights.tensors import build_network, read_shapes
 
 QUALITY, STABILITY, OFFSET = 0.88, 0.95, 1.0  # of segment_anything's SamAutomaticMaskGenerator
 LARGEST = 0.5  # share of the square
@@ -111,18 +111,11 @@ class Prompted(nn.Module):
         self.encoder, self.masks = encoder, masks
 
 
-def load_soft_mask(
-    files: WeightFiles,
-    found: Shapes,
-    vision: Any,  # noqa: ANN401
-    *,
-    single: bool = False,
-) -> SoftMask:
+def load_soft_mask(files: WeightFiles, vision: Any, *, single: bool = False) -> SoftMask:  # noqa: ANN401
     """Prompt encoder and mask decoder with their weights in float32; only these tensors are read.
 
     Args:
         files: of a whole SAM: a folder of `SamModel`, or an original checkpoint.
-        found: name and shape of every tensor in it.
         vision: the configuration of its vision encoder.
         single: whether it is asked for one mask a prompt.
 
@@ -131,6 +124,7 @@ def load_soft_mask(
     """
     from transformers import SamConfig
 
+    found = read_shapes(files.model)
     if not any(name.startswith("mask_decoder.") for name in found):
         raise ValueError(
             f"{files.model} holds SAM's vision encoder alone, but prompts need its prompt encoder and mask decoder; "

@@ -43,12 +43,10 @@ class Family(NamedTuple):
     """The differences between the two models.
 
     Attributes:
-        name: in the registry, and as `model_type` in config.json.
-        title: the name in messages.
+        title: the name in messages, and the beginning of its names in `transformers`.
         example: a hub id.
         licence: of the published weights.
         image_size: side of the square that its processor aims at, in pixels.
-        library: names of the configuration and the network in `transformers`.
         strides: by a configuration, strides of the pixel decoder's states, finest first, and their channels.
         decoded: the states, finest first, in what the pixel decoder returns.
         said: the states, finest first, in what the network returns.
@@ -56,12 +54,10 @@ class Family(NamedTuple):
         sizes: the settings of a configuration that differ between networks.
     """
 
-    name: str
     title: str
     example: str
     licence: str
     image_size: int
-    library: tuple[str, str]
     strides: Callable[[Any], dict[int, int]]
     decoded: Callable[[Any], Sequence[Tensor]]
     said: Callable[[Any], Sequence[Tensor]]
@@ -75,12 +71,10 @@ def task_tokens(length: int) -> Tensor:
 
 
 MASK2FORMER = Family(
-    name="mask2former",
     title="Mask2Former",
     example="facebook/mask2former-swin-small-coco-panoptic",
     licence="see the card of the weights",
     image_size=384,
-    library=("Mask2FormerConfig", "Mask2FormerForUniversalSegmentation"),
     strides=lambda of: {
         of.common_stride: of.mask_feature_size,
         **dict.fromkeys(of.feature_strides[-3:], of.feature_size),
@@ -91,12 +85,10 @@ MASK2FORMER = Family(
     sizes=("feature_size", "mask_feature_size", "hidden_dim", "encoder_layers", "decoder_layers", "num_queries"),
 )
 ONEFORMER = Family(
-    name="oneformer",
     title="OneFormer",
     example="shi-labs/oneformer_coco_swin_large",
     licence="MIT",
     image_size=800,
-    library=("OneFormerConfig", "OneFormerForUniversalSegmentation"),
     strides=lambda of: {of.common_stride: of.mask_dim, **dict.fromkeys(of.strides[-3:], of.conv_dim)},
     decoded=lambda out: [out.decoder_last_feature, *reversed(out.decoder_features)],
     said=lambda out: [out.pixel_decoder_hidden_states[0], *reversed(out.pixel_decoder_hidden_states[1:])],
@@ -157,11 +149,12 @@ def assemble(family: Family, weights: str | Path, choice: Choice) -> dict[str, A
     """The arguments of a `Teacher` of this family; errors as in `teachers.load`."""
     import transformers
 
-    require_unset(choice, "model", "levels", teacher=family.name)
+    name = family.title.lower()  # in the registry, and as `model_type` in config.json
+    require_unset(choice, "model", "levels", teacher=name)
     files = locate(weights, example=family.example)
-    raw = require_kind(files, (family.name,), teacher=family.name, example=family.example)
-    configuration, network = (getattr(transformers, name) for name in family.library)
-    config = configuration.from_dict({**raw, "is_training": False})
+    raw = require_kind(files, (name,), teacher=name, example=family.example)
+    config = getattr(transformers, f"{family.title}Config").from_dict({**raw, "is_training": False})
+    network = getattr(transformers, f"{family.title}ForUniversalSegmentation")
     size = choice.image_size or family.image_size
     chosen = choose_classes(config.id2label, choice.classes, title=family.title)
     spec = choose_maps(family.strides(config), choice.strides, size, masks=bool(chosen), title=family.title)
@@ -169,7 +162,7 @@ def assemble(family: Family, weights: str | Path, choice: Choice) -> dict[str, A
     title = f"{family.title} as its config.json describes it"
     whole = load_network(network, config, files.model, unread=_UNREAD, title=title)
     return {
-        "name": family.name,
+        "name": name,
         "network": Segmenter(whole, family, spec, chosen),
         "spec": spec,
         "preprocessing": SquareResize(size, IMAGENET_MEAN, IMAGENET_STD),
