@@ -131,7 +131,8 @@ class Segmenter(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """The maps of pixels (N, 3, S, S)."""
-        family, config, mask = self.family, self.network.config, []
+        family, config = self.family, self.network.config
+        mask: list[Tensor] = []
         if self.classes:
             inputs = {name: value.to(pixels.device) for name, value in family.inputs(config).items()}
             inputs = {name: value.expand(len(pixels), -1) for name, value in inputs.items()}

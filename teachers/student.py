@@ -55,12 +55,13 @@ class StudentTeacher(Teacher):
         for file in filter(None, (files.config, files.model)):
             require_published(file)
         network = Pyramid(student, strides, masks=masks)
+        mean, std = (statistics_of(config[name], name) for name in ("mean", "std"))
         labelled = students.learned_keys(files.model.parent)
         return cls(
             "student",
             network,
             spec=network.spec(size),
-            preprocessing=SquareResize(size, *(statistics_of(config[name], name) for name in ("mean", "std"))),
+            preprocessing=SquareResize(size, mean, std),
             facts={
                 "model": config["student"],
                 "strides": list(strides),

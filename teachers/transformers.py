@@ -12,17 +12,14 @@ beside the weights.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from math import isclose
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_multiple, require_unset
-from teachers.levels import Levels, depth_of, is_staged, quirk_of, side_of
+from teachers.levels import Levels, layout_of, quirk_of, side_of
 from teachers.preprocess import SquareResize, statistics_of
 from teachers.weights.known import license_of
 from teachers.weights.locate import PREPROCESSOR, WeightFiles, beside, locate, read_config, require_config
@@ -59,12 +56,13 @@ class TransformersTeacher(Teacher):
         files = locate(weights, example=_EXAMPLE)
         raw, config = _vision_config(files)
         pixels = _preprocessing(files, str(weights), config, choice)
-        family, depth, staged = str(config.model_type), depth_of(config), is_staged(config)
+        family, (staged, depth, patch) = str(config.model_type), layout_of(config)
         kind = "stages" if staged else "blocks"
         chosen = choose_levels(choice.levels, depth, weights=family, kind=kind, default=(depth - 1,))
-        cell = 4 * 2 ** chosen[-1] if staged else side_of(getattr(config, "patch_size", 1))
-        require_multiple(pixels.size, cell, cells=f"{family}'s cells")
-        network = Levels(_network(files.model, config), chosen, norm=choice.norm)
+        require_multiple(pixels.size, 4 * 2 ** chosen[-1] if staged else patch, cells=f"{family}'s cells")
+        title = f"{family} as its config.json describes it"
+        whole = load_network(_classes(config)[type(config)], config, files.model, rest=_UNREAD, title=title)
+        network = Levels(whole, chosen, norm=choice.norm)
         return cls(
             "transformers",
             network,
@@ -98,7 +96,7 @@ def _vision_config(files: WeightFiles) -> tuple[dict[str, Any], Any]:
     for name, value in quirk_of(config).settings.items():
         setattr(config, name, value)
     if quirk_of(config).backbone:
-        config.out_indices = list(range(len(config.stage_names) - depth_of(config), len(config.stage_names)))
+        config.out_indices = list(range(len(config.stage_names) - layout_of(config)[1], len(config.stage_names)))
     return raw, config
 
 
@@ -107,15 +105,6 @@ def _classes(config: Any) -> Any:  # noqa: ANN401
     from transformers.models.auto import modeling_auto as auto
 
     return auto.MODEL_FOR_BACKBONE_MAPPING if quirk_of(config).backbone else auto.MODEL_MAPPING
-
-
-def _network(path: Path, config: Any) -> nn.Module:  # noqa: ANN401
-    """The network with its weights in float32, after a strict comparison."""
-    kind = _classes(config)[type(config)]
-    pooled = "add_pooling_layer" in inspect.signature(kind).parameters
-    options = {"add_pooling_layer": False} if pooled else {}
-    title = f"{config.model_type} as its config.json describes it"
-    return load_network(kind, config, path, rest=_UNREAD, options=options, title=title)
 
 
 def _preprocessing(files: WeightFiles, weights: str, config: Any, choice: Choice) -> SquareResize:  # noqa: ANN401

@@ -122,7 +122,7 @@ def read_state(
     places, wanted = layout(expected, name_of)
     own = {name: shape for name, shape in found.items() if name in places or not name.startswith(rest)}
     require_shapes(own, wanted, path=path, network=network)
-    state = {}
+    state: dict[str, Tensor] = {}
     for place, value in read_tensors(path, places).items():
         names = places[place]
         state.update(zip(names, value.chunk(len(names)) if len(names) > 1 else (value,), strict=True))

@@ -7,6 +7,7 @@ no file holds (indices of relative positions, frequencies of rotary ones).
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,7 +43,6 @@ def load_network(
     name_of: Callable[[str], str] = str,
     unread: Sequence[str] = (),
     rest: Sequence[str] = (),
-    options: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """A network of `transformers` with the tensors of a file in float32.
 
@@ -54,13 +54,12 @@ def load_network(
         name_of: name in the files of `transformers` -> name in this one, behind the prefix.
         unread: parts of names that tell tensors which nothing here reads; a file may hold them or not.
         rest: beginnings of names, behind the prefix, of tensors that are no part of the network.
-        options: further arguments of the class.
 
     Raises:
         ValueError: as `require_shapes`.
     """
     with torch.device("meta"):
-        network = kind(config, **(options or {}))
+        network = kind(config, **_options(kind))
     expected = {name: shape for name, shape in file_shapes(network).items() if not _has(name, unread)}
     found = read_shapes(path)
     prefix = _prefix_of([name_of(name) for name in expected], found)
@@ -72,7 +71,7 @@ def load_network(
         rest=tuple(prefix + name for name in rest),
         found={name: shape for name, shape in found.items() if name.startswith(prefix) and not _has(name, unread)},
     )
-    return network_of(kind, config, state, unread=unread, options=options)
+    return network_of(kind, config, state, unread=unread)
 
 
 def network_of(
@@ -81,7 +80,6 @@ def network_of(
     state: Mapping[str, Tensor],
     *,
     unread: Sequence[str] = (),
-    options: Mapping[str, Any] | None = None,
 ) -> Any:  # noqa: ANN401
     """A network of `transformers` with tensors under the names of its files; other arguments as in `load_network`."""
     with without_progress_bar():
@@ -91,11 +89,16 @@ def network_of(
             state_dict=state,
             output_loading_info=True,
             torch_dtype=torch.float32,  # whatever config.json says
-            **(options or {}),
+            **_options(kind),
         )
     missed = {key: [name for name in names if not _has(name, unread)] for key, names in report.items()}
     assert not any(missed.values()), missed
     return network
+
+
+def _options(kind: Any) -> dict[str, bool]:  # noqa: ANN401
+    """Without a pooling layer, of which no map is."""
+    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind).parameters else {}
 
 
 def _has(name: object, parts: Sequence[str]) -> bool:
