@@ -117,11 +117,7 @@ class FpnTeacher(Teacher):
 
 
 def _library(family: Family, settings: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The configuration, and the class of the network.
-
-    Raises:
-        ValueError: the installed transformers does not have them.
-    """
+    """The configuration, and the class of the network; ValueError where the installed transformers has none."""
     import transformers
 
     names = f"{family.library}VisionConfig", f"{family.library}VisionModel"

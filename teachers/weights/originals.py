@@ -3,6 +3,9 @@
 Those of segment_anything (`sam_vit_b_01ec64.pth`) hold a whole SAM, those of SAM 2 and 2.1 (`sam2.1_hiera_tiny.pt`) a
 whole video model; the vision encoder is `image_encoder.` in both. Those of DINOv2 (`dinov2_vit*14_pretrain.pth`) are
 like timm's files of it. The names of their tensors are in names.yaml.
+
+In every function `found` are name and shape of all tensors of a file, and `path` is the file, for messages. Errors are
+those of `shape_of`.
 """
 
 from __future__ import annotations
@@ -40,13 +43,6 @@ def sam_encoder_config(found: Shapes, path: Path) -> SamVisionConfig:
 
     Relative positions are stored for every offset within a window, 2 * side - 1 of them: their number gives the
     size of a block's window; where that is the whole grid, the block attends everywhere.
-
-    Args:
-        found: name and shape of every tensor in the file.
-        path: the file, for messages.
-
-    Raises:
-        ValueError: as `shape_of`.
     """
     from transformers import SamVisionConfig
 
@@ -72,9 +68,7 @@ def sam_encoder_config(found: Shapes, path: Path) -> SamVisionConfig:
 def sam_decoder_config(found: Shapes, vision: Any) -> Any:  # noqa: ANN401
     """The SamConfig that a checkpoint's shapes describe; eight heads and the epsilon are segment_anything's own.
 
-    Args:
-        found: name and shape of every tensor in the file.
-        vision: the configuration of its vision encoder.
+    `vision` is the configuration of its vision encoder.
     """
     from transformers import SamConfig
 
@@ -118,7 +112,7 @@ def sam2_settings(found: Shapes, path: Path) -> dict[str, Any]:
     """The vision_config of `transformers` that a checkpoint's shapes describe.
 
     Raises:
-        ValueError: as `shape_of`, or the trunk is none of SAM 2's.
+        ValueError: the trunk is none of SAM 2's.
     """
     shape = partial(shape_of, found, path=path, network="SAM 2's vision encoder", prefix=PREFIX)
     count = max(1, count_blocks(found, f"{PREFIX}trunk.blocks."))
@@ -183,11 +177,7 @@ def _is_gated(found: Shapes) -> bool:
 
 
 def dinov2_architecture(found: Shapes, path: Path) -> Dinov2Architecture:
-    """The network that the shapes of an original checkpoint, or of timm's file, describe.
-
-    Raises:
-        ValueError: as `shape_of`.
-    """
+    """The network that the shapes of an original checkpoint, or of timm's file, describe."""
     shape = partial(shape_of, found, path=path, network="DINOv2")
     width, patch = shape("cls_token", dimensions=3)[-1], shape("patch_embed.proj.weight", dimensions=4)[-1]
     shape("blocks.0.norm1.weight", dimensions=1)  # there is at least one block

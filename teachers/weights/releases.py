@@ -74,12 +74,7 @@ def convert(checkpoint: Path, target: Path, *, model: str, network: str) -> None
 
 
 def timm_tensors(state: dict[str, Tensor], model: str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint under the names of timm's whole network.
-
-    Args:
-        state: by the names of the checkpoint.
-        model: the network's name in timm.
-    """
+    """The tensors of a checkpoint under the names of timm's whole network, which is called `model` there."""
     import timm
 
     for prefix in _PREFIXES:
