@@ -55,10 +55,12 @@ class Dinov2Teacher(Teacher):
         depth = architecture.num_hidden_layers
         blocks = choose_levels(choice.levels, depth, weights="DINOv2", default=(depth - 1,))
         network = Levels(_network(files.model, found, architecture, size=size), blocks, norm=True)
+        spec = network.prepare(size)
+        assert network.norm is not None, "every block is taken under the final norm"
         return cls(
             "dinov2",
             network,
-            spec=network.prepare(size),
+            spec=spec,
             preprocessing=SquareResize(size, IMAGENET_MEAN, IMAGENET_STD),
             facts={"model": asdict(architecture), "levels": blocks, "weights": sha256(files.model)},
             licence="Apache-2.0",
