@@ -264,10 +264,10 @@ def write_network(folder, seed=0):
     return {"weights": folder}
 
 
-def save_student(folder, student, **config):
+def save_student(folder, network, **config):
     """A student of width 4 in a folder, with a config.json."""
     whole = {"width": 4, "classes": 1, "student": "unet", "image_size": 96, "mean": students.MEAN, "std": students.STD}
-    student.save_pretrained(folder, config={**whole, **config})
+    network.save_pretrained(folder, config={**whole, **config})
 
 
 def write_ensemble(folder, seed=0):
