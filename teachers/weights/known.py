@@ -50,7 +50,8 @@ class Published:
 
 
 def _read(name: str, facts: dict[str, Any]) -> Published:
-    return Published(name, **{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
+    return Published(name, **given)
 
 
 _TABLE = yaml.safe_load(Path(__file__).with_name("known.yaml").read_text(encoding="utf-8"))
