@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 TEACHERS = {  # `sam2` is an older name of `fpn`
     "dinov2": "teachers.dinov2:Dinov2Teacher",
-    "ensemble": "teachers.ensemble:EnsembleTeacher",
+    "ensemble": "teachers.student:EnsembleTeacher",
     "fpn": "teachers.fpn:FpnTeacher",
-    "mask2former": "teachers.mask2former:Mask2FormerTeacher",
+    "mask2former": "teachers.semantic:Mask2FormerTeacher",
     "student": "teachers.student:StudentTeacher",
-    "oneformer": "teachers.oneformer:OneFormerTeacher",
+    "oneformer": "teachers.semantic:OneFormerTeacher",
     "sam": "teachers.sam:SamTeacher",
     "sam2": "teachers.fpn:FpnTeacher",
     "timm": "teachers.timm:TimmTeacher",

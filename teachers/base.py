@@ -23,7 +23,8 @@ Self = TypeVar("Self", bound="Teacher")
 class Teacher(ABC):
     """A frozen network that turns images into named feature maps.
 
-    A subclass defines `load` and `maps`; frame, checks, freezing and identity are here, the same for all.
+    A subclass defines `load`, and `maps` unless its network returns a list of them; frame, checks, freezing and
+    identity are here, the same for all.
 
     Attributes:
         example: a hub id of weights that messages may recommend.
@@ -48,15 +49,10 @@ class Teacher(ABC):
         facts: Mapping[str, Any],
         licence: str,
     ) -> None:
-        """Freezes the network.
+        """Freezes the network, any module, for good.
 
-        Args:
-            name: the teacher's name in the registry.
-            network: any module; gradients are switched off and it is put in eval mode, for good.
-            spec: the maps that `forward` returns.
-            preprocessing: image -> Prepared.
-            facts: all that the features depend on, JSON-able: model, layers, sha256 of the weights.
-            licence: licence of the weights.
+        `facts` are all that the features depend on, JSON-able: model, layers, sha256 of the weights; the other
+        arguments are attributes.
         """
         self.name = name
         self.spec = spec
@@ -188,9 +184,12 @@ class Teacher(ABC):
         del pixels, prompts
         raise ValueError(f"teacher '{self.name}' takes no prompts; leave them out")
 
-    @abstractmethod
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Runs the network on pixels (N, 3, S, S) of its own device and dtype: one tensor (N, C, H, W) a map."""
+        """Runs the network on pixels (N, 3, S, S) of its own device and dtype: one tensor (N, C, H, W) a map.
+
+        This is for a network that returns them in the spec's order.
+        """
+        return dict(zip(self.spec.names, self.network(pixels), strict=True))
 
 
 @contextmanager

@@ -12,24 +12,22 @@ whole image is stretched to a square instead, and the maps cover it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from cache.spec import FeatureSpec, MapSpec
 from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_multiple, require_unset
+from teachers.levels import Levels
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
-from teachers.weights import dinov2_original as names
-from teachers.weights.dinov2_original import POSITIONS, Architecture
 from teachers.weights.locate import WeightFiles, locate, read_config, require_kind, sides_of
-from teachers.weights.tensors import read_shapes, read_tensors, require_shapes, sha256
-from teachers.weights.transformers import without_progress_bar
+from teachers.weights.originals import MASK, POSITIONS, Dinov2Architecture, dinov2_architecture, dinov2_names
+from teachers.weights.tensors import Shapes, read_shapes, read_state, sha256
+from teachers.weights.transformers import file_shapes, network_of
 
 _EXAMPLE = "facebook/dinov2-base"
 
@@ -56,84 +54,70 @@ class Dinov2Teacher(Teacher):
         require_multiple(size, patch, cells="DINOv2's patches")
         depth = architecture.num_hidden_layers
         blocks = choose_levels(choice.levels, depth, weights="DINOv2", default=(depth - 1,))
-        width, grid = architecture.hidden_size, (size // patch, size // patch)
+        network = Levels(_network(files.model, found, architecture, size=size), blocks, norm=True)
+        spec = network.prepare(size)
+        assert network.norm is not None, "every block is taken under the final norm"
         return cls(
             "dinov2",
-            _network(files.model, found, architecture, size=size, depth=blocks[-1] + 1),
-            spec=FeatureSpec(tuple(MapSpec(f"block{block}", width, grid, patch) for block in blocks)),
+            network,
+            spec=spec,
             preprocessing=SquareResize(size, IMAGENET_MEAN, IMAGENET_STD),
             facts={"model": asdict(architecture), "levels": blocks, "weights": sha256(files.model)},
             licence="Apache-2.0",
         )
 
-    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """See `Teacher.maps`."""
-        blocks, (rows, columns) = self._facts["levels"], self.spec.maps[0].grid
-        if len(blocks) == 1:  # the network ends with it
-            tokens = [self.network(pixels).last_hidden_state]
-        else:
-            norm = self.network.get_submodule("layernorm")
-            states = self.network(pixels, output_hidden_states=True).hidden_states  # the first is the embedding
-            tokens = [norm(states[block + 1]) for block in blocks]
-        return {
-            name: value[:, -rows * columns :].unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
-            for name, value in zip(self.spec.names, tokens, strict=True)
-        }
 
-
-def _architecture(files: WeightFiles, found: Mapping[str, tuple[int, ...]]) -> Architecture:
+def _architecture(files: WeightFiles, found: Shapes) -> Dinov2Architecture:
     """The network that the config.json of `transformers` describes, or else the shapes of the tensors."""
+    from transformers import CONFIG_MAPPING
+
     raw = read_config(files.config) if files.config else {}
     if POSITIONS in found or (raw and "dinov2" not in str(raw.get("architecture"))):  # else timm's, or an original
         raw = require_kind(files, ("dinov2", "dinov2_with_registers"), teacher="dinov2", example=_EXAMPLE)
-        return _from_config(files, raw)
-    return names.architecture_of(found, files.model)
+        config: Any = CONFIG_MAPPING[raw["model_type"]].from_dict(dict(raw))
+        sides_of(config, str(files.config))
+        shared = {
+            entry.name: getattr(config, entry.name) for entry in fields(Dinov2Architecture) if entry.name != "registers"
+        }
+        return Dinov2Architecture(**shared, registers=getattr(config, "num_register_tokens", 0))
+    return dinov2_architecture(found, files.model)
 
 
-def _from_config(files: WeightFiles, raw: Mapping[str, Any]) -> Architecture:
-    from transformers import Dinov2Config, Dinov2WithRegistersConfig
-
-    registers = raw["model_type"] == "dinov2_with_registers"
-    config: Any = (Dinov2WithRegistersConfig if registers else Dinov2Config).from_dict(dict(raw))
-    sides_of(config, str(files.config))
-    shared = {field.name: getattr(config, field.name) for field in fields(Architecture) if field.name != "registers"}
-    return Architecture(**shared, registers=config.num_register_tokens if registers else 0)
-
-
-def _network(
-    path: Path, found: Mapping[str, tuple[int, ...]], architecture: Architecture, *, size: int, depth: int
-) -> nn.Module:
-    """The first `depth` blocks with their weights in float32 and positions for images of `size` pixels."""
+def library_of(architecture: Dinov2Architecture) -> tuple[Any, Any]:
+    """The class of the network in `transformers`, and its configuration."""
     from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
-    state = _state(path, found, architecture)
-    part = replace(architecture, num_hidden_layers=depth, image_size=size)
-    settings = asdict(part)
-    registers = settings.pop("registers")
-    config: Any = (
-        Dinov2WithRegistersConfig(**settings, num_register_tokens=registers) if registers else Dinov2Config(**settings)
-    )
-    loader: Any = Dinov2WithRegistersModel if registers else Dinov2Model
-    positions = resize_positions(state[POSITIONS], size // part.patch_size, antialias=registers > 0)
-    wanted = {name: state[name] for name in names.hub_shapes(part)} | {POSITIONS: positions}
-    with without_progress_bar():
-        network, report = loader.from_pretrained(None, config=config, state_dict=wanted, output_loading_info=True)
-    assert not any(report.values()), report
-    return network
+    settings = asdict(architecture)
+    if registers := settings.pop("registers"):
+        return Dinov2WithRegistersModel, Dinov2WithRegistersConfig(**settings, num_register_tokens=registers)
+    return Dinov2Model, Dinov2Config(**settings)
 
 
-def _state(path: Path, found: Mapping[str, tuple[int, ...]], architecture: Architecture) -> dict[str, Tensor]:
-    """The tensors of a file of any kind under the names of `transformers`' files, after a strict comparison."""
-    timm, hub, mask = names.is_timm(found), POSITIONS in found, names.hub_names(names.MASK)[0]
-    shapes = names.hub_shapes if hub else names.timm_shapes if timm else names.original_shapes
-    expected = {
-        name: shape for name, shape in shapes(architecture).items() if name in found or name not in (names.MASK, mask)
-    }
-    require_shapes(found, expected, path=path, network="DINOv2 as its config.json or its own shapes describe it")
-    state = read_tensors(path)
-    if not hub:
-        state = names.hub_tensors(names.original_tensors(state, architecture) if timm else state)
-    return {mask: state["embeddings.cls_token"].new_zeros(1, architecture.hidden_size)} | state
+def shapes_in(found: Shapes, architecture: Dinov2Architecture) -> dict[str, tuple[int, ...]]:
+    """Name in the files of `transformers` and shape of every tensor that a network must have in a file of this kind."""
+    kind, config = library_of(architecture)
+    with torch.device("meta"):
+        shapes = file_shapes(kind(config))
+    # Queries, keys, values: the order in which they lie in one tensor of an original checkpoint.
+    shapes = dict(sorted(shapes.items(), key=lambda item: (".query." not in item[0], ".key." not in item[0])))
+    if dinov2_names(found)(MASK) not in found:
+        del shapes[MASK]
+    if "reg_token" in found:  # timm has added the class token's position to the token itself
+        _, tokens, width = shapes[POSITIONS]
+        shapes[POSITIONS] = (1, tokens - 1, width)
+    return shapes
+
+
+def _network(path: Path, found: Shapes, architecture: Dinov2Architecture, *, size: int) -> Any:  # noqa: ANN401
+    """The network with its weights in float32, after a strict comparison, and positions for images of `size` pixels."""
+    title = "DINOv2 as its config.json or its own shapes describe it"
+    state = read_state(path, shapes_in(found, architecture), network=title, name_of=dinov2_names(found))
+    state = {MASK: torch.zeros(1, architecture.hidden_size)} | state
+    if "reg_token" in found:
+        state[POSITIONS] = F.pad(state[POSITIONS], (0, 0, 1, 0))
+    cells, antialias = size // architecture.patch_size, architecture.registers > 0
+    state[POSITIONS] = resize_positions(state[POSITIONS], cells, antialias=antialias)
+    return network_of(*library_of(replace(architecture, image_size=size)), state)
 
 
 def resize_positions(positions: Tensor, cells: int, *, antialias: bool) -> Tensor:

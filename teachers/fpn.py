@@ -8,7 +8,7 @@ left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import lcm
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +20,9 @@ from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_multiple, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
 from teachers.weights.locate import locate, vision_config
-from teachers.weights.sam2_original import PREFIX, REST, original_name, settings_of_original
-from teachers.weights.tensors import build_network, read_shapes, sha256
+from teachers.weights.names import renamed, rest_of
+from teachers.weights.originals import PREFIX, sam2_settings
+from teachers.weights.tensors import read_shapes, sha256
 from teachers.weights.transformers import load_network, settings_of
 
 _EXAMPLE = "facebook/sam2.1-hiera-tiny"
@@ -36,32 +37,26 @@ _NECK = ("fpn_hidden_size", "fpn_kernel_size", "fpn_top_down_levels", "num_featu
 
 
 class Family(NamedTuple):
-    """The differences between the models; `library` names configuration and network in `transformers`."""
+    """The differences between the models; `library` begins the names of configuration and network in `transformers`."""
 
     name: str
     title: str
-    library: tuple[str, str]
+    library: str
     kinds: tuple[str, ...]
     licence: str
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
 
-SAM2 = Family(
-    "sam2", "SAM 2", ("Sam2VisionConfig", "Sam2VisionModel"), ("sam2", "sam2_video", "sam2_vision_model"), "Apache-2.0"
-)
-FAMILIES = (
-    SAM2,
-    Family(
-        "fpn", "SAM 3", ("Sam3VisionConfig", "Sam3VisionModel"),
-        ("sam3", "sam3_video", "sam3_tracker", "sam3_tracker_video", "sam3_vision_model"), "SAM License",
-        _CENTRED, _CENTRED,
-    ),
-    Family(
-        "fpn", "EdgeTAM", ("EdgeTamVisionConfig", "EdgeTamVisionModel"),
-        ("edgetam", "edgetam_video", "edgetam_vision_model"), "see the card of the weights",
-    ),
+SAM2 = Family("sam2", "SAM 2", "Sam2", ("sam2", "sam2_video", "sam2_vision_model"), "Apache-2.0")
+SAM3 = Family(
+    "fpn", "SAM 3", "Sam3", ("sam3", "sam3_video", "sam3_tracker", "sam3_tracker_video", "sam3_vision_model"),
+    "SAM License", _CENTRED, _CENTRED,
 )  # fmt: skip
+EDGETAM = Family(
+    "fpn", "EdgeTAM", "EdgeTam", ("edgetam", "edgetam_video", "edgetam_vision_model"), "see the card of the weights"
+)
+FAMILIES = {kind: family for family in (SAM2, SAM3, EDGETAM) for kind in family.kinds}
 
 
 class FpnTeacher(Teacher):
@@ -82,24 +77,26 @@ class FpnTeacher(Teacher):
         require_unset(choice, "model", teacher="sam2")
         files = locate(weights, example=_EXAMPLE, originals=True)
         found = read_shapes(files.model)
-        if any(name.startswith(PREFIX) for name in found):
-            family, settings, original = SAM2, settings_of_original(found, files.model), True
+        if original := any(name.startswith(PREFIX) for name in found):
+            kind, settings = "sam2", sam2_settings(found, files.model)
         else:
-            kinds = tuple(kind for family in FAMILIES for kind in family.kinds)
+            kinds = tuple(FAMILIES)
             kind, settings = vision_config(files, kinds, teacher="sam2", example=_EXAMPLE, checkpoint=_CHECKPOINT)
-            family, original = next(family for family in FAMILIES if kind in family.kinds), False
+        family = FAMILIES[kind]
         config, network = _library(family, settings)
         size = _size(family, config, choice.image_size)
-        spec = FeatureSpec(_choose(family, config, size, choice))
+        spec = _choose(family, config, size, choice)
         described = "its own shapes describe" if original else "config.json describes"
-        title = f"{family.title}'s vision encoder as {described} it"
         return cls(
             family.name,
-            build_network(
-                network, config, files.model, found, name_of=original_name, prefix=PREFIX, rest=REST, title=title
-            )
-            if original
-            else load_network(network, config, files.model, found, title=title),
+            load_network(
+                network,
+                config,
+                files.model,
+                title=f"{family.title}'s vision encoder as {described} it",
+                name_of=(lambda name: renamed(name, "sam2")) if original else str,
+                rest=rest_of("sam2") if original else (),
+            ),
             spec=spec,
             preprocessing=SquareResize(size, family.mean, family.std),
             facts={"model": _facts(family, config, settings), "weights": sha256(files.model)},
@@ -108,31 +105,28 @@ class FpnTeacher(Teacher):
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
         """See `Teacher.maps`."""
-        if self.name != SAM2.name:
+        stages: Sequence[Tensor] = ()
+        if any(name.startswith("stage") for name in self.spec.names):
+            stages = self.network.get_submodule("backbone")(pixels).intermediate_hidden_states
+            pyramid = reversed(self.network.get_submodule("neck")(stages)[0])
+        else:
             pyramid = self.network(pixels).fpn_hidden_states
-            return {name: pyramid[int(name.removeprefix("fpn"))] for name in self.spec.names}
-        stages = self.network.get_submodule("backbone")(pixels).intermediate_hidden_states
         maps = {f"stage{index}": value.permute(0, 3, 1, 2) for index, value in enumerate(stages)}
-        if any(name.startswith("fpn") for name in self.spec.names):
-            pyramid, _ = self.network.get_submodule("neck")(stages)
-            maps |= {f"fpn{index}": value for index, value in enumerate(reversed(pyramid))}
+        maps |= {f"fpn{index}": value for index, value in enumerate(pyramid)}
         return {name: maps[name] for name in self.spec.names}
 
 
 def _library(family: Family, settings: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The configuration, and the class of the network.
-
-    Raises:
-        ValueError: the installed transformers does not have them.
-    """
+    """The configuration, and the class of the network; ValueError where the installed transformers has none."""
     import transformers
 
-    if not hasattr(transformers, family.library[1]):
+    names = f"{family.library}VisionConfig", f"{family.library}VisionModel"
+    if not hasattr(transformers, names[1]):
         raise ValueError(
-            f"{family.title} needs transformers with {family.library[1]}, but {transformers.__version__} has none; "
+            f"{family.title} needs transformers with {names[1]}, but {transformers.__version__} has none; "
             "install a newer one"
         )
-    config, network = (getattr(transformers, name) for name in family.library)
+    config, network = (getattr(transformers, name) for name in names)
     return config.from_dict(dict(settings)), network
 
 
@@ -151,7 +145,7 @@ def _strides(family: Family, config: Any) -> list[float]:  # noqa: ANN401
     if family is SAM2:
         halved = [min(stage, trunk.num_query_pool_stages) for stage in range(len(trunk.blocks_per_stage))]
         return [trunk.patch_stride[0] * trunk.query_stride[0] ** times for times in halved]
-    if family.title == "SAM 3":
+    if family is SAM3:
         return [trunk.patch_size / factor for factor in config.scale_factors]
     return [4 * 2**level for level in range(len(config.backbone_channel_list))]
 
@@ -163,15 +157,15 @@ def _size(family: Family, config: Any, image_size: int | None) -> int:  # noqa: 
     size = int(image_size or (own if isinstance(own, int) else own[0]))
     window = trunk.patch_stride[0] * trunk.window_size_per_stage[0] if family is SAM2 else 1
     require_multiple(size, lcm(window, coarsest), cells=f"{family.title}'s windows")
-    if family.title == "SAM 3":
+    if family is SAM3:
         trunk.image_size = size  # its rotary positions are made for one size
     return size
 
 
-def _choose(family: Family, config: Any, size: int, choice: Choice) -> tuple[MapSpec, ...]:  # noqa: ANN401
+def _choose(family: Family, config: Any, size: int, choice: Choice) -> FeatureSpec:  # noqa: ANN401
     """Maps of the pyramid by stride, stages by number; the whole pyramid by default."""
     strides = _strides(family, config)
-    count = config.num_feature_levels if family.title != "SAM 3" else len(strides)
+    count = config.num_feature_levels if family is not SAM3 else len(strides)
     pyramid = {
         int(stride): MapSpec(f"fpn{index}", config.fpn_hidden_size, (int(size // stride),) * 2, int(stride))
         for index, stride in enumerate(strides[:count])
@@ -193,4 +187,4 @@ def _choose(family: Family, config: Any, size: int, choice: Choice) -> tuple[Map
         MapSpec(f"stage{level}", widths[level], (int(size // strides[level]),) * 2, int(strides[level]))
         for level in deep
     ]
-    return tuple([pyramid[stride] for stride in wanted] + stages or pyramid.values())
+    return FeatureSpec(tuple([pyramid[stride] for stride in wanted] + stages or pyramid.values()))

@@ -80,14 +80,13 @@ class Levels(nn.Module):
         running: the number of blocks or stages that run.
     """
 
-    def __init__(self, network: Any, config: Any, quirk: Quirk, levels: Sequence[int], *, norm: bool) -> None:  # noqa: ANN401
+    def __init__(self, network: Any, levels: Sequence[int], *, norm: bool) -> None:  # noqa: ANN401
         super().__init__()
-        self.network, self.quirk, self.levels = network.eval(), quirk, tuple(levels)
-        self.depth, self.staged = depth_of(config), is_staged(config)
-        self.patch = side_of(getattr(config, "patch_size", 1))
+        self.network, self.quirk, self.levels = network.eval(), quirk_of(network.config), tuple(levels)
+        self.staged, self.depth, self.patch = layout_of(network.config)
         self.wants_norm, self.norm, self.running = norm, None, self.depth
         resizes = "interpolate_pos_encoding" in inspect.signature(network.forward).parameters
-        self.call = {**quirk.call, **({"interpolate_pos_encoding": True} if resizes else {})}
+        self.call = {**self.quirk.call, **({"interpolate_pos_encoding": True} if resizes else {})}
 
     def run(self, pixels: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """The state after every level, and the `last_hidden_state`."""
@@ -165,14 +164,10 @@ def quirk_of(config: Any) -> Quirk:  # noqa: ANN401
     return QUIRKS.get(str(config.model_type), Quirk())
 
 
-def is_staged(config: Any) -> bool:  # noqa: ANN401
-    """Whether the network halves its maps from stage to stage."""
-    return hasattr(config, "depths")
-
-
-def depth_of(config: Any) -> int:  # noqa: ANN401
-    """The number of blocks, or of stages."""
-    return len(config.depths) if is_staged(config) else int(config.num_hidden_layers)
+def layout_of(config: Any) -> tuple[bool, int, int]:  # noqa: ANN401
+    """Whether the network halves its maps from stage to stage, the number of stages or blocks, the side of a patch."""
+    depth = len(config.depths) if (staged := hasattr(config, "depths")) else int(config.num_hidden_layers)
+    return staged, depth, side_of(getattr(config, "patch_size", 1))
 
 
 def side_of(size: int | Sequence[int]) -> int:

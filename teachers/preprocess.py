@@ -116,12 +116,6 @@ class MinMaxResize:
         return Prepared((values - low) / max(high - low, 1e-8), (1.0, 1.0))
 
 
-def to_bytes(values: Sequence[float]) -> tuple[float, float, float]:
-    """Statistics (red, green, blue) of pixels in [0, 1] on the scale of 0 to 255."""
-    red, green, blue = (round(value * 255, 6) for value in values)
-    return red, green, blue
-
-
 def statistics_of(values: Sequence[float], name: str) -> tuple[float, float, float]:
     """The mean or standard deviation that a recipe or a configuration states, on the scale of 0 to 255.
 
@@ -136,7 +130,8 @@ def statistics_of(values: Sequence[float], name: str) -> tuple[float, float, flo
         raise ValueError(
             f"expected {name} as three numbers for pixels in [0, 1] (red, green, blue), got {list(values)}"
         )
-    return to_bytes(values)
+    red, green, blue = (round(value * 255, 6) for value in values)
+    return red, green, blue
 
 
 def normalise(image: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:

@@ -6,20 +6,22 @@ same network and the same names, but other pixels, and answers a prompt with one
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cache.spec import MASK, FeatureSpec, MapSpec
 from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Letterbox, MinMaxResize
-from teachers.sam_masks import RULE, RULE_OF_ONE, SCALE, Prompted, load_soft_mask
+from teachers.sam_masks import RULE, RULE_OF_ONE, SCALE, Prompted, SoftMask, load_soft_mask
 from teachers.weights.locate import MODEL, WeightFiles, locate, sides_of, vision_config
-from teachers.weights.sam_original import PREFIX, encoder_config, encoder_name
+from teachers.weights.names import renamed
+from teachers.weights.originals import PREFIX, sam_encoder_config
 from teachers.weights.tensors import build_network, read_shapes, sha256
 
 if TYPE_CHECKING:
@@ -28,21 +30,12 @@ if TYPE_CHECKING:
 BUILTIN = Path(__file__).parent / "builtin"
 _EXAMPLE = "facebook/sam-vit-base"
 MEDSAM = "medsam"
-_PREFIX = "vision_encoder."
 NECK, BLOCK = "neck", "block"
 _REST_OF_SAM = ("prompt_encoder.", "mask_decoder.", "shared_image_embedding.")
 _ARCHITECTURE = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "output_channels", "patch_size", "window_size",
     "global_attn_indexes", "mlp_dim", "hidden_act", "layer_norm_eps", "qkv_bias", "use_abs_pos", "use_rel_pos",
 )  # fmt: skip
-
-
-class Source(NamedTuple):
-    """A teacher's weights, of which prompts need more than the encoder."""
-
-    files: WeightFiles
-    found: Mapping[str, tuple[int, ...]]
-    config: SamVisionConfig
 
 
 class SamTeacher(Teacher):
@@ -55,7 +48,7 @@ class SamTeacher(Teacher):
     """
 
     example = _EXAMPLE
-    _source: Source
+    _load_masks: Callable[[], SoftMask]
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> SamTeacher:
@@ -63,6 +56,8 @@ class SamTeacher(Teacher):
 
         Arguments and errors as in `teachers.load`; `levels` choose blocks, `strides` (16, of the patches) the neck.
         """
+        from transformers.models.sam.modeling_sam import SamVisionEncoder
+
         require_unset(choice, "model", teacher="sam")
         if choice.variant not in (None, MEDSAM):
             raise ValueError(f"teacher 'sam' has no variant {choice.variant!r}; leave it out, or choose {MEDSAM}")
@@ -70,16 +65,23 @@ class SamTeacher(Teacher):
         files = _locate(weights)
         found = read_shapes(files.model)
         original = any(name.startswith(PREFIX) for name in found)
-        config = encoder_config(found, files.model) if original else _vision_config(files)
+        config = sam_encoder_config(found, files.model) if original else _vision_config(files)
         size, _ = sides_of(config, "SAM's config.json")
         if choice.image_size not in (None, size):
             raise ValueError(
                 f"these SAM weights take images of {size} pixels, got image_size={choice.image_size}; leave it out"
             )
+        network = build_network(
+            lambda: SamVisionEncoder(config),
+            files.model,
+            network=f"SAM's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it",
+            name_of=lambda name: renamed(name, "sam_encoder") if original else f"vision_encoder.{name}",
+            rest=_REST_OF_SAM,
+        )
         teacher = cls(
             "sam",
-            _encoder(files.model, found, config, original=original),
-            spec=FeatureSpec(_choose(config, choice.levels, choice.strides)),
+            network,
+            spec=_choose(config, choice),
             preprocessing=MinMaxResize(size) if medsam else Letterbox(size, IMAGENET_MEAN, IMAGENET_STD),
             facts={
                 **({"variant": MEDSAM} if medsam else {}),
@@ -88,7 +90,7 @@ class SamTeacher(Teacher):
             },
             licence="Apache-2.0",
         )
-        teacher._source = Source(files, found, config)
+        teacher._load_masks = partial(load_soft_mask, files, config, single=medsam)
         return teacher
 
     def prompted(self, policy: str) -> SamTeacher:
@@ -97,16 +99,15 @@ class SamTeacher(Teacher):
         Raises:
             ValueError: the weights are of the vision encoder alone.
         """
-        files, found, config = self._source
-        size, patch = sides_of(config, "SAM's config.json")
-        mask = MapSpec(MASK, 1, (SCALE * (size // patch),) * 2, max(1, patch // SCALE))
-        single = "variant" in self._facts
+        (rows, columns), patch = self.spec.maps[0].grid, self.spec.maps[0].stride
+        mask = MapSpec(MASK, 1, (SCALE * rows, SCALE * columns), max(1, patch // SCALE))
+        masks = self._load_masks()
         return SamTeacher(
             self.name,
-            Prompted(self.network, load_soft_mask(files, found, config, single=single)),
+            Prompted(self.network, masks),
             spec=FeatureSpec((*self.spec.maps, mask)),
             preprocessing=self.preprocessing,
-            facts={**self._facts, "prompts": f"{policy}; {RULE_OF_ONE if single else RULE}"},
+            facts={**self._facts, "prompts": f"{policy}; {RULE_OF_ONE if masks.single else RULE}"},
             licence=self.licence,
         ).to(self.device, self.dtype)
 
@@ -126,7 +127,7 @@ class SamTeacher(Teacher):
         return {name: maps[name] for name in self.spec.names if name != MASK} | {MASK: torch.cat(masks)}
 
 
-def _run(encoder: torch.nn.Module, pixels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+def _run(encoder: nn.Module, pixels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
     """Maps (N, C, rows, columns) of the encoder: the neck, and the named blocks."""
     blocks = [name for name in names if name.startswith(BLOCK)]
     if not blocks:
@@ -136,18 +137,17 @@ def _run(encoder: torch.nn.Module, pixels: Tensor, names: Sequence[str]) -> dict
     return {name: value.permute(0, 3, 1, 2) for name, value in states.items()} | {NECK: outputs.last_hidden_state}
 
 
-def _choose(
-    config: SamVisionConfig, levels: Sequence[int] | None, strides: Sequence[int] | None
-) -> tuple[MapSpec, ...]:
+def _choose(config: SamVisionConfig, choice: Choice) -> FeatureSpec:
     """The chosen blocks, from shallow to deep, and the neck if it is chosen or nothing is."""
-    size, patch = sides_of(config, "SAM's config.json")
-    grid, chosen = (size // patch,) * 2, choose_levels(levels, config.num_hidden_layers, weights="SAM")
-    if any(stride != patch for stride in strides or ()):
-        raise ValueError(f"the neck of these SAM weights has stride {patch}, got strides={list(strides or ())}")
+    patch, strides = config.patch_size, choice.strides or ()
+    grid = (config.image_size // patch,) * 2
+    if any(stride != patch for stride in strides):
+        raise ValueError(f"the neck of these SAM weights has stride {patch}, got strides={list(strides)}")
+    chosen = choose_levels(choice.levels, config.num_hidden_layers, weights="SAM")
     maps = [MapSpec(f"{BLOCK}{block}", config.hidden_size, grid, patch) for block in chosen]
     if strides or not chosen:
         maps.append(MapSpec(NECK, config.output_channels, grid, patch))
-    return tuple(maps)
+    return FeatureSpec(tuple(maps))
 
 
 def _locate(weights: str | Path) -> WeightFiles:
@@ -168,16 +168,3 @@ def _vision_config(files: WeightFiles) -> SamVisionConfig:
     kinds, checkpoint = ("sam", "sam_vision_model"), "sam_vit_b_01ec64.pth"
     _, settings = vision_config(files, kinds, teacher="sam", example=_EXAMPLE, checkpoint=checkpoint)
     return SamVisionConfig.from_dict(settings)
-
-
-def _encoder(
-    path: Path, found: Mapping[str, tuple[int, ...]], config: SamVisionConfig, *, original: bool
-) -> torch.nn.Module:
-    """The encoder with its weights in float32; of a safetensors file only its own tensors are read."""
-    from transformers.models.sam.modeling_sam import SamVisionEncoder
-
-    prefix, name_of = (PREFIX, encoder_name) if original else (_PREFIX, str)
-    title = f"SAM's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it"
-    return build_network(
-        SamVisionEncoder, config, path, found, name_of=name_of, prefix=prefix, rest=_REST_OF_SAM, title=title
-    )

@@ -8,8 +8,6 @@ the square, which is background. A grid finds objects of any kind, not the class
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,8 +15,9 @@ from torch import Tensor, nn
 
 from cache.spec import LOGIT_CLIP
 from teachers.weights.locate import WeightFiles, read_config
-from teachers.weights.sam_original import POSITIONS, decoder_config, decoder_name
-from teachers.weights.tensors import read_tensors, require_shapes, shapes_of
+from teachers.weights.names import renamed
+from teachers.weights.originals import PROMPT_POSITIONS, sam_decoder_config
+from teachers.weights.tensors import build_network, read_shapes
 
 QUALITY, STABILITY, OFFSET = 0.88, 0.95, 1.0  # of segment_anything's SamAutomaticMaskGenerator
 LARGEST = 0.5  # share of the square
@@ -29,8 +28,8 @@ RULE = (
     f"{QUALITY} and stability {STABILITY} that cover at most {LARGEST}"
 )
 RULE_OF_ONE = RULE.replace("best of three", "one mask")
-_PARTS = ("prompt_encoder.", "mask_decoder.")
 _SHARED = "shared_image_embedding.positional_embedding"  # the same tensor, under which transformers may keep it once
+_REST = ("image_encoder.", "vision_encoder.", _SHARED)
 
 
 class SoftMask(nn.Module):
@@ -112,55 +111,35 @@ class Prompted(nn.Module):
         self.encoder, self.masks = encoder, masks
 
 
-def load_soft_mask(
-    files: WeightFiles,
-    found: Mapping[str, tuple[int, ...]],
-    vision: Any,  # noqa: ANN401
-    *,
-    single: bool = False,
-) -> SoftMask:
+def load_soft_mask(files: WeightFiles, vision: Any, *, single: bool = False) -> SoftMask:  # noqa: ANN401
     """Prompt encoder and mask decoder with their weights in float32; only these tensors are read.
 
     Args:
         files: of a whole SAM: a folder of `SamModel`, or an original checkpoint.
-        found: name and shape of every tensor in it.
         vision: the configuration of its vision encoder.
         single: whether it is asked for one mask a prompt.
 
     Raises:
         ValueError: the file holds no prompt encoder and mask decoder, or other ones than are described.
     """
-    if not any(name.startswith(_PARTS[1]) for name in found):
+    from transformers import SamConfig
+
+    found = read_shapes(files.model)
+    if not any(name.startswith("mask_decoder.") for name in found):
         raise ValueError(
             f"{files.model} holds SAM's vision encoder alone, but prompts need its prompt encoder and mask decoder; "
             "give a whole SAM, such as weights=facebook/sam-vit-base, or leave prompts out"
         )
-    original = decoder_name(POSITIONS) in found
-    config = decoder_config(found, vision) if original else _config(files)
-    with torch.device("meta"):  # nothing is initialised only to be overwritten
-        network = SoftMask(config, single=single)
-    names = {name: decoder_name(name) if original else name for name in network.state_dict()}
-    if names[POSITIONS] not in found:
-        names[POSITIONS] = _SHARED
-    places = set(names.values())
-    require_shapes(
-        {name: shape for name, shape in found.items() if name.startswith(_PARTS) or name in places},
-        {names[name]: shape for name, shape in shapes_of(network).items()},
-        path=files.model,
+    if original := renamed(PROMPT_POSITIONS, "sam_decoder") in found:
+        config = sam_decoder_config(found, vision)
+    else:
+        assert files.config is not None  # the vision encoder was described by it
+        config = SamConfig.from_dict(read_config(files.config))
+    places = {PROMPT_POSITIONS: _SHARED} if _SHARED in found and PROMPT_POSITIONS not in found else {}
+    return build_network(
+        lambda: SoftMask(config, single=single),
+        files.model,
         network="SAM's prompt encoder and mask decoder",
+        name_of=lambda name: renamed(name, "sam_decoder") if original else places.get(name, name),
+        rest=_REST,
     )
-    tensors = _tensors(files.model, places)
-    network.load_state_dict({name: tensors[place] for name, place in names.items()}, strict=True, assign=True)
-    return network
-
-
-def _tensors(path: Path, places: set[str]) -> dict[str, Tensor]:
-    prefixes = {place.split(".")[0] + "." for place in places}
-    return {prefix + name: value for prefix in prefixes for name, value in read_tensors(path, prefix=prefix).items()}
-
-
-def _config(files: WeightFiles) -> Any:  # noqa: ANN401
-    from transformers import SamConfig
-
-    assert files.config is not None  # the vision encoder was described by it
-    return SamConfig.from_dict(read_config(files.config))

@@ -1,9 +1,13 @@
-"""The shared part of OneFormer and Mask2Former: states of the pixel decoder, and a soft mask by their own rule.
+"""Mask2Former (Cheng et al. 2022) and OneFormer (Jain et al. 2023): states of the pixel decoder, and a soft mask.
+
+From `transformers` folders and hub ids. The whole image is stretched to a square: of 384 pixels by default for
+Mask2Former, as the processor of the published weights does; of 800 for OneFormer, whose processor brings the shorter
+side to 800 and keeps the ratio.
 
 Both segment by queries: each has a distribution over classes (and none of them) and a mask. Their
 post-processing scores class c at a pixel by the sum over queries of its probability times the mask's, and takes the
 class of the largest score. A soft mask of chosen classes is their share of all scores, as a logit: it is positive where
-together they outweigh the others.
+together they outweigh the others. Without classes the transformer decoder does not run.
 """
 
 from __future__ import annotations
@@ -14,16 +18,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec
+from teachers.base import Teacher
 from teachers.choice import Choice, require_multiple, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
 from teachers.weights.locate import locate, require_kind
-from teachers.weights.tensors import read_shapes, sha256
+from teachers.weights.tensors import sha256
 from teachers.weights.transformers import load_network
 
+# "the task is semantic" between start and end in CLIP's byte pairs, which OneFormer's processor fills up with zeros. So
+# no tokeniser is needed; of the tasks this is the one whose post-processing gives every pixel a class.
+TASK = (49406, 518, 10549, 533, 29119, 1550, 49407)
 _SMALLEST = 1e-6  # score that counts
 _SHOWN = 5  # classes that a message names
 _BACKBONE = ("model_type", "embed_dim", "depths", "num_heads", "window_size")
@@ -35,43 +43,128 @@ class Family(NamedTuple):
     """The differences between the two models.
 
     Attributes:
-        name: in the registry, and as `model_type` in config.json.
-        title: the name in messages.
+        title: the name in messages, and the beginning of its names in `transformers`.
         example: a hub id.
         licence: of the published weights.
         image_size: side of the square that its processor aims at, in pixels.
-        strides: of the pixel decoder's states, finest first, and their channels, by a configuration.
-        library: names of the configuration and the network in `transformers`.
+        strides: by a configuration, strides of the pixel decoder's states, finest first, and their channels.
+        decoded: the states, finest first, in what the pixel decoder returns.
+        said: the states, finest first, in what the network returns.
+        inputs: by a configuration, further inputs of the network, for one image.
         sizes: the settings of a configuration that differ between networks.
     """
 
-    name: str
     title: str
     example: str
     licence: str
     image_size: int
-    strides: Callable[[Any], Mapping[int, int]]
-    library: tuple[str, str]
+    strides: Callable[[Any], dict[int, int]]
+    decoded: Callable[[Any], Sequence[Tensor]]
+    said: Callable[[Any], Sequence[Tensor]]
+    inputs: Callable[[Any], Mapping[str, Tensor]]
     sizes: tuple[str, ...]
+
+
+def task_tokens(length: int) -> Tensor:
+    """The tokens of the task "semantic" as OneFormer's processor gives them: int64 (1, length)."""
+    return F.pad(torch.tensor([TASK]), (0, length - len(TASK)))
+
+
+MASK2FORMER = Family(
+    title="Mask2Former",
+    example="facebook/mask2former-swin-small-coco-panoptic",
+    licence="see the card of the weights",
+    image_size=384,
+    strides=lambda of: {
+        of.common_stride: of.mask_feature_size,
+        **dict.fromkeys(of.feature_strides[-3:], of.feature_size),
+    },
+    decoded=lambda out: [out.decoder_last_hidden_state, *reversed(out.decoder_hidden_states)],
+    said=lambda out: [out.pixel_decoder_last_hidden_state, *reversed(out.pixel_decoder_hidden_states)],
+    inputs=lambda of: {},
+    sizes=("feature_size", "mask_feature_size", "hidden_dim", "encoder_layers", "decoder_layers", "num_queries"),
+)
+ONEFORMER = Family(
+    title="OneFormer",
+    example="shi-labs/oneformer_coco_swin_large",
+    licence="MIT",
+    image_size=800,
+    strides=lambda of: {of.common_stride: of.mask_dim, **dict.fromkeys(of.strides[-3:], of.conv_dim)},
+    decoded=lambda out: [out.decoder_last_feature, *reversed(out.decoder_features)],
+    said=lambda out: [out.pixel_decoder_hidden_states[0], *reversed(out.pixel_decoder_hidden_states[1:])],
+    inputs=lambda of: {"task_inputs": task_tokens(of.task_seq_len)},
+    sizes=("conv_dim", "mask_dim", "hidden_dim", "encoder_layers", "decoder_layers", "query_dec_layers", "num_queries"),
+)
+
+
+class Mask2FormerTeacher(Teacher):
+    """Maps `pixel` (the mask features, 256 channels at stride 4), `pixel8`, `pixel16`, `pixel32`; and `mask`.
+
+    Of these `pixel` unless strides choose others; the mask where classes are chosen.
+    """
+
+    example = MASK2FORMER.example
+
+    @classmethod
+    def load(cls, weights: str | Path, choice: Choice) -> Mask2FormerTeacher:
+        """Loads a folder of `Mask2FormerForUniversalSegmentation`; arguments and errors as in `teachers.load`."""
+        return cls(**assemble(MASK2FORMER, weights, choice))
+
+
+class OneFormerTeacher(Teacher):
+    """Maps as of `Mask2FormerTeacher`."""
+
+    example = ONEFORMER.example
+
+    @classmethod
+    def load(cls, weights: str | Path, choice: Choice) -> OneFormerTeacher:
+        """Loads a folder of `OneFormerForUniversalSegmentation`; arguments and errors as in `teachers.load`."""
+        return cls(**assemble(ONEFORMER, weights, choice))
+
+
+class Segmenter(nn.Module):
+    """A network of a family, for the maps of a spec; of the classes with these numbers where that has a mask."""
+
+    def __init__(self, network: Any, family: Family, spec: FeatureSpec, classes: Sequence[int]) -> None:  # noqa: ANN401
+        super().__init__()
+        self.network, self.family, self.spec, self.classes = network, family, spec, classes
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        """The maps of pixels (N, 3, S, S)."""
+        family, config = self.family, self.network.config
+        mask: list[Tensor] = []
+        if self.classes:
+            inputs = {name: value.to(pixels.device) for name, value in family.inputs(config).items()}
+            inputs = {name: value.expand(len(pixels), -1) for name, value in inputs.items()}
+            out = self.network(pixels, **inputs, output_hidden_states=True)
+            grid = self.spec[MASK].grid
+            mask = [soft_mask(out.class_queries_logits, out.masks_queries_logits, self.classes, grid=grid)]
+            states = family.said(out)
+        else:
+            states = family.decoded(self.network.model.pixel_level_module(pixels))
+        by_stride = dict(zip(family.strides(config), states, strict=True))
+        return [by_stride[entry.stride] for entry in self.spec if entry.name != MASK] + mask
 
 
 def assemble(family: Family, weights: str | Path, choice: Choice) -> dict[str, Any]:
     """The arguments of a `Teacher` of this family; errors as in `teachers.load`."""
     import transformers
 
-    require_unset(choice, "model", "levels", teacher=family.name)
+    name = family.title.lower()  # in the registry, and as `model_type` in config.json
+    require_unset(choice, "model", "levels", teacher=name)
     files = locate(weights, example=family.example)
-    raw = require_kind(files, (family.name,), teacher=family.name, example=family.example)
-    configuration, network = (getattr(transformers, name) for name in family.library)
-    config = configuration.from_dict({**raw, "is_training": False})
+    raw = require_kind(files, (name,), teacher=name, example=family.example)
+    config = getattr(transformers, f"{family.title}Config").from_dict({**raw, "is_training": False})
+    network = getattr(transformers, f"{family.title}ForUniversalSegmentation")
     size = choice.image_size or family.image_size
     chosen = choose_classes(config.id2label, choice.classes, title=family.title)
     spec = choose_maps(family.strides(config), choice.strides, size, masks=bool(chosen), title=family.title)
     backbone = {key: getattr(config.backbone_config, key, None) for key in _BACKBONE}
     title = f"{family.title} as its config.json describes it"
+    whole = load_network(network, config, files.model, unread=_UNREAD, title=title)
     return {
-        "name": family.name,
-        "network": load_network(network, config, files.model, read_shapes(files.model), unread=_UNREAD, title=title),
+        "name": name,
+        "network": Segmenter(whole, family, spec, chosen),
         "spec": spec,
         "preprocessing": SquareResize(size, IMAGENET_MEAN, IMAGENET_STD),
         "facts": {
@@ -110,43 +203,24 @@ def choose_classes(labels: Mapping[int, str], asked: Sequence[str] | None, *, ti
 def choose_maps(
     strides: Mapping[int, int], asked: Sequence[int] | None, size: int, *, masks: bool, title: str
 ) -> FeatureSpec:
-    """The states of the chosen strides, the finest by default; and the soft mask on the finest grid.
-
-    Args:
-        strides: of the states, finest first, and their channels.
-        asked: the chosen strides.
-        size: side of the square image.
-        masks: whether there is a soft mask.
-        title: the model's name in messages.
+    """The states of the asked strides, the finest by default; with `masks` the soft mask on the finest grid.
 
     Raises:
-        ValueError: there is no state of a stride, or cells do not cover the image.
+        ValueError: there is no state of a stride, or cells do not cover the image of `size` pixels.
     """
-    unknown = [stride for stride in asked or () if stride not in strides]
-    if unknown:
+    if unknown := [stride for stride in asked or () if stride not in strides]:
         raise ValueError(
             f"{title}'s pixel decoder has no state of stride {unknown[0]}; choose from {', '.join(map(str, strides))}"
         )
     require_multiple(size, max(strides), cells=f"{title}'s cells")
     finest = min(strides)
     maps = [
-        MapSpec(name_of(stride, finest), strides[stride], (size // stride, size // stride), stride)
+        MapSpec("pixel" if stride == finest else f"pixel{stride}", strides[stride], (size // stride,) * 2, stride)
         for stride in sorted(set(asked or (finest,)))
     ]
     if masks:
-        maps.append(MapSpec(MASK, 1, (size // finest, size // finest), finest))
+        maps.append(MapSpec(MASK, 1, (size // finest,) * 2, finest))
     return FeatureSpec(tuple(maps))
-
-
-def name_of(stride: int, finest: int) -> str:
-    """`pixel` for the mask features, the finest state; `pixel8`, `pixel16`, `pixel32` for those before them."""
-    return "pixel" if stride == finest else f"pixel{stride}"
-
-
-def named_states(fine: Tensor, coarse: Sequence[Tensor], strides: Mapping[int, int]) -> dict[str, Tensor]:
-    """The pixel decoder's states under their names: the finest, and the others from coarse to fine."""
-    states = [fine, *reversed(coarse)]
-    return {name_of(stride, min(strides)): value for stride, value in zip(strides, states, strict=True)}
 
 
 def class_scores(classes: Tensor, masks: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""A published student as a teacher: its feature pyramid and its soft masks (MicroAUNet's scheme, with MALUNet)."""
+"""A published student as a teacher: its feature pyramid and its soft masks (MicroAUNet's scheme, with MALUNet).
+
+And several as one teacher: folds or seeds of a training, whose soft masks are averaged.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,9 +19,9 @@ from students import Student
 from students.published import require_published
 from teachers.base import Teacher
 from teachers.choice import Choice, require_multiple, require_unset
-from teachers.preprocess import SquareResize, to_bytes
-from teachers.weights.locate import WeightFiles, locate, read_config
-from teachers.weights.tensors import read_shapes, read_tensors, require_shapes, sha256, shapes_of
+from teachers.preprocess import SquareResize, statistics_of
+from teachers.weights.locate import MODEL, WeightFiles, locate, read_config
+from teachers.weights.tensors import read_state, sha256, shapes_of
 
 EXAMPLE = "your_name/your_student"
 DEFAULT_STRIDES = (16, 8)
@@ -45,29 +49,27 @@ class StudentTeacher(Teacher):
                 f"{files.config} does not say {', '.join(sorted(missing))}; distill publish writes it whole"
             )
         size = choice.image_size or int(config["image_size"])
-        chosen, masks = choose_strides(student, choice.strides), has_mask(student, choice.classes)
+        strides, masks = choose_strides(student, choice.strides), has_mask(student, choice.classes)
         # Students pad to this multiple, whichever of their maps are chosen.
         require_multiple(size, max(*student.strides, MASK_STRIDE))
         for file in filter(None, (files.config, files.model)):
             require_published(file)
+        network = Pyramid(student, strides, masks=masks)
+        mean, std = (statistics_of(config[name], name) for name in ("mean", "std"))
         labelled = students.learned_keys(files.model.parent)
         return cls(
             "student",
-            Pyramid(student, chosen, masks=masks),
-            spec=spec_of(student, chosen, size, masks=masks),
-            preprocessing=SquareResize(size, to_bytes(config["mean"]), to_bytes(config["std"])),
+            network,
+            spec=network.spec(size),
+            preprocessing=SquareResize(size, mean, std),
             facts={
                 "model": config["student"],
-                "strides": list(chosen),
+                "strides": list(strides),
                 "weights": sha256(files.model),
                 **({"labelled": labelled} if labelled is not None else {}),
             },
             licence=students.licence_of(files.model.parent) or "see the student's card",
         )
-
-    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """See `Teacher.maps`."""
-        return dict(zip(self.spec.names, self.network(pixels), strict=True))
 
 
 def build(files: WeightFiles, config: Mapping[str, Any], *, trust: str | None) -> Student:
@@ -89,8 +91,7 @@ def build(files: WeightFiles, config: Mapping[str, Any], *, trust: str | None) -
     students.check_config(config, files.model.parent)
     student = students.build(config, files.model.parent, trust=trust)
     network = f"student '{config['student']}'"
-    require_shapes(read_shapes(files.model), shapes_of(student), path=files.model, network=network)
-    student.load_state_dict(read_tensors(files.model))
+    student.load_state_dict(read_state(files.model, shapes_of(student), network=network))
     students.check_finite(student, files.model)
     return student
 
@@ -100,8 +101,16 @@ class Pyramid(nn.Module):
 
     def __init__(self, student: Student, strides: Sequence[int], *, masks: bool) -> None:
         super().__init__()
-        self.student, self.masks = student, masks
+        self.student, self.strides, self.masks = student, strides, masks
         self.levels = [student.level_of(stride) for stride in strides]
+
+    def spec(self, size: int) -> FeatureSpec:
+        """Names, channels and grids of the maps for an input of `size` pixels a side."""
+        named = zip(self.strides, self.levels, strict=True)
+        maps = [MapSpec(f"stride{s}", self.student.channels[level], (size // s,) * 2, s) for s, level in named]
+        if self.masks:
+            maps.append(MapSpec(MASK, self.student.classes, (size // MASK_STRIDE,) * 2, MASK_STRIDE))
+        return FeatureSpec(tuple(maps))
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Maps of (N, 3, S, S)."""
@@ -144,12 +153,74 @@ def has_mask(student: Student, classes: Sequence[str] | None) -> bool:
     return student.classes == 1 or bool(classes)
 
 
-def spec_of(student: Student, strides: Sequence[int], size: int, *, masks: bool) -> FeatureSpec:
-    """Names, channels and grids of the chosen levels and the mask, for an input of `size` pixels a side."""
-    maps = [
-        MapSpec(f"stride{stride}", student.channels[student.level_of(stride)], (size // stride,) * 2, stride)
-        for stride in strides
-    ]
-    if masks:
-        maps.append(MapSpec(MASK, student.classes, (size // MASK_STRIDE,) * 2, MASK_STRIDE))
-    return FeatureSpec(tuple(maps))
+class EnsembleTeacher(Teacher):
+    """Maps `stride8`, `stride16`, ... of the first student; and `mask`, the logit of the mean probability of all."""
+
+    example = EXAMPLE
+
+    @classmethod
+    def load(cls, weights: str | Path, choice: Choice) -> EnsembleTeacher:
+        """Loads students given with commas between, or a folder with one in each sub-folder.
+
+        Other arguments and errors as in `teachers.load`; `strides` as for `student`.
+
+        Raises:
+            ValueError: they are fewer than two, or do not fit one another.
+        """
+        members = [StudentTeacher.load(place, choice) for place in places_of(weights)]
+        first = members[0]
+        if len(members) < 2:
+            raise ValueError(
+                f"an ensemble averages several students, got one, {weights}; give A,B,... or adapter=student"
+            )
+        for member in members:
+            if MASK not in member.spec.names:
+                raise ValueError(f"an ensemble averages the masks of one class, but a student of {weights} has several")
+            if member.preprocessing != first.preprocessing:
+                raise ValueError(
+                    f"the students of an ensemble must see the same pixels, but one of {weights} expects "
+                    f"{member.preprocessing.description} and the first {first.preprocessing.description}; leave it "
+                    "out, or give image_size"
+                )
+        facts = [member.identity for member in members]
+        labelled = [entry.get("labelled") for entry in facts]
+        return cls(
+            "ensemble",
+            Ensemble([member.network for member in members]),
+            spec=first.spec,
+            preprocessing=first.preprocessing,
+            facts={
+                "model": [entry["model"] for entry in facts],
+                "strides": facts[0]["strides"],
+                "weights": ",".join(entry["weights"] for entry in facts),
+                **({} if None in labelled else {"labelled": sorted({key for keys in labelled for key in keys or ()})}),
+            },
+            licence=" and ".join(sorted({member.licence for member in members})),
+        )
+
+
+class Ensemble(nn.Module):
+    """The pyramid of the first student, and the mean of all masks in place of its own."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        for member in members[1:]:
+            assert isinstance(member, Pyramid)
+            member.levels = []  # of the others the mask alone is wanted
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        """Maps of (N, 3, S, S); the last is the logit of the mean probability."""
+        maps = [member(pixels) for member in self.members]
+        mean = torch.stack([each[-1].float().sigmoid() for each in maps]).mean(0)
+        return [*maps[0][:-1], mean.logit().clamp(-LOGIT_CLIP, LOGIT_CLIP)]
+
+
+def places_of(weights: str | Path) -> list[str]:
+    """The places of the students: those between commas, or the sub-folders that hold one; else the place itself."""
+    path = Path(weights).expanduser()
+    if path.is_dir() and not (path / MODEL).is_file():
+        return [str(file.parent) for file in sorted(path.glob(f"*/{MODEL}"))] or [str(path)]
+    if path.exists():
+        return [str(path)]
+    return [place.strip() for place in str(weights).split(",") if place.strip()]

@@ -26,7 +26,7 @@ from teachers.backbone import EXAMPLE, Backbone, find_backbone
 from teachers.base import Teacher
 from teachers.choice import Choice, require_multiple
 from teachers.preprocess import INTERPOLATIONS, SquareResize, statistics_of
-from teachers.weights.tensors import read_shapes, read_tensors, require_shapes, sha256, shapes_of
+from teachers.weights.tensors import read_shapes, read_state, require_shapes, sha256, shapes_of
 
 
 class TimmTeacher(Teacher):
@@ -55,7 +55,7 @@ class TimmTeacher(Teacher):
         return cls(
             "timm",
             network,
-            spec=_spec(network, {level: pyramid[level] for level in chosen}, size),
+            spec=_spec(network, chosen, pyramid, size),
             preprocessing=SquareResize(
                 size,
                 statistics_of(choice.mean or settings["mean"], "mean"),
@@ -76,20 +76,23 @@ class TimmTeacher(Teacher):
         return dict(zip(self.spec.names, _run(self.network, pixels), strict=True))
 
 
-def _create(backbone: Backbone, *, features: bool, levels: Sequence[int] | None, pretrained: bool) -> nn.Module:
-    """The backbone, whole or as a pyramid of features, with the weights of its file or random ones."""
+def _create(
+    backbone: Backbone, *, whole: bool = False, levels: Sequence[int] | None = None, pretrained: bool = False
+) -> nn.Module:
+    """The backbone, whole or as a pyramid of features, with random weights or those of its file."""
     import timm
 
-    settings = {**backbone.settings, "architecture": backbone.architecture.split(".")[0]}
+    name = backbone.architecture.split(".")[0]
+    settings = {**backbone.settings, "architecture": name}
     if pretrained:
         settings |= {"file": str(backbone.path), "source": "", "custom_load": False}
     return timm.create_model(
-        backbone.architecture.split(".")[0],
+        name,
         pretrained=pretrained,
         pretrained_cfg=settings,
-        features_only=features or None,
+        features_only=None if whole else True,
         out_indices=tuple(levels) if levels is not None else None,
-        num_classes=None if features else settings.get("num_classes"),
+        num_classes=settings.get("num_classes") if whole else None,
         **backbone.arguments,
     )
 
@@ -97,7 +100,7 @@ def _create(backbone: Backbone, *, features: bool, levels: Sequence[int] | None,
 def _pyramid(backbone: Backbone) -> list[int]:
     """The stride of every level."""
     with torch.device("meta"):
-        network: Any = _create(backbone, features=True, levels=None, pretrained=False)
+        network: Any = _create(backbone)
     return [int(entry["reduction"]) for entry in network.feature_info.info]
 
 
@@ -115,11 +118,10 @@ def _choose(
                 f"'{model}' has levels 0 to {len(pyramid) - 1}, got {list(levels)}; their strides are {list(pyramid)}"
             )
         return sorted(set(levels))
-    deepest = {stride: level for level, stride in enumerate(pyramid)}
-    unknown = [stride for stride in strides or (16,) if stride not in deepest]
-    if unknown:
+    deepest, strides = {stride: level for level, stride in enumerate(pyramid)}, strides or (16,)
+    if unknown := [stride for stride in strides if stride not in deepest]:
         raise ValueError(f"'{model}' has no map of stride {unknown[0]}; choose from {', '.join(map(str, deepest))}")
-    return sorted({deepest[stride] for stride in strides or (16,)})
+    return sorted({deepest[stride] for stride in strides})
 
 
 def _load(backbone: Backbone, levels: Sequence[int], *, size: int, norm: bool) -> tuple[nn.Module, bool]:
@@ -129,30 +131,26 @@ def _load(backbone: Backbone, levels: Sequence[int], *, size: int, norm: bool) -
     """
     found = read_shapes(backbone.path)
     with torch.device("meta"):
-        network = _create(backbone, features=False, levels=None, pretrained=False)
-        whole, has_norm = shapes_of(network), _has_norm(network)
-        pyramid = shapes_of(_create(backbone, features=True, levels=None, pretrained=False))
+        network = _create(backbone, whole=True)
+        whole, pyramid = shapes_of(network), shapes_of(_create(backbone))
+    norm = norm and _has_norm(network)
     if min((whole, pyramid), key=lambda expected: len(expected.keys() ^ found.keys())) is pyramid:
-        require_shapes(found, pyramid, path=backbone.path, network=f"the feature levels of '{backbone.architecture}'")
+        title = f"the feature levels of '{backbone.architecture}'"
+        state = read_state(backbone.path, pyramid, network=title)
         with torch.random.fork_rng(devices=[]):
-            if (
-                norm
-                and has_norm
-                and _normed(_create(backbone, features=False, levels=None, pretrained=False), levels, size)
-            ):
+            if norm and _normed(_create(backbone, whole=True), levels, size):
                 raise ValueError(
-                    f"{backbone.path} holds the feature levels of '{backbone.architecture}' without its final norm; "
+                    f"{backbone.path} holds {title} without its final norm; "
                     "give the whole network's weights, or norm=false for its maps before the norm"
                 )
-        network = _create(backbone, features=True, levels=levels, pretrained=False)
-        state = read_tensors(backbone.path)
+        network = _create(backbone, levels=levels)
         network.load_state_dict({name: state[name] for name in network.state_dict()}, strict=True)
         return _without_deeper_blocks(network), False
     network = _whole(backbone, found, whole)
-    if norm and has_norm and (normed := _normed(network, levels, size)):
+    if norm and (normed := _normed(network, levels, size)):
         return normed.to(memory_format=torch.channels_last), True
     with _without_remarks():
-        network = _create(backbone, features=True, levels=levels, pretrained=True)
+        network = _create(backbone, levels=levels, pretrained=True)
     return _without_deeper_blocks(network), False
 
 
@@ -189,7 +187,7 @@ def _whole(backbone: Backbone, found: Mapping[str, tuple[int, ...]], whole: Mapp
     Names need not be equal before loading, because timm converts those of some older files.
     """
     try:
-        return _create(backbone, features=False, levels=None, pretrained=True)
+        return _create(backbone, whole=True, pretrained=True)
     except (RuntimeError, KeyError) as error:
         network = f"'{backbone.architecture}'"
         size, own = backbone.arguments.get("img_size"), backbone.settings["input_size"][-1]
@@ -230,23 +228,16 @@ def _run(network: nn.Module, pixels: Tensor) -> list[Tensor]:
     return list(maps)
 
 
-def _spec(network: nn.Module, strides: Mapping[int, int], size: int) -> FeatureSpec:
+def _spec(network: nn.Module, levels: Sequence[int], pyramid: Sequence[int], size: int) -> FeatureSpec:
     """Names by level and stride; channels and grids as a run of the network shows them.
 
     timm's own notes of channels are wrong for a few backbones.
     """
-    network.eval()
+    strides = [pyramid[level] for level in levels]
     with torch.inference_mode():
-        maps = _run(network, torch.zeros(1, 3, size, size))
-    shared = {stride for stride in strides.values() if list(strides.values()).count(stride) > 1}
-    return FeatureSpec(
-        tuple(
-            MapSpec(
-                f"stride{stride}_level{level}" if stride in shared else f"stride{stride}",
-                value.shape[1],
-                (value.shape[2], value.shape[3]),
-                stride,
-            )
-            for (level, stride), value in zip(strides.items(), maps, strict=True)
-        )
-    )
+        values = _run(network.eval(), torch.zeros(1, 3, size, size))
+    maps = []
+    for level, stride, value in zip(levels, strides, values, strict=True):
+        name = f"stride{stride}_level{level}" if strides.count(stride) > 1 else f"stride{stride}"
+        maps.append(MapSpec(name, value.shape[1], (value.shape[2], value.shape[3]), stride))
+    return FeatureSpec(tuple(maps))

@@ -12,21 +12,18 @@ beside the weights.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from math import isclose
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
 from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_multiple, require_unset
-from teachers.levels import Levels, Quirk, depth_of, is_staged, quirk_of, side_of
+from teachers.levels import Levels, layout_of, quirk_of, side_of
 from teachers.preprocess import SquareResize, statistics_of
 from teachers.weights.known import license_of
 from teachers.weights.locate import PREPROCESSOR, WeightFiles, beside, locate, read_config, require_config
-from teachers.weights.tensors import read_shapes, sha256
+from teachers.weights.tensors import sha256
 from teachers.weights.transformers import load_network, settings_of
 
 _EXAMPLE = "facebook/dinov3-vitb16-pretrain-lvd1689m"
@@ -58,27 +55,22 @@ class TransformersTeacher(Teacher):
         require_unset(choice, "model", "strides", teacher="transformers")
         files = locate(weights, example=_EXAMPLE)
         raw, config = _vision_config(files)
-        family, quirk = str(config.model_type), quirk_of(config)
         pixels = _preprocessing(files, str(weights), config, choice)
-        depth, patch = depth_of(config), side_of(getattr(config, "patch_size", 1))
-        chosen = choose_levels(
-            choice.levels, depth, weights=family, kind="stages" if is_staged(config) else "blocks", default=(depth - 1,)
-        )
-        require_multiple(pixels.size, 4 * 2 ** chosen[-1] if is_staged(config) else patch, cells=f"{family}'s cells")
-        network = Levels(_network(files.model, config, quirk), config, quirk, chosen, norm=choice.norm)
-        spec = network.prepare(pixels.size)
+        family, (staged, depth, patch) = str(config.model_type), layout_of(config)
+        kind = "stages" if staged else "blocks"
+        chosen = choose_levels(choice.levels, depth, weights=family, kind=kind, default=(depth - 1,))
+        require_multiple(pixels.size, 4 * 2 ** chosen[-1] if staged else patch, cells=f"{family}'s cells")
+        title = f"{family} as its config.json describes it"
+        whole = load_network(_classes(config)[type(config)], config, files.model, rest=_UNREAD, title=title)
+        network = Levels(whole, chosen, norm=choice.norm)
         return cls(
             "transformers",
             network,
-            spec=spec,
+            spec=network.prepare(pixels.size),
             preprocessing=pixels,
             facts={"model": settings_of(raw), "levels": chosen, "norm": choice.norm, "weights": sha256(files.model)},
             licence=license_of(str(weights), family),
         )
-
-    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """See `Teacher.maps`."""
-        return dict(zip(self.spec.names, self.network(pixels), strict=True))
 
 
 def _vision_config(files: WeightFiles) -> tuple[dict[str, Any], Any]:
@@ -98,37 +90,21 @@ def _vision_config(files: WeightFiles) -> tuple[dict[str, Any], Any]:
     if hasattr(config, "vision_config"):
         config = config.vision_config
         raw = {**(raw.get("vision_config") or {}), "model_type": config.model_type}
-    quirk = quirk_of(config)
     is_visual = hasattr(config, "num_channels") or hasattr(config, "patch_size")
-    if not is_visual or type(config) not in _classes(quirk):
+    if not is_visual or type(config) not in _classes(config):
         raise refusal
-    for name, value in quirk.settings.items():
+    for name, value in quirk_of(config).settings.items():
         setattr(config, name, value)
-    if quirk.backbone:
-        config.out_indices = list(range(len(config.stage_names) - depth_of(config), len(config.stage_names)))
+    if quirk_of(config).backbone:
+        config.out_indices = list(range(len(config.stage_names) - layout_of(config)[1], len(config.stage_names)))
     return raw, config
 
 
-def _classes(quirk: Quirk) -> Any:  # noqa: ANN401
-    """Class of a configuration -> class of its network, as `AutoModel` or `AutoBackbone` has it."""
+def _classes(config: Any) -> Any:  # noqa: ANN401
+    """Class of a configuration -> class of its network, as `AutoModel` has it, or `AutoBackbone` for a quirk."""
     from transformers.models.auto import modeling_auto as auto
 
-    return auto.MODEL_FOR_BACKBONE_MAPPING if quirk.backbone else auto.MODEL_MAPPING
-
-
-def _network(path: Path, config: Any, quirk: Quirk) -> nn.Module:  # noqa: ANN401
-    """The network with its weights in float32, after a strict comparison."""
-    network_class = _classes(quirk)[type(config)]
-    pooled = "add_pooling_layer" in inspect.signature(network_class).parameters
-    return load_network(
-        network_class,
-        config,
-        path,
-        read_shapes(path),
-        rest=_UNREAD,
-        options={"add_pooling_layer": False} if pooled else {},
-        title=f"{config.model_type} as its config.json describes it",
-    )
+    return auto.MODEL_FOR_BACKBONE_MAPPING if quirk_of(config).backbone else auto.MODEL_MAPPING
 
 
 def _preprocessing(files: WeightFiles, weights: str, config: Any, choice: Choice) -> SquareResize:  # noqa: ANN401
@@ -139,7 +115,8 @@ def _preprocessing(files: WeightFiles, weights: str, config: Any, choice: Choice
     """
     path = beside(files, weights, PREPROCESSOR)
     stated = read_config(path) if path else {}
-    mean, std = _statistics(stated, config, choice, path=path)
+    own = (None, None) if choice.mean and choice.std else _statistics(stated, config, path)
+    mean, std = choice.mean or own[0], choice.std or own[1]
     if mean is None or std is None:
         raise ValueError(
             f"no {PREPROCESSOR} beside {files.model} says which pixels a {config.model_type} of these weights expects; "
@@ -149,28 +126,19 @@ def _preprocessing(files: WeightFiles, weights: str, config: Any, choice: Choice
         raise ValueError(
             f"expected resample in {path} to be 2 (bilinear) or 3 (bicubic), got {resample}; write the nearer one there"
         )
-    own = getattr(config, "image_size", None)
-    return SquareResize(
-        choice.image_size or (side_of(own) if own else _SIZE),
-        statistics_of(mean, "mean"),
-        statistics_of(std, "std"),
-        _RESAMPLE[resample],
-    )
+    size = choice.image_size or side_of(getattr(config, "image_size", None) or _SIZE)
+    return SquareResize(size, statistics_of(mean, "mean"), statistics_of(std, "std"), _RESAMPLE[resample])
 
 
-def _statistics(stated: Mapping[str, Any], config: Any, choice: Choice, *, path: Path | None) -> tuple[Any, Any]:  # noqa: ANN401
-    """Mean and deviation of pixels in [0, 1], each None where nothing says it; errors as in `_preprocessing`."""
-    if choice.mean and choice.std:
-        return choice.mean, choice.std
+def _statistics(stated: Mapping[str, Any], config: Any, path: Path | None) -> tuple[Any, Any]:  # noqa: ANN401
+    """Mean and deviation of the weights' pixels, each None where nothing says it; errors as in `_preprocessing`."""
     factor = stated.get("rescale_factor", _RESCALE) if stated.get("do_rescale", True) else 1
     if not isclose(factor, _RESCALE, rel_tol=1e-3):
         raise ValueError(
             f"expected {path} to scale pixels to [0, 1] (do_rescale, rescale_factor 1/255), got a factor of {factor}; "
             "give mean and std for such pixels"
         )
-    mean, std = _STATISTICS.get(config.model_type, (None, None))
     if quirk_of(config).normalises or not stated.get("do_normalize", True):
-        mean, std = (0, 0, 0), (1, 1, 1)
-    elif stated:
-        mean, std = stated.get("image_mean") or mean, stated.get("image_std") or std
-    return choice.mean or mean, choice.std or std
+        return (0, 0, 0), (1, 1, 1)
+    mean, std = _STATISTICS.get(config.model_type, (None, None))
+    return stated.get("image_mean") or mean, stated.get("image_std") or std

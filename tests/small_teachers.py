@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import save_file
+
+import students
+import teachers
 
 SMALL_SAM = {
     "hidden_size": 32,
@@ -21,6 +27,33 @@ SMALL_SAM = {
 
 def noise(height, width, seed=0):
     return np.random.default_rng(seed).integers(60, 120, (height, width, 3), dtype=np.uint8)
+
+
+def random_pixels(size):
+    """Two images as a network takes them."""
+    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def refusal_of(name, path, state_of):
+    """What checks that a teacher refuses a checkpoint whose state dict was changed, in these words."""
+
+    def refused(change, message):
+        state = state_of()
+        change(state)
+        torch.save(state, path)
+        with pytest.raises(ValueError, match=message):
+            teachers.load(name, weights=path)
+
+    return refused
+
+
+def named_in_readme(families, adapter):
+    """Checks that the README of `teachers/` names every family beside an adapter."""
+    lines = Path(teachers.__file__).with_name("README.md").read_text(encoding="utf-8").splitlines()
+    rows = [line for line in lines if line.endswith(f"| `{adapter}` |")]
+    assert rows
+    for family in families:
+        assert family.split("'")[0].split(" ")[0] in " ".join(rows), family
 
 
 def randomise(network, seed, *, attention=0.1):
@@ -224,14 +257,17 @@ def write_sam3(folder, seed=0):
 
 def write_network(folder, seed=0):
     """A published student, as far as a teacher reads it."""
-    import students
-
     torch.manual_seed(seed)
     student = students.create("unet", width=4).eval()
     torch.nn.init.normal_(student.head.weight, std=20)  # of a fresh network the mask is all but constant
-    config = {"width": 4, "classes": 1, "student": "unet", "image_size": 96}
-    student.save_pretrained(folder, config={**config, "mean": students.MEAN, "std": students.STD})
+    save_student(folder, student)
     return {"weights": folder}
+
+
+def save_student(folder, network, **config):
+    """A student of width 4 in a folder, with a config.json."""
+    whole = {"width": 4, "classes": 1, "student": "unet", "image_size": 96, "mean": students.MEAN, "std": students.STD}
+    network.save_pretrained(folder, config={**whole, **config})
 
 
 def write_ensemble(folder, seed=0):

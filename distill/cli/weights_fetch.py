@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from distill.runtime.progress import Progress
-from teachers.weights import CONFIG, MODEL, endoscopy, tracer
+from teachers.weights import CONFIG, MODEL, releases
 from teachers.weights.hub import NotOnHubError, cached, download, download_file, is_offline
 from teachers.weights.known import ENDOSCOPIC, Published
 
@@ -82,9 +82,9 @@ def fetch_release(entry: Published, source: str = "") -> Path:
                 f"there is a network, then type `{again}`"
             ) from failure
     if entry in ENDOSCOPIC:
-        endoscopy.convert(checkpoint, target, model=entry.model, network=entry.name)
+        releases.convert(checkpoint, target, model=entry.model, network=entry.name)
     else:
-        tracer.convert(checkpoint, target)
+        releases.convert_tracer(checkpoint, target)
     digest = sha256_shown(target)
     known = ", as measured" if digest == entry.sha256 else f", another file than the one measured, {entry.sha256}"
     logger.info("sha256 %s%s", digest, known if entry.sha256 else "")

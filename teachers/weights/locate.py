@@ -23,10 +23,15 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """A safetensors file and the config.json beside it, if there is one; or an original checkpoint without any."""
+    """A safetensors file, or an original checkpoint."""
 
     model: Path
-    config: Path | None
+
+    @property
+    def config(self) -> Path | None:
+        """The config.json beside a safetensors file, if there is one."""
+        path = self.model.with_name(CONFIG)
+        return path if path.is_file() and self.model.suffix not in SUFFIXES else None
 
 
 def locate(weights: str | Path, *, example: str, originals: bool = False) -> WeightFiles:
@@ -45,12 +50,10 @@ def locate(weights: str | Path, *, example: str, originals: bool = False) -> Wei
         ValueError: if a pickle is offered.
     """
     path = Path(weights).expanduser()
-    if originals and path.suffix in SUFFIXES and path.is_file():
-        return WeightFiles(path, None)
     if path.suffix in _PICKLES and not (originals and path.suffix in SUFFIXES):
         raise ValueError(_pickle_sentence(path, example))
     if path.is_file():
-        return _with_config(path)
+        return WeightFiles(path)
     if path.is_dir():
         return _in_folder(path, example, originals)
     if _HUB_ID.fullmatch(str(weights)) and path.suffix not in (".safetensors", *SUFFIXES):
@@ -61,14 +64,9 @@ def locate(weights: str | Path, *, example: str, originals: bool = False) -> Wei
     )
 
 
-def _with_config(path: Path) -> WeightFiles:
-    config = path.with_name(CONFIG)
-    return WeightFiles(path, config if config.is_file() else None)
-
-
 def _in_folder(folder: Path, example: str, originals: bool) -> WeightFiles:
     if (folder / MODEL).is_file():
-        return _with_config(folder / MODEL)
+        return WeightFiles(folder / MODEL)
     pickles = sorted(entry for entry in folder.iterdir() if entry.suffix in _PICKLES)
     if pickles:
         itself = f"; or name an original checkpoint itself, weights={pickles[0]}" if originals else ""
@@ -83,7 +81,7 @@ def _on_the_hub(hub_id: str, path: Path) -> WeightFiles:
     from huggingface_hub import constants
 
     try:
-        return WeightFiles(*download(hub_id, (MODEL, CONFIG)))
+        return WeightFiles(download(hub_id, (MODEL, CONFIG))[0])
     except NotOnHubError as failure:
         raise FileNotFoundError(
             f"no weights for '{hub_id}': looked for a file or folder at {path.resolve()} and {hub_id} in the hub's "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from teachers.weights.checkpoint import SUFFIXES, read_checkpoint
+
+Shapes = Mapping[str, tuple[int, ...]]  # by the names of tensors
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -24,29 +26,27 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     return _read(path, lambda file, name: tuple(file.get_slice(name).get_shape()))
 
 
-def read_tensors(path: Path, *, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, which is cut off; floating ones as float32. Others are not read.
+def read_tensors(path: Path, names: Container[str] | None = None) -> dict[str, Tensor]:
+    """The tensors of these names, all if None; floating ones as float32. Others are not read.
 
     Raises:
         ValueError: if it is neither a safetensors file nor a checkpoint, or is cut short.
     """
     if path.suffix in SUFFIXES:
         # Copied out of the mapped file, which may be changed while the network lives.
-        tensors = {name: value.clone() for name, value in read_checkpoint(path).items() if name.startswith(prefix)}
+        found = read_checkpoint(path).items()
+        tensors = {name: value.clone() for name, value in found if names is None or name in names}
     else:
-        tensors = _read(path, lambda file, name: file.get_tensor(name), prefix)
-    return {
-        name.removeprefix(prefix): value.float() if value.is_floating_point() else value
-        for name, value in tensors.items()
-    }
+        tensors = _read(path, lambda file, name: file.get_tensor(name), names)
+    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
-def _read(path: Path, read: Callable[[Any, str], Any], prefix: str = "") -> dict[str, Any]:
+def _read(path: Path, read: Callable[[Any, str], Any], names: Container[str] | None = None) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: read(file, name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+            return {name: read(file, name) for name in file.keys() if names is None or name in names}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(
             f"{path} is not a whole safetensors file (a git-LFS pointer, or half a download?): {error}; download it "
@@ -54,9 +54,7 @@ def _read(path: Path, read: Callable[[Any, str], Any], prefix: str = "") -> dict
         ) from error
 
 
-def require_shapes(
-    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], *, path: Path, network: str
-) -> None:
+def require_shapes(found: Shapes, expected: Shapes, *, path: Path, network: str) -> None:
     """Refuses weights that are not exactly those of a network.
 
     Raises:
@@ -82,60 +80,81 @@ def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def shape_of(
-    found: Mapping[str, tuple[int, ...]], name: str, *, dimensions: int, path: Path, network: str
+    found: Shapes, name: str, *, dimensions: int, path: Path, network: str, prefix: str = ""
 ) -> tuple[int, ...]:
-    """The shape of a tensor from which the size of a network follows.
+    """The shape of a tensor, whose name in the file has a prefix, from which the size of a network follows.
 
     Raises:
         ValueError: the tensor is missing, empty or of another number of dimensions.
     """
-    shape = found.get(name, ())
+    shape = found.get(prefix + name, ())
     if len(shape) != dimensions or min(shape) < 1:
         raise ValueError(
-            f"{path} is not the weights of {network}: expected {name} of {dimensions} dimensions, from which the size "
-            f"of the network follows, got {shape or 'none'}; give the published file"
+            f"{path} is not the weights of {network}: expected {prefix}{name} of {dimensions} dimensions, from which "
+            f"the size of the network follows, got {shape or 'none'}; give the published file"
         )
     return shape
 
 
-def build_network(
-    kind: Any,  # noqa: ANN401
-    config: Any,  # noqa: ANN401
+def read_state(
     path: Path,
-    found: Mapping[str, tuple[int, ...]],
+    expected: Shapes,
     *,
-    name_of: Callable[[str], str],
-    prefix: str,
-    rest: tuple[str, ...],
-    title: str,
-) -> nn.Module:
-    """A network with the tensors of a file in float32, strictly; of a safetensors file only these are read.
+    network: str,
+    name_of: Callable[[str], str] = str,
+    rest: tuple[str, ...] = (),
+    found: Shapes | None = None,
+) -> dict[str, Tensor]:
+    """The tensors of a network in float32 from a file that holds exactly these; others are not read.
 
     Args:
-        kind: its class.
-        config: its configuration.
         path: the file.
-        found: name and shape of every tensor in it.
-        name_of: name in the network -> name in the file, without `prefix`.
-        prefix: the beginning of the names of the network's tensors in the file.
+        expected: name and shape of every tensor of the network.
+        network: its name in messages.
+        name_of: name in the network -> name in the file; several of one name lie one after the other in one tensor.
         rest: beginnings of names in the file that are another part's.
-        title: the network's name in messages.
+        found: name and shape of the tensors in it that count; all if None.
 
     Raises:
         ValueError: as `require_shapes`.
     """
+    found = read_shapes(path) if found is None else found
+    places, wanted = layout(expected, name_of)
+    own = {name: shape for name, shape in found.items() if name in places or not name.startswith(rest)}
+    require_shapes(own, wanted, path=path, network=network)
+    state: dict[str, Tensor] = {}
+    for place, value in read_tensors(path, places).items():
+        names = places[place]
+        state.update(zip(names, value.chunk(len(names)) if len(names) > 1 else (value,), strict=True))
+    return state
+
+
+def layout(expected: Shapes, name_of: Callable[[str], str]) -> tuple[dict[str, list[str]], dict[str, tuple[int, ...]]]:
+    """The names of a network's tensors in each of a file's, and the shapes of the latter; as in `read_state`."""
+    places: dict[str, list[str]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in expected.items():
+        place = name_of(name)
+        places.setdefault(place, []).append(name)
+        shapes[place] = (shapes[place][0] + shape[0], *shape[1:]) if place in shapes else shape
+    return places, shapes
+
+
+def build_network(build: Callable[[], nn.Module], path: Path, **how: Any) -> nn.Module:  # noqa: ANN401
+    """The network that `build` makes, with the tensors of a file; arguments and errors as in `read_state`."""
     with torch.device("meta"):  # nothing is initialised only to be overwritten
-        network: nn.Module = kind(config)
-    names = {name: name_of(name) for name in network.state_dict()}
-    require_shapes(
-        {name: shape for name, shape in found.items() if not name.startswith(rest)},
-        {prefix + names[name]: shape for name, shape in shapes_of(network).items()},
-        path=path,
-        network=title,
-    )
-    tensors = read_tensors(path, prefix=prefix)
-    network.load_state_dict({name: tensors[place] for name, place in names.items()}, strict=True, assign=True)
+        network = build()
+    network.load_state_dict(read_state(path, shapes_of(network), **how), strict=True, assign=True)
     return network
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes a safetensors file, whole or not at all."""
+    from safetensors.torch import save_file
+
+    partial = path.with_name(f"{path.name}.partial")
+    save_file({name: value.contiguous() for name, value in tensors.items()}, partial)
+    partial.replace(path)
 
 
 def _list(verb: str, names: list[str]) -> str:

@@ -7,15 +7,16 @@ no file holds (indices of relative positions, frequencies of rotary ones).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from teachers.weights.tensors import read_tensors, require_shapes
+from teachers.weights.tensors import Shapes, read_shapes, read_state
 
 # Settings of a config.json that say nothing about the features.
 _INCIDENTAL = ("architectures", "torch_dtype", "dtype", "transformers_version", "out_features", "out_indices")
@@ -37,12 +38,11 @@ def load_network(
     kind: Any,  # noqa: ANN401
     config: Any,  # noqa: ANN401
     path: Path,
-    found: Mapping[str, tuple[int, ...]],
     *,
+    title: str,
+    name_of: Callable[[str], str] = str,
     unread: Sequence[str] = (),
     rest: Sequence[str] = (),
-    options: Mapping[str, Any] | None = None,
-    title: str,
 ) -> nn.Module:
     """A network of `transformers` with the tensors of a file in float32.
 
@@ -50,42 +50,59 @@ def load_network(
         kind: its class.
         config: its configuration.
         path: the file; it may be of a larger model, in which all names of the network have a prefix.
-        found: name and shape of every tensor in it.
+        title: the network's name in messages.
+        name_of: name in the files of `transformers` -> name in this one, behind the prefix.
         unread: parts of names that tell tensors which nothing here reads; a file may hold them or not.
         rest: beginnings of names, behind the prefix, of tensors that are no part of the network.
-        options: further arguments of the class.
-        title: the network's name in messages.
 
     Raises:
         ValueError: as `require_shapes`.
     """
-
-    def read(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-        return {name: shape for name, shape in shapes.items() if not any(part in name for part in unread)}
-
-    options = dict(options or {})
     with torch.device("meta"):
-        network = kind(config, **options)
-    expected = read(file_shapes(network))
-    prefix = _prefix_of(expected, found)
-    inside = {name.removeprefix(prefix): name for name in found if name.startswith(prefix)}
-    own = {
-        place: found[place] for name, place in inside.items() if name in expected or not name.startswith(tuple(rest))
-    }
-    require_shapes(read(own), {prefix + name: shape for name, shape in expected.items()}, path=path, network=title)
-    state = read_tensors(path, prefix=prefix)
+        network = kind(config, **_options(kind))
+    expected = {name: shape for name, shape in file_shapes(network).items() if not _has(name, unread)}
+    found = read_shapes(path)
+    prefix = _prefix_of([name_of(name) for name in expected], found)
+    state = read_state(
+        path,
+        expected,
+        network=title,
+        name_of=lambda name: prefix + name_of(name),
+        rest=tuple(prefix + name for name in rest),
+        found={name: shape for name, shape in found.items() if name.startswith(prefix) and not _has(name, unread)},
+    )
+    return network_of(kind, config, state, unread=unread)
+
+
+def network_of(
+    kind: Any,  # noqa: ANN401
+    config: Any,  # noqa: ANN401
+    state: Mapping[str, Tensor],
+    *,
+    unread: Sequence[str] = (),
+) -> Any:  # noqa: ANN401
+    """A network of `transformers` with tensors under the names of its files; other arguments as in `load_network`."""
     with without_progress_bar():
         network, report = kind.from_pretrained(
             None,
             config=config,
-            state_dict={name: state[name] for name in expected},
+            state_dict=state,
             output_loading_info=True,
             torch_dtype=torch.float32,  # whatever config.json says
-            **options,
+            **_options(kind),
         )
-    missed = {key: read(dict.fromkeys(map(str, names), ())) for key, names in report.items()}
+    missed = {key: [name for name in names if not _has(name, unread)] for key, names in report.items()}
     assert not any(missed.values()), missed
     return network
+
+
+def _options(kind: Any) -> dict[str, bool]:  # noqa: ANN401
+    """Without a pooling layer, of which no map is."""
+    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind).parameters else {}
+
+
+def _has(name: object, parts: Sequence[str]) -> bool:
+    return any(part in str(name) for part in parts)
 
 
 def settings_of(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,10 +114,10 @@ def settings_of(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {key: raw[key] for key in sorted(raw) if key not in _INCIDENTAL and is_plain(raw[key])}
 
 
-def _prefix_of(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
+def _prefix_of(expected: Sequence[str], found: Shapes) -> str:
     """The beginning that a network's names have in the file of a larger model; empty where that fits as well."""
     candidates = {""}
-    for name in list(expected)[:1]:
+    for name in expected[:1]:
         candidates |= {place.removesuffix(name) for place in found if place.endswith(f".{name}")}
     return max(sorted(candidates), key=lambda prefix: sum(prefix + name in found for name in expected))
 

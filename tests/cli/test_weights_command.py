@@ -17,8 +17,9 @@ import teachers
 from distill.cli import weights as weights_command
 from distill.run import main
 from distill.runs.checks import EXAMPLE_WEIGHTS as PREPARE
-from teachers.weights import tracer
+from teachers.weights import releases
 from teachers.weights.known import MEASURED, NEAREST, PUBLISHED
+from teachers.weights.names import renamed
 
 COMMIT = "0" * 40
 
@@ -190,7 +191,7 @@ def test_what_cannot_be_meant_is_refused():
 
 def release_of(state):
     """The tensors of timm's `tf_efficientnet_b0` as TRACER's release holds them, with something of its decoder."""
-    named = {tracer.original_name(name): value for name, value in state.items()}
+    named = {renamed(name, "tracer"): value for name, value in state.items()}
     assert len(named) == len(state)
     decoder = ("module.rfb2.conv_res.conv.weight", "module.agg.conv_cat1.weight", "module.ObjectAttention1.pw.bias")
     edges = ("module.model.Frequency_Edge_Module1.weight", "module.model._conv_head.weight")
@@ -218,7 +219,7 @@ def test_the_release_of_tracer_becomes_a_file_that_timm_loads(hub, backbone, tmp
     assert all(torch.equal(found[name], value) for name, value in backbone.items())
     teacher = teachers.load("timm", weights=file, model="tf_efficientnet_b0", strides=(8, 16), image_size=64)
     assert teacher.spec.names == ("stride8", "stride16")
-    monkeypatch.setattr(tracer, "convert", lambda *_: pytest.fail("it was converted again"))
+    monkeypatch.setattr(releases, "convert_tracer", lambda *_: pytest.fail("it was converted again"))
     assert main(["weights", "do=fetch", f"name={MEASURED}"]) == 0
     assert "was here already" in capfd.readouterr().err
     assert main(["weights", f"name={MEASURED}"]) == 0
@@ -228,7 +229,7 @@ def test_the_release_of_tracer_becomes_a_file_that_timm_loads(hub, backbone, tmp
 def test_the_real_release_becomes_the_measured_file_byte_for_byte(shared, tmp_path):
     measured = shared / "weights" / "tf_efficientnet_b0.tracer.safetensors"
     torch.save(release_of(load_file(measured)), tmp_path / "TE-0.pth")
-    tracer.convert(tmp_path / "TE-0.pth", tmp_path / "out.safetensors")
+    releases.convert_tracer(tmp_path / "TE-0.pth", tmp_path / "out.safetensors")
     assert (tmp_path / "out.safetensors").read_bytes() == measured.read_bytes()
     assert hashlib.sha256(measured.read_bytes()).hexdigest() == entry_of(MEASURED).sha256
 
@@ -248,7 +249,7 @@ def test_a_release_that_lacks_or_holds_other_tensors_is_refused_and_nothing_is_w
         change(state)
         torch.save(state, path)
         with pytest.raises(ValueError, match=message):
-            tracer.convert(path, target)
+            releases.convert_tracer(path, target)
     assert [entry.name for entry in tmp_path.iterdir()] == ["TE-0.pth"]
 
 

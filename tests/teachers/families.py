@@ -17,7 +17,7 @@ import test_timm_families as by_timm
 import test_transformers_families as by_transformers
 import torch
 from pytest import skip
-from small_teachers import write_dinov2, write_sam
+from small_teachers import random_pixels, write_dinov2, write_sam
 from torch import Tensor
 from transformers import AutoModel, SamVisionModel
 
@@ -36,11 +36,6 @@ and `dinov2` equals transformers at the weights' own.
 Pair = tuple[Any, Tensor, dict[str, Tensor]]  # teacher, pixels, and the maps that the other code gives
 
 
-def pixels_of(size: int) -> Tensor:
-    """Two random images."""
-    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-
-
 def timm_pair(family: str, folder: Path, size: int) -> Pair:
     """As `timm` and timm."""
     levels = by_timm.FAMILIES[family][2]
@@ -54,7 +49,7 @@ def transformers_pair(family: str, folder: Path, size: int) -> Pair:
     call, network, pixels = (
         by_transformers.FAMILIES[family][3],
         AutoModel.from_pretrained(folder).eval(),
-        pixels_of(size),
+        random_pixels(size),
     )
     kind = "stage" if hasattr(network.config, "depths") else "block"
     with torch.inference_mode():
@@ -67,7 +62,7 @@ def transformers_pair(family: str, folder: Path, size: int) -> Pair:
 
 def fpn_pair(kind: str, folder: Path, size: int) -> Pair:
     """As `fpn` and transformers, without the map of SAM 3 whose cells are no whole pixels."""
-    teacher, pixels = teachers.load("fpn", weights=folder, image_size=size), pixels_of(size)
+    teacher, pixels = teachers.load("fpn", weights=folder, image_size=size), random_pixels(size)
     with torch.inference_mode():
         pyramid = by_fpn.library(kind, folder, size)(pixels).fpn_hidden_states
     named = {f"fpn{index}": value for index, value in enumerate(pyramid)}
@@ -76,7 +71,7 @@ def fpn_pair(kind: str, folder: Path, size: int) -> Pair:
 
 def sam_pair(_: str, folder: Path, size: int) -> Pair:
     """As `sam` and transformers."""
-    pixels = pixels_of(size)
+    pixels = random_pixels(size)
     with torch.inference_mode():
         expected = SamVisionModel.from_pretrained(folder).eval()(pixels).last_hidden_state
     return teachers.load("sam", weights=folder), pixels, {"neck": expected}
@@ -84,7 +79,7 @@ def sam_pair(_: str, folder: Path, size: int) -> Pair:
 
 def dinov2_pair(_: str, folder: Path, size: int) -> Pair:
     """As `dinov2` and transformers, which differ at other sizes than the weights' own."""
-    pixels, rows = pixels_of(size), size // 14
+    pixels, rows = random_pixels(size), size // 14
     with torch.inference_mode():
         expected = by_transformers.tokens(AutoModel.from_pretrained(folder).eval(), pixels, rows=rows)
     return teachers.load("dinov2", weights=folder), pixels, {"block1": expected}

@@ -7,12 +7,13 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_teachers import noise, write_dinov2
+from small_teachers import noise, random_pixels, refusal_of, write_dinov2
 from torch.nn import functional as F
 
 import teachers
-from teachers.dinov2 import resize_positions
-from teachers.weights.dinov2_original import architecture_of, timm_shapes
+from teachers.dinov2 import resize_positions, shapes_in
+from teachers.weights.originals import dinov2_architecture, dinov2_names
+from teachers.weights.tensors import layout
 
 WIDTH, HEADS, DEPTH, PATCH, GRID = 192, 3, 2, 14, 5
 
@@ -104,7 +105,7 @@ def sampled(positions, cells):
     return torch.cat([positions[0, :1], patches.float()])[None]
 
 
-PIXELS = torch.randn(2, 3, 70, 70, generator=torch.Generator().manual_seed(0))
+PIXELS = random_pixels(70)
 KINDS = pytest.mark.parametrize(
     ("registers", "gated"), [(0, False), (4, False), (0, True), (4, True)], ids=["plain", "reg4", "giant", "giant_reg4"]
 )
@@ -136,8 +137,8 @@ def test_files_of_transformers_and_of_timm_hold_the_same_network(tmp_path, regis
     expected = official_forward(state, PIXELS, state["pos_embed"])
     torch.save(state, tmp_path / "original.pth")
     teacher = teachers.load("dinov2", weights=tmp_path / "original.pth", levels=(0, 1))
-    teacher.network.save_pretrained(tmp_path / "transformers")
-    library = type(teacher.network).from_pretrained(tmp_path / "transformers").eval()
+    teacher.network.network.save_pretrained(tmp_path / "transformers")
+    library = type(teacher.network.network).from_pretrained(tmp_path / "transformers").eval()
     again = teachers.load("dinov2", weights=tmp_path / "transformers", levels=(0, 1))
     with torch.inference_mode():
         tokens = library(PIXELS).last_hidden_state[:, 1 + registers :]
@@ -165,11 +166,11 @@ def test_every_published_size_is_told_from_its_shapes(size, width, depth, heads,
     with torch.device("meta"):
         network = timm.create_model(f"vit_{size}_patch14_{registers}dinov2", num_classes=0)
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    found = architecture_of(shapes, "model.safetensors")
+    found = dinov2_architecture(shapes, "model.safetensors")
     assert (found.hidden_size, found.num_hidden_layers, found.num_attention_heads) == (width, depth, heads)
     assert (found.image_size, found.patch_size, found.registers) == (518, 14, 4 if registers else 0)
     assert found.use_swiglu_ffn == (size == "giant")
-    assert timm_shapes(found) == shapes
+    assert layout(shapes_in(shapes, found), dinov2_names(shapes))[1] == shapes
 
 
 @pytest.mark.parametrize("cells", [3, 4, 7])
@@ -206,7 +207,7 @@ def test_no_block_runs_that_is_deeper_than_asked_for(tmp_path):
     both, last = (teachers.load("dinov2", weights=arguments["weights"], levels=levels) for levels in ((1, 0), None))
     first = teachers.load("dinov2", weights=arguments["weights"], levels=(0,))
     assert (both.spec.names, last.spec.names, first.spec.names) == (("block0", "block1"), ("block1",), ("block0",))
-    assert len(first.network.encoder.layer) == 1
+    assert len(first.network.network.encoder.layer) == 1
     image = noise(60, 90)
     for single in (first, last):
         for name, value in single([image]).items():
@@ -245,13 +246,7 @@ def test_dinov2_says_what_does_not_fit(tmp_path):
 
 
 def test_what_an_original_checkpoint_lacks_or_has_too_much_is_named(tmp_path):
-    def refused(change, message):
-        state = official_state()
-        change(state)
-        torch.save(state, tmp_path / "changed.pth")
-        with pytest.raises(ValueError, match=message):
-            teachers.load("dinov2", weights=tmp_path / "changed.pth")
-
+    refused = refusal_of("dinov2", tmp_path / "changed.pth", official_state)
     refused(
         lambda state: state.pop("blocks.1.ls2.gamma"), r"lacks 1 tensor \(blocks\.1\.ls2\.gamma\); give the matching"
     )

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_teachers import noise, randomise, write_dinov3
+from small_teachers import noise, random_pixels, randomise, write_dinov3
 
 import teachers
 
@@ -29,18 +29,14 @@ def write_convnext(folder):
     return DINOv3ConvNextModel.from_pretrained(folder).eval()
 
 
-def pixels_of(size):
-    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-
-
 @pytest.mark.parametrize("sizes", [{}, {"num_register_tokens": 4}, {"use_gated_mlp": True, "num_register_tokens": 4}])
 @pytest.mark.parametrize("size", [96, 160])
 def test_a_vit_gives_what_transformers_gives_at_any_size(tmp_path, sizes, size):
     library = write_vit(tmp_path, **sizes)
     teacher = teachers.load("transformers", weights=tmp_path, levels=(2, 0), image_size=size)
-    maps, cells = teacher.embed(pixels_of(size)), size // 16
+    maps, cells = teacher.embed(random_pixels(size)), size // 16
     with torch.inference_mode():
-        said = library(pixels_of(size), output_hidden_states=True)
+        said = library(random_pixels(size), output_hidden_states=True)
         first = library.norm(said.hidden_states[1])
     assert teacher.spec.names == ("block0", "block2")
     assert (teacher.spec["block2"].grid, teacher.spec["block2"].stride) == ((cells, cells), 16)
@@ -53,9 +49,9 @@ def test_a_vit_gives_what_transformers_gives_at_any_size(tmp_path, sizes, size):
 def test_a_convnext_gives_the_stages_of_transformers_and_norms_the_last(tmp_path):
     library = write_convnext(tmp_path)
     teacher = teachers.load("transformers", weights=tmp_path, levels=(0, 1, 2, 3))
-    maps = teacher.embed(pixels_of(96))
+    maps = teacher.embed(random_pixels(96))
     with torch.inference_mode():
-        said = library(pixels_of(96), output_hidden_states=True)
+        said = library(random_pixels(96), output_hidden_states=True)
     assert [(entry.channels, entry.grid, entry.stride) for entry in teacher.spec] == [
         (16, (24, 24), 4),
         (24, (12, 12), 8),
@@ -68,7 +64,7 @@ def test_a_convnext_gives_the_stages_of_transformers_and_norms_the_last(tmp_path
     assert last.std() > 0.1
     assert (maps["stage3"] - last).abs().max() <= 1e-5
     raw = teachers.load("transformers", weights=tmp_path, levels=(0, 1, 2, 3), norm=False)
-    assert (raw.embed(pixels_of(96))["stage3"] - said.hidden_states[4]).abs().max() <= 1e-5
+    assert (raw.embed(random_pixels(96))["stage3"] - said.hidden_states[4]).abs().max() <= 1e-5
     assert raw.identity != teacher.identity
 
 

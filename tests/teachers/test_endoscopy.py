@@ -13,8 +13,8 @@ from small_teachers import noise, randomise
 
 import teachers
 from distill.cli.weights import words_for
-from teachers.weights.endoscopy import convert
 from teachers.weights.known import ENDOSCOPIC
+from teachers.weights.releases import convert
 
 
 def original_caformer(name):

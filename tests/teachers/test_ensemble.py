@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from small_teachers import noise, write_network
+from small_teachers import noise, save_student, write_network
 
 import students
 import teachers
@@ -50,10 +50,7 @@ def test_it_has_learned_from_all_that_its_students_learned_from(folder, tmp_path
 def test_students_that_do_not_fit_are_refused(folder, tmp_path):
     with pytest.raises(ValueError, match=r"averages several students, got one, .*; give A,B,\.\.\. or adapter=student"):
         teachers.load("ensemble", weights=folder / "seed0")
-    students.create("unet", width=4, classes=3).save_pretrained(
-        tmp_path / "classes",
-        config={"width": 4, "classes": 3, "student": "unet", "image_size": 96, "mean": [0.5] * 3, "std": [0.5] * 3},
-    )
+    save_student(tmp_path / "classes", students.create("unet", width=4, classes=3), classes=3)
     with pytest.raises(ValueError, match=r"averages the masks of one class, but a student of .* has several"):
         teachers.load("ensemble", weights=f"{folder / 'seed0'},{tmp_path / 'classes'}")
     write_network(tmp_path / "other")

@@ -6,15 +6,16 @@ import re
 
 import pytest
 import torch
-from small_teachers import SMALL_SAM2, noise, randomise, write_sam2
+from small_teachers import SMALL_SAM2, noise, random_pixels, randomise, refusal_of, write_sam2
 from torch.nn import functional as F
 
 import teachers
-from teachers.weights import sam2_original
-from teachers.weights.sam2_original import Trunk, original_name, settings_of_original
+from teachers.weights import originals
+from teachers.weights.names import renamed
+from teachers.weights.originals import Trunk, sam2_settings
 
 SMALL_BLOCKS, SMALL = (1, 1, 2, 1), Trunk(1, (8, 4, 4, 2), (3,))
-PIXELS = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+PIXELS = random_pixels(128)
 EVERYTHING = {"strides": (4, 8, 16), "levels": (0, 1, 2, 3)}
 
 
@@ -50,7 +51,7 @@ def checkpoint(trunk):
 
 @pytest.fixture
 def file(tmp_path, monkeypatch):
-    monkeypatch.setitem(sam2_original.TRUNKS, SMALL_BLOCKS, SMALL)
+    monkeypatch.setitem(originals.TRUNKS, SMALL_BLOCKS, SMALL)
     path = tmp_path / "sam2.1_hiera_small.pt"
     torch.save({"model": checkpoint(small_hiera())}, path)
     return path
@@ -115,14 +116,14 @@ def test_every_size_is_told_from_its_shapes(size):
     with torch.device("meta"):
         trunk = timm.create_model(f"sam2_hiera_{size}", num_classes=0)
     shapes = {name: tuple(value.shape) for name, value in checkpoint(trunk).items()}
-    settings = settings_of_original(shapes, "sam2.pt")
+    settings = sam2_settings(shapes, "sam2.pt")
     with torch.device("meta"):
         network = Sam2VisionModel(Sam2VisionConfig.from_dict(settings))
-    found = {original_name(name): tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {renamed(name, "sam2"): tuple(value.shape) for name, value in network.state_dict().items()}
     for name, shape in shapes.items():
         if name.startswith("image_encoder.trunk."):
-            assert found.pop(name.removeprefix("image_encoder.")) == shape
-    assert all(name.startswith("neck.convs.") for name in found)
+            assert found.pop(name) == shape
+    assert all(name.startswith("image_encoder.neck.convs.") for name in found)
     heads = [block.attn.num_heads for block in trunk.blocks]
     assert heads == [block.attn.num_attention_heads for block in network.backbone.blocks]
     windows = [block.window_size[0] for block in trunk.blocks]  # 0: everywhere
@@ -173,14 +174,7 @@ def test_sam2_says_what_does_not_fit(tmp_path, file):
     (tmp_path / "folder" / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"no config\.json beside .*`hf download facebook/sam2\.1-hiera-tiny`"):
         teachers.load("sam2", **arguments)
-
-    def refused(change, message):
-        state = checkpoint(small_hiera())
-        change(state)
-        torch.save({"model": state}, file)
-        with pytest.raises(ValueError, match=message):
-            teachers.load("sam2", weights=file)
-
+    refused = refusal_of("sam2", file, lambda: checkpoint(small_hiera()))
     lost = "image_encoder.trunk.blocks.1.mlp.layers.0.bias"
     refused(lambda state: state.pop(lost), rf"lacks 1 tensor \({re.escape(lost)}\); give the matching file")
     refused(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from small_teachers import noise, randomise, small_sam, small_segment_anything, write_sam, write_timm
+from small_teachers import noise, random_pixels, randomise, small_sam, small_segment_anything, write_sam, write_timm
 
 import teachers
 from cache.spec import LOGIT_CLIP, MASK
 from teachers.sam_masks import SoftMask, is_kept
-from teachers.weights.sam_original import decoder_name
+from teachers.weights.names import renamed
 
 BOXES = torch.tensor([[10.0, 12.0, 50.0, 44.0], [30.0, 5.0, 79.0, 60.0], [2.0, 2.0, 20.0, 70.0]])
 POINTS = torch.tensor([[20.0, 30.0], [55.5, 41.0]])
@@ -107,7 +107,7 @@ def test_every_tensor_has_its_original_name(file):
     with torch.device("meta"):
         network = SoftMask(SamConfig())
     published = {name for name in torch.load(file) if not name.startswith("image_encoder.")}
-    assert {decoder_name(name) for name in network.state_dict()} == published
+    assert {renamed(name, "sam_decoder") for name in network.state_dict()} == published
 
 
 def test_a_mask_lies_where_its_box_does_whatever_the_image_s_ratio(teacher):
@@ -178,7 +178,7 @@ def test_blocks_of_the_trunk_are_what_segment_anything_s_blocks_say(file):
     seen = []
     for block in official.blocks:
         block.register_forward_hook(lambda module, given, said: seen.append(said.permute(0, 3, 1, 2)))
-    pixels = torch.randn(2, 3, 80, 80, generator=torch.Generator().manual_seed(0))
+    pixels = random_pixels(80)
     with torch.inference_mode():
         neck = official(pixels)
     teacher = teachers.load("sam", weights=file, levels=(0, 1), strides=(8,))

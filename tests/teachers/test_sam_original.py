@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import save_file
-from small_teachers import noise, small_segment_anything, write_sam
+from small_teachers import noise, random_pixels, refusal_of, small_segment_anything, write_sam
 
 import teachers
-from teachers.weights.sam_original import encoder_config, encoder_name
+from teachers.weights.names import renamed
+from teachers.weights.originals import sam_encoder_config
 
 
 def checkpoint(official):
@@ -31,9 +32,9 @@ def test_an_original_checkpoint_equals_segment_anything_and_transformers(file, t
     from transformers import SamVisionModel
 
     official, teacher = small_segment_anything(), teachers.load("sam", weights=file)
-    pixels = torch.randn(2, 3, 80, 80, generator=torch.Generator().manual_seed(0))
+    pixels = random_pixels(80)
     found = teacher.embed(pixels)["neck"]
-    library = SamVisionModel(encoder_config({n: tuple(v.shape) for n, v in torch.load(file).items()}, file)).eval()
+    library = SamVisionModel(sam_encoder_config({n: tuple(v.shape) for n, v in torch.load(file).items()}, file)).eval()
     library.vision_encoder.load_state_dict(teacher.network.state_dict())
     with torch.inference_mode():
         expected, likewise = official(pixels), library(pixels).last_hidden_state
@@ -47,7 +48,8 @@ def test_it_is_the_teacher_of_the_same_weights_in_a_folder(tmp_path):
     arguments = write_sam(tmp_path / "folder")
     folder = teachers.load("sam", **arguments)
     official = small_segment_anything()
-    official.load_state_dict({encoder_name(name): value for name, value in folder.network.state_dict().items()})
+    named = {renamed(name, "sam_encoder"): value for name, value in folder.network.state_dict().items()}
+    official.load_state_dict({name.removeprefix("image_encoder."): value for name, value in named.items()})
     torch.save(checkpoint(official), tmp_path / "sam_vit_b_01ec64.pth")
     original = teachers.load("sam", weights=tmp_path / "sam_vit_b_01ec64.pth")
     differing = {key for key in folder.identity if folder.identity[key] != original.identity[key]}
@@ -88,20 +90,14 @@ def test_base_large_and_huge_are_told_from_their_shapes(width, depth, heads, eve
             global_attn_indexes=everywhere,
         )
     shapes = {f"image_encoder.{name}": tuple(value.shape) for name, value in official.state_dict().items()}
-    config = encoder_config(shapes, "sam.pth")
+    config = sam_encoder_config(shapes, "sam.pth")
     assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (width, depth, heads)
     assert (config.image_size, config.patch_size, config.output_channels) == (1024, 16, 256)
     assert (config.window_size, tuple(config.global_attn_indexes), config.mlp_dim) == (14, everywhere, 4 * width)
 
 
 def test_what_an_original_checkpoint_lacks_or_has_too_much_is_named(tmp_path):
-    def refused(change, message):
-        state = checkpoint(small_segment_anything())
-        change(state)
-        torch.save(state, tmp_path / "changed.pth")
-        with pytest.raises(ValueError, match=message):
-            teachers.load("sam", weights=tmp_path / "changed.pth")
-
+    refused = refusal_of("sam", tmp_path / "changed.pth", lambda: checkpoint(small_segment_anything()))
     first = "image_encoder.blocks.1.mlp.lin2.bias"
     refused(lambda state: state.pop(first), rf"lacks 1 tensor \({first}\); give the matching file")
     refused(

@@ -8,17 +8,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_teachers import WRITERS, noise
+from small_teachers import WRITERS, noise, random_pixels
 from torch.nn import functional as F
 
 import teachers
 from cache.spec import LOGIT_CLIP
 from distill.run import main
-from teachers.oneformer import TASK, task_tokens
-from teachers.semantic import class_scores, soft_mask
+from teachers.semantic import TASK, class_scores, soft_mask, task_tokens
 
 BOTH = pytest.mark.parametrize("name", ["mask2former", "oneformer"])
-PIXELS = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+PIXELS = random_pixels(96)
 
 
 def library_of(name, folder):

@@ -12,11 +12,23 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_teachers import SMALL_SAM, WRITERS, noise, randomise, small_segment_anything, write_sam, write_timm
+from small_teachers import (
+    SMALL_SAM,
+    WRITERS,
+    noise,
+    random_pixels,
+    randomise,
+    save_student,
+    small_segment_anything,
+    write_sam,
+    write_timm,
+)  # fmt: skip
 from torch.nn import functional as F
 
+import students
 import teachers
-from cache.spec import FeatureSpec, MapSpec
+from cache.spec import LOGIT_CLIP, FeatureSpec, MapSpec
+from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
 
 MISSING = "bandpass-tests/no-such-weights"
 PUBLISHED_AS_PICKLES = ("dinov2", "fpn", "sam", "sam2")
@@ -282,7 +294,7 @@ def test_sam_equals_segment_anything_and_transformers_on_the_same_weights_and_pi
     save_file(state, tmp_path / "model.safetensors")
     SamVisionConfig(**SMALL_SAM).save_pretrained(tmp_path)
     teacher = teachers.load("sam", weights=tmp_path)
-    pixels = torch.randn(2, 3, 80, 80, generator=torch.Generator().manual_seed(0))
+    pixels = random_pixels(80)
     found = teacher.embed(pixels)["neck"]
     with torch.inference_mode():
         expected = official(pixels)
@@ -318,7 +330,7 @@ def test_the_configuration_that_the_hub_holds_for_sam_is_understood(tmp_path):
     sizes = {"hidden_size": 768, "mlp_dim": 3072, "image_size": 1024, "global_attn_indexes": [2, 5, 8, 11]}
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"model_type": "sam", "vision_config": {**old, **sizes}}))
-    config = _vision_config(WeightFiles(tmp_path / "model.safetensors", path))
+    config = _vision_config(WeightFiles(tmp_path / "model.safetensors"))
     assert (config.image_size, config.patch_size, config.output_channels) == (1024, 16, 256)
 
 
@@ -466,9 +478,6 @@ def test_the_real_efficientnet_runs_as_timm_runs_it_and_no_deeper_than_asked(sha
 
 
 def test_a_published_student_teaches_what_it_sees_and_says(tmp_path):
-    import students
-    from cache.spec import LOGIT_CLIP
-
     arguments = WRITERS["student"](tmp_path / "student")
     teacher = teachers.load("student", **arguments, strides=(8,))
     student, image = students.load(tmp_path / "student"), noise(70, 90)
@@ -489,33 +498,21 @@ def test_a_published_student_teaches_what_it_sees_and_says(tmp_path):
 
 
 def test_a_student_of_several_classes_has_no_soft_mask(tmp_path):
-    import students
-
-    student = students.create("unet", width=4, classes=3)
-    config = {"width": 4, "classes": 3, "student": "unet", "image_size": 96}
-    student.save_pretrained(tmp_path, config={**config, "mean": students.MEAN, "std": students.STD})
+    save_student(tmp_path, students.create("unet", width=4, classes=3), classes=3)
     assert teachers.load("student", weights=tmp_path).spec.names == ("stride16", "stride8")
 
 
 @pytest.mark.parametrize("name", ["microaunet", "malunet"])
 def test_of_two_levels_at_one_stride_the_deepest_teaches(tmp_path, name):
-    import students
-
     student = students.create(name, width=4).eval()
-    config = {"width": 4, "classes": 1, "student": name, "image_size": 128}
-    student.save_pretrained(tmp_path, config={**config, "mean": students.MEAN, "std": students.STD})
+    save_student(tmp_path, student, student=name, image_size=128)
     teacher = teachers.load("student", weights=tmp_path, strides=[32])
     assert teacher.network.levels == [5] and teacher.spec["stride32"].channels == student.channels[5]
     assert teacher([noise(70, 90)])["stride32"].shape == (1, student.channels[5], 4, 4)
 
 
 def test_a_network_that_pads_its_pixels_is_refused_not_squeezed_into_the_grid(tmp_path):
-    import students
-    from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
-
-    student = students.create("microaunet", width=4).eval()
-    config = {"width": 4, "student": "microaunet", "image_size": 336}
-    student.save_pretrained(tmp_path, config={**config, "mean": students.MEAN, "std": students.STD})
+    save_student(tmp_path, students.create("microaunet", width=4), student="microaunet", image_size=336)
     with pytest.raises(ValueError, match=r"image_size to be a multiple of 32, .*, got 336; choose 320 or 352"):
         teachers.load("student", weights=tmp_path, strides=[16])
 
@@ -543,8 +540,6 @@ def test_a_network_that_pads_its_pixels_is_refused_not_squeezed_into_the_grid(tm
 
 
 def test_a_published_student_s_config_that_is_not_whole_is_told(tmp_path):
-    import students
-
     students.create("unet", width=4).save_pretrained(tmp_path, config={"width": 4, "student": "unet"})
     with pytest.raises(
         ValueError, match=r"config\.json does not say image_size, mean, std; distill publish writes it whole"
@@ -553,10 +548,7 @@ def test_a_published_student_s_config_that_is_not_whole_is_told(tmp_path):
 
 
 def test_code_that_comes_with_a_published_student_is_not_run_to_teach(tmp_path, monkeypatch):
-    import students
-
-    config = {"width": 4, "student": "brought:Net", "image_size": 96, "mean": students.MEAN, "std": students.STD}
-    students.create("unet", width=4).save_pretrained(tmp_path, config=config)
+    save_student(tmp_path, students.create("unet", width=4), student="brought:Net")
     (tmp_path / "brought.py").write_text("raise SystemExit('it ran')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(

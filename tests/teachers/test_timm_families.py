@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from small_teachers import noise, randomise
+from small_teachers import named_in_readme, noise, random_pixels, randomise
 
 import teachers
 
-README = Path(teachers.__file__).with_name("README.md")
 VIT = {"embed_dim": 64, "depth": 3, "num_heads": 2}
 STAGES = {"depths": (1, 1, 2, 1)}
 NEXT = {**STAGES, "dims": (16, 24, 32, 48)}
@@ -78,7 +76,7 @@ def official(folder, family, size, levels):
         **arguments,
         **sized,
     ).eval()
-    pixels = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    pixels = random_pixels(size)
     call = {"indices": list(levels), "intermediates_only": True}
     with torch.inference_mode():
         try:
@@ -147,7 +145,7 @@ def test_a_dinov2_by_timm_equals_the_same_by_dinov2(tmp_path):
     for family in ("DINOv2", "DINOv2 with registers"):
         write(tmp_path / family, family, more={"embed_dim": 128, "img_size": 70})  # 64 channels a head, as published
         weights = {"weights": tmp_path / family, "levels": (0, 2), "image_size": 70}
-        pixels = torch.randn(2, 3, 70, 70, generator=torch.Generator().manual_seed(0))
+        pixels = random_pixels(70)
         by_timm, by_dinov2 = (teachers.load(name, **weights).embed(pixels) for name in ("timm", "dinov2"))
         for mine, other in zip(by_timm.values(), by_dinov2.values(), strict=True):
             assert other.std() > 0.1
@@ -172,7 +170,4 @@ def test_options_of_timm_are_refused_elsewhere(tmp_path):
 
 
 def test_the_readme_names_every_family_that_is_tested_here():
-    rows = [line for line in README.read_text(encoding="utf-8").splitlines() if line.endswith("| `timm` |")]
-    assert rows
-    for family in FAMILIES:
-        assert family.split("'")[0].split(" ")[0] in " ".join(rows), family
+    named_in_readme(FAMILIES, "timm")

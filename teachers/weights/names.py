@@ -1,0 +1,23 @@
+"""Names of tensors in the files of other projects, `names.yaml`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+_TABLES = yaml.safe_load(Path(__file__).with_name("names.yaml").read_text(encoding="utf-8"))
+
+
+def renamed(name: str, *tables: str) -> str:
+    """The name of a tensor in the file that these tables of names.yaml describe, each by the one before."""
+    for table in tables:
+        for pattern, place in _TABLES[table]["names"]:
+            name = re.sub(pattern.replace(".", r"\."), place, name)
+    return name
+
+
+def rest_of(table: str) -> tuple[str, ...]:
+    """Beginnings of names in a file that are of other parts than its table describes."""
+    return tuple(_TABLES[table]["rest"])

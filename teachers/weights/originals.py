@@ -1,0 +1,194 @@
+"""The networks that the shapes of original checkpoints describe: of SAM, SAM 2 and DINOv2.
+
+Those of segment_anything (`sam_vit_b_01ec64.pth`) hold a whole SAM, those of SAM 2 and 2.1 (`sam2.1_hiera_tiny.pt`) a
+whole video model; the vision encoder is `image_encoder.` in both. Those of DINOv2 (`dinov2_vit*14_pretrain.pth`) are
+like timm's files of it. The names of their tensors are in names.yaml.
+
+In every function `found` are name and shape of all tensors of a file, and `path` is the file, for messages. Errors are
+those of `shape_of`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from teachers.weights.names import renamed
+from teachers.weights.tensors import Shapes, shape_of
+
+if TYPE_CHECKING:
+    from transformers import SamVisionConfig
+
+PREFIX = "image_encoder."
+PROMPT_POSITIONS = "prompt_encoder.shared_embedding.positional_embedding"  # of SAM
+# Of DINOv2, under the names of `transformers`.
+MASK = "embeddings.mask_token"  # only pretraining uses it, so a file may do without
+POSITIONS = "embeddings.position_embeddings"
+_HEAD = 64  # channels of an attention head, in every size of DINOv2
+
+
+def count_blocks(found: Shapes, prefix: str) -> int:
+    """The number of blocks whose tensors' names begin with this prefix and a number."""
+    return len({match[1] for name in found if (match := re.match(rf"{re.escape(prefix)}(\d+)\.", name))})
+
+
+def sam_encoder_config(found: Shapes, path: Path) -> SamVisionConfig:
+    """The encoder that a checkpoint's shapes describe: base, large, huge, or any other.
+
+    Relative positions are stored for every offset within a window, 2 * side - 1 of them: their number gives the
+    size of a block's window; where that is the whole grid, the block attends everywhere.
+    """
+    from transformers import SamVisionConfig
+
+    shape = partial(shape_of, found, path=path, network="SAM's vision encoder", prefix=PREFIX)
+    _, grid, _, width = shape("pos_embed", dimensions=4)
+    patch = shape("patch_embed.proj.weight", dimensions=4)[-1]
+    blocks = range(max(1, count_blocks(found, f"{PREFIX}blocks.")))
+    offsets = [shape(f"blocks.{index}.attn.rel_pos_h", dimensions=2) for index in blocks]
+    windows = [(count + 1) // 2 for count, _ in offsets]
+    return SamVisionConfig(
+        hidden_size=width,
+        output_channels=shape("neck.0.weight", dimensions=4)[0],
+        num_hidden_layers=len(offsets),
+        num_attention_heads=width // max(1, offsets[0][1]),
+        image_size=grid * patch,
+        patch_size=patch,
+        window_size=max((side for side in windows if side != grid), default=grid),
+        global_attn_indexes=[index for index, side in enumerate(windows) if side == grid],
+        mlp_dim=shape("blocks.0.mlp.lin1.weight", dimensions=2)[0],
+    )
+
+
+def sam_decoder_config(found: Shapes, vision: Any) -> Any:  # noqa: ANN401
+    """The SamConfig that a checkpoint's shapes describe; eight heads and the epsilon are segment_anything's own.
+
+    `vision` is the configuration of its vision encoder.
+    """
+    from transformers import SamConfig
+
+    width = vision.output_channels
+    return SamConfig(
+        vision_config=vision.to_dict() | {"num_pos_feats": found[renamed(PROMPT_POSITIONS, "sam_decoder")][-1]},
+        prompt_encoder_config={
+            "hidden_size": width,
+            "image_size": vision.image_size,
+            "patch_size": vision.patch_size,
+            "mask_input_channels": found.get("prompt_encoder.mask_downscaling.3.weight", (16,))[0],
+        },
+        mask_decoder_config={
+            "hidden_size": width,
+            "mlp_dim": found.get("mask_decoder.transformer.layers.0.mlp.lin1.weight", (2048,))[0],
+            "num_hidden_layers": count_blocks(found, "mask_decoder.transformer.layers."),
+            "iou_head_hidden_dim": found.get("mask_decoder.iou_prediction_head.layers.0.weight", (256,))[0],
+            "layer_norm_eps": 1e-5,  # torch's own, where transformers has 1e-6
+        },
+    )
+
+
+class Trunk(NamedTuple):
+    """Settings not derivable from shapes: heads of the first stage, windows of each stage, global blocks."""
+
+    heads: int
+    windows: tuple[int, ...]
+    everywhere: tuple[int, ...]
+
+
+# By the blocks of the four stages, which differ in all sizes: sam2/configs/sam2.1/*.yaml, and the defaults of Hiera.
+TRUNKS = {
+    (1, 2, 7, 2): Trunk(1, (8, 4, 14, 7), (5, 7, 9)),  # tiny
+    (1, 2, 11, 2): Trunk(1, (8, 4, 14, 7), (7, 10, 13)),  # small
+    (2, 3, 16, 3): Trunk(2, (8, 4, 14, 7), (12, 16, 20)),  # base plus
+    (2, 6, 36, 4): Trunk(2, (8, 4, 16, 8), (23, 33, 43)),  # large
+}
+
+
+def sam2_settings(found: Shapes, path: Path) -> dict[str, Any]:
+    """The vision_config of `transformers` that a checkpoint's shapes describe.
+
+    Raises:
+        ValueError: the trunk is none of SAM 2's.
+    """
+    shape = partial(shape_of, found, path=path, network="SAM 2's vision encoder", prefix=PREFIX)
+    count = max(1, count_blocks(found, f"{PREFIX}trunk.blocks."))
+    widths = [shape(f"trunk.blocks.{index}.norm2.weight", dimensions=1)[0] for index in range(count)]
+    stages = [(width, len(list(group))) for width, group in groupby(widths)]
+    blocks = tuple(count for _, count in stages)
+    if blocks not in TRUNKS:
+        raise ValueError(
+            f"{path} holds a trunk of {list(blocks)} blocks, but SAM 2 has one of {[list(known) for known in TRUNKS]}; "
+            "give the published file"
+        )
+    trunk = TRUNKS[blocks]
+    return {
+        "backbone_config": {
+            "model_type": "sam2_hiera_det_model",
+            "hidden_size": widths[0],
+            "num_attention_heads": trunk.heads,
+            "blocks_per_stage": list(blocks),
+            "embed_dim_per_stage": [width for width, _ in stages],
+            "num_attention_heads_per_stage": [trunk.heads * 2**stage for stage in range(len(stages))],
+            "window_size_per_stage": list(trunk.windows),
+            "global_attention_blocks": list(trunk.everywhere),
+            "window_positional_embedding_background_size": list(shape("trunk.pos_embed", dimensions=4)[2:]),
+        },
+        "backbone_channel_list": [width for width, _ in reversed(stages)],
+        "fpn_hidden_size": shape("neck.convs.0.conv.weight", dimensions=4)[0],
+    }
+
+
+@dataclass(frozen=True)
+class Dinov2Architecture:
+    """The settings of a DINOv2 that differ between its sizes, under the names of `transformers`.
+
+    Attributes:
+        image_size: side of the images whose positions the weights hold, in pixels.
+        registers: number of register tokens; 0 for the networks without.
+    """
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    image_size: int
+    patch_size: int
+    registers: int = 0
+    use_swiglu_ffn: bool = False
+    mlp_ratio: int = 4
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-6
+
+
+def dinov2_names(found: Shapes) -> Callable[[str], str]:
+    """Name in the files of `transformers` -> name in the file of these tensors."""
+    if POSITIONS in found:
+        return str
+    by_timm = "reg_token" in found or (_is_gated(found) and "blocks.0.mlp.w12.weight" not in found)
+    return lambda name: renamed(name, "dinov2", *(("dinov2_timm",) if by_timm else ()))
+
+
+def _is_gated(found: Shapes) -> bool:
+    inner, outer = found.get("blocks.0.mlp.fc1.weight", (0,)), found.get("blocks.0.mlp.fc2.weight", (0,))
+    return "blocks.0.mlp.w12.weight" in found or inner[:1] == (2 * outer[-1],) != (0,)
+
+
+def dinov2_architecture(found: Shapes, path: Path) -> Dinov2Architecture:
+    """The network that the shapes of an original checkpoint, or of timm's file, describe."""
+    shape = partial(shape_of, found, path=path, network="DINOv2")
+    width, patch = shape("cls_token", dimensions=3)[-1], shape("patch_embed.proj.weight", dimensions=4)[-1]
+    shape("blocks.0.norm1.weight", dimensions=1)  # there is at least one block
+    cells = shape("pos_embed", dimensions=3)[1] - (0 if "reg_token" in found else 1)
+    registers = [name for name in ("register_tokens", "reg_token") if name in found]
+    return Dinov2Architecture(
+        hidden_size=width,
+        num_hidden_layers=count_blocks(found, "blocks."),
+        num_attention_heads=max(1, width // _HEAD),
+        image_size=math.isqrt(cells) * patch,
+        patch_size=patch,
+        registers=shape(registers[0], dimensions=3)[1] if registers else 0,
+        use_swiglu_ffn=_is_gated(found),
+    )
