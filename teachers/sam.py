@@ -139,8 +139,8 @@ def _run(encoder: nn.Module, pixels: Tensor, names: Sequence[str]) -> dict[str, 
 
 def _choose(config: SamVisionConfig, choice: Choice) -> FeatureSpec:
     """The chosen blocks, from shallow to deep, and the neck if it is chosen or nothing is."""
-    patch, strides = config.patch_size, choice.strides or ()
-    grid = (config.image_size // patch,) * 2
+    (size, patch), strides = sides_of(config, "SAM's config.json"), choice.strides or ()
+    grid = (size // patch,) * 2
     if any(stride != patch for stride in strides):
         raise ValueError(f"the neck of these SAM weights has stride {patch}, got strides={list(strides)}")
     chosen = choose_levels(choice.levels, config.num_hidden_layers, weights="SAM")

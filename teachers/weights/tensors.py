@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from teachers.weights.checkpoint import SUFFIXES, read_checkpoint
 
+Network = TypeVar("Network", bound=nn.Module)
 Shapes = Mapping[str, tuple[int, ...]]  # by the names of tensors
 
 
@@ -140,7 +141,7 @@ def layout(expected: Shapes, name_of: Callable[[str], str]) -> tuple[dict[str, l
     return places, shapes
 
 
-def build_network(build: Callable[[], nn.Module], path: Path, **how: Any) -> nn.Module:  # noqa: ANN401
+def build_network(build: Callable[[], Network], path: Path, **how: Any) -> Network:  # noqa: ANN401
     """The network that `build` makes, with the tensors of a file; arguments and errors as in `read_state`."""
     with torch.device("meta"):  # nothing is initialised only to be overwritten
         network = build()
