@@ -35,7 +35,7 @@ def random_pixels(size):
 
 
 def refusal_of(name, path, state_of):
-    """What checks that a teacher refuses a checkpoint whose state dict was changed, in these words."""
+    """A check that a teacher refuses a checkpoint whose state dict was changed, in these words."""
 
     def refused(change, message):
         state = state_of()
