@@ -24,7 +24,8 @@ from distill.config.parse import read_recipe
 from distill.run import main
 
 NAMES = recipes.names()
-STUDIES = (  # study_small's jobs
+STUDIES = (  # study_small's jobs, and expert_to_small's
+    "study_few_labels",
     "study_full",
     "study_long",
     "study_fidelity",
@@ -60,7 +61,11 @@ NETWORKS = {  # of students that are not small at any width
         "student.width=4",
     ],
     "expert_to_microaunet": ["image_size=128"],
-    "study_few_labels": ["image_size=128"],
+    "study_few_labels": [
+        "student.options={backbone: test_efficientnet, encoder_stages: 4}",
+        "student.encoder=null",
+        "student.width=4",
+    ],
     "pranet_protocol": ["student.options.backbone=test_efficientnet", "student.encoder=null", "student.width=4"],
     "mobilenet_unet": [
         "student.options={backbone: test_efficientnet, encoder_stages: 4}",
