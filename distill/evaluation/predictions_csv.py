@@ -95,7 +95,7 @@ def read_predictions(path: Path, *, digest: str | None = None) -> list[Score]:
     The names of images are held once, however many runs have scored them.
     """
     return [
-        Score(*(intern(row[name]) for name in IMAGE), float(row["dice"]), float(row["iou"]),
+        Score(intern(row["dataset"]), intern(row["stem"]), intern(row["key"]), float(row["dice"]), float(row["iou"]),
               share=float(row[SHARE]) if row.get(SHARE) else None)
         for row in read_rows(path, digest=digest)
     ]  # fmt: skip

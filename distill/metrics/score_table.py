@@ -27,7 +27,7 @@ class ScoreTable:
         self.names: list[str] = []
         self.groups: list[str | None] = []
         self._images = images
-        self._arrays = (np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((0, 2)))
+        self._arrays: tuple[Values, ...] = (np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((0, 2)))
 
     @classmethod
     def of(cls, scores: Sequence[ImageScore]) -> ScoreTable:
