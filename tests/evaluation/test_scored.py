@@ -110,5 +110,5 @@ def test_no_room_for_the_scores_is_told(monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(rooms, "reserve", full)
-    with pytest.raises(OSError, match="expected room for the scores of 1000 images, 4 MB, in .*No space.*by TMPDIR"):
+    with pytest.raises(OSError, match=r"expected room for the scores of 1000 images, 4 MB, in .*No space.*by TMPDIR"):
         rooms.mapped(1000, 500)
