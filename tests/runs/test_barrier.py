@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from pathlib import Path
 
 import pytest
-import torch
-from accelerate import Accelerator
-from forked_jobs import forked
 from torch.distributed import HashStore
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from distill.runs import barrier
-from distill.runs.barrier import meet, wait_for_all
+from distill.runs.barrier import meet
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_none_goes_on_before_all_are_there():
@@ -42,30 +41,36 @@ def test_who_waits_is_told_for_whom_and_not_for_ever(monkeypatch, caplog):
     assert "process 0 has waited 0 minutes for 2, 3" in caplog.text
 
 
-def wait_long(folder):
-    """One of two processes, of which the first comes after the timeout of their collectives."""
-    torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=2))
-    accelerator = Accelerator(cpu=True)
-    time.sleep(4 * accelerator.is_main_process)
-    wait_for_all(accelerator)
-    wait_for_all(accelerator)
-    (folder / f"done{accelerator.process_index}").touch()
-    torch.distributed.destroy_process_group()
+SCRIPT = """
+import os, sys, time
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from torch import distributed
+from distill.runs.barrier import wait_for_all
+
+rank, folder = int(sys.argv[1]), Path(sys.argv[2])
+
+def both(name):
+    (folder / f"{name}{rank}").touch()
+    while not all((folder / f"{name}{other}").exists() for other in (0, 1)):
+        time.sleep(0.05)
+
+both("loaded")  # under load one takes longer than the timeout for it
+store, limit = f"file://{folder}/store", timedelta(seconds=5)
+distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2, timeout=limit)
+time.sleep(8 * (rank == 0))
+wait_for_all(SimpleNamespace(num_processes=2, process_index=rank, wait_for_everyone=distributed.barrier))
+both("done")
+os._exit(0)
+"""
 
 
 def test_the_first_process_may_take_longer_than_a_collective_waits(tmp_path):
-    settings = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=2,
-        rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
-        run_id="barrier",
-        start_method="fork",
-        max_restarts=0,
-        local_addr="127.0.0.1",
-        monitor_interval=0.1,
-    )
-    job = forked(tmp_path, lambda: elastic_launch(settings, wait_long)(tmp_path) and 0)
-    os.waitpid(job, 0)
-    assert sorted(path.name for path in tmp_path.glob("done*")) == ["done0", "done1"], (tmp_path / "log").read_text()
+    words = [sys.executable, "-W", "ignore", "-c", SCRIPT]
+    jobs = [subprocess.Popen([*words, str(rank), str(tmp_path)], cwd=REPOSITORY) for rank in (0, 1)]
+    try:
+        assert [job.wait(timeout=240) for job in jobs] == [0, 0]
+    finally:
+        for job in jobs:
+            job.kill()

@@ -62,10 +62,11 @@ def campaign(folder, start, *, kills, a_job, seed, whom=("all",), steps=STEPS):
     """Jobs killed `a_job` times each, until there were so many kills; returns how many fell into each step."""
     draw, hit = random.Random(seed), Counter()
     more = f"do: [{', '.join(steps)}]"
-    straight = write_job(folder / "job", folder / "shared", more)
-    seconds = finish(straight, start)
-    whole = result_of(straight)
-    straight.rename(folder / "straight")  # each job has the same paths, which recipes hold
+    for name in ("first", "straight"):  # the first exports to ONNX, and would say wrongly how long publishing takes
+        straight = write_job(folder / "job", folder / "shared", more)
+        seconds = finish(straight, start)
+        whole = result_of(straight)
+        straight.rename(folder / name)  # each job has the same paths, which recipes hold
     number = 0
     while hit.total() < kills:
         job = write_job(folder / "job", folder / "shared", more)
@@ -85,8 +86,8 @@ def _one_thread(monkeypatch):
 @pytest.mark.study
 @pytest.mark.timeout(1200)
 def test_a_job_killed_in_each_step_ends_with_the_same_bytes(tmp_path):
-    hit, _ = campaign(tmp_path, start_alone, kills=3, a_job=3, seed=0, steps=STEPS[:3])
-    assert hit.total() == 3
+    hit, _ = campaign(tmp_path, start_alone, kills=4, a_job=4, seed=0)
+    assert hit.total() == 4
 
 
 @pytest.mark.study
