@@ -15,11 +15,10 @@ import cache
 from distill.comparison.launcher import missing_of, run_missing
 from distill.comparison.plan import Tuning, finished_of, plan_comparison, tuning_of
 from distill.comparison.result import Comparison, Curve, Key, compare_scores
-from distill.comparison.runs import ArmRun
+from distill.comparison.runs import ArmRun, best_of
 from distill.comparison.write import write
 from distill.config.schema import Recipe
 from distill.evaluation.results import read_scores
-from distill.metrics.names import best_of
 from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL
 from distill.runs.fingerprint import digest_of
 from distill.runs.run import LOG

@@ -8,11 +8,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from distill.comparison.runs import ArmRun, require_different, require_fair
+from distill.comparison.runs import ArmRun, best_of, require_different, require_fair
 from distill.config.parse import build_recipe
 from distill.config.schema import Recipe
 from distill.data.sample import Splits
-from distill.metrics.names import best_of
 from distill.runs.accelerator import start_accelerator
 from distill.runs.checks import check
 from distill.runs.fingerprint import digest_of
@@ -98,11 +97,10 @@ def plan_comparison(recipe: Recipe, *, students: Sequence[str] | None, seeds: Se
     runs: list[ArmRun] = []
     for seed, student, (arm, setting, own) in asked:
         data = digest_of([dataclasses.asdict(own.data), own.student.classes])
-        run = open_run(own, accelerator=accelerator, splits=opened.get(data))
+        run = finished_twin(open_run(own, accelerator=accelerator, splits=opened.get(data)))
         opened[data] = run.splits
         if seed == seeds[0]:
             check(run)
-        run = finished_twin(run)
         runs.append(ArmRun(arm, student, seed, run, setting, run.trained.is_file(), run.is_evaluated()))
         require_fair(runs[0], runs[-1])
     require_different([one for one in runs if one.seed == seeds[0]])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from distill.config.schedule import Span, steps_of_score
+from distill.metrics.names import LOWER_IS_BETTER
 from distill.runs.run import Run
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -96,3 +100,9 @@ def require_different(runs: Sequence[ArmRun]) -> None:
     for arm, asked in folders.items():
         if twin := next((other for other, its in folders.items() if other != arm and its == asked), None):
             raise ValueError(f"arms {arm!r} and {twin!r} are identical trainings; change one, or leave it out")
+
+
+def best_of(values: Mapping[Key, float], figure: str) -> Key:
+    """The key of the best value of a figure: the largest Dice, the smallest distance."""
+    choose = min if figure in LOWER_IS_BETTER else max
+    return choose(values, key=values.__getitem__)

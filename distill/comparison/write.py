@@ -9,9 +9,9 @@ from typing import Any
 
 from distill.comparison.plot import plot
 from distill.comparison.result import CONTROL, Comparison, Row
+from distill.comparison.runs import best_of
 from distill.comparison.statistics import Interval
 from distill.metrics.bootstrap import LEAST_GROUPS
-from distill.metrics.names import best_of
 from distill.runtime.io import write_json, write_text
 
 READING = f"""\

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple, TypeVar
-
-Key = TypeVar("Key")
+from typing import NamedTuple
 
 
 class Figure(NamedTuple):
@@ -121,9 +118,3 @@ def conventions(*, threshold: float, tolerance: float) -> dict[str, str]:
         name: figure.convention.format(threshold=f"{threshold:g}", tolerance=f"{tolerance:g}")
         for name, figure in {**FIGURES, **FRAMES, **CONFIDENCE}.items()
     }
-
-
-def best_of(values: Mapping[Key, float], figure: str) -> Key:
-    """The key of the best value of a figure: the largest Dice, the smallest distance."""
-    choose = min if figure in LOWER_IS_BETTER else max
-    return choose(values, key=values.__getitem__)

@@ -39,10 +39,14 @@ def check(run: Run) -> None:
     check_shares(run)
     check_leakage(recipe, run.splits)
     check_teachers(run)
+    if not recipe.reads_features:
+        check_student(recipe)
     for _, one in missing_teachers(run):  # those of the others were checked before they were trained
         check(one)
-    if recipe.reads_features:
-        return
+
+
+def check_student(recipe: Recipe) -> None:
+    """Raises ValueError where the student cannot be made, or does not fit the image size and the strides asked for."""
     student = create_student(recipe)
     if recipe.student.name not in students.STUDENTS:
         check_contract(student, image_size=recipe.image_size)
