@@ -43,6 +43,7 @@ class Run:
     folder: Path  # of the run: recipe.yaml, log.jsonl, metrics.json, checkpoints/, student/
     accelerator: Accelerator
     made: dict[str, tuple[Run, ...]] = field(default_factory=dict)  # teacher -> the runs that make its weights
+    step: str = ""  # that is being done; none outside one
 
     @cached_property
     def spans(self) -> tuple[Span, ...]:
@@ -134,9 +135,9 @@ class Run:
             teacher: of the extraction.
             images: that it has to pass now; returned as they are outside a step.
         """
-        begun = self.read_metrics().get(BEGUN)
-        if begun is None:
+        if not self.step:
             return images
+        begun = self.read_metrics().get(BEGUN, {})
         if images and teacher not in begun:
             self.update_metrics(**{BEGUN: {teacher: images}})
         return max(images, begun.get(teacher, 0))

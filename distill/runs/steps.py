@@ -25,13 +25,9 @@ def do_step(name: str, run: Run) -> Any:  # noqa: ANN401
     module, _, verb = STEPS[name].partition(":")
     if name == "extract":
         make_teachers(run)
-    if name == "extract" and run.accelerator.is_main_process:
-        run.update_metrics(**{BEGUN: {}})
     began = time.monotonic()
-    result = getattr(import_module(module), verb)(run)
-    if run.accelerator.is_main_process:
-        add_cost(run, name, seconds=time.monotonic() - began, result=result)
-    run.wait()
+    result = getattr(import_module(module), verb)(replace(run, step=name))
+    run.agree(lambda: add_cost(run, name, seconds=time.monotonic() - began, result=result))
     return result
 
 
