@@ -12,7 +12,7 @@ import torch
 
 from distill.config.registry import MASK_LOSSES, TASK_LOSSES
 
-STEPS, IMAGES, SIDE = 20, 8, 16
+STEPS, IMAGES, SIDE = 12, 8, 16
 CASES = [(name, classes) for name in (*TASK_LOSSES, *MASK_LOSSES) for classes in (1, 3)]
 
 
