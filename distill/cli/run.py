@@ -99,6 +99,8 @@ def run_steps(given: SimpleNamespace, *, dry: bool, step: str = "") -> int:
     remember_words(given.rest)
     recipe = read_recipe([*given.rest, f"do={step}"] if step else given.rest)
     if not dry:
+        from distill.runs.barrier import leave_together
+
         run(recipe)
         leave_together()
         return 0
@@ -108,16 +110,6 @@ def run_steps(given: SimpleNamespace, *, dry: bool, step: str = "") -> int:
     use_all_cores()
     sys.stdout.write(estimate(recipe))
     return 0
-
-
-def leave_together() -> None:
-    """Waits for the other processes, if there are any, and disconnects: gloo aborts one whose partners have left."""
-    from accelerate import PartialState
-
-    state = PartialState()
-    if state.num_processes > 1:
-        state.wait_for_everyone()
-        state.destroy_process_group()
 
 
 def command(

@@ -15,7 +15,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
+    from accelerate import Accelerator, PartialState
     from torch.distributed import Store
 
 LONGEST_SECONDS = 86_400.0
@@ -26,7 +26,7 @@ _numbers = count()
 logger = logging.getLogger("bandpass")
 
 
-def wait_for_all(accelerator: Accelerator) -> None:
+def wait_for_all(accelerator: Accelerator | PartialState) -> None:
     """Returns on every process when all are here.
 
     Raises:
@@ -38,6 +38,16 @@ def wait_for_all(accelerator: Accelerator) -> None:
         store = torch.distributed.distributed_c10d._get_default_store()
         meet(store, f"bandpass/{next(_numbers)}", rank=accelerator.process_index, processes=accelerator.num_processes)
     accelerator.wait_for_everyone()  # none leaves, and may end with the store, before all have seen all
+
+
+def leave_together() -> None:
+    """Waits for the other processes, if there are any, and disconnects: gloo aborts one whose partners have left."""
+    from accelerate import PartialState
+
+    state = PartialState()
+    if state.num_processes > 1:
+        wait_for_all(state)
+        state.destroy_process_group()
 
 
 def meet(store: Store, name: str, *, rank: int, processes: int) -> None:
