@@ -14,7 +14,7 @@ from typing import Any, final
 import constriction
 import numpy as np
 
-from cache import probability_tables
+from cache import native, probability_tables
 from cache.entropy import ESCAPE, Coder
 from cache.probability_tables import ESCAPE_FROM, PADDING
 
@@ -37,6 +37,13 @@ class _Run:
     groups: Any  # constriction's model of a group
     tail: Any  # and of the excess over the limit
     values: np.ndarray  # of each group, see `ProbabilityTable.group_values`
+    compiled: tuple[native.Model, native.Model]  # of a group and of the excess, for decode.c
+
+    def row(self) -> tuple[Any, ...]:
+        """A row of `native.RUN`, which points into this run's models."""
+        models = [model.addresses for model in self.compiled]
+        size = len(self.weights)
+        return self.start, self.stop, self.shift, self.limit, size, 0, *models, self.values.ctypes.data
 
 
 @final
@@ -50,6 +57,7 @@ class Laplace(Coder):
         self.shifted = [run for run in self.runs if run.shift]
         self.stops = [run.stop for run in self.runs]
         self.limits = [run.limit for run in self.runs]
+        self.compiled = np.array([run.row() for run in self.runs], native.RUN)
 
     def encode(self, values: np.ndarray) -> bytes:
         """Bytes of the int32 `values` (n,), see `Coder.encode`."""
@@ -77,6 +85,11 @@ class Laplace(Coder):
         damaged = f"a code of {len(code)} bytes is damaged, or not of {self.count} values; verify the cache"
         if len(code) % 4:
             raise ValueError(damaged)
+        if native.library:
+            found = native.decode(code, self.compiled, self.stops[-1] if self.stops else 0)
+            if found is None:
+                raise ValueError(damaged)
+            return found[: self.count]
         try:
             stack = AnsCoder(np.frombuffer(code, "<u4").astype(np.uint32))
         except ValueError as error:
@@ -124,6 +137,6 @@ def _models(level: int) -> tuple[Any, ...]:
     """The fields of a `_Run` that depend on its level alone."""
     table = probability_tables.table(level)
     weights = len(table.symbols) ** np.arange(table.group_size)[::-1]
-    groups = Categorical(table.group_probabilities(), perfect=False)
-    tail = Categorical(np.array(table.tail) / probability_tables.UNIT, perfect=False)
-    return table.shift, table.limit, weights, groups, tail, table.group_values()
+    shares, tail = table.group_probabilities(), np.array(table.tail) / probability_tables.UNIT
+    models = Categorical(shares, perfect=False), Categorical(tail, perfect=False)
+    return table.shift, table.limit, weights, *models, table.group_values(), (native.Model(shares), native.Model(tail))

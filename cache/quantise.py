@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
+
+from cache import native
 
 DEAD_ZONE = 0.6
 """Half the width of the zero bin in steps (0.5 would be plain rounding)."""
@@ -91,11 +94,17 @@ class Band:
 
     def coefficients(self, integers: np.ndarray, *, step: float, components: int) -> np.ndarray:
         """The reconstruction of `integers` (n,) as float32 coefficients (K, *extent), zero where nothing is coded."""
-        values = integers.astype(np.float32)
-        values = (values + np.sign(values) * self.shifts) * np.float32(step)
         result = np.zeros((components, *self.extent), np.float32)
-        result.reshape(-1)[self.places] = values
+        if native.library:
+            native.place(integers, shifts=self.shifts, places=self._short_places, step=step, out=result)
+            return result
+        values = integers.astype(np.float32)
+        result.reshape(-1)[self.places] = (values + np.sign(values) * self.shifts) * np.float32(step)
         return result
+
+    @cached_property
+    def _short_places(self) -> np.ndarray:
+        return self.places.astype(np.int32)
 
 
 def coded(variances: Numbers, step: float) -> Numbers:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from cache import native
 from cache.codec import BANDS, Code, Codec
 from cache.files import open_inside, read_inside
 from cache.manifest import NAME, DamagedError, Manifest, codec_entry
@@ -135,6 +136,7 @@ class Cache:
             DamagedError: a codec file is not what was written, or missing.
             OSError: it cannot be read.
         """
+        native.say_how()
         return {name: read_codec(self.path, self.manifest, name) for name in self.spec.names}
 
     def __len__(self) -> int:

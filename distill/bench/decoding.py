@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 import cache
+from cache import native
 from cache.series import Box
 from cache.spec import MapSpec
 from distill.bench.inputs import LARGE, SMALL, drawn_maps, write_cache
@@ -56,7 +57,8 @@ def compare(
     each = {name: 1e3 * timing.median / RECORDS for name, timing in taken.items()}
     figure = f"decode {shape} to {grid[0]} x {grid[1]}, random crop"
     work = f"{work_ratio(taken, 'pickle', 'code'):.2f} x in processor time"
-    note = f"fidelity 0.95, {sum(store.band_bytes()[entry.name].values()):,.0f} bytes; {each['code']:.2f} ms"
+    how = "compiled" if native.library else "in Python"
+    note = f"fidelity 0.95, {sum(store.band_bytes()[entry.name].values()):,.0f} bytes; {how}, {each['code']:.2f} ms"
     yield Row(f"{figure}: DiFoM's pickle takes", ratio(taken, "pickle", "code"), "x", at_least=3,
               note=f"{note} against {each['pickle']:.2f} ms, {work}")  # fmt: skip
     yield Row(f"{figure}: a mapped fp16 file takes", ratio(taken, "mapped", "code"), "x",

@@ -1,0 +1,112 @@
+"""The inner loops of decoding as machine code (decode.c), where a compiler was there when the package was installed.
+
+Without them the same is done in Python, with the same result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import sys
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import numpy as np
+
+logger = logging.getLogger("bandpass")
+
+VERSION = 1  # of the functions' arguments, as decode.c has it
+
+MODEL = np.dtype([("bounds", np.uint64), ("buckets", np.uint64)])
+RUN = np.dtype(
+    [("start", np.int64), ("stop", np.int64), ("shift", np.int32), ("limit", np.int32), ("size", np.int32),
+     ("reserved", np.int32), ("groups", MODEL), ("tail", MODEL), ("values", np.uint64)]
+)  # fmt: skip
+"""A run of coefficients as decode.c reads it; 64-bit addresses stand for its pointers."""
+
+BITS, BUCKET_BITS = 24, 12
+
+
+def load(folder: Path) -> ctypes.CDLL | None:
+    """The compiled library in a folder; None where there is none that this machine and this version can call."""
+    if sys.byteorder != "little" or ctypes.sizeof(ctypes.c_void_p) != 8:
+        return None
+    for file in filter(Path.is_file, (folder / f"_decode{suffix}" for suffix in EXTENSION_SUFFIXES)):
+        with contextlib.suppress(OSError, AttributeError):  # of another machine, or no such library
+            library = ctypes.CDLL(str(file))
+            if library.bandpass_version() == VERSION:
+                return library
+    return None
+
+
+library = load(Path(__file__).parent)
+
+
+@cache
+def say_how() -> None:
+    """Says once in a process that decoding is slower than it could be, where it is."""
+    if library is None:
+        logger.info(
+            "features are decoded in Python, at a third to two thirds of the speed: nothing was compiled when this was "
+            "installed; install a C compiler (gcc, clang) and then this package again"
+        )
+
+
+class Model:
+    """The bounds of symbols of given `probabilities` (n,) float64 in 24-bit arithmetic, and where to look for them."""
+
+    def __init__(self, probabilities: np.ndarray) -> None:
+        count = len(probabilities)
+        sums = np.concatenate([[0.0], np.cumsum(probabilities)])
+        self.bounds = (sums * (((1 << BITS) - count) / sums[-1])).astype(np.uint32) + np.arange(
+            count + 1, dtype=np.uint32
+        )
+        first = np.arange(1 << BUCKET_BITS, dtype=np.uint32) << (BITS - BUCKET_BITS)
+        self.buckets = (np.searchsorted(self.bounds, first, side="right") - 1).astype(np.uint16)
+
+    @property
+    def addresses(self) -> tuple[int, int]:
+        """Where decode.c finds them, as long as this model lives."""
+        return self.bounds.ctypes.data, self.buckets.ctypes.data
+
+
+def decode(code: bytes, runs: np.ndarray, room: int) -> np.ndarray | None:
+    """The integers (room,), int8 or int32, of a code of the coder "laplace"; None for bytes that are no such code.
+
+    Args:
+        code: of whole 32-bit words.
+        runs: (n,) of `RUN`.
+        room: coefficients, those that fill the last group included.
+    """
+    assert library is not None
+    words = np.frombuffer(code, np.uint32).copy()  # aligned
+    narrow, wide, places = np.empty(room, np.int8), np.empty(room, np.int32), np.empty(room, np.int32)
+    beyond = np.empty(room, np.int64)
+    kind = library.bandpass_decode(
+        _address(words), ctypes.c_int64(len(words)), _address(runs), ctypes.c_int32(len(runs)),
+        _address(narrow), _address(wide), _address(places), _address(beyond),
+    )  # fmt: skip
+    return None if kind < 0 else wide if kind else narrow
+
+
+def place(integers: np.ndarray, *, shifts: np.ndarray, places: np.ndarray, step: float, out: np.ndarray) -> None:
+    """Puts (|q| + shift) * step with the sign of each of the `integers` q (n,), int8 or int32, at its place of `out`.
+
+    Args:
+        integers: the values, contiguous.
+        shifts: (n,) float32.
+        places: (n,) int32, within `out`.
+        step: of the quantiser.
+        out: float32 zeros, contiguous.
+    """
+    assert library is not None
+    library.bandpass_place(
+        _address(integers), ctypes.c_int32(integers.dtype == np.int32), ctypes.c_int64(len(integers)),
+        _address(shifts), _address(places), ctypes.c_float(step), _address(out),
+    )  # fmt: skip
+
+
+def _address(array: np.ndarray) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
