@@ -68,7 +68,7 @@ class Model:
 
     @property
     def addresses(self) -> tuple[int, int]:
-        """Where decode.c finds them, as long as this model lives."""
+        """Their addresses for decode.c, as long as this model lives."""
         return self.bounds.ctypes.data, self.buckets.ctypes.data
 
 

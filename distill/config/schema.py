@@ -119,6 +119,10 @@ class Recipe:
         source = self.teachers.get(self.teachers[name].of or "")
         return (source or self.teachers[name]).views
 
+    def view_read(self, name: str, view: str) -> str:
+        """The view that is read of a teacher's cache where training draws `view`: another where that is mirrored."""
+        return view if view in self.views_of(name) else "identity"
+
     @property
     def consulted(self) -> dict[str, TeacherRecipe]:
         """The teachers whose caches are needed: those that a term imitates, or that a task decoder reads.
@@ -180,13 +184,13 @@ def check_weights(recipe: Recipe) -> None:
 
 
 def check_views(recipe: Recipe) -> None:
-    """Every flip that training draws is in every cache."""
-    for name in recipe.consulted:
+    """Every flip that training draws is in every cache, or may be made by mirroring."""
+    for name in (name for name, entry in recipe.consulted.items() if not entry.mirror):
         missing = [view for view in recipe.augment.views if view not in recipe.views_of(name)]
         require(
             not missing,
             f"augment.views draws {', '.join(missing)}, but teachers.{name}.views does not show it to the "
-            f"teacher; add it there, or take it from augment.views",
+            f"teacher; add it there, take it from augment.views, or set teachers.{name}.mirror=true",
         )
 
 

@@ -119,10 +119,13 @@ class TrainingSet(Dataset):
         if target.parts:
             return fuse_maps(target, [self.decode_target(part, sample, drawn, spectra) for part in target.parts])
         cache, key = self.caches[target.teacher], record_key(self.recipe.teachers[target.teacher], sample)
-        source = (target.teacher, target.map, target.band, target.split)
+        source, view = (target.teacher, target.map, target.band, target.split), drawn.view
+        read = self.recipe.view_read(target.teacher, view)
         if source not in spectra:
-            spectra[source] = read_spectrum(cache, target, key, drawn.view)
-        return on_grid(cache, target, spectra[source], drawn.box)
+            spectra[source] = read_spectrum(cache, target, key, read)
+        if read == view:
+            return on_grid(cache, target, spectra[source], drawn.box)
+        return flip(on_grid(cache, target, spectra[source], mirrored(drawn.box, view)), view)
 
     def change_look(self, image: Tensor, epoch: int, key: str) -> Tensor:
         """A float image (3, H, W) in [0, 1] with what `augment.amplitudes` and `augment.camera` change, if anything."""

@@ -67,7 +67,8 @@ def read_records(run: Run, name: str, *, learning: bool) -> list[tuple[str, str]
     if not learning:
         return [(sample.key, "identity") for sample in splits.held_out]
     keys = sorted({record_key(teacher, sample) for sample in splits.training})
-    wanted = [(key, view) for key in keys for view in run.recipe.augment.views]
+    views = dict.fromkeys(run.recipe.view_read(name, view) for view in run.recipe.augment.views)
+    wanted = [(key, view) for key in keys for view in views]
     if run.recipe.reads_features:  # which is validated from the cache while it learns
         wanted += [(sample.key, "identity") for sample in splits.val]
     return wanted
