@@ -7,7 +7,7 @@ import math
 import shutil
 from dataclasses import replace
 from importlib import import_module
-from itertools import chain
+from itertools import chain, product
 
 import numpy as np
 import pytest
@@ -30,9 +30,10 @@ from distill.distillation.dataset import TrainingSet, loader, read_target
 from distill.distillation.sampler import Batches
 from distill.distillation.targets import plan_targets
 from distill.runs.build import create_student
-from distill.runs.caches import open_caches
+from distill.runs.caches import open_caches, read_records
 from distill.runs.checks import check, check_student_strides
 from distill.runs.leakage import training_keys_of_start
+from distill.runtime.resize import resize
 from distill.runtime.tensor_files import write_tensors
 from distill.training.checkpoint import load_checkpoint, save_checkpoint
 from distill.training.parameters import set_frozen
@@ -408,3 +409,32 @@ def test_what_several_strides_imitate_is_decoded_once(features, tmp_path, monkey
     for target in dataset.targets:
         alone = read_target(caches[target.teacher], target, run.splits.train[1].key, drawn.view, drawn.box)
         assert torch.equal(item[target.name], alone)
+
+
+def test_views_that_are_not_extracted_are_identity_s_mirrored(features, tmp_path):
+    losses = {"segment": 1.0, "imitate_features": 1.0}
+    extracted = replace(recipe_of(features), stages={"joint": StageRecipe(steps=1, losses=losses)})
+    teacher = replace(extracted.teachers["drawn"], views=["identity"])
+    with pytest.raises(ValueError, match=r"augment\.views draws hflip.* or set teachers\.drawn\.mirror=true"):
+        replace(extracted, teachers={"drawn": teacher})
+    recipe = replace(extracted, teachers={"drawn": replace(teacher, mirror=True)})
+    run = run_of(recipe, tmp_path)
+    assert {view for _, view in read_records(run, "drawn", learning=True)} == {"identity"}
+    caches, sets, seen = open_caches(run), [], set()
+    for one in (extracted, recipe):
+        dataset = TrainingSet(run.splits.train, one, caches)
+        dataset.targets = plan_targets(one, caches, create_student(one, caches))
+        sets.append(dataset)
+    (codec,) = caches["drawn"].codecs.values()
+    likeness = []
+    for epoch, number in product(range(4), range(8)):
+        drawn = draw(recipe.augment, generator_for(recipe.seed, epoch, run.splits.train[number].key))
+        seen.add(drawn.view)
+        items = [dataset[epoch, number] for dataset in sets]
+        (name,) = {target.name for target in sets[0].targets if target.stride == 8}
+        assert torch.equal(*(item[name] for item in items)) == (drawn.view == "identity")
+        mask = resize(items[0]["mask"][None, None].float(), items[0][name].shape[-2:])[0, 0]
+        disc = torch.stack([mask, *(codec.inverse(item[name])[0] for item in items)])  # it is in the first channel
+        likeness.append(torch.corrcoef(disc.flatten(1))[0, 1:])
+    of_view, of_identity = torch.stack(likeness).nanmean(dim=0)
+    assert len(seen) == 4 and of_identity > 0.9 * of_view > 0.5
