@@ -61,6 +61,7 @@ NETWORKS = {  # of students that are not small at any width
         "student.width=4",
     ],
     "expert_to_microaunet": ["image_size=128"],
+    "expert_to_unet": ["student.width=4", "teachers.expert.strides=[8,16]"],
     "study_few_labels": [
         "student.options={backbone: test_efficientnet, encoder_stages: 4}",
         "student.encoder=null",
