@@ -150,7 +150,7 @@ class TeacherRecipe:
     std: list[float] = setting([], "timm, transformers: their standard deviation; empty: the weights' own")
     variant: str | None = setting(None, "sam: medsam, for weights of MedSAM: its own pixels, and one mask a prompt")
     views: list[str] = setting(list(VIEWS), "views of each image to extract")
-    mirror: bool = setting(False, "views that are not extracted are those of identity, mirrored: fewer passes and bytes")
+    mirror: bool = setting(False, "views that are not extracted are made of identity by mirroring its features")
     licence: str | None = setting(None, "licence of the weights, where their files state none")
     cache: str | None = setting(None, "folder of a finished cache: trains from it without the teacher's weights")
     batch_size: int = setting(8, "images in one forward pass; halved where memory runs out")

@@ -10,7 +10,8 @@ overlay: masks as pictures, and drawn onto their image
 predict: masks, overlays and figures of images and videos
 regions: area, box, connected parts and expected Dice of a mask
 segmenter: a student as it is used, from a folder or an ONNX file
-video: reading and writing videos, and a video through a student
+video: a video through a student
+video_files: reading and writing videos
 """
 
 from __future__ import annotations

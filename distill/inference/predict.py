@@ -17,7 +17,8 @@ from distill.inference.output_dir import VIDEO_TABLE, Table, prepare, printable,
 from distill.inference.overlay import palette
 from distill.inference.segmenter import Segmenter, open_segmenter
 from distill.inference.video import TABLE_COLUMNS as VIDEO_COLUMNS
-from distill.inference.video import VideoResult, is_done, percentiles, predict_video, require_library
+from distill.inference.video import VideoResult, is_done, percentiles, predict_video
+from distill.inference.video_files import require_library
 from distill.runtime.issues import several
 from distill.runtime.progress import progress
 from distill.runtime.threads import usable_cores, use_all_cores

@@ -16,7 +16,7 @@ from published import write_disc, write_student
 
 import distill
 from distill.inference.output_dir import Table, cell, printable, whole_file
-from distill.inference.video import VideoWriter
+from distill.inference.video_files import VideoWriter
 from distill.run import main
 
 ESCAPES = "disc\x1b]0;owned\x07.png"

@@ -25,7 +25,7 @@ from distill.inference.inputs import find_inputs
 from distill.inference.overlay import colour, draw_overlay
 from distill.inference.regions import measure_regions
 from distill.inference.segmenter import open_segmenter
-from distill.inference.video import VideoWriter, open_video
+from distill.inference.video_files import VideoWriter, open_video
 from distill.run import main
 
 predict_command = COMMAND

@@ -12,7 +12,7 @@ av = pytest.importorskip("av", reason="videos are read by PyAV")
 from published import write_disc, write_student  # noqa: E402
 
 import distill  # noqa: E402
-from distill.inference.video import VideoWriter, open_video  # noqa: E402
+from distill.inference.video_files import VideoWriter, open_video  # noqa: E402
 
 
 def write_stream(path, *, count=10, rate=10, form="mpegts", level=0, aspect=Fraction(1), turned=0):
