@@ -59,10 +59,9 @@ class Model:
 
     def __init__(self, probabilities: np.ndarray) -> None:
         count = len(probabilities)
-        sums = np.concatenate([[0.0], np.cumsum(probabilities)])
-        self.bounds = (sums * (((1 << BITS) - count) / sums[-1])).astype(np.uint32) + np.arange(
-            count + 1, dtype=np.uint32
-        )
+        shares = np.concatenate([[0.0], np.cumsum(probabilities)]) / probabilities.sum()
+        self.bounds = (shares * ((1 << BITS) - count)).astype(np.uint32) + np.arange(count + 1, dtype=np.uint32)
+        self.bounds[-1] = 1 << BITS  # whatever rounding did, or a search would leave them
         first = np.arange(1 << BUCKET_BITS, dtype=np.uint32) << (BITS - BUCKET_BITS)
         self.buckets = (np.searchsorted(self.bounds, first, side="right") - 1).astype(np.uint16)
 
