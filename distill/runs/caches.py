@@ -97,8 +97,11 @@ def check_labels(run: Run, path: Path, store: cache.Cache) -> None:
                 "%s does not say which masks its teacher learned from; see that none of them is tested here", path
             )
         return
-    if foreign := len(set(seen) - {sample.key for sample in run.splits.train}):
+    hidden = {sample.key for sample in (*run.splits.held_out, *run.splits.unlabelled)}
+    if known := len(hidden.intersection(seen)):
         raise ValueError(
-            f"the teacher behind {path} was trained on the masks of {foreign} images that have no mask here, or are "
+            f"the teacher behind {path} was trained on the masks of {known} images that have no mask here, or are "
             "held out; train it with the same data.split, data.labels and data.seed"
         )
+    if further := len(set(seen) - {sample.key for sample in run.splits.train}):
+        logger.info("the teacher behind %s learned from the masks of %d images that are not here", path, further)

@@ -37,12 +37,12 @@ def check_leakage(recipe: Recipe, splits: Splits) -> None:
 
 
 def check_teachers(run: Run) -> None:
-    """Refuses teachers whose recipes learn from images that are held out here, or from masks that are not given here.
+    """Refuses teachers whose recipes learn from images that are held out here, or from masks that are not shown here.
 
     Raises:
         ValueError: one does.
     """
-    held_out, labelled = ({sample.key for sample in part} for part in (run.splits.held_out, run.splits.train))
+    held_out, unlabelled = ({sample.key for sample in part} for part in (run.splits.held_out, run.splits.unlabelled))
     for name, runs in run.made.items():
         for one in runs:
             images = {sample.key for sample in (one.splits.training if one.recipe.imitates else one.splits.train)}
@@ -50,8 +50,8 @@ def check_teachers(run: Run) -> None:
             masks = {sample.key for sample in one.splits.train}.union(*start)
             if known := len(images & held_out):
                 seen = f"{known} images that are validation or test here"
-            elif foreign := len(masks - labelled):
-                seen = f"the masks of {foreign} images that have no mask here, or are held out"
+            elif known := len(masks & (held_out | unlabelled)):
+                seen = f"the masks of {known} images that have no mask here, or are held out"
             else:
                 continue
             raise ValueError(

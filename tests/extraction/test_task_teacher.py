@@ -156,8 +156,11 @@ def test_a_network_without_a_soft_mask_cannot_say_one(distilled_run):
         check_mask(recipe, ["stride16"], teacher="several")
 
 
-def test_masks_of_images_without_labels_here_are_refused(distilled_run):
+def test_masks_of_images_without_labels_here_are_refused(distilled_run, caplog):
     train_part = distilled_run.splits.train
+    with caplog.at_level("INFO", "bandpass"):
+        open_caches(replace(distilled_run, splits=replace(distilled_run.splits, train=train_part[:4])))
+    assert "learned from the masks of 4 images that are not here" in caplog.text
     fewer = replace(distilled_run.splits, train=train_part[:4], unlabelled=train_part[4:])
     with pytest.raises(ValueError, match="was trained on the masks of 4 images that have no mask here"):
         open_caches(replace(distilled_run, splits=fewer))
