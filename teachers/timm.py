@@ -12,9 +12,7 @@ cell would blur it, and the features would no longer be the published network's.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +22,9 @@ from torch import Tensor, nn
 from cache.spec import FeatureSpec, MapSpec
 from teachers.backbone import EXAMPLE, Backbone, find_backbone
 from teachers.base import Teacher
-from teachers.choice import Choice, require_multiple
+from teachers.choice import Choice, choose_levels, require_multiple
 from teachers.preprocess import INTERPOLATIONS, SquareResize, statistics_of
+from teachers.weights.names import in_pyramids
 from teachers.weights.tensors import read_shapes, read_state, require_shapes, sha256, shapes_of
 
 
@@ -113,11 +112,8 @@ def _choose(
             f"expected levels or strides, got levels={list(levels)} and strides={list(strides)}; leave one out"
         )
     if levels:
-        if not set(levels) <= set(range(len(pyramid))):
-            raise ValueError(
-                f"'{model}' has levels 0 to {len(pyramid) - 1}, got {list(levels)}; their strides are {list(pyramid)}"
-            )
-        return sorted(set(levels))
+        kind = f"levels of strides {', '.join(map(str, pyramid))}, numbered"
+        return choose_levels(levels, len(pyramid), weights=f"'{model}'", kind=kind)
     deepest, strides = {stride: level for level, stride in enumerate(pyramid)}, strides or (16,)
     if unknown := [stride for stride in strides if stride not in deepest]:
         raise ValueError(f"'{model}' has no map of stride {unknown[0]}; choose from {', '.join(map(str, deepest))}")
@@ -143,14 +139,13 @@ def _load(backbone: Backbone, levels: Sequence[int], *, size: int, norm: bool) -
                     f"{backbone.path} holds {title} without its final norm; "
                     "give the whole network's weights, or norm=false for its maps before the norm"
                 )
-        network = _create(backbone, levels=levels)
-        network.load_state_dict({name: state[name] for name in network.state_dict()}, strict=True)
-        return _without_deeper_blocks(network), False
-    network = _whole(backbone, found, whole)
-    if norm and (normed := _normed(network, levels, size)):
-        return normed.to(memory_format=torch.channels_last), True
-    with _without_remarks():
-        network = _create(backbone, levels=levels, pretrained=True)
+    else:
+        network = _whole(backbone, found, whole)
+        if norm and (normed := _normed(network, levels, size)):
+            return normed.to(memory_format=torch.channels_last), True
+        state = in_pyramids(network.state_dict())
+    network = _create(backbone, levels=levels)
+    network.load_state_dict({name: state[name] for name in network.state_dict()}, strict=True)
     return _without_deeper_blocks(network), False
 
 
@@ -197,17 +192,6 @@ def _whole(backbone: Backbone, found: Mapping[str, tuple[int, ...]], whole: Mapp
             ) from error
         require_shapes(found, whole, path=backbone.path, network=network)
         raise ValueError(f"{backbone.path} is not the weights of {network}: {error}; give the matching file") from error
-
-
-@contextmanager
-def _without_remarks() -> Iterator[None]:
-    """Keeps timm from warning that a pyramid has no use for the classifier's weights."""
-    log = logging.getLogger("timm.models._builder")
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
 
 
 def _without_deeper_blocks(network: nn.Module) -> nn.Module:

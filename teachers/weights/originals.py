@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -142,27 +141,6 @@ def sam2_settings(found: Shapes, path: Path) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Dinov2Architecture:
-    """The settings of a DINOv2 that differ between its sizes, under the names of `transformers`.
-
-    Attributes:
-        image_size: side of the images whose positions the weights hold, in pixels.
-        registers: number of register tokens; 0 for the networks without.
-    """
-
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    image_size: int
-    patch_size: int
-    registers: int = 0
-    use_swiglu_ffn: bool = False
-    mlp_ratio: int = 4
-    hidden_act: str = "gelu"
-    layer_norm_eps: float = 1e-6
-
-
 def dinov2_names(found: Shapes) -> Callable[[str], str]:
     """Name in the files of `transformers` -> name in the file of these tensors."""
     if POSITIONS in found:
@@ -176,19 +154,23 @@ def _is_gated(found: Shapes) -> bool:
     return "blocks.0.mlp.w12.weight" in found or inner[:1] == (2 * outer[-1],) != (0,)
 
 
-def dinov2_architecture(found: Shapes, path: Path) -> Dinov2Architecture:
-    """The network that the shapes of an original checkpoint, or of timm's file, describe."""
+def dinov2_config(found: Shapes, path: Path) -> Any:  # noqa: ANN401
+    """The configuration of `transformers` that the shapes of an original checkpoint, or of timm's file, describe."""
+    from transformers import Dinov2Config, Dinov2WithRegistersConfig
+
     shape = partial(shape_of, found, path=path, network="DINOv2")
     width, patch = shape("cls_token", dimensions=3)[-1], shape("patch_embed.proj.weight", dimensions=4)[-1]
     shape("blocks.0.norm1.weight", dimensions=1)  # there is at least one block
     cells = shape("pos_embed", dimensions=3)[1] - (0 if "reg_token" in found else 1)
-    registers = [name for name in ("register_tokens", "reg_token") if name in found]
-    return Dinov2Architecture(
-        hidden_size=width,
-        num_hidden_layers=count_blocks(found, "blocks."),
-        num_attention_heads=max(1, width // _HEAD),
-        image_size=math.isqrt(cells) * patch,
-        patch_size=patch,
-        registers=shape(registers[0], dimensions=3)[1] if registers else 0,
-        use_swiglu_ffn=_is_gated(found),
-    )
+    registers = [shape(name, dimensions=3)[1] for name in ("register_tokens", "reg_token") if name in found]
+    settings = {
+        "hidden_size": width,
+        "num_hidden_layers": count_blocks(found, "blocks."),
+        "num_attention_heads": max(1, width // _HEAD),
+        "image_size": math.isqrt(cells) * patch,
+        "patch_size": patch,
+        "use_swiglu_ffn": _is_gated(found),
+    }
+    if registers:
+        return Dinov2WithRegistersConfig(**settings, num_register_tokens=registers[0])
+    return Dinov2Config(**settings)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from teachers.weights.checkpoint import read_checkpoint
-from teachers.weights.names import renamed, rest_of
+from teachers.weights.names import in_pyramids, renamed, rest_of
 from teachers.weights.tensors import read_state, require_shapes, shapes_of, write_tensors
 
 _TRACER = "tf_efficientnet_b0"  # in timm, with `features_only=True`
@@ -69,8 +69,8 @@ def convert(checkpoint: Path, target: Path, *, model: str, network: str) -> None
         path=checkpoint,
         network=network,
     )
-    places = {alias: name for name in found for alias in (name.replace(".", "_", 1), name)}  # of timm's pyramids
-    write_tensors(target, {name: found[places[name]] for name in wanted.state_dict()})
+    found = in_pyramids(found)
+    write_tensors(target, {name: found[name] for name in wanted.state_dict()})
 
 
 def timm_tensors(state: dict[str, Tensor], model: str) -> dict[str, Tensor]:

@@ -446,7 +446,7 @@ def test_timm_says_what_it_does_not_know(tmp_path):
         ({"model": None}, r"does not say which backbone it belongs to.*model=tf_efficientnet_b0"),
         ({"model": "test_vit", "strides": (16,)}, r"is not the weights of .*'test_vit'"),
         ({"strides": (12,)}, r"has no map of stride 12; choose from 2, 4, 8, 16, 32"),
-        ({"strides": None, "levels": (7,)}, r"has levels 0 to 4, got \[7\]; their strides are \[2, 4, 8, 16, 32\]"),
+        ({"strides": None, "levels": (7,)}, r"levels of strides 2, 4, 8, 16, 32, numbered 0 to 4, got levels=\[7\]"),
         ({"levels": (2,)}, r"expected levels or strides, got levels=\[2\] and strides=\[8, 16\]"),
         ({"image_size": 100}, r"multiple of 16.*got 100; choose 96 or 112"),
         ({"weights": "hub", "model": None}, r"weights=hub needs the name of a backbone"),
