@@ -18,7 +18,7 @@ from cache.spec import MASK, FeatureSpec, MapSpec
 from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Letterbox, MinMaxResize
-from teachers.sam_masks import RULE, RULE_OF_ONE, SCALE, Prompted, SoftMask, load_soft_mask
+from teachers.sam_masks import RULE, RULE_OF_ONE, SCALE, Prompted, with_prompts
 from teachers.weights.locate import MODEL, WeightFiles, locate, sides_of, vision_config
 from teachers.weights.names import renamed
 from teachers.weights.originals import PREFIX, sam_encoder_config
@@ -48,7 +48,7 @@ class SamTeacher(Teacher):
     """
 
     example = _EXAMPLE
-    _load_masks: Callable[[], SoftMask]
+    _with_prompts: Callable[[], Prompted]
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> SamTeacher:
@@ -90,7 +90,7 @@ class SamTeacher(Teacher):
             },
             licence="Apache-2.0",
         )
-        teacher._load_masks = partial(load_soft_mask, files, config, single=medsam)
+        teacher._with_prompts = partial(with_prompts, network, files, single=medsam)
         return teacher
 
     def prompted(self, policy: str) -> SamTeacher:
@@ -101,13 +101,13 @@ class SamTeacher(Teacher):
         """
         (rows, columns), patch = self.spec.maps[0].grid, self.spec.maps[0].stride
         mask = MapSpec(MASK, 1, (SCALE * rows, SCALE * columns), max(1, patch // SCALE))
-        masks = self._load_masks()
+        network = self._with_prompts()
         return SamTeacher(
             self.name,
-            Prompted(self.network, masks),
+            network,
             spec=FeatureSpec((*self.spec.maps, mask)),
             preprocessing=self.preprocessing,
-            facts={**self._facts, "prompts": f"{policy}; {RULE_OF_ONE if masks.single else RULE}"},
+            facts={**self._facts, "prompts": f"{policy}; {RULE_OF_ONE if network.single else RULE}"},
             licence=self.licence,
         ).to(self.device, self.dtype)
 
@@ -122,8 +122,8 @@ class SamTeacher(Teacher):
         """See `Teacher.prompted_maps`."""
         if not isinstance(self.network, Prompted):
             return super().prompted_maps(pixels, prompts)
-        maps = _run(self.network.encoder, pixels, (*self.spec.names, NECK))
-        masks = [self.network.masks(one[None], prompt) for one, prompt in zip(maps[NECK], prompts, strict=True)]
+        maps = _run(self.network.sam.vision_encoder, pixels, (*self.spec.names, NECK))
+        masks = [self.network(one[None], prompt) for one, prompt in zip(maps[NECK], prompts, strict=True)]
         return {name: maps[name] for name in self.spec.names if name != MASK} | {MASK: torch.cat(masks)}
 
 

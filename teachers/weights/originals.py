@@ -163,7 +163,7 @@ def dinov2_config(found: Shapes, path: Path) -> Any:  # noqa: ANN401
     shape("blocks.0.norm1.weight", dimensions=1)  # there is at least one block
     cells = shape("pos_embed", dimensions=3)[1] - (0 if "reg_token" in found else 1)
     registers = [shape(name, dimensions=3)[1] for name in ("register_tokens", "reg_token") if name in found]
-    settings = {
+    settings: dict[str, Any] = {
         "hidden_size": width,
         "num_hidden_layers": count_blocks(found, "blocks."),
         "num_attention_heads": max(1, width // _HEAD),
