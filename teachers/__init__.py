@@ -22,8 +22,8 @@ TEACHERS = {  # `sam2` is an older name of `fpn`
     "timm": "teachers.timm:TimmTeacher",
     "transformers": "teachers.transformers:TransformersTeacher",
 }
-WITH_CLASSES = ("mask2former", "oneformer")  # teachers with a soft mask of chosen classes
 OPTIONS = {  # the teachers that have them
+    "classes": ("mask2former", "oneformer", "student"),
     **dict.fromkeys(("norm", "mean", "std"), ("timm", "transformers")),
     "variant": ("sam",),
 }
@@ -99,11 +99,6 @@ def load(
     from teachers.choice import Choice
 
     teacher = resolve(name)
-    if classes and name in TEACHERS and name not in (*WITH_CLASSES, "student"):
-        raise ValueError(
-            f"teacher '{name}' tells no classes apart, but got classes={list(classes)}; leave them out, or choose from "
-            f"{', '.join(WITH_CLASSES)}"
-        )
     choice = Choice(model, levels, strides, image_size, classes, norm, mean, std, variant)
     for option, owners in OPTIONS.items():
         if name in TEACHERS and name not in owners and getattr(choice, option) != Choice._field_defaults[option]:

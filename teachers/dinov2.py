@@ -28,7 +28,6 @@ from teachers.weights.originals import MASK, POSITIONS, dinov2_config, dinov2_na
 from teachers.weights.tensors import Shapes, read_shapes, read_state, sha256
 from teachers.weights.transformers import file_shapes, network_of
 
-_EXAMPLE = "facebook/dinov2-base"
 _ARCHITECTURE = (
     "hidden_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size", "use_swiglu_ffn",
     "mlp_ratio", "hidden_act", "layer_norm_eps",
@@ -41,7 +40,7 @@ class Dinov2Teacher(Teacher):
     Each has hidden_size channels (base: 768) on image_size / 14 (37 x 37) cells. Class and register tokens are dropped.
     """
 
-    example = _EXAMPLE
+    example = "facebook/dinov2-base"
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> Dinov2Teacher:
@@ -50,7 +49,7 @@ class Dinov2Teacher(Teacher):
         Arguments and errors as in `teachers.load`; `levels` are blocks, counted from 0, the last one if None.
         """
         require_unset(choice, "model", "strides", teacher="dinov2")
-        files = locate(weights, example=_EXAMPLE, originals=True)
+        files = locate(weights, teacher="dinov2", example=cls.example, originals=True)
         found = read_shapes(files.model)
         config = _config(files, found)
         model = {key: getattr(config, key) for key in _ARCHITECTURE} | {"registers": _registers(config)}
@@ -74,9 +73,9 @@ def _config(files: WeightFiles, found: Shapes) -> Any:  # noqa: ANN401
     """The configuration that a config.json of `transformers`, or else the shapes of the tensors, describe."""
     from transformers import CONFIG_MAPPING
 
-    raw = read_config(files.config) if files.config else {}
+    raw = read_config(files.config)
     if POSITIONS in found or (raw and "dinov2" not in str(raw.get("architecture"))):  # else timm's, or an original
-        raw = require_kind(files, ("dinov2", "dinov2_with_registers"), teacher="dinov2", example=_EXAMPLE)
+        raw = require_kind(files, ("dinov2", "dinov2_with_registers"))
         config = CONFIG_MAPPING[raw["model_type"]].from_dict(dict(raw))
         sides_of(config, str(files.config))
         return config

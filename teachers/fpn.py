@@ -25,7 +25,6 @@ from teachers.weights.originals import PREFIX, sam2_settings
 from teachers.weights.tensors import read_shapes, sha256
 from teachers.weights.transformers import load_network, settings_of
 
-_EXAMPLE = "facebook/sam2.1-hiera-tiny"
 _CHECKPOINT = "sam2.1_hiera_tiny.pt"
 _CENTRED = (127.5, 127.5, 127.5)
 _TRUNK = (
@@ -66,7 +65,7 @@ class FpnTeacher(Teacher):
     encoder, mask decoder, detector and memory are never read.
     """
 
-    example = _EXAMPLE
+    example = "facebook/sam2.1-hiera-tiny"
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> FpnTeacher:
@@ -75,13 +74,12 @@ class FpnTeacher(Teacher):
         Arguments and errors as in `teachers.load`; `strides` choose maps of the pyramid, `levels` stages of the trunk.
         """
         require_unset(choice, "model", teacher="sam2")
-        files = locate(weights, example=_EXAMPLE, originals=True)
+        files = locate(weights, teacher="sam2", example=cls.example, originals=True)
         found = read_shapes(files.model)
         if original := any(name.startswith(PREFIX) for name in found):
             kind, settings = "sam2", sam2_settings(found, files.model)
         else:
-            kinds = tuple(FAMILIES)
-            kind, settings = vision_config(files, kinds, teacher="sam2", example=_EXAMPLE, checkpoint=_CHECKPOINT)
+            kind, settings = vision_config(files, tuple(FAMILIES), checkpoint=_CHECKPOINT)
         family = FAMILIES[kind]
         config, network = _library(family, settings)
         size = _size(family, config, choice.image_size)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +19,13 @@ from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Letterbox, MinMaxResize
 from teachers.sam_masks import RULE, RULE_OF_ONE, SCALE, Prompted, with_prompts
-from teachers.weights.locate import MODEL, WeightFiles, locate, sides_of, vision_config
+from teachers.weights.locate import MODEL, locate, sides_of, vision_config
 from teachers.weights.names import renamed
-from teachers.weights.originals import PREFIX, sam_encoder_config
+from teachers.weights.originals import PREFIX, sam_settings
 from teachers.weights.tensors import build_network, read_shapes, sha256
 
-if TYPE_CHECKING:
-    from transformers import SamVisionConfig
-
 BUILTIN = Path(__file__).parent / "builtin"
-_EXAMPLE = "facebook/sam-vit-base"
+_CHECKPOINT = "sam_vit_b_01ec64.pth"
 MEDSAM = "medsam"
 NECK, BLOCK = "neck", "block"
 _REST_OF_SAM = ("prompt_encoder.", "mask_decoder.", "shared_image_embedding.")
@@ -47,7 +44,7 @@ class SamTeacher(Teacher):
     side. Without it the prompt encoder and the mask decoder are never read.
     """
 
-    example = _EXAMPLE
+    example = "facebook/sam-vit-base"
     _with_prompts: Callable[[], Prompted]
 
     @classmethod
@@ -56,16 +53,22 @@ class SamTeacher(Teacher):
 
         Arguments and errors as in `teachers.load`; `levels` choose blocks, `strides` (16, of the patches) the neck.
         """
+        from transformers import SamVisionConfig
         from transformers.models.sam.modeling_sam import SamVisionEncoder
 
         require_unset(choice, "model", teacher="sam")
         if choice.variant not in (None, MEDSAM):
             raise ValueError(f"teacher 'sam' has no variant {choice.variant!r}; leave it out, or choose {MEDSAM}")
         medsam = choice.variant == MEDSAM
-        files = _locate(weights)
+        if builtin := str(weights) == "builtin":
+            _require_builtin()
+        files = locate(BUILTIN if builtin else weights, teacher="sam", example=cls.example, originals=True)
         found = read_shapes(files.model)
-        original = any(name.startswith(PREFIX) for name in found)
-        config = sam_encoder_config(found, files.model) if original else _vision_config(files)
+        if original := any(name.startswith(PREFIX) for name in found):
+            settings = sam_settings(found, files.model)
+        else:
+            _, settings = vision_config(files, ("sam", "sam_vision_model"), checkpoint=_CHECKPOINT)
+        config = SamVisionConfig.from_dict(settings)
         size, _ = sides_of(config, "SAM's config.json")
         if choice.image_size not in (None, size):
             raise ValueError(
@@ -137,10 +140,10 @@ def _run(encoder: nn.Module, pixels: Tensor, names: Sequence[str]) -> dict[str, 
     return {name: value.permute(0, 3, 1, 2) for name, value in states.items()} | {NECK: outputs.last_hidden_state}
 
 
-def _choose(config: SamVisionConfig, choice: Choice) -> FeatureSpec:
+def _choose(config: Any, choice: Choice) -> FeatureSpec:  # noqa: ANN401
     """The chosen blocks, from shallow to deep, and the neck if it is chosen or nothing is."""
-    (size, patch), strides = sides_of(config, "SAM's config.json"), choice.strides or ()
-    grid = (size // patch,) * 2
+    patch, strides = config.patch_size, choice.strides or ()
+    grid = (config.image_size // patch,) * 2
     if any(stride != patch for stride in strides):
         raise ValueError(f"the neck of these SAM weights has stride {patch}, got strides={list(strides)}")
     chosen = choose_levels(choice.levels, config.num_hidden_layers, weights="SAM")
@@ -150,21 +153,9 @@ def _choose(config: SamVisionConfig, choice: Choice) -> FeatureSpec:
     return FeatureSpec(tuple(maps))
 
 
-def _locate(weights: str | Path) -> WeightFiles:
-    if str(weights) == "builtin":
-        if not (BUILTIN / MODEL).is_file():
-            raise FileNotFoundError(
-                f"no built-in teacher: looked for {BUILTIN / MODEL}; install the package again from its repository, or "
-                "train one with `distill run recipe=builtin_teacher`"
-            )
-        return locate(BUILTIN, example=_EXAMPLE)
-    return locate(weights, example=_EXAMPLE, originals=True)
-
-
-def _vision_config(files: WeightFiles) -> SamVisionConfig:
-    """The configuration of the encoder, checked to be one."""
-    from transformers import SamVisionConfig
-
-    kinds, checkpoint = ("sam", "sam_vision_model"), "sam_vit_b_01ec64.pth"
-    _, settings = vision_config(files, kinds, teacher="sam", example=_EXAMPLE, checkpoint=checkpoint)
-    return SamVisionConfig.from_dict(settings)
+def _require_builtin() -> None:
+    if not (BUILTIN / MODEL).is_file():
+        raise FileNotFoundError(
+            f"no built-in teacher: looked for {BUILTIN / MODEL}; install the package again from its repository, or "
+            "train one with `distill run recipe=builtin_teacher`"
+        )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cache.spec import LOGIT_CLIP
-from teachers.weights.locate import WeightFiles, read_config
+from teachers.weights.locate import WeightFiles, require_config
 from teachers.weights.names import renamed
 from teachers.weights.originals import PROMPT_POSITIONS, sam_decoder_config
 from teachers.weights.tensors import build_network, read_shapes
@@ -99,8 +99,7 @@ def with_prompts(encoder: Any, files: WeightFiles, *, single: bool) -> Prompted:
     if original := renamed(PROMPT_POSITIONS, "sam_decoder") in found:
         config = sam_decoder_config(found, encoder.config)
     else:
-        assert files.config is not None  # the vision encoder was described by it
-        config = SamConfig.from_dict(read_config(files.config))
+        config = SamConfig.from_dict(require_config(files))
     places = {PROMPT_POSITIONS: _SHARED} if _SHARED in found and PROMPT_POSITIONS not in found else {}
 
     def build() -> SamModel:

@@ -152,8 +152,8 @@ def assemble(family: Family, weights: str | Path, choice: Choice) -> dict[str, A
 
     name = family.title.lower()  # in the registry, and as `model_type` in config.json
     require_unset(choice, "model", "levels", teacher=name)
-    files = locate(weights, example=family.example)
-    raw = require_kind(files, (name,), teacher=name, example=family.example)
+    files = locate(weights, teacher=name, example=family.example)
+    raw = require_kind(files, (name,))
     config = getattr(transformers, f"{family.title}Config").from_dict({**raw, "is_training": False})
     network = getattr(transformers, f"{family.title}ForUniversalSegmentation")
     size = choice.image_size or family.image_size

@@ -20,10 +20,9 @@ from students.published import require_published
 from teachers.base import Teacher
 from teachers.choice import Choice, require_multiple, require_unset
 from teachers.preprocess import SquareResize, statistics_of
-from teachers.weights.locate import MODEL, WeightFiles, locate, read_config
+from teachers.weights.locate import MODEL, WeightFiles, locate, other_kind, read_config
 from teachers.weights.tensors import read_state, sha256, shapes_of
 
-EXAMPLE = "your_name/your_student"
 DEFAULT_STRIDES = (16, 8)
 MASK_STRIDE = 4  # pixels of the network's input that a cell of the soft mask spans
 
@@ -34,20 +33,16 @@ class StudentTeacher(Teacher):
     Of several classes `mask` holds the logits of all, where they are asked for.
     """
 
-    example = EXAMPLE
+    example = "your_name/your_student"
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> StudentTeacher:
         """Loads what `distill publish` wrote or pushed; arguments and errors as in `teachers.load`."""
         own_class = choice.model if choice.model is not None and ":" in choice.model else None
         require_unset(choice, *(("levels",) if own_class else ("model", "levels")), teacher="student")
-        files = locate(students.place_of(weights), example=EXAMPLE)
-        config = read_config(files.config) if files.config else {}
+        files = locate(students.place_of(weights), teacher="student", example=cls.example)
+        config = read_config(files.config)
         student = build(files, config, trust=own_class)
-        if missing := {"image_size", "mean", "std"} - config.keys():
-            raise ValueError(
-                f"{files.config} does not say {', '.join(sorted(missing))}; distill publish writes it whole"
-            )
         size = choice.image_size or int(config["image_size"])
         strides, masks = choose_strides(student, choice.strides), has_mask(student, choice.classes)
         # Students pad to this multiple, whichever of their maps are chosen.
@@ -84,11 +79,8 @@ def build(files: WeightFiles, config: Mapping[str, Any], *, trust: str | None) -
         ValueError: it describes none, or the weights are not its own.
     """
     if "student" not in config:
-        raise ValueError(
-            f"{files.config or files.model} describes a model of type '{config.get('model_type')}', but teacher "
-            f"'student' needs a student that Bandpass published; distill publish or `hf download {EXAMPLE}` gets one"
-        )
-    students.check_config(config, files.model.parent)
+        raise other_kind(files, config, "a student that distill publish wrote")
+    students.check_config(config, files.model.parent, needs=("image_size", "mean", "std"))
     student = students.build(config, files.model.parent, trust=trust)
     network = f"student '{config['student']}'"
     student.load_state_dict(read_state(files.model, shapes_of(student), network=network))
@@ -156,7 +148,7 @@ def has_mask(student: Student, classes: Sequence[str] | None) -> bool:
 class EnsembleTeacher(Teacher):
     """Maps `stride8`, `stride16`, ... of the first student; and `mask`, the logit of the mean probability of all."""
 
-    example = EXAMPLE
+    example = StudentTeacher.example
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> EnsembleTeacher:

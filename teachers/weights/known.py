@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -49,17 +48,16 @@ class Published:
     note: str = ""
 
 
-def _read(name: str, facts: dict[str, Any]) -> Published:
-    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
-    return Published(name, **given)
-
-
 _TABLE = yaml.safe_load(Path(__file__).with_name("known.yaml").read_text(encoding="utf-8"))
-PUBLISHED = tuple(_read(name, facts) for name, facts in _TABLE["checkpoints"].items())
+PUBLISHED = tuple(
+    Published(name, **{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
+    for name, facts in _TABLE["checkpoints"].items()
+)
+FAMILIES = _TABLE["families"]  # licence, mean and std, as far as they are known, by `model_type` in config.json
 ENDOSCOPIC = tuple(entry for entry in PUBLISHED if entry.release and entry.name != MEASURED)
 
 
 def license_of(weights: str, family: str) -> str:
     """The licence of known weights by hub id, or of their whole family; else a phrase that says it is not known."""
     named = {entry.hub_id: entry.licence for entry in PUBLISHED if entry.hub_id}
-    return named.get(weights) or _TABLE["families"].get(family, UNKNOWN_LICENCE)
+    return named.get(weights) or FAMILIES.get(family, {}).get("licence", UNKNOWN_LICENCE)

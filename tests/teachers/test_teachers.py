@@ -323,14 +323,17 @@ def test_sam_is_read_out_of_the_whole_model_too(tmp_path):
 
 
 def test_the_configuration_that_the_hub_holds_for_sam_is_understood(tmp_path):
-    from teachers.sam import _vision_config
-    from teachers.weights.locate import WeightFiles
+    from transformers import SamVisionConfig
+
+    from teachers.weights.locate import locate, vision_config
 
     old = {"_name_or_path": "", "dropout": 0.0, "projection_dim": 512, "torch_dtype": None, "model_type": ""}
     sizes = {"hidden_size": 768, "mlp_dim": 3072, "image_size": 1024, "global_attn_indexes": [2, 5, 8, 11]}
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"model_type": "sam", "vision_config": {**old, **sizes}}))
-    config = _vision_config(WeightFiles(tmp_path / "model.safetensors"))
+    save_file({}, tmp_path / "model.safetensors")
+    files = locate(tmp_path, teacher="sam", example="facebook/sam-vit-base")
+    config = SamVisionConfig.from_dict(vision_config(files, ("sam",), checkpoint="sam.pth")[1])
     assert (config.image_size, config.patch_size, config.output_channels) == (1024, 16, 256)
 
 
@@ -541,9 +544,7 @@ def test_a_network_that_pads_its_pixels_is_refused_not_squeezed_into_the_grid(tm
 
 def test_a_published_student_s_config_that_is_not_whole_is_told(tmp_path):
     students.create("unet", width=4).save_pretrained(tmp_path, config={"width": 4, "student": "unet"})
-    with pytest.raises(
-        ValueError, match=r"config\.json does not say image_size, mean, std; distill publish writes it whole"
-    ):
+    with pytest.raises(ValueError, match=r"config\.json of .*: expected image_size to be a whole number .*, got null"):
         teachers.load("student", weights=tmp_path)
 
 
