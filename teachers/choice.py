@@ -41,14 +41,9 @@ def require_unset(choice: Choice, *names: str, teacher: str) -> None:
 def choose_levels(
     asked: Sequence[int] | None, count: int, *, weights: str, kind: str = "blocks", default: Sequence[int] = ()
 ) -> list[int]:
-    """Numbers of blocks or stages, from shallow to deep and each once.
+    """Numbers of blocks or stages, from 0 to `count` - 1, from shallow to deep and each once.
 
-    Args:
-        asked: numbers from 0, or None for the default.
-        count: how many there are.
-        weights: the network's name in messages.
-        kind: their name in messages.
-        default: the numbers otherwise.
+    `weights` and `kind` are the names of the network and of its blocks in messages.
 
     Raises:
         ValueError: there is no such block or stage.
@@ -60,12 +55,7 @@ def choose_levels(
 
 
 def require_multiple(size: int, step: int, *, cells: str = "cells") -> None:
-    """Refuses an image size that whole cells, patches or windows do not cover.
-
-    Args:
-        size: side of the square image, in pixels.
-        step: the number of pixels that must divide it.
-        cells: the name of the cells in messages.
+    """Refuses the side of a square image that whole cells, patches or windows of `step` pixels do not cover.
 
     Raises:
         ValueError: naming the nearest sizes that fit.

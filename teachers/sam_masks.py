@@ -78,12 +78,7 @@ def is_kept(masks: Tensor, quality: Tensor) -> Tensor:
 
 
 def with_prompts(encoder: Any, files: WeightFiles, *, single: bool) -> Prompted:  # noqa: ANN401
-    """SAM's vision encoder with prompt encoder and mask decoder, of which only the tensors are read, as float32.
-
-    Args:
-        encoder: that of the same files.
-        files: of a whole SAM: a folder of `SamModel`, or an original checkpoint.
-        single: whether it is asked for one mask a prompt.
+    """SAM's vision encoder, and beside it the prompt encoder and mask decoder of the same files, in float32.
 
     Raises:
         ValueError: the file holds no prompt encoder and mask decoder, or other ones than are described.

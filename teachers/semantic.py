@@ -134,8 +134,8 @@ class Segmenter(nn.Module):
         family, config = self.family, self.network.config
         mask: list[Tensor] = []
         if self.classes:
-            inputs = {name: value.to(pixels.device) for name, value in family.inputs(config).items()}
-            inputs = {name: value.expand(len(pixels), -1) for name, value in inputs.items()}
+            given = family.inputs(config).items()
+            inputs = {name: value.to(pixels.device).expand(len(pixels), -1) for name, value in given}
             out = self.network(pixels, **inputs, output_hidden_states=True)
             grid = self.spec[MASK].grid
             mask = [soft_mask(out.class_queries_logits, out.masks_queries_logits, self.classes, grid=grid)]

@@ -68,12 +68,7 @@ class StudentTeacher(Teacher):
 
 
 def build(files: WeightFiles, config: Mapping[str, Any], *, trust: str | None) -> Student:
-    """The student that a published folder describes, with its weights.
-
-    Args:
-        files: where its weights are.
-        config: its config.json.
-        trust: the class of the user's own whose code may run.
+    """The student that a config.json describes, with its weights; `trust`: the class of the user's own that may run.
 
     Raises:
         ValueError: it describes none, or the weights are not its own.

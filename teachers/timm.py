@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cache.spec import FeatureSpec, MapSpec
 from teachers.backbone import EXAMPLE, Backbone, find_backbone
@@ -70,10 +70,6 @@ class TimmTeacher(Teacher):
             licence=backbone.licence,
         )
 
-    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """See `Teacher.maps`."""
-        return dict(zip(self.spec.names, _run(self.network, pixels), strict=True))
-
 
 def _create(
     backbone: Backbone, *, whole: bool = False, levels: Sequence[int] | None = None, pretrained: bool = False
@@ -82,9 +78,8 @@ def _create(
     import timm
 
     name = backbone.architecture.split(".")[0]
-    settings = {**backbone.settings, "architecture": name}
-    if pretrained:
-        settings |= {"file": str(backbone.path), "source": "", "custom_load": False}
+    file = {"file": str(backbone.path), "source": "", "custom_load": False}
+    settings = {**backbone.settings, **file, "architecture": name}
     return timm.create_model(
         name,
         pretrained=pretrained,
@@ -146,7 +141,7 @@ def _load(backbone: Backbone, levels: Sequence[int], *, size: int, norm: bool) -
         state = in_pyramids(network.state_dict())
     network = _create(backbone, levels=levels)
     network.load_state_dict({name: state[name] for name in network.state_dict()}, strict=True)
-    return _without_deeper_blocks(network), False
+    return _channels_first(network), False
 
 
 def _has_norm(network: nn.Module) -> bool:
@@ -194,22 +189,19 @@ def _whole(backbone: Backbone, found: Mapping[str, tuple[int, ...]], whole: Mapp
         raise ValueError(f"{backbone.path} is not the weights of {network}: {error}; give the matching file") from error
 
 
-def _without_deeper_blocks(network: nn.Module) -> nn.Module:
-    """The network up to the deepest level: timm's EfficientNets run to the end, unlike its other pyramids."""
+def _channels_first(network: nn.Module) -> nn.Module:
+    """The network up to the deepest level, with maps (N, C, H, W), also where it keeps channels last (Swin).
+
+    timm's EfficientNets run to the end, unlike its other pyramids.
+    """
     from timm.models.efficientnet import EfficientNetFeatures
 
     if isinstance(network, EfficientNetFeatures):
         deepest = max(entry["stage"] for entry in network.feature_info.get_dicts())
         network.blocks = nn.Sequential(*list(network.blocks)[:deepest])
-    return network.to(memory_format=torch.channels_last)
-
-
-def _run(network: nn.Module, pixels: Tensor) -> list[Tensor]:
-    """The levels as (N, C, H, W), also of networks that keep channels last (Swin)."""
-    maps = network(pixels)
     if str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC"):
-        maps = [value.permute(0, 3, 1, 2) for value in maps]
-    return list(maps)
+        network.register_forward_hook(lambda module, inputs, maps: [value.permute(0, 3, 1, 2) for value in maps])
+    return network.to(memory_format=torch.channels_last)
 
 
 def _spec(network: nn.Module, levels: Sequence[int], pyramid: Sequence[int], size: int) -> FeatureSpec:
@@ -219,7 +211,7 @@ def _spec(network: nn.Module, levels: Sequence[int], pyramid: Sequence[int], siz
     """
     strides = [pyramid[level] for level in levels]
     with torch.inference_mode():
-        values = _run(network.eval(), torch.zeros(1, 3, size, size))
+        values = network.eval()(torch.zeros(1, 3, size, size))
     maps = []
     for level, stride, value in zip(levels, strides, values, strict=True):
         name = f"stride{stride}_level{level}" if strides.count(stride) > 1 else f"stride{stride}"

@@ -56,15 +56,15 @@ def locate(weights: str | Path, *, teacher: str, example: str, originals: bool =
     if path.suffix in _PICKLES and not (originals and path.suffix in SUFFIXES):
         raise ValueError(_pickle_sentence(path, example))
     if path.is_dir():
-        return WeightFiles(_in_folder(path, example, originals), teacher, example)
-    if not path.is_file() and _HUB_ID.fullmatch(str(weights)) and path.suffix not in (".safetensors", *SUFFIXES):
-        return WeightFiles(_on_the_hub(str(weights), path), teacher, example)
-    if path.is_file():
-        return WeightFiles(path, teacher, example)
-    raise FileNotFoundError(
-        f"no weights at '{weights}': looked for a file or folder at {path.resolve()}; give a folder with {CONFIG} and "
-        f"{MODEL}, or get one with `hf download {example}` and give its hub id, {example}"
-    )
+        path = _in_folder(path, example, originals)
+    elif _HUB_ID.fullmatch(str(weights)) and path.suffix not in (".safetensors", *SUFFIXES) and not path.is_file():
+        path = _on_the_hub(str(weights), path)
+    elif not path.is_file():
+        raise FileNotFoundError(
+            f"no weights at '{weights}': looked for a file or folder at {path.resolve()}; give a folder with {CONFIG} "
+            f"and {MODEL}, or get one with `hf download {example}` and give its hub id, {example}"
+        )
+    return WeightFiles(path, teacher, example)
 
 
 def _in_folder(folder: Path, example: str, originals: bool) -> Path:

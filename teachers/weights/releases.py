@@ -46,11 +46,7 @@ def convert_tracer(checkpoint: Path, target: Path) -> None:
 def convert(checkpoint: Path, target: Path, *, model: str, title: str) -> None:
     """Writes an endoscopic network: of a vision transformer the whole without its head, else the pyramid.
 
-    Args:
-        checkpoint: the published file.
-        target: the file to write, whole or not at all.
-        model: the network's name in timm.
-        title: its name in messages.
+    `model` is its name in timm, `title` that in messages. The target is written whole or not at all.
 
     Raises:
         ValueError: it is no state dict, lacks tensors, or holds unknown ones.
