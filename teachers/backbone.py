@@ -7,8 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from teachers.weights.known import NEAREST as EXAMPLE
-from teachers.weights.known import UNKNOWN_LICENCE
+from teachers.weights.known import NEAREST, UNKNOWN_LICENCE
 from teachers.weights.locate import WeightFiles, locate, other_kind, read_config
 
 
@@ -38,14 +37,14 @@ def find_backbone(weights: str | Path, model: str | None) -> Backbone:
 
     if model is not None:
         _require_known(model)
+    default = timm.get_pretrained_cfg(model) if model else None
     if str(weights) == "hub":
         if model is None:
             raise ValueError("weights=hub needs the name of a backbone, e.g. model=tf_efficientnet_b0; got none")
-        default = timm.get_pretrained_cfg(model)
         if default is None or default.hf_hub_id is None:
             raise ValueError(f"timm publishes no weights for '{model}'; give a safetensors file")
         weights = default.hf_hub_id
-    files = locate(weights, teacher="timm", example=EXAMPLE)
+    files = locate(weights, teacher="timm", example=NEAREST)
     if files.config is not None:
         return _from_config(files, model)
     if model is None:
@@ -53,7 +52,6 @@ def find_backbone(weights: str | Path, model: str | None) -> Backbone:
             f"{files.model} does not say which backbone it belongs to: no config.json beside it; give its name, "
             "e.g. model=tf_efficientnet_b0"
         )
-    default = timm.get_pretrained_cfg(model)
     if default is None:
         raise ValueError(f"timm does not say which pixels '{model}' expects; give a folder with its config.json")
     return Backbone(model, files.model, default.to_dict(), {}, UNKNOWN_LICENCE)
@@ -86,9 +84,7 @@ def _from_config(files: WeightFiles, model: str | None) -> Backbone:
             f"{files.config} describes '{architecture}', got model={model}; leave model out, or give its weights"
         )
     known = {field.name for field in fields(PretrainedCfg)}
-    settings = {
-        "num_classes": raw.get("num_classes", 1000),
-        **{key: value for key, value in settings.items() if key in known},
-    }
+    kept = {key: value for key, value in settings.items() if key in known}
+    settings = {"num_classes": raw.get("num_classes", 1000), **kept}
     licence = settings.get("license") or UNKNOWN_LICENCE
     return Backbone(architecture, files.model, settings, dict(raw.get("model_args") or {}), licence)

@@ -23,15 +23,11 @@ from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_multiple, require_unset
 from teachers.levels import Levels
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
+from teachers.weights.known import SETTINGS
 from teachers.weights.locate import WeightFiles, locate, read_config, require_kind, sides_of
 from teachers.weights.originals import MASK, POSITIONS, dinov2_config, dinov2_names
 from teachers.weights.tensors import Shapes, read_shapes, read_state, sha256
 from teachers.weights.transformers import file_shapes, network_of
-
-_ARCHITECTURE = (
-    "hidden_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size", "use_swiglu_ffn",
-    "mlp_ratio", "hidden_act", "layer_norm_eps",
-)  # fmt: skip
 
 
 class Dinov2Teacher(Teacher):
@@ -52,7 +48,8 @@ class Dinov2Teacher(Teacher):
         files = locate(weights, teacher="dinov2", example=cls.example, originals=True)
         found = read_shapes(files.model)
         config = _config(files, found)
-        model = {key: getattr(config, key) for key in _ARCHITECTURE} | {"registers": _registers(config)}
+        model = {key: getattr(config, key) for key in SETTINGS["dinov2"]}
+        model["registers"] = getattr(config, "num_register_tokens", 0)
         size, depth = choice.image_size or config.image_size, config.num_hidden_layers
         require_multiple(size, config.patch_size, cells="DINOv2's patches")
         blocks = choose_levels(choice.levels, depth, weights="DINOv2", default=(depth - 1,))
@@ -82,10 +79,6 @@ def _config(files: WeightFiles, found: Shapes) -> Any:  # noqa: ANN401
     return dinov2_config(found, files.model)
 
 
-def _registers(config: Any) -> int:  # noqa: ANN401
-    return getattr(config, "num_register_tokens", 0)
-
-
 def shapes_in(found: Shapes, config: Any) -> dict[str, tuple[int, ...]]:  # noqa: ANN401
     """Name in the files of `transformers` and shape of every tensor that a network must have in a file of this kind."""
     from transformers import AutoModel
@@ -111,8 +104,8 @@ def _network(path: Path, found: Shapes, config: Any, *, size: int) -> Any:  # no
     state = {MASK: torch.zeros(1, config.hidden_size)} | state
     if "reg_token" in found:
         state[POSITIONS] = F.pad(state[POSITIONS], (0, 0, 1, 0))
-    antialias = _registers(config) > 0
-    state[POSITIONS] = resize_positions(state[POSITIONS], size // config.patch_size, antialias=antialias)
+    cells, antialias = size // config.patch_size, hasattr(config, "num_register_tokens")
+    state[POSITIONS] = resize_positions(state[POSITIONS], cells, antialias=antialias)
     config.image_size = size
     return network_of(MODEL_MAPPING[type(config)], config, state)
 

@@ -19,20 +19,15 @@ from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Letterbox, MinMaxResize
 from teachers.sam_masks import RULE, RULE_OF_ONE, SCALE, Prompted, with_prompts
+from teachers.weights.known import SETTINGS
 from teachers.weights.locate import MODEL, locate, sides_of, vision_config
-from teachers.weights.names import renamed
+from teachers.weights.names import renamed, rest_of
 from teachers.weights.originals import PREFIX, sam_settings
 from teachers.weights.tensors import build_network, read_shapes, sha256
 
 BUILTIN = Path(__file__).parent / "builtin"
-_CHECKPOINT = "sam_vit_b_01ec64.pth"
 MEDSAM = "medsam"
 NECK, BLOCK = "neck", "block"
-_REST_OF_SAM = ("prompt_encoder.", "mask_decoder.", "shared_image_embedding.")
-_ARCHITECTURE = (
-    "hidden_size", "num_hidden_layers", "num_attention_heads", "output_channels", "patch_size", "window_size",
-    "global_attn_indexes", "mlp_dim", "hidden_act", "layer_norm_eps", "qkv_bias", "use_abs_pos", "use_rel_pos",
-)  # fmt: skip
 
 
 class SamTeacher(Teacher):
@@ -67,7 +62,8 @@ class SamTeacher(Teacher):
         if original := any(name.startswith(PREFIX) for name in found):
             settings = sam_settings(found, files.model)
         else:
-            _, settings = vision_config(files, ("sam", "sam_vision_model"), checkpoint=_CHECKPOINT)
+            kinds = ("sam", "sam_vision_model")
+            _, settings = vision_config(files, kinds, checkpoint="sam_vit_b_01ec64.pth")
         config = SamVisionConfig.from_dict(settings)
         size, _ = sides_of(config, "SAM's config.json")
         if choice.image_size not in (None, size):
@@ -79,7 +75,7 @@ class SamTeacher(Teacher):
             files.model,
             network=f"SAM's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it",
             name_of=lambda name: renamed(name, "sam_encoder") if original else f"vision_encoder.{name}",
-            rest=_REST_OF_SAM,
+            rest=rest_of("sam_encoder"),
         )
         teacher = cls(
             "sam",
@@ -88,7 +84,7 @@ class SamTeacher(Teacher):
             preprocessing=MinMaxResize(size) if medsam else Letterbox(size, IMAGENET_MEAN, IMAGENET_STD),
             facts={
                 **({"variant": MEDSAM} if medsam else {}),
-                "model": {key: getattr(config, key) for key in _ARCHITECTURE},
+                "model": {key: getattr(config, key) for key in SETTINGS["sam"]},
                 "weights": sha256(files.model),
             },
             licence="Apache-2.0",
@@ -118,26 +114,24 @@ class SamTeacher(Teacher):
         """See `Teacher.maps`."""
         if isinstance(self.network, Prompted):
             raise ValueError("a teacher 'sam' that is prompted needs a prompt for each image, got none; give prompts")
-        maps = _run(self.network, pixels, self.spec.names)
-        return {name: maps[name] for name in self.spec.names}
+        return _run(self.network, pixels, self.spec.names)
 
     def prompted_maps(self, pixels: Tensor, prompts: Sequence[Tensor]) -> dict[str, Tensor]:
         """See `Teacher.prompted_maps`."""
         if not isinstance(self.network, Prompted):
             return super().prompted_maps(pixels, prompts)
-        maps = _run(self.network.sam.vision_encoder, pixels, (*self.spec.names, NECK))
+        names = [name for name in self.spec.names if name != MASK]
+        maps = _run(self.network.sam.vision_encoder, pixels, (*names, NECK))
         masks = [self.network(one[None], prompt) for one, prompt in zip(maps[NECK], prompts, strict=True)]
-        return {name: maps[name] for name in self.spec.names if name != MASK} | {MASK: torch.cat(masks)}
+        return {name: maps[name] for name in names} | {MASK: torch.cat(masks)}
 
 
 def _run(encoder: nn.Module, pixels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """Maps (N, C, rows, columns) of the encoder: the neck, and the named blocks."""
-    blocks = [name for name in names if name.startswith(BLOCK)]
-    if not blocks:
-        return {NECK: encoder(pixels).last_hidden_state}
-    outputs = encoder(pixels, output_hidden_states=True)
-    states = {name: outputs.hidden_states[int(name.removeprefix(BLOCK)) + 1] for name in blocks}  # the first: embedding
-    return {name: value.permute(0, 3, 1, 2) for name, value in states.items()} | {NECK: outputs.last_hidden_state}
+    """The named maps (N, C, rows, columns) of the encoder: the neck, and blocks, whose states follow the embedding."""
+    blocks = {name: int(name.removeprefix(BLOCK)) for name in names if name.startswith(BLOCK)}
+    outputs = encoder(pixels, output_hidden_states=True) if blocks else encoder(pixels)
+    maps = {name: outputs.hidden_states[block + 1].permute(0, 3, 1, 2) for name, block in blocks.items()}
+    return {name: maps.get(name, outputs.last_hidden_state) for name in names}
 
 
 def _choose(config: Any, choice: Choice) -> FeatureSpec:  # noqa: ANN401

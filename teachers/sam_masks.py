@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cache.spec import LOGIT_CLIP
 from teachers.weights.locate import WeightFiles, require_config
-from teachers.weights.names import renamed
+from teachers.weights.names import renamed, rest_of
 from teachers.weights.originals import PROMPT_POSITIONS, sam_decoder_config
 from teachers.weights.tensors import build_network, read_shapes
 
@@ -29,7 +29,6 @@ RULE = (
 )
 RULE_OF_ONE = RULE.replace("best of three", "one mask")
 _SHARED = "shared_image_embedding.positional_embedding"  # the same tensor, under which transformers may keep it once
-_REST = ("image_encoder.", "vision_encoder.", _SHARED)
 
 
 class Prompted(nn.Module):
@@ -107,7 +106,7 @@ def with_prompts(encoder: Any, files: WeightFiles, *, single: bool) -> Prompted:
         files.model,
         network="SAM's prompt encoder and mask decoder",
         name_of=lambda name: renamed(name, "sam_decoder") if original else places.get(name, name),
-        rest=_REST,
+        rest=rest_of("sam_decoder"),
     )
     sam.vision_encoder, sam.shared_image_embedding = encoder, sam.prompt_encoder.shared_embedding
     return Prompted(sam, single=single)

@@ -20,10 +20,11 @@ import torch
 from torch import nn
 
 from cache.spec import FeatureSpec, MapSpec
-from teachers.backbone import EXAMPLE, Backbone, find_backbone
+from teachers.backbone import Backbone, find_backbone
 from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_multiple
 from teachers.preprocess import INTERPOLATIONS, SquareResize, statistics_of
+from teachers.weights.known import NEAREST
 from teachers.weights.names import in_pyramids
 from teachers.weights.tensors import read_shapes, read_state, require_shapes, sha256, shapes_of
 
@@ -35,7 +36,7 @@ class TimmTeacher(Teacher):
     `stride16_level9`.
     """
 
-    example = EXAMPLE
+    example = NEAREST
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> TimmTeacher:
@@ -46,7 +47,7 @@ class TimmTeacher(Teacher):
         if settings.get("fixed_input_size"):  # the others take any size, and no such argument
             backbone.arguments["img_size"] = size
         pyramid = _pyramid(backbone)
-        chosen = _choose(pyramid, choice.levels, choice.strides, backbone.architecture)
+        chosen = _choose(pyramid, choice, backbone.architecture)
         require_multiple(size, max(pyramid[level] for level in chosen))
         network, normed = _load(backbone, chosen, size=size, norm=choice.norm)
         # Where no norm counts all is as it was before there was this option, so that caches stay valid.
@@ -98,18 +99,17 @@ def _pyramid(backbone: Backbone) -> list[int]:
     return [int(entry["reduction"]) for entry in network.feature_info.info]
 
 
-def _choose(
-    pyramid: Sequence[int], levels: Sequence[int] | None, strides: Sequence[int] | None, model: str
-) -> list[int]:
+def _choose(pyramid: Sequence[int], choice: Choice, model: str) -> list[int]:
     """The chosen levels, from shallow to deep; of several of one stride, the deepest."""
-    if levels and strides:
+    levels, strides = choice.levels, choice.strides or (16,)
+    if levels and choice.strides:
         raise ValueError(
             f"expected levels or strides, got levels={list(levels)} and strides={list(strides)}; leave one out"
         )
     if levels:
         kind = f"levels of strides {', '.join(map(str, pyramid))}, numbered"
         return choose_levels(levels, len(pyramid), weights=f"'{model}'", kind=kind)
-    deepest, strides = {stride: level for level, stride in enumerate(pyramid)}, strides or (16,)
+    deepest = {stride: level for level, stride in enumerate(pyramid)}
     if unknown := [stride for stride in strides if stride not in deepest]:
         raise ValueError(f"'{model}' has no map of stride {unknown[0]}; choose from {', '.join(map(str, deepest))}")
     return sorted({deepest[stride] for stride in strides})

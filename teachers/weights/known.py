@@ -1,7 +1,8 @@
-"""The known checkpoints of every teacher, `known.yaml`: where they are, how large, under which licence."""
+"""The known checkpoints of every teacher, and facts of families of networks: `known.yaml`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ MEASURED, NEAREST = "tracer-te0-efficientnet-b0", "timm/tf_efficientnet_b0.in1k"
 UNKNOWN_LICENCE = "unknown: see the weights"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Published:
     """One checkpoint, on the Hugging Face Hub or on a project's release page.
 
@@ -42,17 +43,15 @@ class Published:
     revision: str | None = None
     release: str = ""
     model: str = ""
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    mean: Sequence[float] = ()
+    std: Sequence[float] = ()
     variant: str = ""
     note: str = ""
 
 
 _TABLE = yaml.safe_load(Path(__file__).with_name("known.yaml").read_text(encoding="utf-8"))
-PUBLISHED = tuple(
-    Published(name, **{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
-    for name, facts in _TABLE["checkpoints"].items()
-)
+PUBLISHED = tuple(Published(name, **facts) for name, facts in _TABLE["checkpoints"].items())
+SETTINGS = _TABLE["settings"]  # the names of those that tell networks of a kind apart
 FAMILIES = _TABLE["families"]  # licence, mean and std, as far as they are known, by `model_type` in config.json
 ENDOSCOPIC = tuple(entry for entry in PUBLISHED if entry.release and entry.name != MEASURED)
 

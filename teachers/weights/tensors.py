@@ -62,10 +62,8 @@ def require_shapes(found: Shapes, expected: Shapes, *, path: Path, network: str)
     """
     missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or extra:
-        lists = [_list("lacks", missing), _list("holds unknown", extra)]
-        raise ValueError(
-            f"{path} is not the weights of {network}: it {' and '.join(filter(None, lists))}; give the matching file"
-        )
+        lists = [_list(verb, names) for verb, names in (("lacks", missing), ("holds unknown", extra)) if names]
+        raise ValueError(f"{path} is not the weights of {network}: it {' and '.join(lists)}; give the matching file")
     for name, shape in expected.items():
         if found[name] != shape:
             raise ValueError(
@@ -158,8 +156,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _list(verb: str, names: list[str]) -> str:
-    if not names:
-        return ""
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     return f"{verb} {len(names)} tensor{'s' if len(names) > 1 else ''} ({shown})"
 

@@ -149,6 +149,11 @@ def test_an_unknown_teacher_is_refused():
         teachers.load("sam_vit_x", weights="somewhere")
 
 
+def test_an_unknown_option_is_refused():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'stride'"):
+        teachers.load("timm", weights="somewhere", stride=16)
+
+
 def test_a_teacher_without_weights_is_refused(member):
     with pytest.raises(
         ValueError, match=r"needs weights: a local folder or file, or a hub id; got None; `hf download [\w-]+/"
