@@ -7,9 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from teachers.weights.known import NEAREST as EXAMPLE
-from teachers.weights.known import UNKNOWN_LICENCE
-from teachers.weights.locate import locate, read_config
+from teachers.weights.known import NEAREST, UNKNOWN_LICENCE
+from teachers.weights.locate import WeightFiles, locate, other_kind, read_config
 
 
 @dataclass(frozen=True)
@@ -38,22 +37,21 @@ def find_backbone(weights: str | Path, model: str | None) -> Backbone:
 
     if model is not None:
         _require_known(model)
+    default = timm.get_pretrained_cfg(model) if model else None
     if str(weights) == "hub":
         if model is None:
             raise ValueError("weights=hub needs the name of a backbone, e.g. model=tf_efficientnet_b0; got none")
-        default = timm.get_pretrained_cfg(model)
         if default is None or default.hf_hub_id is None:
             raise ValueError(f"timm publishes no weights for '{model}'; give a safetensors file")
         weights = default.hf_hub_id
-    files = locate(weights, example=EXAMPLE)
+    files = locate(weights, teacher="timm", example=NEAREST)
     if files.config is not None:
-        return _from_config(files.config, files.model, model)
+        return _from_config(files, model)
     if model is None:
         raise ValueError(
             f"{files.model} does not say which backbone it belongs to: no config.json beside it; give its name, "
             "e.g. model=tf_efficientnet_b0"
         )
-    default = timm.get_pretrained_cfg(model)
     if default is None:
         raise ValueError(f"timm does not say which pixels '{model}' expects; give a folder with its config.json")
     return Backbone(model, files.model, default.to_dict(), {}, UNKNOWN_LICENCE)
@@ -72,26 +70,21 @@ def _require_known(model: str) -> None:
         raise ValueError(f"timm has no backbone '{model}'; {remedy}")
 
 
-def _from_config(config: Path, path: Path, model: str | None) -> Backbone:
+def _from_config(files: WeightFiles, model: str | None) -> Backbone:
     """A backbone as the config.json of a timm repository describes it."""
     from timm.models import PretrainedCfg
 
-    raw = read_config(config)
+    raw = read_config(files.config)
     architecture, settings = raw.get("architecture"), raw.get("pretrained_cfg")
     if not isinstance(architecture, str) or not isinstance(settings, dict):
-        raise ValueError(
-            f"{config} describes a model of type '{raw.get('model_type')}', but teacher 'timm' needs the config.json "
-            f"of a timm repository, with architecture and pretrained_cfg; `hf download {EXAMPLE}` gets one"
-        )
+        raise other_kind(files, raw, "the config.json of a timm repository, with architecture and pretrained_cfg")
     _require_known(architecture)
     if model is not None and model.split(".")[0] != architecture.split(".")[0]:
         raise ValueError(
-            f"{config} describes '{architecture}', got model={model}; leave model out, or give its weights"
+            f"{files.config} describes '{architecture}', got model={model}; leave model out, or give its weights"
         )
     known = {field.name for field in fields(PretrainedCfg)}
-    settings = {
-        "num_classes": raw.get("num_classes", 1000),
-        **{key: value for key, value in settings.items() if key in known},
-    }
+    kept = {key: value for key, value in settings.items() if key in known}
+    settings = {"num_classes": raw.get("num_classes", 1000), **kept}
     licence = settings.get("license") or UNKNOWN_LICENCE
-    return Backbone(architecture, path, settings, dict(raw.get("model_args") or {}), licence)
+    return Backbone(architecture, files.model, settings, dict(raw.get("model_args") or {}), licence)

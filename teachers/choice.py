@@ -9,12 +9,32 @@ _OTHER = {"levels": "strides", "strides": "levels"}
 
 
 class Choice(NamedTuple):
-    """The options of a teacher beside its weights, each None where it was not given; see `teachers.load`."""
+    """The options of a teacher beside its weights.
 
-    model: str | None
-    levels: Sequence[int] | None
-    strides: Sequence[int] | None
-    image_size: int | None
+    Attributes:
+        model: `timm`: name of the backbone, e.g. "tf_efficientnet_b0"; may be left out where the weights name it.
+            `student`: the class, "my_nets:Net", of a student that is not one of Bandpass's; its code is run.
+        levels: `timm`: feature levels, as in timm's `out_indices`; `dinov2`: blocks, `transformers`: blocks or stages,
+            counted from 0, the last if None; `fpn`: stages of SAM 2's trunk, `sam`: blocks of it, counted from 0.
+        strides: strides of the maps, in pixels. `timm`: instead of levels, (16,) if neither is given; `fpn`: maps of
+            the pyramid, all if neither is given; `student`: levels of the student, (16, 8) if not given;
+            `mask2former`, `oneformer`: states of the pixel decoder, the finest if not given; `sam`: that of the
+            patches, for the neck, which there is anyway if no levels are given.
+        image_size: side of the square input, in pixels; its own if None. `sam`: fixed by the weights;
+            `dinov2`: a multiple of 14; `mask2former`, `oneformer`, `fpn`: of 32 (SAM 3: of 28).
+        classes: `mask2former`, `oneformer`: labels (or numbers) of config.json, of which `mask` is the soft mask; there
+            is none if None. `student` of several classes: ("all",), for a `mask` of a channel each.
+        norm: `timm`, `transformers`: whether maps are taken under the network's final norm, where it has one.
+        mean: `timm`, `transformers`: mean of red, green and blue pixels in [0, 1] that the network expects; of the
+            weights' own configuration if None.
+        std: `timm`, `transformers`: their standard deviation, likewise.
+        variant: `sam`: "medsam" for weights of MedSAM, which expects other pixels than SAM.
+    """
+
+    model: str | None = None
+    levels: Sequence[int] | None = None
+    strides: Sequence[int] | None = None
+    image_size: int | None = None
     classes: Sequence[str] | None = None
     norm: bool = True
     mean: Sequence[float] | None = None
@@ -41,14 +61,9 @@ def require_unset(choice: Choice, *names: str, teacher: str) -> None:
 def choose_levels(
     asked: Sequence[int] | None, count: int, *, weights: str, kind: str = "blocks", default: Sequence[int] = ()
 ) -> list[int]:
-    """Numbers of blocks or stages, from shallow to deep and each once.
+    """Numbers of blocks or stages, from 0 to `count` - 1, from shallow to deep and each once.
 
-    Args:
-        asked: numbers from 0, or None for the default.
-        count: how many there are.
-        weights: the network's name in messages.
-        kind: their name in messages.
-        default: the numbers otherwise.
+    `weights` and `kind` are the names of the network and of its blocks in messages.
 
     Raises:
         ValueError: there is no such block or stage.
@@ -60,12 +75,7 @@ def choose_levels(
 
 
 def require_multiple(size: int, step: int, *, cells: str = "cells") -> None:
-    """Refuses an image size that whole cells, patches or windows do not cover.
-
-    Args:
-        size: side of the square image, in pixels.
-        step: the number of pixels that must divide it.
-        cells: the name of the cells in messages.
+    """Refuses the side of a square image that whole cells, patches or windows of `step` pixels do not cover.
 
     Raises:
         ValueError: naming the nearest sizes that fit.

@@ -12,7 +12,6 @@ whole image is stretched to a square instead, and the maps cover it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,11 @@ from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_multiple, require_unset
 from teachers.levels import Levels
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
+from teachers.weights.known import SETTINGS
 from teachers.weights.locate import WeightFiles, locate, read_config, require_kind, sides_of
-from teachers.weights.originals import MASK, POSITIONS, Dinov2Architecture, dinov2_architecture, dinov2_names
+from teachers.weights.originals import MASK, POSITIONS, dinov2_config, dinov2_names
 from teachers.weights.tensors import Shapes, read_shapes, read_state, sha256
 from teachers.weights.transformers import file_shapes, network_of
-
-_EXAMPLE = "facebook/dinov2-base"
 
 
 class Dinov2Teacher(Teacher):
@@ -38,7 +36,7 @@ class Dinov2Teacher(Teacher):
     Each has hidden_size channels (base: 768) on image_size / 14 (37 x 37) cells. Class and register tokens are dropped.
     """
 
-    example = _EXAMPLE
+    example = "facebook/dinov2-base"
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> Dinov2Teacher:
@@ -47,14 +45,15 @@ class Dinov2Teacher(Teacher):
         Arguments and errors as in `teachers.load`; `levels` are blocks, counted from 0, the last one if None.
         """
         require_unset(choice, "model", "strides", teacher="dinov2")
-        files = locate(weights, example=_EXAMPLE, originals=True)
+        files = locate(weights, teacher="dinov2", example=cls.example, originals=True)
         found = read_shapes(files.model)
-        architecture = _architecture(files, found)
-        size, patch = choice.image_size or architecture.image_size, architecture.patch_size
-        require_multiple(size, patch, cells="DINOv2's patches")
-        depth = architecture.num_hidden_layers
+        config = _config(files, found)
+        model = {key: getattr(config, key) for key in SETTINGS["dinov2"]}
+        model["registers"] = getattr(config, "num_register_tokens", 0)
+        size, depth = choice.image_size or config.image_size, config.num_hidden_layers
+        require_multiple(size, config.patch_size, cells="DINOv2's patches")
         blocks = choose_levels(choice.levels, depth, weights="DINOv2", default=(depth - 1,))
-        network = Levels(_network(files.model, found, architecture, size=size), blocks, norm=True)
+        network = Levels(_network(files.model, found, config, size=size), blocks, norm=True)
         spec = network.prepare(size)
         assert network.norm is not None, "every block is taken under the final norm"
         return cls(
@@ -62,42 +61,30 @@ class Dinov2Teacher(Teacher):
             network,
             spec=spec,
             preprocessing=SquareResize(size, IMAGENET_MEAN, IMAGENET_STD),
-            facts={"model": asdict(architecture), "levels": blocks, "weights": sha256(files.model)},
+            facts={"model": model, "levels": blocks, "weights": sha256(files.model)},
             licence="Apache-2.0",
         )
 
 
-def _architecture(files: WeightFiles, found: Shapes) -> Dinov2Architecture:
-    """The network that the config.json of `transformers` describes, or else the shapes of the tensors."""
+def _config(files: WeightFiles, found: Shapes) -> Any:  # noqa: ANN401
+    """The configuration that a config.json of `transformers`, or else the shapes of the tensors, describe."""
     from transformers import CONFIG_MAPPING
 
-    raw = read_config(files.config) if files.config else {}
+    raw = read_config(files.config)
     if POSITIONS in found or (raw and "dinov2" not in str(raw.get("architecture"))):  # else timm's, or an original
-        raw = require_kind(files, ("dinov2", "dinov2_with_registers"), teacher="dinov2", example=_EXAMPLE)
-        config: Any = CONFIG_MAPPING[raw["model_type"]].from_dict(dict(raw))
+        raw = require_kind(files, ("dinov2", "dinov2_with_registers"))
+        config = CONFIG_MAPPING[raw["model_type"]].from_dict(dict(raw))
         sides_of(config, str(files.config))
-        shared = {
-            entry.name: getattr(config, entry.name) for entry in fields(Dinov2Architecture) if entry.name != "registers"
-        }
-        return Dinov2Architecture(**shared, registers=getattr(config, "num_register_tokens", 0))
-    return dinov2_architecture(found, files.model)
+        return config
+    return dinov2_config(found, files.model)
 
 
-def library_of(architecture: Dinov2Architecture) -> tuple[Any, Any]:
-    """The class of the network in `transformers`, and its configuration."""
-    from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
-
-    settings = asdict(architecture)
-    if registers := settings.pop("registers"):
-        return Dinov2WithRegistersModel, Dinov2WithRegistersConfig(**settings, num_register_tokens=registers)
-    return Dinov2Model, Dinov2Config(**settings)
-
-
-def shapes_in(found: Shapes, architecture: Dinov2Architecture) -> dict[str, tuple[int, ...]]:
+def shapes_in(found: Shapes, config: Any) -> dict[str, tuple[int, ...]]:  # noqa: ANN401
     """Name in the files of `transformers` and shape of every tensor that a network must have in a file of this kind."""
-    kind, config = library_of(architecture)
+    from transformers import AutoModel
+
     with torch.device("meta"):
-        shapes = file_shapes(kind(config))
+        shapes = file_shapes(AutoModel.from_config(config))
     # Queries, keys, values: the order in which they lie in one tensor of an original checkpoint.
     shapes = dict(sorted(shapes.items(), key=lambda item: (".query." not in item[0], ".key." not in item[0])))
     if dinov2_names(found)(MASK) not in found:
@@ -108,16 +95,19 @@ def shapes_in(found: Shapes, architecture: Dinov2Architecture) -> dict[str, tupl
     return shapes
 
 
-def _network(path: Path, found: Shapes, architecture: Dinov2Architecture, *, size: int) -> Any:  # noqa: ANN401
+def _network(path: Path, found: Shapes, config: Any, *, size: int) -> Any:  # noqa: ANN401
     """The network with its weights in float32, after a strict comparison, and positions for images of `size` pixels."""
+    from transformers import MODEL_MAPPING
+
     title = "DINOv2 as its config.json or its own shapes describe it"
-    state = read_state(path, shapes_in(found, architecture), network=title, name_of=dinov2_names(found))
-    state = {MASK: torch.zeros(1, architecture.hidden_size)} | state
+    state = read_state(path, shapes_in(found, config), network=title, name_of=dinov2_names(found))
+    state = {MASK: torch.zeros(1, config.hidden_size)} | state
     if "reg_token" in found:
         state[POSITIONS] = F.pad(state[POSITIONS], (0, 0, 1, 0))
-    cells, antialias = size // architecture.patch_size, architecture.registers > 0
+    cells, antialias = size // config.patch_size, hasattr(config, "num_register_tokens")
     state[POSITIONS] = resize_positions(state[POSITIONS], cells, antialias=antialias)
-    return network_of(*library_of(replace(architecture, image_size=size)), state)
+    config.image_size = size
+    return network_of(MODEL_MAPPING[type(config)], config, state)
 
 
 def resize_positions(positions: Tensor, cells: int, *, antialias: bool) -> Tensor:

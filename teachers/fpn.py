@@ -19,21 +19,14 @@ from cache.spec import FeatureSpec, MapSpec
 from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_multiple, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
+from teachers.weights.known import SETTINGS
 from teachers.weights.locate import locate, vision_config
 from teachers.weights.names import renamed, rest_of
 from teachers.weights.originals import PREFIX, sam2_settings
 from teachers.weights.tensors import read_shapes, sha256
 from teachers.weights.transformers import load_network, settings_of
 
-_EXAMPLE = "facebook/sam2.1-hiera-tiny"
-_CHECKPOINT = "sam2.1_hiera_tiny.pt"
 _CENTRED = (127.5, 127.5, 127.5)
-_TRUNK = (
-    "hidden_size", "blocks_per_stage", "embed_dim_per_stage", "num_attention_heads_per_stage",
-    "window_size_per_stage", "global_attention_blocks", "window_positional_embedding_background_size",
-    "num_query_pool_stages", "mlp_ratio", "hidden_act", "layer_norm_eps",
-)  # fmt: skip
-_NECK = ("fpn_hidden_size", "fpn_kernel_size", "fpn_top_down_levels", "num_feature_levels")
 
 
 class Family(NamedTuple):
@@ -66,7 +59,7 @@ class FpnTeacher(Teacher):
     encoder, mask decoder, detector and memory are never read.
     """
 
-    example = _EXAMPLE
+    example = "facebook/sam2.1-hiera-tiny"
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> FpnTeacher:
@@ -75,13 +68,12 @@ class FpnTeacher(Teacher):
         Arguments and errors as in `teachers.load`; `strides` choose maps of the pyramid, `levels` stages of the trunk.
         """
         require_unset(choice, "model", teacher="sam2")
-        files = locate(weights, example=_EXAMPLE, originals=True)
+        files = locate(weights, teacher="sam2", example=cls.example, originals=True)
         found = read_shapes(files.model)
         if original := any(name.startswith(PREFIX) for name in found):
             kind, settings = "sam2", sam2_settings(found, files.model)
         else:
-            kinds = tuple(FAMILIES)
-            kind, settings = vision_config(files, kinds, teacher="sam2", example=_EXAMPLE, checkpoint=_CHECKPOINT)
+            kind, settings = vision_config(files, tuple(FAMILIES), checkpoint="sam2.1_hiera_tiny.pt")
         family = FAMILIES[kind]
         config, network = _library(family, settings)
         size = _size(family, config, choice.image_size)
@@ -133,8 +125,8 @@ def _library(family: Family, settings: Mapping[str, Any]) -> tuple[Any, Any]:
 def _facts(family: Family, config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
     """The settings on which the features depend."""
     if family is SAM2:
-        trunk = {key: getattr(config.backbone_config, key) for key in _TRUNK}
-        return trunk | {key: getattr(config, key) for key in _NECK}
+        trunk = {key: getattr(config.backbone_config, key) for key in SETTINGS["sam2_trunk"]}
+        return trunk | {key: getattr(config, key) for key in SETTINGS["sam2_neck"]}
     backbone = settings.get("backbone_config") or {}
     return {"kind": family.title, "backbone": settings_of(backbone), **settings_of(settings)}
 

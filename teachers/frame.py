@@ -71,6 +71,5 @@ def sampling_weights(valid: Tensor, cells: int, targets: int) -> Tensor:
 
 def _is_identity(weights: Tensor) -> bool:
     """True where every matrix (targets, cells) of the batch is the identity."""
-    if weights.shape[1] != weights.shape[2]:
-        return False
-    return bool((weights == torch.eye(weights.shape[1], dtype=weights.dtype)).all())
+    targets, cells = weights.shape[1:]
+    return targets == cells and bool((weights == torch.eye(cells, dtype=weights.dtype)).all())

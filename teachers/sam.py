@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,24 +18,16 @@ from cache.spec import MASK, FeatureSpec, MapSpec
 from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Letterbox, MinMaxResize
-from teachers.sam_masks import RULE, RULE_OF_ONE, SCALE, Prompted, SoftMask, load_soft_mask
-from teachers.weights.locate import MODEL, WeightFiles, locate, sides_of, vision_config
-from teachers.weights.names import renamed
-from teachers.weights.originals import PREFIX, sam_encoder_config
+from teachers.sam_masks import RULE, RULE_OF_ONE, SCALE, Prompted, with_prompts
+from teachers.weights.known import SETTINGS
+from teachers.weights.locate import MODEL, locate, sides_of, vision_config
+from teachers.weights.names import renamed, rest_of
+from teachers.weights.originals import PREFIX, sam_settings
 from teachers.weights.tensors import build_network, read_shapes, sha256
 
-if TYPE_CHECKING:
-    from transformers import SamVisionConfig
-
 BUILTIN = Path(__file__).parent / "builtin"
-_EXAMPLE = "facebook/sam-vit-base"
 MEDSAM = "medsam"
 NECK, BLOCK = "neck", "block"
-_REST_OF_SAM = ("prompt_encoder.", "mask_decoder.", "shared_image_embedding.")
-_ARCHITECTURE = (
-    "hidden_size", "num_hidden_layers", "num_attention_heads", "output_channels", "patch_size", "window_size",
-    "global_attn_indexes", "mlp_dim", "hidden_act", "layer_norm_eps", "qkv_bias", "use_abs_pos", "use_rel_pos",
-)  # fmt: skip
 
 
 class SamTeacher(Teacher):
@@ -47,8 +39,8 @@ class SamTeacher(Teacher):
     side. Without it the prompt encoder and the mask decoder are never read.
     """
 
-    example = _EXAMPLE
-    _load_masks: Callable[[], SoftMask]
+    example = "facebook/sam-vit-base"
+    _with_prompts: Callable[[], Prompted]
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> SamTeacher:
@@ -56,16 +48,23 @@ class SamTeacher(Teacher):
 
         Arguments and errors as in `teachers.load`; `levels` choose blocks, `strides` (16, of the patches) the neck.
         """
+        from transformers import SamVisionConfig
         from transformers.models.sam.modeling_sam import SamVisionEncoder
 
         require_unset(choice, "model", teacher="sam")
         if choice.variant not in (None, MEDSAM):
             raise ValueError(f"teacher 'sam' has no variant {choice.variant!r}; leave it out, or choose {MEDSAM}")
         medsam = choice.variant == MEDSAM
-        files = _locate(weights)
+        if builtin := str(weights) == "builtin":
+            _require_builtin()
+        files = locate(BUILTIN if builtin else weights, teacher="sam", example=cls.example, originals=True)
         found = read_shapes(files.model)
-        original = any(name.startswith(PREFIX) for name in found)
-        config = sam_encoder_config(found, files.model) if original else _vision_config(files)
+        if original := any(name.startswith(PREFIX) for name in found):
+            settings = sam_settings(found, files.model)
+        else:
+            kinds = ("sam", "sam_vision_model")
+            _, settings = vision_config(files, kinds, checkpoint="sam_vit_b_01ec64.pth")
+        config = SamVisionConfig.from_dict(settings)
         size, _ = sides_of(config, "SAM's config.json")
         if choice.image_size not in (None, size):
             raise ValueError(
@@ -76,7 +75,7 @@ class SamTeacher(Teacher):
             files.model,
             network=f"SAM's vision encoder as {'its own shapes describe' if original else 'config.json describes'} it",
             name_of=lambda name: renamed(name, "sam_encoder") if original else f"vision_encoder.{name}",
-            rest=_REST_OF_SAM,
+            rest=rest_of("sam_encoder"),
         )
         teacher = cls(
             "sam",
@@ -85,12 +84,12 @@ class SamTeacher(Teacher):
             preprocessing=MinMaxResize(size) if medsam else Letterbox(size, IMAGENET_MEAN, IMAGENET_STD),
             facts={
                 **({"variant": MEDSAM} if medsam else {}),
-                "model": {key: getattr(config, key) for key in _ARCHITECTURE},
+                "model": {key: getattr(config, key) for key in SETTINGS["sam"]},
                 "weights": sha256(files.model),
             },
             licence="Apache-2.0",
         )
-        teacher._load_masks = partial(load_soft_mask, files, config, single=medsam)
+        teacher._with_prompts = partial(with_prompts, network, files, single=medsam)
         return teacher
 
     def prompted(self, policy: str) -> SamTeacher:
@@ -101,13 +100,13 @@ class SamTeacher(Teacher):
         """
         (rows, columns), patch = self.spec.maps[0].grid, self.spec.maps[0].stride
         mask = MapSpec(MASK, 1, (SCALE * rows, SCALE * columns), max(1, patch // SCALE))
-        masks = self._load_masks()
+        network = self._with_prompts()
         return SamTeacher(
             self.name,
-            Prompted(self.network, masks),
+            network,
             spec=FeatureSpec((*self.spec.maps, mask)),
             preprocessing=self.preprocessing,
-            facts={**self._facts, "prompts": f"{policy}; {RULE_OF_ONE if masks.single else RULE}"},
+            facts={**self._facts, "prompts": f"{policy}; {RULE_OF_ONE if network.single else RULE}"},
             licence=self.licence,
         ).to(self.device, self.dtype)
 
@@ -115,32 +114,30 @@ class SamTeacher(Teacher):
         """See `Teacher.maps`."""
         if isinstance(self.network, Prompted):
             raise ValueError("a teacher 'sam' that is prompted needs a prompt for each image, got none; give prompts")
-        maps = _run(self.network, pixels, self.spec.names)
-        return {name: maps[name] for name in self.spec.names}
+        return _run(self.network, pixels, self.spec.names)
 
     def prompted_maps(self, pixels: Tensor, prompts: Sequence[Tensor]) -> dict[str, Tensor]:
         """See `Teacher.prompted_maps`."""
         if not isinstance(self.network, Prompted):
             return super().prompted_maps(pixels, prompts)
-        maps = _run(self.network.encoder, pixels, (*self.spec.names, NECK))
-        masks = [self.network.masks(one[None], prompt) for one, prompt in zip(maps[NECK], prompts, strict=True)]
-        return {name: maps[name] for name in self.spec.names if name != MASK} | {MASK: torch.cat(masks)}
+        names = [name for name in self.spec.names if name != MASK]
+        maps = _run(self.network.sam.vision_encoder, pixels, (*names, NECK))
+        masks = [self.network(one[None], prompt) for one, prompt in zip(maps[NECK], prompts, strict=True)]
+        return {name: maps[name] for name in names} | {MASK: torch.cat(masks)}
 
 
 def _run(encoder: nn.Module, pixels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """Maps (N, C, rows, columns) of the encoder: the neck, and the named blocks."""
-    blocks = [name for name in names if name.startswith(BLOCK)]
-    if not blocks:
-        return {NECK: encoder(pixels).last_hidden_state}
-    outputs = encoder(pixels, output_hidden_states=True)
-    states = {name: outputs.hidden_states[int(name.removeprefix(BLOCK)) + 1] for name in blocks}  # the first: embedding
-    return {name: value.permute(0, 3, 1, 2) for name, value in states.items()} | {NECK: outputs.last_hidden_state}
+    """The named maps (N, C, rows, columns) of the encoder: the neck, and blocks, whose states follow the embedding."""
+    blocks = {name: int(name.removeprefix(BLOCK)) for name in names if name.startswith(BLOCK)}
+    outputs = encoder(pixels, output_hidden_states=True) if blocks else encoder(pixels)
+    maps = {name: outputs.hidden_states[block + 1].permute(0, 3, 1, 2) for name, block in blocks.items()}
+    return {name: maps.get(name, outputs.last_hidden_state) for name in names}
 
 
-def _choose(config: SamVisionConfig, choice: Choice) -> FeatureSpec:
+def _choose(config: Any, choice: Choice) -> FeatureSpec:  # noqa: ANN401
     """The chosen blocks, from shallow to deep, and the neck if it is chosen or nothing is."""
-    (size, patch), strides = sides_of(config, "SAM's config.json"), choice.strides or ()
-    grid = (size // patch,) * 2
+    patch, strides = config.patch_size, choice.strides or ()
+    grid = (config.image_size // patch,) * 2
     if any(stride != patch for stride in strides):
         raise ValueError(f"the neck of these SAM weights has stride {patch}, got strides={list(strides)}")
     chosen = choose_levels(choice.levels, config.num_hidden_layers, weights="SAM")
@@ -150,21 +147,9 @@ def _choose(config: SamVisionConfig, choice: Choice) -> FeatureSpec:
     return FeatureSpec(tuple(maps))
 
 
-def _locate(weights: str | Path) -> WeightFiles:
-    if str(weights) == "builtin":
-        if not (BUILTIN / MODEL).is_file():
-            raise FileNotFoundError(
-                f"no built-in teacher: looked for {BUILTIN / MODEL}; install the package again from its repository, or "
-                "train one with `distill run recipe=builtin_teacher`"
-            )
-        return locate(BUILTIN, example=_EXAMPLE)
-    return locate(weights, example=_EXAMPLE, originals=True)
-
-
-def _vision_config(files: WeightFiles) -> SamVisionConfig:
-    """The configuration of the encoder, checked to be one."""
-    from transformers import SamVisionConfig
-
-    kinds, checkpoint = ("sam", "sam_vision_model"), "sam_vit_b_01ec64.pth"
-    _, settings = vision_config(files, kinds, teacher="sam", example=_EXAMPLE, checkpoint=checkpoint)
-    return SamVisionConfig.from_dict(settings)
+def _require_builtin() -> None:
+    if not (BUILTIN / MODEL).is_file():
+        raise FileNotFoundError(
+            f"no built-in teacher: looked for {BUILTIN / MODEL}; install the package again from its repository, or "
+            "train one with `distill run recipe=builtin_teacher`"
+        )

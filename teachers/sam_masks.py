@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from cache.spec import LOGIT_CLIP
-from teachers.weights.locate import WeightFiles, read_config
-from teachers.weights.names import renamed
+from teachers.weights.locate import WeightFiles, require_config
+from teachers.weights.names import renamed, rest_of
 from teachers.weights.originals import PROMPT_POSITIONS, sam_decoder_config
 from teachers.weights.tensors import build_network, read_shapes
 
@@ -29,20 +29,14 @@ RULE = (
 )
 RULE_OF_ONE = RULE.replace("best of three", "one mask")
 _SHARED = "shared_image_embedding.positional_embedding"  # the same tensor, under which transformers may keep it once
-_REST = ("image_encoder.", "vision_encoder.", _SHARED)
 
 
-class SoftMask(nn.Module):
-    """SAM's prompt encoder and mask decoder; `single`: it is asked for one mask a prompt instead of three."""
+class Prompted(nn.Module):
+    """A whole SAM of `transformers`; `single`: it is asked for one mask a prompt instead of three."""
 
-    def __init__(self, config: Any, *, single: bool = False) -> None:  # noqa: ANN401 - a SamConfig
-        from transformers.models.sam.modeling_sam import SamMaskDecoder, SamPromptEncoder
-
+    def __init__(self, sam: Any, *, single: bool) -> None:  # noqa: ANN401
         super().__init__()
-        self.single = single
-        self.prompt_encoder = SamPromptEncoder(config)
-        config.mask_decoder_config._attn_implementation = "sdpa"  # as a whole SamModel sets it
-        self.mask_decoder = SamMaskDecoder(config.mask_decoder_config)
+        self.sam, self.single = sam, single
 
     def forward(self, embedding: Tensor, prompt: Tensor) -> Tensor:
         """The logits (1, 1, 4 rows, 4 columns) of the soft foreground of one image, within `LOGIT_CLIP`.
@@ -67,32 +61,11 @@ class SoftMask(nn.Module):
     def masks(self, embedding: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor]:
         """The best mask for each prompt: logits (N, 4 rows, 4 columns), and the IoU (N,) that SAM predicts for it."""
         prompt = prompt.to(embedding.device, torch.float32)[None]
-        if prompt.shape[-1] == 4:
-            given = {"input_points": None, "input_labels": None, "input_boxes": prompt}
-        else:
-            labels = torch.ones(prompt.shape[:2], device=embedding.device)[..., None]
-            given = {"input_points": prompt[:, :, None], "input_labels": labels, "input_boxes": None}
-        sparse, dense = self.prompt_encoder(**given, input_masks=None)
-        masks, quality = self.mask_decoder(
-            image_embeddings=embedding,
-            image_positional_embeddings=self.positions(embedding),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=not self.single,
-        )
-        best = quality[0].argmax(dim=1)
+        given = {"input_boxes": prompt} if prompt.shape[-1] == 4 else {"input_points": prompt[:, :, None]}
+        found = self.sam(image_embeddings=embedding, multimask_output=not self.single, **given)
+        quality, best = found.iou_scores[0].max(dim=1)
         index = torch.arange(len(best), device=best.device)
-        return masks[0, index, best].float(), quality[0, index, best].float()
-
-    def positions(self, embedding: Tensor) -> Tensor:
-        """The positional embedding of every cell, (1, C, rows, columns)."""
-        rows, columns = embedding.shape[-2:]
-        y, x = (
-            (torch.arange(count, device=embedding.device, dtype=embedding.dtype) + 0.5) / count
-            for count in (rows, columns)
-        )
-        centres = torch.stack([x.expand(rows, columns), y[:, None].expand(rows, columns)], dim=-1)
-        return self.prompt_encoder.shared_embedding(centres[None]).permute(0, 3, 1, 2)
+        return found.pred_masks[0, index, best].float(), quality.float()
 
 
 def is_kept(masks: Tensor, quality: Tensor) -> Tensor:
@@ -103,26 +76,13 @@ def is_kept(masks: Tensor, quality: Tensor) -> Tensor:
     return (quality >= QUALITY) & (stability >= STABILITY) & (area <= LARGEST)
 
 
-class Prompted(nn.Module):
-    """SAM's vision encoder with its prompt encoder and mask decoder."""
-
-    def __init__(self, encoder: nn.Module, masks: SoftMask) -> None:
-        super().__init__()
-        self.encoder, self.masks = encoder, masks
-
-
-def load_soft_mask(files: WeightFiles, vision: Any, *, single: bool = False) -> SoftMask:  # noqa: ANN401
-    """Prompt encoder and mask decoder with their weights in float32; only these tensors are read.
-
-    Args:
-        files: of a whole SAM: a folder of `SamModel`, or an original checkpoint.
-        vision: the configuration of its vision encoder.
-        single: whether it is asked for one mask a prompt.
+def with_prompts(encoder: Any, files: WeightFiles, *, single: bool) -> Prompted:  # noqa: ANN401
+    """SAM's vision encoder, and beside it the prompt encoder and mask decoder of the same files, in float32.
 
     Raises:
         ValueError: the file holds no prompt encoder and mask decoder, or other ones than are described.
     """
-    from transformers import SamConfig
+    from transformers import SamConfig, SamModel
 
     found = read_shapes(files.model)
     if not any(name.startswith("mask_decoder.") for name in found):
@@ -131,15 +91,22 @@ def load_soft_mask(files: WeightFiles, vision: Any, *, single: bool = False) -> 
             "give a whole SAM, such as weights=facebook/sam-vit-base, or leave prompts out"
         )
     if original := renamed(PROMPT_POSITIONS, "sam_decoder") in found:
-        config = sam_decoder_config(found, vision)
+        config = sam_decoder_config(found, encoder.config)
     else:
-        assert files.config is not None  # the vision encoder was described by it
-        config = SamConfig.from_dict(read_config(files.config))
+        config = SamConfig.from_dict(require_config(files))
     places = {PROMPT_POSITIONS: _SHARED} if _SHARED in found and PROMPT_POSITIONS not in found else {}
-    return build_network(
-        lambda: SoftMask(config, single=single),
+
+    def build() -> SamModel:
+        sam = SamModel(config)
+        del sam.vision_encoder, sam.shared_image_embedding  # the latter is the prompt encoder's own
+        return sam
+
+    sam = build_network(
+        build,
         files.model,
         network="SAM's prompt encoder and mask decoder",
         name_of=lambda name: renamed(name, "sam_decoder") if original else places.get(name, name),
-        rest=_REST,
+        rest=rest_of("sam_decoder"),
     )
+    sam.vision_encoder, sam.shared_image_embedding = encoder, sam.prompt_encoder.shared_embedding
+    return Prompted(sam, single=single)

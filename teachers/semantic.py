@@ -25,6 +25,7 @@ from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec
 from teachers.base import Teacher
 from teachers.choice import Choice, require_multiple, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
+from teachers.weights.known import SETTINGS
 from teachers.weights.locate import locate, require_kind
 from teachers.weights.tensors import sha256
 from teachers.weights.transformers import load_network
@@ -51,7 +52,6 @@ class Family(NamedTuple):
         decoded: the states, finest first, in what the pixel decoder returns.
         said: the states, finest first, in what the network returns.
         inputs: by a configuration, further inputs of the network, for one image.
-        sizes: the settings of a configuration that differ between networks.
     """
 
     title: str
@@ -62,7 +62,6 @@ class Family(NamedTuple):
     decoded: Callable[[Any], Sequence[Tensor]]
     said: Callable[[Any], Sequence[Tensor]]
     inputs: Callable[[Any], Mapping[str, Tensor]]
-    sizes: tuple[str, ...]
 
 
 def task_tokens(length: int) -> Tensor:
@@ -82,7 +81,6 @@ MASK2FORMER = Family(
     decoded=lambda out: [out.decoder_last_hidden_state, *reversed(out.decoder_hidden_states)],
     said=lambda out: [out.pixel_decoder_last_hidden_state, *reversed(out.pixel_decoder_hidden_states)],
     inputs=lambda of: {},
-    sizes=("feature_size", "mask_feature_size", "hidden_dim", "encoder_layers", "decoder_layers", "num_queries"),
 )
 ONEFORMER = Family(
     title="OneFormer",
@@ -93,7 +91,6 @@ ONEFORMER = Family(
     decoded=lambda out: [out.decoder_last_feature, *reversed(out.decoder_features)],
     said=lambda out: [out.pixel_decoder_hidden_states[0], *reversed(out.pixel_decoder_hidden_states[1:])],
     inputs=lambda of: {"task_inputs": task_tokens(of.task_seq_len)},
-    sizes=("conv_dim", "mask_dim", "hidden_dim", "encoder_layers", "decoder_layers", "query_dec_layers", "num_queries"),
 )
 
 
@@ -134,8 +131,8 @@ class Segmenter(nn.Module):
         family, config = self.family, self.network.config
         mask: list[Tensor] = []
         if self.classes:
-            inputs = {name: value.to(pixels.device) for name, value in family.inputs(config).items()}
-            inputs = {name: value.expand(len(pixels), -1) for name, value in inputs.items()}
+            given = family.inputs(config).items()
+            inputs = {name: value.to(pixels.device).expand(len(pixels), -1) for name, value in given}
             out = self.network(pixels, **inputs, output_hidden_states=True)
             grid = self.spec[MASK].grid
             mask = [soft_mask(out.class_queries_logits, out.masks_queries_logits, self.classes, grid=grid)]
@@ -152,8 +149,8 @@ def assemble(family: Family, weights: str | Path, choice: Choice) -> dict[str, A
 
     name = family.title.lower()  # in the registry, and as `model_type` in config.json
     require_unset(choice, "model", "levels", teacher=name)
-    files = locate(weights, example=family.example)
-    raw = require_kind(files, (name,), teacher=name, example=family.example)
+    files = locate(weights, teacher=name, example=family.example)
+    raw = require_kind(files, (name,))
     config = getattr(transformers, f"{family.title}Config").from_dict({**raw, "is_training": False})
     network = getattr(transformers, f"{family.title}ForUniversalSegmentation")
     size = choice.image_size or family.image_size
@@ -168,7 +165,7 @@ def assemble(family: Family, weights: str | Path, choice: Choice) -> dict[str, A
         "spec": spec,
         "preprocessing": SquareResize(size, IMAGENET_MEAN, IMAGENET_STD),
         "facts": {
-            "model": {key: getattr(config, key) for key in family.sizes} | {"backbone": backbone},
+            "model": {key: getattr(config, key) for key in SETTINGS[name]} | {"backbone": backbone},
             **({"classes": chosen} if chosen else {}),
             "weights": sha256(files.model),
         },

@@ -5,9 +5,8 @@ And several as one teacher: folds or seeds of a training, whose soft masks are a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +19,9 @@ from students.published import require_published
 from teachers.base import Teacher
 from teachers.choice import Choice, require_multiple, require_unset
 from teachers.preprocess import SquareResize, statistics_of
-from teachers.weights.locate import MODEL, WeightFiles, locate, read_config
+from teachers.weights.locate import MODEL, locate, other_kind, read_config
 from teachers.weights.tensors import read_state, sha256, shapes_of
 
-EXAMPLE = "your_name/your_student"
 DEFAULT_STRIDES = (16, 8)
 MASK_STRIDE = 4  # pixels of the network's input that a cell of the soft mask spans
 
@@ -34,29 +32,32 @@ class StudentTeacher(Teacher):
     Of several classes `mask` holds the logits of all, where they are asked for.
     """
 
-    example = EXAMPLE
+    example = "your_name/your_student"
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> StudentTeacher:
         """Loads what `distill publish` wrote or pushed; arguments and errors as in `teachers.load`."""
         own_class = choice.model if choice.model is not None and ":" in choice.model else None
         require_unset(choice, *(("levels",) if own_class else ("model", "levels")), teacher="student")
-        files = locate(students.place_of(weights), example=EXAMPLE)
-        config = read_config(files.config) if files.config else {}
-        student = build(files, config, trust=own_class)
-        if missing := {"image_size", "mean", "std"} - config.keys():
-            raise ValueError(
-                f"{files.config} does not say {', '.join(sorted(missing))}; distill publish writes it whole"
-            )
-        size = choice.image_size or int(config["image_size"])
-        strides, masks = choose_strides(student, choice.strides), has_mask(student, choice.classes)
-        # Students pad to this multiple, whichever of their maps are chosen.
-        require_multiple(size, max(*student.strides, MASK_STRIDE))
+        files = locate(students.place_of(weights), teacher="student", example=cls.example)
+        config, folder = read_config(files.config), files.model.parent
+        if "student" not in config:
+            raise other_kind(files, config, "a student that distill publish wrote")
+        students.check_config(config, folder, needs=("image_size", "mean", "std"))
         for file in filter(None, (files.config, files.model)):
             require_published(file)
-        network = Pyramid(student, strides, masks=masks)
+        student = students.build(config, folder, trust=own_class)
+        state = read_state(files.model, shapes_of(student), network=f"student '{config['student']}'")
+        student.load_state_dict(state)
+        students.check_finite(student, files.model)
+        size = choice.image_size or int(config["image_size"])
+        # Students pad to this multiple, whichever of their maps are chosen.
+        require_multiple(size, max(*student.strides, MASK_STRIDE))
+        default = [stride for stride in DEFAULT_STRIDES if stride in student.strides] or student.strides[-1:]
+        strides = sorted(set(choice.strides or default), reverse=True)
+        network = Pyramid(student, strides, masks=has_mask(student, choice.classes))
         mean, std = (statistics_of(config[name], name) for name in ("mean", "std"))
-        labelled = students.learned_keys(files.model.parent)
+        labelled = students.learned_keys(folder)
         return cls(
             "student",
             network,
@@ -64,40 +65,20 @@ class StudentTeacher(Teacher):
             preprocessing=SquareResize(size, mean, std),
             facts={
                 "model": config["student"],
-                "strides": list(strides),
+                "strides": strides,
                 "weights": sha256(files.model),
                 **({"labelled": labelled} if labelled is not None else {}),
             },
-            licence=students.licence_of(files.model.parent) or "see the student's card",
+            licence=students.licence_of(folder) or "see the student's card",
         )
-
-
-def build(files: WeightFiles, config: Mapping[str, Any], *, trust: str | None) -> Student:
-    """The student that a published folder describes, with its weights.
-
-    Args:
-        files: where its weights are.
-        config: its config.json.
-        trust: the class of the user's own whose code may run.
-
-    Raises:
-        ValueError: it describes none, or the weights are not its own.
-    """
-    if "student" not in config:
-        raise ValueError(
-            f"{files.config or files.model} describes a model of type '{config.get('model_type')}', but teacher "
-            f"'student' needs a student that Bandpass published; distill publish or `hf download {EXAMPLE}` gets one"
-        )
-    students.check_config(config, files.model.parent)
-    student = students.build(config, files.model.parent, trust=trust)
-    network = f"student '{config['student']}'"
-    student.load_state_dict(read_state(files.model, shapes_of(student), network=network))
-    students.check_finite(student, files.model)
-    return student
 
 
 class Pyramid(nn.Module):
-    """A student's chosen levels and, with `masks`, its logits on a coarser grid."""
+    """A student's levels of chosen strides and, with `masks`, its logits on a coarser grid.
+
+    Raises:
+        ValueError: the student has no level of a stride.
+    """
 
     def __init__(self, student: Student, strides: Sequence[int], *, masks: bool) -> None:
         super().__init__()
@@ -125,20 +106,6 @@ class Pyramid(nn.Module):
         return maps
 
 
-def choose_strides(student: Student, asked: Sequence[int] | None) -> tuple[int, ...]:
-    """The chosen strides, or the default ones that the student has, finest last.
-
-    Raises:
-        ValueError: the student has no such level.
-    """
-    strides = tuple(
-        asked or [stride for stride in DEFAULT_STRIDES if stride in student.strides] or student.strides[-1:]
-    )
-    for stride in strides:
-        student.level_of(stride)  # raises where there is none
-    return tuple(sorted(set(strides), reverse=True))
-
-
 def has_mask(student: Student, classes: Sequence[str] | None) -> bool:
     """Whether a student's soft mask is wanted: of one class always, of several where `classes` is `all`.
 
@@ -156,7 +123,7 @@ def has_mask(student: Student, classes: Sequence[str] | None) -> bool:
 class EnsembleTeacher(Teacher):
     """Maps `stride8`, `stride16`, ... of the first student; and `mask`, the logit of the mean probability of all."""
 
-    example = EXAMPLE
+    example = StudentTeacher.example
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> EnsembleTeacher:

@@ -12,20 +12,20 @@ cell would blur it, and the features would no longer be the published network's.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cache.spec import FeatureSpec, MapSpec
-from teachers.backbone import EXAMPLE, Backbone, find_backbone
+from teachers.backbone import Backbone, find_backbone
 from teachers.base import Teacher
-from teachers.choice import Choice, require_multiple
+from teachers.choice import Choice, choose_levels, require_multiple
 from teachers.preprocess import INTERPOLATIONS, SquareResize, statistics_of
+from teachers.weights.known import NEAREST
+from teachers.weights.names import in_pyramids
 from teachers.weights.tensors import read_shapes, read_state, require_shapes, sha256, shapes_of
 
 
@@ -36,7 +36,7 @@ class TimmTeacher(Teacher):
     `stride16_level9`.
     """
 
-    example = EXAMPLE
+    example = NEAREST
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> TimmTeacher:
@@ -47,7 +47,7 @@ class TimmTeacher(Teacher):
         if settings.get("fixed_input_size"):  # the others take any size, and no such argument
             backbone.arguments["img_size"] = size
         pyramid = _pyramid(backbone)
-        chosen = _choose(pyramid, choice.levels, choice.strides, backbone.architecture)
+        chosen = _choose(pyramid, choice, backbone.architecture)
         require_multiple(size, max(pyramid[level] for level in chosen))
         network, normed = _load(backbone, chosen, size=size, norm=choice.norm)
         # Where no norm counts all is as it was before there was this option, so that caches stay valid.
@@ -71,10 +71,6 @@ class TimmTeacher(Teacher):
             licence=backbone.licence,
         )
 
-    def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """See `Teacher.maps`."""
-        return dict(zip(self.spec.names, _run(self.network, pixels), strict=True))
-
 
 def _create(
     backbone: Backbone, *, whole: bool = False, levels: Sequence[int] | None = None, pretrained: bool = False
@@ -83,9 +79,8 @@ def _create(
     import timm
 
     name = backbone.architecture.split(".")[0]
-    settings = {**backbone.settings, "architecture": name}
-    if pretrained:
-        settings |= {"file": str(backbone.path), "source": "", "custom_load": False}
+    file = {"file": str(backbone.path), "source": "", "custom_load": False}
+    settings = {**backbone.settings, **file, "architecture": name}
     return timm.create_model(
         name,
         pretrained=pretrained,
@@ -104,21 +99,17 @@ def _pyramid(backbone: Backbone) -> list[int]:
     return [int(entry["reduction"]) for entry in network.feature_info.info]
 
 
-def _choose(
-    pyramid: Sequence[int], levels: Sequence[int] | None, strides: Sequence[int] | None, model: str
-) -> list[int]:
+def _choose(pyramid: Sequence[int], choice: Choice, model: str) -> list[int]:
     """The chosen levels, from shallow to deep; of several of one stride, the deepest."""
-    if levels and strides:
+    levels, strides = choice.levels, choice.strides or (16,)
+    if levels and choice.strides:
         raise ValueError(
             f"expected levels or strides, got levels={list(levels)} and strides={list(strides)}; leave one out"
         )
     if levels:
-        if not set(levels) <= set(range(len(pyramid))):
-            raise ValueError(
-                f"'{model}' has levels 0 to {len(pyramid) - 1}, got {list(levels)}; their strides are {list(pyramid)}"
-            )
-        return sorted(set(levels))
-    deepest, strides = {stride: level for level, stride in enumerate(pyramid)}, strides or (16,)
+        kind = f"levels of strides {', '.join(map(str, pyramid))}, numbered"
+        return choose_levels(levels, len(pyramid), weights=f"'{model}'", kind=kind)
+    deepest = {stride: level for level, stride in enumerate(pyramid)}
     if unknown := [stride for stride in strides if stride not in deepest]:
         raise ValueError(f"'{model}' has no map of stride {unknown[0]}; choose from {', '.join(map(str, deepest))}")
     return sorted({deepest[stride] for stride in strides})
@@ -143,15 +134,14 @@ def _load(backbone: Backbone, levels: Sequence[int], *, size: int, norm: bool) -
                     f"{backbone.path} holds {title} without its final norm; "
                     "give the whole network's weights, or norm=false for its maps before the norm"
                 )
-        network = _create(backbone, levels=levels)
-        network.load_state_dict({name: state[name] for name in network.state_dict()}, strict=True)
-        return _without_deeper_blocks(network), False
-    network = _whole(backbone, found, whole)
-    if norm and (normed := _normed(network, levels, size)):
-        return normed.to(memory_format=torch.channels_last), True
-    with _without_remarks():
-        network = _create(backbone, levels=levels, pretrained=True)
-    return _without_deeper_blocks(network), False
+    else:
+        network = _whole(backbone, found, whole)
+        if norm and (normed := _normed(network, levels, size)):
+            return normed.to(memory_format=torch.channels_last), True
+        state = in_pyramids(network.state_dict())
+    network = _create(backbone, levels=levels)
+    network.load_state_dict({name: state[name] for name in network.state_dict()}, strict=True)
+    return _channels_first(network), False
 
 
 def _has_norm(network: nn.Module) -> bool:
@@ -199,33 +189,19 @@ def _whole(backbone: Backbone, found: Mapping[str, tuple[int, ...]], whole: Mapp
         raise ValueError(f"{backbone.path} is not the weights of {network}: {error}; give the matching file") from error
 
 
-@contextmanager
-def _without_remarks() -> Iterator[None]:
-    """Keeps timm from warning that a pyramid has no use for the classifier's weights."""
-    log = logging.getLogger("timm.models._builder")
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
+def _channels_first(network: nn.Module) -> nn.Module:
+    """The network up to the deepest level, with maps (N, C, H, W), also where it keeps channels last (Swin).
 
-
-def _without_deeper_blocks(network: nn.Module) -> nn.Module:
-    """The network up to the deepest level: timm's EfficientNets run to the end, unlike its other pyramids."""
+    timm's EfficientNets run to the end, unlike its other pyramids.
+    """
     from timm.models.efficientnet import EfficientNetFeatures
 
     if isinstance(network, EfficientNetFeatures):
         deepest = max(entry["stage"] for entry in network.feature_info.get_dicts())
         network.blocks = nn.Sequential(*list(network.blocks)[:deepest])
-    return network.to(memory_format=torch.channels_last)
-
-
-def _run(network: nn.Module, pixels: Tensor) -> list[Tensor]:
-    """The levels as (N, C, H, W), also of networks that keep channels last (Swin)."""
-    maps = network(pixels)
     if str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC"):
-        maps = [value.permute(0, 3, 1, 2) for value in maps]
-    return list(maps)
+        network.register_forward_hook(lambda module, inputs, maps: [value.permute(0, 3, 1, 2) for value in maps])
+    return network.to(memory_format=torch.channels_last)
 
 
 def _spec(network: nn.Module, levels: Sequence[int], pyramid: Sequence[int], size: int) -> FeatureSpec:
@@ -235,7 +211,7 @@ def _spec(network: nn.Module, levels: Sequence[int], pyramid: Sequence[int], siz
     """
     strides = [pyramid[level] for level in levels]
     with torch.inference_mode():
-        values = _run(network.eval(), torch.zeros(1, 3, size, size))
+        values = network.eval()(torch.zeros(1, 3, size, size))
     maps = []
     for level, stride, value in zip(levels, strides, values, strict=True):
         name = f"stride{stride}_level{level}" if strides.count(stride) > 1 else f"stride{stride}"

@@ -21,22 +21,14 @@ from teachers.base import Teacher
 from teachers.choice import Choice, choose_levels, require_multiple, require_unset
 from teachers.levels import Levels, layout_of, quirk_of, side_of
 from teachers.preprocess import SquareResize, statistics_of
-from teachers.weights.known import license_of
-from teachers.weights.locate import PREPROCESSOR, WeightFiles, beside, locate, read_config, require_config
+from teachers.weights.known import FAMILIES, license_of
+from teachers.weights.locate import PREPROCESSOR, WeightFiles, beside, locate, other_kind, read_config, require_config
 from teachers.weights.tensors import sha256
 from teachers.weights.transformers import load_network, settings_of
 
-_EXAMPLE = "facebook/dinov3-vitb16-pretrain-lvd1689m"
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, in preprocessor_config.json
 _RESCALE = 1 / 255  # the factor to [0, 1], in that file
 _SIZE = 224  # pixels, where nothing states one
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_CENTRED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-# Pixel statistics of families whose published weights share them, for folders without a preprocessor_config.json.
-_STATISTICS = {
-    **dict.fromkeys(("dinov2", "dinov2_with_registers", "dinov3_vit", "dinov3_convnext"), _IMAGENET),
-    **dict.fromkeys(("vit", "siglip_vision_model", "siglip2_vision_model"), _CENTRED),
-}
 # Parts of a file that need not be read.
 _UNREAD = ("classifier.", "pooler.", "head.", "decoder.", "lm_head.", "layernorm.")
 
@@ -44,7 +36,7 @@ _UNREAD = ("classifier.", "pooler.", "head.", "decoder.", "lm_head.", "layernorm
 class TransformersTeacher(Teacher):
     """Maps `block0`, `block1`, ... of a vision transformer, or `stage0`, `stage1`, ... of a network of stages."""
 
-    example = _EXAMPLE
+    example = "facebook/dinov3-vitb16-pretrain-lvd1689m"
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> TransformersTeacher:
@@ -53,7 +45,7 @@ class TransformersTeacher(Teacher):
         Arguments and errors as in `teachers.load`; `levels` are blocks or stages, counted from 0, the last one if None.
         """
         require_unset(choice, "model", "strides", teacher="transformers")
-        files = locate(weights, example=_EXAMPLE)
+        files = locate(weights, teacher="transformers", example=cls.example)
         raw, config = _vision_config(files)
         pixels = _preprocessing(files, str(weights), config, choice)
         family, (staged, depth, patch) = str(config.model_type), layout_of(config)
@@ -77,14 +69,9 @@ def _vision_config(files: WeightFiles) -> tuple[dict[str, Any], Any]:
     """The settings of the vision model in config.json, as written and as the library's object."""
     from transformers import CONFIG_MAPPING
 
-    path = require_config(files, example=_EXAMPLE)
-    raw = read_config(path)
-    family = str(raw.get("model_type"))
-    refusal = ValueError(
-        f"{path} describes a model of type '{family}', but teacher 'transformers' needs a vision model that AutoModel "
-        f"of the installed transformers builds; `hf download {_EXAMPLE}` gets one"
-    )
-    if family not in CONFIG_MAPPING:
+    raw = require_config(files)
+    refusal = other_kind(files, raw, "a vision model that AutoModel of the installed transformers builds")
+    if (family := str(raw.get("model_type"))) not in CONFIG_MAPPING:
         raise refusal
     config = CONFIG_MAPPING[family].from_dict(dict(raw))
     if hasattr(config, "vision_config"):
@@ -114,7 +101,7 @@ def _preprocessing(files: WeightFiles, weights: str, config: Any, choice: Choice
         ValueError: none of them says it, or preprocessor_config.json asks for what `SquareResize` has not.
     """
     path = beside(files, weights, PREPROCESSOR)
-    stated = read_config(path) if path else {}
+    stated = read_config(path)
     own = (None, None) if choice.mean and choice.std else _statistics(stated, config, path)
     mean, std = choice.mean or own[0], choice.std or own[1]
     if mean is None or std is None:
@@ -140,5 +127,5 @@ def _statistics(stated: Mapping[str, Any], config: Any, path: Path | None) -> tu
         )
     if quirk_of(config).normalises or not stated.get("do_normalize", True):
         return (0, 0, 0), (1, 1, 1)
-    mean, std = _STATISTICS.get(config.model_type, (None, None))
-    return stated.get("image_mean") or mean, stated.get("image_std") or std
+    of_family = FAMILIES.get(config.model_type, {})
+    return stated.get("image_mean") or of_family.get("mean"), stated.get("image_std") or of_family.get("std")

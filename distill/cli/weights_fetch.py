@@ -82,7 +82,7 @@ def fetch_release(entry: Published, source: str = "") -> Path:
                 f"there is a network, then type `{again}`"
             ) from failure
     if entry in ENDOSCOPIC:
-        releases.convert(checkpoint, target, model=entry.model, network=entry.name)
+        releases.convert(checkpoint, target, model=entry.model, title=entry.name)
     else:
         releases.convert_tracer(checkpoint, target)
     digest = sha256_shown(target)

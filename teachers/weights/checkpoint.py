@@ -49,16 +49,12 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 def _state_dict(path: Path, loaded: Any) -> dict[str, Tensor]:  # noqa: ANN401
     if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict):
         loaded = loaded["model"]
-    if not isinstance(loaded, dict) or not loaded:
-        raise ValueError(
-            f"expected a state dict in {path}, tensors by name, got {type(loaded).__name__}; give the published file"
-        )
-    for name, value in loaded.items():
+    wrong = None if isinstance(loaded, dict) and loaded else type(loaded).__name__
+    for name, value in () if wrong else loaded.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ValueError(
-                f"expected a state dict in {path}, tensors by name, got {type(value).__name__} under {name!r}; "
-                "give the published file"
-            )
+            wrong = f"{type(value).__name__} under {name!r}"
+    if wrong:
+        raise ValueError(f"expected a state dict in {path}, tensors by name, got {wrong}; give the published file")
     return {name: value.detach() for name, value in loaded.items()}
 
 

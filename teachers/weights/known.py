@@ -1,10 +1,10 @@
-"""The known checkpoints of every teacher, `known.yaml`: where they are, how large, under which licence."""
+"""The known checkpoints of every teacher, and facts of families of networks: `known.yaml`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -12,7 +12,7 @@ MEASURED, NEAREST = "tracer-te0-efficientnet-b0", "timm/tf_efficientnet_b0.in1k"
 UNKNOWN_LICENCE = "unknown: see the weights"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Published:
     """One checkpoint, on the Hugging Face Hub or on a project's release page.
 
@@ -43,23 +43,20 @@ class Published:
     revision: str | None = None
     release: str = ""
     model: str = ""
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    mean: Sequence[float] = ()
+    std: Sequence[float] = ()
     variant: str = ""
     note: str = ""
 
 
-def _read(name: str, facts: dict[str, Any]) -> Published:
-    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
-    return Published(name, **given)
-
-
 _TABLE = yaml.safe_load(Path(__file__).with_name("known.yaml").read_text(encoding="utf-8"))
-PUBLISHED = tuple(_read(name, facts) for name, facts in _TABLE["checkpoints"].items())
+PUBLISHED = tuple(Published(name, **facts) for name, facts in _TABLE["checkpoints"].items())
+SETTINGS = _TABLE["settings"]  # the names of those that tell networks of a kind apart
+FAMILIES = _TABLE["families"]  # licence, mean and std, as far as they are known, by `model_type` in config.json
 ENDOSCOPIC = tuple(entry for entry in PUBLISHED if entry.release and entry.name != MEASURED)
 
 
 def license_of(weights: str, family: str) -> str:
     """The licence of known weights by hub id, or of their whole family; else a phrase that says it is not known."""
     named = {entry.hub_id: entry.licence for entry in PUBLISHED if entry.hub_id}
-    return named.get(weights) or _TABLE["families"].get(family, UNKNOWN_LICENCE)
+    return named.get(weights) or FAMILIES.get(family, {}).get("licence", UNKNOWN_LICENCE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """A safetensors file, or an original checkpoint."""
+    """A safetensors file or an original checkpoint; messages name the teacher, and the hub id of an example."""
 
     model: Path
+    teacher: str
+    example: str
 
     @property
     def config(self) -> Path | None:
@@ -34,13 +36,14 @@ class WeightFiles:
         return path if path.is_file() and self.model.suffix not in SUFFIXES else None
 
 
-def locate(weights: str | Path, *, example: str, originals: bool = False) -> WeightFiles:
+def locate(weights: str | Path, *, teacher: str, example: str, originals: bool = False) -> WeightFiles:
     """Finds weights in a local folder, a local file, the hub's cache, or on the hub, in this order.
 
     Offline (`HF_HUB_OFFLINE=1`) no socket is opened; neither is one for weights that are already here.
 
     Args:
         weights: a folder with model.safetensors, the path of a safetensors file, or a hub id `owner/name`.
+        teacher: the adapter that reads them, as messages name it.
         example: a hub id that a message may recommend.
         originals: whether the path of an original checkpoint, `.pth` or `.pt`, will do too. It must be named itself:
             nothing is opened only because it lies in a folder.
@@ -52,21 +55,21 @@ def locate(weights: str | Path, *, example: str, originals: bool = False) -> Wei
     path = Path(weights).expanduser()
     if path.suffix in _PICKLES and not (originals and path.suffix in SUFFIXES):
         raise ValueError(_pickle_sentence(path, example))
-    if path.is_file():
-        return WeightFiles(path)
     if path.is_dir():
-        return _in_folder(path, example, originals)
-    if _HUB_ID.fullmatch(str(weights)) and path.suffix not in (".safetensors", *SUFFIXES):
-        return _on_the_hub(str(weights), path)
-    raise FileNotFoundError(
-        f"no weights at '{weights}': looked for a file or folder at {path.resolve()}; give a folder with {CONFIG} and "
-        f"{MODEL}, or get one with `hf download {example}` and give its hub id, {example}"
-    )
+        path = _in_folder(path, example, originals)
+    elif _HUB_ID.fullmatch(str(weights)) and path.suffix not in (".safetensors", *SUFFIXES) and not path.is_file():
+        path = _on_the_hub(str(weights), path)
+    elif not path.is_file():
+        raise FileNotFoundError(
+            f"no weights at '{weights}': looked for a file or folder at {path.resolve()}; give a folder with {CONFIG} "
+            f"and {MODEL}, or get one with `hf download {example}` and give its hub id, {example}"
+        )
+    return WeightFiles(path, teacher, example)
 
 
-def _in_folder(folder: Path, example: str, originals: bool) -> WeightFiles:
+def _in_folder(folder: Path, example: str, originals: bool) -> Path:
     if (folder / MODEL).is_file():
-        return WeightFiles(folder / MODEL)
+        return folder / MODEL
     pickles = sorted(entry for entry in folder.iterdir() if entry.suffix in _PICKLES)
     if pickles:
         itself = f"; or name an original checkpoint itself, weights={pickles[0]}" if originals else ""
@@ -77,11 +80,11 @@ def _in_folder(folder: Path, example: str, originals: bool) -> WeightFiles:
     )
 
 
-def _on_the_hub(hub_id: str, path: Path) -> WeightFiles:
+def _on_the_hub(hub_id: str, path: Path) -> Path:
     from huggingface_hub import constants
 
     try:
-        return WeightFiles(download(hub_id, (MODEL, CONFIG))[0])
+        return download(hub_id, (MODEL, CONFIG))[0]
     except NotOnHubError as failure:
         raise FileNotFoundError(
             f"no weights for '{hub_id}': looked for a file or folder at {path.resolve()} and {hub_id} in the hub's "
@@ -110,12 +113,14 @@ def _pickle_sentence(path: Path, example: str) -> str:
     )
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The JSON object in a config file.
+def read_config(path: Path | None) -> dict[str, Any]:
+    """The JSON object in a config file, empty where there is no file.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: it is none.
     """
+    if path is None:
+        return {}
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -125,7 +130,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def require_config(files: WeightFiles, *, example: str) -> Path:
+def require_config(files: WeightFiles) -> dict[str, Any]:
     """The config.json beside the weights.
 
     Raises:
@@ -134,30 +139,33 @@ def require_config(files: WeightFiles, *, example: str) -> Path:
     if files.config is None:
         raise FileNotFoundError(
             f"no {CONFIG} beside {files.model}: looked for {files.model.with_name(CONFIG)}; "
-            f"`hf download {example}` gets a whole folder"
+            f"`hf download {files.example}` gets a whole folder"
         )
-    return files.config
+    return read_config(files.config)
 
 
-def require_kind(files: WeightFiles, kinds: Sequence[str], *, teacher: str, example: str) -> dict[str, Any]:
+def other_kind(files: WeightFiles, raw: Mapping[str, Any], needs: str) -> ValueError:
+    """The error of weights whose config.json, `raw`, describes another model than the teacher needs."""
+    return ValueError(
+        f"{files.config or files.model} describes a model of type '{raw.get('model_type')}', but teacher "
+        f"'{files.teacher}' needs {needs}; `hf download {files.example}` gets one"
+    )
+
+
+def require_kind(files: WeightFiles, kinds: Sequence[str]) -> dict[str, Any]:
     """The config.json beside the weights, which must describe a model of one of `kinds`.
 
     Raises:
         FileNotFoundError: there is none.
         ValueError: it describes another kind of model.
     """
-    raw = read_config(require_config(files, example=example))
+    raw = require_config(files)
     if raw.get("model_type") not in kinds:
-        raise ValueError(
-            f"{files.config} describes a model of type '{raw.get('model_type')}', but teacher '{teacher}' needs "
-            f"{' or '.join(map(repr, kinds))}; `hf download {example}` gets one"
-        )
+        raise other_kind(files, raw, " or ".join(map(repr, kinds)))
     return raw
 
 
-def vision_config(
-    files: WeightFiles, kinds: Sequence[str], *, teacher: str, example: str, checkpoint: str
-) -> tuple[str, dict[str, Any]]:
+def vision_config(files: WeightFiles, kinds: Sequence[str], *, checkpoint: str) -> tuple[str, dict[str, Any]]:
     """The kind of a whole model, or of its vision encoder alone, and the encoder's settings, from config.json.
 
     Raises:
@@ -165,10 +173,10 @@ def vision_config(
     """
     if files.model.suffix in SUFFIXES:
         raise ValueError(
-            f"{files.model} is no original checkpoint of teacher '{teacher}': it holds no tensor image_encoder.*; give "
-            f"{checkpoint}, say, or weights={example}"
+            f"{files.model} is no original checkpoint of teacher '{files.teacher}': it holds no tensor "
+            f"image_encoder.*; give {checkpoint}, say, or weights={files.example}"
         )
-    raw = require_kind(files, kinds, teacher=teacher, example=example)
+    raw = require_kind(files, kinds)
     kind = str(raw["model_type"])
     whole = raw.get("detector_config") or raw  # of a video model of SAM 3
     return kind, raw if kind.endswith("_vision_model") else dict(whole.get("vision_config") or {})

@@ -13,17 +13,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from teachers.weights.names import renamed
 from teachers.weights.tensors import Shapes, shape_of
-
-if TYPE_CHECKING:
-    from transformers import SamVisionConfig
 
 PREFIX = "image_encoder."
 PROMPT_POSITIONS = "prompt_encoder.shared_embedding.positional_embedding"  # of SAM
@@ -38,31 +34,29 @@ def count_blocks(found: Shapes, prefix: str) -> int:
     return len({match[1] for name in found if (match := re.match(rf"{re.escape(prefix)}(\d+)\.", name))})
 
 
-def sam_encoder_config(found: Shapes, path: Path) -> SamVisionConfig:
-    """The encoder that a checkpoint's shapes describe: base, large, huge, or any other.
+def sam_settings(found: Shapes, path: Path) -> dict[str, Any]:
+    """The vision_config of `transformers` that a checkpoint's shapes describe: base, large, huge, or any other.
 
     Relative positions are stored for every offset within a window, 2 * side - 1 of them: their number gives the
     size of a block's window; where that is the whole grid, the block attends everywhere.
     """
-    from transformers import SamVisionConfig
-
     shape = partial(shape_of, found, path=path, network="SAM's vision encoder", prefix=PREFIX)
     _, grid, _, width = shape("pos_embed", dimensions=4)
     patch = shape("patch_embed.proj.weight", dimensions=4)[-1]
     blocks = range(max(1, count_blocks(found, f"{PREFIX}blocks.")))
     offsets = [shape(f"blocks.{index}.attn.rel_pos_h", dimensions=2) for index in blocks]
     windows = [(count + 1) // 2 for count, _ in offsets]
-    return SamVisionConfig(
-        hidden_size=width,
-        output_channels=shape("neck.0.weight", dimensions=4)[0],
-        num_hidden_layers=len(offsets),
-        num_attention_heads=width // max(1, offsets[0][1]),
-        image_size=grid * patch,
-        patch_size=patch,
-        window_size=max((side for side in windows if side != grid), default=grid),
-        global_attn_indexes=[index for index, side in enumerate(windows) if side == grid],
-        mlp_dim=shape("blocks.0.mlp.lin1.weight", dimensions=2)[0],
-    )
+    return {
+        "hidden_size": width,
+        "output_channels": shape("neck.0.weight", dimensions=4)[0],
+        "num_hidden_layers": len(offsets),
+        "num_attention_heads": width // max(1, offsets[0][1]),
+        "image_size": grid * patch,
+        "patch_size": patch,
+        "window_size": max((side for side in windows if side != grid), default=grid),
+        "global_attn_indexes": [index for index, side in enumerate(windows) if side == grid],
+        "mlp_dim": shape("blocks.0.mlp.lin1.weight", dimensions=2)[0],
+    }
 
 
 def sam_decoder_config(found: Shapes, vision: Any) -> Any:  # noqa: ANN401
@@ -91,20 +85,13 @@ def sam_decoder_config(found: Shapes, vision: Any) -> Any:  # noqa: ANN401
     )
 
 
-class Trunk(NamedTuple):
-    """Settings not derivable from shapes: heads of the first stage, windows of each stage, global blocks."""
-
-    heads: int
-    windows: tuple[int, ...]
-    everywhere: tuple[int, ...]
-
-
-# By the blocks of the four stages, which differ in all sizes: sam2/configs/sam2.1/*.yaml, and the defaults of Hiera.
+# By the blocks of the four stages, which differ in all sizes, the settings that shapes do not tell: heads of the first
+# stage, windows of each stage, global blocks. From sam2/configs/sam2.1/*.yaml, and the defaults of Hiera.
 TRUNKS = {
-    (1, 2, 7, 2): Trunk(1, (8, 4, 14, 7), (5, 7, 9)),  # tiny
-    (1, 2, 11, 2): Trunk(1, (8, 4, 14, 7), (7, 10, 13)),  # small
-    (2, 3, 16, 3): Trunk(2, (8, 4, 14, 7), (12, 16, 20)),  # base plus
-    (2, 6, 36, 4): Trunk(2, (8, 4, 16, 8), (23, 33, 43)),  # large
+    (1, 2, 7, 2): (1, (8, 4, 14, 7), (5, 7, 9)),  # tiny
+    (1, 2, 11, 2): (1, (8, 4, 14, 7), (7, 10, 13)),  # small
+    (2, 3, 16, 3): (2, (8, 4, 14, 7), (12, 16, 20)),  # base plus
+    (2, 6, 36, 4): (2, (8, 4, 16, 8), (23, 33, 43)),  # large
 }
 
 
@@ -124,43 +111,22 @@ def sam2_settings(found: Shapes, path: Path) -> dict[str, Any]:
             f"{path} holds a trunk of {list(blocks)} blocks, but SAM 2 has one of {[list(known) for known in TRUNKS]}; "
             "give the published file"
         )
-    trunk = TRUNKS[blocks]
+    heads, windows, everywhere = TRUNKS[blocks]
     return {
         "backbone_config": {
             "model_type": "sam2_hiera_det_model",
             "hidden_size": widths[0],
-            "num_attention_heads": trunk.heads,
+            "num_attention_heads": heads,
             "blocks_per_stage": list(blocks),
             "embed_dim_per_stage": [width for width, _ in stages],
-            "num_attention_heads_per_stage": [trunk.heads * 2**stage for stage in range(len(stages))],
-            "window_size_per_stage": list(trunk.windows),
-            "global_attention_blocks": list(trunk.everywhere),
+            "num_attention_heads_per_stage": [heads * 2**stage for stage in range(len(stages))],
+            "window_size_per_stage": list(windows),
+            "global_attention_blocks": list(everywhere),
             "window_positional_embedding_background_size": list(shape("trunk.pos_embed", dimensions=4)[2:]),
         },
         "backbone_channel_list": [width for width, _ in reversed(stages)],
         "fpn_hidden_size": shape("neck.convs.0.conv.weight", dimensions=4)[0],
     }
-
-
-@dataclass(frozen=True)
-class Dinov2Architecture:
-    """The settings of a DINOv2 that differ between its sizes, under the names of `transformers`.
-
-    Attributes:
-        image_size: side of the images whose positions the weights hold, in pixels.
-        registers: number of register tokens; 0 for the networks without.
-    """
-
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    image_size: int
-    patch_size: int
-    registers: int = 0
-    use_swiglu_ffn: bool = False
-    mlp_ratio: int = 4
-    hidden_act: str = "gelu"
-    layer_norm_eps: float = 1e-6
 
 
 def dinov2_names(found: Shapes) -> Callable[[str], str]:
@@ -176,19 +142,23 @@ def _is_gated(found: Shapes) -> bool:
     return "blocks.0.mlp.w12.weight" in found or inner[:1] == (2 * outer[-1],) != (0,)
 
 
-def dinov2_architecture(found: Shapes, path: Path) -> Dinov2Architecture:
-    """The network that the shapes of an original checkpoint, or of timm's file, describe."""
+def dinov2_config(found: Shapes, path: Path) -> Any:  # noqa: ANN401
+    """The configuration of `transformers` that the shapes of an original checkpoint, or of timm's file, describe."""
+    from transformers import Dinov2Config, Dinov2WithRegistersConfig
+
     shape = partial(shape_of, found, path=path, network="DINOv2")
     width, patch = shape("cls_token", dimensions=3)[-1], shape("patch_embed.proj.weight", dimensions=4)[-1]
     shape("blocks.0.norm1.weight", dimensions=1)  # there is at least one block
     cells = shape("pos_embed", dimensions=3)[1] - (0 if "reg_token" in found else 1)
-    registers = [name for name in ("register_tokens", "reg_token") if name in found]
-    return Dinov2Architecture(
-        hidden_size=width,
-        num_hidden_layers=count_blocks(found, "blocks."),
-        num_attention_heads=max(1, width // _HEAD),
-        image_size=math.isqrt(cells) * patch,
-        patch_size=patch,
-        registers=shape(registers[0], dimensions=3)[1] if registers else 0,
-        use_swiglu_ffn=_is_gated(found),
-    )
+    registers = [shape(name, dimensions=3)[1] for name in ("register_tokens", "reg_token") if name in found]
+    settings: dict[str, Any] = {
+        "hidden_size": width,
+        "num_hidden_layers": count_blocks(found, "blocks."),
+        "num_attention_heads": max(1, width // _HEAD),
+        "image_size": math.isqrt(cells) * patch,
+        "patch_size": patch,
+        "use_swiglu_ffn": _is_gated(found),
+    }
+    if registers:
+        return Dinov2WithRegistersConfig(**settings, num_register_tokens=registers[0])
+    return Dinov2Config(**settings)

@@ -15,10 +15,10 @@ import sys
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from teachers.weights.checkpoint import read_checkpoint
-from teachers.weights.names import renamed, rest_of
+from teachers.weights.names import in_pyramids, renamed, rest_of
 from teachers.weights.tensors import read_state, require_shapes, shapes_of, write_tensors
 
 _TRACER = "tf_efficientnet_b0"  # in timm, with `features_only=True`
@@ -43,46 +43,38 @@ def convert_tracer(checkpoint: Path, target: Path) -> None:
     write_tensors(target, state)
 
 
-def convert(checkpoint: Path, target: Path, *, model: str, network: str) -> None:
+def convert(checkpoint: Path, target: Path, *, model: str, title: str) -> None:
     """Writes an endoscopic network: of a vision transformer the whole without its head, else the pyramid.
 
-    Args:
-        checkpoint: the published file.
-        target: the file to write, whole or not at all.
-        model: the network's name in timm.
-        network: its name in messages.
+    `model` is its name in timm, `title` that in messages. The target is written whole or not at all.
 
     Raises:
         ValueError: it is no state dict, lacks tensors, or holds unknown ones.
     """
     import timm
 
-    found = timm_tensors(read_checkpoint(checkpoint), model)
     with torch.device("meta"):
-        whole = shapes_of(timm.create_model(model))
+        network = timm.create_model(model)
         wanted = timm.create_model(model, **({"num_classes": 0} if "vit_" in model else {"features_only": True}))
+    whole, found = shapes_of(network), timm_tensors(read_checkpoint(checkpoint), network)
     # DINO's students keep no count of batches in some versions; timm reads none.
     found |= {name: torch.tensor(0) for name in whole if name.endswith("num_batches_tracked") and name not in found}
     require_shapes(
         {name: tuple(value.shape) for name, value in found.items() if not name.startswith(_REST)},
         {name: shape for name, shape in whole.items() if not name.startswith(_REST)},
         path=checkpoint,
-        network=network,
+        network=title,
     )
-    places = {alias: name for name in found for alias in (name.replace(".", "_", 1), name)}  # of timm's pyramids
-    write_tensors(target, {name: found[places[name]] for name in wanted.state_dict()})
+    found = in_pyramids(found)
+    write_tensors(target, {name: found[name] for name in wanted.state_dict()})
 
 
-def timm_tensors(state: dict[str, Tensor], model: str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint under the names of timm's whole network, which is called `model` there."""
-    import timm
-
+def timm_tensors(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a checkpoint under the names of timm's whole network."""
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
     state = {name: value for name, value in state.items() if not name.startswith(_REST)}
-    with torch.device("meta"):
-        network = timm.create_model(model)
     translate = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     try:
         return dict(translate(state, network)) if translate else state

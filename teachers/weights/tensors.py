@@ -27,16 +27,15 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     return _read(path, lambda file, name: tuple(file.get_slice(name).get_shape()))
 
 
-def read_tensors(path: Path, names: Container[str] | None = None) -> dict[str, Tensor]:
-    """The tensors of these names, all if None; floating ones as float32. Others are not read.
+def read_tensors(path: Path, names: Container[str]) -> dict[str, Tensor]:
+    """The tensors of these names, floating ones as float32. Others are not read.
 
     Raises:
         ValueError: if it is neither a safetensors file nor a checkpoint, or is cut short.
     """
     if path.suffix in SUFFIXES:
         # Copied out of the mapped file, which may be changed while the network lives.
-        found = read_checkpoint(path).items()
-        tensors = {name: value.clone() for name, value in found if names is None or name in names}
+        tensors = {name: value.clone() for name, value in read_checkpoint(path).items() if name in names}
     else:
         tensors = _read(path, lambda file, name: file.get_tensor(name), names)
     return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
@@ -63,10 +62,8 @@ def require_shapes(found: Shapes, expected: Shapes, *, path: Path, network: str)
     """
     missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or extra:
-        lists = [_list("lacks", missing), _list("holds unknown", extra)]
-        raise ValueError(
-            f"{path} is not the weights of {network}: it {' and '.join(filter(None, lists))}; give the matching file"
-        )
+        lists = [_list(verb, names) for verb, names in (("lacks", missing), ("holds unknown", extra)) if names]
+        raise ValueError(f"{path} is not the weights of {network}: it {' and '.join(lists)}; give the matching file")
     for name, shape in expected.items():
         if found[name] != shape:
             raise ValueError(
@@ -159,8 +156,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _list(verb: str, names: list[str]) -> str:
-    if not names:
-        return ""
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     return f"{verb} {len(names)} tensor{'s' if len(names) > 1 else ''} ({shown})"
 

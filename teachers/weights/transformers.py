@@ -74,13 +74,7 @@ def load_network(
     return network_of(kind, config, state, unread=unread)
 
 
-def network_of(
-    kind: Any,  # noqa: ANN401
-    config: Any,  # noqa: ANN401
-    state: Mapping[str, Tensor],
-    *,
-    unread: Sequence[str] = (),
-) -> Any:  # noqa: ANN401
+def network_of(kind: Any, config: Any, state: Mapping[str, Tensor], *, unread: Sequence[str] = ()) -> Any:  # noqa: ANN401
     """A network of `transformers` with tensors under the names of its files; other arguments as in `load_network`."""
     with without_progress_bar():
         network, report = kind.from_pretrained(

@@ -99,7 +99,7 @@ def test_it_says_what_does_not_fit(tmp_path):
         ({"levels": (2,)}, r"have blocks 0 to 1, got levels=\[2\]"),
         ({"strides": (16,)}, r"its maps are chosen by levels: leave out model and strides; got .* strides=\(16,\)"),
         ({"model": "dinov3_vits16"}, r"say which model it is.*got model=dinov3_vits16"),
-        ({"classes": ("polyp",)}, r"tells no classes apart, but got classes=\['polyp'\]; leave them out"),
+        ({"classes": ("polyp",)}, r"has no option classes, got classes=\('polyp',\); leave it out, or choose"),
         ({"weights": tmp_path / "convnext", "levels": (4,)}, r"have stages 0 to 3, got levels=\[4\]"),
         (
             {"weights": tmp_path / "convnext", "levels": (3,), "image_size": 112},

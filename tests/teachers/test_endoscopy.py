@@ -74,7 +74,7 @@ def test_a_published_file_becomes_one_that_timm_loads(entry, files):
     for name, value in network.named_buffers():
         value.fill_(1 if name.endswith("running_var") else 0)
     torch.save(checkpoint(entry, network), files / "published.pth")
-    convert(files / "published.pth", files / f"{entry.name}.safetensors", model=entry.model, network=entry.name)
+    convert(files / "published.pth", files / f"{entry.name}.safetensors", model=entry.model, title=entry.name)
     mean = {name: getattr(entry, name) or None for name in ("mean", "std")}
     size = 224 if "vit_" in entry.model else 64
     teacher = teachers.load(
@@ -106,7 +106,7 @@ def test_a_file_that_lacks_or_holds_other_tensors_is_refused_and_nothing_is_writ
         change()
         torch.save(state, tmp_path / "published.pth")
         with pytest.raises(ValueError, match=message):
-            convert(tmp_path / "published.pth", tmp_path / "out", model=entry.model, network=entry.name)
+            convert(tmp_path / "published.pth", tmp_path / "out", model=entry.model, title=entry.name)
     assert [path.name for path in tmp_path.iterdir()] == ["published.pth"]
 
 

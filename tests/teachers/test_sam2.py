@@ -12,9 +12,9 @@ from torch.nn import functional as F
 import teachers
 from teachers.weights import originals
 from teachers.weights.names import renamed
-from teachers.weights.originals import Trunk, sam2_settings
+from teachers.weights.originals import sam2_settings
 
-SMALL_BLOCKS, SMALL = (1, 1, 2, 1), Trunk(1, (8, 4, 4, 2), (3,))
+SMALL_BLOCKS, SMALL = (1, 1, 2, 1), (1, (8, 4, 4, 2), (3,))
 PIXELS = random_pixels(128)
 EVERYTHING = {"strides": (4, 8, 16), "levels": (0, 1, 2, 3)}
 
@@ -28,8 +28,8 @@ def small_hiera():
         num_heads=1,
         stages=SMALL_BLOCKS,
         global_pos_size=(4, 4),
-        window_spec=SMALL.windows,
-        global_att_blocks=SMALL.everywhere,
+        window_spec=SMALL[1],
+        global_att_blocks=SMALL[2],
         num_classes=0,
     )
     return randomise(trunk, seed=3, attention=1).eval()

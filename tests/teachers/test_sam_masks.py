@@ -9,7 +9,7 @@ from small_teachers import noise, random_pixels, randomise, small_sam, small_seg
 
 import teachers
 from cache.spec import LOGIT_CLIP, MASK
-from teachers.sam_masks import SoftMask, is_kept
+from teachers.sam_masks import is_kept
 from teachers.weights.names import renamed
 
 BOXES = torch.tensor([[10.0, 12.0, 50.0, 44.0], [30.0, 5.0, 79.0, 60.0], [2.0, 2.0, 20.0, 70.0]])
@@ -64,9 +64,8 @@ def test_the_answers_equal_transformers_on_the_same_weights_and_pixels(folder, t
     with torch.inference_mode():
         said = official(pixel_values=pixels, multimask_output=True, **given)
     with torch.inference_mode():
-        masks, quality = teacher.network.masks.masks(
-            teacher.network.encoder(pixels).last_hidden_state, BOXES if kind == "boxes" else POINTS
-        )
+        embedding = teacher.network.sam.vision_encoder(pixels).last_hidden_state
+        masks, quality = teacher.network.masks(embedding, BOXES if kind == "boxes" else POINTS)
     index = said.iou_scores[0].argmax(1)
     expected = said.pred_masks[0][torch.arange(len(index)), index]
     assert expected.std() > 0.1
@@ -102,12 +101,13 @@ def test_an_original_checkpoint_answers_as_segment_anything_s_predictor_does(fil
 
 
 def test_every_tensor_has_its_original_name(file):
-    from transformers import SamConfig
+    from transformers import SamConfig, SamModel
 
     with torch.device("meta"):
-        network = SoftMask(SamConfig())
+        network = SamModel(SamConfig())
     published = {name for name in torch.load(file) if not name.startswith("image_encoder.")}
-    assert {renamed(name, "sam_decoder") for name in network.state_dict()} == published
+    own = {name for name in network.state_dict() if name.startswith(("prompt_encoder.", "mask_decoder."))}
+    assert {renamed(name, "sam_decoder") for name in own} == published
 
 
 def test_a_mask_lies_where_its_box_does_whatever_the_image_s_ratio(teacher):

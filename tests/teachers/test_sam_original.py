@@ -9,7 +9,7 @@ from small_teachers import noise, random_pixels, refusal_of, small_segment_anyth
 
 import teachers
 from teachers.weights.names import renamed
-from teachers.weights.originals import sam_encoder_config
+from teachers.weights.originals import sam_settings
 
 
 def checkpoint(official):
@@ -29,12 +29,13 @@ def file(tmp_path):
 
 
 def test_an_original_checkpoint_equals_segment_anything_and_transformers(file, tmp_path):
-    from transformers import SamVisionModel
+    from transformers import SamVisionConfig, SamVisionModel
 
     official, teacher = small_segment_anything(), teachers.load("sam", weights=file)
     pixels = random_pixels(80)
     found = teacher.embed(pixels)["neck"]
-    library = SamVisionModel(sam_encoder_config({n: tuple(v.shape) for n, v in torch.load(file).items()}, file)).eval()
+    settings = sam_settings({name: tuple(value.shape) for name, value in torch.load(file).items()}, file)
+    library = SamVisionModel(SamVisionConfig(**settings)).eval()
     library.vision_encoder.load_state_dict(teacher.network.state_dict())
     with torch.inference_mode():
         expected, likewise = official(pixels), library(pixels).last_hidden_state
@@ -78,6 +79,7 @@ def test_it_may_have_been_saved_in_other_ways(file, tmp_path, kind):
 )
 def test_base_large_and_huge_are_told_from_their_shapes(width, depth, heads, everywhere):
     from segment_anything.build_sam import ImageEncoderViT
+    from transformers import SamVisionConfig
 
     with torch.device("meta"):
         official = ImageEncoderViT(
@@ -90,7 +92,7 @@ def test_base_large_and_huge_are_told_from_their_shapes(width, depth, heads, eve
             global_attn_indexes=everywhere,
         )
     shapes = {f"image_encoder.{name}": tuple(value.shape) for name, value in official.state_dict().items()}
-    config = sam_encoder_config(shapes, "sam.pth")
+    config = SamVisionConfig(**sam_settings(shapes, "sam.pth"))
     assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (width, depth, heads)
     assert (config.image_size, config.patch_size, config.output_channels) == (1024, 16, 256)
     assert (config.window_size, tuple(config.global_attn_indexes), config.mlp_dim) == (14, everywhere, 4 * width)

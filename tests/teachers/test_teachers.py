@@ -149,6 +149,11 @@ def test_an_unknown_teacher_is_refused():
         teachers.load("sam_vit_x", weights="somewhere")
 
 
+def test_an_unknown_option_is_refused():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'stride'"):
+        teachers.load("timm", weights="somewhere", stride=16)
+
+
 def test_a_teacher_without_weights_is_refused(member):
     with pytest.raises(
         ValueError, match=r"needs weights: a local folder or file, or a hub id; got None; `hf download [\w-]+/"
@@ -323,14 +328,17 @@ def test_sam_is_read_out_of_the_whole_model_too(tmp_path):
 
 
 def test_the_configuration_that_the_hub_holds_for_sam_is_understood(tmp_path):
-    from teachers.sam import _vision_config
-    from teachers.weights.locate import WeightFiles
+    from transformers import SamVisionConfig
+
+    from teachers.weights.locate import locate, vision_config
 
     old = {"_name_or_path": "", "dropout": 0.0, "projection_dim": 512, "torch_dtype": None, "model_type": ""}
     sizes = {"hidden_size": 768, "mlp_dim": 3072, "image_size": 1024, "global_attn_indexes": [2, 5, 8, 11]}
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"model_type": "sam", "vision_config": {**old, **sizes}}))
-    config = _vision_config(WeightFiles(tmp_path / "model.safetensors"))
+    save_file({}, tmp_path / "model.safetensors")
+    files = locate(tmp_path, teacher="sam", example="facebook/sam-vit-base")
+    config = SamVisionConfig.from_dict(vision_config(files, ("sam",), checkpoint="sam.pth")[1])
     assert (config.image_size, config.patch_size, config.output_channels) == (1024, 16, 256)
 
 
@@ -446,7 +454,7 @@ def test_timm_says_what_it_does_not_know(tmp_path):
         ({"model": None}, r"does not say which backbone it belongs to.*model=tf_efficientnet_b0"),
         ({"model": "test_vit", "strides": (16,)}, r"is not the weights of .*'test_vit'"),
         ({"strides": (12,)}, r"has no map of stride 12; choose from 2, 4, 8, 16, 32"),
-        ({"strides": None, "levels": (7,)}, r"has levels 0 to 4, got \[7\]; their strides are \[2, 4, 8, 16, 32\]"),
+        ({"strides": None, "levels": (7,)}, r"levels of strides 2, 4, 8, 16, 32, numbered 0 to 4, got levels=\[7\]"),
         ({"levels": (2,)}, r"expected levels or strides, got levels=\[2\] and strides=\[8, 16\]"),
         ({"image_size": 100}, r"multiple of 16.*got 100; choose 96 or 112"),
         ({"weights": "hub", "model": None}, r"weights=hub needs the name of a backbone"),
@@ -541,9 +549,7 @@ def test_a_network_that_pads_its_pixels_is_refused_not_squeezed_into_the_grid(tm
 
 def test_a_published_student_s_config_that_is_not_whole_is_told(tmp_path):
     students.create("unet", width=4).save_pretrained(tmp_path, config={"width": 4, "student": "unet"})
-    with pytest.raises(
-        ValueError, match=r"config\.json does not say image_size, mean, std; distill publish writes it whole"
-    ):
+    with pytest.raises(ValueError, match=r"config\.json of .*: expected image_size to be a whole number .*, got null"):
         teachers.load("student", weights=tmp_path)
 
 
