@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ from distill.config.schema import Recipe
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+SHARDED = {"FSDP": "FSDP", "DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Megatron-LM"}  # ACCELERATE_USE_...
 
 
 @contextmanager
@@ -30,7 +33,8 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
     """The accelerator of a run.
 
     Raises:
-        ValueError: a tracker that is not installed, or a precision that this machine does not have.
+        ValueError: a tracker that is not installed, a precision that this machine does not have, or a configuration
+            of Accelerate that splits networks over processes.
     """
     import torch
     from accelerate import Accelerator
@@ -38,6 +42,12 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
     from accelerate.tracking import get_available_trackers
     from accelerate.utils import GradientAccumulationPlugin
 
+    for variable, title in SHARDED.items():
+        if os.environ.get(f"ACCELERATE_USE_{variable}", "").lower() in ("true", "1"):
+            raise ValueError(
+                f"Accelerate is configured for {title}, which splits a network over GPUs; every network here fits on "
+                "one, and each process trains all of it: give accelerate launch a configuration without, or --multi_gpu"
+            )
     installed = [str(tracker) for tracker in get_available_trackers()]
     for tracker in recipe.trackers:
         if tracker not in installed:
@@ -52,6 +62,7 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
         cpu=not torch.accelerator.is_available(),  # unless it is said, processes without a GPU do not find each other
         mixed_precision=precision,
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # whatever the environment says
+        dynamo_backend="no",  # likewise
         log_with=recipe.trackers or None,
         project_dir=str(Path(recipe.home).expanduser() / "trackers"),
     )
