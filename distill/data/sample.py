@@ -75,6 +75,11 @@ class Splits:
         """The validation images, then the test images."""
         return (*self.val, *self.tested)
 
+    @property
+    def hidden(self) -> set[str]:
+        """The keys of images whose masks nothing that is trained or teaches here may have seen."""
+        return {sample.key for sample in (*self.held_out, *self.unlabelled)}
+
     def calibration(self, count: int) -> list[Sample]:
         """The training images on which a code is fitted: `count` with the smallest keys, a choice fixed by content."""
         return nsmallest(count, {sample.key: sample for sample in self.training}.values(), key=lambda one: one.key)

@@ -97,8 +97,7 @@ def check_labels(run: Run, path: Path, store: cache.Cache) -> None:
                 "%s does not say which masks its teacher learned from; see that none of them is tested here", path
             )
         return
-    hidden = {sample.key for sample in (*run.splits.held_out, *run.splits.unlabelled)}
-    if known := len(hidden.intersection(seen)):
+    if known := len(run.splits.hidden.intersection(seen)):
         raise ValueError(
             f"the teacher behind {path} was trained on the masks of {known} images that have no mask here, or are "
             "held out; train it with the same data.split, data.labels and data.seed"

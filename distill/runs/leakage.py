@@ -25,7 +25,7 @@ def check_leakage(recipe: Recipe, splits: Splits) -> None:
     Raises:
         ValueError: they were, by the record that lies beside them.
     """
-    hidden = {sample.key for sample in (*splits.held_out, *splits.unlabelled)}
+    hidden = splits.hidden
     for setting, keys in training_keys_of_start(recipe).items():
         if keys is None:
             _warn_unknown(setting)
@@ -42,7 +42,7 @@ def check_teachers(run: Run) -> None:
     Raises:
         ValueError: one does.
     """
-    held_out, unlabelled = ({sample.key for sample in part} for part in (run.splits.held_out, run.splits.unlabelled))
+    held_out, hidden = {sample.key for sample in run.splits.held_out}, run.splits.hidden
     for name, runs in run.made.items():
         for one in runs:
             images = {sample.key for sample in (one.splits.training if one.recipe.imitates else one.splits.train)}
@@ -50,7 +50,7 @@ def check_teachers(run: Run) -> None:
             masks = {sample.key for sample in one.splits.train}.union(*start)
             if known := len(images & held_out):
                 seen = f"{known} images that are validation or test here"
-            elif known := len(masks & (held_out | unlabelled)):
+            elif known := len(masks & hidden):
                 seen = f"the masks of {known} images that have no mask here, or are held out"
             else:
                 continue
