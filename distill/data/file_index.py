@@ -104,12 +104,17 @@ class FileIndex:
             some = slice(start, start + AT_ONCE)
             places = places_of(source for _, source in tasks[some])
             names = digests_of(f"{kind}\0{place}" for (kind, _), place in zip(tasks[some], places, strict=True))
-            rows = self.rows[np.searchsorted(self.rows["place"], names[:, 0]).clip(max=len(self.rows) - 1)]
+            rows = self.rows[np.searchsorted(self.places, names[:, 0]).clip(max=len(self.rows) - 1)]
             known = (rows["place"] == names[:, 0]) & (rows["rest"] == names[:, 1]) & (stamps[some, 0] >= 0)
             chosen = np.flatnonzero(known & (rows["stamp"] == stamps[some]).all(axis=1))
             for place, facts in zip(chosen.tolist(), facts_in(rows[chosen]), strict=True):
                 found[start + place] = facts
         return found
+
+    @cached_property
+    def places(self) -> NDArray[np.uint64]:
+        """The places (n,) of all rows, side by side in memory."""
+        return np.ascontiguousarray(self.rows["place"])
 
     @cached_property
     def by_content(self) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:

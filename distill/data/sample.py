@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from distill.runtime.collector import without_collector
+
 AT_ONCE = 4096  # keys that are written as JSON at once
 
 
@@ -92,6 +94,7 @@ class Splits:
         return self._digest
 
     @cached_property
+    @without_collector()
     def _digest(self) -> str:
         digest = hashlib.sha256()
         for text in self._texts():

@@ -139,7 +139,7 @@ def bundle(samples: Iterable[Sample], *, purpose: str, seed: int) -> list[list[S
         groups.setdefault(sample.key if sample.group is None else (sample.group,), []).append(sample)
 
     def rank(group: list[Sample]) -> bytes:
-        first = min(sample.key for sample in group)
+        first = group[0].key if len(group) == 1 else min(sample.key for sample in group)
         return hashlib.sha256(f"{purpose} {seed} {first}".encode()).digest()
 
     return sorted(groups.values(), key=rank)
@@ -187,6 +187,9 @@ def deal(groups: Sequence[list[Sample]], *, hands: int) -> list[list[Sample]]:
 
 def _once(samples: Iterable[Sample]) -> tuple[list[Sample], int]:
     """Each image once, whichever its name, and how many of the others had another mask."""
+    samples = list(samples)
+    if len({sample.key for sample in samples}) == len(samples):
+        return samples, 0
     first: dict[str, Sample] = {}
     differing = 0
     for sample in sorted(samples, key=lambda sample: sample.mask_key):

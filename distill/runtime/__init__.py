@@ -4,6 +4,7 @@ io: text and JSON files, written as a whole, and named with the cure where they 
 mapped: arrays in temporary files.
 tensor_files: safetensors files that hold the digest of their own content.
 signals: SIGTERM and SIGINT, deferred while work is in progress, and their exit statuses.
+collector: a pause of the search for cycles of objects.
 threads: cores and threads of this machine's processes.
 hardware: processor, GPU and library versions.
 memory_format: channels last, except where torch's gradient is then wrong.

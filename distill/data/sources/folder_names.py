@@ -91,10 +91,11 @@ def named_after(masks: Collection[str], images: Collection[str]) -> tuple[dict[s
     Returns:
         Mask's stem -> image's stem where they differ, and what is put before and after the image's stem.
     """
-    most = len(set(masks) & set(images))
+    others = [stem for stem in masks if stem not in images]
+    most = len(masks) - len(others)
     best: tuple[dict[str, str], tuple[str, str]] = ({}, ("", ""))
     for start, end in AFFIXES:
-        pairs = {stem: _without(stem, start, end) for stem in masks if stem not in images}
+        pairs = {stem: _without(stem, start, end) for stem in others}
         pairs = {stem: image for stem, image in pairs.items() if image in images and image not in masks}
         if len(pairs) > most:
             most, best = len(pairs), (pairs, (start, end))

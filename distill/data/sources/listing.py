@@ -28,9 +28,9 @@ class Listing:
     affix: tuple[str, str] = ("", "")  # what masks have before and after the stems of their images
 
     @property
-    def stems(self) -> set[str]:
-        """The stems of images and masks."""
-        return {*self.images, *self.masks}
+    def stems(self) -> dict[str, None]:
+        """The stems of images and masks; those of images, which are listed in order, come first."""
+        return dict.fromkeys((*self.images, *self.masks))
 
     @property
     def notes(self) -> list[str]:
@@ -76,18 +76,23 @@ def list_files(place: Place, *, name: str, problems: Problems) -> Listing:
 
 def _by_stem(folder: Path, place: Place, ignored: list[str], *, name: str, problems: Problems) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for file in sorted(entry.name for entry in os.scandir(folder)) if folder.is_dir() else []:
-        if file.startswith("."):
+    meant, suffixes = re.compile(place.stems).fullmatch, {suffix[1:] for suffix in SUFFIXES}
+    for file in sorted(os.listdir(folder)) if folder.is_dir() else []:  # noqa: PTH208 - there may be millions
+        if file[0] == ".":
             continue
         stem, _, suffix = file.rpartition(".")
-        stem = unicodedata.normalize("NFC", stem)
-        if not stem or f".{suffix.lower()}" not in SUFFIXES:
+        plain = file.isascii()
+        stem = stem if plain else unicodedata.normalize("NFC", stem)
+        if not stem or suffix.lower() not in suffixes:
             ignored.append(f"{folder.name}/{printable(file)}")
-        elif not is_utf8(file):
+        elif not plain and not is_utf8(file):
             sentence = f"{name}/{folder.name}/{printable(file)} has a name that is not UTF-8; {RENAME}"
             problems.add("file name", sentence)
-        elif re.fullmatch(place.stems, stem):
-            found.setdefault(stem, []).append(file)
+        elif meant(stem):
+            if stem in found:
+                found[stem].append(file)
+            else:
+                found[stem] = [file]
     return found
 
 

@@ -10,6 +10,7 @@ from distill.data.mask_classes import Reading
 from distill.data.sample import Sample, Splits
 from distill.data.sources.unlabelled import join_pictures, list_pictures, parse_labels, withhold_labels
 from distill.data.splits import parse_fold
+from distill.runtime.collector import without_collector
 from distill.runtime.issues import nearest
 
 __all__ = ["DATASETS", "Sample", "Splits", "open_data"]
@@ -28,6 +29,7 @@ DATASETS = {
 }
 
 
+@without_collector()
 def open_data(data: DataRecipe, *, home: Path, classes: int = 1) -> Splits:
     """Opens the data a recipe asks for and splits it; then masks are put away and further images join, if asked.
 
