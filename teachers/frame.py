@@ -39,6 +39,8 @@ def resample(features: Tensor, valid: Tensor, grid: tuple[int, int]) -> Tensor:
     if not bool(((valid > 0) & (valid <= 1)).all()):
         raise ValueError(f"expected valid fractions in (0, 1], got {valid.tolist()}")
     cells = features.shape[-2:]
+    if tuple(cells) == tuple(grid) and bool((valid == 1).all()):
+        return features
     rows, columns = (sampling_weights(valid[:, axis], cells[axis], grid[axis]) for axis in (0, 1))
     if not _is_identity(rows):
         features = torch.einsum("niy,ncyx->ncix", rows.to(features), features)
