@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cache.entropy import Coder, coder
 from cache.quality import fidelity as cosine_fidelity
-from cache.quantise import Band, coded, expected_errors
+from cache.quantise import Band, Numbers, coded, expected_errors
 from cache.schema import check_codec, parse, parse_header
 from cache.series import WHOLE, Box, Grid, cutoff, dct, nyquist_limit, series
 from cache.spec import BANDS
@@ -205,30 +205,37 @@ class Codec:
         The low band has U = V = cutoff; the high band and both together have the rows and columns in which any
         coefficient is coded.
         """
+        return torch.from_numpy(self._whole(self.integers(code, band)))
+
+    def integers(self, code: Mapping[str, bytes], band: str = "all") -> dict[str, np.ndarray]:
+        """The quantised coefficients (n,) of a code, int8 or where need be int32, of each band in coding order."""
         if band not in ("all", *BANDS):
             raise ValueError(f"unknown band {band!r}; choose from all, low, high")
-        integers = {name: self._read(code, name) for name in (BANDS if band == "all" else (band,))}
-        return torch.from_numpy(self._whole(integers))
+        names = BANDS if band == "all" else (band,)
+        for name in names:
+            if name not in code:
+                raise ValueError(
+                    f"the {name} band was not read, only {sorted(code)}; read the record with bands=('low', 'high')"
+                )
+        return {name: self.coders[name].decode(code[name]) for name in names}
 
-    def _read(self, code: Mapping[str, bytes], name: str) -> np.ndarray:
-        """The integers (n,) of one band of a code."""
-        if name not in code:
-            raise ValueError(
-                f"the {name} band was not read, only {sorted(code)}; read the record with bands=('low', 'high')"
-            )
-        return self.coders[name].decode(code[name])
+    def restore(self, integers: Mapping[str, Tensor]) -> Tensor:
+        """`coefficients` of many codes at once, on any device: `integers` (N, n) of each band -> (N, K, U, V)."""
+        return _joined(
+            {
+                name: self.bands[name].restore(values, step=self.step, components=self.components)
+                for name, values in integers.items()
+            }
+        )
 
     def _whole(self, integers: Mapping[str, np.ndarray]) -> np.ndarray:
         """The coefficients (K, U, V) of one band or both, float32, from their integers (n,)."""
-        parts = {
-            name: self.bands[name].coefficients(values, step=self.step, components=self.components)
-            for name, values in integers.items()
-        }
-        if len(parts) == 1:
-            return next(iter(parts.values()))
-        low, high = parts["low"], parts["high"]
-        high[:, : low.shape[1], : low.shape[2]] = low
-        return high
+        return _joined(
+            {
+                name: self.bands[name].coefficients(values, step=self.step, components=self.components)
+                for name, values in integers.items()
+            }
+        )
 
     def decode(
         self, code: Mapping[str, bytes], *, box: Box = WHOLE, grid: Grid | None = None, band: str = "all"
@@ -294,6 +301,15 @@ def _check_values(codec: Codec) -> None:
         raise ValueError("expected positive scales, and variances that are not negative")
     if not coded(codec.variances, codec.step).any():
         raise ValueError(f"no variance is large enough to be coded with the step {codec.step:g}")
+
+
+def _joined(parts: Mapping[str, Numbers]) -> Numbers:
+    """The coefficients (..., U, V) of one band, or of both in those of the high one, which is changed."""
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    low, high = parts["low"], parts["high"]
+    high[..., : low.shape[-2], : low.shape[-1]] = low
+    return high
 
 
 def _mix(matrix: Tensor, maps: Tensor) -> Tensor:

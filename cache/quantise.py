@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from cache import native
@@ -101,6 +102,24 @@ class Band:
         values = integers.astype(np.float32)
         result.reshape(-1)[self.places] = (values + np.sign(values) * self.shifts) * np.float32(step)
         return result
+
+    def restore(self, integers: Tensor, *, step: float, components: int) -> Tensor:
+        """As `coefficients`, of a batch on any device: `integers` (N, n) -> float32 (N, K, *extent), bit for bit."""
+        places, shifts = self._on(integers.device)
+        values = integers.float()
+        result = values.new_zeros(len(values), components * self.extent[0] * self.extent[1])
+        result[:, places] = (values + values.sign() * shifts) * step
+        return result.unflatten(1, (components, *self.extent))
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """`places` and `shifts` on a device, copied once."""
+        if device not in self._copies:
+            self._copies[device] = torch.from_numpy(self.places).to(device), torch.from_numpy(self.shifts).to(device)
+        return self._copies[device]
+
+    @cached_property
+    def _copies(self) -> dict[torch.device, tuple[Tensor, Tensor]]:
+        return {}
 
     @cached_property
     def _short_places(self) -> np.ndarray:

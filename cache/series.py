@@ -59,15 +59,34 @@ def series(coefficients: Tensor, native_grid: Grid, *, box: Box = WHOLE, grid: G
     Raises:
         ValueError: the box is empty or leaves the image, or the grid has no cells.
     """
+    down, across = (
+        torch.from_numpy(matrix).to(coefficients)
+        for matrix in matrices((coefficients.shape[-2], coefficients.shape[-1]), native_grid, box=box, grid=grid)
+    )
+    return down @ (coefficients[..., : down.shape[1], : across.shape[1]] @ across.T)
+
+
+def matrices(
+    extent: Grid, native_grid: Grid, *, box: Box = WHOLE, grid: Grid | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The two matrices A (rows, u) and B (columns, v), float32, of `series`: its result is A Z B^T.
+
+    Args:
+        extent: U and V of the coefficients Z; u <= U and v <= V are those that the grid represents.
+        native_grid: as of `series`.
+        box: as of `series`.
+        grid: as of `series`.
+
+    Raises:
+        ValueError: the box is empty or leaves the image, or the grid has no cells.
+    """
     rows, columns = grid or native_grid
     y0, x0, y1, x1 = _checked(box)
     if min(rows, columns) < 1:
         raise ValueError(f"expected a grid of at least one row and one column, got {(rows, columns)}")
-    high = min(coefficients.shape[-2], nyquist_limit(rows, y1 - y0, native_grid[0]))
-    wide = min(coefficients.shape[-1], nyquist_limit(columns, x1 - x0, native_grid[1]))
-    down = torch.from_numpy(_basis(high, native_grid[0], y0, y1, rows)).to(coefficients)
-    across = torch.from_numpy(_basis(wide, native_grid[1], x0, x1, columns)).to(coefficients)
-    return down @ (coefficients[..., :high, :wide] @ across.T)
+    high = min(extent[0], nyquist_limit(rows, y1 - y0, native_grid[0]))
+    wide = min(extent[1], nyquist_limit(columns, x1 - x0, native_grid[1]))
+    return _basis(high, native_grid[0], y0, y1, rows), _basis(wide, native_grid[1], x0, x1, columns)
 
 
 def _checked(box: Box) -> Box:

@@ -7,6 +7,7 @@ sizes: what=cache, and bytes of a cache
 decoding: decoding a crop, against a pickle and a mapped file
 extraction: extraction, against the bare forward pass
 training: what=train, a step with cached targets, without, and with a live teacher
+delivery: what a batch with targets costs a loading process and the training one
 teachers: what=teachers, every adapter against the bare official forward pass
 scale: what=scale, lists, indexes and caches of very many images
 students: what=student, by torch, by the exported file and by its int8

@@ -65,13 +65,16 @@ CASES = (
     Case("unet", 32, 352, 4, LARGE, None),
     Case("microaunet", 8, 256, 16, SMALL, 1.25),
 )
+DELIVERED = Case("microaunet", 8, 352, 16, LARGE, None)
 
 
 def measure(request: Request) -> list[Row]:
-    """Every case, then the live teacher."""
+    """Every case, what its batches cost on their way, then the live teacher."""
+    from distill.bench.delivery import delivery_rows
+
     images = request.whole("live", 1)
     live = live_rows(request, replace(CASES[1], batch=images)) if images else ()
-    return told(chain(*(case_rows(request, case) for case in CASES), live))
+    return told(chain(*(case_rows(request, case) for case in CASES), delivery_rows(request, DELIVERED), live))
 
 
 def case_rows(request: Request, case: Case) -> Iterator[Row]:

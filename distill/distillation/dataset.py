@@ -24,9 +24,10 @@ from distill.data.augment import EMPTY_STREAM, Draw, colour, draw, draw_empty_bo
 from distill.data.prompts import record_key
 from distill.data.sample import Sample
 from distill.data.teacher_dropout import draw_teacher_mask
+from distill.distillation.device_targets import read_code, read_place
 from distill.distillation.sampler import Batches
 from distill.distillation.shared_memory import SILENT_SECONDS, check_shared_memory, in_time
-from distill.distillation.targets import Target, fuse_maps
+from distill.distillation.targets import Target, as_target, fuse_maps
 from distill.runtime.resize import resize
 from distill.runtime.threads import compute_alone, local_processes, own_cores, small_workers
 from students import MEAN, STD
@@ -44,13 +45,21 @@ def normalise(images: Tensor) -> Tensor:
 class TrainingSet(Dataset):
     """Samples of the training part with the targets that a stage imitates; indexed by (epoch, index) or with a side.
 
-    A student that reads a teacher's maps gets those named in `inputs` instead of the image.
+    A student that reads a teacher's maps gets those named in `inputs` instead of the image. With `on_device` targets
+    are left to `distill.distillation.device_targets.decode_targets`.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], recipe: Recipe, caches: Mapping[str, Cache], *, inputs: tuple[Target, ...] = ()
+        self,
+        samples: Sequence[Sample],
+        recipe: Recipe,
+        caches: Mapping[str, Cache],
+        *,
+        inputs: tuple[Target, ...] = (),
+        on_device: bool = False,
     ) -> None:
         self.samples, self.recipe, self.caches, self.inputs = samples, recipe, caches, inputs
+        self.on_device = on_device
         self.targets: tuple[Target, ...] = ()
         self.kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.donors = [number for number, sample in enumerate(samples) if sample.mask_key]  # of `augment.amplitudes`
@@ -98,7 +107,10 @@ class TrainingSet(Dataset):
         targets = self.targets if side == recipe.image_size else tuple(target.at(side) for target in self.targets)
         spectra: dict[tuple[str, ...], Tensor] = {}
         for target in (*self.inputs, *targets):
-            item[target.name] = self.decode_target(target, sample, drawn, spectra)
+            if self.on_device:
+                self.deliver(target, sample, drawn, item)
+            else:
+                item[target.name] = self.decode_target(target, sample, drawn, spectra)
         drop = {part.teacher: recipe.teachers[part.teacher].drop for target in targets for part in target.sources}
         return item | draw_teacher_mask(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
 
@@ -119,13 +131,25 @@ class TrainingSet(Dataset):
         if target.parts:
             return fuse_maps(target, [self.decode_target(part, sample, drawn, spectra) for part in target.parts])
         cache, key = self.caches[target.teacher], record_key(self.recipe.teachers[target.teacher], sample)
-        source, view = (target.teacher, target.map, target.band, target.split), drawn.view
-        read = self.recipe.view_read(target.teacher, view)
-        if source not in spectra:
-            spectra[source] = read_spectrum(cache, target, key, read)
-        if read == view:
-            return on_grid(cache, target, spectra[source], drawn.box)
-        return flip(on_grid(cache, target, spectra[source], mirrored(drawn.box, view)), view)
+        read, box, turned = self.place(target, drawn)
+        if target.source not in spectra:
+            spectra[target.source] = read_spectrum(cache, target, key, read)
+        return flip(on_grid(cache, target, spectra[target.source], box), turned)
+
+    def deliver(self, target: Target, sample: Sample, drawn: Draw, item: dict[str, Any]) -> None:
+        """Puts into a sample's item what the device decodes a target from."""
+        for part in target.sources:
+            cache, key = self.caches[part.teacher], record_key(self.recipe.teachers[part.teacher], sample)
+            read, box, turned = self.place(part, drawn)
+            item.update(read_code(cache, part, key, view=read, known=item))
+            item.update(read_place(cache.codecs[part.map], part, box=box, turned=turned))
+
+    def place(self, target: Target, drawn: Draw) -> tuple[str, Box, str]:
+        """The view that is read of a target for what was drawn, the box in it, and the view as which that is seen."""
+        read = self.recipe.view_read(target.teacher, drawn.view)
+        if read == drawn.view:
+            return read, drawn.box, "identity"
+        return read, mirrored(drawn.box, drawn.view), drawn.view
 
     def change_look(self, image: Tensor, epoch: int, key: str) -> Tensor:
         """A float image (3, H, W) in [0, 1] with what `augment.amplitudes` and `augment.camera` change, if anything."""
@@ -151,10 +175,8 @@ def read_target(cache: Cache, target: Target, key: str, view: str, box: Box = WH
 
 def read_spectrum(cache: Cache, target: Target, key: str, view: str) -> Tensor:
     """The cosine coefficients (K, U, V) that a target is made of, on whatever grid: most of the work of reading it."""
-    fourier = target.band in BANDS and target.split == "fourier"
-    bands = (target.band,) if target.band in BANDS and not fourier else BANDS
-    code, codec = cache.read(key, view, map=target.map, bands=bands), cache.codecs[target.map]
-    if fourier:  # a band of the whole map, as the paper makes it, of which a box is then seen
+    code, codec = cache.read(key, view, map=target.map, bands=target.bands), cache.codecs[target.map]
+    if target.by_fourier:  # a band of the whole map, as the paper makes it, of which a box is then seen
         return dct(fourier_band(codec.decode(code), target.band))
     return codec.coefficients(code, target.band if target.band in BANDS else "all")
 
@@ -162,11 +184,7 @@ def read_spectrum(cache: Cache, target: Target, key: str, view: str) -> Tensor:
 def on_grid(cache: Cache, target: Target, spectrum: Tensor, box: Box) -> Tensor:
     """A target in a box of the image, on its grid, from its spectrum (K, U, V); shapes as of `read_target`."""
     codec = cache.codecs[target.map]
-    seen = series(spectrum, codec.grid, box=box, grid=target.grid)
-    if target.band != "mask":
-        return seen
-    logits = codec.inverse(seen)
-    return logits[0] if target.channels == 1 else logits
+    return as_target(codec, target, series(spectrum, codec.grid, box=box, grid=target.grid))
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int], box: Box) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cache import Cache, Codec, FeatureSpec, MapSpec
 from cache.fourier import fourier_deviation
 from cache.series import cutoff
-from cache.spec import MASK
+from cache.spec import BANDS, MASK
 from distill.config.registry import BAND_OF
 from distill.config.schema import Recipe
 from students import Student
@@ -42,6 +42,21 @@ class Target:
     def sources(self) -> tuple[Target, ...]:
         """The targets that are read from a cache for it: itself, or the parts of a fused one."""
         return self.parts or (self,)
+
+    @property
+    def source(self) -> tuple[str, ...]:
+        """Names the coefficients that it is evaluated from, which targets of other grids share."""
+        return (self.teacher, self.map, self.band, self.split)
+
+    @property
+    def by_fourier(self) -> bool:
+        """Whether it is a band that is not one of the code's own."""
+        return self.band in BANDS and self.split == "fourier"
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The bands of the code that are read for it."""
+        return (self.band,) if self.band in BANDS and not self.by_fourier else BANDS
 
     @property
     def name(self) -> str:
@@ -185,15 +200,27 @@ def fuse(targets: Iterable[Target], channels: int) -> tuple[Target, ...]:
     return (*(target for target in targets if target.band == "mask"), *fused)
 
 
+def as_target(codec: Codec, target: Target, seen: Tensor) -> Tensor:
+    """A map (..., K, *grid) in the coded space as the target that it is: itself, or the logits of a soft mask.
+
+    Of one class these are (..., *grid), of several (..., classes, *grid).
+    """
+    if target.band != "mask":
+        return seen
+    logits = codec.inverse(seen)
+    return logits.squeeze(-3) if target.channels == 1 else logits
+
+
 def fuse_maps(target: Target, maps: Sequence[Tensor]) -> Tensor:
-    """A fused target (C, h, w) from its parts' maps (K, h, w) in their order: a fixed random 1x1 convolution of them.
+    """A fused target (..., C, h, w) from its parts' maps (..., K, h, w) in their order: a fixed random 1x1 convolution.
 
     The paper trains this convolution beside the student and lets the gradient through it, so that the target falls to
     what is easy to imitate. Here it is drawn once and for all: a projection that nearly keeps distances (Johnson and
     Lindenstrauss, 1984), with which the mean variance over channels is that of its input.
     """
-    stacked = torch.cat([part.weight * values for part, values in zip(target.parts, maps, strict=True)])
-    return torch.einsum("ck,khw->chw", _projection(target.channels, len(stacked)), stacked)
+    stacked = torch.cat([part.weight * values for part, values in zip(target.parts, maps, strict=True)], dim=-3)
+    matrix = _projection(target.channels, stacked.shape[-3]).to(stacked)
+    return torch.einsum("ck,...khw->...chw", matrix, stacked)
 
 
 @lru_cache(maxsize=8)

@@ -90,7 +90,13 @@ def build_state(plan: TrainingPlan) -> TrainingState:
     torch.backends.cudnn.deterministic = True  # a continued run must end where an uninterrupted one does
     student = create_student(recipe, plan.caches)
     frozen = frozen_by_author(student)
-    dataset = TrainingSet(run.splits.training, recipe, plan.caches, inputs=plan_inputs(recipe, plan.caches))
+    dataset = TrainingSet(
+        run.splits.training,
+        recipe,
+        plan.caches,
+        inputs=plan_inputs(recipe, plan.caches),
+        on_device=accelerator.device.type != "cpu",
+    )
     if isinstance(student, Student):
         student.calibrate(example_images(dataset))
     targets = plan_targets(recipe, plan.caches, student)

@@ -17,6 +17,7 @@ from distill.config.parse import write_recipe
 from distill.config.schedule import Span, learning_rate_at, steps_of_score
 from distill.distillation.criterion import compute_losses, divisors_of_parts
 from distill.distillation.dataset import loader
+from distill.distillation.device_targets import decode_targets
 from distill.distillation.feature_variance import FeatureVariance, variances_of
 from distill.distillation.sampler import Batches
 from distill.metrics.names import LOWER_IS_BETTER
@@ -198,6 +199,8 @@ def train_step(
     # What a layer draws, as for dropout, hangs on the step and the process alone.
     torch.manual_seed(recipe.seed + SEED_STRIDE * (step + 1) + RANK_STRIDE * accelerator.process_index)
     batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
+    if state.dataset.on_device:
+        batch = decode_targets(batch, (*state.dataset.inputs, *state.dataset.targets), state.dataset.caches)
     terms, projected, part = backward(state, span, batch)
     variances: dict[str, FeatureVariance] = {}
     if watch and torch.isfinite(terms["loss"]):  # else there are none to check; `log_losses` refuses the loss
