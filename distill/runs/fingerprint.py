@@ -116,7 +116,7 @@ def fingerprint_features(
         made: the digests of the runs that make its weights, and so stand for them; empty where weights are given.
     """
     asked = essence(teacher)
-    for place in (*OF_PLACE, "batch_size", "licence", "weight", "drop"):
+    for place in (*OF_PLACE, "batch_size", "licence", "weight", "drop", "mirror"):
         asked.pop(place, None)
     content = [DEFAULTS, asked, made or digest_weights(teacher.weights), fidelity, sorted(calibration)]
     return digest_of([*content, *source_of(teacher.adapter), *([source] if source else [])])

@@ -158,8 +158,9 @@ def test_a_killed_training_with_dropping_ends_where_an_uninterrupted_one_does(fe
     assert any(not torch.equal(value, weights_of(plain)[name]) for name, value in weights_of(whole).items())
 
 
-def test_weight_and_drop_name_another_run_but_the_same_cache(features):
-    plain, weighted = two_teachers(features), two_teachers(features, other={"weight": 0.5, "drop": 0.3})
+def test_weight_and_drop_name_another_run_but_like_mirror_the_same_cache(features):
+    heard = {"weight": 0.5, "drop": 0.3, "mirror": True}
+    plain, weighted = two_teachers(features), two_teachers(features, other=heard)
     names = [fingerprint_run(recipe, splits="s", caches={}) for recipe in (plain, weighted)]
     assert names[0] != names[1]
     caches = [fingerprint_features(r.teachers["other"], fidelity=0.9, calibration=[]) for r in (plain, weighted)]
