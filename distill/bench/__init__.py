@@ -4,6 +4,7 @@ request: the benchmarks there are, and a request for some of them
 table: figures as Markdown and JSON
 inputs: generated frames, drawn maps and random weights, or real ones
 sizes: what=cache, and bytes of a cache
+codebooks: product and residual quantisation of the same features, beside the cache's code
 decoding: decoding a crop, against a pickle and a mapped file
 extraction: extraction, against the bare forward pass
 training: what=train, a step with cached targets, without, and with a live teacher

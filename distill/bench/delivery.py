@@ -48,7 +48,7 @@ def delivery_rows(request: Request, case: Case) -> Iterator[Row]:
         taking = interleaved(
             {name: taker(batches) for name, batches in loaded.items()}, rounds=request.rounds, what="take a batch"
         )
-    title = f"batch of {case.batch} at {case.size} px, {len(state.targets)} targets from 256 x 64 x 64"
+    title = f"batch of {case.batch} with {len(state.targets)} targets, {case.title}"
     yield Row(f"{title}: bytes as features / as integers", sizes["features"] / sizes["integers"], "x",
               note=f"{sizes['features']:.1f} against {sizes['integers']:.1f} MB")  # fmt: skip
     yield Row(f"{title}: a loading process, features / integers", ratio(making, "features", "integers"), "x",

@@ -1,4 +1,4 @@
-"""`distill bench what=cache`: bytes against the Gaussian reference and half precision; then decoding and extraction."""
+"""`distill bench what=cache`: bytes against the Gaussian reference and others' codes; then decoding and extraction."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 import cache
 from cache.shard import pack
+from distill.bench.codebooks import codebook_rows
 from distill.bench.decoding import decode_rows
 from distill.bench.extraction import extract_rows
 from distill.bench.inputs import efficientnet, images_of
@@ -56,7 +57,10 @@ def size_rows(request: Request) -> Iterator[Row]:
 def rows_of(name: str, teacher: Any, images: list[Any]) -> Iterator[Row]:  # noqa: ANN401
     """Every map of a teacher at both fidelities; the last OTHERS of the images are not fitted on."""
     for entry, maps in extract_maps(teacher, images, size=8).items():
-        yield from map_rows(f"{name}, {entry}", maps[:-OTHERS].half(), maps[-OTHERS:], deep="stride16" in entry)
+        fitted, others = maps[:-OTHERS].half(), maps[-OTHERS:]
+        yield from map_rows(f"{name}, {entry}", fitted, others, deep="stride16" in entry)
+        if "stride16" in entry:
+            yield from codebook_rows(f"{name}, {entry}", fitted, others)
 
 
 def map_rows(label: str, fitted: Tensor, others: Tensor, *, deep: bool) -> Iterator[Row]:

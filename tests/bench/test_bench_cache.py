@@ -10,7 +10,7 @@ from small_extraction import CellTeacher, noisy
 
 import cache
 from cache.spec import MapSpec
-from distill.bench import decoding, sizes, training
+from distill.bench import decoding, delivery, sizes, training
 from distill.bench.extraction import rows_of
 from distill.bench.inputs import drawn_maps, images_of, write_cache
 from distill.bench.request import Request
@@ -122,3 +122,11 @@ def test_a_drawn_cache_holds_its_maps(tmp_path):
     assert set(cache.open(tmp_path)) == {(key, "identity") for key in keys}
     codes = [store.read(key, "identity", map="stride16") for key in keys]
     assert store.codecs["stride16"].fidelity(maps, codes) > 0.9
+
+
+def test_a_batch_of_integers_is_measured_beside_one_of_features():
+    case = training.Case("unet", 2, 64, 2, MapSpec("stride16", 4, (10, 10), 16), None)
+    rows = list(delivery.delivery_rows(Request(("train",), 2, 1, None, {"precision": "fp32"}), case))
+    assert [row.at_most for row in rows] == [None, None, 5.0]
+    assert all(row.value > 0 for row in rows)
+    assert "3 targets" in rows[0].figure
