@@ -8,7 +8,8 @@ codebooks: product and residual quantisation of the same features, beside the ca
 decoding: decoding a crop, against a pickle and a mapped file
 extraction: extraction, against the bare forward pass
 training: what=train, a step with cached targets, without, and with a live teacher
-delivery: what a batch with targets costs a loading process and the training one
+untrained: a training that is about to begin
+delivery: the cost of a batch with targets to a loading process and the training one
 teachers: what=teachers, every adapter against the bare official forward pass
 scale: what=scale, lists, indexes and caches of very many images
 students: what=student, by torch, by the exported file and by its int8

@@ -1,4 +1,4 @@
-"""What a batch with SAM-sized targets costs a loading process and the training one, as features and as integers."""
+"""The cost of a batch with SAM-sized targets to a loading process and the training one, as features and as integers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from distill.bench.request import Request
-from distill.bench.training import Case, state_of
+from distill.bench.untrained import Case, state_of
 from distill.distillation.dataset import TrainingSet, collate, loader
 from distill.distillation.device_targets import decode_targets
 from distill.runtime.timing import Row, Timing, interleaved, ratio

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,15 @@ import torch
 
 import cache
 from cache.series import dct, series
-from cache.spec import MapSpec
-from distill.bench.inputs import LARGE, SMALL, drawn_maps, given, images_of, sam_vit_base, write_cache
+from distill.bench.delivery import delivery_rows
+from distill.bench.inputs import LARGE, SMALL, images_of, sam_vit_base
 from distill.bench.request import Request
-from distill.config.schema import AugmentRecipe, OptimiserRecipe, Recipe, StageRecipe, StudentRecipe, TeacherRecipe
-from distill.data.sample import Splits
+from distill.bench.untrained import Case, state_of
 from distill.distillation.dataset import loader
-from distill.runs.accelerator import start_accelerator
-from distill.runs.run import Run
 from distill.runtime.threads import usable_cores, workers_beside
 from distill.runtime.timing import Row, interleaved, ratio, settle, told, work_ratio
 from distill.training.parameters import set_frozen
-from distill.training.plan import plan_training
-from distill.training.state import TrainingState, build_state
+from distill.training.state import TrainingState
 from distill.training.train import batches_of, train_step
 
 KEYS = {
@@ -36,28 +32,7 @@ KEYS = {
     "workers": "processes that load images and decode targets; 0: the main process does (default: as in training)",
     "live": "images a step whose features SAM ViT-B computes live (1); 0 leaves it out",
 }
-IMAGES = 32
-STEPS = 100_000  # more than are ever taken
-TERMS = {"segment": 1.0, "imitate_low": 1.0, "imitate_high": 0.5}  # low at strides 16 and 8, high at 8
 LIVE_ROUNDS = 3  # at most: an image takes a core ten seconds
-
-
-@dataclass(frozen=True)
-class Case:
-    """A student at a size of image, and what its step with cached targets may take."""
-
-    student: str
-    width: int
-    size: int  # pixels a side
-    batch: int
-    map: MapSpec
-    at_most: float | None
-
-    @property
-    def title(self) -> str:
-        """Names it in the table."""
-        shape = " x ".join(map(str, (self.map.channels, *self.map.grid)))
-        return f"{self.student} of width {self.width} at {self.size} px, targets from {shape}"
 
 
 CASES = (
@@ -70,8 +45,6 @@ DELIVERED = Case("microaunet", 8, 352, 16, LARGE, None)
 
 def measure(request: Request) -> list[Row]:
     """Every case, what its batches cost on their way, then the live teacher."""
-    from distill.bench.delivery import delivery_rows
-
     images = request.whole("live", 1)
     live = live_rows(request, replace(CASES[1], batch=images)) if images else ()
     return told(chain(*(case_rows(request, case) for case in CASES), delivery_rows(request, DELIVERED), live))
@@ -127,32 +100,6 @@ def compute_targets(
     spectrum = dct(codec.project(teacher(images)["neck"]))
     for grid in sorted({target.grid for target in state.targets}):
         series(spectrum, codec.grid, grid=grid)
-
-
-def state_of(request: Request, case: Case, folder: Path, *, distilled: bool) -> TrainingState:
-    """A training that is about to begin, of generated frames (or `images`) and drawn maps."""
-    name = f"{case.map.name}-{distilled}"
-    size = (case.size * 3 // 4, case.size)
-    samples = given(images_of(request, max(IMAGES, case.batch), size=size))
-    features = folder / "features"
-    if distilled and not cache.exists(features):
-        maps = drawn_maps(len(samples), case.map)
-        write_cache(features, {case.map: maps}, keys=[sample.key for sample in samples])
-    recipe = Recipe(
-        name=name,
-        image_size=case.size,
-        precision=request.options.get("precision", "bf16"),
-        teachers={"drawn": TeacherRecipe(weights="drawn", cache=str(features), views=["identity"])}
-        if distilled
-        else {},
-        student=StudentRecipe(name=case.student, width=case.width),
-        augment=AugmentRecipe(views=["identity"]),
-        optimiser=OptimiserRecipe(batch_size=case.batch),
-        stages={"joint": StageRecipe(steps=STEPS, losses=TERMS if distilled else {"segment": 1.0})},
-    )
-    caches = {"drawn": features} if distilled else {}
-    splits = Splits(train=samples, val=(), test={})
-    return build_state(plan_training(Run(recipe, splits, caches, folder / name, start_accelerator(recipe))))
 
 
 def stepper(state: TrainingState, request: Request) -> Callable[[], object]:
