@@ -1,4 +1,4 @@
-"""Targets that the device decodes: the integers that a loading process reads, and the decoding of a whole batch at once.
+"""Targets that the device decodes: the integers that a loading process reads, and how a whole batch is decoded at once.
 
 As decoded features a target takes 4 bytes a channel and cell of the student's grid, and two matrix products of a core;
 as integers mostly one byte a coded coefficient, whatever the grids. So beside a GPU a loading process only undoes the
