@@ -70,7 +70,7 @@ def taker(batches: Iterator[dict[str, Tensor]]) -> Callable[[], object]:
 
 
 def targets_in(batch: dict[str, Tensor]) -> list[Tensor]:
-    """What there is in a batch beside images and masks."""
+    """The tensors of a batch but images and masks."""
     return [tensor for name, tensor in batch.items() if name not in ("image", "mask")]
 
 
