@@ -12,6 +12,7 @@ from distill.evaluation.results import format_scores
 from distill.runs.run import Run
 from distill.runs.teacher_runs import missing_teachers
 from distill.runtime.issues import several
+from distill.runtime.threads import advice_beside_others
 
 FEW_TEST, FEW_VAL = 20, 10  # images under which a figure is warned of
 
@@ -44,6 +45,8 @@ def introduction(run: Run) -> Iterator[str]:
     network = "task decoder on cached features," if recipe.reads_features else f"student {recipe.student.name}"
     yield f"{network} of width {recipe.student.width} at {recipe.image_size} px"
     yield f"run in {run.folder}"
+    if run.accelerator.device.type == "cpu" and (advice := advice_beside_others()):
+        yield advice
 
 
 def teachers_to_make(run: Run) -> Iterator[str]:

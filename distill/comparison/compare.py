@@ -23,6 +23,7 @@ from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL
 from distill.runs.fingerprint import digest_of
 from distill.runs.run import LOG
 from distill.runs.steps import do_step
+from distill.runtime.threads import advice_beside_others
 from distill.training.jsonl_log import read_validation
 
 logger = logging.getLogger("bandpass")
@@ -56,6 +57,8 @@ def compare(
     logger.info(plan.describe())
     if not jobs:
         plan = plan.swept()
+    elif plan.runs[0].run.accelerator.device.type == "cpu" and (advice := advice_beside_others()):
+        logger.info(advice)
     forwards: dict[Path, int] = {}  # cache -> images that went through a teacher for it
     do_missing(plan.sweep, jobs=jobs, verbs=("train",), forwards=forwards)
     tuning = tuning_of(plan.sweep)

@@ -20,7 +20,7 @@ import torch
 from distill.comparison.runs import ArmRun
 from distill.config.parse import write_recipe
 from distill.runtime.progress import Progress
-from distill.runtime.threads import usable_cores
+from distill.runtime.threads import threads_asked, usable_cores
 from distill.training.jsonl_log import last_step
 
 TAIL_LINES = 5  # of a failed run's output, in the error
@@ -171,7 +171,7 @@ def run_one(one: ArmRun, processes: Processes, *, jobs: int, verbs: Sequence[str
     """Does one run in a process of its own; returns the end of its output if it failed, else nothing."""
     folder = one.run.folder
     write_recipe(one.run.recipe, folder)
-    threads = max(1, usable_cores() // jobs)
+    threads = threads_asked() or max(1, usable_cores() // jobs)
     status = processes.run(
         folder,
         [

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 MOST_WORKERS = 12
+BUSY = 0.4  # of the cores: one busy process beside a job on two
+STAT = Path("/proc/stat")
 
 
 def usable_cores() -> int:
@@ -37,8 +41,40 @@ def use_all_cores() -> None:
 
     Launchers set OMP_NUM_THREADS=1, which is no wish of the user's.
     """
+    torch.set_num_threads(threads_asked() or own_cores())
+
+
+def threads_asked() -> int:
+    """The number of threads of one process that the user has set in the environment; 0: none."""
     own, launched = (_number_in(name) for name in ("BANDPASS_THREADS", "OMP_NUM_THREADS"))
-    torch.set_num_threads(own or (launched if launched > 1 else own_cores()))
+    return own or (launched if launched > 1 else 0)
+
+
+def advice_beside_others() -> str:
+    """A sentence where other work keeps cores busy, beside which several threads are slower than one; else nothing."""
+    if threads_asked() or own_cores() == 1 or (share := busy_share()) < BUSY:
+        return ""
+    return (
+        f"other work keeps {share:.0%} of this machine's cores busy, so that threads wait for one another: with "
+        "BANDPASS_THREADS=1 in the environment this may be three times as fast"
+    )
+
+
+def busy_share(seconds: float = 0.3) -> float:
+    """The share of this machine's cores, 0 to 1, that others keep busy while this process waits; 0 but on Linux."""
+    try:
+        before = _processor_times()
+        time.sleep(seconds)
+        idle, whole = (after - first for after, first in zip(_processor_times(), before, strict=True))
+    except (OSError, ValueError):
+        return 0.0
+    return 1 - idle / whole if whole > 0 else 0.0
+
+
+def _processor_times() -> tuple[int, int]:
+    """The time that all cores have been idle, and all their time, in ticks since the machine started."""
+    ticks = [int(word) for word in STAT.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 def _number_in(variable: str) -> int:

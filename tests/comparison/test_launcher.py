@@ -68,6 +68,19 @@ def test_several_gpus_are_shared_among_the_runs(monkeypatch):
     assert places_for(2) == ["0", "1"]
 
 
+@pytest.mark.parametrize(("asked", "given"), [(None, "4"), ("1", "1"), ("3", "3")])
+def test_runs_share_the_cores_unless_the_user_has_set_the_threads_of_each(tmp_path, monkeypatch, asked, given):
+    seen: list[dict[str, str]] = []
+    monkeypatch.setattr(module, "usable_cores", lambda: 8)
+    monkeypatch.setattr(Processes, "run", lambda self, folder, command, *, env: seen.append(env) or 0)
+    for name in ("BANDPASS_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    if asked:
+        monkeypatch.setenv("BANDPASS_THREADS", asked)
+    run_missing(runs_in(tmp_path, seeds=[0]), jobs=2)
+    assert {(env["BANDPASS_THREADS"], env["OMP_NUM_THREADS"]) for env in seen} == {(given, given)}
+
+
 def test_the_last_step_is_that_of_the_last_whole_line(tmp_path):
     log = tmp_path / "log.jsonl"
     assert last_step(log) == 0

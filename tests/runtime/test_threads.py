@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from distill.runtime import threads
+
 ASKED = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
@@ -26,3 +28,27 @@ def test_waiting_threads_sleep_early_unless_the_user_says_otherwise(own, expecte
     finished = subprocess.run([sys.executable, "-c", script], env=others | own, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     assert json.loads(finished.stdout) == expected
+
+
+def ticks(*, idle, busy):
+    return f"cpu  {busy} 0 0 {idle} 0 0 0 0 0 0\ncpu0 1 2 3\n"
+
+
+@pytest.mark.parametrize(("busy", "says"), [(10, ""), (60, "other work keeps 60% of this machine's cores busy")])
+def test_one_thread_is_advised_where_others_keep_the_cores_busy(tmp_path, monkeypatch, busy, says):
+    stat = tmp_path / "stat"
+    stat.write_text(ticks(idle=1000, busy=500))
+    monkeypatch.setattr(threads, "STAT", stat)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 2)
+    monkeypatch.setattr(threads.time, "sleep", lambda _: stat.write_text(ticks(idle=1100 - busy, busy=500 + busy)))
+    for name in ("BANDPASS_THREADS", "OMP_NUM_THREADS", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    advice = threads.advice_beside_others()
+    assert advice.startswith(says) and bool(advice) == bool(says)
+    monkeypatch.setenv("BANDPASS_THREADS", "2")
+    assert threads.advice_beside_others() == "", "the user has chosen"
+
+
+def test_a_machine_that_does_not_say_how_busy_it_is_counts_as_idle(tmp_path, monkeypatch):
+    monkeypatch.setattr(threads, "STAT", tmp_path / "absent")
+    assert threads.busy_share(0) == 0
