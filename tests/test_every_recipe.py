@@ -32,6 +32,8 @@ STUDIES = (  # study_small's jobs, and expert_to_small's
     "study_pretrained",
     "study_schedule",
     "study_students",
+    "study_teachers",
+    "study_views",
 )
 HIERA = "{width: 16, blocks: [1, 1, 2, 1], everywhere: [3], windows: [8, 4, 4, 2], background: 4}"
 SMALL = [

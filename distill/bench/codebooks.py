@@ -29,7 +29,7 @@ def codebook_rows(label: str, fitted: Tensor, others: Tensor) -> Iterator[Row]:
         fitted: raw maps (n, C, h, w) on which codes are fitted.
         others: raw maps (m, C, h, w) that are coded.
     """
-    mean, scale = fitted.mean((0, 2, 3)).float(), fitted.float().std((0, 2, 3)).clamp_min(1e-6)
+    mean, scale = fitted.float().mean((0, 2, 3)), fitted.float().std((0, 2, 3)).clamp_min(1e-6)
     known, unknown = (cells_of(maps, mean, scale) for maps in (fitted, others))
     chosen = torch.randperm(len(known), generator=torch.Generator().manual_seed(0))[:CELLS]
     for count in BOOKS:

@@ -72,7 +72,7 @@ def train_steps(
     recipe = replace(recipe, optimiser=OptimiserRecipe(learning_rate=0.1, batch_size=8, accumulate=accumulate))
     state = SimpleNamespace(
         run=SimpleNamespace(recipe=recipe, accelerator=accelerator), average=None,
-        student=student, model=model, optimiser=optimiser, dataset=SimpleNamespace(targets=(target,)),
+        student=student, model=model, optimiser=optimiser, dataset=SimpleNamespace(targets=(target,), on_device=False),
         inputs=lambda batch: batch["image"],
     )  # fmt: skip
     span = Span("s", StageRecipe(steps=STEPS, losses={term: 1.0}), 0, STEPS, per_epoch=1, schedule=(0, STEPS))
