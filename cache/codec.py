@@ -205,9 +205,9 @@ class Codec:
         The low band has U = V = cutoff; the high band and both together have the rows and columns in which any
         coefficient is coded.
         """
-        return torch.from_numpy(self._whole(self.integers(code, band)))
+        return torch.from_numpy(self._whole(self.read_integers(code, band)))
 
-    def integers(self, code: Mapping[str, bytes], band: str = "all") -> dict[str, np.ndarray]:
+    def read_integers(self, code: Mapping[str, bytes], band: str = "all") -> dict[str, np.ndarray]:
         """The quantised coefficients (n,) of a code, int8 or where need be int32, of each band in coding order."""
         if band not in ("all", *BANDS):
             raise ValueError(f"unknown band {band!r}; choose from all, low, high")

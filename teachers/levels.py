@@ -124,7 +124,7 @@ class Levels(nn.Module):
 
     def prepare(self, size: int) -> FeatureSpec:
         """Finds the final norm, drops what is deeper than the levels, and returns their maps at this size."""
-        probe = torch.zeros(1, 3, size, size)
+        probe, self.ends = torch.zeros(1, 3, size, size), False
         with torch.inference_mode():
             try:
                 states, last = self.run(probe)

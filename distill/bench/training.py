@@ -29,7 +29,7 @@ KEYS = {
     "images": "folder of pictures; generated frames otherwise",
     "batch": "images a step (U-Net 4, MicroAUNet 16)",
     "precision": "fp32, bf16 (default) or fp16",
-    "workers": "processes that load images and decode targets; 0: the main process does (default: as in training)",
+    "workers": "processes that load and decode in a step; 0: the main process does (default: as in training)",
     "live": "images a step whose features SAM ViT-B computes live (1); 0 leaves it out",
 }
 LIVE_ROUNDS = 3  # at most: an image takes a core ten seconds
@@ -47,7 +47,9 @@ def measure(request: Request) -> list[Row]:
     """Every case, what its batches cost on their way, then the live teacher."""
     images = request.whole("live", 1)
     live = live_rows(request, replace(CASES[1], batch=images)) if images else ()
-    return told(chain(*(case_rows(request, case) for case in CASES), delivery_rows(request, DELIVERED), live))
+    cases = chain.from_iterable(case_rows(request, case) for case in CASES)
+    delivered = replace(DELIVERED, batch=request.whole("batch", DELIVERED.batch))
+    return told(chain(cases, delivery_rows(request, delivered), live))
 
 
 def case_rows(request: Request, case: Case) -> Iterator[Row]:

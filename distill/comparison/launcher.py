@@ -171,7 +171,8 @@ def run_one(one: ArmRun, processes: Processes, *, jobs: int, verbs: Sequence[str
     """Does one run in a process of its own; returns the end of its output if it failed, else nothing."""
     folder = one.run.folder
     write_recipe(one.run.recipe, folder)
-    threads = threads_asked() or max(1, usable_cores() // jobs)
+    share = max(1, usable_cores() // jobs)
+    threads = min(threads_asked() or share, share)
     status = processes.run(
         folder,
         [

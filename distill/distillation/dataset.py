@@ -24,7 +24,7 @@ from distill.data.augment import EMPTY_STREAM, Draw, colour, draw, draw_empty_bo
 from distill.data.prompts import record_key
 from distill.data.sample import Sample
 from distill.data.teacher_dropout import draw_teacher_mask
-from distill.distillation.device_targets import read_code, read_place
+from distill.distillation.device_targets import matrices_of_box, read_code
 from distill.distillation.sampler import Batches
 from distill.distillation.shared_memory import SILENT_SECONDS, check_shared_memory, in_time
 from distill.distillation.targets import Target, as_target, fuse_maps
@@ -131,7 +131,7 @@ class TrainingSet(Dataset):
         if target.parts:
             return fuse_maps(target, [self.decode_target(part, sample, drawn, spectra) for part in target.parts])
         cache, key = self.caches[target.teacher], record_key(self.recipe.teachers[target.teacher], sample)
-        read, box, turned = self.place(target, drawn)
+        read, box, turned = self.view_and_box(target, drawn)
         if target.source not in spectra:
             spectra[target.source] = read_spectrum(cache, target, key, read)
         return flip(on_grid(cache, target, spectra[target.source], box), turned)
@@ -140,11 +140,11 @@ class TrainingSet(Dataset):
         """Puts into a sample's item what the device decodes a target from."""
         for part in target.sources:
             cache, key = self.caches[part.teacher], record_key(self.recipe.teachers[part.teacher], sample)
-            read, box, turned = self.place(part, drawn)
+            read, box, turned = self.view_and_box(part, drawn)
             item.update(read_code(cache, part, key, view=read, known=item))
-            item.update(read_place(cache.codecs[part.map], part, box=box, turned=turned))
+            item.update(matrices_of_box(cache.codecs[part.map], part, box=box, turned=turned))
 
-    def place(self, target: Target, drawn: Draw) -> tuple[str, Box, str]:
+    def view_and_box(self, target: Target, drawn: Draw) -> tuple[str, Box, str]:
         """The view that is read of a target for what was drawn, the box in it, and the view as which that is seen."""
         read = self.recipe.view_read(target.teacher, drawn.view)
         if read == drawn.view:
@@ -252,9 +252,9 @@ def loader(dataset: TrainingSet, batches: Batches, *, workers: int) -> Iterator[
 
 
 def bytes_of_batch(dataset: TrainingSet, batches: Batches) -> int:
-    """The bytes of a process's largest batch, by those of its first image."""
+    """The bytes of a process's largest batch, by those of its first image; codes of others may be of 16 bits."""
     places = next(iter(batches), [])
     if not places:
         return 0
     largest = (*places[0][:2], max(batches.sides)) if batches.sides else places[0]
-    return len(places) * sum(tensor.nbytes for tensor in dataset[largest].values())
+    return len(places) * sum((1 + (tensor.dtype == torch.int8)) * tensor.nbytes for tensor in dataset[largest].values())

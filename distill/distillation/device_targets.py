@@ -30,13 +30,13 @@ def read_code(cache: Cache, target: Target, key: str, *, view: str, known: Mappi
     code, codec = cache.read(key, view, map=target.map, bands=lacking), cache.codecs[target.map]
     found: dict[str, Tensor] = {}
     for band in lacking:
-        values = torch.tensor(codec.integers(code, band)[band])
+        values = torch.tensor(codec.read_integers(code, band)[band])
         small = values.dtype == torch.int32 and int(values.abs().max()) < 1 << 15
         found[_integers_of(target, band)] = values.short() if small else values
     return found
 
 
-def read_place(codec: Codec, target: Target, *, box: Box, turned: str = "identity") -> dict[str, Tensor]:
+def matrices_of_box(codec: Codec, target: Target, *, box: Box, turned: str = "identity") -> dict[str, Tensor]:
     """The matrices that evaluate a target's series in a box on its grid, by name: (rows, U) and (columns, V).
 
     Args:

@@ -142,6 +142,10 @@ def fingerprint_run(recipe: Recipe, *, splits: str, caches: dict[str, str]) -> s
         asked["heard"] = changed  # the word under which older runs have it
         if any(drop for _, drop in changed.values()):
             asked["dropped"] = "systematically"  # older runs drew otherwise
+    given = [name for name, entry in recipe.consulted.items() if entry.cache]  # whose names do not say the views
+    views = recipe.augment.views
+    if mirrored := [name for name in given if any(recipe.view_read(name, view) != view for view in views)]:
+        asked["mirrored"] = mirrored
     asked["stages"] = essence({name: stage for name, stage in recipe.stages.items() if stage.runs})
     for place in ("init", "encoder"):
         if weights := getattr(recipe.student, place):

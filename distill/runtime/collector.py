@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """No search for cycles, of which millions of samples hold none and which takes a third of the time."""
+    """A pause of the search for cycles: samples hold none, and it took a quarter of the time of opening 100,000."""
     was = gc.isenabled()
     gc.disable()
     try:

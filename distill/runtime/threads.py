@@ -51,30 +51,32 @@ def threads_asked() -> int:
 
 
 def advice_beside_others() -> str:
-    """A sentence where other work keeps cores busy, beside which several threads are slower than one; else nothing."""
+    """A sentence where other work keeps cores busy, beside which as many threads wait for one another; else nothing."""
     if threads_asked() or own_cores() == 1 or (share := busy_share()) < BUSY:
         return ""
     return (
-        f"other work keeps {share:.0%} of this machine's cores busy, so that threads wait for one another: with "
-        "BANDPASS_THREADS=1 in the environment this may be three times as fast"
+        f"other work keeps {share:.0%} of these cores busy, so that threads wait for one another: with "
+        f"BANDPASS_THREADS={max(1, int(own_cores() * (1 - share)))} in the environment this may be faster"
     )
 
 
 def busy_share(seconds: float = 0.3) -> float:
-    """The share of this machine's cores, 0 to 1, that others keep busy while this process waits; 0 but on Linux."""
+    """The share of this process's cores, 0 to 1, that others keep busy while it waits; 0 but on Linux."""
     try:
         before = _processor_times()
         time.sleep(seconds)
         idle, whole = (after - first for after, first in zip(_processor_times(), before, strict=True))
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return 0.0
     return 1 - idle / whole if whole > 0 else 0.0
 
 
 def _processor_times() -> tuple[int, int]:
-    """The time that all cores have been idle, and all their time, in ticks since the machine started."""
-    ticks = [int(word) for word in STAT.read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]]
-    return ticks[3] + ticks[4], sum(ticks)
+    """The time that this process's cores have been idle, and all their time, in ticks since the machine started."""
+    mine = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    lines = map(str.split, STAT.read_text(encoding="ascii").splitlines())
+    ticks = [[int(word) for word in words[1:9]] for words in lines if words[:1] and words[0] in mine]
+    return sum(one[3] + one[4] for one in ticks), sum(map(sum, ticks))
 
 
 def _number_in(variable: str) -> int:

@@ -68,8 +68,8 @@ def test_several_gpus_are_shared_among_the_runs(monkeypatch):
     assert places_for(2) == ["0", "1"]
 
 
-@pytest.mark.parametrize(("asked", "given"), [(None, "4"), ("1", "1"), ("3", "3")])
-def test_runs_share_the_cores_unless_the_user_has_set_the_threads_of_each(tmp_path, monkeypatch, asked, given):
+@pytest.mark.parametrize(("asked", "given"), [(None, "4"), ("1", "1"), ("3", "3"), ("8", "4")])
+def test_runs_share_the_cores_unless_the_user_has_set_fewer_threads(tmp_path, monkeypatch, asked, given):
     seen: list[dict[str, str]] = []
     monkeypatch.setattr(module, "usable_cores", lambda: 8)
     monkeypatch.setattr(Processes, "run", lambda self, folder, command, *, env: seen.append(env) or 0)

@@ -83,9 +83,9 @@ def test_coefficients_are_restored_bit_for_bit_also_where_they_are_large():
     maps = natural_maps(12, seed=0)
     codec = cache.fit(maps, fidelity=0.95)
     codes = [*codec.encode_batch(maps), codec.encode(100 * maps[0])]
-    assert {codec.integers(code)["low"].dtype for code in codes} == {np.dtype("i1"), np.dtype("i4")}
+    assert {codec.read_integers(code)["low"].dtype for code in codes} == {np.dtype("i1"), np.dtype("i4")}
     for band in ("low", "high", "all"):
-        integers = [codec.integers(code, band) for code in codes]
+        integers = [codec.read_integers(code, band) for code in codes]
         batch = {name: torch.stack([torch.tensor(one[name]).int() for one in integers]) for name in integers[0]}
         expected = torch.stack([codec.coefficients(code, band) for code in codes])
         assert torch.equal(codec.restore(batch), expected)

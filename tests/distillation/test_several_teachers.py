@@ -167,6 +167,15 @@ def test_weight_and_drop_name_another_run_but_like_mirror_the_same_cache(feature
     assert caches[0] == caches[1]
 
 
+def test_mirrored_views_of_a_given_cache_name_another_run(features):
+    extracted = recipe_of(features)
+    teacher = replace(extracted.teachers["drawn"], mirror=True)
+    mirrored = replace(extracted, teachers={"drawn": replace(teacher, views=["identity"])})
+    same = replace(extracted, teachers={"drawn": teacher})
+    names = [fingerprint_run(recipe, splits="s", caches={"drawn": "c"}) for recipe in (extracted, same, mirrored)]
+    assert names[0] == names[1] != names[2]
+
+
 def test_a_teacher_of_weight_zero_is_not_consulted(features):
     recipe = two_teachers(features, other={"weight": 0.0})
     assert list(recipe.consulted) == ["drawn"]

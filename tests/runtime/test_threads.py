@@ -31,20 +31,25 @@ def test_waiting_threads_sleep_early_unless_the_user_says_otherwise(own, expecte
 
 
 def ticks(*, idle, busy):
-    return f"cpu  {busy} 0 0 {idle} 0 0 0 0 0 0\ncpu0 1 2 3\n"
+    """Two cores of this process that have done the same, and one of others."""
+    lines = [f"{name} {busy} 0 0 {idle} 0 0 0 0 0 0" for name in ("cpu0", "cpu1")]
+    return "\n".join(["cpu  1 2 3 4 5 6 7 8", *lines, "cpu2 5 0 0 7 0 0 0 0 0 0", "intr 1 2 3", ""])
 
 
-@pytest.mark.parametrize(("busy", "says"), [(10, ""), (60, "other work keeps 60% of this machine's cores busy")])
-def test_one_thread_is_advised_where_others_keep_the_cores_busy(tmp_path, monkeypatch, busy, says):
+@pytest.mark.parametrize(
+    ("busy", "says", "advises"), [(10, "", ""), (60, "other work keeps 60% of these cores busy", "BANDPASS_THREADS=3 ")]
+)
+def test_fewer_threads_are_advised_where_others_keep_the_cores_busy(tmp_path, monkeypatch, busy, says, advises):
     stat = tmp_path / "stat"
     stat.write_text(ticks(idle=1000, busy=500))
     monkeypatch.setattr(threads, "STAT", stat)
-    monkeypatch.setattr(threads, "usable_cores", lambda: 2)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 8)
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr(threads.time, "sleep", lambda _: stat.write_text(ticks(idle=1100 - busy, busy=500 + busy)))
     for name in ("BANDPASS_THREADS", "OMP_NUM_THREADS", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     advice = threads.advice_beside_others()
-    assert advice.startswith(says) and bool(advice) == bool(says)
+    assert advice.startswith(says) and advises in advice and bool(advice) == bool(says)
     monkeypatch.setenv("BANDPASS_THREADS", "2")
     assert threads.advice_beside_others() == "", "the user has chosen"
 
