@@ -183,10 +183,16 @@ def decided(rows: Sequence[Row]) -> list[Row]:
 
 
 def verdict(row: Row) -> str:
-    """`helps` or `hurts` where the corrected p value is under 5 %; one seed is never evidence."""
+    """`helps` or `hurts` where the corrected p value is under 5 % and the interval over images leaves 0 out.
+
+    One seed is never evidence. Few seeds may agree by chance, more closely than their images allow, and p is then too
+    small; so other images must be expected to say the same.
+    """
     if row.image_interval is None:
         return TOO_FEW
     if row.p_value is None or row.difference is None or row.p_value >= LEVEL:
+        return UNDECIDED
+    if row.image_interval[0] <= 0 <= row.image_interval[1]:
         return UNDECIDED
     return HELPS if row.difference > 0 else HURTS
 

@@ -64,6 +64,20 @@ def test_seeds_that_disagree_are_no_evidence_however_sure_the_images():
     assert disagreeing(0.01).rows[1].verdict == HELPS
 
 
+def test_seeds_that_agree_by_chance_are_no_evidence_where_images_do_not_say_the_same():
+    scores = scores_of(0.0, 0.0)
+    random = np.random.default_rng(1)
+    for seed in range(3):
+        key = ("distilled", "unet", seed)
+        noise = random.standard_normal(60)
+        changes = 0.01 + 1e-4 * seed + 0.1 * (noise - noise.mean())  # of the images; the seeds' means hardly differ
+        scores[key] = [replace(one, dice=one.dice + change) for one, change in zip(scores[key], changes, strict=True)]
+    row = compare_scores(scores, seconds=dict.fromkeys(scores, 1.0), steps={10}, resamples=500).rows[1]
+    assert row.p_value < 0.01
+    assert row.image_interval[0] < 0 < row.image_interval[1]
+    assert row.verdict == UNDECIDED
+
+
 def disagreeing(spread: float):
     """Every image gains 0.05, but for what the seed adds."""
     scores = scores_of(0.05, 0.001)
