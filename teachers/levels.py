@@ -78,7 +78,7 @@ class Levels(nn.Module):
     Attributes:
         norm: the final norm of tokens; None where there is none, or it is not wanted.
         running: the number of blocks or stages that run.
-        ends: whether the network's end is all that is wanted of it; to keep the other states takes 3 % of the time.
+        ends: whether the network's end is all that is wanted of it; to keep the others takes 2 to 3 % of the time.
     """
 
     def __init__(self, network: Any, levels: Sequence[int], *, norm: bool) -> None:  # noqa: ANN401

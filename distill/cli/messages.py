@@ -45,7 +45,7 @@ def introduction(run: Run) -> Iterator[str]:
     network = "task decoder on cached features," if recipe.reads_features else f"student {recipe.student.name}"
     yield f"{network} of width {recipe.student.width} at {recipe.image_size} px"
     yield f"run in {run.folder}"
-    if run.accelerator.device.type == "cpu" and (advice := advice_beside_others()):
+    if advice := advice_beside_others(run.accelerator.device):
         yield advice
 
 

@@ -57,7 +57,7 @@ def compare(
     logger.info(plan.describe())
     if not jobs:
         plan = plan.swept()
-    elif jobs == 1 and plan.runs[0].run.accelerator.device.type == "cpu" and (advice := advice_beside_others()):
+    elif jobs == 1 and (advice := advice_beside_others(plan.runs[0].run.accelerator.device)):
         logger.info(advice)
     forwards: dict[Path, int] = {}  # cache -> images that went through a teacher for it
     do_missing(plan.sweep, jobs=jobs, verbs=("train",), forwards=forwards)

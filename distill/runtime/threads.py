@@ -50,9 +50,9 @@ def threads_asked() -> int:
     return own or (launched if launched > 1 else 0)
 
 
-def advice_beside_others() -> str:
-    """A sentence where other work keeps cores busy, beside which as many threads wait for one another; else nothing."""
-    if threads_asked() or own_cores() == 1 or (share := busy_share()) < BUSY:
+def advice_beside_others(device: torch.device) -> str:
+    """A sentence where a network computes on cores that other work keeps busy, so that threads wait; else nothing."""
+    if device.type != "cpu" or threads_asked() or own_cores() == 1 or (share := busy_share()) < BUSY:
         return ""
     return (
         f"other work keeps {share:.0%} of these cores busy, so that threads wait for one another: with "

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from distill.runtime import threads
 
@@ -48,10 +49,11 @@ def test_fewer_threads_are_advised_where_others_keep_the_cores_busy(tmp_path, mo
     monkeypatch.setattr(threads.time, "sleep", lambda _: stat.write_text(ticks(idle=1100 - busy, busy=500 + busy)))
     for name in ("BANDPASS_THREADS", "OMP_NUM_THREADS", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    advice = threads.advice_beside_others()
+    advice = threads.advice_beside_others(torch.device("cpu"))
     assert advice.startswith(says) and advises in advice and bool(advice) == bool(says)
+    assert threads.advice_beside_others(torch.device("meta")) == "", "no core computes"
     monkeypatch.setenv("BANDPASS_THREADS", "2")
-    assert threads.advice_beside_others() == "", "the user has chosen"
+    assert threads.advice_beside_others(torch.device("cpu")) == "", "the user has chosen"
 
 
 def test_a_machine_that_does_not_say_how_busy_it_is_counts_as_idle(tmp_path, monkeypatch):

@@ -89,10 +89,7 @@ def _by_stem(folder: Path, place: Place, ignored: list[str], *, name: str, probl
             sentence = f"{name}/{folder.name}/{printable(file)} has a name that is not UTF-8; {RENAME}"
             problems.add("file name", sentence)
         elif meant(stem):
-            if stem in found:
-                found[stem].append(file)
-            else:
-                found[stem] = [file]
+            found.setdefault(stem, []).append(file)
     return found
 
 
