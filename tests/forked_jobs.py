@@ -27,7 +27,7 @@ def start_two(folder):
     return forked(folder, lambda: launched(folder))
 
 
-def launched(folder, *, node=None, port=0):
+def launched(folder, *, node=None, port=0, work=do_job):
     """Does what torchrun does, but for forking; returns the exit status.
 
     Args:
@@ -35,6 +35,7 @@ def launched(folder, *, node=None, port=0):
         node: None, as `torchrun --standalone --nproc_per_node 2`; else the rank of one of two nodes, as
             `torchrun --nnodes 2 --node_rank RANK --master_port PORT --nproc_per_node 1`.
         port: of the first node.
+        work: of each process, which is given the folder and returns its exit status.
     """
     alone = node is None
     settings = LaunchConfig(
@@ -50,7 +51,7 @@ def launched(folder, *, node=None, port=0):
         local_addr="127.0.0.1",
         monitor_interval=0.1,
     )
-    return max(elastic_launch(settings, do_job)(folder).values())
+    return max(elastic_launch(settings, work)(folder).values())
 
 
 def forked(folder, work):

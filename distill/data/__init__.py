@@ -1,6 +1,7 @@
 """Samples, splits and augmentation.
 
 sample: images with masks, and the parts that they are split into
+sample_table: very many samples, in a mapped file
 splits: cutting training, validation and test without leaks
 split_files: split files and group files
 image_io: pixels from files, and why a file cannot be read

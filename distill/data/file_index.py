@@ -28,7 +28,7 @@ NAME = "file_index.table"  # a line of `HEAD` bytes: version and sha256 of the r
 BEFORE = ("memo.json", "file_index.jsonl")  # names of older indexes, which this one replaces
 VERSION = 3  # of the contents: raised when reading changes what a file means
 HEAD = 128
-AT_ONCE = 1 << 17  # files that are looked up at once: 60 MB
+AT_ONCE = 1 << 14  # files that are looked up at once: 8 MB
 NO_FILE = (-1, -1, -1)
 
 ROW = np.dtype(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+import operator
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from heapq import nsmallest
 from typing import Any
 
@@ -48,6 +50,26 @@ class Sample:
     read_mask: Callable[[], np.ndarray] = field(repr=False, compare=False)  # -> uint8 (H, W)
 
 
+class KeyedSamples(Sequence[Sample]):
+    """Samples that are made when they are asked for, and whose keys are known without."""
+
+    @abstractmethod
+    def key_pairs(self) -> Iterator[tuple[str, str]]:
+        """The keys of image and mask of each sample."""
+
+
+def key_pairs_of(samples: Iterable[Sample]) -> Iterator[tuple[str, str]]:
+    """The keys of image and mask of each sample."""
+    if isinstance(samples, KeyedSamples):
+        return samples.key_pairs()
+    return ((sample.key, sample.mask_key) for sample in samples)
+
+
+def keys_of(samples: Iterable[Sample]) -> set[str]:
+    """The keys of the images."""
+    return {key for key, _ in key_pairs_of(samples)}
+
+
 @dataclass(frozen=True)
 class Splits:
     """The parts of the data. No image key is in two of them: test beats val, val beats train, train beats unlabelled.
@@ -55,32 +77,32 @@ class Splits:
     Unlabelled images join the imitation terms only.
     """
 
-    train: tuple[Sample, ...]
-    val: tuple[Sample, ...]
-    test: dict[str, tuple[Sample, ...]] = field(hash=False)  # data set -> samples
+    train: Sequence[Sample]
+    val: Sequence[Sample]
+    test: Mapping[str, Sequence[Sample]] = field(hash=False)  # data set -> samples
     dropped: int = 0  # images taken out of a part because a part that ranks above it holds the same image
     notes: tuple[str, ...] = ()  # sentences about the data that the user should read once
-    unlabelled: tuple[Sample, ...] = ()
+    unlabelled: Sequence[Sample] = ()
 
     @property
-    def training(self) -> tuple[Sample, ...]:
+    def training(self) -> Sequence[Sample]:
         """The training images: the labelled ones, then those without a mask."""
-        return (*self.train, *self.unlabelled)
+        return _joined(self.train, self.unlabelled)
 
     @property
-    def tested(self) -> tuple[Sample, ...]:
+    def tested(self) -> Sequence[Sample]:
         """The test images of all data sets."""
-        return tuple(sample for part in self.test.values() for sample in part)
+        return _joined(*self.test.values())
 
     @property
-    def held_out(self) -> tuple[Sample, ...]:
+    def held_out(self) -> Sequence[Sample]:
         """The validation images, then the test images."""
-        return (*self.val, *self.tested)
+        return _joined(self.val, *self.test.values())
 
     @property
     def hidden(self) -> set[str]:
         """The keys of images whose masks nothing that is trained or teaches here may have seen."""
-        return {sample.key for sample in (*self.held_out, *self.unlabelled)}
+        return keys_of(self.held_out) | keys_of(self.unlabelled)
 
     def calibration(self, count: int) -> list[Sample]:
         """The training images on which a code is fitted: `count` with the smallest keys, a choice fixed by content."""
@@ -114,8 +136,14 @@ class Splits:
         yield "]"
 
 
+def _joined(*parts: Sequence[Sample]) -> Sequence[Sample]:
+    """The samples of several parts, which stay in their file where they follow one another there."""
+    joined: Sequence[Sample] = reduce(operator.add, parts, ())
+    return joined
+
+
 def _texts_of_keys(samples: Iterable[Sample]) -> Iterator[str]:
-    keys = sorted((sample.key, sample.mask_key) for sample in samples)
+    keys = sorted(key_pairs_of(samples))
     yield "["
     for start in range(0, len(keys), AT_ONCE):
         yield (", " if start else "") + json.dumps(keys[start : start + AT_ONCE])[1:-1]

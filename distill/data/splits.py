@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from distill.config.schema import DataRecipe
-from distill.data.sample import Sample, Splits
+from distill.data.sample import Sample, Splits, keys_of
 from distill.runtime.issues import several
 
 
@@ -68,7 +68,7 @@ def finish(parts: Parts, data: DataRecipe, *, share: float) -> Splits:
             )
     else:
         val = parts.take_out("validation", parts.val, held=tested, by="test")
-        held = tested | {sample.key for sample in val}
+        held = tested | keys_of(val)
         train = parts.take_out("training", parts.train, held=held, by="validation or test")
     val = limit_validation(val, data, notes=parts.notes) if parts.val is not None or data.fold else val
     notes = parts.notes + familiar([*train, *val], parts.test, what=data.groups)
@@ -84,7 +84,7 @@ def cut_test(samples: Sequence[Sample], *, share: float, seed: int) -> tuple[lis
         The rest (with copies of tested images, which `finish` drops and counts), and the test images.
     """
     once, _ = _once(samples)
-    chosen = {sample.key for sample in choose(bundle(once, purpose="test", seed=seed), share=share)}
+    chosen = keys_of(choose(bundle(once, purpose="test", seed=seed), share=share))
     test = [sample for sample in once if sample.key in chosen]
     stems = {sample.stem for sample in test}
     return [sample for sample in samples if sample.stem not in stems], test
@@ -188,7 +188,7 @@ def deal(groups: Sequence[list[Sample]], *, hands: int) -> list[list[Sample]]:
 def _once(samples: Iterable[Sample]) -> tuple[list[Sample], int]:
     """Each image once, whichever its name, and how many of the others had another mask."""
     samples = list(samples)
-    if len({sample.key for sample in samples}) == len(samples):
+    if len(keys_of(samples)) == len(samples):
         return samples, 0
     first: dict[str, Sample] = {}
     differing = 0

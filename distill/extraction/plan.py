@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -130,7 +130,7 @@ def gallery(run: Run) -> tuple[Sample, ...]:
     return tuple(sorted(run.splits.val, key=lambda sample: sample.key)[:GALLERY])
 
 
-def shown_images(run: Run, name: str) -> tuple[Sample, ...]:
+def shown_images(run: Run, name: str) -> Sequence[Sample]:
     """The held-out images whose records are wanted: the gallery, or all that a task decoder is scored on."""
     recipe = run.recipe
     if recipe.reads_features:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from distill.data.sample import keys_of
 from distill.evaluation.predictions_csv import read_predictions
 from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import export_onnx, onnx_metadata, open_onnx
@@ -65,7 +66,7 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     run.update_metrics(published=found)
     pictures = draw_examples(run, model, scores, folder=folder)
     card = render_card(run, plan.metrics, origin=origin, check=check, pictures=pictures, found=found)
-    labelled = {sample.key for sample in run.splits.train}.union(*filter(None, training_keys_of_start(recipe).values()))
+    labelled = keys_of(run.splits.train).union(*filter(None, training_keys_of_start(recipe).values()))
     write_json(folder / LEARNED, {"labelled": sorted(labelled)})  # for use as teacher or student.init
     write_text(folder / "README.md", card)
     return {"onnx": check, **found}

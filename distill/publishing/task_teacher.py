@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import cache
+from distill.data.sample import keys_of
 from distill.distillation.targets import plan_inputs
 from distill.evaluation.results import format_scores
 from distill.extraction.task_teacher import FACTS
@@ -25,7 +26,7 @@ def write_task_teacher(plan: Plan, folder: Path) -> dict[str, Any]:
     caches = {name: cache.open(path)}
     decoder, inputs = load_student(run, caches), plan_inputs(run.recipe, caches)
     save_weights(decoder, folder)
-    labelled = sorted(sample.key for sample in run.splits.train)
+    labelled = sorted(keys_of(run.splits.train))
     facts = {
         "reads": caches[name].manifest.digest,
         "maps": [target.map for target in inputs],

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -75,13 +73,3 @@ def meet(store: Store, name: str, *, rank: int, processes: int) -> None:
         if waited >= LONGEST_SECONDS:
             raise TimeoutError(f"{sentence}; see what keeps it, and run the same command again")
         logger.info("%s", sentence)
-
-
-@contextmanager
-def first_process_first(accelerator: Accelerator) -> Iterator[None]:
-    """A block that the first process runs first, then the others."""
-    if not accelerator.is_main_process:
-        wait_for_all(accelerator)
-    yield
-    if accelerator.is_main_process:
-        wait_for_all(accelerator)

@@ -10,6 +10,7 @@ import cache
 from cache.spec import MASK
 from distill.config.command import command_for
 from distill.data.prompts import check_cached_prompts, record_key
+from distill.data.sample import keys_of
 from distill.runs.run import Run
 from distill.runtime.issues import several
 
@@ -29,7 +30,7 @@ def open_caches(run: Run, *, learning: bool = True) -> dict[str, cache.Cache]:
             trained on.
     """
     opened: dict[str, cache.Cache] = {}
-    held_out = {sample.key for sample in run.splits.held_out}
+    held_out = keys_of(run.splits.held_out)
     for name, path in run.caches.items():
         teacher = run.recipe.teachers[name]
         cure = "give another cache" if teacher.cache else f"type {command_for('extract')} first"
@@ -102,5 +103,5 @@ def check_labels(run: Run, path: Path, store: cache.Cache) -> None:
             f"the teacher behind {path} was trained on the masks of {known} images that have no mask here, or are "
             "held out; train it with the same data.split, data.labels and data.seed"
         )
-    if further := len(set(seen) - {sample.key for sample in run.splits.train}):
+    if further := len(set(seen) - keys_of(run.splits.train)):
         logger.info("the teacher behind %s learned from the masks of %d images that are not here", path, further)

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from distill.config.schema import Recipe
-from distill.data.sample import Splits
+from distill.data.sample import Splits, keys_of
 from distill.runs.run import Run
 from students import learned_keys
 from students.catalogue import place_of
@@ -42,12 +42,12 @@ def check_teachers(run: Run) -> None:
     Raises:
         ValueError: one does.
     """
-    held_out, hidden = {sample.key for sample in run.splits.held_out}, run.splits.hidden
+    held_out, hidden = keys_of(run.splits.held_out), run.splits.hidden
     for name, runs in run.made.items():
         for one in runs:
-            images = {sample.key for sample in (one.splits.training if one.recipe.imitates else one.splits.train)}
+            images = keys_of(one.splits.training if one.recipe.imitates else one.splits.train)
             start = [keys for keys in training_keys_of_start(one.recipe).values() if keys is not None]
-            masks = {sample.key for sample in one.splits.train}.union(*start)
+            masks = keys_of(one.splits.train).union(*start)
             if known := len(images & held_out):
                 seen = f"{known} images that are validation or test here"
             elif known := len(masks & hidden):

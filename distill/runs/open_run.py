@@ -12,9 +12,10 @@ from distill.config.schema import Recipe, TeacherRecipe
 from distill.config.teacher_recipes import WITH_ENCODER, recipes_of_teachers
 from distill.data.prompts import record_key
 from distill.data.sample import Splits
+from distill.data.sample_table import is_in_file, is_in_reach
 from distill.data.sources.open_data import open_data
 from distill.runs.accelerator import start_accelerator
-from distill.runs.barrier import first_process_first
+from distill.runs.barrier import wait_for_all
 from distill.runs.paths import name_caches, run_folder
 from distill.runs.run import Run
 
@@ -29,9 +30,8 @@ def open_run(recipe: Recipe, *, accelerator: Accelerator | None = None, splits: 
     """
     accelerator = accelerator or start_accelerator(recipe)
     home = Path(recipe.home).expanduser()
-    with first_process_first(accelerator):  # which looks at the files, so that the others find its index
-        splits = splits or open_data(recipe.data, home=home, classes=recipe.student.classes)
-        content = splits.digest()
+    splits = splits or open_splits(recipe, accelerator, home=home)
+    content = splits.digest()
     fitted = splits.calibration(recipe.cache.calibration)
     records = {name: [record_key(entry, sample) for sample in fitted] for name, entry in recipe.consulted.items()}
     makers = recipes_of_teachers(recipe)
@@ -44,6 +44,21 @@ def open_run(recipe: Recipe, *, accelerator: Accelerator | None = None, splits: 
     caches = name_caches(recipe, records, home=home, made=digests)
     folder = run_folder(recipe, content, caches, home=home)
     return Run(recipe, splits, {name: entry.path for name, entry in caches.items()}, folder, accelerator, made)
+
+
+def open_splits(recipe: Recipe, accelerator: Accelerator, *, home: Path) -> Splits:
+    """The data of a recipe: the first process opens it; the others take over samples in a file, or open it then."""
+    from accelerate.utils import broadcast_object_list
+
+    first, splits = accelerator.is_main_process, None
+    if first:  # so that the others find its index of files
+        splits = open_data(recipe.data, home=home, classes=recipe.student.classes)
+        splits.digest()  # goes with what is handed on
+    if accelerator.num_processes > 1:
+        wait_for_all(accelerator)
+        (handed,) = broadcast_object_list([splits if splits and is_in_file(splits) else None])
+        splits = splits or (handed if handed and is_in_reach(handed) else None)
+    return splits or open_data(recipe.data, home=home, classes=recipe.student.classes)
 
 
 def open_teachers(

@@ -8,6 +8,7 @@ from pathlib import Path
 from distill.config.schema import DataRecipe
 from distill.data.mask_classes import Reading
 from distill.data.sample import Sample, Splits
+from distill.data.sample_table import in_file
 from distill.data.sources.unlabelled import join_pictures, list_pictures, parse_labels, withhold_labels
 from distill.data.splits import parse_fold
 from distill.runtime.collector import without_collector
@@ -34,7 +35,7 @@ def open_data(data: DataRecipe, *, home: Path, classes: int = 1) -> Splits:
     """Opens the data a recipe asks for and splits it; then masks are put away and further images join, if asked.
 
     Every file is read and decoded once, so that a bad one is named now and not after an hour of training; what was
-    found is kept in `home/file_index.table`.
+    found is kept in `home/file_index.table`. Very many samples are not kept in memory (`distill.data.sample_table`).
 
     Args:
         data: the data part of a recipe. `data.name` is one of `DATASETS`.
@@ -60,4 +61,4 @@ def open_data(data: DataRecipe, *, home: Path, classes: int = 1) -> Splits:
     module, _, function = DATASETS[data.name].partition(":")
     splits: Splits = getattr(import_module(module), function)(data, home=home, reading=reading)
     splits = withhold_labels(splits, data)
-    return splits if pictures is None else join_pictures(splits, pictures, data, home=home)
+    return in_file(splits if pictures is None else join_pictures(splits, pictures, data, home=home), home)

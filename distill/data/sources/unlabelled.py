@@ -17,7 +17,7 @@ import numpy as np
 from distill.config.schema import DataRecipe
 from distill.data.file_names import RENAME, is_utf8, printable
 from distill.data.image_io import SUFFIXES, read_image
-from distill.data.sample import Reader, Sample, Splits
+from distill.data.sample import Reader, Sample, Splits, keys_of
 from distill.data.scan import scan
 from distill.data.splits import Parts, bundle
 from distill.runtime.issues import Problems, several
@@ -159,9 +159,9 @@ def join_pictures(splits: Splits, pictures: Pictures, data: DataRecipe, *, home:
     parts = Parts([], None, {}, [*splits.notes, *pictures.notes, *said], splits.dropped)
     images = [*splits.unlabelled, *given]
     for by, part in (("test", splits.tested), ("validation", splits.val), ("training", splits.train)):
-        images = parts.take_out("the unlabelled part", images, held={sample.key for sample in part}, by=by)
+        images = parts.take_out("the unlabelled part", images, held=keys_of(part), by=by)
     added = len(images) - len(splits.unlabelled)
-    parts.notes += _note_tested(splits, {sample.key for sample in given}) if added else []
+    parts.notes += _note_tested(splits, keys_of(given)) if added else []
     if not added:
         parts.notes.append("data.unlabelled adds no image: each of its images is there already")
     return replace(splits, unlabelled=_ordered(images), dropped=parts.dropped, notes=tuple(parts.notes))

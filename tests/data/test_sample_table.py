@@ -1,0 +1,168 @@
+"""Very many samples in a mapped file: the same as in memory, shared by processes, gone with the one that wrote it."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import json
+import os
+import pickle
+from dataclasses import astuple, replace
+from functools import partial
+
+import numpy as np
+import pytest
+from accelerate.state import AcceleratorState
+from forked_jobs import forked, launched
+from small_job import write_data, write_job
+from small_run import disc_splits
+
+from distill.config.parse import read_recipe
+from distill.config.schema import DataRecipe
+from distill.data import sample_table
+from distill.data.sample import Splits, keys_of
+from distill.data.sample_table import SampleTable, in_file, is_in_file, is_in_reach
+from distill.data.sources.open_data import open_data
+from distill.runs.open_run import open_run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A data set of forty pairs, nine of them in two sequences, and ten further pictures."""
+    folder = tmp_path_factory.mktemp("data")
+    write_data(folder / "polyps")
+    write_data(folder / "more", 50)
+    rows = [f"frame{number:02d},{'ä' if number < 5 else 'b'}" for number in range(9)]
+    (folder / "polyps" / "sequences.csv").write_text("\n".join(["stem,group", *rows]), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def opened(folder, tmp_path, monkeypatch):
+    """The same data in memory and in a file: with masks put away, groups, and pictures that have no mask."""
+    data = DataRecipe(
+        name="folder",
+        root=str(folder / "polyps"),
+        labels="50%",
+        unlabelled=str(folder / "more"),
+        groups="sequences.csv",
+    )
+    memory = open_data(data, home=tmp_path / "home")
+    monkeypatch.setattr(sample_table, "FROM", 1)
+    return memory, open_data(data, home=tmp_path / "home")
+
+
+def parts_of(splits: Splits):
+    return [splits.train, splits.unlabelled, splits.val, *splits.test.values()]
+
+
+def test_samples_in_a_file_are_those_in_memory(opened):
+    memory, file = opened
+    assert [type(part) for part in parts_of(file)] == [SampleTable] * 4
+    assert [len(part) for part in parts_of(memory)] == [len(part) for part in parts_of(file)]
+    for part, stored in zip(parts_of(memory), parts_of(file), strict=True):
+        assert part == tuple(stored) == tuple(stored[place] for place in range(len(stored))) == tuple(stored[:])
+        assert [list(map(type, astuple(one))) for one in part] == [list(map(type, astuple(one))) for one in stored]
+        for sample, other in zip(part, stored, strict=True):
+            np.testing.assert_array_equal(sample.read_image(), other.read_image())
+            np.testing.assert_array_equal(sample.read_mask(), other.read_mask())
+    assert {sample.group for sample in file.training} == {None, "ä", "b"} & {s.group for s in memory.training}
+    assert (file.notes, file.dropped, file.digest()) == (memory.notes, memory.dropped, memory.digest())
+    assert file.hidden == memory.hidden and file.calibration(7) == memory.calibration(7)
+
+
+def test_parts_that_follow_one_another_stay_in_the_file_and_others_become_tuples(opened):
+    memory, file = opened
+    for name in ("training", "tested", "held_out"):
+        assert isinstance(getattr(file, name), SampleTable), name
+        assert tuple(getattr(file, name)) == tuple(getattr(memory, name)), name
+    assert file.val + file.train == (*memory.val, *memory.train)
+    assert file.val + memory.train == (*memory.val, *memory.train)
+    assert memory.val + file.train == (*memory.val, *memory.train)
+    nothing = memory.train[:0]
+    assert file.train + nothing is file.train and nothing + file.train is file.train
+    assert isinstance(file.train[2:5], SampleTable) and tuple(file.train[2:5]) == memory.train[2:5]
+    assert file.train[-1] == memory.train[-1] and file.train[::-2] == memory.train[::-2]
+    assert memory.train[3] in file.train and file.train.index(memory.train[3]) == 3
+    with pytest.raises(IndexError):
+        file.train[len(file.train)]
+    assert keys_of(file.training) == keys_of(memory.training)
+
+
+def test_another_process_is_handed_the_place_of_the_file_and_maps_it(opened):
+    memory, file = opened
+    sent = pickle.dumps(file)
+    assert len(sent) < 2000
+    handed = pickle.loads(sent)
+    assert is_in_file(handed) and is_in_reach(handed) and tuple(handed.training) == memory.training
+    assert handed._digest == memory.digest()
+
+
+def test_the_file_goes_with_the_process_that_wrote_it(opened):
+    _, file = opened
+    path, sent = file.train.file.path, pickle.dumps(file)
+    if (child := os.fork()) == 0:  # a loading process, which has it by forking
+        sample_table._remove(path, 99, os.getppid())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert path.exists()
+    kept = pickle.loads(sent)
+    assert is_in_reach(kept)
+    stem = file.train[0].stem
+    del file
+    opened[1].__dict__.clear()
+    gc.collect()
+    assert not path.exists() and kept.train[0].stem == stem
+    assert not is_in_reach(pickle.loads(sent))
+
+
+def test_few_samples_and_those_without_files_stay_in_memory(opened, tmp_path, monkeypatch):
+    memory, _ = opened
+    drawn = disc_splits()
+    first = memory.train[0]
+    odd = replace(memory, train=(replace(first, read_mask=partial(first.read_mask)), *memory.train[1:]))
+    assert in_file(drawn, tmp_path) is drawn and in_file(odd, tmp_path) is odd
+    assert not [*tmp_path.glob(".writing-*")] and not is_in_file(drawn) and not is_in_reach(drawn)
+    monkeypatch.setattr(sample_table, "FROM", 1 + sum(map(len, parts_of(memory))))
+    assert in_file(memory, tmp_path) is memory
+
+
+def test_without_room_for_the_file_samples_stay_in_memory_and_it_is_said(opened, tmp_path, monkeypatch, caplog):
+    memory, _ = opened
+
+    class Full:
+        def __init__(self, *_, **__):
+            pass
+
+        def tell(self):
+            return 0
+
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sample_table.os, "fdopen", Full)
+    with caplog.at_level("WARNING"):
+        assert in_file(memory, tmp_path / "full") is memory
+    assert f"no file can be kept in {tmp_path / 'full'} (No space left on device): " in caplog.text
+    assert "samples stay in the memory of each process" in caplog.text and not [*(tmp_path / "full").iterdir()]
+
+
+def report(job):
+    """What a process of a job finds when it opens its run; returns the exit status."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # which a test before this one has filled
+    sample_table.FROM = 1
+    run = open_run(read_recipe([f"recipe={job / 'recipe.yaml'}"]))
+    train = run.splits.train
+    found = {"file": str(train.file.path), "keys": [sample.key for sample in train], "digest": run.splits.digest()}
+    (job / f"found{os.environ['RANK']}").write_text(json.dumps(found))
+    run.wait()
+    return 0
+
+
+def test_the_processes_of_a_job_map_the_file_of_the_first(tmp_path):
+    job = write_job(tmp_path / "job", tmp_path / "shared")
+    child = forked(job, lambda: launched(job, work=report))
+    _, status = os.waitpid(child, 0)
+    assert status == 0, (job / "log").read_text()
+    first, second = (json.loads((job / f"found{rank}").read_text()) for rank in (0, 1))
+    assert first == second and first["file"].startswith(str(job / "home" / ".writing-"))
