@@ -250,7 +250,7 @@ def _write_some(
 
 
 def _bytes_of(text: str) -> int:
-    """How many bytes a text is written in."""
+    """The number of bytes that a text is written in."""
     return len(os.fsencode(text))
 
 

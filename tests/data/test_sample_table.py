@@ -148,7 +148,7 @@ def test_without_room_for_the_file_samples_stay_in_memory_and_it_is_said(opened,
 
 
 def report(job):
-    """What a process of a job finds when it opens its run; returns the exit status."""
+    """The report of a process of a job on the run that it opens; returns the exit status."""
     AcceleratorState._reset_state(reset_partial_state=True)  # which a test before this one has filled
     sample_table.FROM = 1
     run = open_run(read_recipe([f"recipe={job / 'recipe.yaml'}"]))
