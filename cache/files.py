@@ -75,7 +75,7 @@ def write_whole(folder: Path, name: str, data: bytes | Iterable[bytes], *, sweep
     if sweeping:
         sweep(folder)
     final = folder / name
-    descriptor, unfinished = temporary_file(folder)
+    descriptor, unfinished = _temporary(folder)
     size = 0
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -133,11 +133,7 @@ def _host() -> str:
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
-def temporary_file(folder: Path) -> tuple[int, Path]:
-    """A new file of a folder, open for writing: its descriptor, and its path until it is renamed or removed.
-
-    `sweep` removes it once no process has the descriptor any more.
-    """
+def _temporary(folder: Path) -> tuple[int, Path]:
     while True:
         path = folder / f"{_UNFINISHED}{_host()}-{secrets.token_hex(8)}"
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)

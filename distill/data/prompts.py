@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from distill.config.schema import TeacherRecipe
-from distill.data.sample import Sample
+from distill.data.sample import Sample, key_pairs_of
 
 SPECK = 1e-4  # share of the image under which a component of a mask gives no box, unless it is all there is
 
@@ -45,6 +46,13 @@ def record_key(recipe: TeacherRecipe, sample: Sample) -> str:
         return sample.key
     prompt = ["boxes 1", recipe.jitter, sample.mask_key] if has_boxes(recipe, sample) else ["grid 1", recipe.points]
     return hashlib.sha256(json.dumps([sample.key, *prompt]).encode()).hexdigest()
+
+
+def record_keys(recipe: TeacherRecipe, samples: Iterable[Sample]) -> list[str]:
+    """The `record_key` of each sample."""
+    if recipe.prompts is None:
+        return [key for key, _ in key_pairs_of(samples)]
+    return [record_key(recipe, sample) for sample in samples]
 
 
 def check_cached_prompts(recipe: TeacherRecipe, said: str, *, folder: Path) -> None:

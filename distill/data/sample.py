@@ -106,7 +106,9 @@ class Splits:
 
     def calibration(self, count: int) -> list[Sample]:
         """The training images on which a code is fitted: `count` with the smallest keys, a choice fixed by content."""
-        return nsmallest(count, {sample.key: sample for sample in self.training}.values(), key=lambda one: one.key)
+        training = self.training
+        places = {key: place for place, (key, _) in enumerate(key_pairs_of(training))}
+        return [training[place] for _, place in nsmallest(count, places.items())]
 
     def digest(self) -> str:
         """The sha256 (hex) over the keys of images and masks of each part; names and places do not count.

@@ -1,30 +1,31 @@
 """Very many samples in one mapped file, which all processes of a machine and their loading processes share.
 
-As objects a million samples take 1.3 GB, in each of eight processes and, since counting references writes to them, in
-each of their forked loaders too. Here they take 0.3 GB once, and a sample is made when it is asked for.
+As objects a million samples take 1.2 GB, in each of eight processes and, since counting references writes to them, in
+each of their forked loaders too. Here they take 0.2 GB once, and a sample is made when it is asked for.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import secrets
+import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, chain, islice, pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, overload
+from typing import Any, BinaryIO, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.files import temporary_file
 from distill.data.sample import KeyedSamples, Reader, Sample, Splits
 
 FROM = 20_000  # images from which they are kept in a file
 AT_ONCE = 4096  # samples that are written or made at once
-NONE = -1
+ABSENT = -1
 
 logger = logging.getLogger("bandpass")
 
@@ -35,47 +36,60 @@ ROW = np.dtype(
         ("size", "<i4", 2),  # height and width
         ("numbers", "<i4", 3),  # of the data set, and of what reads image and mask
         ("begin", "<i8"),  # of the texts in bytes
-        ("lengths", "<i4", 4),  # of stem, group, places of image and mask; `NONE`: no group, or the mask is of no file
+        ("lengths", "<i4", 4),  # of stem, places of image and mask, group; `ABSENT`: the mask is of no file, no group
     ]
 )
 
-
-class NoFileError(ValueError):
-    """A sample whose pixels are not in files of its own."""
+CODING = ("utf-8", "surrogatepass")  # of texts, among which are names of files that are not UTF-8
+Read = Callable[[Any], np.ndarray]
 
 
 @dataclass(frozen=True)
 class SampleFile:
-    """A file of samples: all texts, then the rows. It goes with the process that wrote it."""
+    """A file without a name: a token, all texts, then the rows. It is freed with the object that opened it.
+
+    Attributes:
+        path: by which other processes of this machine find it; on Linux alone.
+        token: its first bytes, since the path may be another file's elsewhere.
+        size: in bytes.
+        count: of the samples.
+        datasets: names of the data sets.
+        readers: functions that read images and masks.
+    """
 
     path: Path
+    token: bytes
+    size: int
     count: int
     datasets: tuple[str, ...]
-    readers: tuple[Callable[[Any], np.ndarray], ...]
-
-    @cached_property
-    def rows(self) -> NDArray[np.void]:
-        """A row (n,) for each sample.
-
-        Raises:
-            FileNotFoundError: the file is not there, or not on this machine.
-        """
-        size = self.count * ROW.itemsize
-        return np.memmap(self.path, ROW, "r", self.path.stat().st_size - size, (self.count,)).view(np.ndarray)
+    readers: tuple[Read, ...]
 
     @cached_property
     def text(self) -> NDArray[np.uint8]:
-        """The texts one after the other."""
-        return np.memmap(self.path, np.uint8, "r").view(np.ndarray)
+        """All bytes.
+
+        Raises:
+            OSError: the file is not there, or not on this machine.
+            ValueError: it is another file.
+        """
+        with self.path.open("rb") as stream:
+            if stream.read(len(self.token)) != self.token:
+                raise ValueError("it is another file")
+            return np.memmap(stream, np.uint8, "r", shape=(self.size,)).view(np.ndarray)
+
+    @cached_property
+    def rows(self) -> NDArray[np.void]:
+        """A row (n,) for each sample."""
+        return self.text[self.size - self.count * ROW.itemsize :].view(ROW)
 
     def __reduce__(self) -> tuple[type[SampleFile], tuple[Any, ...]]:
         """For another process, which maps the file itself."""
-        return SampleFile, (self.path, self.count, self.datasets, self.readers)
+        return SampleFile, (self.path, self.token, self.size, self.count, self.datasets, self.readers)
 
 
 @dataclass(frozen=True, eq=False)
 class SampleTable(KeyedSamples):
-    """Samples that lie in a file from row `start` to `stop`."""
+    """Samples that lie in a file from row `start` to `stop`; equal to no other object, nor to a tuple of the same."""
 
     file: SampleFile
     start: int
@@ -120,20 +134,17 @@ class SampleTable(KeyedSamples):
         rows, file = self.file.rows[start:stop], self.file
         columns = (rows[name].tolist() for name in ("size", "numbers", "begin", "lengths"))
         for (key, mask_key), (height, width), numbers, begin, lengths in zip(_key_pairs(rows), *columns, strict=True):
-            ends = list(accumulate((max(0, length) for length in lengths), initial=begin))
-            stem, group, image, mask = (
-                None if length == NONE else os.fsdecode(file.text[first:last].tobytes())
-                for length, (first, last) in zip(lengths, pairwise(ends), strict=True)
-            )
+            ends = pairwise(accumulate((max(0, length) for length in lengths), initial=begin))
+            stem, image, mask, group = (file.text[first:last].tobytes().decode(*CODING) for first, last in ends)
             yield Sample(
                 dataset=file.datasets[numbers[0]],
-                stem=str(stem),
+                stem=stem,
                 key=key,
                 mask_key=mask_key,
                 size=(height, width),
-                group=group,
+                group=None if lengths[3] == ABSENT else group,
                 read_image=Reader(file.readers[numbers[1]], image),
-                read_mask=Reader(file.readers[numbers[2]], (height, width) if mask is None else mask),
+                read_mask=Reader(file.readers[numbers[2]], (height, width) if lengths[2] == ABSENT else mask),
             )
 
 
@@ -144,77 +155,72 @@ def _key_pairs(rows: NDArray[np.void]) -> Iterator[tuple[str, str]]:
         yield text[place : place + 64], text[place + 64 : place + 128] if has_mask else ""
 
 
-def is_in_file(splits: Splits) -> bool:
-    """Whether the samples are in a file."""
-    return isinstance(splits.train, SampleTable)
-
-
-def is_in_reach(splits: Splits) -> bool:
-    """Whether samples in another process's file can be read here; from then on they can whatever becomes of it."""
+def in_reach(splits: Splits) -> bool:
+    """Whether samples in the file of another process can be read here; from then on they can whatever becomes of it."""
     try:
-        return isinstance(splits.train, SampleTable) and len(splits.train.file.text) > 0 < len(splits.train.file.rows)
-    except (OSError, ValueError):  # absent or cut short
+        return isinstance(splits.train, SampleTable) and len(splits.train.file.rows) > 0
+    except (OSError, ValueError):
         return False
 
 
-def in_file(splits: Splits, home: Path) -> Splits:
-    """The same splits with all samples in a file of `home`, if they are many and their pixels are in files too."""
+def in_file(splits: Splits) -> Splits:
+    """The same splits with all samples in a file, if they are many and their pixels are in files too."""
     parts = (splits.train, splits.unlabelled, splits.val, *splits.test.values())
-    if (total := sum(map(len, parts))) < FROM:
+    if (total := sum(map(len, parts))) < FROM or not all(map(has_files, chain(*parts))):
         return splits
     try:
-        file = write(chain(*parts), home)
-        file.rows, file.text  # noqa: B018 - mapped at once, which some file systems refuse
-    except NoFileError:
-        return splits
-    except OSError as error:
-        sentence = "no file can be kept in %s (%s): %d samples stay in the memory of each process"
-        logger.warning(sentence, home, error.strerror, total)
+        file = write_samples(chain(*parts))
+    except (OSError, ValueError) as error:
+        place = tempfile.gettempdir()
+        logger.warning(
+            "no file can be kept in %s (%s): %d samples stay in the memory of each process", place, error, total
+        )
         return splits
     spans = pairwise(accumulate(map(len, parts), initial=0))
     train, unlabelled, val, *test = (SampleTable(file, start, stop) for start, stop in spans)
     return replace(splits, train=train, unlabelled=unlabelled, val=val, test=dict(zip(splits.test, test, strict=True)))
 
 
-def _readers_of(sample: Sample) -> tuple[Reader, Reader]:
-    """The readers of image and mask of a sample.
-
-    Raises:
-        NoFileError: the image is no file of its own, or the mask is neither a file nor unknown.
-    """
+def has_files(sample: Sample) -> bool:
+    """Whether the image of a sample is a file of its own, and its mask one too, or unknown."""
     image, mask = sample.read_image, sample.read_mask
-    if not (isinstance(image, Reader) and isinstance(mask, Reader) and isinstance(image.source, str)):
-        raise NoFileError
-    if not (isinstance(mask.source, str) or mask.source == sample.size):
-        raise NoFileError
-    return image, mask
+    return (
+        isinstance(image, Reader)
+        and isinstance(mask, Reader)
+        and isinstance(image.source, str)
+        and (isinstance(mask.source, str) or mask.source == sample.size)
+    )
 
 
-def write(samples: Iterable[Sample], home: Path) -> SampleFile:
-    """Writes samples into a file of a folder that is removed when this process ends.
+def write_samples(samples: Iterable[Sample]) -> SampleFile:
+    """Writes samples, of which each `has_files`, into a file that no folder lists, and maps it.
 
     Raises:
-        NoFileError: the pixels of one are not in files.
-        OSError: the disk is full.
+        OSError: the disk is full, or nothing can be mapped there.
     """
-    home.mkdir(parents=True, exist_ok=True)
-    descriptor, path = temporary_file(home)
     datasets: dict[str, int] = {}
-    readers: dict[int, tuple[int, Callable[[Any], np.ndarray]]] = {}  # id -> number and function, which keeps the id
+    readers: dict[int, tuple[int, Read]] = {}  # id -> number and function, which keeps the id
     found: list[NDArray[np.void]] = []
-    stream = os.fdopen(descriptor, "wb", closefd=False)
+    token = secrets.token_bytes(16)
+    stream = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as what is returned
     try:
+        stream.write(token)
         remaining = iter(samples)
         while some := list(islice(remaining, AT_ONCE)):
             found.append(_write_some(some, stream, datasets, readers))
         for rows in found:
             stream.write(rows.tobytes())
-        stream.close()
+        stream.flush()
+        os.fsync(stream.fileno())  # a disk that is full, or out of quota, may say so only now
+        text = np.memmap(stream, np.uint8, "r").view(np.ndarray)
     except BaseException:
-        _remove(path, descriptor, os.getpid())
+        stream.close()
         raise
-    file = SampleFile(path, sum(map(len, found)), tuple(datasets), tuple(read for _, read in readers.values()))
-    weakref.finalize(file, _remove, path, descriptor, os.getpid())
+    place = Path(f"/proc/{os.getpid()}/fd/{stream.fileno()}")
+    functions = tuple(read for _, read in readers.values())
+    file = SampleFile(place, token, len(text), sum(map(len, found)), tuple(datasets), functions)
+    vars(file)["text"] = text
+    weakref.finalize(file, stream.close)
     return file
 
 
@@ -222,45 +228,38 @@ def _write_some(
     samples: Sequence[Sample],
     stream: BinaryIO,
     datasets: dict[str, int],
-    readers: dict[int, tuple[int, Callable[[Any], np.ndarray]]],
+    readers: dict[int, tuple[int, Read]],
 ) -> NDArray[np.void]:
     """Writes the texts of samples; their rows (n,)."""
     rows = np.zeros(len(samples), ROW)
     numbers: list[tuple[int, int, int]] = []
     texts: list[str | None] = []
     for sample in samples:
-        image, mask = _readers_of(sample)
+        image, mask = cast("Reader", sample.read_image), cast("Reader", sample.read_mask)
         dataset = datasets.setdefault(sample.dataset, len(datasets))
         read, _ = readers.setdefault(id(image.read), (len(readers), image.read))
         read_mask, _ = readers.setdefault(id(mask.read), (len(readers), mask.read))
         numbers.append((dataset, read, read_mask))
-        texts += (sample.stem, sample.group, image.source, mask.source if isinstance(mask.source, str) else None)
+        texts += (sample.stem, image.source, mask.source if isinstance(mask.source, str) else None, sample.group)
     whole = "".join(text for text in texts if text)
     size_of = len if whole.isascii() else _bytes_of
     rows["keys"] = _digests(text for one in samples for text in (one.key, one.mask_key)).reshape(-1, 2, 32)
     rows["masked"] = [bool(sample.mask_key) for sample in samples]
     rows["size"] = [sample.size for sample in samples]
     rows["numbers"] = numbers
-    lengths = [NONE if text is None else size_of(text) for text in texts]
+    lengths = [ABSENT if text is None else size_of(text) for text in texts]
     rows["lengths"] = np.reshape(lengths, (-1, 4))
     sizes = rows["lengths"].clip(min=0).sum(axis=1)
     rows["begin"] = stream.tell() + np.cumsum(sizes) - sizes
-    stream.write(os.fsencode(whole))
+    stream.write(whole.encode(*CODING))
     return rows
 
 
 def _bytes_of(text: str) -> int:
     """The number of bytes that a text is written in."""
-    return len(os.fsencode(text))
+    return len(text.encode(*CODING))
 
 
 def _digests(keys: Iterable[str]) -> NDArray[np.uint8]:
     """Digests of hexadecimal keys one after the other; zeros of an empty key."""
     return np.frombuffer(bytes.fromhex("".join(key or "0" * 64 for key in keys)), np.uint8)
-
-
-def _remove(path: Path, descriptor: int, process: int) -> None:
-    """Removes the file, in the process that made it alone; others have it from that one by forking."""
-    if os.getpid() == process:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)

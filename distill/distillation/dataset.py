@@ -6,6 +6,7 @@ import math
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from distill.config.schema import Recipe
 from distill.data import camera
 from distill.data.augment import EMPTY_STREAM, Draw, colour, draw, draw_empty_box, generator_for, mirrored, to_tensor
 from distill.data.prompts import record_key
-from distill.data.sample import Sample
+from distill.data.sample import Sample, key_pairs_of
 from distill.data.teacher_dropout import draw_teacher_mask
 from distill.distillation.device_targets import matrices_of_box, read_code
 from distill.distillation.sampler import Batches
@@ -62,7 +63,8 @@ class TrainingSet(Dataset):
         self.on_device = on_device
         self.targets: tuple[Target, ...] = ()
         self.kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self.donors = [number for number, sample in enumerate(samples) if sample.mask_key]  # of `augment.amplitudes`
+        mixed = bool(recipe.augment.amplitudes)
+        self.donors = [number for number, (_, mask) in enumerate(key_pairs_of(samples)) if mask] if mixed else []
 
     def keep_in_memory(self) -> None:
         """Decodes all images once, if what they take stays under this process's share of `data.memory_gb`.
@@ -70,8 +72,9 @@ class TrainingSet(Dataset):
         Workers share them by forking.
         """
         side = self.side_kept
-        pixels = sum(min(height, side) * min(width, side) for height, width in (s.size for s in self.samples))
-        if 4 * pixels * local_processes() <= self.recipe.data.memory_gb * 1e9:
+        room = self.recipe.data.memory_gb * 1e9
+        pixels = accumulate(min(height, side) * min(width, side) for height, width in (s.size for s in self.samples))
+        if all(4 * so_far * local_processes() <= room for so_far in pixels):
             with small_workers(own_cores()) as pool:
                 self.kept = dict(enumerate(pool.map(self.decode, range(len(self.samples)))))
 

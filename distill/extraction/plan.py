@@ -15,8 +15,8 @@ import cache
 from cache.shard import Record
 from cache.spec import flip
 from distill.config.schema import TeacherRecipe
-from distill.data.prompts import prompt_of, record_key
-from distill.data.sample import Sample
+from distill.data.prompts import prompt_of, record_key, record_keys
+from distill.data.sample import Sample, Splits, key_pairs_of
 from distill.data.sources.unlabelled import unlabel
 from distill.runs.licences import licences_of_images
 from distill.runs.run import Run
@@ -88,8 +88,8 @@ def plan_extraction(run: Run, name: str, *, folder: Path | None = None) -> Extra
     shown, terms = shown_images(run, name), licences_of_images(run.splits, generated=run.recipe.data.name == "builtin")
     recipe, splits = run.recipe.teachers[name], run.splits
     origin = origin_of(recipe)
-    training = {sample.key: record_key(recipe, sample) for sample in splits.training}
-    samples = {record_key(recipe, sample): sample for sample in (*map(unlabel, splits.held_out), *splits.training)}
+    images = RecordedImages(recipe, splits)
+    training = dict(zip((key for key, _ in key_pairs_of(splits.training)), images.learned, strict=True))
     plain = {(record_key(recipe, unlabel(sample)), "identity") for sample in shown}
     views = sorted(run.recipe.views_of(name))
     ordered = ((key, view) for key in sorted(training.values()) for view in views)  # to sort a million again is quick
@@ -101,7 +101,7 @@ def plan_extraction(run: Run, name: str, *, folder: Path | None = None) -> Extra
         origin=origin,
         fidelity=run.recipe.cache.fidelity,
         records=tuple(sorted(dict.fromkeys((*ordered, *plain)))),
-        read=partial(read_record, recipe, samples),
+        read=partial(read_record, recipe, images),
         training=training,
         calibration=tuple(sample.key for sample in splits.calibration(run.recipe.cache.calibration)),
         terms=terms,
@@ -112,17 +112,37 @@ def plan_extraction(run: Run, name: str, *, folder: Path | None = None) -> Extra
     )
 
 
-def read_record(recipe: TeacherRecipe, samples: Mapping[str, Sample], record: Record) -> Input:
+class RecordedImages:
+    """The images by the keys of their records; those held out without their masks.
+
+    Attributes:
+        learned: the key of the record of each training image.
+    """
+
+    def __init__(self, recipe: TeacherRecipe, splits: Splits) -> None:
+        self.training, self.held_out = splits.training, splits.held_out
+        self.learned = record_keys(recipe, self.training)
+        shown = record_keys(recipe, map(unlabel, self.held_out))
+        self.places = {key: -1 - place for place, key in enumerate(shown)}  # of held-out images below 0
+        self.places.update((key, place) for place, key in enumerate(self.learned))
+
+    def __getitem__(self, key: str) -> Sample:
+        place = self.places[key]
+        return self.training[place] if place >= 0 else unlabel(self.held_out[-1 - place])
+
+
+def read_record(recipe: TeacherRecipe, images: RecordedImages | Mapping[str, Sample], record: Record) -> Input:
     """The input of a teacher for a record.
 
     Args:
         recipe: of the teacher.
-        samples: the images by the keys of their records; those held out without their masks.
+        images: by the keys of their records.
         record: whose image is read.
     """
     key, view = record
-    prompt = None if recipe.prompts is None else prompt_of(recipe, samples[key], view)
-    return Input(np.ascontiguousarray(flip(samples[key].read_image(), view, axes=(0, 1))), prompt)
+    sample = images[key]
+    prompt = None if recipe.prompts is None else prompt_of(recipe, sample, view)
+    return Input(np.ascontiguousarray(flip(sample.read_image(), view, axes=(0, 1))), prompt)
 
 
 def gallery(run: Run) -> tuple[Sample, ...]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
     from accelerate import Accelerator, PartialState
@@ -20,6 +21,7 @@ LONGEST_SECONDS = 86_400.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0  # seconds between two looks, twice as long each time
 TELL_SECONDS = 600.0
 
+Decision = TypeVar("Decision")
 _numbers = count()
 logger = logging.getLogger("bandpass")
 
@@ -36,6 +38,17 @@ def wait_for_all(accelerator: Accelerator | PartialState) -> None:
         store = torch.distributed.distributed_c10d._get_default_store()
         meet(store, f"bandpass/{next(_numbers)}", rank=accelerator.process_index, processes=accelerator.num_processes)
     accelerator.wait_for_everyone()  # none leaves, and may end with the store, before all have seen all
+
+
+def agree(accelerator: Accelerator, decide: Callable[[], Decision]) -> Decision:
+    """The first process's decision, on all processes, however long it takes."""
+    from accelerate.utils import broadcast_object_list
+
+    decision = [decide() if accelerator.is_main_process else None]
+    if accelerator.num_processes > 1:
+        wait_for_all(accelerator)
+        broadcast_object_list(decision)
+    return cast("Decision", decision[0])
 
 
 def leave_together() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import cache
 from cache.spec import MASK
 from distill.config.command import command_for
-from distill.data.prompts import check_cached_prompts, record_key
-from distill.data.sample import keys_of
+from distill.data.prompts import check_cached_prompts, record_key, record_keys
+from distill.data.sample import key_pairs_of, keys_of
 from distill.runs.run import Run
 from distill.runtime.issues import several
 
@@ -66,8 +66,8 @@ def read_records(run: Run, name: str, *, learning: bool) -> list[tuple[str, str]
     """The records that are read of a teacher's cache; see `open_caches`."""
     splits, teacher = run.splits, run.recipe.teachers[name]
     if not learning:
-        return [(sample.key, "identity") for sample in splits.held_out]
-    keys = sorted({record_key(teacher, sample) for sample in splits.training})
+        return [(key, "identity") for key, _ in key_pairs_of(splits.held_out)]
+    keys = sorted(set(record_keys(teacher, splits.training)))
     views = dict.fromkeys(run.recipe.view_read(name, view) for view in run.recipe.augment.views)
     wanted = [(key, view) for key in keys for view in views]
     if run.recipe.reads_features:  # which is validated from the cache while it learns

@@ -12,10 +12,10 @@ from distill.config.schema import Recipe, TeacherRecipe
 from distill.config.teacher_recipes import WITH_ENCODER, recipes_of_teachers
 from distill.data.prompts import record_key
 from distill.data.sample import Splits
-from distill.data.sample_table import is_in_file, is_in_reach
+from distill.data.sample_table import in_reach
 from distill.data.sources.open_data import open_data
 from distill.runs.accelerator import start_accelerator
-from distill.runs.barrier import wait_for_all
+from distill.runs.barrier import agree
 from distill.runs.paths import name_caches, run_folder
 from distill.runs.run import Run
 
@@ -47,18 +47,18 @@ def open_run(recipe: Recipe, *, accelerator: Accelerator | None = None, splits: 
 
 
 def open_splits(recipe: Recipe, accelerator: Accelerator, *, home: Path) -> Splits:
-    """The data of a recipe: the first process opens it; the others take over samples in a file, or open it then."""
-    from accelerate.utils import broadcast_object_list
+    """The data of a recipe: the first process opens it; the others take over samples in its file, or open it then."""
 
-    first, splits = accelerator.is_main_process, None
-    if first:  # so that the others find its index of files
-        splits = open_data(recipe.data, home=home, classes=recipe.student.classes)
-        splits.digest()  # goes with what is handed on
-    if accelerator.num_processes > 1:
-        wait_for_all(accelerator)
-        (handed,) = broadcast_object_list([splits if splits and is_in_file(splits) else None])
-        splits = splits or (handed if handed and is_in_reach(handed) else None)
-    return splits or open_data(recipe.data, home=home, classes=recipe.student.classes)
+    def opened() -> Splits:
+        return open_data(recipe.data, home=home, classes=recipe.student.classes)
+
+    if accelerator.num_processes == 1:
+        return opened()
+    own = opened() if accelerator.is_main_process else None  # so that the others find its index of files
+    if own:
+        own.digest()  # goes with what is handed on
+    handed = agree(accelerator, lambda: own if own and in_reach(own) else None)
+    return own or (handed if handed and in_reach(handed) else opened())
 
 
 def open_teachers(

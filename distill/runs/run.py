@@ -15,7 +15,7 @@ from distill.config.schedule import Span, spans_of
 from distill.config.schema import Recipe
 from distill.data.empty_regions import empty_regions
 from distill.data.sample import Sample, Splits
-from distill.runs.barrier import wait_for_all
+from distill.runs.barrier import agree, wait_for_all
 from distill.runs.fingerprint import digest_file
 from distill.runs.latest import DIGEST, digest_in
 from distill.runtime.io import read_json, write_sealed
@@ -167,13 +167,7 @@ class Run:
 
     def agree(self, decide: Callable[[], Any]) -> Any:  # noqa: ANN401
         """The first process's decision, on all processes: files may change between one look and the next."""
-        from accelerate.utils import broadcast_object_list
-
-        decision = [decide() if self.accelerator.is_main_process else None]
-        if self.accelerator.num_processes == 1:
-            return decision[0]
-        self.wait()
-        return broadcast_object_list(decision)[0]
+        return agree(self.accelerator, decide)
 
     def wait(self) -> None:
         """Waits until all processes are here, however long the work of one takes."""

@@ -7,6 +7,8 @@ import gc
 import json
 import os
 import pickle
+import subprocess
+import sys
 from dataclasses import astuple, replace
 from functools import partial
 
@@ -21,7 +23,7 @@ from distill.config.parse import read_recipe
 from distill.config.schema import DataRecipe
 from distill.data import sample_table
 from distill.data.sample import Splits, keys_of
-from distill.data.sample_table import SampleTable, in_file, is_in_file, is_in_reach
+from distill.data.sample_table import SampleTable, in_file, in_reach
 from distill.data.sources.open_data import open_data
 from distill.runs.open_run import open_run
 
@@ -94,57 +96,66 @@ def test_another_process_is_handed_the_place_of_the_file_and_maps_it(opened):
     sent = pickle.dumps(file)
     assert len(sent) < 2000
     handed = pickle.loads(sent)
-    assert is_in_file(handed) and is_in_reach(handed) and tuple(handed.training) == memory.training
+    assert in_reach(handed) and tuple(handed.training) == memory.training
     assert handed._digest == memory.digest()
+    stranger = subprocess.run([sys.executable, "-c", COUNT], input=sent, capture_output=True, check=True)
+    assert int(stranger.stdout) == len(memory.training)
 
 
-def test_the_file_goes_with_the_process_that_wrote_it(opened):
+COUNT = "import pickle, sys; print(len([one.stem for one in pickle.load(sys.stdin.buffer).training]))"
+
+
+def test_the_file_is_freed_with_what_opened_it_and_another_in_its_place_is_not_taken(opened, tmp_path):
     _, file = opened
-    path, sent = file.train.file.path, pickle.dumps(file)
-    if (child := os.fork()) == 0:  # a loading process, which has it by forking
-        sample_table._remove(path, 99, os.getppid())
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert path.exists()
-    kept = pickle.loads(sent)
-    assert is_in_reach(kept)
-    stem = file.train[0].stem
+    sent = pickle.dumps(file)
+    kept, late = pickle.loads(sent), pickle.loads(sent)
+    assert in_reach(kept)
+    stem, number = file.train[0].stem, int(file.train.file.path.name)
     del file
     opened[1].__dict__.clear()
     gc.collect()
-    assert not path.exists() and kept.train[0].stem == stem
-    assert not is_in_reach(pickle.loads(sent))
+    assert kept.train[0].stem == stem and not in_reach(late)
+    (tmp_path / "other").write_bytes(bytes(10_000))
+    with (tmp_path / "other").open("rb") as other:
+        os.dup2(other.fileno(), number)
+        assert not in_reach(late)
+        os.close(number)
+    with pytest.raises((OSError, ValueError)):
+        late.train[0]
 
 
-def test_few_samples_and_those_without_files_stay_in_memory(opened, tmp_path, monkeypatch):
+def test_a_file_that_is_cut_short_is_not_in_reach(opened):
+    handed = pickle.loads(pickle.dumps(opened[1]))
+    object.__setattr__(handed.train.file, "size", handed.train.file.size + 4096)
+    assert not in_reach(handed)
+
+
+def test_few_samples_and_those_without_files_stay_in_memory(opened, monkeypatch):
     memory, _ = opened
-    drawn = disc_splits()
-    first = memory.train[0]
+    drawn, first = disc_splits(), memory.train[0]
     odd = replace(memory, train=(replace(first, read_mask=partial(first.read_mask)), *memory.train[1:]))
-    assert in_file(drawn, tmp_path) is drawn and in_file(odd, tmp_path) is odd
-    assert not [*tmp_path.glob(".writing-*")] and not is_in_file(drawn) and not is_in_reach(drawn)
+    assert in_file(drawn) is drawn and in_file(odd) is odd and not in_reach(drawn)
     monkeypatch.setattr(sample_table, "FROM", 1 + sum(map(len, parts_of(memory))))
-    assert in_file(memory, tmp_path) is memory
+    assert in_file(memory) is memory
 
 
-def test_without_room_for_the_file_samples_stay_in_memory_and_it_is_said(opened, tmp_path, monkeypatch, caplog):
+def test_without_room_for_the_file_samples_stay_in_memory_and_it_is_said(opened, monkeypatch, caplog):
     memory, _ = opened
 
-    class Full:
-        def __init__(self, *_, **__):
-            pass
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-        def tell(self):
-            return 0
-
-        def write(self, _):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(sample_table.os, "fdopen", Full)
+    monkeypatch.setattr(sample_table.os, "fsync", full)
     with caplog.at_level("WARNING"):
-        assert in_file(memory, tmp_path / "full") is memory
-    assert f"no file can be kept in {tmp_path / 'full'} (No space left on device): " in caplog.text
-    assert "samples stay in the memory of each process" in caplog.text and not [*(tmp_path / "full").iterdir()]
+        assert in_file(memory) is memory
+    assert "No space left on device): " in caplog.text and "samples stay in the memory of each process" in caplog.text
+
+
+def test_names_that_no_text_holds_are_kept(opened):
+    memory, _ = opened
+    odd = replace(memory.train[0], stem="a\udcff", group="\ud800ä", dataset="\udcfe")
+    file = in_file(replace(memory, train=(odd, *memory.train[1:])))
+    assert file.train[0] == odd and file.train[0].read_image.source == odd.read_image.source
 
 
 def report(job):
@@ -165,4 +176,4 @@ def test_the_processes_of_a_job_map_the_file_of_the_first(tmp_path):
     _, status = os.waitpid(child, 0)
     assert status == 0, (job / "log").read_text()
     first, second = (json.loads((job / f"found{rank}").read_text()) for rank in (0, 1))
-    assert first == second and first["file"].startswith(str(job / "home" / ".writing-"))
+    assert first == second and first["file"].startswith("/proc/")

@@ -61,4 +61,4 @@ def open_data(data: DataRecipe, *, home: Path, classes: int = 1) -> Splits:
     module, _, function = DATASETS[data.name].partition(":")
     splits: Splits = getattr(import_module(module), function)(data, home=home, reading=reading)
     splits = withhold_labels(splits, data)
-    return in_file(splits if pictures is None else join_pictures(splits, pictures, data, home=home), home)
+    return in_file(splits if pictures is None else join_pictures(splits, pictures, data, home=home))
