@@ -13,6 +13,8 @@ from cache.codec import Codec
 from cache.quality import fidelity as cosine_fidelity
 from cache.quantise import DEAD_ZONE, coded, quantise, shifts
 from cache.series import dct, series
+from cache.shells import Shells, rectangles, shells_of
+from cache.spec import BANDS
 
 FINEST = 0.9999
 """The largest fidelity that can be requested: 32-bit transforms and their inverses agree to little more."""
@@ -21,7 +23,9 @@ HELD_OUT = 64
 """At most so many maps are held out (a quarter of the 256 that are recommended)."""
 
 
-def fit(features: Tensor | Sequence[Tensor], *, fidelity: float, entropy: str = "laplace") -> Codec:
+def fit(
+    features: Tensor | Sequence[Tensor], *, fidelity: float, entropy: str = "laplace", shells: bool = False
+) -> Codec:
     """Fit a codec to calibration maps.
 
     Every fourth map is held out of the statistics; the step is the largest for which the held-out maps reach the
@@ -29,9 +33,12 @@ def fit(features: Tensor | Sequence[Tensor], *, fidelity: float, entropy: str = 
     records how many there were.
 
     Args:
-        features: maps (N, C, h, w) of any float type, or a sequence of such tensors (read one map at a time, thrice).
+        features: maps (N, C, h, w) of any float type, or a sequence of such tensors (read one map at a time, at most
+            four times).
         fidelity: the requested cosine over channels, per cell, in the centred, scaled space; in (0, 0.9999].
         entropy: the entropy coder, a name of `cache.entropy.CODERS`.
+        shells: whether a mean map is subtracted and each shell of frequency has axes of its own (`cache.shells`): fewer
+            bytes, larger statistics, and more work to decode on a fine grid.
 
     Raises:
         ValueError: the fidelity is out of range, there are fewer than two maps, they do not vary, or are not finite.
@@ -44,9 +51,15 @@ def fit(features: Tensor | Sequence[Tensor], *, fidelity: float, entropy: str = 
         raise ValueError(f"expected at least two calibration maps (256 are recommended), got {images}")
     with torch.no_grad():
         axes = _axes(batches)
-        variances = _variances(batches, axes)
-        step, cosines = _search(_HeldOut.of(batches, axes, variances), fidelity)
-    return _assemble(axes, variances, step=step, fidelity=fidelity, cosines=cosines, images=images, entropy=entropy)
+        squares = _squares(batches, axes)
+        space = _Space(squares)
+        step, cosines = _search(_HeldOut.of(batches, axes, space), fidelity)
+        if shells:
+            space = _turned(batches, axes, squares, kept=int(space.used(step).sum()))
+            step, cosines = _search(_HeldOut.of(batches, axes, space), fidelity)
+    return _assemble(
+        axes, squares, space, step=step, fidelity=fidelity, cosines=cosines, images=images, entropy=entropy
+    )
 
 
 @dataclass(frozen=True)
@@ -99,51 +112,129 @@ def _axes(batches: Sequence[Tensor]) -> _Axes:
     return _Axes((origin[:, 0] + total / cells).float(), scale.float(), basis.float())
 
 
-def _variances(batches: Sequence[Tensor], axes: _Axes) -> Tensor:
+def _coefficients(batches: Sequence[Tensor], axes: _Axes) -> Iterator[Tensor]:
+    """The cosine coefficients (C, h, w) of each training map, float32."""
+    return (dct(axes.project(feature)) for feature in _split(batches, held_out=False))
+
+
+def _squares(batches: Sequence[Tensor], axes: _Axes) -> Tensor:
     """(C, h, w) float64: mean squares of the cosine coefficients over the training maps."""
     total, count = torch.zeros(()), 0
-    for feature in _split(batches, held_out=False):
-        total = total + dct(axes.project(feature)).double().square()
+    for coefficients in _coefficients(batches, axes):
+        total = total + coefficients.double().square()
         count += 1
     return total / count
 
 
 @dataclass(frozen=True)
+class _Space:
+    """The space in which the first K principal components are coded."""
+
+    variances: Tensor  # (K, h, w) float64, of what is coded
+    shells: Shells | None = None
+
+    @property
+    def center_energy(self) -> float:
+        """The squares of the mean map; 0 without one."""
+        return self.shells.energy(self.shells.grid) if self.shells else 0.0
+
+    def used(self, step: float) -> Tensor:
+        """(K,) bool: the components, or axes of shells, of which a step keeps any coefficient."""
+        return coded(self.variances, step).flatten(1).any(1)
+
+    def shells_at(self, step: float) -> Shells | None:
+        """The shells with the mean map of the frequencies up to the highest that a step keeps."""
+        if self.shells is None:
+            return None
+        high, wide = (int(one) + 1 for one in coded(self.variances, step).any(0).nonzero().amax(0))
+        corner = shells_of(self.shells.grid)[0][1]
+        center = torch.zeros_like(self.shells.center)
+        inside = slice(None), slice(max(high, corner)), slice(max(wide, corner))
+        center[inside] = self.shells.center[inside]
+        return Shells(center, self.shells.turns)
+
+
+def _turned(batches: Sequence[Tensor], axes: _Axes, squares: Tensor, *, kept: int) -> _Space:
+    """The space of the mean map and the axes of each shell of the `kept` first components.
+
+    The axes are the principal ones of the coefficients of a shell less their means, over its frequencies and all
+    training maps.
+    """
+    grid = (squares.shape[1], squares.shape[2])
+    total = torch.zeros(kept, *grid, dtype=torch.float64)
+    products = torch.zeros(len(shells_of(grid)), kept, kept, dtype=torch.float64)
+    count = 0
+    for coefficients in _coefficients(batches, axes):
+        values = coefficients[:kept].double()
+        total += values
+        for number, shell in enumerate(shells_of(grid)):
+            products[number] += _products(values, shell)
+        count += 1
+    center = total / count
+    own = torch.stack(
+        [products[number] / count - _products(center, shell) for number, shell in enumerate(shells_of(grid))]
+    )
+    _, turns = torch.linalg.eigh(own)
+    shells = Shells(center.float(), turns.flip(2).float().contiguous())
+    variances = torch.zeros(kept, *grid, dtype=torch.float64)
+    for coefficients in _coefficients(batches, axes):
+        variances += shells.forward(coefficients[:kept]).double().square()
+    return _Space(variances / count, shells)
+
+
+def _products(values: Tensor, shell: tuple[int, int]) -> Tensor:
+    """(K, K): the products of coefficients (K, h, w) of each two components, summed over the frequencies of a shell."""
+    parts = [values[:, rows, columns].flatten(1) for rows, columns in rectangles(*shell)]
+    return sum((part @ part.T for part in parts), torch.zeros(len(values), len(values), dtype=values.dtype))
+
+
+@dataclass(frozen=True)
 class _HeldOut:
-    coefficients: list[Tensor]  # each (C, h, w)
+    coefficients: list[Tensor]  # each (K, h, w), as they are coded
     components: list[Tensor]  # each (C, h, w)
-    variances: Tensor  # (C, h, w) float64
+    space: _Space
 
     @classmethod
-    def of(cls, batches: Sequence[Tensor], axes: _Axes, variances: Tensor) -> _HeldOut:
+    def of(cls, batches: Sequence[Tensor], axes: _Axes, space: _Space) -> _HeldOut:
         """The components (C, h, w) and coefficients of the held-out maps; ValueError if one is not finite."""
         components = [axes.project(feature) for feature in _split(batches, held_out=True)]
         if not all(part.isfinite().all() for part in components):  # their cosine would count as 0
             raise ValueError(
                 "a held-out map holds infinite or undefined values; check the teacher's weights and images"
             )
-        return cls([dct(c) for c in components], components, variances)
+        return cls([dct(one) for one in components], components, space)
 
     def cosines(self, step: float) -> np.ndarray:
         """(n,) float64: each held-out map's cosine when coded with `step`, on as many components as that step keeps."""
-        kept = coded(self.variances, step)
-        used = kept.flatten(1).any(1)
-        beyond = torch.from_numpy(shifts((self.variances[used].sqrt() / step).numpy(), DEAD_ZONE))
+        variances, shells = self.space.variances, self.space.shells_at(step)
+        kept, used = coded(variances, step), self.space.used(step)
+        beyond = torch.from_numpy(shifts((variances[used].sqrt() / step).numpy(), DEAD_ZONE))
         cosines = []
         for coefficients, components in zip(self.coefficients, self.components, strict=True):
-            integers = quantise(coefficients[used] / step, DEAD_ZONE) * kept[used]
-            decoded = series((integers + integers.sign() * beyond) * step, (components.shape[1], components.shape[2]))
-            products = (components[used] * decoded).sum(0)
+            values = shells.forward(coefficients[: len(variances)]) if shells else coefficients
+            integers = quantise(values[used] / step, DEAD_ZONE) * kept[used]
+            found = (integers + integers.sign() * beyond) * step
+            if shells:
+                whole = torch.zeros_like(values)
+                whole[used] = found
+                found = shells.back(whole, BANDS, axes=shells.axes(kept))
+            decoded = series(found, (components.shape[1], components.shape[2]))
+            products = (components[: len(variances)] if shells else components[used]).mul(decoded).sum(0)
             norms, channels = components.norm(dim=0), components.shape[0]
             cosines.append(cosine_fidelity(products, norms, decoded.norm(dim=0), channels=channels).item())
         return np.array(cosines)
 
 
 def _search(maps: _HeldOut, fidelity: float) -> tuple[float, np.ndarray]:
-    """The largest step that keeps the fidelity, by doubling and then bisection of its logarithm; its cosines (n,)."""
-    step = float(maps.variances.mean().sqrt())
+    """The largest step that keeps the fidelity, by doubling and then bisection of its logarithm; its cosines (n,).
+
+    Where a mean map alone keeps it, a step with which hardly anything is coded.
+    """
+    step = float(maps.space.variances.mean().sqrt())
     cosines = maps.cosines(step)
     while cosines.mean() >= fidelity:
+        if not coded(maps.space.variances, 2 * step).any():
+            return step, cosines
         step, cosines = 2 * step, maps.cosines(2 * step)
     while cosines.mean() < fidelity:
         step, cosines = step / 2, maps.cosines(step / 2)
@@ -159,25 +250,37 @@ def _search(maps: _HeldOut, fidelity: float) -> tuple[float, np.ndarray]:
 
 
 def _assemble(
-    axes: _Axes, variances: Tensor, *, step: float, fidelity: float, cosines: np.ndarray, images: int, entropy: str
+    axes: _Axes,
+    squares: Tensor,
+    space: _Space,
+    *,
+    step: float,
+    fidelity: float,
+    cosines: np.ndarray,
+    images: int,
+    entropy: str,
 ) -> Codec:
-    """The codec of the components that a step keeps; `variances` (C, h, w), `cosines` (n,) of the held-out maps."""
-    used = coded(variances, step).flatten(1).any(1)
-    cells = variances[0].numel()
-    gain = float((used.sum() * cells / variances[used].sum()).sqrt())
+    """The codec of a space and a step; `squares` (C, h, w) of all coefficients, `cosines` (n,) of the held-out maps."""
+    used, variances, shells = space.used(step), space.variances, space.shells_at(step)
+    if shells:  # whose axes are of all components of the space
+        used = torch.ones(len(variances), dtype=torch.bool)
+    kept = squares[: len(variances)][used].sum()
+    gain = float((used.sum() * variances[0].numel() / kept).sqrt())
+    lost = squares.sum() - kept + space.center_energy - (shells.energy(shells.grid) if shells else 0)
     return Codec(
         mean=axes.mean,
         scale=axes.scale,
-        basis=axes.basis[:, used].contiguous(),
+        basis=axes.basis[:, : len(variances)][:, used].contiguous(),
         variances=(variances[used] * gain**2).float(),
         gain=gain,
         step=step * gain,
         dead_zone=DEAD_ZONE,
-        lost=float(variances[~used].sum()) * gain**2,
+        lost=float(lost) * gain**2,
         asked=fidelity,
         reached=float(cosines.mean()),
         spread=float(cosines.std()),
         held_out=len(cosines),
         images=images,
         entropy=entropy,
+        shells=Shells(shells.center * gain, shells.turns) if shells else None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -17,8 +17,9 @@ from torch import Tensor
 from cache.entropy import Coder, coder
 from cache.quality import fidelity as cosine_fidelity
 from cache.quantise import Band, Numbers, coded, expected_errors
-from cache.schema import check_codec, parse, parse_header
+from cache.schema import SHELL_TENSORS, check_codec, parse, parse_header
 from cache.series import WHOLE, Box, Grid, cutoff, dct, nyquist_limit, series
+from cache.shells import Shells
 from cache.spec import BANDS
 
 Code = dict[str, bytes]
@@ -36,7 +37,7 @@ class Codec:
         mean: (C,) float32, mean of each channel.
         scale: (C,) float32, standard deviation of each channel.
         basis: (C, K) float32, orthonormal principal axes as columns, each with its largest entry positive.
-        variances: (K, h, w) float32, expected squares of the cosine coefficients in the coded space.
+        variances: (K, h, w) float32, expected squares of the cosine coefficients in the coded space, as they are coded.
         gain: the number that makes the mean variance 1.
         step: the quantiser's step in the coded space.
         dead_zone: half the width of the zero bin, in steps.
@@ -47,6 +48,7 @@ class Codec:
         held_out: how many maps were held out.
         images: how many calibration maps there were, the held-out ones included.
         entropy: the name of the entropy coder.
+        shells: the mean map and axes in which coefficients are coded; None in format 1: as they are.
     """
 
     mean: Tensor
@@ -63,6 +65,7 @@ class Codec:
     held_out: int
     images: int
     entropy: str
+    shells: Shells | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Codec.from_bytes, (self.to_bytes(),)  # without derived attributes: coders cannot be pickled
@@ -128,7 +131,8 @@ class Codec:
         The bands' names, and "not coded", which includes the components that are not kept.
         """
         energies = {band: self._energy(band, self.grid) for band in BANDS}
-        whole = float(self.variances.double().sum()) + self.lost
+        mean = self.shells.energy(self.grid) if self.shells else 0.0
+        whole = float(self.variances.double().sum()) + mean + self.lost
         return {**energies, "not coded": whole - sum(energies.values())}
 
     def expected_share(self, grid: Grid, *, band: str = "high", box: Box = WHOLE) -> float:
@@ -142,7 +146,11 @@ class Codec:
         used = self.bands[band]
         _, u, v = np.unravel_index(used.places, (self.components, *used.extent))
         squares = (used.deviations.astype(np.float64) * self.step) ** 2
-        return float(squares[(u < grid[0]) & (v < grid[1])].sum())
+        energy = float(squares[(u < grid[0]) & (v < grid[1])].sum())
+        if self.shells:
+            low = self.shells.energy((min(grid[0], self.cutoff), min(grid[1], self.cutoff)))
+            energy += low if band == "low" else self.shells.energy(grid) - low
+        return energy
 
     def project(self, features: Tensor) -> Tensor:
         """Raw teacher maps (..., C, h, w) -> principal components (..., K, h, w) in the coded space, float32."""
@@ -183,16 +191,16 @@ class Codec:
             normal = self._normalise(feature)
             components = self._project(normal)
             integers = self._integers(components)
-            decoded = series(torch.from_numpy(self._whole(integers)), self.grid)
+            decoded = series(self._whole(integers), self.grid)
             reached = self._fidelity(normal.cpu(), components.cpu(), decoded)
         return {name: self.coders[name].encode(values) for name, values in integers.items()}, reached
 
     def _integers(self, components: Tensor) -> dict[str, np.ndarray]:
         """{band: int32 (n,)}: the quantised coefficients of components (K, h, w) in coding order."""
-        coefficients = dct(components).cpu().numpy()
+        coefficients = dct(components)
+        values = (self.shells.forward(coefficients) if self.shells else coefficients).cpu().numpy()
         return {
-            name: band.integers(coefficients, step=self.step, dead_zone=self.dead_zone)
-            for name, band in self.bands.items()
+            name: band.integers(values, step=self.step, dead_zone=self.dead_zone) for name, band in self.bands.items()
         }
 
     def encode_batch(self, features: Tensor) -> list[Code]:
@@ -205,7 +213,7 @@ class Codec:
         The low band has U = V = cutoff; the high band and both together have the rows and columns in which any
         coefficient is coded.
         """
-        return torch.from_numpy(self._whole(self.read_integers(code, band)))
+        return self._whole(self.read_integers(code, band))
 
     def read_integers(self, code: Mapping[str, bytes], band: str = "all") -> dict[str, np.ndarray]:
         """The quantised coefficients (n,) of a code, int8 or where need be int32, of each band in coding order."""
@@ -221,21 +229,28 @@ class Codec:
 
     def restore(self, integers: Mapping[str, Tensor]) -> Tensor:
         """`coefficients` of many codes at once, on any device: `integers` (N, n) of each band -> (N, K, U, V)."""
-        return _joined(
-            {
-                name: self.bands[name].restore(values, step=self.step, components=self.components)
-                for name, values in integers.items()
-            }
-        )
+        parts = {
+            name: self.bands[name].restore(values, step=self.step, components=self.components)
+            for name, values in integers.items()
+        }
+        return self._turned_back(_joined(parts), integers)
 
-    def _whole(self, integers: Mapping[str, np.ndarray]) -> np.ndarray:
+    def _whole(self, integers: Mapping[str, np.ndarray]) -> Tensor:
         """The coefficients (K, U, V) of one band or both, float32, from their integers (n,)."""
-        return _joined(
-            {
-                name: self.bands[name].coefficients(values, step=self.step, components=self.components)
-                for name, values in integers.items()
-            }
-        )
+        parts = {
+            name: self.bands[name].coefficients(values, step=self.step, components=self.components)
+            for name, values in integers.items()
+        }
+        return self._turned_back(torch.from_numpy(_joined(parts)), integers)
+
+    def _turned_back(self, values: Tensor, bands: Collection[str]) -> Tensor:
+        """The coefficients (..., K, U, V) of those of some bands as they are coded."""
+        return self.shells.back(values, bands, axes=self._axes) if self.shells else values
+
+    @cached_property
+    def _axes(self) -> tuple[int, ...]:
+        """How many axes of each shell are coded."""
+        return self.shells.axes(coded(self.variances, self.step)) if self.shells else ()
 
     def decode(
         self, code: Mapping[str, bytes], *, box: Box = WHOLE, grid: Grid | None = None, band: str = "all"
@@ -270,7 +285,8 @@ class Codec:
 
     def to_bytes(self) -> bytes:
         """The codec as a safetensors file."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "shells"}
+        values |= {} if self.shells is None else {name: getattr(self.shells, name) for name in SHELL_TENSORS}
         tensors = {name: value.contiguous() for name, value in values.items() if isinstance(value, Tensor)}
         numbers = {name: value for name, value in values.items() if name not in tensors}
         return safetensors.torch.save(tensors, {_KEY: json.dumps(numbers, sort_keys=True)})
@@ -288,15 +304,17 @@ class Codec:
             raise ValueError(f"its tensors are damaged: {error}") from error
         # Cloned: the matrix products of some libraries depend on how their operands are aligned in memory.
         tensors = {name: value.clone() for name, value in tensors.items()}
-        codec = cls(**tensors, **numbers)
+        turned = {name: tensors.pop(name) for name in SHELL_TENSORS if name in tensors}
+        codec = cls(**tensors, **numbers, shells=Shells(**turned) if turned else None)
         _check_values(codec)
         return codec
 
 
 def _check_values(codec: Codec) -> None:
     """Raise ValueError unless all values are finite, scales positive, variances not negative, and one is coded."""
-    if not all(value.isfinite().all() for value in (codec.mean, codec.scale, codec.basis, codec.variances)):
-        raise ValueError("expected finite mean, scale, basis and variances")
+    turned = (codec.shells.center, codec.shells.turns) if codec.shells else ()
+    if not all(value.isfinite().all() for value in (codec.mean, codec.scale, codec.basis, codec.variances, *turned)):
+        raise ValueError("expected finite mean, scale, basis, variances, and, if there are such, center and turns")
     if not (codec.scale > 0).all() or (codec.variances < 0).any():
         raise ValueError("expected positive scales, and variances that are not negative")
     if not coded(codec.variances, codec.step).any():

@@ -61,6 +61,8 @@ def fourier_deviation(codec: Codec, band: str) -> float:
     for part in codec.bands.values():
         _, u, v = np.unravel_index(part.places, (codec.components, *part.extent))
         energy += float(((part.deviations.astype(np.float64) * codec.step) ** 2 * shares[u, v]).sum())
+    if codec.shells:
+        energy += float((codec.shells.center.double().square().sum(0).numpy() * shares).sum())
     return float(np.sqrt(energy / codec.variances.numel()))
 
 

@@ -24,7 +24,7 @@ logger = logging.getLogger("bandpass")
 
 NAME = "manifest.json"
 FORMAT = "bandpass-cache"
-VERSION = 1
+VERSIONS = (1, 2)  # of the format: 2 where a codec has axes for shells of frequency
 LIBRARIES = ("constriction", "numpy", "safetensors", "torch", "zstandard")
 LARGEST = 1 << 24
 """Bytes of a manifest at most; a quarter of a million calibration images fit."""
@@ -53,6 +53,7 @@ class Manifest:
         batch_size: images a forward pass of the teacher; the bytes of a shard depend on it.
         licence: the licence of the teacher's weights.
         terms: the terms of the images, by data set; empty where none were given.
+        version: of the format.
         versions: the libraries that wrote the cache.
     """
 
@@ -66,6 +67,7 @@ class Manifest:
     licence: str
     versions: dict[str, str]
     terms: dict[str, str] = field(default_factory=dict)
+    version: int = 1
 
     @cached_property
     def digest(self) -> str:
@@ -78,7 +80,7 @@ class Manifest:
         """The fields of the file but its checksum, as plain JSON data."""
         return {
             "format": FORMAT,
-            "version": VERSION,
+            "version": self.version,
             "spec": self.spec.to_json(),
             "identity": self.identity,
             "views": list(self.views),
@@ -126,9 +128,10 @@ class Manifest:
             raise ValueError("it is not the manifest of a feature cache")
         if _sha256(canonical(_without_checksum(data))) != data.get("checksum"):
             raise ValueError
-        if type(data.get("version")) is int and data["version"] != VERSION:
+        if type(data.get("version")) is int and data["version"] not in VERSIONS:
+            known = " and ".join(map(str, VERSIONS))
             raise OtherVersionError(
-                f"{folder} is a cache of format version {data['version']}, but this library reads version {VERSION}; "
+                f"{folder} is a cache of format version {data['version']}, but this library reads versions {known}; "
                 "use the library that wrote it, or extract again into another folder"
             )
         if _file(data) != raw:
@@ -146,7 +149,10 @@ class Manifest:
     def from_data(cls, data: Mapping[str, Any]) -> Manifest:
         """The manifest of the fields of the file; ValueError names a field that is not as the format demands."""
         check_manifest(data)
-        fields = {name: data[name] for name in ("identity", "fidelity", "codecs", "batch_size", "licence", "versions")}
+        fields = {
+            name: data[name]
+            for name in ("identity", "fidelity", "codecs", "batch_size", "licence", "versions", "version")
+        }
         return cls(
             spec=FeatureSpec.from_json(data["spec"]),
             views=tuple(data["views"]),

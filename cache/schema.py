@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any, NamedTuple
 
+from cache.shells import shells_of
 from cache.spec import VIEWS
 
 MAX_DEPTH = 64
@@ -22,6 +23,8 @@ ITEM_BYTES = {"U8": 1, "U32": 4, "F32": 4}
 """The element types of a cache's tensors, as safetensors names them, and their bytes."""
 
 CODEC_TENSORS = ("mean", "scale", "basis", "variances")
+SHELL_TENSORS = ("center", "turns")
+"""The tensors that a codec of format 2 has too."""
 CODEC_NUMBERS: dict[str, tuple[float, float]] = {
     "gain": (1e-18, 1e18),  # squares of these stay within float32
     "step": (1e-18, 1e18),
@@ -91,8 +94,10 @@ def codec_file(name: str) -> str:
 
 def check_codec(tensors: Mapping[str, TensorPlace], numbers: Any) -> None:  # noqa: ANN401 - any JSON value
     """Raise ValueError unless a codec's tensors fit one another and its numbers lie within their bounds."""
-    if set(tensors) != set(CODEC_TENSORS) or any(tensor.dtype != "F32" for tensor in tensors.values()):
-        raise ValueError(f"expected the float32 tensors {', '.join(CODEC_TENSORS)}")
+    plain, turned = set(CODEC_TENSORS), {*CODEC_TENSORS, *SHELL_TENSORS}
+    if set(tensors) not in (plain, turned) or any(tensor.dtype != "F32" for tensor in tensors.values()):
+        names = f"{', '.join(CODEC_TENSORS)}, and in format 2 {' and '.join(SHELL_TENSORS)}"
+        raise ValueError(f"expected the float32 tensors {names}")
     mean, scale, basis, variances = (tensors[name].shape for name in CODEC_TENSORS)
     fits = len(mean) == 1 and scale == mean and len(basis) == 2 and len(variances) == 3
     if not fits or basis != (mean[0], variances[0]) or not 1 <= variances[0] <= mean[0] or min(variances) < 1:
@@ -100,6 +105,11 @@ def check_codec(tensors: Mapping[str, TensorPlace], numbers: Any) -> None:  # no
             "expected mean (C,), scale (C,), basis (C, K), variances (K, h, w) with 1 <= K <= C, got "
             f"{mean}, {scale}, {basis}, {variances}"
         )
+    if set(tensors) == turned:
+        center, turns = (tensors[name].shape for name in SHELL_TENSORS)
+        wanted = (len(shells_of((variances[1], variances[2]))), variances[0], variances[0])
+        if center != variances or turns != wanted:
+            raise ValueError(f"expected center {variances} and turns {wanted}, got {center}, {turns}")
     expected = {*CODEC_NUMBERS, *_CODEC_COUNTS, "entropy"}
     if not isinstance(numbers, dict) or set(numbers) != expected:
         raise ValueError(f"expected the numbers {', '.join(sorted(expected))}")

@@ -90,6 +90,7 @@ def create(
         licence=licence,
         versions=versions(),
         terms=dict(terms or {}),
+        version=2 if any(codec.shells for codec in codecs.values()) else 1,
     )
     Manifest.from_data(manifest.data())  # nothing is written that could not be opened
     check_shards(folder, manifest)

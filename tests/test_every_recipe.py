@@ -31,6 +31,7 @@ STUDIES = (  # study_small's jobs, and expert_to_small's
     "study_fidelity",
     "study_pretrained",
     "study_schedule",
+    "study_shells",
     "study_students",
     "study_teachers",
     "study_views",
@@ -56,6 +57,12 @@ NETWORKS = {  # of students that are not small at any width
         "student.options={backbone: test_efficientnet, encoder_stages: 4}",
         "student.encoder=null",
         "student.width=4",
+    ],
+    "expert_2_to_small": [
+        "student.options={backbone: test_efficientnet, encoder_stages: 4}",
+        "student.encoder=null",
+        "student.width=4",
+        "teachers.expert.strides=[8,16]",
     ],
     "expert_to_small": [
         "student.options={backbone: test_efficientnet, encoder_stages: 4}",

@@ -101,9 +101,10 @@ def write_cache(
     keys: Sequence[str],
     identity: dict[str, Any] | None = None,
     batch_size: int = 1,
+    shells: bool = False,
 ) -> cache.Cache:
     """A cache at fidelity FIDELITY of one record a key, in the plain view, fitted on the maps (n, C, h, w) it holds."""
-    codecs = {entry.name: cache.fit(part, fidelity=FIDELITY) for entry, part in maps.items()}
+    codecs = {entry.name: cache.fit(part, fidelity=FIDELITY, shells=shells) for entry, part in maps.items()}
     store = cache.create(
         folder,
         spec=FeatureSpec(tuple(maps)),

@@ -223,6 +223,9 @@ class CacheRecipe:
 
     fidelity: float = setting(0.8, "mean cosine of decoded and true features, centred and scaled, on held-out images")
     calibration: int = setting(256, "training images on which the code's statistics are fitted")
+    shells: bool = setting(
+        False, "whether each range of frequencies has axes of its own: a quarter fewer bytes, more work to decode"
+    )
 
     def __post_init__(self) -> None:
         require(0.5 <= self.fidelity < 1, f"cache.fidelity is {self.fidelity}, but must lie in [0.5, 1)")

@@ -29,7 +29,7 @@ def initialise_cache(plan: ExtractionPlan, extractor: FeatureExtractor) -> int:
     records = plan.plain_records(plan.calibration)
     features = extract_features(plan, extractor, records)
     with one_thread():
-        store = write_manifest(plan, extractor, codecs=fit_codecs(features, fidelity=plan.fidelity))
+        store = write_manifest(plan, extractor, codecs=fit_codecs(features, fidelity=plan.fidelity, shells=plan.shells))
         write_records(store, records, features)
     return len(records)
 
@@ -76,7 +76,9 @@ def extract_features(
     return features
 
 
-def fit_codecs(features: Mapping[str, Sequence[Tensor]], *, fidelity: float) -> dict[str, cache.Codec]:
+def fit_codecs(
+    features: Mapping[str, Sequence[Tensor]], *, fidelity: float, shells: bool = False
+) -> dict[str, cache.Codec]:
     """A codec for each map, fitted on (n, C, h, w) a batch; a soft mask is cheap, and kept at least at `FIDELITY`.
 
     Raises:
@@ -85,7 +87,9 @@ def fit_codecs(features: Mapping[str, Sequence[Tensor]], *, fidelity: float) -> 
     codecs = {}
     for name, batches in features.items():
         try:
-            codecs[name] = cache.fit(batches, fidelity=max(FIDELITY, fidelity) if name == MASK else fidelity)
+            mask = name == MASK
+            asked = max(FIDELITY, fidelity) if mask else fidelity
+            codecs[name] = cache.fit(batches, fidelity=asked, shells=shells and not mask)
         except ValueError as error:  # noqa: PERF203 - a map each
             cure = "; where it is the same everywhere, its prompts or classes find nothing" if name == MASK else ""
             hint = few_images_hint(sum(len(batch) for batch in batches))

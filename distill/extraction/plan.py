@@ -43,6 +43,7 @@ class ExtractionPlan:
         source: folder of the cache that a task teacher reads; None for other teachers.
         origin: recipe and runs that made the teacher; empty where weights are given.
         fidelity: the cosine asked of the codes.
+        shells: whether ranges of frequencies have axes of their own in the codes.
         records: that are wanted, sorted.
         read: the image and the prompt of a record.
         training: key of each training image, labelled or not -> key of its record.
@@ -60,6 +61,7 @@ class ExtractionPlan:
     source: Path | None
     origin: Mapping[str, Any]
     fidelity: float
+    shells: bool
     records: tuple[Record, ...]
     read: Callable[[Record], Input]
     training: Mapping[str, str]
@@ -100,6 +102,7 @@ def plan_extraction(run: Run, name: str, *, folder: Path | None = None) -> Extra
         source=run.caches.get(recipe.of or ""),
         origin=origin,
         fidelity=run.recipe.cache.fidelity,
+        shells=run.recipe.cache.shells,
         records=tuple(sorted(dict.fromkeys((*ordered, *plain)))),
         read=partial(read_record, recipe, images),
         training=training,

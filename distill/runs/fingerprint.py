@@ -104,14 +104,21 @@ def source_of(name: str) -> list[str]:
 
 
 def fingerprint_features(
-    teacher: TeacherRecipe, *, fidelity: float, calibration: list[str], source: str = "", made: str = ""
+    teacher: TeacherRecipe,
+    *,
+    fidelity: float,
+    calibration: list[str],
+    shells: bool = False,
+    source: str = "",
+    made: str = "",
 ) -> str:
-    """The digest that names a teacher's cache: teacher, pixels, views, fidelity and the images it was fitted on.
+    """The digest that names a teacher's cache: teacher, pixels, views, kind of code and the images it was fitted on.
 
     Args:
         teacher: the teacher's part of the recipe.
         fidelity: the cosine the code was asked for.
         calibration: keys of the images on which the code's statistics are fitted.
+        shells: `cache.shells`.
         source: the cache that a task teacher reads; empty for one that is shown images.
         made: the digests of the runs that make its weights, and so stand for them; empty where weights are given.
     """
@@ -119,7 +126,8 @@ def fingerprint_features(
     for place in (*OF_PLACE, "batch_size", "licence", "weight", "drop", "mirror"):
         asked.pop(place, None)
     content = [DEFAULTS, asked, made or digest_weights(teacher.weights), fidelity, sorted(calibration)]
-    return digest_of([*content, *source_of(teacher.adapter), *([source] if source else [])])
+    kind = ["shells"] if shells else []
+    return digest_of([*content, *source_of(teacher.adapter), *([source] if source else []), *kind])
 
 
 def fingerprint_run(recipe: Recipe, *, splits: str, caches: dict[str, str]) -> str:

@@ -37,9 +37,13 @@ def name_caches(
             names[name] = given_cache(Path(teacher.cache).expanduser(), teacher=name)
         else:
             source = names[teacher.of].content if teacher.of in names else ""
-            keys, fidelity = calibration[name], recipe.cache.fidelity
             digest = fingerprint_features(
-                teacher, fidelity=fidelity, calibration=keys, source=source, made=made.get(name, "")
+                teacher,
+                fidelity=recipe.cache.fidelity,
+                calibration=calibration[name],
+                shells=recipe.cache.shells,
+                source=source,
+                made=made.get(name, ""),
             )
             title = re.sub(r"[^\w.-]", ".", teacher.model or teacher.adapter)  # recipes may call it what they like
             content = f"{title}-{digest[:12]}"

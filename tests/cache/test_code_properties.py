@@ -19,14 +19,14 @@ FIDELITIES = (0.7, 0.95, 0.99)
 
 
 @lru_cache
-def coded(shape, fidelity):
+def coded(shape, fidelity, shells):
     """A codec and the code of a map that it was not fitted on."""
     channels, grid = SHAPES[shape]
-    codec = cache.fit(natural_maps(24, 0, channels=channels, grid=grid), fidelity=fidelity)
+    codec = cache.fit(natural_maps(24, 0, channels=channels, grid=grid), fidelity=fidelity, shells=shells)
     return codec, codec.encode(natural_maps(1, 1, channels=channels, grid=grid)[0])
 
 
-CODES = st.builds(coded, st.integers(0, len(SHAPES) - 1), st.sampled_from(FIDELITIES))
+CODES = st.builds(coded, st.integers(0, len(SHAPES) - 1), st.sampled_from(FIDELITIES), st.booleans())
 GRIDS = st.tuples(st.integers(1, 24), st.integers(1, 24))
 
 

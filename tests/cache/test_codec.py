@@ -21,9 +21,9 @@ from cache.series import dct
 from cache.spec import FeatureSpec, MapSpec, flip
 
 
-@pytest.fixture(scope="module")
-def codec():
-    return cache.fit(natural_maps(64, 0), fidelity=0.95)
+@pytest.fixture(scope="module", params=[False, True], ids=["format 1", "format 2"])
+def codec(request):
+    return cache.fit(natural_maps(64, 0), fidelity=0.95, shells=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,10 @@ def test_the_codec_foretells_its_error_and_where_the_energy_lies(codec, others):
     assert codec.expected_error == pytest.approx(measured, rel=0.25)  # Gaussian maps, and few
     energies = codec.energies()
     assert list(energies) == ["low", "high", "not coded"]
-    assert sum(energies.values()) == pytest.approx(float(codec.variances.sum()) + codec.lost)
+    mean = codec.shells.energy(GRID) if codec.shells else 0
+    assert sum(energies.values()) == pytest.approx(float(codec.variances.sum()) + mean + codec.lost)
+    wanted = sum(part.square().sum().item() for part in codec.project(others)) / len(others) + codec.lost
+    assert sum(energies.values()) == pytest.approx(wanted, rel=0.1)
     assert energies["low"] > energies["high"] > energies["not coded"] > 0
 
 

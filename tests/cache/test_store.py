@@ -361,7 +361,7 @@ def test_a_folder_that_is_no_cache_or_of_another_version_is_refused(folder, tmp_
     data["checksum"] = hashlib.sha256(text.encode()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps(data))
     with pytest.raises(
-        ValueError, match="is a cache of format version 7, but this library reads version 1; use the library"
+        ValueError, match="is a cache of format version 7, but this library reads versions 1 and 2; use the library"
     ):
         cache.open(folder)
 

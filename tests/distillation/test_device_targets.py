@@ -91,6 +91,26 @@ def test_coefficients_are_restored_bit_for_bit_also_where_they_are_large():
         assert torch.equal(codec.restore(batch), expected)
 
 
+@pytest.mark.parametrize("bands", ["cosine", "fourier"])
+def test_codes_with_axes_for_each_shell_are_decoded_the_same(tmp_path, bands):
+    samples = disc_splits().train
+    entry = cache.MapSpec("neck", 6, (14, 18), 4)
+    maps = natural_maps(8, 0, channels=6, grid=(14, 18))
+    write_cache(tmp_path / "shells", {entry: maps}, keys=[sample.key for sample in samples], shells=True)
+    recipe = replace(
+        recipe_of(), augment=AugmentRecipe(views=["identity"]), imitate=ImitateRecipe(bands=bands),
+        teachers={"drawn": TeacherRecipe(weights="drawn", cache=str(tmp_path / "shells"), views=["identity"])},
+        stages={"joint": StageRecipe(steps=1, losses={"segment": 1.0, "imitate_low": 1.0, "imitate_high": 1.0})},
+    )  # fmt: skip
+    caches = {"drawn": cache.open(tmp_path / "shells")}
+    assert caches["drawn"].codecs["neck"].shells
+    targets = plan_targets(recipe, caches, create_student(recipe, caches))
+    loaded, decoded, _ = both_ways(recipe, caches, targets, [(0, number) for number in range(8)])
+    require_equal(loaded, decoded)
+    for target in targets:  # and of the deviation by which losses are scaled
+        assert loaded[target.name].square().mean().sqrt().item() == pytest.approx(target.deviation, rel=0.5)
+
+
 def test_a_batch_of_codes_is_a_fraction_of_a_batch_of_features(tmp_path):
     samples = disc_splits().train
     write_cache(tmp_path / "large", {LARGE: drawn_maps(8, LARGE)}, keys=[sample.key for sample in samples])
