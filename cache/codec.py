@@ -249,7 +249,7 @@ class Codec:
 
     @cached_property
     def _axes(self) -> tuple[int, ...]:
-        """How many axes of each shell are coded."""
+        """The number of axes of each shell that are coded."""
         return self.shells.axes(coded(self.variances, self.step)) if self.shells else ()
 
     def decode(

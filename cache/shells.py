@@ -58,7 +58,7 @@ class Shells:
         return self._turn(coefficients - self.center.to(coefficients), self.turns.mT.to(coefficients))
 
     def axes(self, kept: Tensor) -> tuple[int, ...]:
-        """How many axes of each shell hold all of its coefficients that are `kept`, (K, h, w) bool."""
+        """The number of axes of each shell that hold all of its coefficients that are `kept`, (K, h, w) bool."""
         found = []
         for shell in shells_of(self.grid):
             used = torch.stack([kept[:, rows, columns].flatten(1).any(1) for rows, columns in rectangles(*shell)]).any(
