@@ -37,6 +37,7 @@ def decode_rows(request: Request) -> Iterator[Row]:
             folder = Path(name)
             maps = drawn_maps(RECORDS, entry)
             store = write_cache(folder / "cache", {entry: maps}, keys=keys)
+            turned = write_cache(folder / "shells", {entry: maps}, keys=keys, shells=True)
             pickled = write_pickles(folder)
             mapped = write_mapped(folder, maps)
             for grid in GRIDS:
@@ -44,6 +45,7 @@ def decode_rows(request: Request) -> Iterator[Row]:
                     "code": partial(decode, store, entry, keys, boxes, grid=grid),
                     "pickle": partial(load_pickles, pickled),
                     "mapped": partial(crop_mapped, mapped, boxes, grid=grid),
+                    "shells": partial(decode, turned, entry, keys, boxes, grid=grid),
                 }
                 yield from compare(request, actions, store, entry, grid)
 
@@ -63,6 +65,8 @@ def compare(
               note=f"{note} against {each['pickle']:.2f} ms, {work}")  # fmt: skip
     yield Row(f"{figure}: a mapped fp16 file takes", ratio(taken, "mapped", "code"), "x",
               note=f"{each['mapped']:.2f} ms")  # fmt: skip
+    yield Row(f"{figure}: a code with cache.shells takes", ratio(taken, "shells", "code"), "x",
+              note=f"{each['shells']:.2f} ms; drawn maps, whose axes are those of all shells")  # fmt: skip
 
 
 def decode(

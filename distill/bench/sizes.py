@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 import cache
+from cache import Codec
 from cache.shard import pack
 from distill.bench.codebooks import codebook_rows
 from distill.bench.decoding import decode_rows
@@ -27,7 +28,7 @@ KEYS = {
     "weights": "of EfficientNet-B0, a file in timm's names; random ones otherwise, of which no bytes are reported",
     "sam": "images that a random SAM ViT-B extracts in each round (2); 0 leaves it out",
 }
-FIDELITIES = (0.9, 0.95)
+FIDELITIES = (0.8, 0.9, 0.95)
 FITTED, OTHERS = 256, 64  # images on which a code is fitted, and others on which it is measured
 BUILTIN = (128, 128)  # of a generated frame, as the built-in teacher knows them
 
@@ -76,8 +77,7 @@ def map_rows(label: str, fitted: Tensor, others: Tensor, *, deep: bool) -> Itera
     for fidelity in FIDELITIES:
         codec = cache.fit(fitted, fidelity=fidelity)
         codes = codec.encode_batch(others)
-        records = [(f"{number:064x}", "identity", {"map": code}) for number, code in enumerate(codes)]
-        size = len(pack(records, manifest="0" * 64, fidelity={"map": fidelity})[1]) / len(others)
+        size = size_of(codes, fidelity=fidelity)
         reference = Reference.of("map", codec, codes, others).reference
         energies = codec.energies()
         shares = ", ".join(f"{band} {100 * part / sum(energies.values()):.0f} %" for band, part in energies.items())
@@ -92,3 +92,21 @@ def map_rows(label: str, fitted: Tensor, others: Tensor, *, deep: bool) -> Itera
         yield Row(f"{figure}, how many times below fp16", raw / size, "x",
                   at_least=10 if deep and fidelity == 0.9 else None,
                   note=f"fp16 {raw:,} bytes; energy {shares}")  # fmt: skip
+        yield shell_row(figure, codec, fitted, others, reference=reference)
+
+
+def shell_row(figure: str, plain: Codec, fitted: Tensor, others: Tensor, *, reference: float) -> Row:
+    """The bytes of a code with `shells` against the `reference` of another at the same fidelity, arguments as above."""
+    codec = cache.fit(fitted, fidelity=plain.asked, shells=True)
+    codes = codec.encode_batch(others)
+    size, before = (size_of(each, fidelity=plain.asked) for each in (codes, plain.encode_batch(others)))
+    reached = f"{size:,.0f} bytes, {size / before:.3f} x, fidelity reached {codec.fidelity(others, codes):.4f}"
+    statistics = f"statistics {len(codec.to_bytes()) / 1e3:,.0f} kB once"
+    return Row(f"{figure} with cache.shells, against the same reference", size / reference, "x",
+               at_most={0.8: 0.95, 0.95: 1.05}.get(plain.asked), note=f"{reached}; {statistics}")  # fmt: skip
+
+
+def size_of(codes: Sequence[Mapping[str, bytes]], *, fidelity: float) -> float:
+    """The bytes that each of some codes takes in a shard of them, with index and tables."""
+    records = [(f"{number:064x}", "identity", {"map": code}) for number, code in enumerate(codes)]
+    return len(pack(records, manifest="0" * 64, fidelity={"map": fidelity})[1]) / len(codes)

@@ -36,8 +36,9 @@ class BareTeacher(CellTeacher):
 def test_bytes_are_counted_on_maps_that_were_not_fitted_on():
     maps = drawn_maps(40, TINY)
     rows = told(sizes.map_rows("drawn", maps[:30], maps[30:], deep=True))
-    assert [row.wanted for row in rows] == ["", ">= 10", "<= 1.5", ""]
-    against, below = rows[2], rows[3]
+    assert [row.wanted for row in rows] == ["", "", "<= 0.95", "", ">= 10", "", "<= 1.5", "", "<= 1.05"]
+    against, below, shells = rows[6:]
+    assert "with cache.shells" in shells.figure and "fidelity reached 0.9" in shells.note
     assert 1 < against.value < 2 and "fidelity reached 0.9" in against.note
     size = float(against.note.split(" bytes")[0].split()[-1].replace(",", ""))
     assert below.value == pytest.approx(2 * maps[0].numel() / size, rel=0.01)
@@ -50,8 +51,9 @@ def test_decoding_is_compared_with_a_pickle_and_a_mapped_file(monkeypatch):
         monkeypatch.setattr(decoding, name, value)
     monkeypatch.setattr(decoding, "LARGE", MapSpec("neck", 4, (24, 24), 16))
     rows = list(decoding.decode_rows(asked()))
-    assert [row.at_least for row in rows] == [3, None] * 4
+    assert [row.at_least for row in rows] == [3, None, None] * 4
     assert "DiFoM's pickle takes" in rows[0].figure and "a mapped fp16 file takes" in rows[1].figure
+    assert "with cache.shells" in rows[2].figure
     assert all(row.value > 0 for row in rows)
 
 

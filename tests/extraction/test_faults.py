@@ -234,7 +234,9 @@ def test_a_manifest_of_another_version_stops_the_extraction(teacher, tmp_path):
     data["checksum"] = cache.manifest._sha256(cache.manifest.canonical(data))
     path.write_text(json.dumps(data))
     before = content(features(run))
-    with pytest.raises(ValueError, match="format version 7, but this library reads versions 1 and 2; use the library that"):
+    with pytest.raises(
+        ValueError, match="format version 7, but this library reads versions 1 and 2; use the library that"
+    ):
         extract(run)
     assert content(features(run)) == before
 
