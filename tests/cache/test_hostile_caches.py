@@ -33,7 +33,10 @@ SPEC = FeatureSpec((MapSpec("neck", 3, (4, 5), 16), MapSpec("p3", 2, (6, 6), 8))
 KEYS = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(6)]
 NOISE = torch.Generator().manual_seed(0)
 CODECS = {
-    map_.name: cache.fit(torch.randn(16, map_.channels, *map_.grid, generator=NOISE), fidelity=0.8) for map_ in SPEC
+    map_.name: cache.fit(
+        torch.randn(16, map_.channels, *map_.grid, generator=NOISE), fidelity=0.8, shells=map_.name == "neck"
+    )
+    for map_ in SPEC
 }
 DEEP = "[" * 100_000 + "]" * 100_000
 
