@@ -18,7 +18,7 @@ from cache.entropy import Coder, coder
 from cache.quality import fidelity as cosine_fidelity
 from cache.quantise import Band, Numbers, coded, expected_errors
 from cache.schema import SHELL_TENSORS, check_codec, parse, parse_header
-from cache.series import WHOLE, Box, Grid, cutoff, dct, nyquist_limit, series
+from cache.series import WHOLE, Box, Grid, cutoff, dct, limits, nyquist_limit, series
 from cache.shells import Shells
 from cache.spec import BANDS
 
@@ -207,13 +207,13 @@ class Codec:
         """Code raw teacher maps (N, C, h, w), each for itself: the bytes do not depend on the batch."""
         return [self.encode(feature) for feature in features]
 
-    def coefficients(self, code: Mapping[str, bytes], band: str = "all") -> Tensor:
+    def coefficients(self, code: Mapping[str, bytes], band: str = "all", *, under: Grid | None = None) -> Tensor:
         """The cosine coefficients (K, U, V) of a code, float32, in the coded space.
 
         The low band has U = V = cutoff; the high band and both together have the rows and columns in which any
-        coefficient is coded.
+        coefficient is coded, of those `under` certain ones where such are given.
         """
-        return self._whole(self.read_integers(code, band))
+        return self._whole(self.read_integers(code, band), under)
 
     def read_integers(self, code: Mapping[str, bytes], band: str = "all") -> dict[str, np.ndarray]:
         """The quantised coefficients (n,) of a code, int8 or where need be int32, of each band in coding order."""
@@ -235,13 +235,14 @@ class Codec:
         }
         return self._turned_back(_joined(parts), integers)
 
-    def _whole(self, integers: Mapping[str, np.ndarray]) -> Tensor:
+    def _whole(self, integers: Mapping[str, np.ndarray], under: Grid | None = None) -> Tensor:
         """The coefficients (K, U, V) of one band or both, float32, from their integers (n,)."""
         parts = {
             name: self.bands[name].coefficients(values, step=self.step, components=self.components)
             for name, values in integers.items()
         }
-        return self._turned_back(torch.from_numpy(_joined(parts)), integers)
+        high, wide = under or self.grid
+        return self._turned_back(torch.from_numpy(_joined(parts))[:, :high, :wide], integers)
 
     def _turned_back(self, values: Tensor, bands: Collection[str]) -> Tensor:
         """The coefficients (..., K, U, V) of those of some bands as they are coded."""
@@ -264,7 +265,8 @@ class Codec:
                 dropped, not folded.
             band: "all", "low" or "high"; on one grid and box, low + high = all.
         """
-        return series(self.coefficients(code, band), self.grid, box=box, grid=grid)
+        seen = limits(self.grid, box=box, grid=grid)
+        return series(self.coefficients(code, band, under=seen), self.grid, box=box, grid=grid)
 
     def fidelity(self, features: Tensor, codes: Sequence[Mapping[str, bytes]]) -> float:
         """The mean cosine of each cell of raw maps (N, C, h, w) against their decoded codes; of whole maps if C = 1.

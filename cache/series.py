@@ -80,13 +80,18 @@ def matrices(
     Raises:
         ValueError: the box is empty or leaves the image, or the grid has no cells.
     """
+    (y0, x0, y1, x1), (rows, columns) = box, grid or native_grid
+    high, wide = map(min, extent, limits(native_grid, box=box, grid=grid))
+    return _basis(high, native_grid[0], y0, y1, rows), _basis(wide, native_grid[1], x0, x1, columns)
+
+
+def limits(native_grid: Grid, *, box: Box = WHOLE, grid: Grid | None = None) -> Grid:
+    """How many frequencies of rows and of columns a grid over a box represents; arguments and errors as of `series`."""
     rows, columns = grid or native_grid
     y0, x0, y1, x1 = _checked(box)
     if min(rows, columns) < 1:
         raise ValueError(f"expected a grid of at least one row and one column, got {(rows, columns)}")
-    high = min(extent[0], nyquist_limit(rows, y1 - y0, native_grid[0]))
-    wide = min(extent[1], nyquist_limit(columns, x1 - x0, native_grid[1]))
-    return _basis(high, native_grid[0], y0, y1, rows), _basis(wide, native_grid[1], x0, x1, columns)
+    return nyquist_limit(rows, y1 - y0, native_grid[0]), nyquist_limit(columns, x1 - x0, native_grid[1])
 
 
 def _checked(box: Box) -> Box:

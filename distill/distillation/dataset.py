@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from cache import Cache
 from cache.codec import BANDS
 from cache.fourier import fourier_band
-from cache.series import WHOLE, Box, dct, series
+from cache.series import WHOLE, Box, Grid, dct, limits, series
 from cache.spec import flip
 from distill.config.schema import Recipe
 from distill.data import camera
@@ -108,12 +108,12 @@ class TrainingSet(Dataset):
             pixels = flip(resize_image(image, size, box), drawn.view)
             item["image"] = normalise(self.change_look(colour((pixels / 255).clamp(0, 1), drawn), epoch, sample.key))
         targets = self.targets if side == recipe.image_size else tuple(target.at(side) for target in self.targets)
-        spectra: dict[tuple[str, ...], Tensor] = {}
-        for target in (*self.inputs, *targets):
+        wanted, spectra = (*self.inputs, *targets), dict[tuple[str, ...], Tensor]()
+        for target in wanted:
             if self.on_device:
                 self.deliver(target, sample, drawn, item)
             else:
-                item[target.name] = self.decode_target(target, sample, drawn, spectra)
+                item[target.name] = self.decode_target(target, sample, drawn, wanted, spectra)
         drop = {part.teacher: recipe.teachers[part.teacher].drop for target in targets for part in target.sources}
         return item | draw_teacher_mask(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
 
@@ -128,15 +128,25 @@ class TrainingSet(Dataset):
         return drawn
 
     def decode_target(
-        self, target: Target, sample: Sample, drawn: Draw, spectra: dict[tuple[str, ...], Tensor]
+        self,
+        target: Target,
+        sample: Sample,
+        drawn: Draw,
+        wanted: Sequence[Target],
+        spectra: dict[tuple[str, ...], Tensor],
     ) -> Tensor:
-        """A target in a sample's drawn view and box, shaped as of `read_target`; `spectra` keeps what several share."""
+        """A target in a sample's drawn view and box, shaped as of `read_target`; those `wanted` share `spectra`."""
         if target.parts:
-            return fuse_maps(target, [self.decode_target(part, sample, drawn, spectra) for part in target.parts])
+            return fuse_maps(
+                target, [self.decode_target(part, sample, drawn, wanted, spectra) for part in target.parts]
+            )
         cache, key = self.caches[target.teacher], record_key(self.recipe.teachers[target.teacher], sample)
         read, box, turned = self.view_and_box(target, drawn)
         if target.source not in spectra:
-            spectra[target.source] = read_spectrum(cache, target, key, read)
+            sharing = [part.grid for one in wanted for part in one.sources if part.source == target.source]
+            grid = max(rows for rows, _ in sharing), max(columns for _, columns in sharing)
+            under = limits(cache.codecs[target.map].grid, box=box, grid=grid)
+            spectra[target.source] = read_spectrum(cache, target, key, read, under=under)
         return flip(on_grid(cache, target, spectra[target.source], box), turned)
 
     def deliver(self, target: Target, sample: Sample, drawn: Draw, item: dict[str, Any]) -> None:
@@ -176,12 +186,15 @@ def read_target(cache: Cache, target: Target, key: str, view: str, box: Box = WH
     return on_grid(cache, target, read_spectrum(cache, target, key, view), box)
 
 
-def read_spectrum(cache: Cache, target: Target, key: str, view: str) -> Tensor:
-    """The cosine coefficients (K, U, V) that a target is made of, on whatever grid: most of the work of reading it."""
+def read_spectrum(cache: Cache, target: Target, key: str, view: str, *, under: Grid | None = None) -> Tensor:
+    """The cosine coefficients (K, U, V) that a target is made of, most of the work of reading it.
+
+    On whatever grid, or, of a band of the code, on grids that represent no more than those `under` certain frequencies.
+    """
     code, codec = cache.read(key, view, map=target.map, bands=target.bands), cache.codecs[target.map]
     if target.by_fourier:  # a band of the whole map, as the paper makes it, of which a box is then seen
         return dct(fourier_band(codec.decode(code), target.band))
-    return codec.coefficients(code, target.band if target.band in BANDS else "all")
+    return codec.coefficients(code, target.band if target.band in BANDS else "all", under=under)
 
 
 def on_grid(cache: Cache, target: Target, spectrum: Tensor, box: Box) -> Tensor:

@@ -401,7 +401,9 @@ def test_what_several_strides_imitate_is_decoded_once(features, tmp_path, monkey
     decoded = []
     read = cache.Codec.coefficients
     monkeypatch.setattr(
-        cache.Codec, "coefficients", lambda self, code, band="all": decoded.append(band) or read(self, code, band)
+        cache.Codec,
+        "coefficients",
+        lambda self, code, band="all", **under: decoded.append(band) or read(self, code, band, **under),
     )
     item = dataset[0, 1]
     assert sorted(decoded) == ["all", "low"]
