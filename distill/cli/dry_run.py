@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from distill.cli.messages import few_images
 from distill.config.schema import Recipe
 from distill.distillation.targets import check_grids
 from distill.extraction.cache_state import inspect_cache
@@ -29,6 +30,7 @@ def estimate(recipe: Recipe) -> str:
         f"dry run of {recipe.name}: nothing is written but the file index",
         f"images: {len(splits.train)} to train{unlabelled}, {len(splits.val)} to validate, {tests} to test",
         *(f"  note: {note}" for note in splits.notes),
+        *few_images(run),
         *estimate_run(run),
     ]
     return "\n".join(lines) + "\n"

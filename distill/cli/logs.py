@@ -51,7 +51,8 @@ def kept_in(folder: Path, *, lead: bool) -> Iterator[None]:
             yield
         except BaseException as error:
             told = f"stopped by {type(error).__name__}: {error}"
-            handler.handle(logger.makeRecord(logger.name, logging.ERROR, __file__, 0, told, (), sys.exc_info()))
+            where = sys.exc_info() if isinstance(error, Exception) else None  # not of a signal
+            handler.handle(logger.makeRecord(logger.name, logging.ERROR, __file__, 0, told, (), where))
             raise
         finally:
             logger.removeHandler(handler)

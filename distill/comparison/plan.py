@@ -12,6 +12,7 @@ from distill.comparison.runs import ArmRun, best_of, require_different, require_
 from distill.config.parse import build_recipe
 from distill.config.schema import Recipe
 from distill.data.sample import Splits
+from distill.metrics.bootstrap import LEAST_GROUPS
 from distill.runs.accelerator import start_accelerator
 from distill.runs.checks import check
 from distill.runs.fingerprint import digest_of
@@ -50,13 +51,25 @@ class ComparePlan:
         return replace(self, runs=tuple(one for one in self.runs if one.arm in kept))
 
     def describe(self) -> str:
-        """Arms, students, seeds and sweep in one line."""
+        """Arms, students, seeds and sweep in one line; another for each test set that can give no verdict."""
         students, seeds = ([*dict.fromkeys(str(getattr(one, of)) for one in self.runs)] for of in ("student", "seed"))
         tries = f"; every arm tries {', '.join(self.recipe.sweep)} with seed {seeds[0]}" if self.recipe.sweep else ""
-        return (
+        line = (
             f"comparing arms {', '.join(self.recipe.arms)}; students {', '.join(students)}; "
             f"seeds {', '.join(seeds)}{tries}"
         )
+        return "\n".join((line, *self.small_tests()))
+
+    def small_tests(self) -> Iterator[str]:
+        """A warning of each test set of too few images, or groups of them, for an interval and so for a verdict."""
+        for name, samples in self.runs[0].run.splits.test.items():
+            groups = {sample.group or sample.key for sample in samples}
+            if len(groups) < LEAST_GROUPS:
+                independent = "images" if len(groups) == len(samples) else "sequences or patients"
+                yield (
+                    f"warning: {name} has {len(groups)} {independent} to test; from fewer than {LEAST_GROUPS} there is "
+                    "no interval and no verdict: test on more, as by data.fractions=[0.6,0.1,0.3]"
+                )
 
 
 def choose_arms(recipe: Recipe, names: Sequence[str] | None) -> Recipe:

@@ -239,9 +239,10 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
 
 
 def start_worker(_: int) -> None:
-    """A worker process computes on one thread; SIGTERM is for the process that saves, which then ends its workers."""
+    """A worker process computes on one thread; signals are for the process that saves, which then ends its workers."""
     compute_alone()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def loader(dataset: TrainingSet, batches: Batches, *, workers: int) -> Iterator[dict[str, Tensor]]:

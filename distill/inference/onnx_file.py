@@ -64,11 +64,11 @@ def export_onnx(model: InferenceModel, path: Path, *, metadata: Mapping[str, str
 
 
 def onnx_metadata(model: InferenceModel, *, name: str, threshold: float, licence: str, run: str) -> dict[str, str]:
-    """The metadata of a student's ONNX file, as strings."""
+    """The metadata of a student's ONNX file, as strings; a threshold only where there is one class."""
     return {
         "name": name,
         "classes": str(model.classes),
-        "threshold": str(threshold),
+        **({"threshold": str(threshold)} if model.classes == 1 else {}),
         "temperature": str(model.temperature),
         "image_size": str(model.image_size),
         "licence": licence,

@@ -66,19 +66,29 @@ def interrupted() -> int:
 
 
 @contextmanager
-def sigterm_deferred() -> Iterator[Callable[[], bool]]:
-    """Within the context SIGTERM only makes the given function true, so that the work can stop where it is whole.
+def signals_deferred() -> Iterator[Callable[[], bool]]:
+    """Within the context SIGTERM and SIGINT only make the given function true, so that work can stop where it is whole.
 
-    One that the work has not heeded is delivered at the end. Outside the main thread nothing changes.
+    What has come is delivered at the end; a second SIGINT at once. Outside the main thread nothing changes.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    previous = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    process = os.getpid()
+
+    def receive(number: int, _: Any) -> None:  # noqa: ANN401
+        if number == signal.SIGINT and os.getpid() == process:
+            if number in received:
+                interrupt()
+            logger.warning("interrupted: saving what is done; once more stops at once")
+        received.append(number)
+
+    previous = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield lambda: bool(received)
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
         if received:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(process, received[0])

@@ -24,7 +24,7 @@ from distill.metrics.names import LOWER_IS_BETTER
 from distill.runs.run import LOG, Run
 from distill.runs.weights import DIGEST, read_trained
 from distill.runtime.progress import clock
-from distill.runtime.signals import TERMINATED, sigterm_deferred
+from distill.runtime.signals import TERMINATED, signals_deferred
 from distill.runtime.tensor_files import digest_tensors, read_tensors
 from distill.runtime.threads import workers_beside
 from distill.training.checkpoint import checkpoint_of, remove_checkpoints
@@ -55,6 +55,7 @@ def train(run: Run) -> dict[str, Any]:
         ValueError: the student or the processes do not fit the recipe, the loss is no longer finite, or a file of the
             run is damaged.
         SystemExit: with 143 after SIGTERM, when a checkpoint has been saved.
+        KeyboardInterrupt: after SIGINT, likewise.
     """
     trained = run.agree(run.trained.is_file)
     with cache.lock(run.folder) if run.accelerator.is_main_process and not trained else nullcontext():
@@ -72,9 +73,9 @@ def run_stages(plan: TrainingPlan) -> dict[str, Any]:
     """Every stage in turn; writes and returns the summary."""
     run, state = plan.run, build_state(plan)
     restore_best(state)
-    with state.bar, sigterm_deferred() as terminated:
+    with state.bar, signals_deferred() as stopping:
         for span in plan.spans:
-            run_stage(state, span, terminated=terminated)
+            run_stage(state, span, stopping=stopping)
     summary = summarise(state)
     if run.accelerator.is_main_process:
         run.write_own(run.trained, {**summary, LOG: state.log.digest()})
@@ -85,6 +86,9 @@ def run_stages(plan: TrainingPlan) -> dict[str, Any]:
     spent, select = clock(summary["seconds"]), run.recipe.evaluate.select
     chosen = "best validation Dice" if select == "dice" else f"best {select} on validation, where Dice is"
     logger.info("trained %d steps in %s; %s %.3f at step %d", taken, spent, chosen, best, step)
+    if not best:
+        logger.warning("the student finds nothing on the validation images: train longer, or look at the losses in %s",
+                       run.folder / "log.jsonl")  # fmt: skip
     return summary
 
 
@@ -108,7 +112,7 @@ def summarise(state: TrainingState) -> dict[str, Any]:
     }
 
 
-def run_stage(state: TrainingState, span: Span, *, terminated: Callable[[], bool] = lambda: False) -> None:
+def run_stage(state: TrainingState, span: Span, *, stopping: Callable[[], bool] = lambda: False) -> None:
     """The steps of one stage that are not done yet; logs, scores and saves on the way."""
     counters = state.counters
     if counters.step >= span.stop:
@@ -130,7 +134,7 @@ def run_stage(state: TrainingState, span: Span, *, terminated: Callable[[], bool
         if ended:
             counters.step = span.stop
             log_collapsed(state, span, variances)
-        stopped = must_stop(state, terminated, logged=logged)
+        stopped = must_stop(state, stopping, logged=logged)
         if ended or stopped or (logged and time.monotonic() - saved > CHECKPOINT_EVERY_SECONDS):
             save(state)
             saved = time.monotonic()
@@ -176,14 +180,14 @@ def batches_of(state: TrainingState, span: Span, *, start: int) -> Batches:
     )
 
 
-def must_stop(state: TrainingState, terminated: Callable[[], bool], *, logged: bool) -> bool:
-    """Whether SIGTERM has come; several processes all-reduce it where they log, so that all stop at one step."""
+def must_stop(state: TrainingState, stopping: Callable[[], bool], *, logged: bool) -> bool:
+    """Whether a signal has come; several processes all-reduce it where they log, so that all stop at one step."""
     accelerator = state.run.accelerator
     if accelerator.num_processes == 1:
-        return terminated()
+        return stopping()
     if not logged:
         return False
-    flag = torch.tensor(float(terminated()), device=accelerator.device)
+    flag = torch.tensor(float(stopping()), device=accelerator.device)
     return bool(accelerator.reduce(flag, reduction="sum") > 0)
 
 

@@ -388,6 +388,25 @@ def test_the_dry_run_tells_steps_and_hours_and_the_features_that_are_missing(tmp
     assert not (tmp_path / "features").exists()
 
 
+def test_a_test_set_that_can_give_no_verdict_is_named_before_hours_are_spent(tmp_path):
+    few, many = (replace_tests(tmp_path, count, grouped=False) for count in (9, 10))
+    grouped = replace_tests(tmp_path, 40, grouped=True)
+    assert "warning: builtin has 9 images to test; from fewer than 10 there is no interval and no verdict" in few
+    assert "data.fractions=[0.6,0.1,0.3]" in few and "warning" not in many
+    assert "warning: builtin has 4 sequences or patients to test; from fewer than 10" in grouped
+
+
+def replace_tests(home, count, *, grouped):
+    """The description of a comparison tested on so many images, perhaps of four patients."""
+    plan = plan_comparison(tuned_recipe(home), students=["unet"], seeds=[0])
+    samples = [
+        replace(plan.runs[0].run.splits.train[0], key=f"{number:064x}", group=f"{number % 4}" if grouped else None)
+        for number in range(count)
+    ]
+    run = replace(plan.runs[0].run, splits=replace(plan.runs[0].run.splits, test={"builtin": samples}))
+    return replace(plan, runs=(replace(plan.runs[0], run=run), *plan.runs[1:])).describe()
+
+
 def test_jobs_and_seeds_are_whole_numbers():
     for word, said in (("jobs=-1", "jobs is '-1', but must be a whole number from 0 on"),
                        ("seeds=0,a", "seeds is 'a', but must be a whole number from 0 on")):  # fmt: skip

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from distill.runtime.signals import TERMINATED, exit_on_signals, interrupted, sigterm_deferred
+from distill.runtime.signals import TERMINATED, exit_on_signals, interrupted, signals_deferred
 
 
 @pytest.fixture(autouse=True)
@@ -29,23 +29,33 @@ def test_sigterm_exits_with_143_and_says_so(caplog):
     assert "terminated; the same command continues where this one stopped" in caplog.text
 
 
-def test_deferred_sigterm_is_told_and_delivered_at_the_end():
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_deferred_signal_is_told_and_delivered_at_the_end(number, error):
     exit_on_signals()
     done = []
-    with pytest.raises(SystemExit), sigterm_deferred() as terminated:
-        assert not terminated()
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert terminated()
+    with pytest.raises(error), signals_deferred() as stopping:
+        assert not stopping()
+        os.kill(os.getpid(), number)
+        assert stopping()
         done.append("the work")
     assert done
 
 
+def test_a_second_interruption_stops_at_once(caplog):
+    exit_on_signals()
+    with pytest.raises(KeyboardInterrupt), signals_deferred():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert "interrupted: saving what is done; once more stops at once" in caplog.text
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError
+
+
 def test_without_a_signal_nothing_happens():
     exit_on_signals()
-    handler = signal.getsignal(signal.SIGTERM)
-    with sigterm_deferred() as terminated:
-        assert not terminated()
-    assert signal.getsignal(signal.SIGTERM) is handler
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with signals_deferred() as stopping:
+        assert not stopping()
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
 
 
 def test_sigint_is_130_whatever_error_a_library_made_of_it():

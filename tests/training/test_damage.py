@@ -151,24 +151,26 @@ def test_a_damaged_log_is_named_with_the_cure(tmp_path, line):
     assert read_validation(log) == {1: 0.5}, "a last line that a kill cut short is nothing"
 
 
-def test_sigterm_saves_a_checkpoint_says_so_and_exits_with_143(trained, tmp_path, monkeypatch, caplog):
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize(("sent", "error"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_saves_a_checkpoint_and_the_training_goes_on(trained, tmp_path, monkeypatch, caplog, sent, error):
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     run = run_of(recipe_of(), tmp_path / "run")
     step = training.train_step
 
     def terminated_at(state, span, number, *args, **named):
         if number == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), sent)
         return step(state, span, number, *args, **named)
 
     exit_on_signals()
     try:
-        with monkeypatch.context() as patch, pytest.raises(SystemExit) as leaving, caplog.at_level("INFO"):
+        with monkeypatch.context() as patch, pytest.raises(error) as leaving, caplog.at_level("INFO"):
             patch.setattr(training, "train_step", terminated_at)
             train(run)
     finally:
-        signal.signal(signal.SIGTERM, before)
-    assert leaving.value.code == 143
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert sent == signal.SIGINT or leaving.value.code == 143
     assert "saved step 5 of 10 in" in caplog.text
     assert checkpoint_of(run).is_file()
     caplog.clear()
