@@ -86,7 +86,7 @@ def matrices(
 
 
 def limits(native_grid: Grid, *, box: Box = WHOLE, grid: Grid | None = None) -> Grid:
-    """The numbers of row and column frequencies that a grid over a box represents; arguments and errors as of `series`."""
+    """The numbers of row and column frequencies that a grid shows of a box; arguments and errors as of `series`."""
     rows, columns = grid or native_grid
     y0, x0, y1, x1 = _checked(box)
     if min(rows, columns) < 1:
