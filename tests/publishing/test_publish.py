@@ -35,6 +35,7 @@ from distill.publishing.publish import publish, push
 from distill.runs.licences import LicensedSource, contradictions
 from distill.runs.reproduce import command, public_recipe
 from distill.runs.weights import load_student
+from teachers.weights import known
 
 publishing = import_module("distill.publishing.publish")  # the module: the package has a function of that name
 contents = import_module("distill.publishing.student")
@@ -406,6 +407,9 @@ def test_a_teacher_is_named_with_its_weights_and_its_licence_binds_the_student(t
     assert "| timm vit_small | timm/vit_small (sha256 abababababab) | dinov3-license |" in body
     assert "| gone | not recorded: gone is not there any more |" in body
     opened.licence = "apache-2.0"
+    assert render(replace(run, caches={"timm": tmp_path}))[0]["license"] == "apache-2.0"
+    opened.licence = known.UNKNOWN_LICENCE  # as caches say that were made before their weights were known
+    monkeypatch.setattr(known, "PUBLISHED", (replace(known.PUBLISHED[0], sha256="ab" * 32, licence="Apache-2.0"),))
     assert render(replace(run, caches={"timm": tmp_path}))[0]["license"] == "apache-2.0"
 
 
