@@ -35,6 +35,7 @@ from distill.publishing.publish import publish, push
 from distill.runs.licences import LicensedSource, contradictions
 from distill.runs.reproduce import command, public_recipe
 from distill.runs.weights import load_student
+from students import catalogue
 from teachers.weights import known
 
 publishing = import_module("distill.publishing.publish")  # the module: the package has a function of that name
@@ -354,6 +355,20 @@ def test_research_data_forbids_an_open_licence(tmp_path):
     assert "Jha, D." in body
     assert "Bernal, J." in body
     assert "generated" not in body
+
+
+def test_the_terms_of_a_published_student_are_carried_in_words(tmp_path):
+    job = research_job(tmp_path)
+    text = render_card(job, evaluate(job), origin=provenance_of(job), check=CHECK, pictures=[])
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "README.md").write_text(text)
+    assert students.licence_of(tmp_path / "student") == (
+        "our-own (not known to Bandpass; ask its owner); left (not known to Bandpass; ask its owner); CVC-ClinicDB "
+        "(research and education, not for commercial purposes); Kvasir-SEG (research and education)"
+    )
+    said = students.licence_of(catalogue.FOLDER / "polyp-expert-2")
+    assert "CVC-ClinicDB (research and education, not for commercial purposes); Kvasir-SEG (" in said
+    assert "terms-of" not in said
 
 
 def test_a_student_that_it_began_as_is_named_on_the_card(tmp_path):
