@@ -216,6 +216,8 @@ def test_single_empty_and_full_masks_are_legitimate_and_told(polyps):
     [
         (0, "all 12 masks of polyps are empty (highest value 0, foreground begins at 1): there is nothing to learn"),
         (7, "all 12 masks of polyps are empty (highest value 7, foreground begins at 128): there is nothing to learn"),
+        (2, "there is nothing to learn; if they hold class numbers, set student.classes=3; else check its masks"),
+        (99, "(highest value 99, foreground begins at 128): there is nothing to learn; check its masks (0 and 255, or"),
         (255, "all 12 masks of polyps are constant (0 empty, 12 foreground everywhere): there is no contour to learn"),
     ],
 )
