@@ -383,6 +383,16 @@ def test_sam_takes_half_precision_files_and_computes_in_float32(tmp_path):
     torch.testing.assert_close(halved([noise(50, 50)])["neck"], exact([noise(50, 50)])["neck"], atol=0.02, rtol=0)
 
 
+def test_missing_weights_of_medsam_are_not_those_of_sam(tmp_path):
+    for place in (tmp_path / "medsam_vit_b.pth", tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"of MedSAM at .*; get medsam_vit_b\.pth from github") as error:
+            teachers.load("sam", weights=place, variant="medsam")
+        assert "facebook/sam" not in str(error.value)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"is a pickle, .*`hf download wanglab/medsam-vit-base`"):
+        teachers.load("sam", weights=tmp_path, variant="medsam")
+
+
 def test_sam_says_which_arguments_do_not_apply(tmp_path):
     arguments = write_sam(tmp_path / "sam")
     with pytest.raises(ValueError, match=r"take images of 80 pixels, got image_size=352; leave it out"):
