@@ -357,6 +357,25 @@ def test_research_data_forbids_an_open_licence(tmp_path):
     assert "generated" not in body
 
 
+def test_a_fit_that_ended_at_a_bound_is_no_calibration_on_the_card(tmp_path):
+    run = small_run(tmp_path)
+    figures = {"nll": 0.3, "nll_before": 0.5, "error": 0.25, "error_before": 0.3, "images": len(run.splits.val) + 2}
+    choice = {"threshold": 0.4, "dice": 0.9, "usual": 0.8, "images": figures["images"]}
+    whole = f"{len(run.splits.val)} validation image{'s' * (len(run.splits.val) > 1)}"
+    cards = {
+        temperature: render_card(
+            run, evaluate(run), origin=provenance_of(run), check=CHECK, pictures=[],
+            found={"threshold": choice, "calibration": {"temperature": temperature, **figures}},
+        )
+        for temperature in (0.1, 9.9999, 0.8)
+    }  # fmt: skip
+    for temperature, card in cards.items():
+        assert card.count(f"on the {whole} and 2 regions of them without an object") == 2
+        assert ("The probability is calibrated:" in card) == (temperature == 0.8)
+        assert card.count("The probability is not calibrated") == (0 if temperature == 0.8 else 2)
+    assert "ended at 0.1, where the search does (0.1 to 10)." in cards[0.1]
+
+
 def test_the_terms_of_a_published_student_are_carried_in_words(tmp_path):
     job = research_job(tmp_path)
     text = render_card(job, evaluate(job), origin=provenance_of(job), check=CHECK, pictures=[])
