@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from inspect import Parameter, signature
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -193,12 +195,21 @@ def learned_keys(folder: Path) -> list[str] | None:
 
 
 def licence_of(folder: Path) -> str | None:
-    """The licence in the front matter of a student's card (README.md); None where there is none to read."""
+    """The licence on a student's card (README.md): of several terms all; None where there is none to read."""
     path = folder / "README.md"
     card = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     try:
         front = yaml.safe_load(card.split("\n---", 1)[0].removeprefix("---")) if card.startswith("---\n") else {}
     except (yaml.YAMLError, RecursionError):
         return None
-    licence = (front.get("license_name") or front.get("license")) if isinstance(front, dict) else None
-    return str(licence) if licence else None
+    if not isinstance(front, dict) or not (licence := front.get("license_name") or front.get("license")):
+        return None
+    return (terms_on(card) if front.get("license") == "other" else "") or str(licence)
+
+
+def terms_on(card: str) -> str:
+    """The terms in the table of a card, each behind what stands under it; empty where there is no such table."""
+    _, _, rest = card.partition("\n| made from | licence or terms |\n| --- | --- |\n")
+    rows = takewhile(lambda line: line.startswith("| "), rest.splitlines())
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)] for row in rows]
+    return "; ".join(re.sub(r"\\(.)", r"\1", f"{row[1]} ({row[2]})") for row in cells if len(row) > 2)

@@ -67,6 +67,7 @@ def load(name: str, *, weights: str | Path | None, **options: Any) -> Teacher:  
         FileNotFoundError: if there are no weights; naming the places searched and a command that gets them.
     """
     from teachers.choice import Choice
+    from teachers.weights.known import licence_by_digest
 
     teacher = resolve(name)
     choice = Choice(**options)
@@ -81,4 +82,7 @@ def load(name: str, *, weights: str | Path | None, **options: Any) -> Teacher:  
             f"teacher '{name}' needs weights: a local folder or file, or a hub id; got {weights!r}; "
             f"`hf download {teacher.example}` gets some, then weights={teacher.example}"
         )
-    return teacher.load(weights, choice)
+    loaded = teacher.load(weights, choice)
+    if known := licence_by_digest(str(loaded.identity.get("weights"))):
+        loaded.licence = known
+    return loaded

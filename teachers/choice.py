@@ -74,6 +74,20 @@ def choose_levels(
     return chosen
 
 
+def require_strides(asked: Sequence[int], own: Sequence[int], *, network: str, kind: str = "map") -> None:
+    """Refuses strides at which a network, by its name in messages, has no map.
+
+    Raises:
+        ValueError: naming one, those that there are, and what to type.
+    """
+    if unknown := [stride for stride in asked if stride not in own]:
+        fitting = [stride for stride in asked if stride in own] or own[-1:]
+        raise ValueError(
+            f"{network} has no {kind} of stride {unknown[0]}; choose from {', '.join(map(str, dict.fromkeys(own)))}, "
+            f"as in teachers.NAME.strides=[{','.join(map(str, fitting))}]"
+        )
+
+
 def require_multiple(size: int, step: int, *, cells: str = "cells") -> None:
     """Refuses the side of a square image that whole cells, patches or windows of `step` pixels do not cover.
 

@@ -26,7 +26,7 @@ from teachers.weights.originals import PREFIX, sam_settings
 from teachers.weights.tensors import build_network, read_shapes, sha256
 
 BUILTIN = Path(__file__).parent / "builtin"
-MEDSAM = "medsam"
+MEDSAM, MEDSAM_EXAMPLE = "medsam", "wanglab/medsam-vit-base"
 NECK, BLOCK = "neck", "block"
 
 
@@ -57,13 +57,25 @@ class SamTeacher(Teacher):
         medsam = choice.variant == MEDSAM
         if builtin := str(weights) == "builtin":
             _require_builtin()
-        files = locate(BUILTIN if builtin else weights, teacher="sam", example=cls.example, originals=True)
+        try:
+            example = MEDSAM_EXAMPLE if medsam else cls.example
+            files = locate(BUILTIN if builtin else weights, teacher="sam", example=example, originals=True)
+        except FileNotFoundError as error:
+            if not medsam:
+                raise
+            raise FileNotFoundError(
+                f"no weights of MedSAM at '{weights}': looked for an original checkpoint or a folder with {MODEL} at "
+                f"{Path(weights).expanduser().absolute()}; get medsam_vit_b.pth from github.com/bowang-lab/MedSAM and "
+                "give its path (the weights of SAM are other ones)"
+            ) from error
         found = read_shapes(files.model)
         if original := any(name.startswith(PREFIX) for name in found):
             settings = sam_settings(found, files.model)
         else:
             kinds = ("sam", "sam_vision_model")
-            _, settings = vision_config(files, kinds, checkpoint="sam_vit_b_01ec64.pth")
+            _, settings = vision_config(
+                files, kinds, checkpoint="medsam_vit_b.pth" if medsam else "sam_vit_b_01ec64.pth"
+            )
         config = SamVisionConfig.from_dict(settings)
         size, _ = sides_of(config, "SAM's config.json")
         if choice.image_size not in (None, size):

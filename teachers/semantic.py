@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec
 from teachers.base import Teacher
-from teachers.choice import Choice, require_multiple, require_unset
+from teachers.choice import Choice, require_multiple, require_strides, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
 from teachers.weights.known import SETTINGS
 from teachers.weights.locate import locate, require_kind
@@ -205,10 +205,7 @@ def choose_maps(
     Raises:
         ValueError: there is no state of a stride, or cells do not cover the image of `size` pixels.
     """
-    if unknown := [stride for stride in asked or () if stride not in strides]:
-        raise ValueError(
-            f"{title}'s pixel decoder has no state of stride {unknown[0]}; choose from {', '.join(map(str, strides))}"
-        )
+    require_strides(asked or (), list(strides), network=f"{title}'s pixel decoder", kind="state")
     require_multiple(size, max(strides), cells=f"{title}'s cells")
     finest = min(strides)
     maps = [

@@ -17,7 +17,7 @@ from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec
 from students import Student
 from students.published import require_published
 from teachers.base import Teacher
-from teachers.choice import Choice, require_multiple, require_unset
+from teachers.choice import Choice, require_multiple, require_strides, require_unset
 from teachers.preprocess import SquareResize, statistics_of
 from teachers.weights.locate import MODEL, locate, other_kind, read_config
 from teachers.weights.tensors import read_state, sha256, shapes_of
@@ -55,6 +55,9 @@ class StudentTeacher(Teacher):
         require_multiple(size, max(*student.strides, MASK_STRIDE))
         default = [stride for stride in DEFAULT_STRIDES if stride in student.strides] or student.strides[-1:]
         strides = sorted(set(choice.strides or default), reverse=True)
+        require_strides(
+            strides[::-1], student.strides, network=f"the teacher {weights} (student '{config['student']}')"
+        )
         network = Pyramid(student, strides, masks=has_mask(student, choice.classes))
         mean, std = (statistics_of(config[name], name) for name in ("mean", "std"))
         labelled = students.learned_keys(folder)

@@ -22,7 +22,7 @@ from torch import nn
 from cache.spec import FeatureSpec, MapSpec
 from teachers.backbone import Backbone, find_backbone
 from teachers.base import Teacher
-from teachers.choice import Choice, choose_levels, require_multiple
+from teachers.choice import Choice, choose_levels, require_multiple, require_strides
 from teachers.preprocess import INTERPOLATIONS, SquareResize, statistics_of
 from teachers.weights.known import NEAREST
 from teachers.weights.names import in_pyramids
@@ -110,8 +110,7 @@ def _choose(pyramid: Sequence[int], choice: Choice, model: str) -> list[int]:
         kind = f"levels of strides {', '.join(map(str, pyramid))}, numbered"
         return choose_levels(levels, len(pyramid), weights=f"'{model}'", kind=kind)
     deepest = {stride: level for level, stride in enumerate(pyramid)}
-    if unknown := [stride for stride in strides if stride not in deepest]:
-        raise ValueError(f"'{model}' has no map of stride {unknown[0]}; choose from {', '.join(map(str, deepest))}")
+    require_strides(strides, list(deepest), network=f"'{model}'")
     return sorted({deepest[stride] for stride in strides})
 
 

@@ -19,6 +19,8 @@ from distill.runtime.resize import resize
 
 PROBED = 16  # masks that are examined for void
 FOREGROUND = 128  # the level of a mask's foreground where levels pass 1
+COLOURED = 16  # levels between the channels of a pixel, more than JPEG's rounding makes of grey
+ONE_CLASS = "where levels are class numbers, save one class at a time with 0 and 255 in both folders, and score it"
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,12 @@ def mask_threshold(paths: Sequence[Path]) -> int:
     if 1 < highest < FOREGROUND:
         raise ValueError(
             f"the highest level in the masks is {highest}, so that none is foreground from {FOREGROUND} on; expected "
-            "masks of 0 and 255, or of 0 and 1; a mask of several classes is scored one class at a time"
+            f"masks of 0 and 255, or of 0 and 1; {ONE_CLASS}"
         )
     if highest >= FOREGROUND and _have_void(paths):
         raise ValueError(
             "the masks hold class numbers and 255, which is void (as in Pascal VOC), so that the void would be scored "
-            "as the foreground; save the masks of one class with 0 and 255"
+            f"as the foreground; {ONE_CLASS}"
         )
     return threshold_of(highest)
 
@@ -152,7 +154,7 @@ def prediction_scale(paths: Sequence[Path]) -> int:
     if 1 < highest <= MOST_CLASSES:
         raise ValueError(
             f"the highest level in the predictions is {highest}, a probability of {highest / 255:.2f}; expected grey "
-            "values over 255, or masks of 0 and 255, or of 0 and 1; class numbers are scored one class at a time"
+            f"values over 255, or masks of 0 and 255, or of 0 and 1; {ONE_CLASS}"
         )
     return 255 if highest > 1 else 1
 
@@ -192,11 +194,13 @@ def read_entries(entries: Sequence[Entry], *, threshold: int, scale: int) -> Ite
 
 
 def read_probability(path: Path, *, scale: int = 255) -> np.ndarray:
-    """Grey values (colours by their brightest channel, 16 bits scaled to 8) over `scale`: float64 (H, W) in [0, 1].
+    """Grey values, or black and one colour by its brightest channel, over `scale`: float64 (H, W) in [0, 1].
+
+    16 bits are scaled to 8.
 
     Raises:
         OSError: the file is absent, no picture, or truncated.
-        ValueError: its values have no known range, or it hides parts of itself by an alpha channel.
+        ValueError: its values have no known range, it is in colours, or it hides parts of itself by an alpha channel.
     """
     image = decode(encoded(path))
     if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
@@ -204,7 +208,15 @@ def read_probability(path: Path, *, scale: int = 255) -> np.ndarray:
             "it has an alpha channel that is not opaque everywhere, so that it is not clear which values are meant; "
             "save the mask itself as grey levels"
         )
-    return np.asarray(as_rgb(image)).max(axis=2) / scale
+    rgb = as_rgb(image)
+    pixels = np.asarray(rgb)
+    two = [colour for _, colour in rgb.getcolors(2) or ()]  # none where there are more
+    if int(np.ptp(pixels, axis=2).max()) > COLOURED and (0, 0, 0) not in two:
+        raise ValueError(
+            "it is a picture in colours, as a photograph or an overlay, and not a probability; expected grey levels, "
+            "or black and one colour; give the folder of the masks themselves"
+        )
+    return pixels.max(axis=2) / scale
 
 
 def fit(probability: np.ndarray, mask: Flags) -> Reading:

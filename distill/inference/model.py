@@ -75,7 +75,7 @@ class InferenceModel(nn.Module):
     def predict(self, image: np.ndarray) -> np.ndarray:
         """Probability float32 (K, H, W) of one RGB image uint8 (H, W, 3), computed on the model's device."""
         with torch.inference_mode():
-            pixels = torch.from_numpy(np.ascontiguousarray(image))[None].to(self.mean.device)
+            pixels = torch.from_numpy(np.array(image, order="C"))[None].to(self.mean.device)
             return self(pixels)[0].cpu().numpy()
 
 

@@ -12,12 +12,13 @@ from distill.metrics.bootstrap import NO_INTERVAL, format_mean
 from distill.metrics.overlap import THRESHOLD
 from distill.publishing.markdown import block, code, escape, one_line
 from distill.publishing.provenance import Provenance
-from distill.publishing.temperature import convert_threshold
+from distill.publishing.temperature import LARGEST, SMALLEST, convert_threshold, is_at_bound
 from distill.runs.fingerprint import digest_file
 from distill.runs.licences import slug
 from distill.runs.reproduce import command, public_name
 from distill.runs.run import Run
 from distill.runs.teacher_runs import origin_of
+from distill.runtime.issues import several
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,9 @@ def render_card(
         ),
         choice=choice,
         calibration=calibration,
+        fitted_on=describe_fitted(run, fitted["images"]) if (fitted := calibration or choice) else "",
+        at_bound=calibration and is_at_bound(calibration["temperature"]),
+        bounds=f"{SMALLEST:g} to {LARGEST:g}",
         image_scores=found.get("image_scores", {}),
         latency=found.get("latency"),
         int8=found.get("int8"),
@@ -156,6 +160,13 @@ def has_few(datasets: Mapping[str, Any]) -> bool:
     """Whether any data set, or any class of one, has too few images for an interval."""
     parts = [part for entry in datasets.values() for part in (entry, *entry.get("by_class", {}).values())]
     return any("low" not in part["dice"] for part in parts)
+
+
+def describe_fitted(run: Run, count: int) -> str:
+    """The images that threshold and temperature were fitted on, `count` with the empty regions among them, in words."""
+    whole = min(count, len(run.splits.val))
+    regions = f" and {several(count - whole, 'region')} of them without an object" if count > whole else ""
+    return f"{several(whole, 'validation image')}{regions}"
 
 
 def place_of_weights(recipe: Recipe, teacher: str) -> str:

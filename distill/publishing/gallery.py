@@ -27,9 +27,14 @@ SPREAD = 2.5  # deviations of a component between black and full colour
 
 
 def colours_of(features: np.ndarray) -> np.ndarray:
-    """Three principal components (3, h, w) as RGB in [0, 1], mid-grey at zero, each scaled by its own deviation."""
-    deviation = features.std(axis=(1, 2), keepdims=True).clip(1e-6)
-    return (0.5 + features / (2 * SPREAD * deviation)).clip(0, 1).transpose(1, 2, 0)
+    """Principal components (up to 3, h, w) as RGB in [0, 1], mid-grey at zero, each scaled by its own deviation."""
+    return rgb_of(features / features.std(axis=(1, 2), keepdims=True).clip(1e-6))
+
+
+def rgb_of(components: np.ndarray) -> np.ndarray:
+    """Components in units of their deviation (up to 3, h, w) as RGB (h, w, 3) in [0, 1], mid-grey without any."""
+    three = np.pad(components, ((0, 3 - len(components)), (0, 0), (0, 0)))
+    return (0.5 + three / (2 * SPREAD)).clip(0, 1).transpose(1, 2, 0)
 
 
 def shown_key(recipe: TeacherRecipe, sample: Sample) -> str:

@@ -73,6 +73,11 @@ def best_temperature(logs: np.ndarray, truth: np.ndarray) -> float:
     return math.exp(found.x)
 
 
+def is_at_bound(temperature: float) -> bool:
+    """Whether a fit ended where the search does, so that the best temperature may lie beyond it."""
+    return not 1.001 * SMALLEST < temperature < LARGEST / 1.001
+
+
 def tempered(logs: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities (n, K) at a temperature of log-probabilities (n, K)."""
     scaled = np.exp((logs - logs.max(axis=1, keepdims=True)) / temperature)

@@ -21,7 +21,7 @@ from distill.data.sample import Sample
 from distill.distillation.dataset import normalise, resize_image
 from distill.distillation.targets import features_of, nearest_map
 from distill.extraction.plan import gallery
-from distill.publishing.gallery import CELLS, SHOWN, SPREAD, shown_key
+from distill.publishing.gallery import CELLS, SHOWN, rgb_of, shown_key
 from distill.report import thumbnails
 from distill.report.cases import Tile
 from distill.report.inputs import Inputs
@@ -206,13 +206,13 @@ def draw(
 
 
 def predict_components(student: Student, sample: Sample, probe: Probe, *, size: int) -> Tensor:
-    """Three components (3, h, w) as the probe predicts them from the student."""
+    """Components (up to 3, h, w) as the probe predicts them from the student."""
     features = levels(student, [sample], size=size)[student.level_of(probe.stride)][0]
     weights = probe.weights[:, :3].to(features)
     return torch.einsum("ck,chw->khw", weights[:-1], features) + weights[-1][:, None, None]
 
 
 def colours(components: Tensor, size: tuple[int, int]) -> str:
-    """Three components in units of their deviation (3, h, w) as a picture of an image's shape; mid-grey is zero."""
-    rgb = (0.5 + components / (2 * SPREAD)).clamp(0, 1).permute(1, 2, 0).numpy()
-    return thumbnails.uri(thumbnails.resized((255 * rgb).astype(np.uint8), thumbnails.fitted(size, thumbnails.SIDE)))
+    """Components in units of their deviation (up to 3, h, w) as a picture of an image's shape; mid-grey is zero."""
+    pixels = (255 * rgb_of(components.numpy())).astype(np.uint8)
+    return thumbnails.uri(thumbnails.resized(pixels, thumbnails.fitted(size, thumbnails.SIDE)))

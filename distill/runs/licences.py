@@ -56,14 +56,22 @@ def licences_of_images(splits: Splits, *, generated: bool) -> dict[str, str]:
 
 
 def licences_of_teachers(caches: Mapping[str, Path]) -> dict[str, LicensedSource]:
-    """Teacher's name in the recipe -> its licence, as its cache records it; empty where none is imitated."""
+    """Teacher's name in the recipe -> its licence, as its cache records it; empty where none is imitated.
+
+    Where a cache records none, the bytes of known weights tell it.
+    """
+    from teachers.weights import known  # a table; nothing else of training or publishing imports teachers
+
     found: dict[str, LicensedSource] = {}
     for name, path in caches.items():
         if cache.exists(path):
             opened = cache.open(path)
             model = opened.identity.get("model")
             title = f"{opened.identity['teacher']} {model}" if isinstance(model, str) else opened.identity["teacher"]
-            found[name] = LicensedSource(title, opened.licence, sha256=opened.identity["weights"])
+            digest, licence = opened.identity["weights"], opened.licence
+            if licence == known.UNKNOWN_LICENCE:
+                licence = known.licence_by_digest(digest) or licence
+            found[name] = LicensedSource(title, licence, sha256=digest)
         else:
             found[name] = LicensedSource(name, f"not recorded: {path.name} is not there any more")
     return found
@@ -84,10 +92,9 @@ def licence_of_file(path: Path) -> str:
     """The licence of known weights, which their bytes tell; empty where they are not known."""
     if not path.is_file():
         return ""
-    from teachers.weights import known  # a table; nothing else of training or publishing imports teachers
+    from teachers.weights import known
 
-    digest = digest_file(path)
-    return next((entry.licence for entry in known.PUBLISHED if entry.sha256 == digest), "")
+    return known.licence_by_digest(digest_file(path))
 
 
 def card_licence(parts: Iterable[LicensedSource], *, asked: str | None) -> dict[str, str]:

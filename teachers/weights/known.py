@@ -56,6 +56,11 @@ FAMILIES = _TABLE["families"]  # licence, mean and std, as far as they are known
 ENDOSCOPIC = tuple(entry for entry in PUBLISHED if entry.release and entry.name != MEASURED)
 
 
+def licence_by_digest(sha256: str) -> str:
+    """The licence of known weights by the sha256 of their file; empty where they are not known."""
+    return next((entry.licence for entry in PUBLISHED if entry.sha256 and entry.sha256 == sha256), "")
+
+
 def license_of(weights: str, family: str) -> str:
     """The licence of known weights by hub id, or of their whole family; else a phrase that says it is not known."""
     named = {entry.hub_id: entry.licence for entry in PUBLISHED if entry.hub_id}

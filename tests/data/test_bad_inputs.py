@@ -216,6 +216,8 @@ def test_single_empty_and_full_masks_are_legitimate_and_told(polyps):
     [
         (0, "all 12 masks of polyps are empty (highest value 0, foreground begins at 1): there is nothing to learn"),
         (7, "all 12 masks of polyps are empty (highest value 7, foreground begins at 128): there is nothing to learn"),
+        (2, "there is nothing to learn; if they hold class numbers, set student.classes=3; else check its masks"),
+        (99, "(highest value 99, foreground begins at 128): there is nothing to learn; check its masks (0 and 255, or"),
         (255, "all 12 masks of polyps are constant (0 empty, 12 foreground everywhere): there is no contour to learn"),
     ],
 )
@@ -249,12 +251,21 @@ def test_a_missing_root_says_the_layout(tmp_path):
 def test_unknown_names_say_the_nearest(polyps, tmp_path):
     with pytest.raises(ValueError, match=r"unknown data.name 'foldr'; choose .*, pranet; did you mean 'folder'"):
         open_data(DataRecipe(name="foldr"), home=tmp_path)
-    with pytest.raises(
-        ValueError, match=r"data.test names 'polips', which .* choose from polyps; did you mean 'polyps'"
-    ):
+    with pytest.raises(ValueError, match=r"data.test names 'polips', which .* choose from polyps, .*did you mean 'pol"):
         open_folder(polyps, test=["polips"])
     with pytest.raises(ValueError, match=r"data.fold is '6/5', but must be k/n"):
         open_folder(polyps, fold="6/5")
+
+
+def test_data_sets_of_a_recipe_that_are_not_there_are_told_at_once_with_what_to_type(polyps):
+    with pytest.raises(ValueError, match=r"not under data\.root") as error:
+        open_folder(polyps, train=["polyps", "kvasir-seg"], test=["kvasir-seg", "clinic"], test_only=["centre-4"])
+    assert str(error.value) == (
+        "data.train names 'kvasir-seg'; data.test names 'kvasir-seg' and 'clinic'; data.test_only names 'centre-4', "
+        "which are not under data.root; choose from polyps, or for your own data, all that is there, add data.train=[] "
+        "data.test=[] data.test_only=[]"
+    )
+    assert open_folder(polyps, train=[], test=[], test_only=[]).test.keys() == {"polyps"}
 
 
 def test_a_split_that_names_absent_stems_says_the_nearest(polyps, tmp_path):

@@ -159,7 +159,7 @@ def test_folders_that_cannot_be_scored_are_refused(folders, tmp_path):
     with pytest.raises(ValueError, match=r"has whole\.jpg and whole\.png with one stem"):
         score_command([f"predictions={predictions}", f"masks={masks}"], dry=False)
     save(tmp_path / "classes" / "whole.png", disc(12), scale=3)
-    with pytest.raises(ValueError, match="highest level in the masks is 3, so that none is foreground from 128 on"):
+    with pytest.raises(ValueError, match=r"in the masks is 3, so that none .* from 128 on; .*save one class at a"):
         score_command([f"predictions={predictions}", f"masks={tmp_path / 'classes'}", "skip_bad=true"], dry=False)
 
 
@@ -182,11 +182,35 @@ def test_a_wrong_word_is_told(word, sentence):
         score_command.read(["predictions=p", *(["masks=m"] if word != "masks=" else []), word])
 
 
+@pytest.mark.parametrize("way", ["photograph", "overlay"])
+def test_predictions_in_colours_are_refused_and_not_scored_as_probabilities(tmp_path, way):
+    save(tmp_path / "masks" / "a.png", disc(12))
+    pixels = np.full((*SIZE, 3), 90, np.uint8)
+    pixels[disc(12) > 0] = (90, 200, 30)
+    if way == "photograph":
+        pixels = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    (tmp_path / "predictions").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "predictions" / "a.png")
+    with pytest.raises(ValueError, match=r"predictions/a\.png cannot be read \(it is a picture in colours, as a photo"):
+        score_command(words_of((tmp_path / "predictions", tmp_path / "masks")), dry=False)
+
+
+def test_grey_predictions_in_three_channels_are_scored_also_as_jpeg(tmp_path):
+    save(tmp_path / "masks" / "a.png", disc(12))
+    (tmp_path / "predictions").mkdir()
+    grey = Image.fromarray((255 * disc(12)).astype(np.uint8)).convert("RGB")
+    grey.save(tmp_path / "predictions" / "a.jpg", quality=60)
+    out = tmp_path / "scores.json"
+    assert score_command(words_of((tmp_path / "predictions", tmp_path / "masks"), f"out={out}"), dry=False) == 0
+    assert json.loads(out.read_text())["per_image"]["a"]["dice"] > 0.99
+
+
 def test_predictions_of_class_numbers_are_refused(tmp_path):
     save(tmp_path / "masks" / "a.png", disc(12))
     save(tmp_path / "predictions" / "a.png", disc(12), scale=2)
     with pytest.raises(
-        ValueError, match=r"the highest level in the predictions is 2, a probability of 0\.01; expected"
+        ValueError,
+        match=r"level in the predictions is 2, a probability of 0\.01; .*save one class at a time with",
     ):
         score_command(words_of((tmp_path / "predictions", tmp_path / "masks")), dry=False)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch.nn import functional as F
 
 import students
@@ -95,6 +96,14 @@ def test_predict_takes_any_array_and_gives_the_probability_at_its_size():
     assert mirrored.shape == (1, 45, 30)
     assert mirrored.dtype == np.float32
     np.testing.assert_array_equal(mirrored, model.predict(np.ascontiguousarray(pixels[:, ::-1])))
+
+
+@pytest.mark.filterwarnings("error")
+def test_predict_takes_an_image_of_pillow_which_is_read_only_and_warns_of_nothing():
+    model = InferenceModel(students.create("unet", width=4), image_size=32).eval()
+    pixels = np.asarray(Image.fromarray((255 * image(45, 30, 3)).byte().numpy()))
+    assert not pixels.flags.writeable
+    np.testing.assert_array_equal(model.predict(pixels), model.predict(pixels.copy()))
 
 
 def test_an_image_of_the_students_own_size_passes_both_resizes_unchanged():

@@ -35,6 +35,8 @@ from distill.publishing.publish import publish, push
 from distill.runs.licences import LicensedSource, contradictions
 from distill.runs.reproduce import command, public_recipe
 from distill.runs.weights import load_student
+from students import catalogue
+from teachers.weights import known
 
 publishing = import_module("distill.publishing.publish")  # the module: the package has a function of that name
 contents = import_module("distill.publishing.student")
@@ -355,6 +357,39 @@ def test_research_data_forbids_an_open_licence(tmp_path):
     assert "generated" not in body
 
 
+def test_a_fit_that_ended_at_a_bound_is_no_calibration_on_the_card(tmp_path):
+    run = small_run(tmp_path)
+    figures = {"nll": 0.3, "nll_before": 0.5, "error": 0.25, "error_before": 0.3, "images": len(run.splits.val) + 2}
+    choice = {"threshold": 0.4, "dice": 0.9, "usual": 0.8, "images": figures["images"]}
+    whole = f"{len(run.splits.val)} validation image{'s' * (len(run.splits.val) > 1)}"
+    cards = {
+        temperature: render_card(
+            run, evaluate(run), origin=provenance_of(run), check=CHECK, pictures=[],
+            found={"threshold": choice, "calibration": {"temperature": temperature, **figures}},
+        )
+        for temperature in (0.1, 9.9999, 0.8)
+    }  # fmt: skip
+    for temperature, card in cards.items():
+        assert card.count(f"on the {whole} and 2 regions of them without an object") == 2
+        assert ("The probability is calibrated:" in card) == (temperature == 0.8)
+        assert card.count("The probability is not calibrated") == (0 if temperature == 0.8 else 2)
+    assert "ended at 0.1, where the search does (0.1 to 10)." in cards[0.1]
+
+
+def test_the_terms_of_a_published_student_are_carried_in_words(tmp_path):
+    job = research_job(tmp_path)
+    text = render_card(job, evaluate(job), origin=provenance_of(job), check=CHECK, pictures=[])
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "README.md").write_text(text)
+    assert students.licence_of(tmp_path / "student") == (
+        "our-own (not known to Bandpass; ask its owner); left (not known to Bandpass; ask its owner); CVC-ClinicDB "
+        "(research and education, not for commercial purposes); Kvasir-SEG (research and education)"
+    )
+    said = students.licence_of(catalogue.FOLDER / "polyp-expert-2")
+    assert "CVC-ClinicDB (research and education, not for commercial purposes); Kvasir-SEG (" in said
+    assert "terms-of" not in said
+
+
 def test_a_student_that_it_began_as_is_named_on_the_card(tmp_path):
     run = small_run(tmp_path)
     metrics = evaluate(run)
@@ -406,6 +441,9 @@ def test_a_teacher_is_named_with_its_weights_and_its_licence_binds_the_student(t
     assert "| timm vit_small | timm/vit_small (sha256 abababababab) | dinov3-license |" in body
     assert "| gone | not recorded: gone is not there any more |" in body
     opened.licence = "apache-2.0"
+    assert render(replace(run, caches={"timm": tmp_path}))[0]["license"] == "apache-2.0"
+    opened.licence = known.UNKNOWN_LICENCE  # as caches say that were made before their weights were known
+    monkeypatch.setattr(known, "PUBLISHED", (replace(known.PUBLISHED[0], sha256="ab" * 32, licence="Apache-2.0"),))
     assert render(replace(run, caches={"timm": tmp_path}))[0]["license"] == "apache-2.0"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 from dataclasses import replace
@@ -10,6 +12,8 @@ from importlib import import_module
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from small_run import IMAGE_SIZE, disc_splits, recipe_of, run_of, small_run
 
 from distill.cli.report import COMMAND as REPORT
@@ -21,8 +25,10 @@ from distill.metrics.calibration import calibration_error, reliability
 from distill.metrics.names import FIGURES
 from distill.metrics.per_image import score_everything
 from distill.metrics.score_table import ScoreTable
+from distill.publishing.gallery import colours_of
 from distill.report.cases import places
 from distill.report.curves import MEANINGS
+from distill.report.features import colours
 from distill.report.thumbnails import contours_tile, distances, errors_tile, mask_tile
 from distill.report.write import NAME, refresh, report
 from distill.run import main
@@ -122,6 +128,18 @@ def test_training_is_drawn_by_term_and_by_stage(taught):
 
 def test_every_term_of_the_loss_has_its_meaning():
     assert MEANINGS.keys() == LOSSES.keys()
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3])
+def test_a_code_of_few_components_is_drawn_in_colour(kept):
+    components = torch.zeros(kept, 4, 6)
+    components[:, :, 3:] = 10
+    pixels = Image.open(io.BytesIO(base64.b64decode(colours(components, (40, 60)).partition(",")[2])))
+    assert (pixels.mode, pixels.size) == ("RGB", (240, 160))
+    expected = [255 if channel < kept else 127 for channel in range(3)]
+    assert np.abs(np.subtract(pixels.getpixel((220, 80)), expected)).max() <= 3
+    drawn = colours_of(components.numpy())
+    assert drawn.shape == (4, 6, 3) and (drawn[:, :, kept:] == 0.5).all()
 
 
 def test_the_teacher_s_bands_are_shown_beside_what_is_read_from_the_student(taught):

@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ import students
 import teachers
 from cache.spec import LOGIT_CLIP, FeatureSpec, MapSpec
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
+from teachers.weights import known
 
 MISSING = "bandpass-tests/no-such-weights"
 PUBLISHED_AS_PICKLES = ("dinov2", "fpn", "sam", "sam2")
@@ -381,6 +383,16 @@ def test_sam_takes_half_precision_files_and_computes_in_float32(tmp_path):
     torch.testing.assert_close(halved([noise(50, 50)])["neck"], exact([noise(50, 50)])["neck"], atol=0.02, rtol=0)
 
 
+def test_missing_weights_of_medsam_are_not_those_of_sam(tmp_path):
+    for place in (tmp_path / "medsam_vit_b.pth", tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"of MedSAM at .*; get medsam_vit_b\.pth from github") as error:
+            teachers.load("sam", weights=place, variant="medsam")
+        assert "facebook/sam" not in str(error.value)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"is a pickle, .*`hf download wanglab/medsam-vit-base`"):
+        teachers.load("sam", weights=tmp_path, variant="medsam")
+
+
 def test_sam_says_which_arguments_do_not_apply(tmp_path):
     arguments = write_sam(tmp_path / "sam")
     with pytest.raises(ValueError, match=r"take images of 80 pixels, got image_size=352; leave it out"):
@@ -412,6 +424,16 @@ def test_timm_equals_timm_from_a_whole_checkpoint(tmp_path, model):
         expected = whole.forward_intermediates(pixels, indices=[level], norm=True, intermediates_only=True)[0]
     assert (teacher.embed(pixels)["stride16"] - expected).abs().max() <= 1e-5
     assert teacher.licence == "unknown: see the weights"
+
+
+def test_known_weights_teach_under_their_licence_whatever_their_file_is_called(tmp_path, monkeypatch):
+    arguments = WRITERS["timm"](tmp_path / "weights")
+    identity = teachers.load("timm", **arguments).identity
+    monkeypatch.setattr(
+        known, "PUBLISHED", (replace(known.PUBLISHED[0], sha256=identity["weights"], licence="CC-BY-NC-4.0"),)
+    )
+    teacher = teachers.load("timm", **arguments)
+    assert teacher.licence == "CC-BY-NC-4.0" and teacher.identity == identity
 
 
 def test_timm_levels_and_strides_name_the_same_maps(tmp_path):
@@ -499,8 +521,14 @@ def test_a_published_student_teaches_what_it_sees_and_says(tmp_path):
         torch.testing.assert_close(maps["stride8"], student.features(pixels)[3], atol=1e-5, rtol=1e-5)
         coarse = F.avg_pool2d(student(pixels), 4).clamp(-LOGIT_CLIP, LOGIT_CLIP)
         torch.testing.assert_close(maps["mask"], coarse, atol=1e-4, rtol=1e-4)
-    with pytest.raises(ValueError, match="the student has no map of stride 32; choose from 1, 2, 4, 8, 16"):
-        teachers.load("student", **arguments, strides=(32,))
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"the teacher \S+student \(student 'unet'\) has no map of stride 32; choose from 1, 2, 4, 8, 16, as in "
+            r"teachers\.NAME\.strides=\[8,16\]$"
+        ),
+    ):
+        teachers.load("student", **arguments, strides=(32, 16, 8))
     with pytest.raises(ValueError, match="expected image_size to be a multiple of 16, so that cells cover the image"):
         teachers.load("student", **arguments, image_size=88)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from distill.config.schema import DataRecipe
@@ -175,9 +176,10 @@ def choose_data_sets(data: DataRecipe, folders: Mapping[str, object]) -> tuple[l
     Raises:
         ValueError: one that is not there, or one that is both trained on and in `data.test_only`.
     """
-    trained = _chosen(data.train, folders, option="data.train")
-    tested = _chosen(data.test, folders, option="data.test")
-    whole = _chosen(data.test_only, folders, option="data.test_only") if data.test_only else []
+    _require_names(data, folders)
+    trained = list(dict.fromkeys(data.train)) or list(folders)
+    tested = list(dict.fromkeys(data.test)) or list(folders)
+    whole = list(dict.fromkeys(data.test_only))
     for name in whole:
         if name in data.train:
             raise ValueError(
@@ -193,14 +195,20 @@ def choose_data_sets(data: DataRecipe, folders: Mapping[str, object]) -> tuple[l
     return trained, list(dict.fromkeys([*tested, *whole]))
 
 
-def _chosen(asked: list[str], folders: Mapping[str, object], *, option: str) -> list[str]:
-    for name in asked:
-        if name not in folders:
-            raise ValueError(
-                f"{option} names {name!r}, which is not under data.root; choose from {', '.join(folders)}"
-                f"{nearest(name, folders)}"
-            )
-    return list(dict.fromkeys(asked)) or list(folders)
+def _require_names(data: DataRecipe, folders: Mapping[str, object]) -> None:
+    """Raises ValueError, naming all data sets that were asked for and are not there, and the keys that name them."""
+    asked = {"data.train": data.train, "data.test": data.test, "data.test_only": data.test_only}
+    absent = {key: [name for name in names if name not in folders] for key, names in asked.items()}
+    absent = {key: names for key, names in absent.items() if names}
+    if not absent:
+        return
+    unknown = list(dict.fromkeys(chain(*absent.values())))
+    said = "; ".join(f"{key} names {' and '.join(map(repr, names))}" for key, names in absent.items())
+    hint = next(filter(None, (nearest(name, folders) for name in unknown)), "")
+    raise ValueError(
+        f"{said}, which {'is' if len(unknown) == 1 else 'are'} not under data.root; choose from {', '.join(folders)}, "
+        f"or for your own data, all that is there, add {' '.join(f'{key}=[]' for key in absent)}{hint}"
+    )
 
 
 def _split_by_roles(

@@ -12,7 +12,7 @@ import numpy as np
 
 from distill.data.file_index import Facts
 from distill.data.image_io import Source, read_image, read_mask, threshold_of
-from distill.data.mask_classes import FOREGROUND, LOSSY, Reading, is_void_beside, read_classes
+from distill.data.mask_classes import FOREGROUND, LOSSY, MOST_CLASSES, Reading, is_void_beside, read_classes
 from distill.data.sample import Reader, Sample
 from distill.data.scan import scan
 from distill.metrics.overlap import IGNORED
@@ -201,6 +201,8 @@ def _check_content(dataset: str, masks: Sequence[Facts], threshold: int, *, prob
     if empty == len(masks):
         highest = max(mask.high for mask in masks)
         found = f"all {count} are empty (highest value {highest}, foreground begins at {threshold})"
+        if 1 < highest <= MOST_CLASSES:
+            remedy = f"if they hold class numbers, set student.classes={highest + 1}; else {remedy}"
         problems.add("empty masks", f"{found}: there is nothing to learn; {remedy}", fatal=True)
         return []
     if empty + full == len(masks):
