@@ -379,12 +379,12 @@ def test_the_dry_run_tells_steps_and_hours_and_the_features_that_are_missing(tmp
     )
     assert f"baseline unet seed 3 (fast): 60 steps in {plan.runs[0].run.folder}" in text
     assert "0 of 6 runs are there already" in text
-    assert "6 runs to do, 320 steps, about 5:20:00 one after the other on this machine" in text
+    assert "6 runs to do, 320 steps, about 5 h 20 min one after the other on this machine" in text
     assert len(probed) == 1
     assert "teacher sam: " in text
     assert "records are missing in" in text
     assert COMMAND([*WORDS, f"home={tmp_path}", "seeds=0"], dry=True) == 0
-    assert "2 runs to do, 120 steps, about 2:00:00" in capsys.readouterr().out
+    assert "2 runs to do, 120 steps, about 2 h 0 min" in capsys.readouterr().out
     assert not (tmp_path / "features").exists()
 
 
