@@ -110,7 +110,8 @@ def plan_comparison(recipe: Recipe, *, students: Sequence[str] | None, seeds: Se
 
 def can_compare(run: Run) -> bool:
     """Whether the arms of a run's recipe, with its student and seed, are fair trainings that differ."""
-    recipe, runs = run.recipe, list[ArmRun]()
+    asked = {name: replace(run.recipe.teachers[name], weights=None) for name in run.made}  # as before it was opened
+    recipe, runs = replace(run.recipe, teachers={**run.recipe.teachers, **asked}), list[ArmRun]()
     try:
         for arm, setting, own in recipes_of(recipe, student=recipe.student.name, seed=recipe.seed):
             splits = run.splits if own.data == recipe.data else None
