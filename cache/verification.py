@@ -15,6 +15,8 @@ from cache.reader import read_codec
 from cache.schema import codec_file
 from cache.shard import PATTERN, Record, Shard, unreadable
 
+SHOWN = 3  # images of a damaged file that its sentence names
+
 logger = logging.getLogger("bandpass")
 
 
@@ -44,7 +46,9 @@ class Problem:
         file = self.file if self.file.isprintable() else ascii(self.file)
         if not (self.removable or self.records):
             return f"{file}: {self.reason}"
-        images = ", ".join(sorted({key for key, _ in self.records}))
+        keys = sorted({key for key, _ in self.records})
+        more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+        images = ", ".join(keys[:SHOWN]) + more
         return f"{file}: {self.reason}; to extract again: {images or 'unknown, extract again with distill extract'}"
 
 

@@ -1,4 +1,4 @@
-"""The published students that come with Bandpass, by name: `zoo:NAME` stands for the folder students/zoo/NAME."""
+"""Places that stand for a published student's folder: `zoo:NAME` for students/zoo/NAME, a run for its `student/`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ def names() -> list[str]:
 
 
 def place_of(source: str | Path) -> str | Path:
-    """The folder of a student by the name `zoo:NAME`; any other source as it is.
+    """The folder of a student by the name `zoo:NAME`, or by the run that published it; any other source as it is.
 
     Raises:
         FileNotFoundError: there is no student of that name; the message lists those that there are.
     """
     if not str(source).startswith(PREFIX):
-        return source
+        run = Path(source).expanduser()
+        is_run = source != "" and (run / "recipe.yaml").is_file() and not (run / "model.safetensors").exists()
+        return run / "student" if is_run and (run / "student" / "model.safetensors").is_file() else source
     name, known = str(source).removeprefix(PREFIX), names()
     if name in known:
         return FOLDER / name

@@ -51,8 +51,8 @@ def copy_cache(source: Path, target: Path) -> cache.Cache:
 def _require_whole(folder: Path) -> None:
     if problems := [problem for problem in cache.verify(folder) if problem.kind != "foreign"]:
         raise ValueError(
-            f"{folder} is damaged: {problems[0]}; repair it before it is shared "
-            "(distill cache do=verify cache=DIR lists all problems)"
+            f"{folder} is damaged: {problems[0]}; distill extract with the recipe that made it repairs it; of a cache "
+            "that you were given, get that file again (distill cache do=verify cache=DIR lists all problems)"
         )
 
 

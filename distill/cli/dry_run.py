@@ -15,6 +15,7 @@ from distill.runs.checks import check
 from distill.runs.open_run import open_run
 from distill.runs.run import Run
 from distill.runs.teacher_runs import missing_teachers
+from distill.runtime.issues import several
 from distill.runtime.progress import clock
 from distill.training.step_time import time_step
 
@@ -54,7 +55,8 @@ def estimate_teacher(run: Run, name: str, *, made: bool) -> Iterator[str]:
     plan = plan_extraction(run, name)
     state = inspect_cache(folder, plan.records)
     views = ", ".join(recipe.views)
-    yield f"teacher {name}: {len(plan.records)} records ({views}), {len(state.missing)} of them missing in {folder}"
+    records = several(len(plan.records), "record")
+    yield f"teacher {name}: {records} ({views}), {len(state.missing)} of them missing in {folder}"
     if not state.missing or recipe.cache or recipe.adapter == "task":
         return
     if not made:
@@ -69,10 +71,11 @@ def estimate_training(run: Run) -> Iterator[str]:
     """Steps, and the time they take without loading and imitation, which cost little beside them."""
     recipe, steps = run.recipe, run.spans[-1].stop
     if recipe.reads_features:
-        yield f"task decoder of width {recipe.student.width} on cached features; {steps} steps"
+        yield f"task decoder of width {recipe.student.width} on cached features; {several(steps, 'step')}"
         return
     step = time_step(run)
     yield (
-        f"student {recipe.student.name} of width {recipe.student.width}: {step.parameters:,} parameters; {steps} steps "
-        f"of {recipe.optimiser.batch_size} images at {recipe.image_size} px, about {clock(step.seconds * steps)}"
+        f"student {recipe.student.name} of width {recipe.student.width}: {step.parameters:,} parameters; "
+        f"{several(steps, 'step')} of {several(recipe.optimiser.batch_size, 'image')} at {recipe.image_size} px, "
+        f"about {clock(step.seconds * steps)}"
     )

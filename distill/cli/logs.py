@@ -38,11 +38,20 @@ def kept_in(folder: Path, *, lead: bool) -> Iterator[None]:
     Args:
         folder: of a run; made if need be.
         lead: whether this is the first process; the others write nothing.
+
+    Raises:
+        ValueError: the folder cannot be made.
     """
     if not lead:
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"the folder of the run, {folder}, cannot be made ({error.strerror}); give home=DIR, a folder that can be "
+            "written to"
+        ) from error
     with (folder / NAME).open("a", encoding="utf-8", errors="backslashreplace") as stream:
         handler = logging.StreamHandler(stream)
         handler.setFormatter(logging.Formatter(f"%(asctime)s {FORMAT}", "%Y-%m-%d %H:%M:%S"))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from distill.config.command import command_for
+from distill.comparison.plan import can_compare
+from distill.config.command import command_for, command_to_predict
 from distill.config.registry import STEPS
 from distill.evaluation.results import format_scores
 from distill.runs.run import Run
@@ -33,8 +33,8 @@ def introduction(run: Run) -> Iterator[str]:
     tests = ", ".join(f"{name} {len(samples)}" for name, samples in splits.test.items())
     unlabelled = f", {len(splits.unlabelled)} more without masks" if splits.unlabelled else ""
     regions = len(run.validation) - len(splits.val)
-    empty = f" and {regions} regions without an object" if regions else ""
-    counts = f"{len(splits.train)} images to train{unlabelled}, {len(splits.val)} to validate{empty}"
+    empty = f" and {several(regions, 'region')} without an object" if regions else ""
+    counts = f"{several(len(splits.train), 'image')} to train{unlabelled}, {len(splits.val)} to validate{empty}"
     yield f"data {recipe.data.name}: {counts}; test: {tests}"
     yield from (f"  note: {note}" for note in splits.notes)
     yield from few_images(run)
@@ -79,10 +79,12 @@ def conclusion(run: Run, metrics: Mapping[str, Any]) -> Iterator[str]:
     for name, scores in metrics.get("datasets", {}).items():
         yield f"{name}: {format_scores(scores)}"
     if "teacher_forwards" in metrics:
-        yield f"images through a teacher: {metrics['teacher_forwards']}"
+        yield f"images through a teacher, over all calls of this run: {metrics['teacher_forwards']}"
     seconds = metrics.get("seconds", {})
     if seconds:
-        yield "seconds: " + ", ".join(f"{verb} {value:.0f}" for verb, value in seconds.items())
+        yield "seconds, over all calls of this run: " + ", ".join(
+            f"{verb} {value:.0f}" for verb, value in seconds.items()
+        )
     if (run.folder / "report.html").is_file():
         yield f"the report: {run.folder / 'report.html'}"
     if (run.published / "model.safetensors").is_file():
@@ -94,10 +96,17 @@ def next_commands(run: Run) -> list[str]:
     """The commands to type after the last requested step."""
     recipe = run.recipe
     steps = list(STEPS)
-    last = max(map(steps.index, recipe.do), default=-1)
-    if 0 <= last < len(steps) - 1:
-        return [command_for(steps[last + 1])]
+    last = max(map(steps.index, recipe.do), default=len(steps))
+    if following := [step for step in steps[last + 1 :] if not is_done(run, step)]:
+        return [command_for(following[0])]
     if recipe.reads_features:  # a task teacher: its masks teach a student
         return [f"distill run recipe=NAME 'teachers.masks={{adapter: task, of: TEACHER, weights: {run.published}}}'"]
-    compare = [f"{command_for('compare')} seeds=0,1,2"] if len(recipe.arms) > 1 else []
-    return [f"distill predict student={shlex.quote(str(run.folder))} images=DIR out=masks", *compare]
+    compare = [f"{command_for('compare')} seeds=0,1,2"] if can_compare(run) else []
+    return [command_to_predict(run.folder, recipe.student.name), *compare]
+
+
+def is_done(run: Run, step: str) -> bool:
+    """Whether a step that follows training need not be typed again."""
+    if step == "publish":
+        return (run.published / "model.safetensors").is_file()
+    return step == "evaluate" and run.is_evaluated()

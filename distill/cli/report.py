@@ -28,6 +28,11 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
     if given.run:
         home = next((word.partition("=")[2] for word in given.rest if word.startswith("home=")), "artifacts")
         folder = find_run(given.run, home=home) or Path(given.run).expanduser()
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"no run {given.run!r}: looked for a folder of that path, and for a run of that name in {home}/runs; "
+                "distill runs home=DIR lists those of a home, and home=DIR says here too which one is meant"
+            )
         remember_words([f"recipe={folder / 'recipe.yaml'}", *given.rest])
         opened = run_of(folder, given.rest)
     elif any(word.startswith("recipe=") for word in given.rest):

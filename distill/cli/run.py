@@ -55,6 +55,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
     lead = run.accelerator.is_main_process
     quieten(lead)
     check(run)
+    if "train" not in recipe.do and {"evaluate", "publish"}.intersection(recipe.do):
+        run.require_trained()  # before its folder is made
     with kept_in(run.folder, lead=lead), tracked(run):
         tell(introduction(run))
         for name in (name for name in STEPS if name in recipe.do):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import teachers
+from distill.runtime.issues import aligned
 from teachers.weights import MODEL
 from teachers.weights.known import PUBLISHED
 from teachers.weights.locate import read_config
@@ -58,7 +59,7 @@ def check(options: Mapping[str, str]) -> str:
         "sha256": known(teacher.identity["weights"]),
         "type": " ".join(f"teachers.NAME.{name}={value}" for name, value in {"adapter": adapter, **options}.items()),
     }
-    return "\n".join([options["weights"], *(f"  {key:<12}{value}" for key, value in facts.items())])
+    return "\n".join([options["weights"], *aligned([("", *row) for row in facts.items()])])
 
 
 def adapter_of(weights: str) -> str:

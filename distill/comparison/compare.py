@@ -17,6 +17,7 @@ from distill.comparison.plan import Tuning, finished_of, plan_comparison, tuning
 from distill.comparison.result import Comparison, Curve, Key, compare_scores
 from distill.comparison.runs import ArmRun, best_of
 from distill.comparison.write import write
+from distill.config.command import command_to_predict
 from distill.config.schema import Recipe
 from distill.evaluation.results import read_scores
 from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL
@@ -116,7 +117,7 @@ def log_next(runs: Sequence[ArmRun], select: str) -> None:
     folder = shlex.quote(str(best.run.folder))
     logger.info("best on validation: %s", best.title)
     logger.info("next: distill publish recipe=%s/recipe.yaml", folder)
-    logger.info("next: distill predict student=%s images=DIR out=masks", folder)
+    logger.info("next: %s", command_to_predict(best.run.folder, best.run.recipe.student.name))
 
 
 def summarise(runs: Sequence[ArmRun], recipe: Recipe, *, tuning: Tuning) -> Comparison:

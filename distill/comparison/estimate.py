@@ -11,6 +11,7 @@ from distill.extraction.cache_state import inspect_cache
 from distill.extraction.plan import plan_extraction
 from distill.runs.fingerprint import digest_of
 from distill.runs.teacher_runs import missing_teachers
+from distill.runtime.issues import several
 from distill.runtime.progress import clock
 from distill.training.step_time import time_step
 
@@ -54,8 +55,8 @@ def training_lines(missing: Sequence[ArmRun], *, jobs: int) -> Iterator[str]:
         total += seconds[kind] * (one.steps - steps_done([one]))
     left = sum(one.steps for one in missing) - steps_done(missing)
     yield (
-        f"{len(missing)} runs to do, {left} steps, about {clock(total)} one after the other on this machine, "
-        f"loading and tests not counted; jobs={jobs} at once share its cores or GPUs"
+        f"{several(len(missing), 'run')} to do, {several(left, 'step')}, about {clock(total)} one after the other "
+        f"on this machine, loading and tests not counted; jobs={jobs} at once share its cores or GPUs"
     )
 
 

@@ -17,6 +17,7 @@ from distill.runs.accelerator import start_accelerator
 from distill.runs.checks import check
 from distill.runs.fingerprint import digest_of
 from distill.runs.open_run import finished_twin, open_run
+from distill.runs.run import Run
 
 logger = logging.getLogger("bandpass")
 
@@ -118,6 +119,22 @@ def plan_comparison(recipe: Recipe, *, students: Sequence[str] | None, seeds: Se
         require_fair(runs[0], runs[-1])
     require_different([one for one in runs if one.seed == seeds[0]])
     return ComparePlan(recipe, tuple(runs))
+
+
+def can_compare(run: Run) -> bool:
+    """Whether the arms of a run's recipe, with its student and seed, are fair trainings that differ."""
+    asked = {name: replace(run.recipe.teachers[name], weights=None) for name in run.made}  # as before it was opened
+    recipe, runs = replace(run.recipe, teachers={**run.recipe.teachers, **asked}), list[ArmRun]()
+    try:
+        for arm, setting, own in recipes_of(recipe, student=recipe.student.name, seed=recipe.seed):
+            splits = run.splits if own.data == recipe.data else None
+            opened = open_run(own, accelerator=run.accelerator, splits=splits)
+            runs.append(ArmRun(arm, recipe.student.name, recipe.seed, opened, setting))
+            require_fair(runs[0], runs[-1])
+        require_different(runs)
+    except (ValueError, FileNotFoundError):
+        return False
+    return len(recipe.arms) > 1
 
 
 def recipes_of(recipe: Recipe, *, student: str, seed: int) -> Iterator[tuple[str, str, Recipe]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 _typed: list[str] = []
 
@@ -16,3 +17,9 @@ def remember_words(words: Sequence[str]) -> None:
 def command_for(verb: str) -> str:
     """`distill VERB recipe=... key=value ...` with the words that were typed; with `recipe=NAME` where none were."""
     return shlex.join(["distill", verb, *(_typed or ["recipe=NAME"])])
+
+
+def command_to_predict(run: Path, student: str) -> str:
+    """`distill predict student=RUN ...`, with consent to the code of a class of the user's own (`module:Class`)."""
+    trust = [f"trust={student}"] if ":" in student else []
+    return shlex.join(["distill", "predict", f"student={run}", *trust, "images=DIR", "out=masks"])

@@ -116,7 +116,7 @@ class TeacherRecipe:
     )
     weights: str | None = setting(
         None,
-        "builtin, a hub id, a folder or a file; student: also zoo:NAME; task: the published folder; ensemble: A,B,...",
+        "builtin, a hub id, a folder or a file; student: also RUN, zoo:NAME; task: one published; ensemble: A,B,...",
     )
     recipe: str | None = setting(
         None,

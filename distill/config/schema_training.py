@@ -23,7 +23,7 @@ class StudentRecipe:
     class_weights: list[float] = setting(
         [], "weight of each class in the terms on masks, as [1, 4, 2]; of one class [background, foreground]; empty: 1"
     )
-    init: str | None = setting(None, "start from a published student: folder, hub id or zoo:NAME")
+    init: str | None = setting(None, "start from a published student: folder, run, hub id or zoo:NAME")
     encoder: str | None = setting(
         None,
         "pretrained weights of the encoder: a file of its backbone, one that publish.encoder wrote, or hub: what timm "

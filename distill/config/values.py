@@ -149,6 +149,8 @@ def typed(value: Any, annotation: Any, key: str) -> Any:  # noqa: ANN401
     if dataclasses.is_dataclass(kind):
         return build(typing.cast("type", kind), value, f"{key}.")
     if typing.get_origin(kind) is list:
+        if value is None:
+            raise ValueError(f"{key} is null, but must be a list; {key}=[] is the empty one")
         items = list(value) if isinstance(value, (list, tuple)) else [value]
         return [typed(item, typing.get_args(kind)[0], key) for item in items]
     if typing.get_origin(kind) is dict:

@@ -20,6 +20,7 @@ from distill.extraction.plan import ExtractionPlan, plan_extraction
 from distill.extraction.task_teacher import TaskTeacher, initialise_masks, write_masks
 from distill.extraction.teacher_inference import PRECISIONS, FeatureExtractor, batches_of, load_teacher
 from distill.runs.run import Run
+from distill.runtime.issues import several
 from distill.runtime.progress import Progress, clock, progress
 
 logger = logging.getLogger("bandpass")
@@ -64,7 +65,8 @@ def complete_cache(run: Run, plan: ExtractionPlan) -> int:
     if plan.rank == 0:
         store, took = cache.open(plan.folder), clock(time.monotonic() - began)
         size = store.bytes_per_image() / 1e3
-        logger.info("%s: %d records of %.1f kB in %s; took %s", plan.name, len(store), size, plan.folder, took)
+        count = several(len(store), "record")
+        logger.info("%s: %s of %.1f kB in %s; took %s", plan.name, count, size, plan.folder, took)
     return images
 
 
@@ -104,7 +106,8 @@ def prepare_cache(run: Run, plan: ExtractionPlan, teacher: Any) -> tuple[int, in
 def report_plan(plan: ExtractionPlan, state: CacheState) -> None:
     """Logs what is missing, and the number of images that get grid prompts."""
     images, views = len({key for key, _ in state.missing}), len(plan.recipe.views)
-    logger.info("%s: %d images in up to %d views, %d records to extract", plan.name, images, views, len(state.missing))
+    logger.info("%s: %s in up to %s, %s to extract", plan.name, several(images, "image"), several(views, "view"),
+                several(len(state.missing), "record"))  # fmt: skip
     if plan.recipe.prompts == "boxes" and plan.unlabelled:
         logger.warning(
             "%s: %d training images without a mask are prompted with a grid of points, which segments "

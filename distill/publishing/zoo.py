@@ -22,6 +22,7 @@ from distill.publishing.folder import replaced
 from distill.publishing.plan import Plan
 from distill.publishing.student import open_to_others
 from distill.runtime.io import read_json_if_sound, write_json, write_text
+from distill.runtime.issues import several
 from distill.runtime.progress import progress
 from students.catalogue import FOLDER, PREFIX
 from students.published import LEARNED
@@ -84,9 +85,9 @@ def write_to_zoo(plan: Plan, published: Mapping[str, Any], target: Path) -> Path
             shipped=place,
         )
         write_text(folder / "README.md", card)
-    logger.info("%s: %s, %.1f MB, Dice %.4f on %d validation images (float32: %.4f), %d masks the same", target,
-                precision.kept, written / 1e6, precision.dice, precision.images, precision.dice_before,
-                precision.equal_masks)  # fmt: skip
+    logger.info("%s: %s, %.1f MB, Dice %.4f on %s (float32: %.4f), %s the same", target,
+                precision.kept, written / 1e6, precision.dice, several(precision.images, "validation image"),
+                precision.dice_before, several(precision.equal_masks, "mask"))  # fmt: skip
     return target
 
 

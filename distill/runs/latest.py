@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -98,4 +99,5 @@ def student_of(name: str, *, home: str | Path) -> str:
     for folder in PUBLISHED:
         if (run / folder / "model.safetensors").is_file():
             return str(run / folder)
-    raise FileNotFoundError(f"{run} has no student yet; type distill run recipe={run / 'recipe.yaml'}")
+    verb = "publish" if (run / "train.json").is_file() else "run"
+    raise FileNotFoundError(f"{run} has no student yet; type distill {verb} recipe={shlex.quote(f'{run}/recipe.yaml')}")

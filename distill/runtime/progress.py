@@ -15,10 +15,12 @@ logger = logging.getLogger("bandpass")
 
 
 def clock(seconds: float) -> str:
-    """`75.2` as `1:15`, `4000` as `1:06:40`."""
+    """`15.2` as `15 s`, `75` as `1 min 15 s`, `4000` as `1 h 6 min`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 class Progress:
@@ -67,7 +69,7 @@ class Progress:
             self.bar.refresh()
 
     def line(self, note: str) -> str:
-        """One plain line: `train 120/600 step, 4.1/s, 1:57 left, loss 0.412`."""
+        """One plain line: `train 120/600 step, 4.1/s, 1 min 57 s left, loss 0.412`."""
         elapsed = max(time.monotonic() - self.started, 1e-9)
         rate = (self.done - self.first) / elapsed
         ahead = (self.total - self.done) / rate if rate > 0 else 0.0

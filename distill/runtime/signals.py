@@ -13,20 +13,21 @@ from typing import Any, NoReturn
 
 TERMINATED = 128 + signal.SIGTERM  # exit statuses, as a shell reports them
 INTERRUPTED = 128 + signal.SIGINT
+CONTINUES = "terminated; the same command continues where this one stopped"
 
 logger = logging.getLogger("bandpass")
 _received: set[int] = set()
 
 
-def exit_on_signals() -> None:
-    """From now on SIGTERM ends this process with status 143 and a line that says so, and SIGINT is remembered.
+def exit_on_signals(told: str = CONTINUES) -> None:
+    """From now on SIGTERM ends this process with status 143 and the line `told`, and SIGINT is remembered.
 
     Outside the main thread, which alone receives signals, nothing changes.
     """
     if threading.current_thread() is threading.main_thread():
         _received.clear()
         process = os.getpid()
-        signal.signal(signal.SIGTERM, lambda *_: leave(process))
+        signal.signal(signal.SIGTERM, lambda *_: leave(process, told))
         signal.signal(signal.SIGINT, interrupt)  # also where a shell has it ignored, as of what it runs beside itself
 
 
@@ -46,11 +47,11 @@ def _leave_after(launcher: int) -> None:
     os._exit(1)
 
 
-def leave(process: int) -> NoReturn:
-    """Ends `process` by SystemExit; one that was forked from it just ends."""
+def leave(process: int, told: str) -> NoReturn:
+    """Ends `process` by SystemExit and a line; one that was forked from it just ends."""
     if os.getpid() != process:
         os._exit(TERMINATED)
-    logger.warning("terminated; the same command continues where this one stopped")
+    logger.warning(told)
     raise SystemExit(TERMINATED)
 
 

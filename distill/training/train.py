@@ -23,6 +23,7 @@ from distill.distillation.sampler import Batches
 from distill.metrics.names import LOWER_IS_BETTER
 from distill.runs.run import LOG, Run
 from distill.runs.weights import DIGEST, read_trained
+from distill.runtime.issues import several
 from distill.runtime.progress import clock
 from distill.runtime.signals import TERMINATED, signals_deferred
 from distill.runtime.tensor_files import digest_tensors, read_tensors
@@ -85,7 +86,7 @@ def run_stages(plan: TrainingPlan) -> dict[str, Any]:
     taken, best, step = summary["steps"], summary["validation_dice"], summary["best_step"]
     spent, select = clock(summary["seconds"]), run.recipe.evaluate.select
     chosen = "best validation Dice" if select == "dice" else f"best {select} on validation, where Dice is"
-    logger.info("trained %d steps in %s; %s %.3f at step %d", taken, spent, chosen, best, step)
+    logger.info("trained %s in %s; %s %.3f at step %d", several(taken, "step"), spent, chosen, best, step)
     if not best:
         logger.warning("the student finds nothing on the validation images: train longer, or look at the losses in %s",
                        run.folder / "log.jsonl")  # fmt: skip

@@ -23,6 +23,7 @@ from cache.files import _host, sweep
 from cache.manifest import Manifest
 from cache.shard import pack
 from cache.spec import FeatureSpec, MapSpec
+from cache.verification import Problem
 
 SPEC = FeatureSpec((MapSpec("neck", 3, (4, 5), 16), MapSpec("p3", 2, (6, 6), 8)))
 IDENTITY = {"teacher": "sam", "weights": "1f3a", "preprocessing": {"image_size": 352, "mean": [0.5, 0.5]}}
@@ -248,6 +249,13 @@ def test_a_flipped_bit_or_truncation_anywhere_in_a_shard_is_found_and_nothing_wr
         for (k, view, name), code in draw.sample(sorted(codes.items()), 6):
             with contextlib.suppress(KeyError, ValueError):
                 assert store.read(k, view, map=name) == code
+
+
+def test_a_damaged_shard_names_three_images_and_counts_the_others():
+    problem = Problem(
+        "shard-0", "it is damaged", tuple((f"key{i}", view) for i in range(9) for view in ("identity", "hflip"))
+    )
+    assert str(problem) == "shard-0: it is damaged; to extract again: key0, key1, key2 and 6 more"
 
 
 def test_a_damaged_shard_names_its_images_and_is_written_again_by_the_next_extraction(filled):

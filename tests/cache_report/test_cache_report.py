@@ -156,7 +156,7 @@ def test_a_damaged_cache_is_not_shared_nor_put_into_another_one(folder, tmp_path
     (folder / "shard-notes.txt").write_text("no part of it")
     cache_command(["do=export", f"cache={folder}", f"out={tmp_path / 'whole'}"], dry=False)
     shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"is damaged: shard-.*; repair it before it is shared"):
+    with pytest.raises(ValueError, match=r"is damaged: shard-.*; of a cache that you were given, get that file again"):
         cache_command(["do=export", f"cache={folder}", f"out={tmp_path / 'hub'}"], dry=False)
 
 

@@ -150,7 +150,7 @@ def test_the_dry_run_times_a_step_until_the_device_is_done(tmp_path, monkeypatch
     monkeypatch.setattr(step_time, "settle", lambda: seconds.append(seconds.pop() + 3600))
     run = small_run(tmp_path)
     (line,) = estimate.estimate_training(run)
-    assert "1 steps of 16 images at 32 px, about 1:00:00" in line
+    assert "1 step of 16 images at 32 px, about 1 h 0 min" in line
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,16 @@ import json
 import os
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from published import write_student
 from small_run import small_run
 
 from distill.cli.logs import kept_in, logger
-from distill.cli.messages import few_images, introduction, next_commands
-from distill.config.command import command_for, remember_words
+from distill.cli.messages import conclusion, few_images, introduction, next_commands
+from distill.config.command import command_for, command_to_predict, remember_words
+from distill.config.registry import STEPS
 from distill.run import main
 from distill.runs.latest import find_run, runs_in, student_of
 
@@ -85,8 +87,38 @@ def test_every_job_ends_with_the_next_command(do, commands, tmp_path):
 def test_after_the_whole_a_recipe_with_arms_can_be_compared(tmp_path):
     remember_words(["recipe=own"])
     run = small_run(tmp_path)
+    slow = {"optimiser": {"learning_rate": 1e-5}}
+    run = replace(run, recipe=replace(run.recipe, arms={"baseline": slow, "distilled": {}}, do=list(STEPS)))
+    assert next_commands(run)[1:] == ["distill compare recipe=own seeds=0,1,2"]
     run = replace(run, recipe=replace(run.recipe, arms={"baseline": {}, "distilled": {}}))
-    assert next_commands(run)[1] == "distill compare recipe=own seeds=0,1,2"
+    assert not next_commands(run)[1:]  # which compare would refuse
+
+
+def test_a_step_that_is_done_is_not_the_next(tmp_path):
+    run = small_run(tmp_path)
+    write_student(run.published)
+    run = replace(run, recipe=replace(run.recipe, do=["evaluate"]))
+    assert next_commands(run) == [f"distill predict student={run.folder} images=DIR out=masks"]
+
+
+def test_the_command_to_predict_consents_to_a_class_of_the_user_s_own():
+    told = command_to_predict(Path("my run"), "my_nets:Net")
+    assert told == "distill predict 'student=my run' trust=my_nets:Net images=DIR out=masks"
+
+
+def test_what_passed_a_teacher_is_told_of_all_calls(tmp_path):
+    told = list(conclusion(small_run(tmp_path), {"teacher_forwards": 198, "seconds": {"extract": 13.0}}))
+    assert told[:2] == [
+        "images through a teacher, over all calls of this run: 198",
+        "seconds, over all calls of this run: extract 13",
+    ]
+
+
+def test_what_is_not_trained_leaves_no_run(tmp_path, capfd):
+    for verb in ("evaluate", "publish"):
+        assert main([verb, *SMALL, f"home={tmp_path}"]) == 1
+        assert "has not begun; type distill train" in capfd.readouterr().err
+    assert not runs_in(tmp_path)
 
 
 def test_few_images_are_warned_of(tmp_path):
@@ -116,6 +148,12 @@ def test_the_log_is_kept_in_the_run_s_folder_by_the_first_process_alone(tmp_path
         "Traceback (most recent call last):",
     ]
     assert not logger.handlers
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(ValueError, match=r"file/run, cannot be made \(.*\); give home=DIR"),
+        kept_in(tmp_path / "file" / "run", lead=True),
+    ):
+        pass
 
 
 def test_runs_are_listed_the_latest_first(home, capsys):
@@ -154,6 +192,14 @@ def test_a_run_is_found_by_folder_by_name_and_the_latest_by_its_recipe(home):
         FileNotFoundError, match=r"other-unet-a+ has no student yet; type distill run recipe=.*recipe\.yaml"
     ):
         student_of("other", home=home)
+    (runs / "other-unet-aaaaaaaaaaaa" / "train.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"type distill publish recipe=.*recipe\.yaml"):
+        student_of("other", home=home)
+
+
+def test_a_run_that_is_not_there_says_where_it_was_looked_for(home, capfd):
+    assert main(["report", "run=nobody", f"home={home}"]) == 1
+    assert f"for a run of that name in {home}/runs; distill runs home=DIR lists those" in capfd.readouterr().err
 
 
 def test_damaged_state_files_leave_a_run_in_the_list(home):

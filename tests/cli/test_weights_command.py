@@ -106,7 +106,7 @@ def test_a_file_is_checked_and_told(tmp_path, capsys):
     assert "teachers.NAME.adapter=sam" in shown
     words = ["weights", "do=check", f"weights={timm_file}", "adapter=timm", "model=test_efficientnet", "image_size=96"]
     assert main(words) == 0
-    assert "stride16" in capsys.readouterr().out
+    assert "  map stride16  " in capsys.readouterr().out
     assert main(["weights", "do=check", f"weights={tmp_path / 'student'}"]) == 0
     assert "mask" in capsys.readouterr().out
 

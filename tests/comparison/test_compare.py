@@ -12,7 +12,7 @@ import pytest
 
 from distill.cli.compare import COMMAND
 from distill.comparison.compare import compare, curves_of, require_equal_processes
-from distill.comparison.plan import choose_arms, finished_of, plan_comparison
+from distill.comparison.plan import can_compare, choose_arms, finished_of, plan_comparison
 from distill.comparison.plot import plot
 from distill.comparison.result import HELPS, HURTS, TOO_FEW, UNDECIDED, Curve, compare_scores, decided
 from distill.comparison.statistics import t_interval
@@ -20,6 +20,7 @@ from distill.comparison.write import markdown
 from distill.config.parse import read_recipe
 from distill.data.sources.open_data import open_data
 from distill.evaluation.predictions_csv import Score, write_predictions
+from distill.runs.open_run import open_run
 from distill.runs.run import Run
 from distill.training.jsonl_log import read_validation
 from distill.training.step_time import StepTime
@@ -354,6 +355,12 @@ def test_what_cannot_be_compared_fairly_is_refused(tmp_path):
         plan_comparison(tuned_recipe(tmp_path, "arms.distilled.student={name: timm_unet, encoder: null}"), **options)
 
 
+def test_arms_of_a_recipe_that_makes_its_teacher_can_be_compared(tmp_path):
+    words = ["recipe=proxy_to_microaunet", "data.name=builtin", f"home={tmp_path}"]
+    assert can_compare(open_run(read_recipe(words)))
+    assert not can_compare(open_run(read_recipe([*words, "arms.again={}"])))
+
+
 def test_the_data_of_a_comparison_is_opened_once_for_all_that_ask_for_the_same(tmp_path, monkeypatch):
     opened = []
     module = import_module("distill.runs.open_run")
@@ -379,12 +386,12 @@ def test_the_dry_run_tells_steps_and_hours_and_the_features_that_are_missing(tmp
     )
     assert f"baseline unet seed 3 (fast): 60 steps in {plan.runs[0].run.folder}" in text
     assert "0 of 6 runs are there already" in text
-    assert "6 runs to do, 320 steps, about 5:20:00 one after the other on this machine" in text
+    assert "6 runs to do, 320 steps, about 5 h 20 min one after the other on this machine" in text
     assert len(probed) == 1
     assert "teacher sam: " in text
     assert "records are missing in" in text
     assert COMMAND([*WORDS, f"home={tmp_path}", "seeds=0"], dry=True) == 0
-    assert "2 runs to do, 120 steps, about 2:00:00" in capsys.readouterr().out
+    assert "2 runs to do, 120 steps, about 2 h 0 min" in capsys.readouterr().out
     assert not (tmp_path / "features").exists()
 
 

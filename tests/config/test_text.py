@@ -83,6 +83,10 @@ def test_part_of_a_mapping_leaves_the_rest_as_it_is():
         (["name=a/b"], r"name is 'a/b'"),
         (["name=<script>"], r"name is '<script>'"),
         (["name=" + "x" * 101], r"name is 'x+', but must be at most 100"),
+        (
+            ["data.test_only=null"],
+            r"data\.test_only is null, but must be a list; data\.test_only=\[\] is the empty one",
+        ),
         (["name=a\nb"], r"name is 'a\\nb', but must be text of at most 4000 characters, without line breaks"),
         (
             ["publish.licence=a\x1b[2J"],

@@ -110,6 +110,11 @@ def break_a_link(folder: Path) -> None:
     (folder / "images" / "a3.png").symlink_to(folder / "gone.png")
 
 
+def bury_an_image(folder: Path) -> None:
+    (folder / "images" / "sub").mkdir()
+    (folder / "images" / "a3.png").rename(folder / "images" / "sub" / "a3.png")
+
+
 def repeat_a_stem(folder: Path) -> None:
     Image.open(folder / "images" / "a3.png").save(folder / "images" / "a3.bmp")
 
@@ -129,6 +134,10 @@ FILES = {
     ),
     lose_an_image: (
         "polyps/masks/a3.png has no image; expected polyps/images/a3 with an image suffix; add it or remove the mask"
+    ),
+    bury_an_image: (
+        "polyps/masks/a3.png has no image; expected polyps/images/a3 with an image suffix; add it or remove the mask; "
+        "the folder polyps/images/sub/ is not looked into, so move its files up"
     ),
     resize_a_mask: (
         "polyps/masks/a3.png is 22 x 16 pixels (width x height), but its image polyps/images/a3.png is 20 x 16; save "

@@ -29,6 +29,13 @@ def test_sigterm_exits_with_143_and_says_so(caplog):
     assert "terminated; the same command continues where this one stopped" in caplog.text
 
 
+def test_a_command_with_nothing_to_continue_says_something_else(caplog):
+    exit_on_signals("terminated; that is all")
+    with pytest.raises(SystemExit):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert caplog.messages == ["terminated; that is all"]
+
+
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
 def test_a_deferred_signal_is_told_and_delivered_at_the_end(number, error):
     exit_on_signals()

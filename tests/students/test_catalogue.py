@@ -138,6 +138,21 @@ def test_a_teacher_is_loaded_by_its_name(zoo):
     assert teacher.licence == "terms-of-discs"
 
 
+def test_a_run_stands_for_the_student_that_it_published(zoo):
+    run = zoo.parent / "run"
+    assert students.place_of(run) == run
+    run.mkdir()
+    (zoo / "discs").rename(run / "student")
+    (run / "recipe.yaml").write_text("name: discs\n")
+    assert teachers.load("student", weights=str(run)).identity["labelled"] == ["a", "b"]
+    assert digest_weights(str(run)) == digest_weights(str(run / "student"))
+    recipe = distill.read_recipe(["recipe=sam_to_unet", "student.name=unet", "student.width=4", f"student.init={run}"])
+    assert create_student(recipe).state_dict().keys() == students.load(run / "student").state_dict().keys()
+    assert training_keys_of_start(recipe) == {f"student.init={run}": {"a", "b"}}
+    assert students.place_of(run / "student") == run / "student"
+    assert students.place_of("") == ""
+
+
 def test_distill_zoo_lists_the_students_a_line_each(zoo, capsys):
     assert main(["zoo"]) == 0
     header, discs, stripes = capsys.readouterr().out.splitlines()

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from distill.data.file_names import RENAME, is_utf8, printable
@@ -47,6 +48,11 @@ class Listing:
             notes.append(f"{self.name}: {used} are read, not {', '.join(self.place.others)} beside them")
         return notes
 
+    @cached_property
+    def unread(self) -> str:
+        """A clause on a folder within those of images and masks, for messages; empty where there is none."""
+        return _unread(self.name, self.place, self.ignored)
+
 
 def list_files(place: Place, *, name: str, problems: Problems) -> Listing:
     """Lists the part of the data set `name` in a place; an absent or empty folder is a problem.
@@ -62,7 +68,9 @@ def list_files(place: Place, *, name: str, problems: Problems) -> Listing:
             problems.add("missing folder", f"{name} has no folder {folder.name}/; {LAYOUT}", fatal=True)
         elif not found:
             suffixes = " ".join(SUFFIXES)
-            sentence = f"{name}/{folder.name} holds no picture; expected files of {suffixes}"
+            sentence = (
+                f"{name}/{folder.name} holds no picture; expected files of {suffixes}{_unread(name, place, ignored)}"
+            )
             problems.add("empty folder", sentence, fatal=True)
     volumes = [file for file in ignored if is_volume(file)]
     if volumes:
@@ -72,6 +80,11 @@ def list_files(place: Place, *, name: str, problems: Problems) -> Listing:
     if place.group:
         images, masks = ({f"{place.group}-{stem}": f for stem, f in part.items()} for part in (images, masks))
     return Listing(name, place, images, masks, ignored, affix)
+
+
+def _unread(name: str, place: Place, ignored: Iterable[str]) -> str:
+    folder = next((file for file in ignored if (place.folder / file).is_dir()), None)
+    return f"; the folder {name}/{folder}/ is not looked into, so move its files up" if folder else ""
 
 
 def _by_stem(folder: Path, place: Place, ignored: list[str], *, name: str, problems: Problems) -> dict[str, list[str]]:
@@ -124,13 +137,13 @@ def _add_unpaired(listing: Listing, stem: str, problems: Problems) -> None:
         wanted = f"{listing.affix[0]}{Path(images[0]).stem}{listing.affix[1]}{Path(images[0]).suffix}"
         expected = f"{name}/{place.masks.name}/{wanted} (or another image suffix)"
         remedy = _namesake(stem, lone) or "; add it or remove the image"
-        sentence = f"{name}/{place.images.name}/{images[0]} has no mask; expected {expected}{remedy}"
+        sentence = f"{name}/{place.images.name}/{images[0]} has no mask; expected {expected}{remedy}{listing.unread}"
         problems.add("missing mask", sentence)
     if not images:
         lone = set() if problems.many else listing.images.keys() - listing.masks.keys()
         expected = f"{name}/{place.images.name}/{stem} with an image suffix"
         remedy = _namesake(stem, lone) or "; add it or remove the mask"
-        sentence = f"{name}/{place.masks.name}/{masks[0]} has no image; expected {expected}{remedy}"
+        sentence = f"{name}/{place.masks.name}/{masks[0]} has no image; expected {expected}{remedy}{listing.unread}"
         problems.add("missing image", sentence)
 
 
