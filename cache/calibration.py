@@ -106,10 +106,14 @@ def _axes(batches: Sequence[Tensor]) -> _Axes:
         )
     scale = torch.where(deviation > 1e-6 * deviation.max(), deviation, 1.0)
     _, vectors = torch.linalg.eigh(covariance / torch.outer(scale, scale))
-    vectors = vectors.flip(1)
-    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
-    basis = vectors * torch.where(largest < 0, -1.0, 1.0)
-    return _Axes((origin[:, 0] + total / cells).float(), scale.float(), basis.float())
+    return _Axes((origin[:, 0] + total / cells).float(), scale.float(), _ordered(vectors).float())
+
+
+def _ordered(vectors: Tensor) -> Tensor:
+    """Eigenvectors (..., K, K) of `eigh` as columns by falling variance, the largest entry of each positive."""
+    vectors = vectors.flip(-1)
+    largest = vectors.gather(-2, vectors.abs().argmax(-2, keepdim=True))
+    return vectors * torch.where(largest < 0, -1.0, 1.0)
 
 
 def _coefficients(batches: Sequence[Tensor], axes: _Axes) -> Iterator[Tensor]:
@@ -175,7 +179,7 @@ def _turned(batches: Sequence[Tensor], axes: _Axes, squares: Tensor, *, kept: in
         [products[number] / count - _products(center, shell) for number, shell in enumerate(shells_of(grid))]
     )
     _, turns = torch.linalg.eigh(own)
-    shells = Shells(center.float(), turns.flip(2).float().contiguous())
+    shells = Shells(center.float(), _ordered(turns).float().contiguous())
     variances = torch.zeros(kept, *grid, dtype=torch.float64)
     for coefficients in _coefficients(batches, axes):
         variances += shells.forward(coefficients[:kept]).double().square()

@@ -61,10 +61,9 @@ class Shells:
         """The number of axes of each shell that hold all of its coefficients that are `kept`, (K, h, w) bool."""
         found = []
         for shell in shells_of(self.grid):
-            used = torch.stack([kept[:, rows, columns].flatten(1).any(1) for rows, columns in rectangles(*shell)]).any(
-                0
-            )
-            found.append(int(used.nonzero().max()) + 1 if used.any() else 0)
+            parts = [kept[:, rows, columns].flatten(1).any(1) for rows, columns in rectangles(*shell)]
+            used = torch.stack(parts).any(0).nonzero()
+            found.append(int(used.max()) + 1 if len(used) else 0)
         return tuple(found)
 
     def back(self, coded: Tensor, bands: Collection[str], *, axes: Sequence[int]) -> Tensor:
