@@ -17,7 +17,9 @@ from distill.inference.segmenter import require_probability
 from distill.metrics.overlap import labels, overlap
 from distill.runtime.progress import progress
 
-LARGEST_DIFFERENCE = 1e-4  # of any probability, between torch and ONNX Runtime
+LARGEST_DIFFERENCE = 1e-3
+"""Of any probability, between torch and ONNX Runtime: a quarter of a grey level. Where the order of sums alone differs,
+sound students have come to 1.8e-4; a resize or a normalisation that is another one makes hundredths."""
 LARGEST_DICE_DIFFERENCE = 1e-3  # of a data set's mean, between metrics.json and ONNX Runtime
 IMAGES_AT_MOST = 200  # a data set, on which that is checked; evenly spread where there are more
 SIZES_AT_MOST = 4  # different image sizes that are also run as a batch of two, and cut to an odd size

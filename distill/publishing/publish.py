@@ -27,7 +27,7 @@ def publish(run: Run) -> Path:
     """Writes the student's folder and returns it; also to `publish.hub` and `publish.zoo`, where they are asked for.
 
     The folder appears at once and whole: weights, config, model card, recipe, example pictures, and an ONNX file that
-    matches PyTorch within 1e-4. Returns at once where all that is there for the same weights and wishes.
+    matches PyTorch within 1e-3. Returns at once where all that is there for the same weights and wishes.
 
     Raises:
         FileNotFoundError: nothing has been trained or evaluated yet.

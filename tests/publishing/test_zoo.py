@@ -184,7 +184,7 @@ def test_the_card_says_how_weights_are_kept_and_of_what_its_figures_are(shipped)
     told = "`model.safetensors` holds float16 (tensors of one dimension: float32), and computes in float32. As float16 "
     assert told + f"{weights['equal_masks']} of {weights['images']} validation masks" in card
     assert f"mean Dice is {weights['dice']:.4f} (float32: {weights['dice_before']:.4f})" in card
-    assert "The ONNX file of the run, of float32 weights, matches PyTorch within 1e-4" in card
+    assert "The ONNX file of the run, of float32 weights, matches PyTorch within 1e-3" in card
     assert "`model.onnx` matches" not in card and "ms by `model.onnx`" not in card
 
 
