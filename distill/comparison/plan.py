@@ -122,7 +122,12 @@ def plan_comparison(recipe: Recipe, *, students: Sequence[str] | None, seeds: Se
 
 
 def can_compare(run: Run) -> bool:
-    """Whether the arms of a run's recipe, with its student and seed, are fair trainings that differ."""
+    """Whether the arms of a run's recipe, with its student and seed, are fair trainings that differ.
+
+    Of several processes one alone may ask, while data is opened by all together: there it is whether there are arms.
+    """
+    if len(run.recipe.arms) < 2 or run.accelerator.num_processes > 1:
+        return len(run.recipe.arms) > 1
     asked = {name: replace(run.recipe.teachers[name], weights=None) for name in run.made}  # as before it was opened
     recipe, runs = replace(run.recipe, teachers={**run.recipe.teachers, **asked}), list[ArmRun]()
     try:
@@ -134,7 +139,7 @@ def can_compare(run: Run) -> bool:
         require_different(runs)
     except (ValueError, FileNotFoundError):
         return False
-    return len(recipe.arms) > 1
+    return True
 
 
 def recipes_of(recipe: Recipe, *, student: str, seed: int) -> Iterator[tuple[str, str, Recipe]]:
