@@ -224,12 +224,12 @@ def test_an_onnx_file_that_disagrees_is_not_written(here, tmp_path, monkeypatch,
     model = load_model("zoo:discs")
 
     def other(path):
-        return lambda images: np.stack([model.predict(image) for image in images]) + 2e-4
+        return lambda images: np.stack([model.predict(image) for image in images]) + 2e-3
 
     monkeypatch.setattr("distill.publishing.onnx_on_demand.export_onnx", lambda model, path, *, metadata: None)
     monkeypatch.setattr("distill.publishing.onnx_on_demand.open_onnx", other)
     assert main(["publish", "student=zoo:discs", f"onnx={tmp_path / 'model.onnx'}"]) == 1
-    assert "model.onnx differs from torch by 2.0e-04 on 1 generated frame of 288 x 384" in capfd.readouterr().err
+    assert "model.onnx differs from torch by 2.0e-03 on 1 generated frame of 288 x 384" in capfd.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
