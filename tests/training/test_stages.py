@@ -345,7 +345,8 @@ KNOWN = {
     "imitate": {"low": [16, 8], "high": [8], "all": [16, 8], "bands": "cosine", "temperature": 1.0, "fuse": 0},
     "evaluate": {"bootstrap": 2000, "every": 5.0, "patience": 0, "select": "dice", "select_from": "all",
                  "empty_regions": False},
-    "cache": {"fidelity": 0.8, "calibration": 256, "shells": False},  # stands in the names of caches, whatever the default
+    # Stands in the names of caches, whatever the default:
+    "cache": {"fidelity": 0.8, "calibration": 256, "shells": False},
 }  # fmt: skip
 
 
