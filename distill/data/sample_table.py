@@ -72,6 +72,8 @@ class SampleFile:
             OSError: the file is not there, or not on this machine.
             ValueError: it is another file.
         """
+        if not self.path.is_file():  # nor a pipe of another process, which would be waited for
+            raise FileNotFoundError(self.path)
         with self.path.open("rb") as stream:
             if stream.read(len(self.token)) != self.token:
                 raise ValueError("it is another file")

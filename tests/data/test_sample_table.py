@@ -121,7 +121,11 @@ def test_the_file_is_freed_with_what_opened_it_and_another_in_its_place_is_not_t
         os.dup2(other, number)
         os.close(other)
     assert not in_reach(late)
-    os.close(number)
+    reading, writing = os.pipe()
+    os.dup2(reading, number)
+    assert not in_reach(late), "which would wait for what is written"
+    for descriptor in (number, reading, writing):
+        os.close(descriptor)
     with pytest.raises((OSError, ValueError)):
         late.train[0]
 
