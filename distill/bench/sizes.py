@@ -13,7 +13,6 @@ from typing import Any
 from torch import Tensor
 
 import cache
-from cache import Codec
 from cache.shard import pack
 from distill.bench.codebooks import codebook_rows
 from distill.bench.decoding import decode_rows
@@ -92,18 +91,18 @@ def map_rows(label: str, fitted: Tensor, others: Tensor, *, deep: bool) -> Itera
         yield Row(f"{figure}, how many times below fp16", raw / size, "x",
                   at_least=10 if deep and fidelity == 0.9 else None,
                   note=f"fp16 {raw:,} bytes; energy {shares}")  # fmt: skip
-        yield shell_row(figure, codec, fitted, others, reference=reference)
+        yield shell_row(figure, fitted, others, fidelity=fidelity, plain=size, reference=reference)
 
 
-def shell_row(figure: str, plain: Codec, fitted: Tensor, others: Tensor, *, reference: float) -> Row:
-    """The bytes of a code with `shells` against the `reference` of another at the same fidelity, arguments as above."""
-    codec = cache.fit(fitted, fidelity=plain.asked, shells=True)
+def shell_row(figure: str, fitted: Tensor, others: Tensor, *, fidelity: float, plain: float, reference: float) -> Row:
+    """The bytes of a code with `shells` against those of one without, `plain`, and its `reference`; maps as above."""
+    codec = cache.fit(fitted, fidelity=fidelity, shells=True)
     codes = codec.encode_batch(others)
-    size, before = (size_of(each, fidelity=plain.asked) for each in (codes, plain.encode_batch(others)))
-    reached = f"{size:,.0f} bytes, {size / before:.3f} x, fidelity reached {codec.fidelity(others, codes):.4f}"
+    size = size_of(codes, fidelity=fidelity)
+    reached = f"{size:,.0f} bytes, {size / plain:.3f} x, fidelity reached {codec.fidelity(others, codes):.4f}"
     statistics = f"statistics {len(codec.to_bytes()) / 1e3:,.0f} kB once"
     return Row(f"{figure} with cache.shells, against the same reference", size / reference, "x",
-               at_most={0.8: 0.95, 0.95: 1.05}.get(plain.asked), note=f"{reached}; {statistics}")  # fmt: skip
+               at_most={0.8: 0.95, 0.95: 1.05}.get(fidelity), note=f"{reached}; {statistics}")  # fmt: skip
 
 
 def size_of(codes: Sequence[Mapping[str, bytes]], *, fidelity: float) -> float:
