@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cache.calibration import HELD_OUT
+from cache.axes import HELD_OUT
 from cache.shard import Record
 from cache.spec import FeatureSpec
 from distill.extraction.cache_state import CacheState, format_bytes

@@ -9,6 +9,7 @@ from pathlib import Path
 from distill.config.schema import Recipe
 from distill.data.sample import Splits, keys_of
 from distill.runs.run import Run
+from distill.runtime.issues import several
 from students import learned_keys
 from students.catalogue import place_of
 from students.config import HUB_ID
@@ -20,7 +21,8 @@ logger = logging.getLogger("bandpass")
 def check_leakage(recipe: Recipe, splits: Splits) -> None:
     """Refuses weights to start from that were trained on masks of images which are held out, or unlabelled, here.
 
-    Weights that Bandpass did not publish have no record of it; of a student to start from that is said once.
+    Weights that Bandpass did not publish have no record of it; of a student to start from that is said once. A record
+    knows images by their bytes: where none of them is here, it is said that they may be here in another form.
 
     Raises:
         ValueError: they were, by the record that lies beside them.
@@ -34,6 +36,8 @@ def check_leakage(recipe: Recipe, splits: Splits) -> None:
                 f"{setting} was trained on the masks of {known} images that are validation, test or unlabelled here; "
                 "start from weights trained with the same data.split, data.fold, data.seed and data.labels, or none"
             )
+        elif keys and not keys & keys_of(splits.train):
+            _note_others(setting, len(keys))
 
 
 def check_teachers(run: Run) -> None:
@@ -84,6 +88,16 @@ def folders_of(place: str) -> list[Path]:
         return [Path(hf_hub_download(place, LEARNED)).parent]
     except (EntryNotFoundError, OSError, ValueError):  # whether the student itself is there is checked elsewhere
         return []
+
+
+@lru_cache
+def _note_others(setting: str, count: int) -> None:
+    logger.info(
+        "%s was trained on the masks of %s, none of which is here as it was; if they are here all the same, resized or "
+        "saved anew, validation and test may hold some of them",
+        setting,
+        several(count, "image"),
+    )
 
 
 @lru_cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -81,15 +81,16 @@ def averaged(student: nn.Module, optimiser: OptimiserRecipe) -> AveragedModel | 
     """The exponential moving average of weights and batch-norm statistics, `ema` a step; None where it is 0.
 
     It begins as the first step leaves them. With `ema_warmup` the decay of step n is at most (1 + n) / (10 + n), as
-    TensorFlow's moving average has it, so that the first weights do not outlive their worth.
+    TensorFlow's moving average has it, so that the first weights do not outlive their worth. Whole numbers stay as they
+    are: batch norm's counts of batches, which nothing reads, would take a GPU four kernels a layer.
     """
-    decay = optimiser.ema
+    decay, warmup = optimiser.ema, optimiser.ema_warmup
 
-    def warm(average: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor | int) -> None:
-        now = min(decay, (1 + int(count)) / (10 + int(count)))
-        get_ema_multi_avg_fn(now)(average, weights, count)
+    def update(average: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor | int) -> None:
+        if average[0].is_floating_point():
+            now = min(decay, (1 + int(count)) / (10 + int(count))) if warmup else decay
+            get_ema_multi_avg_fn(now)(average, weights, count)
 
-    update: Callable[..., None] = warm if optimiser.ema_warmup else get_ema_multi_avg_fn(decay)
     return AveragedModel(student, multi_avg_fn=update, use_buffers=True) if decay else None
 
 

@@ -194,10 +194,13 @@ def test_averaged_weights_follow_the_weights_and_their_statistics():
     before = student.state_dict()["head.bias"].clone()
     with torch.no_grad():
         student.head.bias += 1
-    student.encoder.levels[0][1].running_mean += 2
+    norm = student.encoder.levels[0][1]
+    norm.running_mean += 2
+    norm.num_batches_tracked += 7
     average.update_parameters(student)
     assert torch.allclose(average.module.head.bias, before + 0.25)
     assert torch.allclose(average.module.encoder.levels[0][1].running_mean, torch.full((2,), 0.5))
+    assert average.module.encoder.levels[0][1].num_batches_tracked == 0  # which nothing reads
 
 
 def test_averaged_weights_are_what_is_kept_and_a_killed_run_keeps_the_same(tmp_path, monkeypatch):

@@ -261,6 +261,7 @@ def test_a_student_starts_from_a_published_one_with_a_new_head(tmp_path):
 
 
 def test_a_start_that_knows_the_masks_it_is_scored_by_is_refused_and_hands_on_what_it_knows(tmp_path, caplog):
+    caplog.set_level("INFO", logger="bandpass")
     encoder = tmp_path / "student" / "encoder" / "encoder.safetensors"
     create("unet", width=2).export_encoder(encoder.parent)
     create("unet", width=2).save_pretrained(encoder.parents[1], config={"width": 2, "classes": 1, "student": "unet"})
@@ -275,6 +276,10 @@ def test_a_start_that_knows_the_masks_it_is_scored_by_is_refused_and_hands_on_wh
         check(run)
         ((_, known),) = training_keys_of_start(run.recipe).items()
         assert known == {splits.train[0].key, "elsewhere"}
+    assert "none of which is here" not in caplog.text
+    record.write_text(json.dumps({"labelled": ["elsewhere"]}))
+    check(jobs[0])
+    assert f"{starts[0].init} was trained on the masks of 1 image, none of which is here as it was" in caplog.text
     for held_out in (splits.val[0], splits.test["left"][1]):
         record.write_text(json.dumps({"labelled": [held_out.key]}))
         for run in jobs:
