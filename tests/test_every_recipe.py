@@ -25,11 +25,13 @@ from distill.run import main
 
 NAMES = recipes.names()
 STUDIES = (  # study_small's jobs, and expert_to_small's
+    "study_factors",
     "study_few_labels",
     "study_full",
     "study_long",
     "study_fidelity",
     "study_pretrained",
+    "study_published",
     "study_schedule",
     "study_shells",
     "study_students",
@@ -53,6 +55,7 @@ NETWORKS = {  # of students that are not small at any width
     "study_pretrained": ["student.options.backbone=test_efficientnet", "student.encoder=null", "student.width=4"],
     "expert": ["student.options.backbone=test_efficientnet", "student.encoder=null", "student.width=4"],
     "expert_2": ["student.options.backbone=test_efficientnet", "student.init=null", "student.width=4"],
+    "expert_3": ["student.options.backbone=test_efficientnet", "student.init=null", "student.width=4"],
     "study_empty": [
         "student.options={backbone: test_efficientnet, encoder_stages: 4}",
         "student.encoder=null",

@@ -65,8 +65,8 @@ def schedule_of(span: Span, restarts: Sequence[int], *, total: int) -> tuple[int
 
 def unlabelled_of(recipe: Recipe, stage: StageRecipe) -> int:
     """Images of a batch that are unlabelled where there are such images: some in stages that imitate, none else."""
-    batch = recipe.optimiser.batch_size
-    return min(max(1, round(recipe.data.unlabelled_share * batch)), batch - 1) if stage.imitates else 0
+    batch, share = recipe.optimiser.batch_size, recipe.data.unlabelled_share
+    return min(max(1, round(share * batch)), batch - 1) if share and stage.imitates else 0
 
 
 def steps_of_epoch(images: int, batch: int) -> int:

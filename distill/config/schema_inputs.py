@@ -39,7 +39,7 @@ class DataRecipe:
     )
     unlabelled: str | None = setting(None, "folder of images without masks, which join the imitation terms only")
     unlabelled_share: float = setting(
-        0.5, "share of every batch that is unlabelled, in stages that imitate (others take labelled images alone)"
+        0.5, "share of every batch that is unlabelled, in stages that imitate (others take labelled ones); 0: none"
     )
     validation: float = setting(
         0.1, "share of the training part held out for validation where the split has no val.csv"
@@ -89,8 +89,8 @@ class DataRecipe:
             f"data.root is {self.root}, but data.name is builtin, which is generated; add data.name=folder",
         )
         require(
-            0 < self.unlabelled_share < 1,
-            f"data.unlabelled_share is {self.unlabelled_share}, but must lie between 0 and 1",
+            0 <= self.unlabelled_share < 1,
+            f"data.unlabelled_share is {self.unlabelled_share}, but must be at least 0 (none) and below 1",
         )
         require(
             re.fullmatch(r"\d+(\.\d+)?%|\d+", self.labels) is not None,

@@ -271,6 +271,8 @@ def test_only_stages_that_imitate_mix_unlabelled_images_in(features):
     spans = spans_of(recipe, labelled=8, unlabelled=5)
     assert [(s.unlabelled, s.stop - s.start) for s in spans] == [(2, 2), (0, 2)], "equally long with and without"
     assert spans_of(recipe, labelled=8, unlabelled=1)[0].unlabelled == 1, "a batch keeps its size"
+    without = replace(recipe, data=replace(recipe.data, unlabelled_share=0))
+    assert [(s.unlabelled, s.stop - s.start) for s in spans_of(without, labelled=8, unlabelled=5)] == [(0, 2), (0, 2)]
 
 
 def test_unlabelled_images_are_taught_and_never_asked_for_a_mask(features, tmp_path):
