@@ -69,7 +69,7 @@ class DataRecipe:
             self.name in DATA_NAMES,
             f"unknown data.name {self.name!r}; choose from {', '.join(DATA_NAMES)}{nearest(self.name, DATA_NAMES)}",
         )
-        require(0 < self.validation < 1, f"data.validation is {self.validation}, but must lie between 0 and 1")
+        require(0 < self.validation < 1, f"data.validation is {self.validation}, but must lie in (0, 1)")
         require(self.max_validation >= 0, f"data.max_validation is {self.max_validation}, but must not be negative")
         require(
             len(self.fractions) == 3 and min(self.fractions) >= 0 and abs(sum(self.fractions) - 1) < 1e-6,
@@ -90,7 +90,7 @@ class DataRecipe:
         )
         require(
             0 <= self.unlabelled_share < 1,
-            f"data.unlabelled_share is {self.unlabelled_share}, but must be at least 0 (none) and below 1",
+            f"data.unlabelled_share is {self.unlabelled_share}, but must lie in [0, 1)",
         )
         require(
             re.fullmatch(r"\d+(\.\d+)?%|\d+", self.labels) is not None,

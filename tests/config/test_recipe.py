@@ -87,7 +87,7 @@ def test_every_arm_of_every_recipe_is_a_valid_recipe_of_equal_steps():
         (["optimiser.ema=1"], r"optimiser\.ema is 1\.0, but must lie in \[0, 1\)"),
         (["evaluate.patience=-2"], r"evaluate\.patience is -2, but must not be negative"),
         (["data.labels=some"], r"data\.labels is 'some', but must be a share as 10% or a number of images"),
-        (["data.unlabelled_share=1"], r"data\.unlabelled_share is 1\.0, but must be at least 0 \(none\) and below 1"),
+        (["data.unlabelled_share=1"], r"data\.unlabelled_share is 1\.0, but must lie in \[0, 1\)"),
         (["seed=-1"], r"seed is -1, but must not be negative"),
         (["image_size"], r"expected key=value, got 'image_size'"),
         (["data.images=16,4,5"], r"data\.images is \[16, 4, 5\], but must be a mapping, as 'data\.images=\{NAME"),
