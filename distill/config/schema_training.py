@@ -125,9 +125,7 @@ class OptimiserRecipe:
     )
 
     def __post_init__(self) -> None:
-        require(
-            0 < self.learning_rate < 1, f"optimiser.learning_rate is {self.learning_rate}, but must lie in (0, 1)"
-        )
+        require(0 < self.learning_rate < 1, f"optimiser.learning_rate is {self.learning_rate}, but must lie in (0, 1)")
         require(self.weight_decay >= 0, f"optimiser.weight_decay is {self.weight_decay}, but must not be negative")
         require(self.batch_size >= 1, f"optimiser.batch_size is {self.batch_size}, but must be at least 1")
         require(
