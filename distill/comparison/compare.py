@@ -12,7 +12,7 @@ from typing import Any
 from accelerate.utils import release_memory
 
 import cache
-from distill.comparison.launcher import missing_of, run_missing
+from distill.comparison.launcher import advice_on_jobs, missing_of, run_missing
 from distill.comparison.plan import Tuning, finished_of, plan_comparison, tuning_of
 from distill.comparison.result import Comparison, Curve, Key, compare_scores
 from distill.comparison.runs import ArmRun, best_of
@@ -58,8 +58,10 @@ def compare(
     logger.info(plan.describe())
     if not jobs:
         plan = plan.swept()
-    elif jobs == 1 and (advice := advice_beside_others(plan.runs[0].run.accelerator.device)):
-        logger.info(advice)
+    elif jobs == 1:
+        device = plan.runs[0].run.accelerator.device
+        if advice := advice_beside_others(device) or advice_on_jobs(device, runs=len(plan.runs)):
+            logger.info(advice)
     forwards: dict[Path, int] = {}  # cache -> images that went through a teacher for it
     do_missing(plan.sweep, jobs=jobs, verbs=("train",), forwards=forwards)
     tuning = tuning_of(plan.sweep)

@@ -10,8 +10,9 @@ import time
 from importlib import import_module
 
 import pytest
+import torch
 
-from distill.comparison.launcher import Processes, places_for, run_missing, terminated_as_interrupted
+from distill.comparison.launcher import Processes, advice_on_jobs, places_for, run_missing, terminated_as_interrupted
 from distill.comparison.plan import plan_comparison
 from distill.config.parse import read_recipe
 from distill.runs.run import Run
@@ -66,6 +67,15 @@ def test_several_gpus_are_shared_among_the_runs(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert places_for(2) == ["0", "1"]
+
+
+def test_beside_a_gpu_several_runs_at_once_are_advised_where_there_are_cores_for_them(monkeypatch):
+    gpu, said = torch.device("cuda"), []
+    for cores, runs in ((16, 6), (16, 3), (4, 6), (16, 1)):
+        monkeypatch.setattr(module, "usable_cores", lambda cores=cores: cores)
+        said.append(advice_on_jobs(gpu, runs=runs))
+        assert not advice_on_jobs(torch.device("cpu"), runs=runs)
+    assert ["jobs=4 " in said[0], "jobs=3 " in said[1], said[2], said[3]] == [True, True, "", ""]
 
 
 @pytest.mark.parametrize(("asked", "given"), [(None, "4"), ("1", "1"), ("3", "3"), ("8", "4")])
