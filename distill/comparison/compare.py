@@ -59,8 +59,8 @@ def compare(
     if not jobs:
         plan = plan.swept()
     elif jobs == 1:
-        device = plan.runs[0].run.accelerator.device
-        if advice := advice_beside_others(device) or advice_on_jobs(device, runs=len(plan.runs)):
+        device, untrained = plan.runs[0].run.accelerator.device, missing_of(plan.runs, verbs=("train",))
+        if advice := advice_beside_others(device) or advice_on_jobs(device, runs=len(untrained)):
             logger.info(advice)
     forwards: dict[Path, int] = {}  # cache -> images that went through a teacher for it
     do_missing(plan.sweep, jobs=jobs, verbs=("train",), forwards=forwards)

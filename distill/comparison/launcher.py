@@ -26,7 +26,7 @@ from distill.training.jsonl_log import last_step
 TAIL_LINES = 5  # of a failed run's output, in the error
 LOOK_EVERY_SECONDS = 2.0
 LINE_EVERY_SECONDS = 60.0  # where there is no terminal: comparisons take hours
-CORES_OF_A_JOB = 4  # beside a GPU: one that trains, and as many that load as it then needs
+CORES_OF_A_JOB = 4  # beside a GPU: one for the training process, the others load
 
 logger = logging.getLogger("bandpass")
 
@@ -176,7 +176,7 @@ def advice_on_jobs(device: torch.device, *, runs: int) -> str:
     jobs = min(runs, usable_cores() // CORES_OF_A_JOB)
     if device.type == "cpu" or jobs < 2:
         return ""
-    return f"a small student leaves a GPU waiting for its core most of the time; jobs={jobs} trains so many at once"
+    return f"a small student leaves a GPU waiting for its core most of the time; jobs={jobs} trains as many at once"
 
 
 def run_one(one: ArmRun, processes: Processes, *, jobs: int, verbs: Sequence[str], gpu: str | None = None) -> str:
