@@ -6,10 +6,12 @@ endoscope. Each change is drawn by itself, from (seed, epoch, sample) alone.
 
 from __future__ import annotations
 
+from functools import cache
+from types import ModuleType
+
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transforms
 
 STREAM = 3  # a random stream of its own, apart from that of views, crops and colours
 CHANCE = 0.3  # of each change, where augment.camera is 1
@@ -24,6 +26,14 @@ WIDEST_BORDER = 0.06  # of the image's side, black; an ellipse also takes the co
 MOST_HIGHLIGHTS = 12
 LARGEST_HIGHLIGHT = 0.02  # standard deviation, of the image's side
 AMPLITUDE_BOX = 0.03  # half the side of the box of low frequencies whose amplitudes are mixed, of the image's side
+
+
+@cache
+def transforms() -> ModuleType:
+    """Functions of torchvision, imported when they are needed: it brings torch's compiler along, 1.5 s of a start."""
+    from torchvision.transforms.v2 import functional
+
+    return functional
 
 
 def change_camera(image: Tensor, share: float, random: np.random.Generator) -> Tensor:
@@ -48,7 +58,7 @@ def white_balance(image: Tensor, random: np.random.Generator) -> Tensor:
 def blur(image: Tensor, random: np.random.Generator) -> Tensor:
     """An image (3, H, W) out of focus: a Gaussian blur, the same in all directions."""
     sigma = max(0.1, LARGEST_BLUR * random.random() * min(image.shape[-2:]) / BLUR_SIDE)
-    return transforms.gaussian_blur(image, kernel_size=[2 * int(np.ceil(2 * sigma)) + 1] * 2, sigma=[sigma] * 2)
+    return transforms().gaussian_blur(image, kernel_size=[2 * int(np.ceil(2 * sigma)) + 1] * 2, sigma=[sigma] * 2)
 
 
 def noise(image: Tensor, random: np.random.Generator) -> Tensor:
@@ -60,7 +70,7 @@ def noise(image: Tensor, random: np.random.Generator) -> Tensor:
 def compress(image: Tensor, random: np.random.Generator) -> Tensor:
     """An image (3, H, W) coded as JPEG and decoded."""
     coded = (image * 255).round().byte().contiguous()
-    return transforms.jpeg(coded, quality=int(random.integers(WORST_JPEG, BEST_JPEG))).float() / 255
+    return transforms().jpeg(coded, quality=int(random.integers(WORST_JPEG, BEST_JPEG))).float() / 255
 
 
 def vignette(image: Tensor, random: np.random.Generator) -> Tensor:

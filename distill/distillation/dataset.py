@@ -63,6 +63,8 @@ class TrainingSet(Dataset):
         self.on_device = on_device
         self.targets: tuple[Target, ...] = ()
         self.kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        if recipe.augment.camera:
+            camera.transforms()  # once here, and not in every process that loads
         mixed = bool(recipe.augment.amplitudes)
         self.donors = [number for number, (_, mask) in enumerate(key_pairs_of(samples)) if mask] if mixed else []
 

@@ -125,4 +125,16 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimiser: tor
         index, _, slot = name.partition(".")
         slots.setdefault(int(index), {})[slot] = tensor
     optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
+    lay_out_as_parameters(optimiser)
     return state
+
+
+def lay_out_as_parameters(optimiser: torch.optim.Optimizer) -> None:
+    """Gives moments the strides of their parameters, as they had before they were saved.
+
+    A fused optimiser on a CPU walks through the memory of both at once, and does not notice where they differ.
+    """
+    for parameter, slots in optimiser.state.items():
+        for name, value in slots.items():
+            if value.shape == parameter.shape:
+                slots[name] = torch.empty_like(parameter).copy_(value)

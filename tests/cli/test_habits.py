@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -215,3 +217,9 @@ def test_predict_and_demo_take_a_run(home, capfd):
     assert "would serve at" in capfd.readouterr().err
     assert main(["predict", "student=other-unet", *write]) == 1
     assert "has no student yet" in capfd.readouterr().err
+
+
+def test_a_command_starts_without_torchs_compiler():
+    code = "import sys, distill.cli.messages; print({'torch._dynamo', 'torchvision'} & {*sys.modules})"
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert said.stdout == "set()\n"
