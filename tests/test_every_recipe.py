@@ -72,7 +72,7 @@ NETWORKS = {  # of students that are not small at any width
         "student.encoder=null",
         "student.width=4",
     ],
-    "expert_to_microaunet": ["image_size=128"],
+    "expert_to_microaunet": ["image_size=128", "teachers.expert.strides=[8,16]"],
     "expert_to_unet": ["student.width=4", "teachers.expert.strides=[8,16]"],
     "study_few_labels": [
         "student.options={backbone: test_efficientnet, encoder_stages: 4}",

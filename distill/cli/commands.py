@@ -45,7 +45,7 @@ COMMANDS = {
 SCORE = "distill.cli.score:COMMAND"
 OTHER: dict[str, tuple[tuple[str, ...], str]] = {  # command -> the keys by which it is another command, and that one
     "evaluate": (("predictions=", "masks="), SCORE),
-    "publish": (("onnx=",), "distill.cli.onnx:COMMAND"),
+    "publish": (("onnx=", "student="), "distill.cli.onnx:COMMAND"),
 }
 FLAGS = ("--help", "-h", "--version", "--dry-run", "--debug")
 OVERVIEW = """\

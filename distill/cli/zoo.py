@@ -10,7 +10,7 @@ from distill.cli.options import Command
 from distill.runtime.io import read_json_if_sound
 from distill.runtime.issues import aligned
 
-TITLES = ("name", "parameters", "trained on", "Dice")
+TITLES = ("name", "parameters", "trained on", "Dice at 0.5")
 
 
 def run(_: SimpleNamespace, *, dry: bool) -> int:
@@ -39,8 +39,8 @@ COMMAND = Command(
     "zoo",
     run,
     does="Lists the published students that come with Bandpass, with their parameters, the images that they were "
-    "trained on, and their mean Dice on each test set. Their names stand wherever a published student does: predict, "
-    "demo, student.init=, teachers.NAME.weights= with adapter=student, students.load(). The card of each, README.md in "
-    "students/zoo/NAME, says under which terms the data stands.",
+    "trained on, and their mean Dice at threshold 0.5 on each test set. Their names stand wherever a published student "
+    "does: predict, demo, student.init=, teachers.NAME.weights= with adapter=student, students.load(). The card of "
+    "each, README.md in students/zoo/NAME, says under which terms the data stands.",
     examples=("distill zoo", "distill predict student=zoo:NAME images=DIR out=masks"),
 )

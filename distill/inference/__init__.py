@@ -19,9 +19,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distill.inference.model import load_model
+    from distill.inference.model import load_model, threshold_of
 
-__all__ = ["load_model"]
+__all__ = ["load_model", "threshold_of"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

@@ -22,6 +22,7 @@ from distill.inference.segmenter import Segmenter, first_line
 from distill.metrics.overlap import labels
 
 TABLE_COLUMNS = ("image", "key", "width", "height", *COLUMNS)
+DARK = 64  # of 255: an image without a brighter level is nearly black, as 12 bits are that are stored as 16
 UNREADABLE = (OSError, ValueError, Image.DecompressionBombError)
 JPEG = {"quality": 92, "subsampling": 0}  # colours at full resolution: a contour is thin
 
@@ -41,6 +42,7 @@ class Outcome:
 
     found: bool = False
     seconds: float | None = None  # in the network; None where its results were there already
+    dark: bool = False  # no level reaches `DARK`
     failure: str = ""  # why it cannot be read or segmented
 
 
@@ -74,7 +76,7 @@ class ImagePredictor:
         height, width = mask.shape
         rows = [regions.row() for regions in measure_regions(mask, probability)]
         self.table.put(one.name, [{"key": key, "width": width, "height": height, **row} for row in rows])
-        return Outcome(found=bool(mask.any()), seconds=seconds)
+        return Outcome(found=bool(mask.any()), seconds=seconds, dark=bool(image.max() < DARK))
 
     def files(
         self, one: Input, image: np.ndarray, mask: np.ndarray, probability: np.ndarray

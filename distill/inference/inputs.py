@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class Input:
         return str(Path(self.name).with_suffix(""))
 
 
-def find_inputs(images: str, *, out: Path) -> tuple[list[Input], int]:
+def find_inputs(images: str, *, out: Path) -> tuple[list[Input], list[str]]:
     """The pictures and videos that `images` means, in the order of their names.
 
     Args:
@@ -44,7 +44,8 @@ def find_inputs(images: str, *, out: Path) -> tuple[list[Input], int]:
         out: the folder of results; no mask or overlay in it is taken.
 
     Returns:
-        them, and how many files were passed over because their suffix is none of a picture or a video.
+        them, and the names of files that were passed over, since their suffix is none of a picture or a video, and of
+        folders within a folder, with a slash at the end.
 
     Raises:
         FileNotFoundError: there is nothing of that name.
@@ -54,7 +55,7 @@ def find_inputs(images: str, *, out: Path) -> tuple[list[Input], int]:
     if path.is_dir():
         root, files = path, sorted(file for file in path.iterdir() if file.is_file())
     elif path.is_file():
-        return [_input(path, path.parent)], 0
+        return [_input(path, path.parent)], []
     elif any(sign in images for sign in MAGIC):
         root = _root(path)
         files = sorted(file for file in root.glob(str(path.relative_to(root))) if file.is_file())
@@ -67,10 +68,18 @@ def find_inputs(images: str, *, out: Path) -> tuple[list[Input], int]:
         if not file.name.startswith(".") and not any(made in file.resolve().parents for made in results)
     ]
     taken = [_input(file, root) for file in files if file.suffix.lower() in SUFFIXES + VIDEO_SUFFIXES]
+    inner = [f"{one.name}/" for one in folders_in(path) if one.resolve() not in {out.resolve(), *results}]
     if not taken:
-        raise ValueError(_nothing(images, path, len(files)))
+        raise ValueError(_nothing(images, path, len(files), inner=inner))
     _require_own_names(taken)
-    return taken, len(files) - len(taken)
+    chosen = {one.path for one in taken}
+    return taken, [*(file.name for file in files if file not in chosen), *inner]
+
+
+def folders_in(path: Path) -> list[Path]:
+    """The folders in a folder, but hidden ones; none in what is no folder."""
+    there = path.iterdir() if path.is_dir() else ()
+    return sorted(one for one in there if one.is_dir() and not one.name.startswith("."))
 
 
 def _input(path: Path, root: Path) -> Input:
@@ -87,14 +96,13 @@ def _root(pattern: Path) -> Path:
     return Path(*parts)
 
 
-def _nothing(images: str, path: Path, count: int) -> str:
-    found = f"{several(count, 'other file')}" if count else "no file"
-    kinds = f"no picture ({' '.join(SUFFIXES)}) and no video ({' '.join(VIDEO_SUFFIXES)})"
-    said = f"images={images} means {found}, but {kinds}"
-    if not path.is_dir():
+def _nothing(images: str, path: Path, count: int, *, inner: Sequence[str]) -> str:
+    kinds = f"neither a picture ({' '.join(SUFFIXES)}) nor a video ({' '.join(VIDEO_SUFFIXES)})"
+    found = f"{several(count, 'other file')}, " if count else ""
+    said = f"images={images} means {found}{kinds}"
+    if not inner:
         return said
-    inner = path / "images"
-    hint = f"images={inner}" if inner.is_dir() else f"images='{path}/**/*.jpg'"
+    hint = f"images={path / 'images'}" if "images/" in inner else f"images='{path}/**/*.*'"
     return f"{said}; folders inside it are not searched unless you ask for it, as by {hint}"
 
 

@@ -60,20 +60,27 @@ class InferenceModel(nn.Module):
         size = (image.shape[1], image.shape[2])
         if self.temperature == 1:
             return _resize(logits.sigmoid() if self.classes == 1 else logits.softmax(dim=1), size)
-        if self.classes == 1:  # as two classes: the background's probability keeps its digits where p is almost 1
-            logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-        scaled = _resize(logits.softmax(dim=1), size).clamp(min=TINY).log() / self.temperature
-        return (scaled[:, 1:] - scaled[:, :1]).sigmoid() if self.classes == 1 else scaled.softmax(dim=1)
+        if self.classes > 1:
+            return (_resize(logits.softmax(dim=1), size).clamp(min=TINY).log() / self.temperature).softmax(dim=1)
+        # Few operators: they act on every pixel of a frame. 1 - p is resized too: so it has its digits where p nears 1.
+        found, rest = (_resize(part.sigmoid(), size).clamp(min=TINY) for part in (logits, -logits))
+        return ((found / rest).log() / self.temperature).sigmoid()
 
     def normalised(self, image: Tensor) -> Tensor:
         """The student's input float32 (N, 3, image_size, image_size) of RGB images uint8 (N, H, W, 3)."""
-        x = image.permute(0, 3, 1, 2).to(self.mean.dtype) / 255
+        x = image.permute(0, 3, 1, 2).to(self.mean.dtype)
         # Not channels last, as the image came: there torch's group norm loses three digits.
         x = _resize(x, (self.image_size, self.image_size)).contiguous()
-        return (x - self.mean) / self.std
+        return (x / 255 - self.mean) / self.std
 
     def predict(self, image: np.ndarray) -> np.ndarray:
-        """Probability float32 (K, H, W) of one RGB image uint8 (H, W, 3), computed on the model's device."""
+        """Probability float32 (K, H, W) of one RGB image uint8 (H, W, 3), computed on the model's device.
+
+        Raises:
+            ValueError: an array of another type or shape, such as floats in [0, 1].
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"expected an RGB image of uint8 and shape (H, W, 3), got {image.dtype} {image.shape}")
         with torch.inference_mode():
             pixels = torch.from_numpy(np.array(image, order="C"))[None].to(self.mean.device)
             return self(pixels)[0].cpu().numpy()

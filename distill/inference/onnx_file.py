@@ -40,7 +40,7 @@ def export_onnx(model: InferenceModel, path: Path, *, metadata: Mapping[str, str
     if not plain:
         exported.add_module("student", fuse_for_inference(model.student))
     example = torch.zeros(2, *EXAMPLE_SIZE, 3, dtype=torch.uint8)
-    dynamic = torch.export.Dim.DYNAMIC
+    sizes = {axis: torch.export.Dim(name) for axis, name in enumerate(("batch", "height", "width"))}
     with quiet() as said:
         try:
             program = torch.onnx.export(
@@ -49,7 +49,7 @@ def export_onnx(model: InferenceModel, path: Path, *, metadata: Mapping[str, str
                 dynamo=True,
                 input_names=["image"],
                 output_names=["probability"],
-                dynamic_shapes={"image": {0: dynamic, 1: dynamic, 2: dynamic}},
+                dynamic_shapes={"image": sizes},
                 verbose=False,
             )
             assert program is not None
@@ -63,8 +63,19 @@ def export_onnx(model: InferenceModel, path: Path, *, metadata: Mapping[str, str
             raise ValueError(f"student {name} cannot be exported to ONNX: {reason}") from error
 
 
-def onnx_metadata(model: InferenceModel, *, name: str, threshold: float, licence: str, run: str) -> dict[str, str]:
-    """The metadata of a student's ONNX file, as strings; a threshold only where there is one class."""
+def onnx_metadata(
+    model: InferenceModel, *, name: str, threshold: float, licence: str, run: str, adapted: str = ""
+) -> dict[str, str]:
+    """The metadata of a student's ONNX file, as strings; a threshold only where there is one class.
+
+    Args:
+        model: with its temperature.
+        name: of the student.
+        threshold: of its probability.
+        licence: of its weights.
+        run: that published it.
+        adapted: the sha256 of the images that its batch-norm statistics are of; nothing where it is as it was trained.
+    """
     return {
         "name": name,
         "classes": str(model.classes),
@@ -74,6 +85,7 @@ def onnx_metadata(model: InferenceModel, *, name: str, threshold: float, licence
         "licence": licence,
         "run": run,
         "digest": run.rpartition("-")[2],
+        **({"adapted": adapted} if adapted else {}),
     }
 
 

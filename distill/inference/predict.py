@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cache
-from distill.inference.images import ImagePredictor, Options, Outcome, predict_images
+from distill.inference.images import DARK, ImagePredictor, Options, Outcome, predict_images
 from distill.inference.inputs import Input, find_inputs
 from distill.inference.output_dir import VIDEO_TABLE, Table, prepare, printable, require_own
 from distill.inference.overlay import palette
@@ -24,6 +24,7 @@ from distill.runtime.progress import progress
 from distill.runtime.threads import usable_cores, use_all_cores
 
 KEPT = 20  # failures that are named at the end; the rest is counted
+NAMED = 5  # files that are passed over, likewise
 
 logger = logging.getLogger("bandpass")
 
@@ -39,6 +40,7 @@ class Summary:
         kept: how many of them were complete already.
         seconds: how long the others took, with reading and writing.
         latency: median and 95th percentile of the network alone, in milliseconds; None where none was run.
+        dark: how many of the others are nearly black.
         videos: the figures of each video, by name; None where it was complete already.
         failures: a sentence for each file that could not be read.
     """
@@ -49,12 +51,18 @@ class Summary:
     kept: int = 0
     seconds: float = 0.0
     latency: tuple[float, float] | None = None
+    dark: int = 0
     videos: dict[str, VideoResult | None] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """In words, printable: one line for the pictures, one for each video, one for each failure."""
         said = [_picture_line(self)] if self.pictures else []
+        if self.dark:
+            said.append(
+                f"{several(self.dark, 'image')} without a level over {DARK - 1} of 255, nearly black: its masks mean "
+                "little; levels of 12 bits that are stored as 16 must be multiplied by 16"
+            )
         said += [f"{name}: {video.line() if video else 'complete already'}" for name, video in self.videos.items()]
         if self.failures:
             said += [f"left out {several(len(self.failures), 'file')}:", *(f"  {one}" for one in self.failures[:KEPT])]
@@ -117,18 +125,28 @@ def predict(
     segmenter = open_segmenter(student, trust=trust)
     options = Options(settle_threshold(segmenter, threshold), flips, probabilities)
     if passed:
-        logger.info("passing over %s: neither picture nor video", several(passed, "file"))
+        logger.info("passing over %s", printable(named(passed)))
     with cache.lock(out, wait=False):
         stems = {one.stem for one in inputs}
         if said := prepare(out, settings_of(segmenter, options), about=about(segmenter), stems=stems):
             logger.info(printable(said))
         logger.info(printable(introduction(segmenter, options)))
+        if segmenter.place.startswith("torch on cpu"):
+            logger.info("faster on a CPU: distill publish student=%s onnx=model.onnx, then student=model.onnx", student)
         summary = Summary(out)
         pictures = [one for one in inputs if not one.video]
         if pictures:
             add_pictures(summary, ImagePredictor(segmenter, options, out=out), pictures)
         add_videos(summary, segmenter, options, [one for one in inputs if one.video])
     return summary
+
+
+def named(passed: Sequence[str]) -> str:
+    """What was passed over, in words: the first few names, and how many more."""
+    more = f" and {len(passed) - NAMED} more" if len(passed) > NAMED else ""
+    folders = "; folders inside it are searched where a pattern asks for it, as 'DIR/**/*.*'"
+    inner = any(name.endswith("/") for name in passed)
+    return f"{', '.join(passed[:NAMED])}{more}: by name neither picture nor video{folders if inner else ''}"
 
 
 def settle_threshold(segmenter: Segmenter, asked: float | None) -> float:
@@ -187,6 +205,7 @@ def add_pictures(summary: Summary, predictor: ImagePredictor, pictures: Sequence
     spent = [outcome.seconds for outcome in outcomes if outcome.seconds is not None]
     summary.pictures, summary.kept = len(outcomes), len(outcomes) - len(spent)
     summary.found = sum(outcome.found for outcome in outcomes)
+    summary.dark = sum(outcome.dark for outcome in outcomes)
     summary.seconds = time.monotonic() - began
     summary.latency = percentiles(spent) if spent else None
 

@@ -37,8 +37,15 @@ def make_onnx(source: str | Path, path: Path, *, trust: str | None = None) -> di
     """
     model = load_model(source, trust=trust)
     licence = students.licence_of(Path(students.place_of(source)).expanduser()) or "see the student's card"
-    run = students.read_config(source).get("run", "")
-    metadata = onnx_metadata(model, name=str(source), threshold=threshold_of(source), licence=licence, run=run)
+    config = students.read_config(source)
+    metadata = onnx_metadata(
+        model,
+        name=str(source),
+        threshold=threshold_of(source),
+        licence=licence,
+        run=config.get("run", ""),
+        adapted=config.get("adapted", {}).get("sha256", ""),
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as place:
         made = Path(place) / path.name

@@ -98,6 +98,30 @@ def test_predict_takes_any_array_and_gives_the_probability_at_its_size():
     np.testing.assert_array_equal(mirrored, model.predict(np.ascontiguousarray(pixels[:, ::-1])))
 
 
+@pytest.mark.parametrize("change", ["float32", "uint16", "grey", "alpha", "channels first", "batch"])
+def test_predict_refuses_what_is_no_rgb_image_of_bytes(change):
+    model = InferenceModel(students.create("unet", width=4), image_size=32).eval()
+    pixels = np.zeros((45, 30, 3), np.uint8)
+    given = {
+        "grey": pixels[..., 0],
+        "alpha": np.zeros((45, 30, 4), np.uint8),
+        "channels first": pixels.transpose(2, 0, 1),
+        "batch": pixels[None],
+    }
+    with pytest.raises(ValueError, match=r"expected an RGB image of uint8 and shape \(H, W, 3\), got "):
+        model.predict(given[change] if change in given else pixels.astype(change))
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.8, 1.5, 10.0])
+def test_the_temperature_divides_logits_to_the_last_digits(temperature):
+    student = students.create("unet", width=4).eval()
+    logits = torch.linspace(-60, 60, 32 * 32).view(1, 1, 32, 32)
+    student.forward = lambda _: logits
+    model = InferenceModel(student, image_size=32, temperature=temperature).eval()
+    expected = (logits / temperature).sigmoid()
+    torch.testing.assert_close(model(torch.zeros(1, 32, 32, 3, dtype=torch.uint8)), expected, atol=1e-6, rtol=0)
+
+
 @pytest.mark.filterwarnings("error")
 def test_predict_takes_an_image_of_pillow_which_is_read_only_and_warns_of_nothing():
     model = InferenceModel(students.create("unet", width=4), image_size=32).eval()

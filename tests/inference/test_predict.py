@@ -23,6 +23,7 @@ from distill.data.image_io import NO_PICTURE
 from distill.inference.images import ImagePredictor, Options, predict_images
 from distill.inference.inputs import find_inputs
 from distill.inference.overlay import colour, draw_overlay
+from distill.inference.predict import named
 from distill.inference.regions import measure_regions
 from distill.inference.segmenter import open_segmenter
 from distill.inference.video_files import VideoWriter, open_video
@@ -125,7 +126,7 @@ def test_a_folder_of_pictures_becomes_masks_overlays_and_a_table(student, images
     told = capsys.readouterr()
     assert "3 images: 3 with a finding, 0 without" in told.out
     assert f"left out 1 file:\n  {images / 'broken.png'} cannot be read (it {NO_PICTURE})" in told.out
-    assert "passing over 1 file: neither picture nor video" in told.err
+    assert "passing over notes.txt: by name neither picture nor video" in told.err
     segmenter = open_segmenter(student)
     rows = {row["image"]: row for row in rows_of(out / "areas.csv")}
     assert list(rows) == ["disc0.png", "disc1.png", "disc2.png"]
@@ -286,11 +287,39 @@ def test_inputs_that_are_none_are_told(images, tmp_path):
         FileNotFoundError, match=r"expected a file, a folder or a pattern at images=.*nowhere, found none"
     ):
         find_inputs(str(tmp_path / "nowhere"), out=out)
-    with pytest.raises(ValueError, match=r"no picture .* not searched unless you ask for it, as by images=.*images$"):
+    with pytest.raises(
+        ValueError, match=r"neither a picture .* not searched unless you ask for it, as by images=.*images$"
+    ):
         find_inputs(str(tmp_path), out=out)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"means neither a picture \(.*\) nor a video \([^;]*\)$"):
+        find_inputs(str(tmp_path / "empty"), out=out)
     write_disc(images / "disc0.jpg", 0)
     with pytest.raises(ValueError, match=r"disc0\.jpg and disc0\.png have one stem"):
         find_inputs(str(images), out=out)
+
+
+def test_what_is_passed_over_is_named(images):
+    out = images / "out"
+    for folder in (images / "more", images / ".hidden", out / "masks"):
+        folder.mkdir(parents=True)
+    for name in ("notes.txt", "slices.gif", ".DS_Store"):
+        (images / name).touch()
+    inputs, passed = find_inputs(str(images), out=out)
+    assert [one.name for one in inputs] == ["disc0.png", "disc1.png", "disc2.png"]
+    assert passed == ["notes.txt", "slices.gif", "more/"]
+    told = named([*passed, *"abcd"])
+    assert told.startswith("notes.txt, slices.gif, more/, a, b and 2 more: by name neither picture nor video; folders")
+
+
+def test_levels_of_12_bits_in_16_are_told(student, tmp_path):
+    levels = np.linspace(0, 4095, 64 * 64).astype(np.uint16).reshape(64, 64)
+    folder = tmp_path / "dark"
+    folder.mkdir()
+    Image.fromarray(levels).save(folder / "bits12.png")
+    Image.fromarray(16 * levels).save(folder / "bits16.png")
+    summary = distill.predict(student, folder, out=tmp_path / "out")
+    assert summary.dark == 1 and summary.lines()[1].startswith("1 image without a level over 63 of 255, nearly black")
 
 
 def test_students_that_are_none_are_told(tmp_path, student):

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import yaml
@@ -64,6 +65,7 @@ def test_a_student_is_adapted_to_another_camera_and_says_so(student, frames, tmp
     assert main(["adapt", f"student={student}", f"images={frames}", f"out={out}"]) == 0
     told = capfd.readouterr()
     assert "adapted to 20 images: mean image score of findings 0." in told.out
+    assert "these scores prove nothing" in told.out
     assert "estimate statistics 2/2 batches" in told.err
     assert dice_of(out, frames) > dice_of(student, frames) + 0.05
     before, config = students.read_config(student), students.read_config(out)
@@ -71,6 +73,9 @@ def test_a_student_is_adapted_to_another_camera_and_says_so(student, frames, tmp
     assert config == before
     assert (record["source"], record["images"], len(record["sha256"])) == ("student", 20, 64)
     assert record["score"] >= record["score_before"]
+    assert main(["publish", f"student={out}", f"onnx={tmp_path / 'model.onnx'}"]) == 0
+    metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert metadata["adapted"] == record["sha256"]
     front, body = (out / "README.md").read_text().removeprefix("---\n").split("\n---\n", 1)
     assert yaml.safe_load(front) == {"license": "other", "license_name": "terms-of-discs"}
     assert body.lstrip().startswith("> **Adapted.** This is `student` with the statistics of its batch norms")

@@ -210,7 +210,11 @@ def test_the_onnx_file_is_made_on_demand_and_checked(here, tmp_path, capfd):
     assert "matches PyTorch within" in capfd.readouterr().err
     assert [path.name for path in file.parent.iterdir()] == ["model.onnx"]
     config = json.loads((here / "config.json").read_text())
+    graph = onnx.load(file).graph
+    (shape,) = ([axis.dim_param or axis.dim_value for axis in one.type.tensor_type.shape.dim] for one in graph.input)
+    assert shape == ["batch", "height", "width", 3]
     metadata = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+    assert "adapted" not in metadata
     assert float(metadata["threshold"]) == config["threshold"]
     assert float(metadata["temperature"]) == config["temperature"]
     assert (metadata["name"], metadata["licence"], metadata["digest"]) == ("zoo:discs", "apache-2.0", "0123456789ab")
@@ -236,5 +240,7 @@ def test_an_onnx_file_that_disagrees_is_not_written(here, tmp_path, monkeypatch,
 def test_a_wrong_word_is_told(tmp_path, capfd):
     assert main(["publish", "student=zoo:discs", f"onnx={tmp_path}"]) == 1
     assert f"onnx={tmp_path} must be a file, as onnx=model.onnx" in capfd.readouterr().err
+    assert main(["publish", "student=zoo:discs"]) == 1
+    assert "distill publish needs onnx=" in capfd.readouterr().err
     assert main(["publish", "onnx=model.onnx"]) == 1
     assert "distill publish needs student=" in capfd.readouterr().err
