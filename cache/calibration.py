@@ -39,11 +39,14 @@ def fit(
             bytes, larger statistics, and more work to decode on a fine grid.
 
     Raises:
-        ValueError: the fidelity is out of range, there are fewer than two maps, they do not vary, or are not finite.
+        ValueError: the fidelity is out of range, a tensor has not four dimensions, there are fewer than two maps, or
+            they do not vary, or are not finite.
     """
     if not 0 < fidelity <= FINEST:
         raise ValueError(f"expected a fidelity above 0 and at most {FINEST}, such as 0.95, got {fidelity}")
     batches = [features] if isinstance(features, Tensor) else list(features)
+    if odd := [tuple(batch.shape) for batch in batches if batch.ndim != 4]:
+        raise ValueError(f"expected maps (N, C, h, w), got a tensor of shape {odd[0]}; torch.stack joins maps")
     images = sum(len(batch) for batch in batches)
     if images < 2:
         raise ValueError(f"expected at least two calibration maps (256 are recommended), got {images}")

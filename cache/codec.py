@@ -181,12 +181,14 @@ class Codec:
         Raises:
             ValueError: the shape is not the codec's, or a value is infinite or undefined.
         """
+        _require_one(feature)
         with torch.no_grad():
             integers = self._integers(self.project(feature))
         return {name: self.coders[name].encode(values) for name, values in integers.items()}
 
     def encode_with_fidelity(self, feature: Tensor) -> tuple[Code, float]:
         """`encode` of a map (C, h, w), and the `fidelity` of the code, for little more than the code; same errors."""
+        _require_one(feature)
         with torch.no_grad():
             normal = self._normalise(feature)
             components = self._project(normal)
@@ -321,6 +323,11 @@ def _check_values(codec: Codec) -> None:
         raise ValueError("expected positive scales, and variances that are not negative")
     if not coded(codec.variances, codec.step).any():
         raise ValueError(f"no variance is large enough to be coded with the step {codec.step:g}")
+
+
+def _require_one(feature: Tensor) -> None:
+    if feature.ndim != 3:
+        raise ValueError(f"expected one map (C, h, w), got {tuple(feature.shape)}; encode_batch codes several")
 
 
 def _joined(parts: Mapping[str, Numbers]) -> Numbers:

@@ -191,7 +191,14 @@ class Cache:
     def decode(
         self, key: str, view: str, *, map: str, box: Box = WHOLE, grid: Grid | None = None, band: str = "all"
     ) -> Tensor:
-        """Read a record and decode it, see `Codec.decode`: (K, rows, columns) float32 in the coded space."""
+        """Read a record and decode it, see `Codec.decode`: (K, rows, columns) float32 in the coded space.
+
+        Raises:
+            ValueError: as of `read`, or an unknown band.
+            KeyError: as of `read`.
+        """
+        if band not in ("all", *BANDS):
+            raise ValueError(f"unknown band {band!r}; choose from all, {', '.join(BANDS)}")
         code = self.read(key, view, map=map, bands=BANDS if band == "all" else (band,))
         return self.codecs[map].decode(code, box=box, grid=grid, band=band)
 
@@ -244,7 +251,8 @@ class Cache:
         shard = self.shards[number]
         if (number, name) not in self._tables:
             if f"table/{name}" not in shard.places:
-                raise KeyError(f"{self.path} holds no {name!r}; choose from {', '.join(self.spec.names)} and {BANDS}")
+                maps, bands = ", ".join(self.spec.names), ", ".join(BANDS)
+                raise KeyError(f"{self.path} holds no {name!r}; maps are {maps}, and bands {bands}")
             self._tables[number, name] = shard.table(descriptor, name)
         return shard.code(descriptor, name, position, self._tables[number, name])
 

@@ -26,7 +26,7 @@ def resolve(name: str) -> type[Student]:
     """The class of a student by registry name or by `module:Class`.
 
     Raises:
-        ValueError: the name is not known, cannot be imported, or is not a `Student`.
+        ValueError: the name is not known, cannot be imported, or is not a whole `Student`.
     """
     if name not in STUDENTS and ":" not in name:
         near = get_close_matches(name, STUDENTS, n=1)
@@ -38,10 +38,13 @@ def resolve(name: str) -> type[Student]:
     module, _, attribute = STUDENTS.get(name, name).partition(":")
     try:
         found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"student {name!r} cannot be imported: {error}") from error
+    except (ImportError, AttributeError, SyntaxError) as error:
+        where = "; its file must lie where the command is called, or be installed" if ":" in name else ""
+        raise ValueError(f"student {name!r} cannot be imported: {error}{where}") from error
     if not (isinstance(found, type) and issubclass(found, Student)):
         raise ValueError(f"student {name!r} is {found!r}, but must be a subclass of students.base.Student")
+    if lacking := sorted(found.__abstractmethods__):
+        raise ValueError(f"student {name!r} does not define {' and '.join(lacking)}, as its base class asks")
     return found
 
 
@@ -52,8 +55,10 @@ def create(name: str, *, width: int, classes: int = 1, **options: Any) -> Studen
         ValueError: the name is not known, or the class does not take these arguments.
     """
     kind = resolve(name)
+    given = {"width": width, "classes": classes, **options}
     try:
-        return kind(width=width, classes=classes, **options)
+        signature(kind).bind(**given)
     except TypeError as error:
         known = ", ".join(signature(kind).parameters)
         raise ValueError(f"student {name!r} does not take what is given ({error}); it takes {known}") from error
+    return kind(**given)

@@ -44,8 +44,9 @@ def resolve(name: str) -> type[Teacher]:
     module, _, attribute = TEACHERS.get(name, name).partition(":")
     try:
         found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"teacher '{name}' cannot be imported: {error}") from error
+    except (ImportError, AttributeError, SyntaxError) as error:
+        where = "; its file must lie where the command is called, or be installed" if ":" in name else ""
+        raise ValueError(f"teacher '{name}' cannot be imported: {error}{where}") from error
     if not (isinstance(found, type) and issubclass(found, Teacher)):
         raise ValueError(f"teacher '{name}' is {found!r}, but must be a subclass of teachers.base.Teacher")
     return found

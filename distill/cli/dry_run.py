@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from distill.cli.messages import few_images
 from distill.config.schema import Recipe
-from distill.distillation.targets import check_grids
+from distill.distillation.targets import check_grids, note_idle_maps
 from distill.extraction.cache_state import inspect_cache
 from distill.extraction.cost import estimate_cost
 from distill.extraction.plan import plan_extraction
@@ -64,12 +64,17 @@ def estimate_teacher(run: Run, name: str, *, made: bool) -> Iterator[str]:
         return
     teacher = load_teacher(recipe).to(run.accelerator.device, PRECISIONS[recipe.precision])
     check_grids(run.recipe, teacher.spec, teacher=name)
+    if note := note_idle_maps(run.recipe, teacher.spec, teacher=name):
+        yield f"  {note}"
     yield str(estimate_cost(plan, state, FeatureExtractor(teacher, size=recipe.batch_size)))
 
 
 def estimate_training(run: Run) -> Iterator[str]:
     """Steps, and the time they take without loading and imitation, which cost little beside them."""
     recipe, steps = run.recipe, run.spans[-1].stop
+    if run.trained.is_file():
+        yield f"trained already: {run.folder}"
+        return
     if recipe.reads_features:
         yield f"task decoder of width {recipe.student.width} on cached features; {several(steps, 'step')}"
         return

@@ -98,6 +98,8 @@ def tracked(run: Run) -> Iterator[None]:
 
 def run_steps(given: SimpleNamespace, *, dry: bool, step: str = "") -> int:
     """Reads the recipe and does its steps, or one of them; dry: says what a run would take."""
+    if step and (extra := next((word for word in given.rest if word.startswith("do=")), "")):
+        raise ValueError(f"distill {step} does that step alone; take {extra} out, or type distill run")
     remember_words(given.rest)
     recipe = read_recipe([*given.rest, f"do={step}"] if step else given.rest)
     if not dry:

@@ -18,12 +18,17 @@ from distill.training.step_time import time_step
 
 def estimate(plan: ComparePlan, *, jobs: int) -> str:
     """Runs, steps, hours and missing features of a comparison of which `jobs` runs go on at once, as text."""
-    runs = expected_runs(plan)
+    runs, settled = expected_runs(plan), all(one.trained for one in plan.sweep)
     missing = missing_of(runs, verbs=("train", "evaluate"))
     count = len({one.run.folder for one in runs})
     lines = [
         f"dry run of {plan.describe()}",
-        *(f"{one.title}: {one.steps} steps in {one.run.folder}" for one in missing),
+        *(
+            f"{one.title}: {one.steps} steps in {one.run.folder}"
+            if settled or one in plan.sweep
+            else f"{one.arm} {one.student} seed {one.seed}: {one.steps} steps, with the best setting of the sweep"
+            for one in missing
+        ),
         f"{count - len(missing)} of {count} runs are there already",
         *training_lines(missing, jobs=jobs),
         *feature_lines(missing),

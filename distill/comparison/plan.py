@@ -97,7 +97,11 @@ def plan_comparison(recipe: Recipe, *, students: Sequence[str] | None, seeds: Se
         ValueError: the recipe has fewer than two arms, or an arm changes what must be equal.
     """
     if len(recipe.arms) < 2:
-        raise ValueError("compare needs a recipe with at least two arms, as in arms: {baseline: {...}, distilled: {}}")
+        there = f"only {next(iter(recipe.arms))}" if recipe.arms else "none"
+        raise ValueError(
+            f"compare needs at least two arms, and there is {there}; name more in arms=, or write them into the "
+            "recipe, as in arms: {baseline: {...}, distilled: {}}"
+        )
     asked = [
         (seed, student, own)
         for seed in dict.fromkeys(seeds)

@@ -73,11 +73,13 @@ def draw_curves(axis: Any, comparison: Comparison, student: str) -> None:  # noq
     for number, curve in enumerate(curves):
         dice, colour = np.array(curve.dice), COLOURS[number % len(COLOURS)]
         axis.fill_between(curve.steps, dice.min(axis=0), dice.max(axis=0), color=colour, alpha=0.15, linewidth=0)
-        axis.plot(curve.steps, dice.mean(axis=0), color=colour, linewidth=1.6, label=curve.arm)
+        marker = "o" if len(curve.steps) == 1 else None  # a single point makes no line
+        axis.plot(curve.steps, dice.mean(axis=0), color=colour, linewidth=1.6, label=curve.arm, marker=marker)
     settled = [value for c in curves for line in c.dice for value in line[len(line) // 4 :]]
     axis.set_ylim(min(settled) - 0.02, max(settled) + 0.02)  # the first quarter is steep, and would flatten the rest
     axis.legend(fontsize=8, frameon=False, loc="best")
     axis.set_xlabel("step")
+    axis.locator_params(axis="x", integer=True)
     dress(axis, f"validation, {student}")
 
 

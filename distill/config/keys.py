@@ -19,6 +19,7 @@ HABITS = {
     "epochs": "stages.NAME.epochs",
     "backbone": "student.options",
     "model": "student.name",
+    "seeds": "seed",
 }
 LAYERS = ("arms", "sweep")  # keys of a recipe under which each name holds changes to the recipe itself
 DEPTH = 20  # of nested keys and values; a recipe needs six

@@ -45,7 +45,7 @@ def from_yaml(text: str, annotation: Any) -> Any:  # noqa: ANN401
         annotation: of what it is read for; where that is text, `007`, `1.10`, `on` and `2024_01_15` stay as written.
 
     Raises:
-        ValueError: it is not YAML, holds a tag, or more values or levels than any recipe has.
+        ValueError: it is not YAML, holds a tag, a key twice, or more values or levels than any recipe has.
     """
     try:
         node = yaml.compose(text, Loader=Loader)
@@ -90,6 +90,8 @@ class _Nodes:
                 merged = self.plain(value, annotation, depth=depth + 1)
                 for part in reversed(merged if isinstance(merged, list) else [merged]):
                     below.update(part if isinstance(part, dict) else {})
+            elif key_node.value in own:
+                raise ValueError(f"line {key_node.start_mark.line + 1} has the key {key_node.value!r} a second time")
             else:
                 own[key_node.value] = self.plain(value, annotation_under(annotation, key_node.value), depth=depth + 1)
         return {**below, **own}
@@ -134,7 +136,10 @@ def build(schema: type, given: Any, prefix: str = "") -> Any:  # noqa: ANN401
     for field in dataclasses.fields(schema):
         if isinstance(values.get(field.name), dict) and isinstance(default := default_of(field), dict):
             values[field.name] = {**default, **values[field.name]}
-    return schema(**values)
+    try:
+        return schema(**values)
+    except ValueError as error:  # a stage does not know its own name
+        raise ValueError(str(error).replace("stages.NAME", prefix.rstrip("."))) from error
 
 
 def typed(value: Any, annotation: Any, key: str) -> Any:  # noqa: ANN401

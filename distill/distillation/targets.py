@@ -121,6 +121,18 @@ def nearest_map(spec: FeatureSpec, grid: tuple[int, int]) -> MapSpec:
     return min(features_of(spec), key=distance)
 
 
+def note_idle_maps(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> str:
+    """A sentence on the teacher's maps that no level of the student imitates at the recipe's size; or nothing."""
+    used = {nearest_map(spec, (recipe.image_size // stride,) * 2).name for _, stride in recipe.imitated}
+    idle = [entry.name for entry in features_of(spec) if entry.name not in used]
+    if not (used and idle) or any(other.of == teacher for other in recipe.teachers.values()):  # a decoder reads all
+        return ""
+    return (
+        f"{teacher}: at image_size={recipe.image_size} nothing imitates {' and '.join(idle)}, which other students and "
+        f"sizes may; teachers.{teacher}.strides leaves maps out"
+    )
+
+
 def plan_targets(recipe: Recipe, caches: Mapping[str, Cache], student: nn.Module) -> tuple[Target, ...]:
     """The targets that the recipe asks the student to imitate, from caches that are open.
 

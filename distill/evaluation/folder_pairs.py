@@ -68,7 +68,8 @@ def list_by_stem(folder: Path, *, key: str) -> dict[str, Path]:
             )
         found[stem] = path
     if not found:
-        raise ValueError(f"{key}={folder} holds no picture; expected files of {' '.join(SUFFIXES)}")
+        inner = f"; is it {key}={folder / 'masks'}?" if (folder / "masks").is_dir() else ""
+        raise ValueError(f"{key}={folder} holds no picture; expected files of {' '.join(SUFFIXES)}{inner}")
     return found
 
 

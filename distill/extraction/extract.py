@@ -11,7 +11,7 @@ from typing import Any
 
 import cache
 from cache.shard import Record
-from distill.distillation.targets import check_classes, check_grids, check_mask
+from distill.distillation.targets import check_classes, check_grids, check_mask, note_idle_maps
 from distill.extraction.cache_state import CacheState, inspect_cache, is_whole
 from distill.extraction.calibrate import initialise_cache, restore_cache
 from distill.extraction.cost import check_memory, estimate_cost
@@ -76,6 +76,8 @@ def extract_images(run: Run, plan: ExtractionPlan) -> int:
     check_grids(run.recipe, teacher.spec, teacher=plan.name)
     check_mask(run.recipe, teacher.spec.names, teacher=plan.name)
     check_classes(run.recipe, teacher.spec, teacher=plan.name)
+    if note := note_idle_maps(run.recipe, teacher.spec, teacher=plan.name):
+        logger.info(note)
     calibrated, begun = prepare_cache(run, plan, teacher) if plan.rank == 0 else (0, 0)
     run.wait()
     return max(begun, calibrated + fill(run, plan, teacher))

@@ -142,7 +142,7 @@ def predict(
 
 
 def named(passed: Sequence[str]) -> str:
-    """What was passed over, in words: the first few names, and how many more."""
+    """Files and folders that were passed over, in words: the first few names, and how many more."""
     more = f" and {len(passed) - NAMED} more" if len(passed) > NAMED else ""
     folders = "; folders inside it are searched where a pattern asks for it, as 'DIR/**/*.*'"
     inner = any(name.endswith("/") for name in passed)

@@ -66,7 +66,8 @@ def cases(inputs: Inputs, ask: Ask, masks: Mapping[str, SoftMasks]) -> dict[str,
 
 
 def places(images: int, each: int) -> list[tuple[str, int]]:
-    """Kind and place of the cases among `images` ranked ones, each place once."""
+    """Kind and place of the cases among `images` ranked ones, each place once, at most a third of them of one kind."""
+    each = max(1, min(each, images // 3))
     middle = max(0, (images - each) // 2)
     wanted = {
         "best": range(min(each, images)),

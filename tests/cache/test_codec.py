@@ -215,6 +215,8 @@ def test_the_reference_is_reverse_water_filling():
         (torch.randn(8, 2, 3, 3), 1.0, "expected a fidelity above 0 and at most 0.9999, such as 0.95, got 1.0"),
         (torch.randn(1, 2, 3, 3), 0.9, "at least two calibration maps"),
         (torch.ones(8, 2, 3, 3), 0.9, "do not vary"),
+        (torch.randn(8, 3, 3), 0.9, r"expected maps \(N, C, h, w\), got a tensor of shape \(8, 3, 3\)"),
+        ([*torch.randn(8, 2, 3, 3)], 0.9, r"got a tensor of shape \(2, 3, 3\); torch.stack joins maps"),
         (torch.full((8, 2, 3, 3), torch.nan), 0.9, "do not vary, or hold infinite values"),
         (
             torch.randn(8, 2, 3, 3).index_fill(0, torch.tensor([3]), torch.nan),
@@ -231,6 +233,11 @@ def test_a_codec_that_cannot_be_fitted_says_why(maps, fidelity, message):
 def test_what_cannot_be_coded_is_refused(codec, others):
     with pytest.raises(ValueError, match=r"expected features of shape \(..., 12, 14, 18\), got \(12, 14, 14\)"):
         codec.encode(others[0][..., :14])
+    for encode in (codec.encode, codec.encode_with_fidelity):
+        with pytest.raises(
+            ValueError, match=r"expected one map \(C, h, w\), got \(8, 12, 14, 18\); encode_batch codes"
+        ):
+            encode(others[:1].expand(8, -1, -1, -1))
     broken = others[0].clone()
     broken[0, 0, 0] = torch.inf
     with pytest.raises(ValueError, match="infinite, undefined or absurdly large values"):

@@ -64,6 +64,11 @@ def test_training_before_extraction_says_what_to_type(tmp_path, capfd):
     assert "do=" not in error
 
 
+def test_the_command_of_one_step_takes_no_other(tmp_path, capfd):
+    assert main(["train", *SMALL, f"home={tmp_path}", "do=extract"]) == 1
+    assert "distill train does that step alone; take do=extract out, or type distill run" in capfd.readouterr().err
+
+
 def test_the_command_to_type_has_the_words_that_were_typed():
     assert command_for("train") == "distill train recipe=NAME"
     remember_words(["recipe=own", "do=extract", "data.root=my data"])

@@ -385,6 +385,7 @@ def test_the_dry_run_tells_steps_and_hours_and_the_features_that_are_missing(tmp
         "comparing arms baseline, distilled; students unet; seeds 3, 4; every arm tries fast, slow with seed 3" in text
     )
     assert f"baseline unet seed 3 (fast): 60 steps in {plan.runs[0].run.folder}" in text
+    assert "baseline unet seed 4: 60 steps, with the best setting of the sweep\n" in text
     assert "0 of 6 runs are there already" in text
     assert "6 runs to do, 320 steps, about 5 h 20 min one after the other on this machine" in text
     assert len(probed) == 1

@@ -74,11 +74,11 @@ def test_every_arm_of_every_recipe_is_a_valid_recipe_of_equal_steps():
         (["stages.semantic.steps=-1"], r"steps is -1, but must not be negative"),
         (
             ["stages.semantic.part_lr_scale={encodr: 0.1}"],
-            r"a part of stages\.NAME\.part_lr_scale is 'encodr', but must be one of",
+            r"a part of stages\.semantic\.part_lr_scale is 'encodr', but must be one of",
         ),
         (
             ["stages.semantic.part_lr_scale={encoder: 0}"],
-            r"part_lr_scale\.encoder is 0\.0, but must be positive; stages\.NAME\.freeze",
+            r"part_lr_scale\.encoder is 0\.0, but must be positive; stages\.semantic\.freeze",
         ),
         (
             ["stages.semantic.losses.imitate_mse=1", "imitate.all=[]"],

@@ -170,6 +170,18 @@ def test_merge_keys_lie_beneath_what_is_written(tmp_path):
     assert (recipe.stages["semantic"].epochs, recipe.stages["boundary"].epochs) == (3, 2)
 
 
+def test_a_key_that_is_written_twice_is_told(tmp_path):
+    with pytest.raises(ValueError, match="line 4 has the key 'a' a second time"):
+        file(tmp_path, "extends: sam_to_unet\nteachers:\n  a: {adapter: sam}\n  a: {adapter: timm}\n")
+    with pytest.raises(ValueError, match="line 1 has the key 'x' a second time"):
+        read("student.options={x: 1, x: 2}")
+
+
+def test_a_fault_of_a_stage_names_the_stage():
+    with pytest.raises(ValueError, match=r"a term of stages\.semantic\.losses is 'tverski'"):
+        read("stages.semantic.losses.tverski=1")
+
+
 def test_every_key_of_a_recipe_survives_being_written():
     recipe = read("data.split=007", "student.options={a: '1e3', b: 1e3, c: ['on', true, null], d: {e: '~'}}")
     again = build_recipe(yaml.safe_load(dump_recipe(recipe)))

@@ -340,7 +340,8 @@ def test_soft_masks_that_are_not_known_are_not_scored(masks_job, tmp_path):
 
 def test_places_are_taken_once_from_best_to_worst():
     assert places(9, 3) == [(kind, 3 * i + j) for i, kind in enumerate(("best", "median", "worst")) for j in range(3)]
-    assert places(4, 3) == [("best", 0), ("best", 1), ("best", 2), ("worst", 3)]
+    assert places(4, 3) == [("best", 0), ("median", 1), ("worst", 3)]
+    assert places(2, 3) == [("best", 0), ("worst", 1)]
     assert places(0, 3) == []
     assert [kind for kind, _ in places(100, 1)] == ["best", "median", "worst"]
 

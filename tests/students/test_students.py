@@ -179,6 +179,26 @@ def test_the_heads_that_training_supervises_are_logits_of_the_image(name):
     assert len(heads) == {"pranet": 4, "sam2_adapted": 3}.get(name, 1)
 
 
+def test_a_fault_in_a_file_of_ones_own_is_told_as_what_it_is(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "slip_of_syntax.py").write_text("class Net(:\n")
+    (tmp_path / "slip_of_type.py").write_text(
+        "from students import Student\n\n\nclass Net(Student):\n    def __init__(self, width, classes=1):\n"
+        "        super().__init__()\n        self.channels = (4, 4) + 3\n\n    def decode(self, features, size):\n"
+        "        return features[0]\n\n\nclass Half(Student):\n    pass\n"
+    )
+    with pytest.raises(ValueError, match=r"cannot be imported: .*slip_of_syntax.py, line 1"):
+        create("slip_of_syntax:Net", width=4)
+    with pytest.raises(ValueError, match="No module named 'no_such'; its file must lie where the command is called"):
+        create("no_such:Net", width=4)
+    with pytest.raises(ValueError, match="'slip_of_type:Half' does not define decode, as its base class asks"):
+        create("slip_of_type:Half", width=4)
+    with pytest.raises(TypeError, match="can only concatenate tuple"):
+        create("slip_of_type:Net", width=4)
+    with pytest.raises(ValueError, match=r"does not take what is given .*; it takes width, classes"):
+        create("slip_of_type:Net", width=4, depth=2)
+
+
 def test_deep_supervision_asks_every_head_of_unetpp():
     student = create("unetpp", width=2, deep_supervision=True).eval()
     images = torch.randn(1, 3, 32, 32)

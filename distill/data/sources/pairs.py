@@ -105,7 +105,7 @@ def _is_kind(dataset: str, found: Sequence[Match], reading: Reading, *, problems
     if not reading.several and full and lossless and all(is_void_beside(mask.below) for _, mask in full):
         classes = 1 + max(mask.below for mask in masks)
         problems.add(
-            "class numbers",
+            "class numbers and void",
             f"masks of {dataset} hold class numbers from 0 to {classes - 1} and 255, which is void (as in Pascal VOC), "
             f"but student.classes=1 reads 255 as the foreground; set student.classes={classes}, with which 255 counts "
             "for nothing, or save them with 0 and 255",
