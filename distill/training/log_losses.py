@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distill.config.schedule import Span
 from distill.distillation.feature_variance import FeatureVariance
-from distill.training.state import TrainingState
+from distill.training.state import Counters, TrainingState
 
 LOG_EVERY_STEPS = 25
 
@@ -26,11 +26,21 @@ class RunningMeans:
     sums: dict[str, Tensor] = field(default_factory=dict)
     steps: int = 0
 
+    @classmethod
+    def of(cls, counters: Counters) -> RunningMeans:
+        """Those that a checkpoint was saved with, so that the log does not tell of an interruption."""
+        return cls({name: torch.tensor(value) for name, value in counters.sums.items()}, counters.summed)
+
+    def keep(self, counters: Counters) -> None:
+        """Puts them where a checkpoint saves them; exact, as float32 is in float64."""
+        counters.sums = {name: float(value) for name, value in self.sums.items()}
+        counters.summed = self.steps
+
     def add(self, terms: dict[str, Tensor]) -> None:
         """Adds the terms of a step, scalars; nothing waits for the device."""
         self.steps += 1
         for name, term in terms.items():
-            self.sums[name] = self.sums.get(name, 0) + term.detach().float()
+            self.sums[name] = term.detach().float() + self.sums.get(name, 0)
 
     def take(self, accelerator: Accelerator) -> dict[str, float]:
         """The means over steps and processes, which so agree on whether the loss is finite; then begins anew."""

@@ -46,6 +46,8 @@ class Counters:
     seconds: float = 0.0
     collapsed: list[str] = field(default_factory=list)  # targets whose projection had collapsed when a stage ended
     best_dice: float | None = None  # validation Dice of the best weights where another figure chose them
+    sums: dict[str, float] = field(default_factory=dict)  # of loss terms since the last log, over `summed` steps
+    summed: int = 0
 
 
 @dataclass

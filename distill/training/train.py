@@ -119,7 +119,7 @@ def run_stage(state: TrainingState, span: Span, *, stopping: Callable[[], bool] 
     if counters.step >= span.stop:
         return
     begin_stage(state, span)
-    means, saved = RunningMeans(), time.monotonic()
+    means, saved = RunningMeans.of(counters), time.monotonic()
     for step, batch in enumerate(load_batches(state, span), start=counters.step):
         done = step + 1
         scored = done % steps_of_score(span, state.run.recipe) == 0 or done == state.plan.steps
@@ -137,6 +137,7 @@ def run_stage(state: TrainingState, span: Span, *, stopping: Callable[[], bool] 
             log_collapsed(state, span, variances)
         stopped = must_stop(state, stopping, logged=logged)
         if ended or stopped or (logged and time.monotonic() - saved > CHECKPOINT_EVERY_SECONDS):
+            means.keep(counters)
             save(state)
             saved = time.monotonic()
         if stopped:

@@ -178,3 +178,5 @@ def test_a_signal_saves_a_checkpoint_and_the_training_goes_on(trained, tmp_path,
         train(run)
     assert "continuing at step 5" in caplog.text
     assert all(torch.equal(tensor, weights_of(run)[name]) for name, tensor in weights_of(trained[0]).items())
+    logs = [(one.folder / "log.jsonl").read_text() for one in (trained[0], run)]
+    assert logs[0] == logs[1], "means are over the same steps"
