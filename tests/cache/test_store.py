@@ -107,8 +107,10 @@ def test_a_record_that_is_not_there_is_not_found(filled):
     assert (key(9), "identity") not in store
     with pytest.raises(KeyError, match=r"holds no image .* under view 'identity'; extract it with distill extract"):
         store.read(key(9), "identity", map="neck")
-    with pytest.raises(KeyError, match="holds no 'nick/low'; choose from neck, p3"):
+    with pytest.raises(KeyError, match="holds no 'nick/low'; maps are neck, p3, and bands low, high"):
         store.read(key(0), "identity", map="nick")
+    with pytest.raises(ValueError, match="unknown band 'mid'; choose from all, low, high"):
+        store.decode(key(0), "identity", map="neck", band="mid")
 
 
 def test_a_reader_travels_to_a_worker_process(filled):

@@ -149,6 +149,8 @@ def test_the_dry_run_times_a_step_until_the_device_is_done(tmp_path, monkeypatch
     monkeypatch.setattr(step_time, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
     monkeypatch.setattr(step_time, "settle", lambda: seconds.append(seconds.pop() + 3600))
     run = small_run(tmp_path)
+    assert [*estimate.estimate_training(run)] == [f"trained already: {run.folder}"]
+    run.trained.unlink()
     (line,) = estimate.estimate_training(run)
     assert "1 step of 16 images at 32 px, about 1 h 0 min" in line
 
