@@ -22,6 +22,7 @@ from distill.inference.video_files import require_library
 from distill.runtime.issues import several
 from distill.runtime.progress import progress
 from distill.runtime.threads import usable_cores, use_all_cores
+from students.catalogue import place_of
 
 KEPT = 20  # failures that are named at the end; the rest is counted
 NAMED = 5  # files that are passed over, likewise
@@ -132,13 +133,23 @@ def predict(
             logger.info(printable(said))
         logger.info(printable(introduction(segmenter, options)))
         if segmenter.place.startswith("torch on cpu"):
-            logger.info("faster on a CPU: distill publish student=%s onnx=model.onnx, then student=model.onnx", student)
+            logger.info("faster on a CPU: %s", printable(by_onnx(student)))
         summary = Summary(out)
         pictures = [one for one in inputs if not one.video]
         if pictures:
             add_pictures(summary, ImagePredictor(segmenter, options, out=out), pictures)
         add_videos(summary, segmenter, options, [one for one in inputs if one.video])
     return summary
+
+
+def by_onnx(student: str | Path) -> str:
+    """The words by which a published student runs from its ONNX file, and the command that makes it where it is not."""
+    made = Path(place_of(student)) / "model.onnx"
+    return (
+        f"student={made}"
+        if made.is_file()
+        else f"distill publish student={student} onnx=model.onnx, then student=model.onnx"
+    )
 
 
 def named(passed: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from distill.data.image_io import NO_PICTURE
 from distill.inference.images import ImagePredictor, Options, predict_images
 from distill.inference.inputs import find_inputs
 from distill.inference.overlay import colour, draw_overlay
-from distill.inference.predict import named
+from distill.inference.predict import by_onnx, named
 from distill.inference.regions import measure_regions
 from distill.inference.segmenter import open_segmenter
 from distill.inference.video_files import VideoWriter, open_video
@@ -127,6 +127,10 @@ def test_a_folder_of_pictures_becomes_masks_overlays_and_a_table(student, images
     assert "3 images: 3 with a finding, 0 without" in told.out
     assert f"left out 1 file:\n  {images / 'broken.png'} cannot be read (it {NO_PICTURE})" in told.out
     assert "passing over notes.txt: by name neither picture nor video" in told.err
+    assert f"faster on a CPU: distill publish student={student} onnx=model.onnx, then student=model.onnx" in told.err
+    (student / "model.onnx").touch()
+    assert by_onnx(student) == f"student={student / 'model.onnx'}"
+    (student / "model.onnx").unlink()
     segmenter = open_segmenter(student)
     rows = {row["image"]: row for row in rows_of(out / "areas.csv")}
     assert list(rows) == ["disc0.png", "disc1.png", "disc2.png"]
