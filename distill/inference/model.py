@@ -62,8 +62,10 @@ class InferenceModel(nn.Module):
             return _resize(logits.sigmoid() if self.classes == 1 else logits.softmax(dim=1), size)
         if self.classes > 1:
             return (_resize(logits.softmax(dim=1), size).clamp(min=TINY).log() / self.temperature).softmax(dim=1)
-        # Few operators: they act on every pixel of a frame. 1 - p is resized too: so it has its digits where p nears 1.
-        found, rest = (_resize(part.sigmoid(), size).clamp(min=TINY) for part in (logits, -logits))
+        # 1 - p is resized beside p: so it has its digits where p nears 1. By a softmax: the sigmoid of ONNX Runtime has
+        # few digits far from 0. From the resize on there are few operators: they act on every pixel of the frame.
+        both = torch.cat([torch.zeros_like(logits), logits], dim=1).softmax(dim=1)
+        rest, found = (_resize(part, size).clamp(min=TINY) for part in both.split(1, dim=1))
         return ((found / rest).log() / self.temperature).sigmoid()
 
     def normalised(self, image: Tensor) -> Tensor:
