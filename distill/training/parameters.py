@@ -16,8 +16,6 @@ from distill.config.schema import OptimiserRecipe
 from distill.distillation.distiller import Distiller
 from distill.distillation.targets import Target
 
-FUSED = ("cpu", "cuda")  # types of device with a fused AdamW
-
 
 def param_groups(distiller: Distiller, *, decay_norms: bool = True) -> list[dict[str, Any]]:
     """The optimiser's groups of parameters, by part of the student, so that each can have a learning rate of its own.
@@ -40,9 +38,9 @@ def param_groups(distiller: Distiller, *, decay_norms: bool = True) -> list[dict
 
 
 def create_optimiser(distiller: Distiller, optimiser: OptimiserRecipe) -> torch.optim.AdamW:
-    """AdamW over the groups of `param_groups`; one kernel for all tensors where the device has it."""
+    """AdamW over the groups of `param_groups`; on CPUs one kernel, elsewhere as torch chooses."""
     groups = param_groups(distiller, decay_norms=optimiser.decay_norms)
-    fused = groups[0]["params"][0].device.type in FUSED
+    fused = True if groups[0]["params"][0].device.type == "cpu" else None  # not False, which rules out `foreach` too
     return torch.optim.AdamW(groups, lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay, fused=fused)
 
 
