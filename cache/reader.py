@@ -191,15 +191,8 @@ class Cache:
     def decode(
         self, key: str, view: str, *, map: str, box: Box = WHOLE, grid: Grid | None = None, band: str = "all"
     ) -> Tensor:
-        """Read a record and decode it, see `Codec.decode`: (K, rows, columns) float32 in the coded space.
-
-        Raises:
-            ValueError: as of `read`, or an unknown band.
-            KeyError: as of `read`.
-        """
-        if band not in ("all", *BANDS):
-            raise ValueError(f"unknown band {band!r}; choose from all, {', '.join(BANDS)}")
-        code = self.read(key, view, map=map, bands=BANDS if band == "all" else (band,))
+        """Read a record and decode it, see `Codec.decode`: (K, rows, columns) float32 in the coded space."""
+        code = self.read(key, view, map=map, bands=(band,) if band in BANDS else BANDS)
         return self.codecs[map].decode(code, box=box, grid=grid, band=band)
 
     @property

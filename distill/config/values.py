@@ -138,8 +138,10 @@ def build(schema: type, given: Any, prefix: str = "") -> Any:  # noqa: ANN401
             values[field.name] = {**default, **values[field.name]}
     try:
         return schema(**values)
-    except ValueError as error:  # a stage does not know its own name
-        raise ValueError(str(error).replace("stages.NAME", prefix.rstrip("."))) from error
+    except ValueError as error:
+        if not prefix.startswith("stages."):
+            raise
+        raise ValueError(str(error).replace("stages.NAME", prefix.rstrip("."))) from error  # it does not know its name
 
 
 def typed(value: Any, annotation: Any, key: str) -> Any:  # noqa: ANN401

@@ -180,6 +180,8 @@ def test_a_key_that_is_written_twice_is_told(tmp_path):
 def test_a_fault_of_a_stage_names_the_stage():
     with pytest.raises(ValueError, match=r"a term of stages\.semantic\.losses is 'tverski'"):
         read("stages.semantic.losses.tverski=1")
+    with pytest.raises(ValueError, match=r"names no stride; name one, or set stages\.NAME\.losses\.imitate_high=0"):
+        read("imitate.high=[]")
 
 
 def test_every_key_of_a_recipe_survives_being_written():
