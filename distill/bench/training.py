@@ -19,6 +19,7 @@ from distill.bench.inputs import LARGE, SMALL, images_of, sam_vit_base
 from distill.bench.request import Request
 from distill.bench.untrained import Case, state_of
 from distill.distillation.dataset import loader
+from distill.runtime.hardware import precision_here
 from distill.runtime.threads import usable_cores, workers_beside
 from distill.runtime.timing import Row, interleaved, ratio, settle, told, work_ratio
 from distill.training.parameters import set_frozen
@@ -125,5 +126,5 @@ def workers_of(request: Request) -> int:
 def conditions(request: Request, case: Case) -> str:
     """Batch, precision, device, workers."""
     device = "GPU" if torch.cuda.is_available() else "CPU"
-    workers = workers_of(request)
-    return f"batch {case.batch}, {request.options.get('precision', 'bf16')}, {device}, {workers} workers"
+    precision = precision_here(request.options.get("precision", "bf16"))
+    return f"batch {case.batch}, {precision}, {device}, {workers_of(request)} workers"

@@ -53,7 +53,7 @@ class Recipe:
     seed: int = setting(0, "of weights, data order and augmentation")
     home: str = setting("artifacts", "where caches and runs are kept")
     do: list[str] = setting(list(STEPS), "steps: extract, train, evaluate, publish")
-    precision: str = setting("fp32", "of the network's arithmetic: fp32, or mixed with bf16 or fp16")
+    precision: str = setting("fp32", "of the network's arithmetic: fp32, or mixed with bf16 (fp32 if emulated) or fp16")
     workers: int | None = setting(
         None,
         "processes that load training images; 0: the main process does; null: so on a CPU, and beside a GPU all cores "

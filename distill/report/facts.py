@@ -60,11 +60,12 @@ def summary(inputs: Inputs) -> list[Fact]:
         facts.append(Fact("teacher", "none: trained on masks alone"))
     optimiser = recipe.optimiser
     average = f", averaged weights ({optimiser.ema:g} a step)" if optimiser.ema else ""
+    computed = inputs.training.get("precision", recipe.precision)
     facts.append(
         Fact(
             "optimiser",
             f"AdamW, rate {optimiser.learning_rate:g} ({optimiser.schedule}), decay {optimiser.weight_decay:g}, "
-            f"batches of {optimiser.batch_size}{average}; {recipe.precision}; seed {recipe.seed}",
+            f"batches of {optimiser.batch_size}{average}; {computed}; seed {recipe.seed}",
         )
     )
     if training := inputs.training:

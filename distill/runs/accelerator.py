@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill.config.schema import Recipe
+from distill.runtime.hardware import precision_here
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -55,7 +56,8 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
     if recipe.precision == "fp16" and not torch.accelerator.is_available():
         raise ValueError("precision is fp16, which needs a GPU; use bf16 or fp32")
 
-    precision = "no" if recipe.precision == "fp32" else recipe.precision
+    computed = precision_here(recipe.precision)
+    precision = "no" if computed == "fp32" else computed
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
         AcceleratorState._reset_state()  # Accelerate keeps the first precision of a process; a notebook may want two
     return Accelerator(

@@ -18,6 +18,7 @@ from distill.distillation.distiller import Distiller
 from distill.distillation.targets import Target, plan_inputs, plan_targets
 from distill.runs.build import create_student
 from distill.runs.run import Run
+from distill.runtime.hardware import precision_here
 from distill.runtime.memory_format import memory_format_of
 from distill.runtime.progress import Progress
 from distill.training.checkpoint import checkpoint_of, load_checkpoint, save_checkpoint
@@ -102,7 +103,7 @@ def build_state(plan: TrainingPlan) -> TrainingState:
     if isinstance(student, Student):
         student.calibrate(example_images(dataset))
     targets = plan_targets(recipe, plan.caches, student)
-    layout = memory_format_of(student, device=accelerator.device, precision=recipe.precision)
+    layout = memory_format_of(student, device=accelerator.device, precision=precision_here(recipe.precision))
     distiller = Distiller(student, targets).to(accelerator.device).to(memory_format=layout)
     dataset.keep_in_memory()
     if accelerator.num_processes > 1 or recipe.optimiser.accumulate > 1:

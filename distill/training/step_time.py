@@ -10,6 +10,7 @@ import torch
 from distill.distillation import losses
 from distill.runs.build import create_student
 from distill.runs.run import Run
+from distill.runtime.hardware import precision_here
 from distill.runtime.memory_format import memory_format_of
 from distill.runtime.timing import settle
 
@@ -31,7 +32,7 @@ def time_step(run: Run) -> StepTime:
     """
     recipe, accelerator = run.recipe, run.accelerator
     student = create_student(recipe).to(accelerator.device).train()
-    layout = memory_format_of(student, device=accelerator.device, precision=recipe.precision)
+    layout = memory_format_of(student, device=accelerator.device, precision=precision_here(recipe.precision))
     student = student.to(memory_format=layout)
     parts = recipe.optimiser.accumulate
     batch = max(2, recipe.optimiser.batch_size // (accelerator.num_processes * parts))

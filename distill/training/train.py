@@ -23,6 +23,7 @@ from distill.distillation.sampler import Batches
 from distill.metrics.names import LOWER_IS_BETTER
 from distill.runs.run import LOG, Run
 from distill.runs.weights import DIGEST, read_trained
+from distill.runtime.hardware import precision_here
 from distill.runtime.issues import several
 from distill.runtime.progress import clock
 from distill.runtime.signals import TERMINATED, signals_deferred
@@ -74,6 +75,9 @@ def run_stages(plan: TrainingPlan) -> dict[str, Any]:
     """Every stage in turn; writes and returns the summary."""
     run, state = plan.run, build_state(plan)
     restore_best(state)
+    asked = run.recipe.precision
+    if (computed := precision_here(asked)) != asked:
+        logger.info("precision is %s: this machine would have to emulate %s", computed, asked)
     with state.bar, signals_deferred() as stopping:
         for span in plan.spans:
             run_stage(state, span, stopping=stopping)
@@ -106,6 +110,7 @@ def summarise(state: TrainingState) -> dict[str, Any]:
         f"validation_{select}": chosen,
         "best_step": counters.best_step,
         "seconds": round(seconds, 1),
+        "precision": precision_here(state.run.recipe.precision),
         "targets": [target.name for target in state.targets],
         "collapsed": counters.collapsed,
         "processes": state.run.accelerator.num_processes,

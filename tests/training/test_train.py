@@ -33,6 +33,7 @@ from distill.runs.build import create_student
 from distill.runs.caches import open_caches, read_records
 from distill.runs.checks import check, check_student_strides
 from distill.runs.leakage import training_keys_of_start
+from distill.runtime import hardware
 from distill.runtime.resize import resize
 from distill.runtime.tensor_files import write_tensors
 from distill.training.checkpoint import load_checkpoint, save_checkpoint
@@ -44,6 +45,13 @@ from students import create
 from students.published import LEARNED
 
 training, validation = (import_module(f"distill.training.{name}") for name in ("train", "validation"))
+
+
+def test_where_bf16_would_be_emulated_fp32_is_said_and_recorded(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="bandpass")
+    monkeypatch.setattr(hardware, "_emulates_bfloat16", lambda: True)
+    assert train(run_of(recipe_of(precision="bf16"), tmp_path / "run"))["precision"] == "fp32"
+    assert "precision is fp32: this machine would have to emulate bf16" in caplog.text
 
 
 @pytest.mark.parametrize("at", [3, 7])
