@@ -18,7 +18,7 @@ from cache.entropy import Coder, coder
 from cache.quality import fidelity as cosine_fidelity
 from cache.quantise import Band, Numbers, coded, expected_errors
 from cache.schema import SHELL_TENSORS, check_codec, parse, parse_header
-from cache.series import WHOLE, Box, Grid, cutoff, dct, limits, nyquist_limit, series
+from cache.series import WHOLE, Box, Grid, cutoff, dct, limits, series
 from cache.shells import Shells
 from cache.spec import BANDS
 
@@ -134,13 +134,6 @@ class Codec:
         mean = self.shells.energy(self.grid) if self.shells else 0.0
         whole = float(self.variances.double().sum()) + mean + self.lost
         return {**energies, "not coded": whole - sum(energies.values())}
-
-    def expected_share(self, grid: Grid, *, band: str = "high", box: Box = WHOLE) -> float:
-        """The share of a band's coded energy that `grid` can hold over `box`, in [0, 1]; 0.0 for an empty band."""
-        rows = nyquist_limit(grid[0], box[2] - box[0], self.grid[0])
-        columns = nyquist_limit(grid[1], box[3] - box[1], self.grid[1])
-        whole = self._energy(band, self.grid)
-        return self._energy(band, (rows, columns)) / whole if whole else 0.0
 
     def _energy(self, band: str, grid: Grid) -> float:
         used = self.bands[band]

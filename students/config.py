@@ -31,6 +31,11 @@ def read_config(source: str | Path, *, needs: Sequence[str] = ()) -> dict[str, A
     except (ValueError, RecursionError) as error:  # also of bytes that are no text
         raise ValueError(f"{path} is not JSON ({error}); download or publish the student again") from error
     if not isinstance(config, dict) or not isinstance(config.get("student"), str):
+        if path.with_name("task.json").is_file():
+            raise ValueError(
+                f"{source} is a task teacher, which reads another teacher's features and no images: it serves as "
+                "teachers.NAME={adapter: task, of: ..., weights: DIR}"
+            )
         raise ValueError(f"{source} is no student that Bandpass published: its config.json names no student")
     check_config(config, source, needs=needs)
     return config

@@ -10,6 +10,11 @@ from typing import Any
 from teachers.weights.known import NEAREST, UNKNOWN_LICENCE
 from teachers.weights.locate import WeightFiles, locate, other_kind, read_config
 
+NOT_OF_THE_NETWORK = {  # arguments of timm.create_model that are ours to give; checkpoint_path would open any pickle
+    *("checkpoint_path", "cache_dir", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "model_name"),
+    *("features_only", "out_indices", "num_classes", "scriptable", "exportable", "no_jit"),
+}
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -83,8 +88,14 @@ def _from_config(files: WeightFiles, model: str | None) -> Backbone:
         raise ValueError(
             f"{files.config} describes '{architecture}', got model={model}; leave model out, or give its weights"
         )
+    arguments = raw.get("model_args") or {}
+    if not isinstance(arguments, dict) or (foreign := sorted(NOT_OF_THE_NETWORK & arguments.keys())):
+        named = f"model_args has {', '.join(foreign)}" if isinstance(arguments, dict) else "model_args is no mapping"
+        raise ValueError(f"in {files.config} {named}; expected arguments of the architecture alone, take that out")
+    if lacking := [name for name in ("input_size", "mean", "std") if name not in settings]:
+        raise ValueError(f"pretrained_cfg of {files.config} lacks {', '.join(lacking)}; add what the weights expect")
     known = {field.name for field in fields(PretrainedCfg)}
     kept = {key: value for key, value in settings.items() if key in known}
     settings = {"num_classes": raw.get("num_classes", 1000), **kept}
     licence = settings.get("license") or UNKNOWN_LICENCE
-    return Backbone(architecture, files.model, settings, dict(raw.get("model_args") or {}), licence)
+    return Backbone(architecture, files.model, settings, dict(arguments), licence)

@@ -81,15 +81,21 @@ def _create(
     name = backbone.architecture.split(".")[0]
     file = {"file": str(backbone.path), "source": "", "custom_load": False}
     settings = {**backbone.settings, **file, "architecture": name}
-    return timm.create_model(
-        name,
-        pretrained=pretrained,
-        pretrained_cfg=settings,
-        features_only=None if whole else True,
-        out_indices=tuple(levels) if levels is not None else None,
-        num_classes=settings.get("num_classes") if whole else None,
-        **backbone.arguments,
-    )
+    try:
+        return timm.create_model(
+            name,
+            pretrained=pretrained,
+            pretrained_cfg=settings,
+            features_only=None if whole else True,
+            out_indices=tuple(levels) if levels is not None else None,
+            num_classes=settings.get("num_classes") if whole else None,
+            **backbone.arguments,
+        )
+    except TypeError as error:
+        if not backbone.arguments:
+            raise
+        raise ValueError(f"timm's '{name}' does not take model_args {backbone.arguments} ({error}); correct them in "
+                         "config.json") from error  # fmt: skip
 
 
 def _pyramid(backbone: Backbone) -> list[int]:

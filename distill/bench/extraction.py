@@ -16,10 +16,11 @@ from distill.bench.inputs import efficientnet, given, images_of, sam_vit_base, w
 from distill.bench.request import Request
 from distill.config.schema import TeacherRecipe
 from distill.extraction import teacher_inference
-from distill.extraction.encode import Encoders, extract_shard, processes_for
+from distill.extraction.encode import Encoders, extract_shard
 from distill.extraction.plan import read_record
 from distill.extraction.teacher_inference import FeatureExtractor
 from distill.runtime.progress import Progress
+from distill.runtime.threads import workers_beside
 from distill.runtime.timing import Row, interleaved, ratio, settle, work_ratio
 
 BATCH = 8
@@ -77,7 +78,7 @@ def rows_of(
     store = write_cache(folder, maps, keys=keys, identity=teacher.identity, batch_size=size)
     run = sorted((key, "identity") for key in samples)
 
-    encoders = Encoders(store, processes=processes_for(teacher.device))
+    encoders = Encoders(store, processes=workers_beside(teacher.device))
 
     def extract() -> None:
         bar = Progress(name, total=len(run), unit="images", shown=False)

@@ -203,5 +203,5 @@ def run_one(one: ArmRun, processes: Processes, *, jobs: int, verbs: Sequence[str
     if status == 0:
         return ""
     output = folder / "output.txt"
-    tail = output.read_text(encoding="utf-8").splitlines()[-TAIL_LINES:]
+    tail = output.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
     return f"exit {status}, {output}: " + " | ".join(tail)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from distill.config.schedule import Span, steps_of_score
+from distill.data.sample import key_pairs_of
 from distill.metrics.names import LOWER_IS_BETTER
 from distill.runs.run import Run
 
@@ -52,9 +53,9 @@ class ArmRun:
         return steps_of_score(self.span, self.run.recipe)
 
     @property
-    def test_keys(self) -> dict[str, list[str]]:
-        """Data set -> the keys of its test images."""
-        return {name: sorted(sample.key for sample in part) for name, part in self.run.splits.test.items()}
+    def test_keys(self) -> dict[str, list[tuple[str, str]]]:
+        """Data set -> the keys of its test images and their masks."""
+        return {name: sorted(key_pairs_of(part)) for name, part in self.run.splits.test.items()}
 
     @property
     def validated(self) -> float:
@@ -87,7 +88,11 @@ def require_fair(first: ArmRun, other: ArmRun) -> None:
             f"{selects[0]}; a fair comparison keeps them by one figure"
         )
     if first.run.splits is not other.run.splits and first.test_keys != other.test_keys:
-        raise ValueError(f"arm {other.arm!r} is tested on other images than arm {first.arm!r}; compare equal data")
+        raise ValueError(
+            f"arm {other.arm!r} is tested on other images or masks than arm {first.arm!r}; compare equal data"
+        )
+    if first.run.recipe.student.classes != other.run.recipe.student.classes:
+        raise ValueError(f"arms {first.arm!r} and {other.arm!r} differ in student.classes; compare equal masks")
     if other.run.recipe.evaluate.patience:
         raise ValueError("evaluate.patience ends a stage early, but a fair comparison has equal steps; set it to 0")
 

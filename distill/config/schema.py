@@ -153,6 +153,9 @@ def check_names(recipe: Recipe) -> None:
                 f"{'name is' if key == 'name' else f'{key} names'} {name[:120]!r}, but must be at most 100 letters, "
                 "digits, spaces and . _ + - ( ), and begin with a letter or digit",
             )
+    for key in ("teachers", "stages"):
+        for name in given[key]:
+            require("." not in name, f"{key} names {name!r}, but a dot is what stands between the parts of a key")
 
 
 def check_ranges(recipe: Recipe) -> None:

@@ -33,6 +33,11 @@ class StudentRecipe:
 
     def __post_init__(self) -> None:
         require(self.width >= 1, f"student.width is {self.width}, but must be at least 1")
+        require(
+            self.init is None or self.encoder is None,
+            f"student.init is {self.init} and student.encoder {self.encoder}, but a student begins with one of them, "
+            "and a published one has an encoder; take one out",
+        )
         require(self.classes >= 1, f"student.classes is {self.classes}, but must be at least 1")
         wanted = max(2, self.classes)
         require(
@@ -77,7 +82,7 @@ class AugmentRecipe:
     """Augmentation of the training images; every draw depends on (seed, epoch, sample) alone."""
 
     views: list[str] = setting(list(VIEWS), "flips to draw from; each must be in the cache")
-    min_crop: float = setting(0.6, "smallest side of a random crop as a share of the image's side; 1: no crop")
+    min_crop: float = setting(0.6, "smallest random crop: the mean of its sides as a share of the image's; 1: no crop")
     empty: float = setting(
         0.0, "share of labelled images of which a region without any object is shown, where one is found"
     )

@@ -52,7 +52,7 @@ def draw(augment: AugmentRecipe, random: np.random.Generator) -> Draw:
 
 
 def draw_box(scale: float, random: np.random.Generator) -> Box:
-    """A box whose sides are at least `scale` of the image's, of an aspect within `LARGEST_ASPECT`; or the whole."""
+    """A box whose sides have a geometric mean of at least `scale` of the image's; or the whole."""
     whole = random.random() < FULL_IMAGE_CHANCE
     box = random_box(random.uniform(scale, 1), random)
     return WHOLE if whole or scale == 1 else box

@@ -58,6 +58,14 @@ class KeyedSamples(Sequence[Sample]):
         """The keys of image and mask of each sample."""
 
 
+def by_dataset(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """The samples of each data set, in the order given."""
+    sets: dict[str, list[Sample]] = {}
+    for sample in samples:
+        sets.setdefault(sample.dataset, []).append(sample)
+    return sets
+
+
 def key_pairs_of(samples: Iterable[Sample]) -> Iterator[tuple[str, str]]:
     """The keys of image and mask of each sample."""
     if isinstance(samples, KeyedSamples):

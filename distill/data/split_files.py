@@ -81,21 +81,19 @@ def read_groups(folder: Path, name: str | None, stems: Iterable[str], *, problem
 
     Args:
         folder: of the data set.
-        name: of the file, with columns stem and another one; None: no groups.
+        name: of the file, with columns stem and group, or stem and one of another name; None: no groups.
         stems: that the data set has. A file that knows none of them is a problem.
         problems: is added to.
 
     Raises:
-        ValueError: the file lacks its columns.
+        ValueError: the file lacks its columns, or has several that may be the group.
     """
     if not name or not (folder / name).exists():
         return {}
     columns, rows = _read_rows(folder / name)
-    others = [column for column in columns if column != "stem"]
-    if "stem" not in columns or not others:
-        raise ValueError(
-            f"{folder / name} has columns {', '.join(columns)}; expected stem and one that names the group"
-        )
+    others = ["group"] if "group" in columns else [column for column in columns if column != "stem"]
+    if "stem" not in columns or len(others) != 1:
+        raise ValueError(f"{folder / name} has columns {', '.join(columns)}; expected stem and group")
     groups = {_composed(row["stem"]): row[others[0]].strip() for row in rows}
     stems = list(stems)
     if stems and groups and not groups.keys() & set(stems):

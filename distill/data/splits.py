@@ -11,8 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+import numpy as np
+
 from distill.config.schema import DataRecipe
-from distill.data.sample import Sample, Splits, keys_of
+from distill.data.sample import Sample, Splits, by_dataset, keys_of
 from distill.runtime.issues import several
 
 
@@ -99,8 +101,7 @@ def cut_validation(samples: Sequence[Sample], data: DataRecipe, *, share: float)
     fold = parse_fold(data.fold) if data.fold else None
     share = min(share, data.max_validation / max(1, len(samples))) if data.max_validation else share
     chosen: set[str] = set()
-    for dataset in dict.fromkeys(sample.dataset for sample in samples):
-        mine = [sample for sample in samples if sample.dataset == dataset]
+    for mine in by_dataset(samples).values():
         bundles = bundle(mine, purpose="validation", seed=data.seed)
         part = deal(bundles, hands=fold[1])[fold[0] - 1] if fold else choose(bundles, share=share)
         chosen.update(sample.key for sample in part)
@@ -113,8 +114,7 @@ def limit_validation(val: list[Sample], data: DataRecipe, *, notes: list[str]) -
     if not data.max_validation or len(val) <= data.max_validation:
         return val
     chosen: set[str] = set()
-    for dataset in dict.fromkeys(sample.dataset for sample in val):
-        mine = [sample for sample in val if sample.dataset == dataset]
+    for mine in by_dataset(val).values():
         kept = choose(bundle(mine, purpose="validation", seed=data.seed), share=data.max_validation / len(val))
         chosen.update(sample.key for sample in kept or mine)
     notes.append(
@@ -162,18 +162,19 @@ def closest_sum(sizes: Sequence[int], wanted: int) -> list[int]:
     totals = [0, *accumulate(sizes)]
     if wanted in totals[1:-1]:
         return list(range(totals.index(wanted)))
-    ways: dict[int, tuple[int, int]] = {0: (-1, 0)}  # sum -> place added last, sum before
+    last = np.full(min(wanted + max(sizes) + 1, totals[-1]), -1, np.int64)  # sum -> place added last; -1: no way to it
+    last[0] = len(sizes)
     for place, size in enumerate(sizes):
-        for before in [total for total in ways if total <= wanted]:
-            if before + size < totals[-1]:
-                ways.setdefault(before + size, (place, before))
-        if wanted in ways:
+        after = last[size : size + wanted + 1]
+        after[(after < 0) & (last[: len(after)] >= 0)] = place
+        if wanted < len(last) and last[wanted] >= 0:
             break
-    total = min((total for total in ways if total), key=lambda total: (abs(total - wanted), total))
+    reached = np.flatnonzero(last >= 0)[1:]
+    total = int(min(reached, key=lambda total: (abs(total - wanted), total)))
     places = []
     while total:
-        place, total = ways[total]
-        places.append(place)
+        places.append(int(last[total]))
+        total -= sizes[places[-1]]
     return sorted(places)
 
 

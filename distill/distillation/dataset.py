@@ -21,7 +21,17 @@ from cache.series import WHOLE, Box, Grid, dct, limits, series
 from cache.spec import flip
 from distill.config.schema import Recipe
 from distill.data import camera
-from distill.data.augment import EMPTY_STREAM, Draw, colour, draw, draw_empty_box, generator_for, mirrored, to_tensor
+from distill.data.augment import (
+    EMPTY_STREAM,
+    LARGEST_ASPECT,
+    Draw,
+    colour,
+    draw,
+    draw_empty_box,
+    generator_for,
+    mirrored,
+    to_tensor,
+)
 from distill.data.prompts import record_key
 from distill.data.sample import Sample, key_pairs_of
 from distill.data.teacher_dropout import draw_teacher_mask
@@ -66,7 +76,7 @@ class TrainingSet(Dataset):
         if recipe.augment.camera:
             camera.transforms()  # once here, and not in every process that loads
         mixed = bool(recipe.augment.amplitudes)
-        self.donors = [number for number, (_, mask) in enumerate(key_pairs_of(samples)) if mask] if mixed else []
+        self.donors = sum(bool(mask) for _, mask in key_pairs_of(samples)) if mixed else 0  # the first ones have masks
 
     def keep_in_memory(self) -> None:
         """Decodes all images once, if what they take stays under this process's share of `data.memory_gb`.
@@ -83,7 +93,7 @@ class TrainingSet(Dataset):
     @property
     def side_kept(self) -> int:
         """Pixels a side beyond which a decoded image is shrunk: even the smallest crop of it fills the largest side."""
-        return math.ceil(max(self.recipe.sides) * max(KEPT_AT_MOST, 1 / self.recipe.augment.min_crop))
+        return math.ceil(max(self.recipe.sides) * max(KEPT_AT_MOST, LARGEST_ASPECT**0.5 / self.recipe.augment.min_crop))
 
     def decode(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Image (H, W, 3) and mask (H, W) of a sample, uint8, shrunk where image_size needs far fewer pixels."""
@@ -173,7 +183,7 @@ class TrainingSet(Dataset):
             return image
         random = generator_for(self.recipe.seed, epoch, key, stream=camera.STREAM)
         if random.random() < augment.amplitudes:
-            number, share = int(random.choice(self.donors)), random.random()
+            number, share = int(random.integers(self.donors)), random.random()
             other, _ = self.kept.get(number) or self.decode(number)
             donor = resize_image(other, (image.shape[-2], image.shape[-1]), WHOLE) / 255
             image = camera.mix_amplitudes(image, donor.clamp(0, 1), share)

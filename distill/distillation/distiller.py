@@ -20,7 +20,7 @@ class Distiller(nn.Module):
         self.levels = {target.name: student.level_of(target.stride) for target in imitated}
         self.projections = nn.ModuleDict(
             {
-                target.name: nn.Conv2d(student.channels[self.levels[target.name]], target.channels, 1)
+                key_of(target.name): nn.Conv2d(student.channels[self.levels[target.name]], target.channels, 1)
                 for target in imitated
             }
         )
@@ -43,5 +43,10 @@ class Distiller(nn.Module):
         pyramid = self.student.features(inputs)
         logits = self.student.heads(pyramid, size)
         return logits, {
-            name: self.projections[name](pyramid[self.levels[name]]) for name in names if name in self.levels
+            name: self.projections[key_of(name)](pyramid[self.levels[name]]) for name in names if name in self.levels
         }
+
+
+def key_of(target: str) -> str:
+    """A target's name as torch allows it for a module; a map's may hold dots, and never a colon."""
+    return target.replace(".", ":")

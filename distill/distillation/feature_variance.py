@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.config.schedule import Span
-from distill.distillation.distiller import Distiller
+from distill.distillation.distiller import Distiller, key_of
 from distill.distillation.targets import Target
 
 FLAT = 0.01  # a projection with less than this share of its target's variance is constant
@@ -25,20 +24,18 @@ class FeatureVariance:
     target_rank: float
     variance: float
     rank: float
-    scaled: bool = True  # whether the terms that compare them depend on scale; one on cosines alone does not
     channels: int | None = None  # of the student's level, beyond which the rank of a linear projection cannot go
 
     @property
     def collapsed(self) -> bool:
         """Whether the projection is (nearly) the same everywhere although its target is not."""
-        flat = self.scaled and self.variance < FLAT * self.target_variance
+        flat = self.variance < FLAT * self.target_variance
         within_reach = self.target_rank if self.channels is None else min(self.target_rank, self.channels)
         return flat or self.rank < NARROW * within_reach
 
 
 def variances_of(
     distiller: Distiller,
-    span: Span,
     targets: Iterable[Target],
     *,
     projected: Mapping[str, Tensor],
@@ -48,21 +45,18 @@ def variances_of(
     found = {}
     for target in (target for target in targets if target.name in projected):
         wanted = batch[target.name] / target.deviation if target.band == "high" else batch[target.name]
-        projection: Any = distiller.projections[target.name]
-        scaled, channels = target.band in span.bands, projection.in_channels
-        found[target.name] = feature_variance(projected[target.name], wanted, scaled=scaled, channels=channels)
+        projection: Any = distiller.projections[key_of(target.name)]
+        found[target.name] = feature_variance(projected[target.name], wanted, channels=projection.in_channels)
     return found
 
 
-def feature_variance(
-    projected: Tensor, target: Tensor, *, scaled: bool = True, channels: int | None = None
-) -> FeatureVariance:
+def feature_variance(projected: Tensor, target: Tensor, *, channels: int | None = None) -> FeatureVariance:
     """Variance and effective rank of a batch of targets (N, C, h, w) and of their projections, in the same units.
 
-    `scaled` and `channels` are those of `FeatureVariance`.
+    `channels` is that of `FeatureVariance`.
     """
     (target_variance, target_rank), (variance, rank) = variance_and_rank(target), variance_and_rank(projected)
-    return FeatureVariance(target_variance, target_rank, variance, rank, scaled, channels)
+    return FeatureVariance(target_variance, target_rank, variance, rank, channels)
 
 
 def variance_and_rank(maps: Tensor) -> tuple[float, float]:

@@ -149,9 +149,15 @@ def prediction_scale(paths: Sequence[Path]) -> int:
     """The level that stands for a probability of 1: 255, or 1 where no prediction passes 1 (masks of 0 and 1).
 
     Raises:
-        ValueError: no level passes `MOST_CLASSES`, as where levels are the numbers of classes.
+        ValueError: no level passes `MOST_CLASSES`, as where levels are the numbers of classes; or the 16 bits of a
+            prediction hold as little.
     """
     highest = _highest(paths, read_image, enough=MOST_CLASSES + 1)
+    if highest <= 1 and (raw := _highest(paths, _levels, enough=2)) > 1:
+        raise ValueError(
+            f"the highest level in the predictions is {raw} of 65535, a probability of 0; expected 16 bits that are "
+            "used to the full, grey values over 255, or masks of 0 and 1"
+        )
     if 1 < highest <= MOST_CLASSES:
         raise ValueError(
             f"the highest level in the predictions is {highest}, a probability of {highest / 255:.2f}; expected grey "
@@ -197,7 +203,7 @@ def read_entries(entries: Sequence[Entry], *, threshold: int, scale: int) -> Ite
 def read_probability(path: Path, *, scale: int = 255) -> np.ndarray:
     """Grey values, or black and one colour by its brightest channel, over `scale`: float64 (H, W) in [0, 1].
 
-    16 bits are scaled to 8.
+    16 bits are scaled to 8, but where `scale` is 1.
 
     Raises:
         OSError: the file is absent, no picture, or truncated.
@@ -209,6 +215,8 @@ def read_probability(path: Path, *, scale: int = 255) -> np.ndarray:
             "it has an alpha channel that is not opaque everywhere, so that it is not clear which values are meant; "
             "save the mask itself as grey levels"
         )
+    if scale == 1 and image.mode[0] in "IF":  # masks of 0 and 1 in 16 or 32 bits, which are not scaled to 8
+        return np.asarray(as_levels(image)).astype(np.float64)
     rgb = as_rgb(image)
     pixels = np.asarray(rgb)
     two = [colour for _, colour in rgb.getcolors(2) or ()]  # none where there are more

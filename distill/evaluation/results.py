@@ -25,7 +25,7 @@ from distill.metrics.confusion import POOLED, pool
 from distill.metrics.names import OVERLAPS, conventions
 from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL, THRESHOLD
 from distill.metrics.per_image import TOLERANCE
-from distill.runs.fingerprint import digest_file
+from distill.runs.fingerprint import digest_file, digest_of
 from distill.runs.run import PREDICTIONS, Run
 
 DRAWN = "sequences, 10 at least"  # what the bootstrap draws, so that runs scored otherwise are scored again
@@ -33,7 +33,9 @@ DRAWN = "sequences, 10 at least"  # what the bootstrap draws, so that runs score
 
 def scored_with(run: Run) -> dict[str, Any]:
     """The entry `evaluated` of metrics.json: digest of the weights, and how intervals are drawn."""
-    return {"weights": digest_file(run.weights), "resamples": run.recipe.evaluate.bootstrap, "drawn": DRAWN}
+    entry = {"weights": digest_file(run.weights), "resamples": run.recipe.evaluate.bootstrap, "drawn": DRAWN}
+    groups = sorted((sample.dataset, sample.key, sample.group) for sample in run.splits.tested if sample.group)
+    return {**entry, "groups": digest_of(groups)} if groups else entry
 
 
 def write_results(run: Run, student: nn.Module, scores: Mapping[str, Scored], *, teachers: Mapping[str, Any]) -> None:

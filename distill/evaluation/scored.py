@@ -48,8 +48,10 @@ class Scored:
         self._count += 1
 
     def part(self, keys: Container[str]) -> Scored:
-        """The scores of the images of these keys, of a student of one class."""
-        chosen = np.array([n for n, sample in enumerate(self.samples) if sample.key in keys], dtype=np.intp)
+        """The scores of the images of these keys, of a student of one class; none where another process has them."""
+        chosen = np.array(
+            [n for n, sample in enumerate(self.samples[: len(self)]) if sample.key in keys], dtype=np.intp
+        )
         some = Scored([self.samples[number] for number in chosen])
         some.overlaps, some._count = self.overlaps[chosen], len(chosen)
         some.whole = self.whole.part(chosen)

@@ -95,11 +95,11 @@ def score(
 def score_one(probability: np.ndarray, sample: Sample, *, classes: int = 1, whole: bool = False) -> Score:
     """The figures of one image, of which a probability (K, H, W) was predicted."""
     mask = sample.read_mask()
-    dice, iou = overlap(labels(probability), mask, classes=classes)
-    every = score_everything(probability[0], mask) if whole and classes == 1 else None
-    by_class = score_classes(labels(probability), mask, classes=classes) if whole and classes > 1 else None
-    pairs = class_pairs(labels(probability), mask, classes=classes) if whole and classes > 1 else None
-    every = replace(every, group=sample.group) if every else None
+    found = labels(probability)
+    dice, iou = overlap(found, mask, classes=classes)
+    every = replace(score_everything(probability[0], mask), group=sample.group) if whole and classes == 1 else None
+    by_class = score_classes(found, mask, classes=classes) if whole and classes > 1 else None
+    pairs = class_pairs(found, mask, classes=classes) if whole and classes > 1 else None
     return Score(sample.dataset, sample.stem, sample.key, dice, iou, sample.group, every, by_class, pairs)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +21,7 @@ from cache.shard import Record
 from distill.extraction.teacher_inference import Batch, FeatureExtractor, rounded_to_half
 from distill.runtime.issues import several
 from distill.runtime.progress import Progress
-from distill.runtime.threads import compute_alone, small_workers, workers_beside
+from distill.runtime.threads import compute_alone, small_workers
 
 FEW = 32  # images, below which a code may not fit images that it was not fitted on
 
@@ -58,14 +57,6 @@ class Encoders:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.pool.shutdown(cancel_futures=kind is not None)
-
-
-def processes_for(device: torch.device) -> int:
-    """The number of processes that should encode the maps of a teacher on a device; 0 for a thread.
-
-    They are forked, which macOS's frameworks do not survive once they are in use.
-    """
-    return workers_beside(device) if sys.platform == "linux" else 0
 
 
 def _forked(store: cache.Cache, processes: int) -> Executor:

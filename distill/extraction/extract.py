@@ -15,13 +15,14 @@ from distill.distillation.targets import check_classes, check_grids, check_mask,
 from distill.extraction.cache_state import CacheState, inspect_cache, is_whole
 from distill.extraction.calibrate import initialise_cache, restore_cache
 from distill.extraction.cost import check_memory, estimate_cost
-from distill.extraction.encode import Encoders, extract_shard, processes_for
+from distill.extraction.encode import Encoders, extract_shard
 from distill.extraction.plan import ExtractionPlan, plan_extraction
 from distill.extraction.task_teacher import TaskTeacher, initialise_masks, write_masks
 from distill.extraction.teacher_inference import PRECISIONS, FeatureExtractor, batches_of, load_teacher
 from distill.runs.run import Run
 from distill.runtime.issues import several
 from distill.runtime.progress import Progress, clock, progress
+from distill.runtime.threads import workers_beside
 
 logger = logging.getLogger("bandpass")
 
@@ -132,7 +133,7 @@ def fill(run: Run, plan: ExtractionPlan, teacher: Any) -> int:  # noqa: ANN401
     own = shards[plan.rank :: plan.processes]
     extractor = FeatureExtractor(teacher, size=store.batch_size)
     with (
-        Encoders(store, processes=processes_for(plan.device)) as encoders,
+        Encoders(store, processes=workers_beside(plan.device)) as encoders,
         Progress(f"extract {plan.name}", total=sum(map(len, own)), unit="images", shown=plan.rank == 0) as bar,
     ):
         for shard in own:

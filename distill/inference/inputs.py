@@ -53,12 +53,12 @@ def find_inputs(images: str, *, out: Path) -> tuple[list[Input], list[str]]:
     """
     path = Path(images).expanduser()
     if path.is_dir():
-        root, files = path, sorted(file for file in path.iterdir() if file.is_file())
+        root, files = path, sorted(file for file in path.iterdir() if not file.is_dir())
     elif path.is_file():
         return [_input(path, path.parent)], []
     elif any(sign in images for sign in MAGIC):
         root = _root(path)
-        files = sorted(file for file in root.glob(str(path.relative_to(root))) if file.is_file())
+        files = sorted(file for file in root.glob(str(path.relative_to(root))) if not file.is_dir())
     else:
         raise FileNotFoundError(f"expected a file, a folder or a pattern at images={images}, found none")
     results = [(out / kind).resolve() for kind in KINDS]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -125,7 +124,7 @@ def open_segmenter(source: str | Path, *, trust: str | None = None) -> Segmenter
 def _open_folder(folder: Path, *, name: str, trust: str | None) -> Segmenter:
     import torch
 
-    from distill.inference.model import load_model
+    from distill.inference.model import load_model, threshold_of
 
     inner = folder / "student"
     if not (folder / "config.json").is_file() and (inner / "config.json").is_file():
@@ -133,13 +132,12 @@ def _open_folder(folder: Path, *, name: str, trust: str | None) -> Segmenter:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with contextlib.redirect_stdout(io.StringIO()):  # where the hub's mixin says that it reads a folder
         model = load_model(folder, trust=trust).to(device)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     threads = f" ({several(torch.get_num_threads(), 'thread')})" if device.type == "cpu" else ""
     return Segmenter(
         name=name,
         digest=digest_weights(str(folder), served=True),
         classes=model.classes,
-        threshold=_number_of(config, "threshold", default=THRESHOLD, highest=1, name=name),
+        threshold=threshold_of(folder),
         place=f"torch on {device.type}{threads}",
         run=lambda image: model.predict(np.require(image, requirements="W")),  # torch warns of others
     )

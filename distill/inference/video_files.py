@@ -83,6 +83,8 @@ def open_video(path: Path) -> Iterator[tuple[Facts, Iterator[tuple[float, np.nda
 def _facts(container: Any, stream: Any, *, turned: bool) -> Facts:  # noqa: ANN401
     rate = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
     length = (container.duration or 0) / 1_000_000  # FFmpeg counts it in microseconds
+    if "matroska" in container.format.name:  # whose end it is, on a clock that need not start at 0
+        length -= (container.start_time or 0) / 1_000_000
     frames = stream.frames
     if "mp4" in container.format.name and stream.duration:  # one that was trimmed may hold more than it shows
         frames = min(frames, round(stream.duration * stream.time_base * rate))
@@ -110,9 +112,14 @@ def _decode(container: Any, stream: Any) -> Iterator[Any]:  # noqa: ANN401
 
 
 def _upright(decoded: Iterable[Any], *, rate: Fraction) -> Iterator[tuple[float, np.ndarray]]:
-    """Frames, uint8 (H, W, 3), with their times, which go on where those of a recording joined from two begin again."""
-    offset, last = 0.0, float("-inf")
+    """Frames, uint8 (H, W, 3), with the seconds since the first.
+
+    Times go on where those of a recording joined from two begin again.
+    """
+    offset, last = None, float("-inf")
     for number, frame in enumerate(decoded):
+        if offset is None:
+            offset = -(frame.time or 0.0)
         seconds = float(number / rate) if frame.time is None else frame.time + offset
         if seconds < last:
             offset += last + float(1 / rate) - seconds

@@ -68,8 +68,6 @@ def resampled_means(
             f"{resamples}"
         )
     places = group_numbers(groups if groups is not None else [None] * len(rows))
-    if places.max() == 0:
-        places = np.arange(len(rows))
     sizes = np.bincount(places)
     sums = np.ascontiguousarray(rows)
     if len(sizes) < len(rows):  # else every image is a group of its own, in this order
@@ -100,7 +98,7 @@ def count_groups(groups: Sequence[str | None]) -> int:
 
 def count_sequences(groups: Sequence[str | None]) -> int | None:
     """The number of sequences (or patients) that images come from; None where no image's is known."""
-    return len(set(group_numbers(groups))) if any(group is not None for group in groups) else None
+    return count_groups(groups) if any(group is not None for group in groups) else None
 
 
 def summary(

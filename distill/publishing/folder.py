@@ -23,6 +23,7 @@ def replaced(final: Path) -> Iterator[Path]:
         FileExistsError: another process works on `final`, or one was killed at it.
         OSError: the disk is full; `final` is as it was, and nothing is left of the new folder.
     """
+    final = final.resolve()  # of a link, where it leads
     new, old = _beside(final, "new"), _beside(final, "old")
     try:
         new.mkdir(parents=True)  # which only one process can
@@ -50,6 +51,7 @@ def replaced(final: Path) -> Iterator[Path]:
 
 def sweep(final: Path) -> None:
     """Removes what a killed process left beside `final`, and puts the former folder back where its end came between."""
+    final = final.resolve()
     old = _beside(final, "old")
     if old.is_dir() and not final.exists():
         old.rename(final)
@@ -59,7 +61,8 @@ def sweep(final: Path) -> None:
 
 def leftovers(final: Path) -> list[Path]:
     """The folders that a process at work on `final`, or one that was killed, has beside it."""
-    return list(final.parent.glob(f".{final.name}.*"))
+    final = final.resolve()
+    return [folder for part in ("new", "old") if (folder := _beside(final, part)).exists()]
 
 
 def _beside(final: Path, part: str) -> Path:

@@ -43,7 +43,8 @@ class Provenance:
 
 def provenance_of(run: Run) -> Provenance:
     """Provenance of a run's student."""
-    parts, teachers, asked = parts_of_data(run), licences_of_teachers(run.caches), run.recipe.publish.licence
+    parts, asked = parts_of_data(run), run.recipe.publish.licence
+    teachers = licences_of_teachers(run.recipe, run.caches)
     others = [*licences_of_start(run.recipe), *teachers.values()]
     generated = run.recipe.data.name == "builtin"
     data = {part: [licence_of_data(name, generated=generated) for name in counts] for part, counts in parts.items()}

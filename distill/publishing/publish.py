@@ -11,7 +11,7 @@ import cache
 from distill.config.command import command_for
 from distill.config.parse import write_recipe
 from distill.publishing.folder import replaced, sweep
-from distill.publishing.plan import RECORD, Plan, plan_publishing
+from distill.publishing.plan import CARD, RECORD, Plan, plan_publishing
 from distill.publishing.student import write_student
 from distill.publishing.task_teacher import write_task_teacher
 from distill.publishing.zoo import write_to_zoo
@@ -69,25 +69,33 @@ def complete(plan: Plan, folder: Path, facts: Mapping[str, Any]) -> dict[str, An
 
 
 def push(folder: Path, repository: str | None) -> None:
-    """Uploads a published folder to the Hugging Face Hub; at once where none is asked for, or it is there already.
+    """Uploads a published folder to the Hugging Face Hub, unless none is asked for, or it is there already.
+
+    What an earlier student left there of weights and pictures is removed; other files of the repository stay.
 
     Raises:
         ValueError: the Hub refused or could not be reached.
     """
     record = read_json_if_sound(folder / RECORD)
-    if not repository or record.get("hub") == repository:
+    pushed = {"hub": repository, "card": digest_file(folder / CARD)}  # which the owner may edit
+    if not repository or pushed.items() <= record.items():
         return
     from huggingface_hub import HfApi
 
     api = HfApi()
     try:
         api.create_repo(repository, exist_ok=True)
-        api.upload_folder(folder_path=folder, repo_id=repository, commit_message=f"Publish {folder.parent.name}")
+        api.upload_folder(
+            folder_path=folder,
+            repo_id=repository,
+            commit_message=f"Publish {folder.parent.name}",
+            delete_patterns=["*.safetensors", "*.onnx", "examples/*"],
+        )
     except Exception as error:  # of the Hub's client, of what it sends with, or of the system: they change by version
         raise ValueError(
             f"the Hub did not take {folder} as {repository!r}: {str(error).splitlines()[0]}; log in with "
             f"`hf auth login`, check name and network, and type {command_for('publish')} again (the folder "
             "itself is complete)"
         ) from error
-    write_sealed(folder / RECORD, {**record, "hub": repository})
+    write_sealed(folder / RECORD, {**record, **pushed})
     logger.info("pushed to https://huggingface.co/%s", repository)

@@ -55,10 +55,10 @@ def licences_of_images(splits: Splits, *, generated: bool) -> dict[str, str]:
     return {name: licence_of_data(name, generated=generated).licence for name in names}
 
 
-def licences_of_teachers(caches: Mapping[str, Path]) -> dict[str, LicensedSource]:
-    """Teacher's name in the recipe -> its licence, as its cache records it; empty where none is imitated.
+def licences_of_teachers(recipe: Recipe, caches: Mapping[str, Path]) -> dict[str, LicensedSource]:
+    """Teacher's name in the recipe -> its licence, as the recipe or else its cache says; empty where none is imitated.
 
-    Where a cache records none, the bytes of known weights tell it.
+    Where neither does, the bytes of known weights tell it.
     """
     from teachers.weights import known  # a table; nothing else of training or publishing imports teachers
 
@@ -68,7 +68,7 @@ def licences_of_teachers(caches: Mapping[str, Path]) -> dict[str, LicensedSource
             opened = cache.open(path)
             model = opened.identity.get("model")
             title = f"{opened.identity['teacher']} {model}" if isinstance(model, str) else opened.identity["teacher"]
-            digest, licence = opened.identity["weights"], opened.licence
+            digest, licence = opened.identity["weights"], recipe.teachers[name].licence or opened.licence
             if licence == known.UNKNOWN_LICENCE:
                 licence = known.licence_by_digest(digest) or licence
             found[name] = LicensedSource(title, licence, sha256=digest)

@@ -61,8 +61,16 @@ def places_in(values: Any, key: str) -> dict[str, str]:  # noqa: ANN401
 
 
 def public_name(place: str | None) -> str | None:
-    """A hub id or a built-in name as it is; of a path on this machine, its last part."""
-    return Path(place).name if place and Path(place).exists() else place
+    """A hub id or a built-in name as it is; of a path on this machine (or several, with commas) the last part."""
+    if not place:
+        return place
+    return ",".join(path.name if path.exists() else part for part, path in paths_in(place))
+
+
+def paths_in(place: str) -> list[tuple[str, Path]]:
+    """A place, or those of several students with commas between, as they are written and as paths."""
+    parts = [place] if Path(place).expanduser().exists() else place.split(",")
+    return [(part, Path(part).expanduser()) for part in parts]
 
 
 def command(recipe: Recipe) -> str:
@@ -73,9 +81,6 @@ def command(recipe: Recipe) -> str:
     for name, teacher in recipe.teachers.items():
         places[f"teachers.{name}.{'recipe' if teacher.recipe else 'weights'}"] = teacher.recipe or teacher.weights
         places |= places_in(teacher.overrides, f"teachers.{name}.overrides")
-    words = [
-        f"{key}={'FILE' if Path(place).is_file() else 'DIR'}"
-        for key, place in places.items()
-        if place and Path(place).exists()
-    ]
+    found = {key: [path for _, path in paths_in(place) if path.exists()] for key, place in places.items() if place}
+    words = [f"{key}={'FILE' if paths[0].is_file() else 'DIR'}" for key, paths in found.items() if paths]
     return " ".join(["accelerate launch distill/run.py recipe=recipe.yaml", *words])

@@ -14,7 +14,7 @@ WITHOUT = ("DEFAULT", "AVX2")  # of torch's classes of processors those that hav
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """Processor, cores, threads used, GPU and library versions, for the head of a table of figures."""
+    """Processor and its vector instructions, cores, threads used, GPU, versions: the head of a table of figures."""
     import torch
 
     name = platform.processor() or platform.machine()
@@ -23,6 +23,7 @@ def machine(threads: int) -> dict[str, Any]:
         name = models[0].partition(":")[2].strip() if models else name
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     libraries = {library: version(library) for library in ("torch", "onnxruntime")}
+    name = f"{name} ({torch.backends.cpu.get_cpu_capability()})"  # AVX2 or AVX512: an "AMD EPYC" may be either
     return {"cpu": name, "cores": os.cpu_count(), "threads": threads, "gpu": device, **libraries}
 
 

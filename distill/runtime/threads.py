@@ -88,7 +88,8 @@ def _number_in(variable: str) -> int:
 def workers_beside(device: torch.device, *, asked: int | None = None, cores: int | None = None) -> int:
     """Processes that load or code beside a device: as asked, else none on a CPU and all cores but one elsewhere.
 
-    Two bring 150 images of 352 px with their targets to an H100 in a second (LOG.md).
+    Two bring 150 images of 352 px with their targets to an H100 in a second (LOG.md). They are forked, which macOS's
+    frameworks do not survive once they are in use: there none, unless they are asked for.
 
     Args:
         device: where the network computes.
@@ -97,7 +98,9 @@ def workers_beside(device: torch.device, *, asked: int | None = None, cores: int
     """
     if asked is not None:
         return asked
-    return 0 if device.type == "cpu" else max(1, min(MOST_WORKERS, (cores or torch.get_num_threads()) - 1))
+    if device.type == "cpu" or sys.platform != "linux":
+        return 0
+    return max(1, min(MOST_WORKERS, (cores or torch.get_num_threads()) - 1))
 
 
 def small_workers(threads: int) -> ThreadPoolExecutor:

@@ -18,6 +18,7 @@ from distill.distillation.distiller import Distiller
 from distill.distillation.targets import Target, plan_inputs, plan_targets
 from distill.runs.build import create_student
 from distill.runs.run import Run
+from distill.runtime.freed_memory import keep_freed_memory
 from distill.runtime.hardware import precision_here
 from distill.runtime.memory_format import memory_format_of
 from distill.runtime.progress import Progress
@@ -90,6 +91,8 @@ def build_state(plan: TrainingPlan) -> TrainingState:
     """Builds student, optimiser and data of a plan, and restores them from its checkpoint."""
     run, recipe, accelerator = plan.run, plan.run.recipe, plan.run.accelerator
     lead = accelerator.is_main_process
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     torch.backends.cudnn.deterministic = True  # a continued run must end where an uninterrupted one does
     student = create_student(recipe, plan.caches)
     frozen = frozen_by_author(student)

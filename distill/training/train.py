@@ -216,7 +216,7 @@ def train_step(
     variances: dict[str, FeatureVariance] = {}
     if watch and torch.isfinite(terms["loss"]):  # else there are none to check; `log_losses` refuses the loss
         distiller = accelerator.unwrap_model(state.model)
-        variances = variances_of(distiller, span, state.dataset.targets, projected=projected, batch=part)
+        variances = variances_of(distiller, state.dataset.targets, projected=projected, batch=part)
     start, stop = span.schedule
     for group in state.optimiser.param_groups:
         factor = span.stage.lr_scale * span.stage.part_lr_scale.get(group["part"], 1.0)

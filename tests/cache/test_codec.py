@@ -107,13 +107,6 @@ def test_components_that_nothing_is_coded_of_are_not_kept(others):
     assert codec.decode(codec.encode(others[0])).shape == (codec.components, *GRID)
 
 
-def test_a_grid_that_cannot_hold_the_high_band_is_told_so(codec):
-    assert codec.expected_share(GRID) == pytest.approx(1)
-    assert codec.expected_share((4, 4)) == 0
-    assert codec.expected_share((4, 4), band="low") == pytest.approx(1)
-    assert 0 < codec.expected_share((8, 8)) < codec.expected_share((8, 8), box=(0, 0, 0.7, 0.7)) < 1
-
-
 def test_values_beyond_eight_bits_are_never_clipped(codec, others):
     """A map a hundred thousand times as strong as any in training comes back as faithful as the others."""
     strong = codec.mean[:, None, None] + 1e5 * (others[:1] - codec.mean[:, None, None])

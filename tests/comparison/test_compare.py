@@ -343,7 +343,7 @@ def test_what_cannot_be_compared_fairly_is_refused(tmp_path):
         ValueError, match=r"arm 'distilled' is scored on validation every 1 steps, but arm 'baseline' every 5"
     ):
         plan_comparison(tuned_recipe(tmp_path, "arms.distilled.evaluate.every=1"), **options)
-    with pytest.raises(ValueError, match="arm 'distilled' is tested on other images than arm 'baseline'"):
+    with pytest.raises(ValueError, match="arm 'distilled' is tested on other images or masks than arm 'baseline'"):
         plan_comparison(tuned_recipe(tmp_path, "arms.distilled.data.seed=7"), **options)
     with pytest.raises(ValueError, match="arms 'distilled' and 'again' are identical trainings"):
         plan_comparison(tuned_recipe(tmp_path, "arms.again={}"), **options)

@@ -91,6 +91,17 @@ def test_runs_share_the_cores_unless_the_user_has_set_fewer_threads(tmp_path, mo
     assert {(env["BANDPASS_THREADS"], env["OMP_NUM_THREADS"]) for env in seen} == {(given, given)}
 
 
+def test_the_output_of_a_run_that_failed_is_told_whatever_its_bytes(tmp_path, monkeypatch):
+    def fail(self, folder, command, *, env):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "output.txt").write_bytes(b"caf\xe9 is closed\n")
+        return 1
+
+    monkeypatch.setattr(Processes, "run", fail)
+    with pytest.raises(RuntimeError, match="is closed"):
+        run_missing(runs_in(tmp_path, seeds=[0]), jobs=1)
+
+
 def test_the_last_step_is_that_of_the_last_whole_line(tmp_path):
     log = tmp_path / "log.jsonl"
     assert last_step(log) == 0

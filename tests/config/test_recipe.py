@@ -105,6 +105,18 @@ def test_a_wrong_word_is_told_in_a_sentence(words, sentence):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["teachers", "stages"])
+def test_a_name_with_a_dot_is_refused_before_anything_is_extracted(key):
+    stages = {"all.of": {"epochs": 1, "losses": {"segment": 1.0}}} if key == "stages" else {}
+    with pytest.raises(ValueError, match=rf"{key} names '[a-z0-9.]+', but a dot is what stands between"):
+        build_recipe({"teachers": {"sam2.1": {"weights": "builtin"}} if key == "teachers" else {}, "stages": stages})
+
+
+def test_a_student_begins_with_one_thing():
+    with pytest.raises(ValueError, match=r"student\.init is zoo:polyp-small and student\.encoder hub"):
+        build_recipe({"student": {"init": "zoo:polyp-small", "encoder": "hub"}})
+
+
 def test_an_unknown_recipe_names_the_nearest():
     with pytest.raises(FileNotFoundError, match=r"did you mean 'sam_to_unet'"):
         read_recipe(["recipe=sam_to_unett"])

@@ -315,7 +315,7 @@ def test_a_split_without_files_columns_or_known_data_sets_says_so(polyps, tmp_pa
 
 def test_a_group_file_that_does_not_fit_stops(polyps):
     (polyps / "sequences.csv").write_text("frame,sequence\na0,1\n")
-    with pytest.raises(ValueError, match=r"sequences.csv has columns frame, sequence; expected stem and one that"):
+    with pytest.raises(ValueError, match=r"sequences.csv has columns frame, sequence; expected stem and group"):
         open_folder(polyps)
     (polyps / "sequences.csv").write_text("stem,sequence\nx.png,1\n")
     with pytest.raises(

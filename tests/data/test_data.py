@@ -189,6 +189,81 @@ def test_frames_of_known_sequences_in_the_test_are_told(tmp_path):
     )
 
 
+def patients(folder: Path, header: tuple[str, ...], count: int = 20, *, known: int = 20) -> None:
+    """patients.csv of a data set: five images a patient, beside a column that names every frame."""
+    rows = [(f"a{i}", f"p{i // 5}", f"f{i}") for i in range(known)]
+    columns = {name: place for place, name in enumerate(("stem", "group", "frame"))}
+    write_csv(folder / "patients.csv", [header, *(tuple(row[columns[name]] for name in header) for row in rows)])
+
+
+@pytest.mark.parametrize("header", [("stem", "frame", "group"), ("frame", "stem", "group"), ("stem", "group")])
+def test_the_group_is_the_column_of_that_name(tmp_path, header):
+    patients(make(tmp_path / "polyps"), header)
+    splits = open_folder(tmp_path / "polyps", groups="patients.csv")
+    groups = [{sample.group for sample in part} for part in (splits.train, splits.val, splits.test["polyps"])]
+    assert sum(map(len, groups)) == len(set.union(*groups)) == 4
+
+
+def test_columns_among_which_none_is_the_group_are_refused(tmp_path):
+    make(tmp_path / "polyps")
+    write_csv(tmp_path / "polyps" / "sequences.csv", [("stem", "frame", "patient"), ("a0", "1", "1")])
+    with pytest.raises(ValueError, match="has columns stem, frame, patient; expected stem and group"):
+        open_folder(tmp_path / "polyps")
+
+
+def test_a_group_file_that_is_asked_for_and_absent_is_refused(tmp_path):
+    patients(make(tmp_path / "polyps"), ("stem", "group"))
+    with pytest.raises(FileNotFoundError, match=r"data\.groups=patient\.csv, but there is no such file in .*polyps"):
+        open_folder(tmp_path / "polyps", groups="patient.csv")
+    assert open_folder(tmp_path / "polyps").train, "without sequences.csv there are no groups"
+
+
+def test_images_in_no_group_are_counted(tmp_path):
+    patients(make(tmp_path / "polyps"), ("stem", "group"), known=15)
+    notes = open_folder(tmp_path / "polyps", groups="patients.csv").notes
+    assert any(note.startswith("5 of 20 images of polyps are in no group (patients.csv)") for note in notes)
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "validation", "testing")])
+def test_folders_called_after_the_parts_of_a_split_are_these(tmp_path, names):
+    for start, name in zip((0, 20, 40), names, strict=True):
+        make(tmp_path / "root" / name, 20, first=start)
+    splits = open_folder(tmp_path / "root")
+    found = [{sample.dataset for sample in part} for part in (splits.train, splits.val, splits.tested)]
+    assert found == [{name} for name in names]
+    assert [len(splits.train), len(splits.val), len(splits.tested)] == [20, 20, 20]
+    assert any("are the parts of a split, by their names" in note for note in splits.notes)
+
+
+def test_parts_may_hold_several_data_sets_and_validation_is_cut_where_no_folder_is_one(tmp_path):
+    for start, name in zip((0, 20, 40), ("train/a", "train/b", "test/c"), strict=True):
+        make(tmp_path / "root" / name, 20, first=start)
+    splits = open_folder(tmp_path / "root")
+    assert {sample.dataset for sample in [*splits.train, *splits.val]} == {"a", "b"}
+    assert set(splits.test) == {"c"}
+    assert (len(splits.val), len(splits.test["c"])) == (4, 20)
+
+
+def test_a_folder_that_is_no_part_leaves_all_to_chance(tmp_path):
+    for start, name in zip((0, 20, 40), ("train", "test", "other"), strict=True):
+        make(tmp_path / "root" / name, 20, first=start)
+    assert set(open_folder(tmp_path / "root").test) == {"train", "test", "other"}
+
+
+def test_two_data_sets_of_one_joined_name_are_refused(tmp_path):
+    for start, name in enumerate(("a-b/c", "a/b/c", "d/c")):
+        make(tmp_path / "root" / name, 3, first=20 * start)
+    with pytest.raises(ValueError, match="has 2 data sets of the name a-b-c; rename the folder of one"):
+        open_folder(tmp_path / "root")
+
+
+@pytest.mark.parametrize("key", ["train", "test", "split", "fold", "test_only"])
+def test_generated_data_refuses_what_it_would_ignore(tmp_path, key):
+    value = {"split": "DIR", "fold": "1/5"}.get(key, ["polyps"])
+    with pytest.raises(ValueError, match=f"data.{key} is for data.name=folder, but data.name is builtin"):
+        open_data(DataRecipe(**{key: value}), home=tmp_path)
+
+
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=8), st.integers(1, 40))
 def test_the_chosen_groups_come_as_close_to_the_share_as_any(sizes, wanted):
     chosen = closest_sum(sizes, wanted)

@@ -238,7 +238,8 @@ def test_the_folder_of_the_data_itself_adds_nothing_and_says_so(tmp_path):
     write_csv(folder / "sequences.csv", [("stem", "sequence"), ("a0", 1)])
     splits = open_folder(folder, unlabelled=str(folder))
     assert [splits.unlabelled, splits.dropped] == [(), 20]
-    assert splits.notes[:2] == (
+    assert splits.notes[:3] == (
+        "19 of 20 images of polyps are in no group (sequences.csv): each is taken for one of its own",
         "data.unlabelled: masks/ of polyps not opened",
         "data.unlabelled: passed over what is neither a picture nor a folder with images/: sequences.csv",
     )

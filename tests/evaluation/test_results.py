@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
+from small_run import small_run
+
+from distill.evaluation.evaluate import evaluate
 from distill.evaluation.predictions_csv import Score
 from distill.evaluation.results import format_scores, summarise
 from distill.evaluation.scored import Scored
@@ -20,6 +24,18 @@ def scored(masks, predictions) -> str:
     for score in scores:
         found.add(score)
     return format_scores(summarise(found, resamples=10))
+
+
+def test_sequences_that_become_known_are_counted_by_the_next_evaluation(tmp_path):
+    run = small_run(tmp_path)
+    name = next(iter(run.splits.test))
+    before = evaluate(run)
+    assert "sequences" not in before["datasets"][name]
+    samples = tuple(replace(sample, group="one") for sample in run.splits.test[name])
+    known = replace(run, splits=replace(run.splits, test={**run.splits.test, name: samples}))
+    after = evaluate(known)
+    assert after["datasets"][name]["sequences"] == 1
+    assert after["evaluated"] != before["evaluated"]
 
 
 def test_frames_without_foreground_are_told_apart():

@@ -98,6 +98,25 @@ def test_masks_and_predictions_of_zeros_and_ones_are_understood(tmp_path):
     assert json.loads(out.read_text())["per_image"]["a"]["dice"] == 1
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.int32])
+def test_masks_of_zeros_and_ones_in_wide_integers_are_understood(tmp_path, kind):
+    for folder in ("predictions", "masks"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(disc(12).astype(kind)).save(tmp_path / folder / "a.tif")
+    out = tmp_path / "scores.json"
+    words = words_of((tmp_path / "predictions", tmp_path / "masks"), f"out={out}")
+    assert score_command(words, dry=False) == 0
+    assert json.loads(out.read_text())["per_image"]["a"]["dice"] == 1
+
+
+def test_predictions_that_use_little_of_16_bits_are_refused(tmp_path):
+    save(tmp_path / "masks" / "a.png", disc(12))
+    (tmp_path / "predictions").mkdir()
+    Image.fromarray((100 * disc(12)).astype(np.uint16)).save(tmp_path / "predictions" / "a.png")
+    with pytest.raises(ValueError, match="the highest level in the predictions is 100 of 65535"):
+        score_command(words_of((tmp_path / "predictions", tmp_path / "masks")), dry=False)
+
+
 @pytest.mark.parametrize("way", ["floats", "palette"])
 def test_predictions_of_floats_or_of_a_palette_have_the_scale_that_they_are_read_by(tmp_path, way):
     save(tmp_path / "masks" / "a.png", disc(12))

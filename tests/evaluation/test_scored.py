@@ -54,6 +54,7 @@ def test_a_table_has_the_figures_of_its_images_and_so_has_a_part_of_it():
     part = scored(scores).part({scores[1].key, scores[3].key})
     assert [sample.stem for sample in part.samples] == ["é1", "é3"] and len(part) == len(part.whole) == 2
     assert part.overlaps[:, 0].tolist() == [scores[1].dice, scores[3].dice]
+    assert len(Scored(scores).part({scores[1].key})) == 0, "another process has them"
     assert len(ScoreTable.of([])) == 0 and ScoreTable.of([]).shares.tolist() == []
 
 

@@ -13,7 +13,7 @@ import torch
 
 from cache.spec import MapSpec
 from distill.bench.inputs import drawn_maps, write_cache
-from distill.extraction.encode import Encoders, processes_for
+from distill.extraction.encode import Encoders
 from distill.runtime.threads import one_thread, small_workers, usable_cores, use_all_cores, workers_beside
 
 FORKS = pytest.mark.skipif(sys.platform != "linux", reason="processes that code are forked")
@@ -79,12 +79,12 @@ def is_alive(process: int) -> bool:
 
 
 def test_a_teacher_on_a_cpu_keeps_the_cores():
-    assert processes_for(torch.device("cpu")) == 0
+    assert workers_beside(torch.device("cpu")) == 0
 
 
 def test_where_forking_is_unsafe_a_thread_codes(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert processes_for(torch.device("mps")) == 0
+    assert workers_beside(torch.device("mps")) == 0
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_beside_a_gpu_the_cores_load_and_code(monkeypatch):
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
     for threads, expected in ((1, 1), (2, 1), (8, 7), (64, 12)):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        assert processes_for(gpu) == expected
+        assert workers_beside(gpu) == expected
         assert workers_beside(gpu, asked=None) == expected
     assert workers_beside(cpu, asked=None) == 0
     assert workers_beside(gpu, asked=0) == 0

@@ -27,6 +27,7 @@ from distill.run import main
 from distill.runs.build import create_student
 from distill.runs.caches import open_caches
 from distill.training.train import train
+from students.config import read_config
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +192,11 @@ def test_a_damaged_file_of_a_task_teacher_is_named_with_the_cure(task_run, featu
     teacher = TaskTeacher(folder, cache.open(features))
     with pytest.raises(ValueError, match=rf"{file} is damaged \(.*\); publish the task teacher again with distill"):
         _ = teacher.facts, teacher.decoder
+
+
+def test_a_task_teacher_is_no_student_of_images_and_says_what_it_is(task_run):
+    with pytest.raises(ValueError, match=r"is a task teacher, which reads another teacher's features and no images"):
+        read_config(task_run.published)
 
 
 def test_a_decoder_of_another_cache_is_refused(task_run, features, tmp_path):

@@ -316,6 +316,14 @@ def test_what_is_passed_over_is_named(images):
     assert told.startswith("notes.txt, slices.gif, more/, a, b and 2 more: by name neither picture nor video; folders")
 
 
+def test_a_link_that_leads_nowhere_is_named_and_left_out(student, images, tmp_path, capsys):
+    (images / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    taken, _ = find_inputs(str(images), out=tmp_path / "out")
+    assert "lost.png" in [one.path.name for one in taken]
+    assert main(["predict", f"student={student}", f"images={images}", f"out={tmp_path / 'out'}"]) == 1
+    assert "lost.png" in capsys.readouterr().out
+
+
 def test_levels_of_12_bits_in_16_are_told(student, tmp_path):
     levels = np.linspace(0, 4095, 64 * 64).astype(np.uint16).reshape(64, 64)
     folder = tmp_path / "dark"

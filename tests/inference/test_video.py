@@ -15,7 +15,7 @@ import distill  # noqa: E402
 from distill.inference.video_files import VideoWriter, open_video  # noqa: E402
 
 
-def write_stream(path, *, count=10, rate=10, form="mpegts", level=0, aspect=Fraction(1), turned=0):
+def write_stream(path, *, count=10, rate=10, form="mpegts", level=0, aspect=Fraction(1), turned=0, began=0):
     """A recording whose frames are of a grey that rises from `level` by 4."""
     with av.open(str(path), "w", format=form) as container:
         stream = container.add_stream("mpeg4" if form != "mpegts" else "mpeg2video", rate=rate)
@@ -25,7 +25,7 @@ def write_stream(path, *, count=10, rate=10, form="mpegts", level=0, aspect=Frac
         for number in range(count):
             image = np.full((48, 64, 3), level + 4 * number, np.uint8)
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, rate)
+            frame.pts, frame.time_base = began + number, Fraction(1, rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
@@ -34,6 +34,13 @@ def write_stream(path, *, count=10, rate=10, form="mpegts", level=0, aspect=Frac
 def frames_of(path):
     with open_video(path) as (facts, frames):
         return facts, list(frames)
+
+
+@pytest.mark.parametrize("form", ["mpegts", "matroska", "mp4"])
+def test_times_begin_with_the_first_frame_wherever_the_recorder_s_clock_stood(tmp_path, form):
+    facts, frames = frames_of(write_stream(tmp_path / "late", form=form, began=6000))
+    np.testing.assert_allclose([seconds for seconds, _ in frames], np.arange(10) / 10, atol=0.02)
+    assert abs(facts.frames - 10) <= 1
 
 
 @pytest.mark.parametrize("rate", [10, 25])

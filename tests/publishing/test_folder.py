@@ -89,6 +89,35 @@ def test_a_file_that_cannot_grow_is_told_by_whichever_library_writes_it(run, lim
     assert not left_of(run)
 
 
+def test_what_is_not_of_the_folder_beside_it_stays(tmp_path):
+    """A folder being written whose name begins alike, and one of the user's own."""
+    others = [tmp_path / ".polyp.2.new", tmp_path / ".polyp.backup"]
+    for other in others:
+        other.mkdir()
+    with replaced(tmp_path / "polyp") as folder:
+        (folder / "file").write_text("new")
+    assert all(other.is_dir() for other in others)
+    assert (tmp_path / "polyp" / "file").read_text() == "new"
+
+
+def test_of_a_link_the_folder_that_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    for text in ("first", "second"):
+        with replaced(tmp_path / "link") as folder:
+            (folder / "file").write_text(text)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "disk" / "file").read_text() == text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link"]
+
+
+@pytest.mark.parametrize("name", ["polyp[1]", "polyp*"])
+def test_what_a_kill_left_is_found_whatever_the_name(tmp_path, name):
+    (tmp_path / f".{name}.new").mkdir()
+    sweep(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_error_stays_what_it_is(tmp_path):
     final = tmp_path / "student"
     with pytest.raises(ValueError, match=r"^unknown$"), replaced(final) as folder:
@@ -99,9 +128,8 @@ def test_another_error_stays_what_it_is(tmp_path):
 
 def test_what_a_killed_publish_left_is_swept_and_the_earlier_folder_put_back(run):
     before = bytes_of(publish(run))
-    for name in (".student.new", ".student.4711"):  # as this version and earlier ones call it
-        (run.folder / name).mkdir()
-        (run.folder / name / "model.onnx").write_bytes(b"half")
+    (run.folder / ".student.new").mkdir()
+    (run.folder / ".student.new" / "model.onnx").write_bytes(b"half")
     run.published.rename(run.folder / ".student.old")  # killed between the two renames
     assert bytes_of(publish(run)) == before
     assert not left_of(run)

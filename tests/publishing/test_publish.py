@@ -445,6 +445,8 @@ def test_a_teacher_is_named_with_its_weights_and_its_licence_binds_the_student(t
     opened.licence = known.UNKNOWN_LICENCE  # as caches say that were made before their weights were known
     monkeypatch.setattr(known, "PUBLISHED", (replace(known.PUBLISHED[0], sha256="ab" * 32, licence="Apache-2.0"),))
     assert render(replace(run, caches={"timm": tmp_path}))[0]["license"] == "apache-2.0"
+    given = replace(recipe, teachers={"timm": replace(recipe.teachers["timm"], licence="our-own")})
+    assert "| our-own |" in render(replace(run, recipe=given, caches={"timm": tmp_path}))[1]
 
 
 def test_places_of_this_machine_are_not_published(tmp_path):
@@ -454,6 +456,25 @@ def test_places_of_this_machine_are_not_published(tmp_path):
     recipe = replace(recipe, home=str(tmp_path), teachers={"timm": TeacherRecipe(adapter="timm", weights=str(weights))})
     assert str(tmp_path) not in dump_recipe(public_recipe(recipe))
     assert command(recipe).endswith("recipe=recipe.yaml data.root=DIR teachers.timm.weights=FILE")
+
+
+def test_places_of_an_ensemble_and_in_the_home_folder_are_not_published_either(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder in ("a/student", "b/student", "polyps"):
+        (tmp_path / folder).mkdir(parents=True)
+    stages = {"semantic": {"epochs": 1, "losses": {"segment": 1.0, "imitate_mask": 1.0}}}
+    weights = f"{tmp_path}/a/student,~/b/student,zoo:polyp-small"
+    recipe = build_recipe(
+        {
+            "data": {"name": "folder", "root": "~/polyps"},
+            "stages": stages,
+            "teachers": {"all": {"adapter": "ensemble", "weights": weights}},
+        }
+    )
+    assert isinstance(recipe, Recipe)
+    public = public_recipe(recipe)
+    assert (public.data.root, public.teachers["all"].weights) == ("polyps", "student,student,zoo:polyp-small")
+    assert command(recipe).endswith("recipe=recipe.yaml data.root=DIR teachers.all.weights=DIR")
 
 
 def test_a_hub_id_is_public():
@@ -474,7 +495,8 @@ class Hub:
         if Hub.refuses:
             raise OSError("401 Client Error: Unauthorized\nRequest ID")
 
-    def upload_folder(self, *, folder_path, repo_id, commit_message):
+    def upload_folder(self, *, folder_path, repo_id, commit_message, delete_patterns):
+        assert {"*.onnx", "*.safetensors"} <= set(delete_patterns), "files of an earlier student would stay"
         Hub.uploads.append((folder_path, repo_id))
 
 
@@ -490,7 +512,12 @@ def test_the_hub_gets_a_folder_once_and_a_refusal_is_a_sentence(fresh_job, monke
     publish(run)
     push(run.published, "someone/discs")
     assert Hub.uploads == [(run.published, "someone/discs")]
-    assert 'students.load("someone/discs")' in (run.published / "README.md").read_text()
+    card = run.published / "README.md"
+    assert 'students.load("someone/discs")' in card.read_text()
+    card.write_text(card.read_text() + "A word of its owner's.\n")
+    push(run.published, "someone/discs")
+    push(run.published, "someone/discs")
+    assert len(Hub.uploads) == 2, "a card that was edited is pushed, and once"
 
 
 def test_the_encoder_alone_is_published_and_another_student_starts_from_it(fresh_job):

@@ -9,6 +9,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from distill.publishing.gallery import colours_of
 from distill.report.cases import places
 from distill.report.curves import MEANINGS
 from distill.report.features import colours
+from distill.report.inputs import Row, share_of
 from distill.report.thumbnails import contours_tile, distances, errors_tile, mask_tile
 from distill.report.write import NAME, refresh, report
 from distill.run import main
@@ -128,6 +130,13 @@ def test_training_is_drawn_by_term_and_by_stage(taught):
 
 def test_every_term_of_the_loss_has_its_meaning():
     assert MEANINGS.keys() == LOSSES.keys()
+
+
+def test_void_is_no_foreground():
+    mask = np.zeros((4, 4), dtype=np.uint8)
+    mask[0], mask[1] = 255, 2
+    row = Row(SimpleNamespace(read_mask=lambda: mask), {})
+    assert share_of(row) == 0.25
 
 
 @pytest.mark.parametrize("kept", [1, 2, 3])

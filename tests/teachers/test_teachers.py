@@ -468,6 +468,33 @@ def test_a_timm_folder_says_itself_which_backbone_and_licence_it_is(tmp_path):
         teachers.load("timm", weights=tmp_path, model="resnet18")
 
 
+def test_a_timm_folder_names_arguments_of_the_network_alone(tmp_path):
+    """Another argument of timm's would open a further file, which may be a pickle with code in it."""
+    settings = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "input_size": [3, 96, 96]}
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    for change, message in [
+        ({"model_args": {"checkpoint_path": "extra.pth"}}, "model_args has checkpoint_path; expected arguments"),
+        ({"model_args": {"pretrained": True, "num_classes": 3}}, "model_args has num_classes, pretrained"),
+        ({"model_args": ["img_size"]}, "model_args is no mapping"),
+        ({"pretrained_cfg": {"std": settings["std"]}}, "lacks input_size, mean; add what the weights expect"),
+    ]:
+        config = {"architecture": "test_resnet", "pretrained_cfg": settings, **change}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ValueError, match=message):
+            teachers.load("timm", weights=tmp_path)
+
+
+def test_an_argument_that_the_network_does_not_take_is_told(tmp_path):
+    import timm
+
+    save_file(timm.create_model("test_resnet").state_dict(), tmp_path / "model.safetensors")
+    settings = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "input_size": [3, 96, 96]}
+    config = {"architecture": "test_resnet", "pretrained_cfg": settings, "model_args": {"foo": 1}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"timm's 'test_resnet' does not take model_args \{'foo': 1\}"):
+        teachers.load("timm", weights=tmp_path)
+
+
 def test_timm_says_what_it_does_not_know(tmp_path):
     arguments = write_timm(tmp_path / "timm")
     for change, message in [

@@ -293,7 +293,7 @@ def test_changes_of_camera_reach_the_image_alone_and_take_amplitudes_from_labell
     splits = half_unlabelled(run)
     samples = (*splits.train, *splits.unlabelled)
     before, after = (TrainingSet(samples, replace(run.recipe, augment=augment), {}) for augment in (plain, look))
-    assert after.donors == [0, 1, 2, 3], "the arms of a comparison differ in unlabelled images"
+    assert after.donors == 4, "the arms of a comparison differ in unlabelled images"
     for index in ((0, 0), (3, 5)):
         left, right = before[index], after[index]
         assert torch.equal(left["mask"], right["mask"])
@@ -313,7 +313,6 @@ def test_the_feature_variance_of_a_map_is_its_variance_and_effective_rank():
     assert feature_variance(line, target).rank == pytest.approx(1, abs=1e-3)
     assert feature_variance(0.05 * target, target).collapsed
     assert feature_variance(torch.zeros_like(target), target).collapsed
-    assert not feature_variance(0.05 * target, target, scaled=False).collapsed, "a term on cosines knows no scale"
     wide = torch.randn(8, 40, 20, 20, generator=random)
     narrow = torch.randn(8, 2, 20, 20, generator=random)[:, :1] * torch.ones(1, 40, 1, 1)
     assert feature_variance(narrow, wide).collapsed

@@ -12,23 +12,25 @@ images, are known (`distill.data.sources.folder_names`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 
 from distill.config.schema import DataRecipe
 from distill.data.file_names import RENAME, is_utf8, printable
 from distill.data.image_io import NO_VOLUMES, is_volume
 from distill.data.mask_classes import FOREGROUND, Reading
-from distill.data.sample import Sample, Splits
-from distill.data.sources.folder_names import LAYOUT, Place, find_places
+from distill.data.sample import Sample, Splits, by_dataset
+from distill.data.sources.folder_names import LAYOUT, PARTS, Place, find_places, plain
 from distill.data.sources.known import known_sequences
 from distill.data.sources.listing import Listing, list_files, pair
 from distill.data.sources.pairs import Pair, examine
 from distill.data.split_files import Roles, read_groups, read_roles
 from distill.data.splits import Parts, cut_test, finish
-from distill.runtime.issues import Problems, nearest
+from distill.runtime.issues import Problems, nearest, several
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,18 @@ def take_inventory(
     elif found.divided:
         roles = roles_of(listings, whole=data.test_only, trained=trained, tested=tested)
     notes = [note for listing in listings for note in listing.notes] + (list(roles.notes) if roles else [])
+    require_group_file(data, listings)
     pairs: list[Pair] = []
     for listing in listings:
         stems = roles.stems(listing.name) if roles else sorted(listing.stems)
         groups = groups_of(listing, data.groups, problems=problems)
         if groups and not (listing.place.folder / str(data.groups)).is_file():
             notes.append(f"sequences of {listing.name} are known by the numbers of its frames")
+        if groups and (alone := sum(stem not in groups for stem in stems)):
+            notes.append(
+                f"{alone} of {several(len(stems), 'image')} of {listing.name} are in no group ({data.groups}): each is "
+                "taken for one of its own"
+            )
         pairs += pair(listing, stems, groups, problems=problems)
     return Inventory(pairs, roles, list(dict.fromkeys(notes)))
 
@@ -124,13 +132,25 @@ def roles_of(
         part = "test" if listing.name in whole else listing.place.part or "train"
         if listing.name in (tested if part == "test" else trained):
             parts.update({(listing.name, stem): part for stem in listing.stems})
-    return Roles(parts, has_val=False, notes=())
+    return Roles(parts, has_val="val" in parts.values(), notes=())
 
 
 def groups_of(listing: Listing, name: str | None, *, problems: Problems) -> dict[str, str]:
     """The group of each stem: from the data set's group file, else from the known sequences of a public data set."""
     groups = read_groups(listing.place.folder, name, listing.images, problems=problems)
     return groups or (known_sequences(listing.name, listing.images) if name else {})
+
+
+def require_group_file(data: DataRecipe, listings: Iterable[Listing]) -> None:
+    """Raises FileNotFoundError where a file of groups was asked for by name and no data set has it."""
+    if data.groups in (None, DataRecipe().groups):
+        return
+    folders = [listing.place.folder for listing in listings]
+    if not any((folder / data.groups).is_file() for folder in folders):
+        raise FileNotFoundError(
+            f"data.groups={data.groups}, but there is no such file in {' or '.join(map(str, folders[:3]))}; put it "
+            "beside images/, or set data.groups=null"
+        )
 
 
 def find_data_sets(given: str | None) -> Found:
@@ -145,17 +165,31 @@ def find_data_sets(given: str | None) -> Found:
         volumes = f"; {NO_VOLUMES}" if any(map(is_volume, content)) else ""
         shown = ", ".join(content[:8]) or "nothing"
         raise FileNotFoundError(f"no data set in data.root={given}: {LAYOUT}, found {shown}{volumes}")
+    broken = [printable(path.name) for path in sorted(root.iterdir()) if path.is_symlink() and not path.exists()]
+    notes = [f"passed over links in data.root={given} that lead nowhere: {', '.join(broken)}"] if broken else []
+    parts = [PARTS.get(plain(next(iter(place.folder.relative_to(root).parts), ""))) for place in places]
+    if None not in parts and {"train", "test"} <= set(parts):
+        places = [replace(place, part=part) for place, part in zip(places, parts, strict=True)]
+        notes.append(f"the folders of data.root={given} are the parts of a split, by their names")
+    named = sorted(zip(_names_of(places, root, given=given), places, strict=True), key=itemgetter(0))
+    return Found(root, {name: (place,) for name, place in named}, tuple(notes))
+
+
+def _names_of(places: Sequence[Place], root: Path, *, given: str) -> list[str]:
+    """The folder's name of each data set; of those that share one, the path below the root."""
     names = [_name_of(place.folder) for place in places]
     for name in names:
         if not is_utf8(name):
             raise ValueError(f"{printable(name)} in data.root={given} has a name that is not UTF-8; {RENAME}")
-    unique = [
-        name if names.count(name) == 1 else "-".join(place.folder.relative_to(root).parts)
+    counts = Counter(names)
+    names = [
+        name if counts[name] == 1 else "-".join(place.folder.relative_to(root).parts)
         for name, place in zip(names, places, strict=True)
     ]
-    broken = [printable(path.name) for path in sorted(root.iterdir()) if path.is_symlink() and not path.exists()]
-    notes = (f"passed over links in data.root={given} that lead nowhere: {', '.join(broken)}",) if broken else ()
-    return Found(root, {name: (place,) for name, place in sorted(zip(unique, places, strict=True))}, notes)
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ValueError(f"data.root={given} has {count} data sets of the name {name}; rename the folder of one")
+    return names
 
 
 def require_folder(root: Path, given: str) -> None:
@@ -217,8 +251,8 @@ def _split_by_roles(
     parts: dict[str, list[Sample]] = {"train": [], "val": [], "test": []}
     for sample in samples:
         parts[roles.parts[sample.dataset, sample.stem]].append(sample)
-    test = {name: [sample for sample in parts["test"] if sample.dataset == name] for name in tested}
-    test = {name: part for name, part in test.items() if part}
+    by_name = by_dataset(parts["test"])
+    test = {name: by_name[name] for name in tested if name in by_name}
     val = parts["val"] if roles.has_val else None
     return finish(Parts(parts["train"], val, test, notes), data, share=data.validation)
 
@@ -229,8 +263,9 @@ def _split_at_random(
     """Cuts each data set that is trained on and tested by the fractions; one that is only tested is tested whole."""
     train: list[Sample] = []
     test: dict[str, list[Sample]] = {}
-    by_name = {name: [s for s in samples if s.dataset == name] for name in dict.fromkeys([*trained, *tested])}
-    for name, mine in by_name.items():
+    by_name = by_dataset(samples)
+    for name in dict.fromkeys([*trained, *tested]):
+        mine = by_name.get(name, [])
         rest = mine if name in trained else []
         if name in tested:
             share = data.fractions[2] if name in trained else 1.0

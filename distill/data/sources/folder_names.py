@@ -23,6 +23,11 @@ AFFIXES = (
     *(("", end) for end in ("_mask", "-mask", "_masks", "_gt", "_segmentation", "_seg", "_label", "_labels", "_polyp")),
     *((start, "") for start in ("mask_", "mask-", "gt_", "seg_", "label_", "p")),
 )
+PARTS = {  # what a folder may be called that is one part of a split
+    **dict.fromkeys(("train", "training", "trainset", "traindataset"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "valset"), "val"),
+    **dict.fromkeys(("test", "testing", "testset", "testdataset"), "test"),
+}
 DEPTH = 3  # folders below data.root in which data sets are looked for
 
 
@@ -34,7 +39,7 @@ class Place:
     masks: Path
     group: str | None = None  # the sequence that all of it is
     stems: str = ".*"  # pattern of the stems that are meant
-    part: str | None = None  # train or test, where the layout says it
+    part: str | None = None  # train, val or test, where the layout says it
     others: tuple[str, ...] = ()  # further folders that might have been meant
 
     @property

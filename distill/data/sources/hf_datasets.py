@@ -136,6 +136,11 @@ def list_rows(table: Dataset, data: DataRecipe, *, name: str, split: str) -> lis
     groups: list[Any] = [None] * len(table)
     if data.groups and data.groups in table.column_names:
         groups = list(table.select_columns([data.groups])[data.groups])
+    elif data.groups not in (None, DataRecipe().groups):
+        raise ValueError(
+            f"split {split} of {name} has no column {data.groups!r}, which data.groups names; it has "
+            f"{', '.join(table.column_names)}"
+        )
     where = f"{name}: row {{}} of {split}, column {{}},"
     return [
         Pair(

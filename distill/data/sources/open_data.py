@@ -12,7 +12,6 @@ from distill.data.sample_table import in_file
 from distill.data.sources.unlabelled import join_pictures, list_pictures, parse_labels, withhold_labels
 from distill.data.splits import parse_fold
 from distill.runtime.collector import without_collector
-from distill.runtime.issues import nearest
 
 __all__ = ["DATASETS", "Sample", "Splits", "open_data"]
 
@@ -28,6 +27,7 @@ DATASETS = {
     "polypgen": "distill.data.sources.known_layouts:open_named",
     "pranet": "distill.data.sources.known_layouts:open_named",
 }
+OF_FOLDERS = {"builtin": ("train", "test", "split", "fold", "test_only"), "datasets": ("test_only",)}  # keys
 
 
 @without_collector()
@@ -43,16 +43,12 @@ def open_data(data: DataRecipe, *, home: Path, classes: int = 1) -> Splits:
         classes: `student.classes`: from 2 on, masks hold class numbers.
 
     Raises:
-        ValueError: an unknown name, or data that cannot be used; the message names every file and what to do.
+        ValueError: data that cannot be used; the message names every file and what to do.
         FileNotFoundError: a root, split or file that is not there.
     """
-    if data.name not in DATASETS:
-        choices = ", ".join(sorted(DATASETS))
-        raise ValueError(f"unknown data.name {data.name!r}; choose from {choices}{nearest(data.name, DATASETS)}")
-    if data.test_only and data.name in ("builtin", "datasets"):
-        raise ValueError(
-            f"data.test_only is for data.name=folder, but data.name is {data.name}; take data.test_only out"
-        )
+    for key in OF_FOLDERS.get(data.name, ()):
+        if getattr(data, key):
+            raise ValueError(f"data.{key} is for data.name=folder, but data.name is {data.name}; take data.{key} out")
     reading = Reading(classes, tuple(data.colours))
     if data.fold is not None:
         parse_fold(data.fold)  # before an hour of looking at files

@@ -17,7 +17,7 @@ import numpy as np
 from distill.config.schema import DataRecipe
 from distill.data.file_names import RENAME, is_utf8, printable
 from distill.data.image_io import SUFFIXES, read_image
-from distill.data.sample import Reader, Sample, Splits, keys_of
+from distill.data.sample import Reader, Sample, Splits, by_dataset, keys_of
 from distill.data.scan import scan
 from distill.data.splits import Parts, bundle
 from distill.runtime.issues import Problems, several
@@ -101,8 +101,7 @@ def keep_share(samples: Sequence[Sample], *, share: float, seed: int) -> tuple[t
     So every data set gives its share (to one group), and a smaller share is contained in a larger one.
     """
     ranked: list[tuple[float, str, list[Sample]]] = []
-    for dataset in dict.fromkeys(sample.dataset for sample in samples):
-        mine = [sample for sample in samples if sample.dataset == dataset]
+    for mine in by_dataset(samples).values():
         before = 0
         for group in bundle(mine, purpose="labels", seed=seed):
             ranked.append(((before + len(group) / 2) / len(mine), min(s.key for s in group), group))

@@ -1,0 +1,21 @@
+"""Memory that a training frees and takes again at every step."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+NEVER = (1 << 31) - 1
+
+
+def keep_freed_memory() -> None:
+    """Lets this process keep the memory that it frees, where the C library is glibc; elsewhere nothing changes.
+
+    glibc gives large blocks back to the system, which clears their pages when they are taken again: of a training step
+    on CPUs up to a quarter of the time. In turn the process takes up to a sixth more memory.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, NEVER)
