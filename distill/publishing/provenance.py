@@ -16,6 +16,7 @@ from distill.runs.licences import (
     licence_of_data,
     licences_of_start,
     licences_of_teachers,
+    told_once,
 )
 from distill.runs.run import Run
 
@@ -54,8 +55,14 @@ def provenance_of(run: Run) -> Provenance:
     terms = list(dict.fromkeys([*chain(*data.values()), *others]))
     data.pop("test", None)
     learned = list(dict.fromkeys([*chain(*data.values()), *others]))
+    shown = dict(zip(terms, told_once(terms), strict=True))
     return Provenance(
-        parts, teachers, terms, learned, card_licence(terms, asked=asked), contradictions(learned, asked=asked)
+        parts,
+        {name: shown[teacher] for name, teacher in teachers.items()},
+        list(shown.values()),
+        [shown[part] for part in learned],
+        card_licence(terms, asked=asked),
+        contradictions(learned, asked=asked),
     )
 
 

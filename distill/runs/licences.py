@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cache
@@ -19,6 +19,7 @@ from distill.runs.reproduce import public_name
 OWN_LICENCE = "Apache-2.0"
 PERMISSIVE = ("apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "isc", "mit", "unlicense")
 UNKNOWN = "not known to Bandpass; ask its owner"
+NO_OTHERS = "the terms of what else is named here"  # of a published student whose sources are named there
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,38 @@ def licence_of_file(path: Path) -> str:
     from teachers.weights import known
 
     return known.licence_by_digest(digest_file(path))
+
+
+def told_once(parts: Iterable[LicensedSource]) -> list[LicensedSource]:
+    """The same sources; what one was itself made from is told only where no other source tells it (`NO_OTHERS`)."""
+    parts = list(parts)
+    known = {(part.title, part.licence) for part in parts}
+    told = []
+    for part in parts:
+        made_from = dict.fromkeys(terms_in(part.licence))
+        new = [
+            (title, licence) for title, licence in made_from if licence != NO_OTHERS and (title, licence) not in known
+        ]
+        known.update(new)
+        said = "".join(f"; {title} ({licence})" for title, licence in new)
+        told.append(replace(part, licence=NO_OTHERS + said) if made_from else part)
+    return told
+
+
+def terms_in(licence: str) -> Iterator[tuple[str, str]]:
+    """What a published student was made from, and under which terms, of `A (terms); B (C (terms); D (terms))`: A, C, D.
+
+    Nothing of a licence that has not this form, as MIT.
+    """
+    depth, start = 0, 0
+    licence = licence.removeprefix(f"{NO_OTHERS}; ")
+    for place, sign in enumerate(f"{licence};"):
+        depth += (sign == "(") - (sign == ")")
+        if sign == ";" and not depth:
+            title, _, terms = licence[start:place].strip().partition(" (")
+            if terms.endswith(")"):
+                yield from list(terms_in(terms[:-1])) or [(title, terms[:-1])]
+            start = place + 1
 
 
 def card_licence(parts: Iterable[LicensedSource], *, asked: str | None) -> dict[str, str]:

@@ -6,7 +6,8 @@ tensor_files: safetensors files that hold the digest of their own content.
 signals: SIGTERM and SIGINT, deferred while work is in progress, and their exit statuses.
 collector: a pause of the search for cycles of objects.
 threads: cores and threads of this machine's processes.
-hardware: processor, GPU and library versions.
+hardware: processor, GPU and library versions, and whether bfloat16 is emulated.
+freed_memory: memory that is freed and taken again at every step.
 memory_format: channels last, except where torch's gradient is then wrong.
 resize: the one bilinear resize with an antialiasing filter.
 progress: a bar on a terminal, lines elsewhere.
