@@ -67,6 +67,12 @@ NETWORKS = {  # of students that are not small at any width
         "student.width=4",
         "teachers.expert.strides=[8,16]",
     ],
+    "expert_2_to_small_224": [
+        "student.options={backbone: test_efficientnet, encoder_stages: 4}",
+        "student.init=null",
+        "student.width=4",
+        "teachers.expert.strides=[8,16]",
+    ],
     "expert_to_small": [
         "student.options={backbone: test_efficientnet, encoder_stages: 4}",
         "student.encoder=null",

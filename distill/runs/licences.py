@@ -115,7 +115,7 @@ def told_once(parts: Iterable[LicensedSource]) -> list[LicensedSource]:
 
 
 def terms_in(licence: str) -> Iterator[tuple[str, str]]:
-    """What a published student was made from, and under which terms, of `A (terms); B (C (terms); D (terms))`: A, C, D.
+    """Sources and their terms in the licence of a published student: of `A (x); B (C (y); D (z))` those of A, C and D.
 
     Nothing of a licence that has not this form, as MIT.
     """

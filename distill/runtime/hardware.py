@@ -28,7 +28,7 @@ def machine(threads: int) -> dict[str, Any]:
 
 
 def precision_here(asked: str) -> str:
-    """What this machine computes in where fp32, bf16 or fp16 is asked for: fp32 where it would have to emulate bf16.
+    """The precision that is computed in here where fp32, bf16 or fp16 is asked for: fp32 where bf16 would be emulated.
 
     Emulated it is right as well, but on processors without AVX-512 a step of training takes ten times float32's time.
     """
