@@ -101,7 +101,7 @@ def test_a_module_that_a_network_uses_under_two_names_is_kept(tmp_path):
 def test_a_crop_is_not_made_of_fewer_pixels_than_it_has(tmp_path):
     recipe = recipe_of(augment=AugmentRecipe(min_crop=0.2, sizes=[1, 1.5]))
     assert TrainingSet((), recipe, {}).side_kept == 537  # 96 pixels out of a fifth, or of less on the shorter side
-    assert TrainingSet((), recipe_of(), {}).side_kept == 2 * 64
+    assert TrainingSet((), recipe_of(augment=AugmentRecipe()), {}).side_kept == 2 * 64
 
 
 def test_a_trained_job_returns_at_once(features, tmp_path, monkeypatch):
