@@ -14,8 +14,9 @@ from torch import Tensor
 
 from distill.bench.request import Request
 from distill.bench.untrained import Case, state_of
-from distill.distillation.dataset import TrainingSet, collate, loader
+from distill.distillation.dataset import TrainingSet
 from distill.distillation.device_targets import decode_targets
+from distill.distillation.loading import collate, loader
 from distill.runtime.timing import Row, Timing, interleaved, ratio
 from distill.training.train import batches_of
 

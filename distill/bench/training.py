@@ -18,7 +18,7 @@ from distill.bench.delivery import delivery_rows
 from distill.bench.inputs import LARGE, SMALL, images_of, sam_vit_base
 from distill.bench.request import Request
 from distill.bench.untrained import Case, state_of
-from distill.distillation.dataset import loader
+from distill.distillation.loading import loader
 from distill.runtime.hardware import precision_here
 from distill.runtime.threads import usable_cores, workers_beside
 from distill.runtime.timing import Row, interleaved, ratio, settle, told, work_ratio

@@ -11,6 +11,8 @@ from distill.config.field import require, require_choice, require_choices, setti
 from distill.config.registry import DATA_NAMES, MADE, MASK_TEACHERS, PROMPTED
 from distill.runtime.issues import nearest
 
+GROUPS = "sequences.csv"  # looked for where nothing is said
+
 
 @dataclass(frozen=True)
 class DataRecipe:
@@ -47,9 +49,7 @@ class DataRecipe:
     max_validation: int = setting(
         2000, "validation images at most, whole groups chosen by content, since training scores them often; 0: no limit"
     )
-    groups: str | None = setting(
-        "sequences.csv", "in a data set's folder: columns stem,group; a group is never cut in two"
-    )
+    groups: str | None = setting(GROUPS, "in a data set's folder: columns stem,group; a group is never cut in two")
     fold: str | None = setting(None, "k/n: the k-th of n cross-validation folds of the training part is the validation")
     image_column: str = setting("image", "datasets: the column with images")
     mask_column: str = setting("mask", "datasets: the column with masks")
@@ -102,6 +102,11 @@ class DataRecipe:
                 f"data.colours holds {colour!r}, but must hold six hexadecimal digits a class, as ff0000",
             )
         require(self.memory_gb >= 0, f"data.memory_gb is {self.memory_gb}, but must not be negative")
+
+    @property
+    def names_groups(self) -> bool:
+        """Whether `groups` was asked for by name, so that it must be there."""
+        return self.groups not in (None, GROUPS)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 targets: bands of a teacher's maps at levels of the student's pyramid, and soft masks, as a recipe asks.
 distiller: student and projections, the module that a training step runs.
 dataset: training samples with their decoded targets.
+loading: batches of them, by processes of their own or in this one.
 device_targets: targets that a GPU decodes, for a whole batch at once.
 shared_memory: what workers need of it, and an end to waiting for them.
 sampler: index batches, the same for any number of processes and restarts.

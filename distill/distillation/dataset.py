@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from cache import Cache
 from cache.codec import BANDS
@@ -36,14 +35,11 @@ from distill.data.prompts import record_key
 from distill.data.sample import Sample, key_pairs_of
 from distill.data.teacher_dropout import draw_teacher_mask
 from distill.distillation.device_targets import matrices_of_box, read_code
-from distill.distillation.sampler import Batches
-from distill.distillation.shared_memory import SILENT_SECONDS, check_shared_memory, in_time
 from distill.distillation.targets import Target, as_target, fuse_maps
 from distill.runtime.resize import resize
-from distill.runtime.threads import compute_alone, local_processes, own_cores, small_workers
+from distill.runtime.threads import local_processes, own_cores, small_workers
 from students import MEAN, STD
 
-AHEAD = 4  # batches that a worker loads ahead
 KEPT_AT_MOST = 2  # a decoded image has at most so many times the student's pixels a side, or what its crops need
 
 
@@ -243,47 +239,3 @@ def classes_in(mask: np.ndarray) -> np.ndarray:
     if high - low <= 1:  # nearly always; counting takes ten times as long
         return np.arange(low, high + 1, dtype=np.uint8)
     return np.flatnonzero(np.bincount(mask.reshape(-1), minlength=256)).astype(np.uint8)
-
-
-def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
-    """Stacks the samples of a batch: tensors (...) become (N, ...)."""
-    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
-
-
-def start_worker(_: int) -> None:
-    """A worker process computes on one thread; signals are for the process that saves, which then ends its workers."""
-    compute_alone()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def loader(dataset: TrainingSet, batches: Batches, *, workers: int) -> Iterator[dict[str, Tensor]]:
-    """The batches of one stage, tensors (N, ...) by name, loaded by `workers` processes (0: in this one).
-
-    Raises:
-        ValueError: shared memory does not hold the batches that these load ahead.
-        RuntimeError: no batch has come for `SILENT_SECONDS`.
-    """
-    if workers:
-        check_shared_memory(bytes_of_batch(dataset, batches), workers=workers, ahead=AHEAD)
-    loaded = DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=collate,
-        worker_init_fn=start_worker,
-        prefetch_factor=AHEAD if workers else None,
-        timeout=SILENT_SECONDS if workers else 0,
-        multiprocessing_context="fork" if workers else None,
-        pin_memory=torch.cuda.is_available(),  # so that the copy to the GPU overlaps the step before
-    )
-    return in_time(loaded, workers=workers)
-
-
-def bytes_of_batch(dataset: TrainingSet, batches: Batches) -> int:
-    """The bytes of a process's largest batch, by those of its first image; codes of others may be of 16 bits."""
-    places = next(iter(batches), [])
-    if not places:
-        return 0
-    largest = (*places[0][:2], max(batches.sides)) if batches.sides else places[0]
-    return len(places) * sum((1 + (tensor.dtype == torch.int8)) * tensor.nbytes for tensor in dataset[largest].values())

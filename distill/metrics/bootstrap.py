@@ -68,6 +68,8 @@ def resampled_means(
             f"{resamples}"
         )
     places = group_numbers(groups if groups is not None else [None] * len(rows))
+    if places.max() == 0:  # one sequence says nothing of others, and drawn whole it would seem certain
+        places = np.arange(len(rows))
     sizes = np.bincount(places)
     sums = np.ascontiguousarray(rows)
     if len(sizes) < len(rows):  # else every image is a group of its own, in this order

@@ -86,6 +86,11 @@ def _share(part: NDArray, whole: NDArray) -> NDArray:
     return np.divide(part, whole, out=np.ones(np.shape(whole)), where=whole > 0)
 
 
+def without_void(mask: NDArray) -> NDArray:
+    """Class numbers (H, W) of a mask, for pictures and counts: pixels that count for nothing are background."""
+    return mask % IGNORED
+
+
 def labels(probability: NDArray, *, threshold: float = THRESHOLD) -> NDArray[np.uint8]:
     """Class numbers (H, W) of a probability (K, H, W): for K = 1 1 from `threshold` on, else the most probable."""
     if len(probability) == 1:

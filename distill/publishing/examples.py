@@ -10,7 +10,7 @@ import numpy as np
 from distill.evaluation.predictions_csv import Score
 from distill.inference.drawing import draw_example
 from distill.inference.model import InferenceModel
-from distill.metrics.overlap import IGNORED
+from distill.metrics.overlap import without_void
 from distill.publishing.card import Picture
 from distill.publishing.gallery import draw_gallery
 from distill.runs.run import Run
@@ -37,7 +37,7 @@ def draw_examples(run: Run, model: InferenceModel, scores: Sequence[Score], *, f
         draw_example(
             folder / picture.file,
             image,
-            mask=sample.read_mask() % IGNORED,  # 255: nothing is known there
+            mask=without_void(sample.read_mask()),
             probability=model.predict(image),
             title=picture.title,
         )

@@ -18,7 +18,7 @@ from distill.extraction.cache_state import inspect_cache
 from distill.extraction.plan import gallery
 from distill.inference.drawing import BACKGROUND, PREDICTION, TEXT, TRUTH, draw_contour
 from distill.inference.model import InferenceModel
-from distill.metrics.overlap import IGNORED
+from distill.metrics.overlap import without_void
 from distill.runs.run import Run
 
 CELLS = 64  # a side of the grid on which the teacher's cosine series is drawn
@@ -56,7 +56,7 @@ def teacher_colours(store: cache.Cache, key: str) -> np.ndarray:
 
 def draw_gallery(run: Run, model: InferenceModel, path: Path) -> bool:
     """Writes the picture, a row an image of the validation part; False where no cache holds them."""
-    shown = [sample for sample in gallery(run) if (sample.read_mask() % IGNORED).any()][:SHOWN]
+    shown = [sample for sample in gallery(run) if without_void(sample.read_mask()).any()][:SHOWN]
     keys = {name: partial(shown_key, run.recipe.teachers[name]) for name in run.caches}
     stores = {
         name: cache.open(folder)
@@ -69,7 +69,7 @@ def draw_gallery(run: Run, model: InferenceModel, path: Path) -> bool:
     for sample in shown:
         image = sample.read_image()
         teachers = [teacher_colours(store, keys[name](sample)) for name, store in stores.items()]
-        rows.append((image, teachers, model.predict(image), sample.read_mask() % IGNORED))
+        rows.append((image, teachers, model.predict(image), without_void(sample.read_mask())))
     titles = [f"teacher {name}{' (built in)' * (run.recipe.teachers[name].weights == 'builtin')}" for name in stores]
     draw_rows(path, ["input", *titles, "student", "truth"], rows)
     return True

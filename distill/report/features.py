@@ -21,7 +21,7 @@ from distill.data.sample import Sample
 from distill.distillation.dataset import normalise, resize_image
 from distill.distillation.targets import features_of, nearest_map
 from distill.extraction.plan import gallery
-from distill.metrics.overlap import IGNORED
+from distill.metrics.overlap import without_void
 from distill.publishing.gallery import CELLS, SHOWN, rgb_of, shown_key
 from distill.report import thumbnails
 from distill.report.cases import Tile
@@ -79,7 +79,7 @@ def teacher_views(inputs: Inputs, student: Any) -> list[TeacherView]:  # noqa: A
         probe = None
         if isinstance(student, Student):
             probe = fit_probe(inputs, student, store, images, recipe=recipe, map_=map_, stride=stride)
-        shown = sorted(images, key=lambda sample: not (sample.read_mask() % IGNORED).any())[:SHOWN]
+        shown = sorted(images, key=lambda sample: not without_void(sample.read_mask()).any())[:SHOWN]
         found.append(
             TeacherView(
                 name,

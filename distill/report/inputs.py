@@ -11,7 +11,7 @@ from typing import Any
 from cache.spec import MASK
 from distill.data.sample import Sample
 from distill.evaluation.predictions_csv import SHARE, read_rows
-from distill.metrics.overlap import IGNORED
+from distill.metrics.overlap import without_void
 from distill.runs.run import LOG, PREDICTIONS, Run
 from distill.runtime.io import read_json_if_sound
 from distill.training.jsonl_log import read_log
@@ -90,7 +90,7 @@ def share_of(row: Row) -> float:
     """The share of an image that its mask covers; read from the mask where an older predictions.csv lacks it."""
     if not math.isnan(known := row.figures.get(SHARE, math.nan)):
         return known
-    return float((row.sample.read_mask() % IGNORED > 0).mean())
+    return float((without_void(row.sample.read_mask()) > 0).mean())
 
 
 def starts_of_equal_parts(items: list[Row], count: int) -> Iterator[Row]:

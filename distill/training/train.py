@@ -16,9 +16,9 @@ import cache
 from distill.config.parse import write_recipe
 from distill.config.schedule import Span, learning_rate_at, steps_of_score
 from distill.distillation.criterion import compute_losses, divisors_of_parts
-from distill.distillation.dataset import loader
 from distill.distillation.device_targets import decode_targets
 from distill.distillation.feature_variance import FeatureVariance, variances_of
+from distill.distillation.loading import loader
 from distill.distillation.sampler import Batches
 from distill.metrics.names import LOWER_IS_BETTER
 from distill.runs.run import LOG, Run

@@ -15,6 +15,7 @@ from distill.comparison.compare import compare, curves_of, require_equal_process
 from distill.comparison.plan import can_compare, choose_arms, finished_of, plan_comparison
 from distill.comparison.plot import plot
 from distill.comparison.result import HELPS, HURTS, TOO_FEW, UNDECIDED, Curve, compare_scores, decided
+from distill.comparison.runs import require_fair
 from distill.comparison.statistics import t_interval
 from distill.comparison.write import markdown
 from distill.config.parse import read_recipe
@@ -333,6 +334,20 @@ def test_arms_are_chosen_by_name_and_the_first_is_the_control(tmp_path):
     assert choose_arms(recipe, None) == recipe
     with pytest.raises(ValueError, match="the recipe has no arm 'tought'; choose from baseline, distilled"):
         choose_arms(recipe, ["tought"])
+
+
+def test_arms_of_other_masks_are_not_compared(tmp_path):
+    first, *_, other = plan_comparison(tuned_recipe(tmp_path), students=["unet"], seeds=[0]).runs
+    splits, recipe = other.run.splits, other.run.recipe
+    drawn_again = {name: tuple(replace(one, mask_key="0" * 64) for one in part) for name, part in splits.test.items()}
+    masks = replace(other.run, splits=replace(splits, test=drawn_again))
+    classes = replace(other.run, recipe=replace(recipe, student=replace(recipe.student, classes=2)))
+    for run, message in (
+        (masks, "is tested on other images or masks than arm"),
+        (classes, "differ in student.classes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            require_fair(first, replace(other, run=run))
 
 
 def test_what_cannot_be_compared_fairly_is_refused(tmp_path):

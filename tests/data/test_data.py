@@ -6,6 +6,7 @@ import csv
 import os
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 from distill.config.schema import DataRecipe
 from distill.data.image_io import read_image, read_mask
 from distill.data.mask_classes import read_classes
+from distill.data.sources.hf_datasets import name_parts
 from distill.data.sources.open_data import open_data
 from distill.data.split_files import read_roles
 from distill.data.splits import bundle, closest_sum, deal
@@ -455,6 +457,13 @@ def test_a_parquet_file_is_split_by_fractions_and_by_a_group_column(table, tmp_p
     index = int(sample.stem.split("-")[1])
     assert (sample.read_image() == np.asarray(picture(index))).all()
     assert sample.read_mask().sum() == 40
+    with pytest.raises(ValueError, match=r"has no column 'patients', which data\.groups names; it has image"):
+        open_data(replace(recipe, groups="patients"), home=tmp_path / "home")
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("training", "Validation", "testing")])
+def test_splits_on_disk_are_known_by_the_names_that_folders_are_known_by(names):
+    assert list(name_parts(list(names), root="polyps").values()) == ["train", "val", "test"]
 
 
 def test_given_splits_on_disk_are_used_as_they_are(table, tmp_path):

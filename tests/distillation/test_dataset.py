@@ -12,9 +12,9 @@ import torch
 from small_run import disc_splits, recipe_of
 
 from distill.config.schema import AugmentRecipe
-from distill.distillation import dataset as loading
-from distill.distillation import shared_memory
-from distill.distillation.dataset import TrainingSet, bytes_of_batch, loader
+from distill.distillation import loading, shared_memory
+from distill.distillation.dataset import TrainingSet
+from distill.distillation.loading import bytes_of_batch, loader
 from distill.distillation.sampler import Batches, permutation
 from distill.runtime.threads import own_cores, usable_cores
 

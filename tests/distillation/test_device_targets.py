@@ -14,8 +14,9 @@ import cache
 from cache.spec import MASK
 from distill.bench.inputs import LARGE, drawn_maps, write_cache
 from distill.config.schema import AugmentRecipe, ImitateRecipe, StageRecipe, TeacherRecipe
-from distill.distillation.dataset import TrainingSet, collate
+from distill.distillation.dataset import TrainingSet
 from distill.distillation.device_targets import decode_targets
+from distill.distillation.loading import collate
 from distill.distillation.targets import Target, plan_targets
 from distill.runs.build import create_student
 from distill.runs.caches import open_caches

@@ -104,9 +104,10 @@ def test_frames_of_one_sequence_are_one_witness():
     assert count_sequences(groups) == 12
 
 
-def test_a_frame_of_unknown_sequence_stands_for_itself():
+def test_a_frame_of_unknown_sequence_stands_for_itself_and_a_single_sequence_says_nothing_of_others():
     values = np.random.default_rng(1).uniform(size=9)
     assert bootstrap(values, groups=[None] * 9, resamples=200) == bootstrap(values, resamples=200)
+    assert bootstrap(values, groups=["one"] * 9, resamples=200) == bootstrap(values, resamples=200)
     mixed = ["a", None, "a", None, "b", "b", None, "a", None]
     assert count_sequences(mixed) == 6
     assert count_sequences([None] * 9) is None

@@ -144,7 +144,9 @@ def test_scrnet_s_blocks_joined_as_published_give_the_published_output_golden(sh
     student = create("scrnet", width=16).eval()
     missing, unexpected = student.load_state_dict(renamed(weights, SCRNET), strict=False)
     assert not unexpected and all(name.startswith("encoder.pyramid.") for name in missing)
-    assert (published_scrnet(student, down, images) - expected).abs().max() <= 5e-5, "2e-5 without AVX-512"
+    # In double precision, so that it is the same on all processors; what was kept is float32, 1.2e-5 from it.
+    found = published_scrnet(student.double(), [weight.double() for weight in down], images.double())
+    assert (found - expected).abs().max() <= 1.5e-5
 
 
 @pytest.mark.parametrize(

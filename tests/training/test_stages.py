@@ -17,8 +17,10 @@ from small_run import VIEWS, disc_splits, recipe_of, run_of, train_killed_at, we
 from distill.config.schedule import learning_rate_at, spans_of
 from distill.config.schema import AugmentRecipe, EvaluateRecipe, OptimiserRecipe, Recipe, StageRecipe, TeacherRecipe
 from distill.data.sources.unlabelled import unlabel
-from distill.distillation.dataset import Batches, TrainingSet, loader
+from distill.distillation.dataset import TrainingSet
 from distill.distillation.feature_variance import feature_variance
+from distill.distillation.loading import loader
+from distill.distillation.sampler import Batches
 from distill.runs.checks import check
 from distill.runs.fingerprint import essence, fingerprint_features, fingerprint_run
 from distill.training.parameters import averaged

@@ -26,7 +26,8 @@ from distill.config.schema import (
 )
 from distill.data.augment import draw, generator_for
 from distill.distillation import losses
-from distill.distillation.dataset import TrainingSet, loader, read_target
+from distill.distillation.dataset import TrainingSet, read_target
+from distill.distillation.loading import loader
 from distill.distillation.sampler import Batches
 from distill.distillation.targets import plan_targets
 from distill.runs.build import create_student

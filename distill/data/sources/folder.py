@@ -143,10 +143,8 @@ def groups_of(listing: Listing, name: str | None, *, problems: Problems) -> dict
 
 def require_group_file(data: DataRecipe, listings: Iterable[Listing]) -> None:
     """Raises FileNotFoundError where a file of groups was asked for by name and no data set has it."""
-    if data.groups in (None, DataRecipe().groups):
-        return
     folders = [listing.place.folder for listing in listings]
-    if not any((folder / data.groups).is_file() for folder in folders):
+    if data.names_groups and not any((folder / str(data.groups)).is_file() for folder in folders):
         raise FileNotFoundError(
             f"data.groups={data.groups}, but there is no such file in {' or '.join(map(str, folders[:3]))}; put it "
             "beside images/, or set data.groups=null"

@@ -23,7 +23,7 @@ AFFIXES = (
     *(("", end) for end in ("_mask", "-mask", "_masks", "_gt", "_segmentation", "_seg", "_label", "_labels", "_polyp")),
     *((start, "") for start in ("mask_", "mask-", "gt_", "seg_", "label_", "p")),
 )
-PARTS = {  # what a folder may be called that is one part of a split
+PARTS = {  # what a folder, or a split of the `datasets` library, may be called, plain -> the part that it is
     **dict.fromkeys(("train", "training", "trainset", "traindataset"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "valset"), "val"),
     **dict.fromkeys(("test", "testing", "testset", "testdataset"), "test"),

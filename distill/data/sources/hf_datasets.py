@@ -10,14 +10,13 @@ from distill.config.schema import DataRecipe
 from distill.data.image_io import encoded
 from distill.data.mask_classes import FOREGROUND, Reading
 from distill.data.sample import Sample, Splits
+from distill.data.sources.folder_names import PARTS, plain
 from distill.data.sources.pairs import Pair, examine
 from distill.data.splits import Parts, cut_test, finish
 from distill.runtime.issues import Problems, nearest
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-PARTS = {"train": "train", "validation": "val", "val": "val", "valid": "val", "dev": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -116,13 +115,13 @@ def name_parts(splits: list[str], *, root: str) -> dict[str, str]:
     """The part that each split is; a single split is training whatever its name, to be cut further."""
     if len(splits) == 1:
         return {splits[0]: "train"}
-    unknown = [split for split in splits if split not in PARTS]
+    unknown = [split for split in splits if plain(split) not in PARTS]
     if unknown:
         raise ValueError(
             f"data.root={root} has splits {', '.join(splits)}; expected train, validation and test, or a single one; "
             f"rename {', '.join(unknown)}"
         )
-    return {split: PARTS[split] for split in splits}
+    return {split: PARTS[plain(split)] for split in splits}
 
 
 def list_rows(table: Dataset, data: DataRecipe, *, name: str, split: str) -> list[Pair]:
@@ -136,7 +135,7 @@ def list_rows(table: Dataset, data: DataRecipe, *, name: str, split: str) -> lis
     groups: list[Any] = [None] * len(table)
     if data.groups and data.groups in table.column_names:
         groups = list(table.select_columns([data.groups])[data.groups])
-    elif data.groups not in (None, DataRecipe().groups):
+    elif data.names_groups:
         raise ValueError(
             f"split {split} of {name} has no column {data.groups!r}, which data.groups names; it has "
             f"{', '.join(table.column_names)}"
