@@ -47,6 +47,8 @@ def fit(
     batches = [features] if isinstance(features, Tensor) else list(features)
     if odd := [tuple(batch.shape) for batch in batches if batch.ndim != 4]:
         raise ValueError(f"expected maps (N, C, h, w), got a tensor of shape {odd[0]}; torch.stack joins maps")
+    if len(shapes := {tuple(batch.shape[1:]) for batch in batches}) > 1:
+        raise ValueError(f"expected maps of one shape (C, h, w), got {' and '.join(map(str, sorted(shapes)[:3]))}")
     images = sum(len(batch) for batch in batches)
     if images < 2:
         raise ValueError(f"expected at least two calibration maps (256 are recommended), got {images}")
@@ -113,6 +115,8 @@ def _search(maps: _HeldOut, fidelity: float) -> tuple[float, np.ndarray]:
         step, cosines = 2 * step, maps.cosines(2 * step)
     while cosines.mean() < fidelity:
         step, cosines = step / 2, maps.cosines(step / 2)
+    if not np.isfinite(cosines).all():
+        raise ValueError("the cosine of a held-out map is undefined at any step; most of its cells are the mean map's")
     too_large = 2 * step
     while cosines.mean() > fidelity + 2e-4 and too_large / step > 1.001:
         between = float(np.sqrt(step * too_large))

@@ -166,7 +166,7 @@ class Manifest:
         for place, old, new in differences(self.identity, plain(asked)):
             raise ValueError(
                 f"{folder} was written with {place}={old}, but {place}={new} is asked; "
-                "extract again with distill extract into another folder"
+                "remove this folder, and extract again"
             )
 
     def warn_of_other_versions(self, folder: Path) -> None:

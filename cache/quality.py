@@ -8,12 +8,13 @@ from torch import Tensor
 
 
 def cosine(features: Tensor, decoded: Tensor) -> Tensor:
-    """The cosine over the channels of each cell, averaged over cells: (..., C, h, w) twice -> (...).
+    """The cosine over the channels of each cell, averaged over cells: (..., C, h, w) twice -> (...); see `fidelity`.
 
     For principal components, so that the mean of the features is not counted. Cells that are zero on both sides
     count as 1, on one side as 0.
     """
-    return cell_cosine((features * decoded).sum(-3), features.norm(dim=-3), decoded.norm(dim=-3))
+    norms, decoded_norms = features.norm(dim=-3), decoded.norm(dim=-3)
+    return fidelity((features * decoded).sum(-3), norms, decoded_norms, channels=features.shape[-3])
 
 
 def fidelity(products: Tensor, norms: Tensor, decoded_norms: Tensor, *, channels: int) -> Tensor:
@@ -30,7 +31,7 @@ def fidelity(products: Tensor, norms: Tensor, decoded_norms: Tensor, *, channels
     if channels > 1:
         return cell_cosine(products, norms, decoded_norms)
     scale = norms.square().sum((-2, -1)).sqrt() * decoded_norms.square().sum((-2, -1)).sqrt()
-    flat = (norms == 0).all() & (decoded_norms == 0).all()
+    flat = ((norms == 0) & (decoded_norms == 0)).flatten(-2).all(-1)
     whole = products.sum((-2, -1)) / scale.clamp_min(torch.finfo(scale.dtype).tiny)
     return torch.where(flat, torch.ones_like(whole), whole)
 

@@ -11,7 +11,7 @@ from typing import Any
 from cache.codec import BANDS, Codec
 from cache.files import write_whole
 from cache.manifest import NAME, DamagedError, Manifest, codec_entry, differences, plain, versions
-from cache.reader import Cache, check_codecs, exists, open
+from cache.reader import Cache, check_codecs, exists, open, read_codec
 from cache.restoration import check_shards, codecs_in, restore_codecs
 from cache.schema import codec_file
 from cache.shard import SIZE, Codes, Record, pack
@@ -111,14 +111,15 @@ def plan(
     Args:
         cache: the folder or the open cache; a folder is read afresh.
         keys: sha256 of image files, each wanted under all `views`; or (key, view) records, wanted as they are.
-        views: the views wanted of every key.
+        views: the views wanted of every key; all that the cache was made for if empty.
 
     Raises:
         ValueError: a key is not a sha256, or the cache was not made for one of the views.
     """
     store = cache if isinstance(cache, Cache) else open(cache)
+    each = views or store.views
     wanted = dict.fromkeys(
-        record for key in keys for record in ([(key, view) for view in views] if isinstance(key, str) else [key])
+        record for key in keys for record in ([(key, view) for view in each] if isinstance(key, str) else [key])
     )
     for view in sorted({view for _, view in wanted} - set(store.views)):
         raise ValueError(
@@ -139,14 +140,16 @@ def write_shard(
         fidelity: for each map the cosine that these records reached, see `Codec.fidelity`.
 
     Raises:
-        ValueError: the maps or bands are not those of the cache, or the fidelity is more than 0.01 below the
-            requested one and chance does not explain it.
+        ValueError: no record, more than 256, or one twice; the maps or bands are not those of the cache; or the
+            fidelity is more than 0.01 below what was asked of the map's code and chance does not explain it.
         OSError: the disk is full or cannot be written.
     """
     folder, manifest = (
         (path.path, path.manifest) if isinstance(path, Cache) else (Path(path), Manifest.read(Path(path)))
     )
     names = set(manifest.spec.names)
+    if not 0 < len(codes) == len({(key, view) for key, view, _ in codes}) <= SIZE:
+        raise ValueError(f"a shard holds 1 to {SIZE} records, each once, got {len(codes)}; cache.plan cuts such runs")
     for key, view, maps in codes:
         if set(maps) != names or any(set(bands) != set(BANDS) for bands in maps.values()):
             got = {name: sorted(bands) for name, bands in maps.items()}
@@ -156,20 +159,19 @@ def write_shard(
                 f"{folder} was made for the views {', '.join(manifest.views)}, not for {view!r}; extract anew"
             )
     for name in sorted(names):
-        _check_fidelity(folder, manifest, name, reached=fidelity.get(name), records=len(codes))
-    assert len(codes) <= SIZE, f"a shard holds at most {SIZE} records"
+        codec = path.codecs[name] if isinstance(path, Cache) else read_codec(folder, manifest, name)
+        _check_fidelity(folder, codec, name, reached=fidelity.get(name), records=len(codes))
     name, data = pack(codes, manifest=manifest.digest, fidelity=fidelity)
     return write_whole(folder, name, data, sweeping=not isinstance(path, Cache))
 
 
-def _check_fidelity(folder: Path, manifest: Manifest, name: str, *, reached: float | None, records: int) -> None:
+def _check_fidelity(folder: Path, codec: Codec, name: str, *, reached: float | None, records: int) -> None:
     """Raise ValueError if `reached` is too low by more than TOLERANCE and three standard errors of both means."""
-    codec = manifest.codecs[name]
-    chance = 3 * max(codec["spread"], SPREAD) * sqrt(1 / records + 1 / codec["held_out"])
-    if reached is None or not reached >= manifest.fidelity - TOLERANCE - chance:
+    chance = 3 * max(codec.spread, SPREAD) * sqrt(1 / records + 1 / codec.held_out)
+    if reached is None or not reached >= codec.asked - TOLERANCE - chance:
         told = "none" if reached is None else f"{reached:.4f}"
         raise ValueError(
-            f"{records} records of map {name!r} reached fidelity {told}, but {manifest.fidelity} was asked of "
+            f"{records} records of map {name!r} reached fidelity {told}, but {codec.asked:g} was asked of "
             f"{folder} (chance explains {TOLERANCE + chance:.3f}): these images differ from those the codec was fitted "
             "on; extract them into a cache of their own, or all of them anew with calibration images of both kinds"
         )

@@ -11,7 +11,7 @@ PREFIX = "zoo:"
 
 def names() -> list[str]:
     """The names of the students that are here, in alphabetical order, without the prefix."""
-    return sorted(path.parent.name for path in FOLDER.glob("*/config.json"))
+    return sorted(path.parent.name for path in FOLDER.glob("[!.]*/config.json"))
 
 
 def place_of(source: str | Path) -> str | Path:

@@ -10,7 +10,8 @@ from typing import Any
 
 from students.catalogue import place_of
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+FILE_SUFFIXES = (".safetensors", ".json", ".yaml", ".onnx", ".pt", ".pth", ".ckpt", ".bin", ".zip")  # of no hub id
 REMEDY = "publish the student again with distill publish, or download it again"
 
 
@@ -68,8 +69,10 @@ def locate(source: str | Path, name: str) -> Path:
         return folder / name
     if folder.is_file():
         raise FileNotFoundError(f"expected the folder of a published student, got the file {folder}; name its folder")
-    if not HUB_ID.fullmatch(str(source)):
-        raise FileNotFoundError(f"no published student at {source}: no such folder, and no hub id (owner/name)")
+    if not is_hub_id(str(source)):
+        raise FileNotFoundError(
+            f"no published student at {source}: no such folder, and neither zoo:NAME nor a hub id (owner/name)"
+        )
     from huggingface_hub import hf_hub_download
 
     try:
@@ -79,6 +82,12 @@ def locate(source: str | Path, name: str) -> Path:
         raise FileNotFoundError(
             f"no published student at {source}: no such folder, and as a hub id it cannot be fetched: {reason}"
         ) from error
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether a text can only mean the hub: `owner/name`, with no folder `owner` here and no file's suffix."""
+    owner = source.partition("/")[0]
+    return bool(HUB_ID.fullmatch(source)) and not Path(owner).exists() and not source.lower().endswith(FILE_SUFFIXES)
 
 
 def _is_number(value: Any, low: float, high: float) -> bool:  # noqa: ANN401

@@ -194,10 +194,12 @@ def learned_keys(folder: Path) -> list[str] | None:
     return keys
 
 
-def licence_of(folder: Path) -> str | None:
-    """The licence on a student's card (README.md): of several terms all; None where there is none to read."""
-    path = folder / "README.md"
-    card = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+def licence_of(source: str | Path) -> str | None:
+    """The licence on a student's card, of a folder, the zoo or the hub: of several terms all; None if there is none."""
+    try:
+        card = locate(source, "README.md").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
     try:
         front = yaml.safe_load(card.split("\n---", 1)[0].removeprefix("---")) if card.startswith("---\n") else {}
     except (yaml.YAMLError, RecursionError):

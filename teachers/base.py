@@ -118,7 +118,19 @@ class Teacher(ABC):
         with torch.inference_mode(), without_tf32():
             pixels = pixels.to(self.device, self.dtype, memory_format=torch.channels_last)
             maps = self.maps(pixels) if prompts is None else self.prompted_maps(pixels, prompts)
+            self._require_maps(maps)
             return {name: value.float().contiguous() for name, value in maps.items()}
+
+    def _require_maps(self, maps: object) -> None:
+        """Raises ValueError unless these are a tensor for each map of the spec: an adapter may get it wrong."""
+        entries = maps.items() if isinstance(maps, dict) else ()
+        found = {name: tuple(getattr(value, "shape", ())) for name, value in entries}
+        if set(found) != set(self.spec.names) or any(len(shape) != 4 for shape in found.values()):
+            got = ", ".join(f"{name} {shape}" for name, shape in found.items()) or f"a {type(maps).__name__}"
+            raise ValueError(
+                f"maps of teacher {self.name!r} must return a dict with a tensor (N, C, H, W) for each of "
+                f"{', '.join(self.spec.names)}, got {got}"
+            )
 
     def forward(self, pixels: Tensor, valid: Tensor, prompts: Sequence[np.ndarray] | None = None) -> dict[str, Tensor]:
         """The maps of `spec`, each covering exactly the image.
@@ -189,7 +201,14 @@ class Teacher(ABC):
 
         This is for a network that returns them in the spec's order.
         """
-        return dict(zip(self.spec.names, self.network(pixels), strict=True))
+        found = self.network(pixels)
+        if isinstance(found, Tensor) or len(found) != len(self.spec.names):
+            got = "one tensor" if isinstance(found, Tensor) else f"{len(found)} of them"
+            raise ValueError(
+                f"the network of teacher {self.name!r} must return a list of tensors, for {', '.join(self.spec.names)} "
+                f"in this order, got {got}; or define maps"
+            )
+        return dict(zip(self.spec.names, found, strict=True))
 
 
 @contextmanager

@@ -43,19 +43,17 @@ class Choice(NamedTuple):
 
 
 def require_unset(choice: Choice, *names: str, teacher: str) -> None:
-    """Refuses options that a teacher does not have: `model`, and `levels` or `strides` where it has the other one.
+    """Refuses options, by their names, that a teacher does not have.
 
     Raises:
         ValueError: one of them is given.
     """
-    given = {name: getattr(choice, name) for name in names}
-    if any(given.values()):
-        other = "".join(f", and its maps are chosen by {_OTHER[name]}" for name in names if name in _OTHER)
-        values = ", ".join(f"{name}={value}" for name, value in given.items())
-        raise ValueError(
-            f"the weights of teacher '{teacher}' say which model it is{other}: leave out {' and '.join(names)}; "
-            f"got {values}"
-        )
+    given = [name for name in names if getattr(choice, name) != Choice._field_defaults[name]]
+    if given:
+        others = {_OTHER[name] for name in given if name in _OTHER} - set(names)
+        hint = "".join(f"; its maps are chosen by {name}" for name in sorted(others))
+        values = ", ".join(f"{name}={getattr(choice, name)}" for name in given)
+        raise ValueError(f"teacher '{teacher}' has no option {' or '.join(given)}: leave out {values}{hint}")
 
 
 def choose_levels(

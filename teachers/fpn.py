@@ -67,7 +67,7 @@ class FpnTeacher(Teacher):
 
         Arguments and errors as in `teachers.load`; `strides` choose maps of the pyramid, `levels` stages of the trunk.
         """
-        require_unset(choice, "model", teacher="sam2")
+        require_unset(choice, "model", teacher="fpn")
         files = locate(weights, teacher="sam2", example=cls.example, originals=True)
         found = read_shapes(files.model)
         if original := any(name.startswith(PREFIX) for name in found):

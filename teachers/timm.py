@@ -42,7 +42,7 @@ class TimmTeacher(Teacher):
     def load(cls, weights: str | Path, choice: Choice) -> TimmTeacher:
         """Loads a backbone; arguments and errors as in `teachers.load`."""
         backbone = find_backbone(weights, choice.model)
-        settings = backbone.settings
+        settings, arguments = backbone.settings, dict(backbone.arguments)
         size = choice.image_size or settings["input_size"][-1]
         if settings.get("fixed_input_size"):  # the others take any size, and no such argument
             backbone.arguments["img_size"] = size
@@ -66,6 +66,7 @@ class TimmTeacher(Teacher):
                 "model": backbone.architecture,
                 "levels": chosen,
                 **({"norm": "final"} if normed else {}),
+                **({"arguments": arguments} if arguments else {}),
                 "weights": sha256(backbone.path),
             },
             licence=backbone.licence,

@@ -11,9 +11,9 @@ import numpy as np
 
 from cache import Cache
 from cache.quality import reference_bytes
+from cache.spec import BANDS
 
-BANDS = ("low", "high")
-FIDELITY = "mean cosine over the channels of a cell, in the centred and scaled space"
+FIDELITY = "mean cosine over the channels of a cell (of one channel: of the map), in the centred and scaled space"
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class MapReport:
         shape: channels, rows, columns.
         components: how many principal components are kept.
         coder: the entropy coder.
+        asked: the fidelity that was asked of the code.
         held_out: the cosine reached on maps held out of the calibration, its deviation from map to map, their number.
         written: the cosine reached by the records of the cache: mean over records, and of the worst and best shard;
             None for an empty cache.
@@ -39,6 +40,7 @@ class MapReport:
     shape: tuple[int, int, int]
     components: int
     coder: str
+    asked: float
     held_out: tuple[float, float, int]
     written: tuple[float, float, float] | None
     bytes: dict[str, float]
@@ -138,6 +140,7 @@ def report_map(store: Cache, name: str) -> MapReport:
         shape=(spec.channels, *spec.grid),
         components=codec.components,
         coder=codec.entropy,
+        asked=codec.asked,
         held_out=(codec.reached, codec.spread, codec.held_out),
         written=_written(store, name),
         bytes={**store.band_bytes()[name], "index": index},
@@ -200,7 +203,7 @@ def _faith_row(found: CacheReport, map_: MapReport) -> tuple[str, ...]:
     reached, spread, count = map_.held_out
     energy = [f"{100 * share:.1f} %" for share in map_.energy.values()]
     held_out = f"{reached:.4f} ± {spread:.4f} ({count})"
-    return (map_.name, map_.coder, f"{found.asked:g}", held_out, f"{mean:.4f}", f"{worst:.4f}", *energy,
+    return (map_.name, map_.coder, f"{map_.asked:g}", held_out, f"{mean:.4f}", f"{worst:.4f}", *energy,
             f"{100 * map_.error:.1f} %")  # fmt: skip
 
 

@@ -17,10 +17,13 @@ logger = logging.getLogger("bandpass")
 def run(given: SimpleNamespace, *, dry: bool) -> int:
     """Adapts, and says what changed; dry: only says what would be done."""
     from distill.inference.inputs import find_inputs
-    from distill.publishing.adapt import adapt
+    from distill.inference.segmenter import require_student
+    from distill.publishing.adapt import adapt, require_new
 
     student = student_of(given.student, home=given.home)
     if dry:
+        require_student(student)
+        require_new(given.out)
         pictures = [one for one in find_inputs(given.images, out=given.out)[0] if not one.video]
         logger.info("would adapt %s to %s and write %s", student, several(len(pictures), "picture"), given.out)
         return 0

@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from distill.runtime.signals import interrupted
+from distill.runtime.signals import ended, interrupted
 
 if TYPE_CHECKING:
     from distill.cli.options import Command
@@ -80,7 +80,7 @@ def guarded(action: Callable[[], int], *, debug: bool) -> int:
     try:
         return action()
     except KeyboardInterrupt:
-        logger.error("interrupted; the same command continues where this one stopped")
+        logger.error(ended("interrupted"))
         return 130
     except (ValueError, FileNotFoundError, OSError, RuntimeError, ImportError) as error:
         if debug:

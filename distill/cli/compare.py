@@ -36,6 +36,7 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 COMMAND = Command(
     "compare",
     run,
+    continues=True,
     does="Trains and tests every arm of the recipe with every seed, on the same data, in the same order, for the same "
     "number of steps, and says what the first arm (the control) and the others differ by, with intervals over images "
     "and over seeds. What is finished is skipped.",

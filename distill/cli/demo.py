@@ -63,7 +63,7 @@ def default_student() -> str:
 def run(given: SimpleNamespace, *, dry: bool) -> int:
     """Serves until it is interrupted; dry: only opens the student and the address, and says so."""
     from distill.demo.server import is_loopback
-    from distill.runtime.signals import exit_on_signals
+    from distill.runtime.signals import set_next
 
     with open_server(given) as server:
         logger.info("%s by %s", server.session.segmenter.name, server.session.segmenter.place)
@@ -75,7 +75,7 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
             return 0
         sys.stdout.write(f"open {server.url} in a browser; Ctrl-C ends it\n")
         sys.stdout.flush()
-        exit_on_signals("terminated; the same command serves the page again")
+        set_next("the same command serves the page again")
         try:
             server.serve_forever()
         except KeyboardInterrupt:

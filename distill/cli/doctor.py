@@ -82,9 +82,9 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
     write_text(out / "doctor.html", render_page(result, diagnosis.issues))
     sys.stdout.write(table(result))
     logger.info("pictures of all this are in %s", out / "doctor.html")
-    if diagnosis.errors:
-        logger.info("%s: exit status 1", several(diagnosis.errors, "error"))
-    return 1 if diagnosis.errors else 0
+    if result["errors"]:
+        logger.info("%s: exit status 1", several(result["errors"], "error"))
+    return 1 if result["errors"] else 0
 
 
 COMMAND = Command(

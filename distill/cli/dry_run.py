@@ -17,7 +17,7 @@ from distill.runs.run import Run
 from distill.runs.teacher_runs import missing_teachers
 from distill.runtime.issues import several
 from distill.runtime.progress import clock
-from distill.training.step_time import time_step
+from distill.training.step_time import images_of_step, time_step
 
 
 def estimate(recipe: Recipe) -> str:
@@ -81,6 +81,6 @@ def estimate_training(run: Run) -> Iterator[str]:
     step = time_step(run)
     yield (
         f"student {recipe.student.name} of width {recipe.student.width}: {step.parameters:,} parameters; "
-        f"{several(steps, 'step')} of {several(recipe.optimiser.batch_size, 'image')} at {recipe.image_size} px, "
+        f"{several(steps, 'step')} of {several(images_of_step(run), 'image')} at {recipe.image_size} px, "
         f"about {clock(step.seconds * steps)}"
     )

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from types import SimpleNamespace
 
-from distill.cli.options import Command, Option
+from distill.cli.options import Command, Option, path
 from distill.cli.predict import HOME, TORCH_STUDENT, TRUST
 from distill.runs.latest import student_of
 
@@ -19,21 +19,25 @@ def onnx_path(key: str, value: str) -> Path:
     Raises:
         ValueError: it is a folder, or has another suffix.
     """
-    path = Path(value).expanduser()
-    if path.is_dir() or path.suffix != ".onnx":
+    file = path(key, value)
+    if file.is_dir() or file.suffix != ".onnx":
         raise ValueError(f"{key}={value} must be a file, as {key}=model.onnx")
-    return path
+    return file
 
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:
-    """Writes the file; dry: only says so."""
-    from distill.publishing.onnx_on_demand import make_onnx
+    """Writes the file, and the quantised one where it is asked for; dry: only says so."""
+    from distill.inference.segmenter import require_student
+    from distill.publishing.onnx_on_demand import make_onnx, open_calibration
 
     student = student_of(given.student, home=given.home)
     if dry:
-        logger.info("would write %s of %s", given.onnx, student)
+        require_student(student)
+        also = f", and one in int8 by the images of {given.int8}" if given.int8 else ""
+        logger.info("would write %s of %s%s", given.onnx, student, also)
         return 0
-    make_onnx(student, given.onnx, trust=given.trust)
+    calibration = open_calibration(student, given.int8, home=path("home", given.home)) if given.int8 else None
+    make_onnx(student, given.onnx, trust=given.trust, int8=calibration)
     return 0
 
 
@@ -42,12 +46,25 @@ COMMAND = Command(
     run,
     does="Makes the ONNX file of a student that was published without one, as those of the zoo are, and compares it "
     "with PyTorch on generated frames.",
-    writes=("FILE  uint8 images of any size in, calibrated probability out; the threshold is in its metadata",),
+    writes=(
+        "FILE.onnx       uint8 images of any size in, calibrated probability out; the threshold is in its metadata",
+        "FILE.int8.onnx  the same in whole numbers, where that is asked for and worth it",
+    ),
     options=(
         TORCH_STUDENT,
         Option("onnx", "the file to write", "FILE.onnx", read=onnx_path, required=True),
+        Option(
+            "int8",
+            "also write FILE.int8.onnx, calibrated on some images of this folder of images/ and masks/, if it is "
+            "faster and loses at most 0.5 percentage points of Dice on the others",
+            "DIR",
+            read=path,
+        ),
         TRUST,
         HOME,
     ),
-    examples=("distill publish student=zoo:NAME onnx=model.onnx",),
+    examples=(
+        "distill publish student=zoo:NAME onnx=model.onnx",
+        "distill publish student=zoo:NAME onnx=model.onnx int8=DIR   # also model.int8.onnx, by the images of DIR",
+    ),
 )

@@ -12,6 +12,7 @@ from typing import Any
 from distill.config.keys import describe_keys
 from distill.config.schema import Recipe
 from distill.runtime.issues import nearest
+from distill.runtime.signals import CONTINUES, set_next
 
 Read = Callable[[str, str], Any]  # key, text as typed -> value; raises ValueError
 
@@ -54,6 +55,7 @@ class Command:
         bare: the key that a word without `=` is the value of, as in `distill keys stages`.
         further: whether it takes keys beside its options although they are of no schema.
         more: lines for help about those.
+        continues: whether a second call goes on where a first one was ended.
     """
 
     name: str
@@ -68,9 +70,11 @@ class Command:
     bare: str = ""
     further: bool = False
     more: Callable[[], list[str]] | None = None
+    continues: bool = False
 
     def __call__(self, words: Sequence[str], *, dry: bool) -> int:
         """Runs the command with these words; returns the exit status."""
+        set_next(CONTINUES if self.continues else "")
         return self.run(self.read(words), dry=dry)
 
     @property

@@ -17,10 +17,14 @@ logger = logging.getLogger("bandpass")
 def run(given: SimpleNamespace, *, dry: bool) -> int:
     """Predicts, and writes a table of what was found to standard output; 1 if any file could not be read."""
     from distill.inference.inputs import find_inputs
+    from distill.inference.output_dir import require_own
     from distill.inference.predict import predict
+    from distill.inference.segmenter import require_student
 
     student = student_of(given.student, home=given.home)
     if dry:
+        require_student(student)
+        require_own(given.out)
         inputs, _ = find_inputs(given.images, out=given.out)
         videos = sum(one.video for one in inputs)
         logger.info("would predict %s and %s with %s into %s", several(len(inputs) - videos, "picture"),
@@ -57,6 +61,7 @@ HOME = Option("home", "where runs are looked for by name", shown="artifacts", de
 COMMAND = Command(
     "predict",
     run,
+    continues=True,
     does="Segments pictures and videos by a published student. A second call leaves alone what is complete in out, "
     "one with another student, threshold or flips does all again, and is refused where other images have results. "
     "BANDPASS_THREADS=N in the environment sets the network's threads: 1 where other work keeps the cores busy.",

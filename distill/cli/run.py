@@ -129,6 +129,7 @@ def command(
         schema=Recipe,
         needs=("recipe=NAME",),
         examples=examples,
+        continues=True,
     )
 
 

@@ -59,9 +59,8 @@ class ArmRun:
 
     @property
     def validated(self) -> float:
-        """The figure by which validation chose the weights, `evaluate.select`; Dice where an older run has no other."""
-        summary = self.run.read_summary()
-        return float(summary.get(f"validation_{self.run.recipe.evaluate.select}", summary["validation_dice"]))
+        """The figure by which validation chose the weights, `evaluate.select`."""
+        return float(self.run.read_summary()[f"validation_{self.run.recipe.evaluate.select}"])
 
     def has(self, verbs: Sequence[str]) -> bool:
         """Whether `verbs` (train, evaluate) had been done when the comparison was planned."""

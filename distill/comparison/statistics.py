@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.metrics.bootstrap import LEAST_GROUPS, bootstrap, count_groups, group_numbers
+from distill.metrics.bootstrap import LEAST_GROUPS, count_groups, group_numbers, summary
 
 QUANTILES = 4000  # of a t variable, over which the tail of a sum is averaged
 ROUNDING = 1e-12  # what is smaller is none
@@ -23,9 +23,8 @@ def image_interval(difference: NDArray[np.float64], *, groups: Sequence[str | No
         groups: the sequence or patient of each image; an image of None is a group of its own.
         resamples: sets that are drawn.
     """
-    if count_groups(groups) < LEAST_GROUPS:
-        return None
-    return bootstrap(difference.mean(axis=0), groups=groups, resamples=resamples)
+    figure = summary(difference.mean(axis=0), groups=groups, resamples=resamples)
+    return (figure["low"], figure["high"]) if "low" in figure else None
 
 
 def seed_interval(difference: NDArray[np.float64]) -> Interval | None:
@@ -52,7 +51,8 @@ def crossed_p_values(dice: NDArray[np.float64], *, groups: Sequence[str | None])
     rest, each with one variance for all arms. From the table's mean squares a difference of two arms has the variance
     a + b, a = 2 MS_seeds / (S G) of the seeds (and the rest) and b = 2 max(0, MS_groups - MS_rest) / (S G) of the
     groups. It is judged as a sum of two independent t variables of scales a^0.5 and b^0.5, with as many degrees of
-    freedom as their mean squares (for seeds) and G - 1 (for groups, which several arms share).
+    freedom as their mean squares (for seeds) and g - 1 (for groups, which several arms share): g is the number of
+    groups of one size that tell as much, since few large ones may hold nearly all images.
 
     Args:
         dice: of every arm, the control first: (arms, seeds, images).
@@ -75,10 +75,17 @@ def crossed_p_values(dice: NDArray[np.float64], *, groups: Sequence[str | None])
     square_groups = seeds * (of_groups**2).sum() / ((arms - 1) * (count - 1))
     square_rest = (rest**2).sum() / (freedom * (count - 1))
     scales = [(2 * part / (seeds * count)) ** 0.5 for part in (square_seeds, max(0.0, square_groups - square_rest))]
-    return [tail(abs(one), scales=scales, freedom=(freedom, count - 1)) for one in differences.tolist()]
+    freedoms = (float(freedom), max(1.0, effective_groups(groups) - 1))
+    return [tail(abs(one), scales=scales, freedom=freedoms) for one in differences.tolist()]
 
 
-def tail(distance: float, *, scales: Sequence[float], freedom: tuple[int, int]) -> float:
+def effective_groups(groups: Sequence[str | None]) -> float:
+    """The number of groups of one size whose mean varies as that of these groups of images (Kish, 1965)."""
+    sizes = np.bincount(group_numbers(groups))
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
+def tail(distance: float, *, scales: Sequence[float], freedom: tuple[float, float]) -> float:
     """The probability that a sum of two t variables, each with a scale and degrees of freedom, is so far from 0."""
     from scipy.stats import t
 

@@ -11,6 +11,7 @@ from distill.config.field import require, require_choice, require_choices, setti
 from distill.config.registry import DATA_NAMES, MADE, MASK_TEACHERS, PROMPTED
 from distill.runtime.issues import nearest
 
+JITTER, POINTS = 0.1, 16  # of prompts, where nothing is said
 GROUPS = "sequences.csv"  # looked for where nothing is said
 
 
@@ -165,8 +166,8 @@ class TeacherRecipe:
         "sam: prompts of its soft mask: boxes (of the training masks; a grid where there is none) or grid; "
         "empty: it has none",
     )
-    jitter: float = setting(0.1, "prompts=boxes: each edge of a box is moved by up to this share of the box's side")
-    points: int = setting(16, "points along each side of the grid of points")
+    jitter: float = setting(JITTER, "prompts=boxes: each edge of a box is moved by up to this share of the box's side")
+    points: int = setting(POINTS, "points along each side of the grid of points")
     weight: float = setting(1.0, "factor on its imitation terms; 0: unused")
     drop: float = setting(
         0.0, "share of samples, drawn anew every epoch, without this teacher; each keeps one where shares allow"
@@ -194,6 +195,10 @@ class TeacherRecipe:
             "bits; leave it out",
         )
         self.check_recipe()
+        require(
+            self.prompts is not None or (self.jitter, self.points) == (JITTER, POINTS),
+            "teachers.NAME.jitter and teachers.NAME.points are of teachers.NAME.prompts, which is not given",
+        )
         require(0 <= self.jitter <= 0.5, f"teachers.NAME.jitter is {self.jitter}, but must lie in [0, 0.5]")
         require(1 <= self.points <= 64, f"teachers.NAME.points is {self.points}, but must lie between 1 and 64")
         require(self.weight >= 0, f"teachers.NAME.weight is {self.weight}, but must not be negative")

@@ -73,6 +73,12 @@ class ImitateRecipe:
 
     def __post_init__(self) -> None:
         require_choice("imitate.bands", self.bands, SPLITS)
+        for band in ("low", "high", "all"):
+            strides = getattr(self, band)
+            require(
+                len(set(strides)) == len(strides) and min(strides, default=1) >= 1,
+                f"imitate.{band} is {strides}, but must be strides of the student in pixels, each once",
+            )
         require(self.fuse >= 0, f"imitate.fuse is {self.fuse}, but must not be negative")
         require(self.temperature > 0, f"imitate.temperature is {self.temperature}, but must be positive")
 

@@ -7,6 +7,7 @@ split_files: split files and group files
 image_io: pixels from files, and why a file cannot be read
 mask_classes: masks of several classes
 file_names: names that are not UTF-8
+part_names: names of the parts of a split
 empty_regions: parts of images in which nothing is to be found
 file_index: the facts of files that have not changed
 scan: reading every file once

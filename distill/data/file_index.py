@@ -25,8 +25,7 @@ from distill.data.image_io import Source
 from distill.runtime.io import write_bytes
 
 NAME = "file_index.table"  # a line of `HEAD` bytes: version and sha256 of the rows; then the rows
-BEFORE = ("memo.json", "file_index.jsonl")  # names of older indexes, which this one replaces
-VERSION = 3  # of the contents: raised when reading changes what a file means
+VERSION = 4  # of the contents: raised when reading changes what a file means
 HEAD = 128
 AT_ONCE = 1 << 14  # files that are looked up at once: 8 MB
 NO_FILE = (-1, -1, -1)
@@ -87,15 +86,13 @@ class FileIndex:
         return cls(path)
 
     def save(self) -> None:
-        """Writes the index if this scan found anything new, and removes older ones."""
+        """Writes the index if this scan found anything new."""
         if not self.new:
             return
         rows = np.concatenate([*reversed(self.new), self.rows])  # of two rows of a file the newer stays
         rows = rows[np.unique(rows["place"], return_index=True)[1]]
         head = json.dumps({"version": VERSION, "sha256": hashlib.sha256(rows.view(np.uint8).data).hexdigest()})
         write_bytes(self.path, b"".join((head.ljust(HEAD - 1).encode(), b"\n", rows.view(np.uint8).data)))
-        for name in BEFORE:
-            self.path.with_name(name).unlink(missing_ok=True)
 
     def find(self, tasks: Sequence[Task], stamps: NDArray[np.int64]) -> list[Facts | None]:
         """The facts of each file that has not changed since it was read; `stamps` (n, 3) are those of `stamps_of`."""

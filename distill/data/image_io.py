@@ -25,6 +25,7 @@ NO_VOLUMES = "3-D volumes, DICOM and NIfTI are not there: save each slice or fra
 SEVERAL = ("GIF", "PNG", "TIFF", "WEBP")  # formats in which a second picture is another slice or frame
 
 
+NEARLY_FULL = 255 * 256  # of 16 bits: a level from which on all of them are used
 MOST_PIXELS = 100_000_000  # of a picture; as RGB 0.3 GB, of which several copies are made
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -201,22 +202,28 @@ def as_levels(image: Image.Image) -> Image.Image:
     """A mask of any mode as one channel of 8 bits, unscaled.
 
     Colours count by their brightest channel; a palette of greys by its greys, another by its indices (which are the
-    classes); values over 255 (16 bits) as 255.
+    classes) unless it has black elsewhere than at 0, as where colours were reduced to a palette. 16 bits that are used
+    to the full are scaled to 8; of others values over 255 count as 255.
     """
     if image.mode == "L":
         return image
     if image.mode[0] in "IF":
-        return Image.fromarray(np.clip(np.rint(np.asarray(image)), 0, 255).astype(np.uint8))
-    if image.mode == "P" and not _is_grey(image):
+        values = np.asarray(image)
+        values = values / 257 if image.mode[0] == "I" and NEARLY_FULL <= values.max() <= 65535 else values
+        return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+    if image.mode == "P" and _has_indices(image):
         return Image.fromarray(np.asarray(image))
     if image.mode in ("1", "LA"):
         return image.convert("L")
     return reduce(ImageChops.lighter, as_rgb(image).split())
 
 
-def _is_grey(image: Image.Image) -> bool:
+def _has_indices(image: Image.Image) -> bool:
+    """Whether the indices of a palette are meant: it is not of greys, and black, if it is used, is the first."""
     palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
-    return bool((palette == palette[:, :1]).all())
+    used = np.unique(np.asarray(image))
+    black = [index for index in used[used < len(palette)].tolist() if not palette[index].any()]
+    return bool((palette != palette[:, :1]).any()) and min(black, default=0) == 0
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:

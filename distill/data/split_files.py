@@ -94,7 +94,15 @@ def read_groups(folder: Path, name: str | None, stems: Iterable[str], *, problem
     others = ["group"] if "group" in columns else [column for column in columns if column != "stem"]
     if "stem" not in columns or len(others) != 1:
         raise ValueError(f"{folder / name} has columns {', '.join(columns)}; expected stem and group")
-    groups = {_composed(row["stem"]): row[others[0]].strip() for row in rows}
+    groups: dict[str, str] = {}
+    for row in rows:
+        stem, group = _composed(row["stem"]), row[others[0]].strip()
+        if groups.setdefault(stem, group) != group:
+            problems.add(
+                "group file",
+                f"{folder / name} puts {stem} into {groups[stem]!r} and into {group!r}; leave one of the lines",
+                fatal=True,
+            )
     stems = list(stems)
     if stems and groups and not groups.keys() & set(stems):
         problems.add(

@@ -14,6 +14,7 @@ from itertools import accumulate
 import numpy as np
 
 from distill.config.schema import DataRecipe
+from distill.data.part_names import without_part
 from distill.data.sample import Sample, Splits, by_dataset, keys_of
 from distill.runtime.issues import several
 
@@ -203,12 +204,17 @@ def _ordered(samples: Iterable[Sample]) -> tuple[Sample, ...]:
     return tuple(sorted(samples, key=lambda sample: (sample.key, sample.mask_key)))
 
 
+def sequence_of(sample: Sample) -> tuple[str, str | None]:
+    """The sequence or patient of a sample, by data set and group; folders that are parts of one set share them."""
+    return without_part(sample.dataset), sample.group
+
+
 def familiar(training: Iterable[Sample], test: dict[str, list[Sample]], *, what: str | None) -> list[str]:
     """Notes on tested images whose sequence or patient is also in the training part."""
-    known = {(sample.dataset, sample.group) for sample in training if sample.group is not None}
+    known = {sequence_of(sample) for sample in training if sample.group is not None}
     notes = []
     for name, part in test.items():
-        count = sum((sample.dataset, sample.group) in known for sample in part)
+        count = sum(sequence_of(sample) in known for sample in part)
         if count:
             share = f"all {count}" if count == len(part) else f"{count} of {len(part)}"
             notes.append(

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from distill.demo.session import VIEWS, Session, generated
 from distill.inference.images import UNREADABLE
+from distill.inference.predict import settle_threshold
 from distill.inference.segmenter import first_line
 
 LARGEST = 64 << 20  # bytes of an image that is taken
@@ -235,8 +236,16 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def threshold_of(query: dict[str, str], session: Session) -> float:
-    """The threshold of a request, or the student's own."""
-    return float(query.get("threshold", session.segmenter.threshold))
+    """The threshold of a request, or the student's own; several classes have none.
+
+    Raises:
+        RefusedError: it is no probability.
+    """
+    asked = query.get("threshold") if session.segmenter.classes == 1 else None
+    try:
+        return settle_threshold(session.segmenter, None if asked is None else float(asked))
+    except ValueError as error:
+        raise RefusedError(HTTPStatus.BAD_REQUEST, f"threshold={asked} is no probability over 0") from error
 
 
 def as_json(value: Any) -> tuple[bytes, str]:  # noqa: ANN401

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cache.spec import VIEWS
 from distill.data.image_io import threshold_of
 from distill.data.sample import Sample
-from distill.data.splits import familiar
+from distill.data.splits import familiar, sequence_of
 from distill.doctor.duplicates import Near, components, find_near
 from distill.doctor.inspect import Inspection
 from distill.doctor.issue_kinds import Issue
@@ -194,16 +194,18 @@ def check_sequences(cases: Sequence[Case], *, what: str | None) -> list[Issue]:
         if case.part == "test":
             tests.setdefault(case.sample.dataset, []).append(case.sample)
     issues = [_of("test of known sequences", note) for note in familiar(training, tests, what=what)]
-    groups: dict[tuple[str, str], list[Case]] = {}
+    groups: dict[tuple[str, str | None], list[Case]] = {}
     for case in cases:
         if case.sample.group is not None:
-            groups.setdefault((case.sample.dataset, case.sample.group), []).append(case)
-    for (dataset, group), mine in groups.items():
+            groups.setdefault(sequence_of(case.sample), []).append(case)
+    for (_, group), mine in groups.items():
+        mine.sort(key=lambda case: RANK.get(case.part, -1))
         counts = Counter(case.part for case in mine)
         if len(counts) > 1:
-            told = " and ".join(f"{counts[part]} in {part}" for part in sorted(counts, key=lambda part: RANK[part]))
+            told = " and ".join(f"{count} in {part}" for part, count in counts.items())
+            sets = ", ".join(dict.fromkeys(case.sample.dataset for case in mine))
             shown = [next(case for case in mine if case.part == part) for part in counts]
-            sentence = f"sequence {group} of {dataset}: {told}"
+            sentence = f"sequence {group} of {sets}: {told}"
             issues.append(_of("sequence in two parts", sentence, *shown))
     return issues
 

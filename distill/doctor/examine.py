@@ -12,7 +12,7 @@ from distill.data.sources.known_layouts import find_named
 from distill.data.sources.pairs import examine
 from distill.doctor.checks import Case, examine_cases
 from distill.doctor.inspect import inspect_all
-from distill.doctor.issue_kinds import ERROR, Issue, issues_of_problems
+from distill.doctor.issue_kinds import Issue, issues_of_problems
 from distill.runtime.issues import Problems
 
 
@@ -23,11 +23,6 @@ class Diagnosis:
     root: str
     cases: list[Case]
     issues: list[Issue]
-
-    @property
-    def errors(self) -> int:
-        """The number of issues that are errors."""
-        return sum(issue.severity == ERROR for issue in self.issues)
 
 
 def examine_data(data: DataRecipe, *, classes: int, home: Path) -> Diagnosis:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from statistics import median
 from typing import Any
 
 from distill.doctor.checks import RANK, Case
@@ -56,7 +55,6 @@ def _describe(cases: Sequence[Case]) -> dict[str, Any]:
         "parts": {part: parts[part] for part in sorted(parts, key=lambda part: RANK[part])},
         "sizes": {"count": len(sizes), "most_common": [width, height]},
         "sequences": len(groups),
-        "median_spread": round(median(case.inspection.spread for case in cases), 1),
     }
 
 

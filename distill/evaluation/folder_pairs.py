@@ -155,8 +155,8 @@ def prediction_scale(paths: Sequence[Path]) -> int:
     highest = _highest(paths, read_image, enough=MOST_CLASSES + 1)
     if highest <= 1 and (raw := _highest(paths, _levels, enough=2)) > 1:
         raise ValueError(
-            f"the highest level in the predictions is {raw} of 65535, a probability of 0; expected 16 bits that are "
-            "used to the full, grey values over 255, or masks of 0 and 1"
+            f"the highest level in the predictions is {raw}, but they are wider than 8 bits, so that it is next to no "
+            "probability; expected levels up to 65535 of integers, up to 1 of floats, or 8 bits"
         )
     if 1 < highest <= MOST_CLASSES:
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -36,7 +37,8 @@ def score_teachers(
     """
     if run.recipe.reads_features or run.recipe.student.classes > 1:
         return {}
-    parts = {VALIDATION: run.splits.val, **run.splits.test}
+    validation = [replace(one, group=one.group and f"{one.dataset}/{one.group}") for one in run.splits.val]
+    parts = {VALIDATION: validation, **run.splits.test}  # a group's name is unique within its data set
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for name, masks in soft_masks_of(run).items():
         for part, samples in parts.items():

@@ -67,10 +67,11 @@ class ImagePredictor:
         try:
             with self.network:
                 probability, seconds = self.segmenter.timed(image, flips=self.options.flips)
+            mask = labels(probability, threshold=self.options.threshold)
+            files = list(self.files(one, image, mask, probability))  # a JPEG of over 65,500 pixels there is not
         except Exception as error:  # of torch or of ONNX Runtime, whose errors share no class of their own
             return Outcome(failure=f"{one.path} cannot be segmented ({first_line(error)})")
-        mask = labels(probability, threshold=self.options.threshold)
-        for path, content in self.files(one, image, mask, probability):
+        for path, content in files:
             with whole_file(path) as file:
                 file.write_bytes(content)
         height, width = mask.shape

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,15 +15,13 @@ from distill.metrics.overlap import IGNORED, THRESHOLD
 from distill.runs.fingerprint import digest_file, digest_weights
 from distill.runtime.issues import several
 from students.catalogue import place_of
+from students.config import locate
 
 ONNX_SUFFIX = ".onnx"
 ONNX_INPUT, ONNX_OUTPUT = "image", "probability"  # as `distill.inference.onnx_file` names them
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 HUB_FILES = ("config.json", "model.safetensors")
-FILE_SUFFIXES = (".safetensors", ".json", ".yaml", ".pt", ".pth", ".ckpt", ".bin", ".zip")  # of no hub id
 FLIPS = ((), (1,), (0,), (0, 1))  # axes of an image: as it is, left to right, top to bottom, both
 TRIED_SIZE = (48, 64)  # of the image on which a student is tried when it is opened
-LARGEST_SIZE = 8192  # pixels a side that a student may see images at
 REMEDY = "it is damaged or was not trained to an end, and is not used; download or publish it again"
 ROUNDING = 1e-3  # by which a probability may leave [0, 1]: a resize in float32, or an int8 file
 
@@ -98,6 +95,15 @@ def require_probability(found: np.ndarray, shape: tuple[int, ...], *, what: str)
         raise ValueError(f"expected probabilities in [0, 1] of {what}, got values from {low:g} to {high:g}; {REMEDY}")
 
 
+def require_student(source: str | Path) -> None:
+    """Raises FileNotFoundError where no student has this name; nothing is opened."""
+    path = Path(place_of(source)).expanduser()
+    if path.suffix.lower() != ONNX_SUFFIX:
+        locate(source, "config.json")
+    elif not path.is_file():
+        raise FileNotFoundError(f"expected an ONNX file at student={path}, found none")
+
+
 def open_segmenter(source: str | Path, *, trust: str | None = None) -> Segmenter:
     """Opens a published folder, a hub id, `zoo:NAME` or a `model.onnx`, and tries it on one image.
 
@@ -111,11 +117,13 @@ def open_segmenter(source: str | Path, *, trust: str | None = None) -> Segmenter
         FileNotFoundError: there is nothing of that name.
         ValueError: it is no student that Bandpass published, or one whose output is no probability.
     """
+    require_student(source)
     path = Path(place_of(source)).expanduser()
     if path.suffix.lower() == ONNX_SUFFIX:
         segmenter = _open_onnx(path)
     else:
-        segmenter = _open_folder(path if path.is_dir() else _fetch(str(source)), name=str(source), trust=trust)
+        folders = [path] if path.is_dir() else [locate(source, name).parent for name in HUB_FILES]
+        segmenter = _open_folder(folders[0], name=str(source), trust=trust)
     levels = np.arange(3 * TRIED_SIZE[0] * TRIED_SIZE[1], dtype=np.uint32) % 251
     segmenter.probability(levels.astype(np.uint8).reshape(*TRIED_SIZE, 3))
     return segmenter
@@ -126,9 +134,6 @@ def _open_folder(folder: Path, *, name: str, trust: str | None) -> Segmenter:
 
     from distill.inference.model import load_model, threshold_of
 
-    inner = folder / "student"
-    if not (folder / "config.json").is_file() and (inner / "config.json").is_file():
-        raise FileNotFoundError(f"{name} is a run, whose student is in a folder of its own: student={inner}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with contextlib.redirect_stdout(io.StringIO()):  # where the hub's mixin says that it reads a folder
         model = load_model(folder, trust=trust).to(device)
@@ -143,29 +148,6 @@ def _open_folder(folder: Path, *, name: str, trust: str | None) -> Segmenter:
     )
 
 
-def _fetch(source: str) -> Path:
-    """The local copy of a student on the hub."""
-    if not _is_hub_id(source):
-        raise FileNotFoundError(
-            f"expected a published student at student={source}: a folder with config.json, a model.onnx, zoo:NAME or "
-            "a hub id as owner/name; found none"
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(source, allow_patterns=list(HUB_FILES)))
-    except Exception as error:  # of the hub's client and of what it fetches with: they change by version
-        raise FileNotFoundError(
-            f"student={source} is no folder here, and as a hub id it cannot be fetched: {first_line(error)}"
-        ) from error
-
-
-def _is_hub_id(source: str) -> bool:
-    """Whether a text can only mean the hub: `owner/name`, with no folder `owner` here and no file's suffix."""
-    owner = source.partition("/")[0]
-    return bool(HUB_ID.fullmatch(source)) and not Path(owner).exists() and not source.lower().endswith(FILE_SUFFIXES)
-
-
 def first_line(error: Exception) -> str:
     """The first line of an error's message; its name where it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)
@@ -177,8 +159,6 @@ def _open_onnx(path: Path) -> Segmenter:
     from distill.inference.onnx_file import start_session
     from students.published import require_published
 
-    if not path.is_file():
-        raise FileNotFoundError(f"expected an ONNX file at student={path}, found none")
     require_published(path)
     threads = torch.get_num_threads()
     try:
@@ -217,7 +197,6 @@ def read_metadata(path: Path, metadata: Mapping[str, str], channels: object) -> 
     classes = int(_number_of(metadata, "classes", default=channels, lowest=1, highest=IGNORED - 1, name=path))
     if isinstance(channels, int) and classes != channels:
         raise ValueError(f"{path} says classes={classes}, but its output has {channels}; publish the student again")
-    _number_of(metadata, "image_size", default=1, lowest=1, highest=LARGEST_SIZE, name=path)
     return classes, _number_of(metadata, "threshold", default=THRESHOLD, highest=1, name=path)
 
 

@@ -112,9 +112,10 @@ def _predict_frames(
             bar.update(note=f"{found} with a finding")
     if not number:
         raise ValueError("it holds no frame")
-    if facts.counted and number < WHOLE * facts.frames:
+    at_end = number if facts.counted else round(seconds * facts.rate) + 1  # frames may be fewer than a rate says
+    if at_end < WHOLE * facts.frames:
         raise ValueError(
-            f"it holds {number} of the {facts.frames} frames that it declares; copy it again from its origin, or let "
+            f"it ends at frame {at_end} of the {facts.frames} that it declares; copy it again from its origin, or let "
             "`ffmpeg -i OLD -c copy NEW` count those that are there"
         )
     p50, p95 = percentiles(latencies)

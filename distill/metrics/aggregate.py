@@ -20,7 +20,7 @@ SIZES = {"small": 0.05, "medium": 0.15, "large": 1.0}
 Summary = dict[str, float]  # mean; low and high where there is an interval
 
 
-def summarise_set(scores: ScoreTable, *, resamples: int, seed: int = 0) -> dict[str, Summary]:
+def summarise_set(scores: ScoreTable, *, resamples: int) -> dict[str, Summary]:
     """Every figure of a set of images with its percentile-bootstrap 95 % interval; images are resampled, those of one
     sequence together. There is none of few images, see `distill.metrics.bootstrap.interval_of`.
 
@@ -31,7 +31,6 @@ def summarise_set(scores: ScoreTable, *, resamples: int, seed: int = 0) -> dict[
     Args:
         scores: of all images.
         resamples: how many sets of as many images are drawn with replacement.
-        seed: of these draws.
 
     Raises:
         ValueError: there are no scores.
@@ -40,7 +39,7 @@ def summarise_set(scores: ScoreTable, *, resamples: int, seed: int = 0) -> dict[
         raise ValueError("expected the score of at least one image, got none")
     names, groups = scores.names, scores.groups
     point = _statistics(scores.rows.mean(axis=0, keepdims=True), names)
-    resampled = _statistics(resampled_means(scores.rows, groups=groups, resamples=resamples, seed=seed), names)
+    resampled = _statistics(resampled_means(scores.rows, groups=groups, resamples=resamples), names)
     return {name: {"mean": float(point[name][0]), **interval_of(x, groups)} for name, x in resampled.items()}
 
 
@@ -69,18 +68,18 @@ def size_of(share: float) -> str:
     return next(name for name, limit in SIZES.items() if share <= limit)
 
 
-def summarise_sizes(scores: ScoreTable, *, resamples: int, seed: int = 0) -> dict[str, dict[str, Any]]:
+def summarise_sizes(scores: ScoreTable, *, resamples: int) -> dict[str, dict[str, Any]]:
     """Size -> {"images": n, and each figure} over the images whose mask is not empty; without sizes of none."""
     sizes = np.array([size_of(share) if share > 0 else "" for share in scores.shares.tolist()], dtype=str)
     chosen = {name: np.flatnonzero(sizes == name) for name in SIZES}
     return {
-        name: {"images": len(some), **summarise_set(scores.part(some), resamples=resamples, seed=seed)}
+        name: {"images": len(some), **summarise_set(scores.part(some), resamples=resamples)}
         for name, some in chosen.items()
         if len(some)
     }
 
 
-def summarise_empty(scores: ScoreTable, *, resamples: int, seed: int = 0) -> dict[str, Any]:
+def summarise_empty(scores: ScoreTable, *, resamples: int) -> dict[str, Any]:
     """False positives on the frames whose mask is empty: how many a frame, and the share of frames with any.
 
     A false positive is a patch of connected predicted pixels, as videos of colonoscopy are scored by false alarms a
@@ -96,7 +95,7 @@ def summarise_empty(scores: ScoreTable, *, resamples: int, seed: int = 0) -> dic
     patches = scores.patches[empty]
     table = np.stack([patches, patches > 0], axis=1)
     groups = [scores.groups[number] for number in empty]
-    means = resampled_means(table, groups=groups, resamples=resamples, seed=seed)
+    means = resampled_means(table, groups=groups, resamples=resamples)
     names = ("false_positives_per_frame", "frames_with_false_positives")
     summaries = {
         name: {"mean": float(mean), **interval_of(values, groups)}
@@ -105,13 +104,12 @@ def summarise_empty(scores: ScoreTable, *, resamples: int, seed: int = 0) -> dic
     return {"images": len(patches), **summaries}
 
 
-def summarise_classes(scores: ClassTable, *, resamples: int, seed: int = 0) -> dict[str, dict[str, Any]]:
+def summarise_classes(scores: ClassTable, *, resamples: int) -> dict[str, dict[str, Any]]:
     """Class number -> {"images": n, and each figure} over the n images in whose mask or prediction the class occurs.
 
     Args:
         scores: of all images.
         resamples: how many sets of as many images are drawn with replacement.
-        seed: of these draws.
     """
     entries: dict[str, dict[str, Any]] = {}
     for number in range(1, scores.classes):
@@ -119,26 +117,25 @@ def summarise_classes(scores: ClassTable, *, resamples: int, seed: int = 0) -> d
         groups = [scores.groups[image] for image in chosen]
         if len(chosen):
             entries[str(number)] = {"images": len(chosen)} | {
-                name: summary(values, groups=groups, resamples=resamples, seed=seed)
+                name: summary(values, groups=groups, resamples=resamples)
                 for name, values in zip(scores.names, np.ascontiguousarray(figures.T), strict=True)
             }
     return entries
 
 
-def summarise_confidence(scores: ScoreTable, *, resamples: int, seed: int = 0) -> dict[str, Any]:
+def summarise_confidence(scores: ScoreTable, *, resamples: int) -> dict[str, Any]:
     """Calibration over the pixels of all images together; the interval is over images, those of one sequence together.
 
     Args:
         scores: of all images.
         resamples: how many sets of as many images are drawn with replacement.
-        seed: of these draws.
 
     Returns:
         {"expected_calibration_error": summary, "bins": {"pixels": shares of all pixels, "said": mean
         probabilities, "true": shares of true pixels}}, each list of BINS entries, None in a bin without pixels.
     """
     table, groups = scores.reliability, scores.groups
-    means = resampled_means(table, groups=groups, resamples=resamples, seed=seed)
+    means = resampled_means(table, groups=groups, resamples=resamples)
     errors = calibration_error(means.reshape(-1, 3, BINS))
     sums = table.sum(axis=0).reshape(3, BINS)
     pixels, predicted, true = sums.tolist()

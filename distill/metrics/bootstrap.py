@@ -13,35 +13,10 @@ LEAST_GROUPS = 10  # of images: the bootstrap's "95 %" interval of 5 groups hold
 NO_INTERVAL = f"no 95 % interval from fewer than {LEAST_GROUPS} images or sequences"
 
 
-def bootstrap(
-    values: ArrayLike, *, groups: Sequence[str | None] | None = None, resamples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """The percentile bootstrap's 95 % interval of a mean over images (Efron & Tibshirani, 1993, chapter 13).
-
-    Args:
-        values: one figure an image, (n,).
-        groups: the sequence or patient of each image; see `resampled_means`.
-        resamples: how many sets are drawn with replacement.
-        seed: of these draws; the same seed gives the same interval.
-
-    Returns:
-        its lower and upper end.
-
-    Raises:
-        ValueError: no values.
-    """
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1 or len(array) == 0:
-        raise ValueError(f"expected one figure an image for at least one image, got shape {array.shape}")
-    means = resampled_means(array[:, None], groups=groups, resamples=resamples, seed=seed)
-    low, high = np.percentile(means, (2.5, 97.5))
-    return float(low), float(high)
-
-
 def resampled_means(
     table: ArrayLike, *, groups: Sequence[str | None] | None = None, resamples: int = 2000, seed: int = 0
 ) -> NDArray[np.float64]:
-    """The means of a bootstrap's sets of images, for many figures at once; the sets are those of `bootstrap`.
+    """The means of a bootstrap's sets of images, for many figures at once (Efron & Tibshirani, 1993, chapter 13).
 
     Frames of one sequence are alike, so that drawing them one by one would take 612 frames of 29 sequences for 612
     independent ones. Where groups are known they are drawn whole (Davison & Hinkley, 1997, section 3.8), as many as
@@ -103,12 +78,10 @@ def count_sequences(groups: Sequence[str | None]) -> int | None:
     return count_groups(groups) if any(group is not None for group in groups) else None
 
 
-def summary(
-    values: ArrayLike, *, groups: Sequence[str | None] | None = None, resamples: int, seed: int = 0
-) -> dict[str, float]:
+def summary(values: ArrayLike, *, groups: Sequence[str | None] | None = None, resamples: int) -> dict[str, float]:
     """`{"mean": m, "low": l, "high": h}` of one figure an image, (n,), the latter two as of `interval_of`."""
     table = np.asarray(values, dtype=np.float64)[:, None]
-    means = resampled_means(table, groups=groups, resamples=resamples, seed=seed)[:, 0]
+    means = resampled_means(table, groups=groups, resamples=resamples)[:, 0]
     return {"mean": float(table.mean()), **interval_of(means, groups or [None] * len(table))}
 
 

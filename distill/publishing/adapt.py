@@ -67,6 +67,12 @@ class Adaptation:
     found: int
 
 
+def require_new(out: Path) -> None:
+    """Raises ValueError unless `out` is a new or an empty folder."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"out={out} is there already; choose an empty or a new folder")
+
+
 def adapt(student: str | Path, images: str | Path, *, out: str | Path, trust: str | None = None) -> Adaptation:
     """Writes a published folder with batch-norm statistics of `images` into `out`, if the image score does not fall.
 
@@ -83,8 +89,7 @@ def adapt(student: str | Path, images: str | Path, *, out: str | Path, trust: st
             nothing in any, or the mean image score fell; then nothing is written.
     """
     out = Path(out).expanduser()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"out={out} is there already; choose an empty or a new folder")
+    require_new(out)
     use_all_cores()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(student, trust=trust).to(device)

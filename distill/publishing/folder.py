@@ -27,11 +27,9 @@ def replaced(final: Path) -> Iterator[Path]:
     new, old = _beside(final, "new"), _beside(final, "old")
     try:
         new.mkdir(parents=True)  # which only one process can
-    except FileExistsError as error:
-        raise FileExistsError(
-            f"another process writes {final}, or one was killed at it: {new} is there; wait for it, or remove that "
-            "folder, and type the command again"
-        ) from error
+    except FileExistsError:
+        require_free(final)
+        raise
     try:
         yield new
         if final.exists():
@@ -47,6 +45,16 @@ def replaced(final: Path) -> Iterator[Path]:
         raise
     finally:
         sweep(final)
+
+
+def require_free(final: Path) -> None:
+    """Raises FileExistsError where another process works on `final`, or one was killed at it."""
+    final = final.resolve()
+    if (new := _beside(final, "new")).exists():
+        raise FileExistsError(
+            f"another process writes {final}, or one was killed at it: {new} is there; wait for it, or remove that "
+            "folder, and type the command again"
+        )
 
 
 def sweep(final: Path) -> None:

@@ -1,19 +1,23 @@
-"""The ONNX file of a student that was published without one, made on demand and checked."""
+"""The ONNX file of a student that was published without one, made on demand and checked; its int8 file too."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import students
+from distill.config.schema import DataRecipe
+from distill.data.sources.open_data import Splits, open_data
 from distill.data.synthetic.generator import render
 from distill.inference.model import InferenceModel, load_model, threshold_of
 from distill.inference.onnx_file import Runner, export_onnx, onnx_metadata, open_onnx
 from distill.publishing.onnx_check import Comparison, by_torch
+from distill.publishing.quantise import add_int8
 from distill.runtime.issues import several
 
 FRAMES = ((288, 384), (131, 67), (480, 640))  # sizes of generated frames on which the file is compared with torch
@@ -21,22 +25,36 @@ FRAMES = ((288, 384), (131, 67), (480, 640))  # sizes of generated frames on whi
 logger = logging.getLogger("bandpass")
 
 
-def make_onnx(source: str | Path, path: Path, *, trust: str | None = None) -> dict[str, Any]:
+def open_calibration(source: str | Path, root: Path, *, home: Path) -> Splits:
+    """The images of a folder, cut as a recipe cuts them: the training part calibrates, all others judge.
+
+    Raises:
+        FileNotFoundError, ValueError: as `open_data`; masks have as many classes as the student.
+    """
+    data = DataRecipe(name="folder", root=str(root), fractions=[0.5, 0.25, 0.25])
+    splits = open_data(data, home=home, classes=students.read_config(source)["classes"])
+    return replace(splits, val=splits.held_out)
+
+
+def make_onnx(
+    source: str | Path, path: Path, *, trust: str | None = None, int8: Splits | None = None
+) -> dict[str, Any]:
     """Writes the ONNX file of a published student, once it matches PyTorch within 1e-3 on generated frames.
 
     Args:
         source: a folder, a hub id or `zoo:NAME`.
         path: of the file, which is replaced.
         trust: the class of a student of the user's own, as for `students.load`.
+        int8: images by which an int8 file is made beside it, if it is worth it, as `add_int8`.
 
     Returns:
-        the largest difference and where it was, JSON-able.
+        the largest difference and where it was, JSON-able; `int8`, the verdict, where that was asked for.
 
     Raises:
         FileNotFoundError, ValueError: as `load_model`; or the file disagrees with torch.
     """
     model = load_model(source, trust=trust)
-    licence = students.licence_of(Path(students.place_of(source)).expanduser()) or "see the student's card"
+    licence = students.licence_of(source) or "see the student's card"
     config = students.read_config(source)
     metadata = onnx_metadata(
         model,
@@ -53,6 +71,8 @@ def make_onnx(source: str | Path, path: Path, *, trust: str | None = None) -> di
         found = check_frames(model, open_onnx(made))
         made.replace(path)
     logger.info("%s matches PyTorch within %.0e on %d batches", path, found["max_difference"], found["batches"])
+    if int8:
+        found["int8"] = add_int8(path, int8, classes=model.classes, threshold=threshold_of(source))
     return found
 
 

@@ -1,4 +1,4 @@
-"""model.int8.onnx: the network in whole numbers, calibrated on training images; kept where it is faster and as good."""
+"""The int8 file: the network in whole numbers, calibrated on training images; kept where it is faster and as good."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from distill.data.sample import Sample, Splits
 from distill.inference.onnx_file import Runner, open_onnx
 from distill.metrics.overlap import labels, overlap
 from distill.publishing.onnx_check import evenly_with_both_ends
+from distill.runtime.issues import several
 from distill.runtime.progress import progress
 from distill.runtime.timing import interleaved, work_ratio
 
-FILE = "model.int8.onnx"
 CALIBRATION = 64  # training images, evenly spread, whose ranges of activations are taken
-OPERATORS = ("Conv", "ConvTranspose", "Concat", "MaxPool", "Add", "Mul")  # never a resize, a norm or a softmax
+OPERATORS = ("Conv", "ConvTranspose", "Concat", "MaxPool", "Add")  # never a gate, a resize, a norm or a softmax
 LARGEST_LOSS = 0.005  # of mean Dice over the validation images
-LARGEST_RATIO = 0.95  # of its seconds by those of model.onnx: less would be within the noise of a measurement
+LARGEST_RATIO = 0.95  # of its seconds by those of the plain file: less would be within the noise of a measurement
 ROUNDS = 20
 
 logger = logging.getLogger("bandpass")
@@ -36,8 +36,8 @@ class Verdict:
         written: whether the file was kept.
         why: in words.
         dice: mean Dice of the file over the validation images; this and the following None where there is no file.
-        before: that of model.onnx.
-        ratio: its CPU seconds by those of model.onnx on one image and one thread, the median of interleaved runs.
+        before: that of the plain file.
+        ratio: its CPU seconds by those of the plain file on one image and one thread, the median of interleaved runs.
     """
 
     written: bool
@@ -47,11 +47,11 @@ class Verdict:
     ratio: float | None
 
 
-def add_int8(folder: Path, splits: Splits, *, classes: int, threshold: float) -> dict[str, Any]:
-    """Writes model.int8.onnx beside model.onnx, compares the two, and removes it where it is not worth it.
+def add_int8(plain: Path, splits: Splits, *, classes: int, threshold: float) -> dict[str, Any]:
+    """Writes the quantised file beside the plain one, compares the two, and removes it where it is not worth it.
 
     Args:
-        folder: which holds model.onnx.
+        plain: the exported file, as model.onnx; the other is then model.int8.onnx.
         splits: whose training images calibrate, and on whose validation images both are scored.
         classes: channels of the network's output.
         threshold: from which probability on a pixel is foreground, where it is served.
@@ -59,39 +59,40 @@ def add_int8(folder: Path, splits: Splits, *, classes: int, threshold: float) ->
     Returns:
         the `Verdict`, JSON-able.
     """
-    plain, small = folder / "model.onnx", folder / FILE
-    logger.info("quantising %s on %d training images", FILE, min(len(splits.train), CALIBRATION))
+    small = plain.with_suffix(".int8.onnx")
+    images = evenly_with_both_ends(splits.train, CALIBRATION)
+    logger.info("quantising %s on %s", small.name, several(len(images), "training image"))
     try:
-        quantise(plain, small, evenly_with_both_ends(splits.train, CALIBRATION))
+        quantise(plain, small, images)
     except OSError:  # a full disk says nothing about the network
         raise
     except Exception as error:  # of ONNX Runtime's quantiser, by operator and version; the student itself is whole
         why = (
             f"ONNX Runtime cannot quantise this network ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         )
-        logger.warning("%s not written: %s", FILE, why)
+        logger.warning("%s not written: %s", small.name, why)
         return asdict(Verdict(False, why, None, None, None))
     runners = (open_onnx(path, threads=1) for path in (plain, small))
     found = compare_files(*runners, val=splits.val, classes=classes, threshold=threshold)
     if not found.written:
         small.unlink()
-    logger.info("%s %s: %s", FILE, "written" if found.written else "not written", found.why)
+    logger.info("%s %s: %s", small.name, "written" if found.written else "not written", found.why)
     return asdict(found)
 
 
 def compare_files(plain: Runner, small: Runner, *, val: Sequence[Sample], classes: int, threshold: float) -> Verdict:
     """Whether the quantised file loses at most `LARGEST_LOSS` of Dice at the threshold that it has, and is faster."""
     table = []
-    for sample in progress(val, what=f"validate {FILE}", total=len(val)):
+    for sample in progress(val, what="validate the int8 file", total=len(val)):
         image, mask = sample.read_image()[None], sample.read_mask()
         found = (labels(run(image)[0], threshold=threshold) for run in (plain, small))
         table.append([overlap(predicted, mask, classes=classes)[0] for predicted in found])
     before, after = np.mean(table, axis=0).tolist()
     image = val[0].read_image()[None]
     actions = {"plain": lambda: plain(image), "int8": lambda: small(image)}
-    spent = interleaved(actions, rounds=ROUNDS, what=f"time {FILE}")
+    spent = interleaved(actions, rounds=ROUNDS, what="time the int8 file")
     share = work_ratio(spent, "int8", "plain")
-    why = f"Dice {after:.4f} on {len(val)} validation images (model.onnx {before:.4f}), {share:.2f} x its time"
+    why = f"Dice {after:.4f} on {len(val)} validation images (float32 {before:.4f}), {share:.2f} x its time"
     if before - after > LARGEST_LOSS:
         return Verdict(
             False, f"{why}; at most {100 * LARGEST_LOSS:.1f} percentage points may be lost", after, before, share
@@ -104,7 +105,8 @@ def compare_files(plain: Runner, small: Runner, *, val: Sequence[Sample], classe
 def quantise(source: Path, target: Path, samples: Sequence[Sample]) -> None:
     """Static quantisation: weights int8 a channel, activations uint8 by the ranges that they take on the samples.
 
-    The resizes, the normalisation and everything else but `OPERATORS` stay float32; its metadata stays.
+    The resizes, the normalisation, the convolutions of `kept_in_float` and everything else but `OPERATORS` stay
+    float32; its metadata stays.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationDataReader
@@ -132,6 +134,7 @@ def quantise(source: Path, target: Path, samples: Sequence[Sample]) -> None:
                 Images(),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(OPERATORS),
+                nodes_to_exclude=kept_in_float(source),
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
@@ -139,3 +142,15 @@ def quantise(source: Path, target: Path, samples: Sequence[Sample]) -> None:
             made.replace(target)
     finally:
         root.setLevel(level)
+
+
+def kept_in_float(source: Path) -> list[str]:
+    """The names of convolutions that lose too much: the first, of pixels, and grouped ones, as depthwise.
+
+    Each channel of a depthwise convolution has a range of its own, and they share one scale.
+    """
+    import onnx
+
+    found = [node for node in onnx.load(str(source)).graph.node if node.op_type == "Conv"]
+    grouped = [node for node in found if any(entry.name == "group" and entry.i > 1 for entry in node.attribute)]
+    return [node.name for node in [*found[:1], *grouped]]

@@ -59,7 +59,7 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     check = check_onnx(model, open_onnx(folder / "model.onnx"), test=test, scores=scores)
     found: dict[str, Any] = {"threshold": asdict(choice) if choice else None, "calibration": asdict(calibration)}
     if recipe.publish.int8:
-        found["int8"] = add_int8(folder, run.splits, classes=model.classes, threshold=threshold)
+        found["int8"] = add_int8(folder / "model.onnx", run.splits, classes=model.classes, threshold=threshold)
     frame = next(iter(test.values()))[0].read_image()
     found["latency"] = latency(open_onnx(folder / "model.onnx", threads=1), frame)
     found["image_scores"] = score_images(model, test, threshold=threshold)

@@ -18,7 +18,7 @@ from distill.data.sample import Sample
 from distill.inference.model import InferenceModel, load_model, threshold_of
 from distill.metrics.overlap import labels, overlap
 from distill.publishing.card import render_card
-from distill.publishing.folder import replaced
+from distill.publishing.folder import replaced, require_free
 from distill.publishing.plan import Plan
 from distill.publishing.student import open_to_others
 from distill.runtime.io import read_json_if_sound, write_json, write_text
@@ -64,6 +64,7 @@ def write_to_zoo(plan: Plan, published: Mapping[str, Any], target: Path) -> Path
     """
     target = target.expanduser()
     require_replaceable(target)
+    require_free(target)  # before the masks of all validation images are compared
     run, facts = plan.run, {name: published[name] for name in FACTS if name in published}
     model, threshold = load_model(plan.folder, trust=run.recipe.student.name), threshold_of(plan.folder)
     half = halved(model)
@@ -85,7 +86,7 @@ def write_to_zoo(plan: Plan, published: Mapping[str, Any], target: Path) -> Path
             shipped=place,
         )
         write_text(folder / "README.md", card)
-    logger.info("%s: %s, %.1f MB, Dice %.4f on %s (float32: %.4f), %s the same", target,
+    logger.info("%s: %s, %.1f MB; as float16 Dice %.4f on %s (float32: %.4f), %s the same", target,
                 precision.kept, written / 1e6, precision.dice, several(precision.images, "validation image"),
                 precision.dice_before, several(precision.equal_masks, "mask"))  # fmt: skip
     return target

@@ -127,7 +127,6 @@ def lines_chart(
     *,
     alt: str,
     spans: Sequence[tuple[str, float, float]] = (),
-    logarithmic: bool = False,
     mark: tuple[float, float] | None = None,
 ) -> str:
     """Figures over steps, with the stages as labelled intervals.
@@ -137,7 +136,6 @@ def lines_chart(
         series: name -> (step, value); a legend is drawn where there is more than one.
         alt: text for readers who do not see it.
         spans: name, first and last step of each stage.
-        logarithmic: scale of the values.
         mark: step and value of a point worth showing.
     """
     with chart(title, alt=alt) as drawn:
@@ -145,8 +143,6 @@ def lines_chart(
         for (name, points), colour in zip(series.items(), SERIES * len(series), strict=False):
             axes.plot(*zip(*points, strict=True), color=colour, label=name, marker="o" if len(points) < 4 else None,
                       markersize=3)  # fmt: skip
-        if logarithmic:
-            axes.set_yscale("log")
         axes.margins(y=0.16)
         axes.set_xlim(
             0, max([stop for *_, stop in spans] or [step for points in series.values() for step, _ in points])

@@ -18,6 +18,7 @@ from students.catalogue import place_of
 # What does not change the trained weights, or is a place rather than a content, is no part of a run's identity.
 NOT_IDENTITY = ("name", "home", "do", "workers", "trackers", "publish", "arms", "sweep")
 OF_SERVING = ("threshold", "temperature", "run", "adapted")  # entries of a published student's config.json
+SETTINGS = ("config.json", "preprocessor_config.json")  # beside weights: of the network, and of its pixels
 OF_PLACE = ("weights", "cache", "of", "recipe", "overrides", "seeds")  # of a teacher: for which digests stand
 DEFAULTS = 1  # of the schema: to be raised when a default changes, so that old artefacts are not taken for new ones
 
@@ -68,9 +69,10 @@ def digest_weights(weights: str | None, *, served: bool = False) -> str:
     builtin = str(files("teachers") / "builtin")
     path = Path(builtin if weights == "builtin" else place_of(weights or "")).expanduser()
     if weights and path.is_file():
-        return digest_file(path)
+        beside = [file for name in SETTINGS if (file := path.with_name(name)).is_file()]
+        return digest_of([digest_file(file) for file in (path, *beside)]) if beside else digest_file(path)
     if weights and path.is_dir():
-        parts = [file for file in sorted(path.iterdir()) if file.name == "config.json" or file.suffix == ".safetensors"]
+        parts = [file for file in sorted(path.iterdir()) if file.name in SETTINGS or file.suffix == ".safetensors"]
         if not parts:  # an ensemble's folder of folders
             return digest_of([(sub.name, digest_weights(str(sub))) for sub in sorted(path.iterdir()) if sub.is_dir()])
         return digest_of([(file.name, (digest_file if served else digest_learned)(file)) for file in parts])

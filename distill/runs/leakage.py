@@ -12,7 +12,7 @@ from distill.runs.run import Run
 from distill.runtime.issues import several
 from students import learned_keys
 from students.catalogue import place_of
-from students.config import HUB_ID
+from students.config import is_hub_id
 from students.published import LEARNED
 
 logger = logging.getLogger("bandpass")
@@ -79,7 +79,7 @@ def folders_of(place: str) -> list[Path]:
     path = Path(place_of(place)).expanduser()
     if path.exists():
         return [path] if path.is_dir() else list(path.parents[:2])
-    if not HUB_ID.fullmatch(place):
+    if not is_hub_id(place):
         return []
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError

@@ -15,6 +15,7 @@ from distill.data.sources.known import FIELD, named
 from distill.runs.fingerprint import digest_file
 from distill.runs.leakage import folders_of
 from distill.runs.reproduce import public_name
+from students.config import is_hub_id
 
 OWN_LICENCE = "Apache-2.0"
 PERMISSIVE = ("apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "isc", "mit", "unlicense")
@@ -83,7 +84,8 @@ def licences_of_start(recipe: Recipe) -> list[LicensedSource]:
     found = []
     for place, what in ((recipe.student.init, "student"), (recipe.student.encoder, "encoder")):
         if place:
-            said = next((licence for folder in folders_of(place) if (licence := students.licence_of(folder))), "")
+            sources = [place] if is_hub_id(place) else folders_of(place)
+            said = next((licence for source in sources if (licence := students.licence_of(source))), "")
             said = said or licence_of_file(Path(place).expanduser()) or UNKNOWN
             found.append(LicensedSource(f"the {what} that it began with, {public_name(place)}", said))
     return found

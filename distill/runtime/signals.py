@@ -13,21 +13,32 @@ from typing import Any, NoReturn
 
 TERMINATED = 128 + signal.SIGTERM  # exit statuses, as a shell reports them
 INTERRUPTED = 128 + signal.SIGINT
-CONTINUES = "terminated; the same command continues where this one stopped"
+CONTINUES = "the same command continues where this one stopped"
 
 logger = logging.getLogger("bandpass")
 _received: set[int] = set()
+_next: list[str] = []
 
 
-def exit_on_signals(told: str = CONTINUES) -> None:
-    """From now on SIGTERM ends this process with status 143 and the line `told`, and SIGINT is remembered.
+def set_next(sentence: str) -> None:
+    """Sets what a process that a signal ends says of the next call; nothing if empty."""
+    _next[:] = [sentence] if sentence else []
+
+
+def ended(how: str) -> str:
+    """`terminated` or `interrupted`, and what the next call does."""
+    return "; ".join([how, *_next])
+
+
+def exit_on_signals() -> None:
+    """From now on SIGTERM ends this process with status 143 and a line, and SIGINT is remembered.
 
     Outside the main thread, which alone receives signals, nothing changes.
     """
     if threading.current_thread() is threading.main_thread():
         _received.clear()
         process = os.getpid()
-        signal.signal(signal.SIGTERM, lambda *_: leave(process, told))
+        signal.signal(signal.SIGTERM, lambda *_: leave(process))
         signal.signal(signal.SIGINT, interrupt)  # also where a shell has it ignored, as of what it runs beside itself
 
 
@@ -47,11 +58,11 @@ def _leave_after(launcher: int) -> None:
     os._exit(1)
 
 
-def leave(process: int, told: str) -> NoReturn:
+def leave(process: int) -> NoReturn:
     """Ends `process` by SystemExit and a line; one that was forked from it just ends."""
     if os.getpid() != process:
         os._exit(TERMINATED)
-    logger.warning(told)
+    logger.warning(ended("terminated"))
     raise SystemExit(TERMINATED)
 
 

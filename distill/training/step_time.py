@@ -25,6 +25,12 @@ class StepTime:
     seconds: float
 
 
+def images_of_step(run: Run) -> int:
+    """The images of a run's largest steps: a batch, or all there are where they are fewer."""
+    size, labelled = run.recipe.optimiser.batch_size, len(run.splits.train)
+    return max(min(size - span.unlabelled, labelled) + span.unlabelled for span in run.spans)
+
+
 def time_step(run: Run) -> StepTime:
     """The fastest of a few steps of a run's student, forward and backward, without loading and imitation.
 
@@ -35,7 +41,7 @@ def time_step(run: Run) -> StepTime:
     layout = memory_format_of(student, device=accelerator.device, precision=precision_here(recipe.precision))
     student = student.to(memory_format=layout)
     parts = recipe.optimiser.accumulate
-    batch = max(2, recipe.optimiser.batch_size // (accelerator.num_processes * parts))
+    batch = max(2, images_of_step(run) // (accelerator.num_processes * parts))
     size = (recipe.image_size, recipe.image_size)
     images = torch.zeros(batch, 3, *size, device=accelerator.device)
     mask = torch.zeros(batch, *size, dtype=torch.uint8, device=accelerator.device)

@@ -192,7 +192,17 @@ def test_a_dead_channel_costs_nothing_and_comes_back_as_its_mean():
 
 def test_cosine_counts_empty_cells_as_equal_only_if_both_are():
     maps = torch.tensor([[[3.0, 0.0, 0.0, 1.0]]])
-    assert cosine(maps, torch.tensor([[[6.0, 0.0, 1.0, 0.0]]])).item() == pytest.approx(0.5)
+    two = torch.cat([maps, 2 * maps])
+    other = torch.tensor([[[6.0, 0.0, 1.0, 0.0]]])
+    assert cosine(two, torch.cat([other, 2 * other])).item() == pytest.approx(0.5)
+
+
+def test_the_cosine_of_one_channel_is_that_of_the_whole_map():
+    maps, other = torch.tensor([[[3.0, 0.0, 0.0, 1.0]]]), torch.tensor([[[6.0, 0.0, 1.0, 0.0]]])
+    whole = torch.nn.functional.cosine_similarity(maps.flatten(), other.flatten(), dim=0)
+    assert cosine(maps, other).item() == pytest.approx(whole.item())
+    flat = torch.zeros_like(maps)
+    assert cosine(torch.stack([maps, flat]), torch.stack([maps, flat])).tolist() == pytest.approx([1, 1])
 
 
 def test_the_reference_is_reverse_water_filling():
@@ -296,3 +306,9 @@ def test_a_map_of_one_channel_is_judged_as_a_whole():
     assert codec.fidelity(masks, codes) == pytest.approx(float(whole.mean()), abs=1e-5)
     assert 0.97 <= codec.reached < 0.975
     assert codec.encode(codec.mean[:, None, None].expand(1, *GRID).contiguous())["low"] is not None
+
+
+def test_maps_of_different_shapes_are_refused_and_so_are_cells_without_a_direction():
+    maps = natural_maps(8, 3)
+    with pytest.raises(ValueError, match=r"expected maps of one shape \(C, h, w\), got \(.*\) and \("):
+        cache.fit([maps, maps[..., :-1]], fidelity=0.9)

@@ -402,7 +402,9 @@ def test_a_damaged_manifest_is_written_again_from_the_statistics_that_are_there(
 
 def test_another_identity_is_refused_and_the_difference_named(filled):
     other = {**IDENTITY, "preprocessing": {"image_size": 512, "mean": (0.5, 0.5)}}
-    message = "was written with preprocessing.image_size=352, but preprocessing.image_size=512 is asked; extract again"
+    message = (
+        "was written with preprocessing.image_size=352, but preprocessing.image_size=512 is asked; remove this folder"
+    )
     for refuse in (lambda: make(filled, identity=other), lambda: cache.open(filled, identity=other)):
         with pytest.raises(ValueError, match=message):
             refuse()
@@ -438,6 +440,30 @@ def test_a_shard_that_is_less_faithful_than_asked_stops_the_append(folder):
         cache.write_shard(folder, codes_of(run), fidelity={"neck": 0.8, "p3": 0.8 - 0.011 - chance})
     with pytest.raises(ValueError, match="map 'neck' reached fidelity nan"):
         cache.write_shard(folder, codes_of(run), fidelity={"neck": float("nan"), "p3": 0.8})
+
+
+def test_a_map_of_which_more_was_asked_is_held_to_it(tmp_path):
+    finer = {**CODECS, "p3": cache.fit(torch.randn(16, 2, 6, 6, generator=NOISE), fidelity=0.97)}
+    store = make(tmp_path / "features", codecs=finer)
+    codes = [
+        (key(0), "identity", {name: finer[name].encode(map_) for name, map_ in maps_of((key(0), "identity")).items()})
+    ]
+    for path in (store, store.path):
+        with pytest.raises(ValueError, match=r"map 'p3' reached fidelity 0\.8000, but 0\.97 was asked"):
+            cache.write_shard(path, codes, fidelity={"neck": 0.8, "p3": 0.8})
+
+
+def test_a_shard_of_nothing_of_too_much_or_of_a_record_twice_is_refused(folder):
+    codes = codes_of([(key(0), "identity")])
+    for wrong, count in (([], 0), (codes * 2, 2), (codes * 257, 257)):
+        with pytest.raises(
+            ValueError, match=f"a shard holds 1 to 256 records, each once, got {count}; cache.plan cuts"
+        ):
+            cache.write_shard(folder, wrong, fidelity={"neck": 0.8, "p3": 0.8})
+
+
+def test_a_plan_without_views_is_of_all_views(folder):
+    assert cache.plan(folder, [key(0)]) == cache.plan(folder, [key(0)], ("identity", "hflip")) != []
 
 
 def test_what_does_not_belong_into_the_cache_is_refused(folder):

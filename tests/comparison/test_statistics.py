@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from distill.comparison.statistics import crossed_p_values, group_values, holm, image_interval, tail
+from distill.comparison.statistics import crossed_p_values, effective_groups, group_values, holm, image_interval, tail
 from distill.metrics.bootstrap import LEAST_GROUPS
 
 ALONE = [None] * 30
@@ -75,3 +75,19 @@ def test_six_arms_that_do_not_differ_rarely_get_a_verdict():
             (0.01, (7, 3, 1)), (0.08, (7, 1, 60)), (0.05, (7, 3, 60))))  # fmt: skip
         false += min(holm(crossed_p_values(seeds + images + rest, groups=[None] * 60))) < 0.05
     assert false <= 18  # 5 % are 10; 18 are three standard errors more
+
+
+def test_a_few_large_groups_count_as_few():
+    assert effective_groups([str(number % 12) for number in range(60)]) == pytest.approx(12)
+    assert effective_groups(["a"] * 100 + [f"s{number // 2}" for number in range(18)]) < 1.5
+
+
+def test_arms_that_do_not_differ_rarely_get_a_verdict_where_one_group_is_most_of_the_images():
+    random, false = np.random.default_rng(0), 0
+    sizes = [100, *[2] * 9]
+    groups = [f"s{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    for _ in range(300):
+        of_groups = np.repeat(random.normal(0, 0.06, (2, 1, len(sizes))), sizes, axis=2)
+        dice = random.normal(0, 0.01, (2, 3, 1)) + of_groups + random.normal(0, 0.05, (2, 3, len(groups)))
+        false += crossed_p_values(dice, groups=groups)[0] < 0.05
+    assert false <= 26, "5 % are 15, 26 three standard errors more; with as many degrees of freedom as groups about 90"

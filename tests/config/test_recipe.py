@@ -169,3 +169,17 @@ def test_a_recipe_lies_over_the_one_it_extends(tmp_path):
 def test_every_term_on_what_a_teacher_gives_names_its_band_and_every_term_is_a_function():
     assert set(BAND_OF) == {**MASK_LOSSES, **FEATURE_LOSSES}.keys()
     assert all(callable(loss_function(name)) for name in LOSSES)
+
+
+@pytest.mark.parametrize("words", [["teachers.sam.jitter=0.2"], ["teachers.sam.points=8"]])
+def test_settings_of_prompts_without_prompts_are_refused(words):
+    with pytest.raises(ValueError, match=r"jitter and teachers\.NAME\.points are of teachers\.NAME\.prompts"):
+        read_recipe(["recipe=sam_to_unet", *words])
+
+
+@pytest.mark.parametrize(("band", "strides"), [("low", "[16,16]"), ("high", "[0]"), ("all", "[-8]")])
+def test_strides_that_are_none_or_stand_twice_are_refused(band, strides):
+    with pytest.raises(
+        ValueError, match=rf"imitate\.{band} is .* but must be strides of the student in pixels, each once"
+    ):
+        read_recipe(["recipe=sam_to_unet", f"imitate.{band}={strides}"])

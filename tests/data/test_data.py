@@ -246,10 +246,34 @@ def test_parts_may_hold_several_data_sets_and_validation_is_cut_where_no_folder_
     assert (len(splits.val), len(splits.test["c"])) == (4, 20)
 
 
-def test_a_folder_that_is_no_part_leaves_all_to_chance(tmp_path):
+def test_what_a_folder_beside_the_parts_is_for_must_be_said(tmp_path):
     for start, name in zip((0, 20, 40), ("train", "test", "other"), strict=True):
         make(tmp_path / "root" / name, 20, first=start)
-    assert set(open_folder(tmp_path / "root").test) == {"train", "test", "other"}
+    with pytest.raises(ValueError, match=r"other lies beside folders that are the parts.*data\.test_only=\[other\]"):
+        open_folder(tmp_path / "root")
+    tested = open_folder(tmp_path / "root", test_only=["other"])
+    assert {name: len(part) for name, part in tested.test.items()} == {"other": 20, "test": 20}
+    assert {sample.dataset for sample in [*tested.train, *tested.val]} == {"train"}
+    trained = open_folder(tmp_path / "root", train=["train", "other"])
+    assert set(trained.test) == {"test"} and len(trained.test["test"]) == 20
+    assert {sample.dataset for sample in [*trained.train, *trained.val]} == {"train", "other"}
+    assert set(open_folder(tmp_path / "root", train=["train"], test=["test"]).test) == {"test"}
+
+
+@pytest.mark.parametrize(("names", "absent"), [(("train", "val"), "test"), (("train2", "val", "test"), "train")])
+def test_folders_that_are_not_all_parts_are_cut_and_said_to_be(tmp_path, names, absent):
+    for number, name in enumerate(names):
+        make(tmp_path / "root" / name, 20, first=20 * number)
+    splits = open_folder(tmp_path / "root")
+    assert set(splits.test) == set(names)
+    assert any(f"has no folder for {absent}, so that" in note for note in splits.notes)
+
+
+def test_patients_in_two_parts_are_told_whatever_the_folders_are_called(tmp_path):
+    for number, name in enumerate(("train/a", "val/a", "test/a")):
+        patients(make(tmp_path / "root" / name, 20, first=20 * number), ("stem", "group"))
+    notes = open_folder(tmp_path / "root", groups="patients.csv").notes
+    assert any(note.startswith("all 20 test images of test-a come from groups (patients.csv)") for note in notes)
 
 
 def test_two_data_sets_of_one_joined_name_are_refused(tmp_path):

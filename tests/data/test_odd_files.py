@@ -15,7 +15,7 @@ from PIL import Image
 
 from distill.config.schema import DataRecipe
 from distill.data import image_io
-from distill.data.image_io import MOST_PIXELS, TooLargeError, decode, encoded, read_image, why_unreadable
+from distill.data.image_io import MOST_PIXELS, TooLargeError, decode, encoded, read_image, read_mask, why_unreadable
 from distill.data.sources.open_data import open_data
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (12, 20, 3), dtype=np.uint8)
@@ -294,7 +294,7 @@ def test_a_damaged_file_index_is_written_anew_and_believed_in_nothing(polyps, tm
         index.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         assert open_folder(polyps).digest() == before
         assert index.read_bytes() == whole
-    for damaged in (b"", b"{", b"[]", b'{"version": 3}\n', b"[" * 100_000, whole[:-5]):
+    for damaged in (b"", b"{", b"[]", b'{"version": 4}\n', b"[" * 100_000, whole[:-5]):
         caplog.clear()
         index.write_bytes(damaged)
         assert open_folder(polyps).digest() == before
@@ -303,7 +303,66 @@ def test_a_damaged_file_index_is_written_anew_and_believed_in_nothing(polyps, tm
 
 def test_an_older_file_index_is_replaced_without_a_word(polyps, tmp_path, caplog):
     (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "file_index.jsonl").write_text('{"version": 2}')
     open_folder(polyps)
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["file_index.table"]
     assert not caplog.text
+
+
+def save_reduced(folder: Path) -> None:
+    """Saves every mask as red on black with its colours reduced to a palette, red first."""
+    for number in range(12):
+        path = folder / "masks" / f"a{number}.png"
+        levels = np.asarray(Image.open(path))
+        picture = Image.fromarray(np.stack([levels, 0 * levels, 0 * levels], axis=-1))
+        reduced = picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=2)
+        assert reduced.getpalette("RGB")[:6] == [255, 0, 0, 0, 0, 0]
+        reduced.save(path)
+
+
+def test_a_palette_that_has_black_after_a_colour_counts_by_colours(polyps):
+    plain = [sample.read_mask() for sample in all_of(open_folder(polyps))]
+    save_reduced(polyps)
+    for mask, sample in zip(plain, all_of(open_folder(polyps)), strict=True):
+        assert mask.mean() == pytest.approx(sample.read_mask().mean(), abs=0.05) and 0 < mask.mean() < 0.5
+
+
+def test_sixteen_bits_with_soft_edges_are_read_as_eight(tmp_path):
+    soft = (np.linspace(0, 1, 24 * 32).reshape(24, 32) * 65535).astype(np.uint16)
+    Image.fromarray(soft).save(tmp_path / "wide.png")
+    Image.fromarray(np.rint(soft / 257).astype(np.uint8)).save(tmp_path / "narrow.png")
+    wide, narrow = (read_mask(tmp_path / f"{name}.png", threshold=128) for name in ("wide", "narrow"))
+    assert np.array_equal(wide, narrow) and 0.49 < wide.mean() < 0.51
+
+
+@pytest.mark.parametrize(("level", "held"), [(1, "holds only 0 and 1"), (100, "goes up to 100")])
+def test_a_mask_of_a_lower_scale_than_others_is_named(polyps, level, held):
+    path = polyps / "masks" / "a3.png"
+    Image.fromarray((np.asarray(Image.open(path)) > 0).astype(np.uint8) * level).save(path)
+    with pytest.raises(ValueError, match=rf"a3\.png {held}, but other masks of polyps go higher, so that it would be"):
+        open_folder(polyps)
+    assert count(open_folder(polyps, skip_bad=True)) == 11
+
+
+def test_an_empty_mask_with_the_noise_of_a_jpeg_is_empty(polyps):
+    path = polyps / "masks" / "a3.png"
+    Image.fromarray(np.full((24, 32), 7, np.uint8)).save(path)
+    assert count(open_folder(polyps)) == 12
+
+
+def test_frames_without_foreground_may_be_a_test_set_beside_others_and_not_all_there_is(tmp_path):
+    root = tmp_path / "root"
+    make(root / "polyps", lambda disc: disc * 255)
+    make(root / "clean", lambda disc: disc * 0)
+    for path in (root / "clean" / "images").iterdir():  # else they are the polyps' images, which tests hold
+        Image.fromarray(np.asarray(Image.open(path))[:, ::-1]).save(path)
+    splits = open_folder(root, test_only=["clean"])
+    assert len(splits.test["clean"]) == 12 and any("12 of 12 masks of clean are empty" in note for note in splits.notes)
+    with pytest.raises(ValueError, match="all 12 masks of clean are empty"):
+        open_folder(root / "clean")
+
+
+def test_an_image_in_two_groups_is_refused(polyps):
+    lines = ["stem,group", *(f"a{number},{number // 4}" for number in range(12)), "a3,2"]
+    (polyps / "sequences.csv").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"sequences\.csv puts a3 into '0' and into '2'; leave one of the lines"):
+        open_folder(polyps, skip_bad=True)

@@ -88,7 +88,7 @@ def test_the_prompt_is_part_of_the_record_s_key():
     keys = [
         record_key(recipe, sample)
         for recipe, sample in (
-            (replace(BOXES, prompts=None), SAMPLE),
+            (TeacherRecipe(), SAMPLE),
             (BOXES, SAMPLE),
             (BOXES, unlabel(SAMPLE)),
             (replace(BOXES, jitter=0.2), SAMPLE),

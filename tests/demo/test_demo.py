@@ -183,7 +183,7 @@ def test_a_browser_shows_mask_area_and_latency_of_a_real_image(server, shared):
         page.wait_for_selector("#picture[src*='/mask']")
         page.evaluate("document.getElementById('threshold').value = 0.8")
         page.dispatch_event("#threshold", "input")
-        page.wait_for_selector("#picture[src$='threshold=0.80']")
+        page.wait_for_selector("#picture[src$='threshold=0.8']")
         browser.close()
     with Image.open(image) as opened:
         width, height = opened.size
@@ -285,3 +285,13 @@ def test_an_error_of_the_network_is_an_answer_and_a_student_that_answers_nonsens
     status, said = post(server, disc.read_bytes())
     assert status == 422
     assert "expected probabilities in [0, 1]" in said["error"]
+
+
+def test_a_threshold_that_is_no_probability_is_refused_and_without_one_the_students_own_counts(ask, disc, student):
+    seen = json.loads(ask("POST", "/images", disc.read_bytes())[1])
+    for wrong in ("nan", "0", "1.5", "half"):
+        answer, body = ask("GET", f"/images/{seen['id']}/regions?threshold={wrong}")
+        assert answer.status == 400 and "error" in json.loads(body)
+    own = json.loads(ask("GET", f"/images/{seen['id']}/regions")[1])
+    threshold = open_segmenter(student).threshold
+    assert own == json.loads(ask("GET", f"/images/{seen['id']}/regions?threshold={threshold}")[1])

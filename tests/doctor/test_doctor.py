@@ -163,11 +163,12 @@ def test_odd_masks_are_notes(polyps, frames, capsys):
         "a0": np.full(SIZE, 255),
         "a1": np.where(np.arange(SIZE[1]) < 100, 255, 0) * np.ones((SIZE[0], 1)),
         "a2": np.pad([[255]], ((10, SIZE[0] - 11), (10, SIZE[1] - 11))),
-        "a3": np.asarray(frames[3][1]) // 2,
+        "a3": np.asarray(frames[3][1]) // 2 + np.pad([[128]], ((40, SIZE[0] - 41), (50, SIZE[1] - 51))),
         "a4": np.where(np.arange(SIZE[1]) < 60, 1, 255) * np.ones((SIZE[0], 1)),
     }
     for stem, levels in masks.items():
         Image.fromarray(levels.astype(np.uint8)).save(polyps / "masks" / f"{stem}.png")
+    Image.new("L", SIZE[::-1]).save(polyps / "masks" / "a5.png")
     Image.new("RGB", SIZE[::-1], (3, 3, 3)).save(polyps / "images" / "a6.png")
     turned = Image.Exif()
     turned[274] = 3
@@ -175,9 +176,9 @@ def test_odd_masks_are_notes(polyps, frames, capsys):
     kinds = found(polyps)
     assert kinds["full mask"] == ["polyps/a0: 100.00% of the image"]
     assert kinds["huge foreground"] == ["polyps/a1: 83.33% of the image"]
-    assert kinds["tiny foreground"] == ["polyps/a2: 0.01% of the image"]
-    assert kinds["empty mask"] == ["polyps/a3: highest level 127"]
-    assert "1 of 16 masks of polyps hold levels from 16 to 239, at most 8.24% of their pixels (polyps/a3)" in str(kinds)
+    assert kinds["tiny foreground"] == ["polyps/a2: 0.01% of the image", "polyps/a3: 0.01% of the image"]
+    assert kinds["empty mask"] == ["polyps/a5: highest level 0"]
+    assert "1 of 16 masks of polyps hold levels from 16 to 239, at most 8.23% of their pixels (polyps/a3)" in str(kinds)
     assert kinds["class numbers"][0].startswith("1 of 16 masks of polyps hold 255 and else only the lowest levels")
     assert kinds["one colour"] == ["polyps/a6 has no content (deviation 0.0)"]
     assert kinds["turned by EXIF"] == ["polyps/a7 is turned by its EXIF tag, its mask is not"]
@@ -287,3 +288,18 @@ def test_a_sentence_names_a_few_of_many_copies_and_the_json_all(polyps, frames):
 def test_a_root_with_a_comma_stays_as_it_is_typed(tmp_path):
     assert read_request([f"data.root={tmp_path}/polyps, second"]).data.root == f"{tmp_path}/polyps, second"
     assert read_request([f'data.root="{tmp_path}/polyps, second"']).data.root == f"{tmp_path}/polyps, second"
+
+
+def test_a_patient_in_folders_of_two_parts_is_an_error(tmp_path, frames):
+    for number, name in enumerate(("train", "test")):
+        folder = tmp_path / "root" / name
+        for part in ("images", "masks"):
+            (folder / part).mkdir(parents=True)
+        for index, (image, mask) in enumerate(frames[8 * number : 8 * number + 8]):
+            add(folder, f"a{index}", image, mask)
+        rows = [("stem", "group"), *((f"a{index}", f"p{index // 4}") for index in range(8))]
+        with (folder / "sequences.csv").open("w", newline="") as stream:
+            csv.writer(stream).writerows(rows)
+    kinds = found(tmp_path / "root")
+    assert kinds["test of known sequences"][0].startswith("all 8 test images of test come from groups")
+    assert kinds["sequence in two parts"][0] == "sequence p0 of train, test: 4 in train and 4 in test"

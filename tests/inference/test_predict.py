@@ -335,19 +335,15 @@ def test_levels_of_12_bits_in_16_are_told(student, tmp_path):
 
 
 def test_students_that_are_none_are_told(tmp_path, student):
-    with pytest.raises(FileNotFoundError, match=r"expected a published student at student=.*/nowhere: a folder"):
+    with pytest.raises(FileNotFoundError, match=r"no published student at .*/nowhere: no such folder"):
         open_segmenter(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"expected an ONNX file at student="):
         open_segmenter(tmp_path / "model.onnx")
-    with pytest.raises(FileNotFoundError, match=r"student=someone/something is no folder here, and as a hub id"):
+    with pytest.raises(FileNotFoundError, match=r"no published student at someone/something: .*, and as a hub id"):
         open_segmenter("someone/something")
     (tmp_path / "model.onnx").write_bytes(b"no model")
     with pytest.raises(ValueError, match=r"ONNX Runtime cannot open .*model\.onnx"):
         open_segmenter(tmp_path / "model.onnx")
-    run = tmp_path / "run"
-    write_student(run / "student")
-    with pytest.raises(FileNotFoundError, match=r"is a run, whose student is in a folder of its own: stud"):
-        open_segmenter(run)
 
 
 def test_an_onnx_file_of_another_kind_is_refused(tmp_path):
@@ -448,7 +444,7 @@ def test_a_video_that_was_cut_off_is_told_and_one_that_was_trimmed_is_whole(stud
     for _ in range(2):  # it does not become complete
         assert main(words) == 1
         told = capsys.readouterr().out
-        assert "video.mp4 cannot be read (it holds 15 of the 40 frames that it declares; copy" in told
+        assert "video.mp4 cannot be read (it ends at frame 15 of the 40 that it declares; copy" in told
         assert not list((out / "videos").iterdir())
     place = data.index(b"elst") + 12  # shown is the second that begins with the third
     start = struct.unpack_from(">i", data, place + 4)[0] + 2 * 60_000
@@ -483,3 +479,27 @@ def test_a_picture_at_which_the_network_fails_is_named_and_the_others_are_done(s
 def test_a_name_with_a_space_and_no_quotes_is_told():
     with pytest.raises(ValueError, match="expected key=value, got 'Folder'; put quotes around a value with spaces"):
         predict_command.read(["student=x", "images=My", "Folder", "out=y"])
+
+
+def test_a_picture_too_long_for_its_overlay_is_one_failure_and_the_others_are_done(bright, tmp_path):
+    images = tmp_path / "images"
+    write_disc(images / "z.png", 0)
+    Image.new("RGB", (66_000, 2)).save(images / "long.png")  # JPEG ends at 65,500
+    summary = distill.predict(bright, images, out=tmp_path / "out")
+    assert [failure.split(" cannot")[0] for failure in summary.failures] == [str(images / "long.png")]
+    assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == ["z.png"]
+
+
+@pytest.mark.parametrize("source", ["zoo:nope", "no/such/place", "absent.onnx"])
+@pytest.mark.parametrize("command", ["predict", "adapt", "publish"])
+def test_a_dry_run_promises_nothing_of_a_student_that_is_not_there(source, command, images, tmp_path, capsys):
+    further = ["onnx=model.onnx"] if command == "publish" else [f"images={images}", f"out={tmp_path / 'out'}"]
+    assert main([command, f"student={source}", *further, "--dry-run"]) == 1
+    told = capsys.readouterr()
+    assert "would" not in told.out + told.err
+
+
+def test_a_dry_run_refuses_a_folder_that_the_command_would_refuse(student, images, capsys):
+    for command in ("predict", "adapt"):
+        assert main([command, f"student={student}", f"images={images}", f"out={images}", "--dry-run"]) == 1
+        assert f"out={images}" in capsys.readouterr().err

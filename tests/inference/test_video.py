@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -97,3 +98,14 @@ def test_times_that_do_not_rise_are_moved_a_little(tmp_path):
         for _ in range(3):
             writer.write(write_disc(tmp_path / "d.png", 0, (48, 64)), 0.0)
     assert len(frames_of(tmp_path / "v.mp4")[1]) == 3
+
+
+def test_a_recording_that_counts_no_frames_and_was_cut_off_is_told(tmp_path):
+    student = write_student(tmp_path / "student")
+    whole = write_stream(tmp_path / "whole.mkv", form="matroska", count=40)
+    assert distill.predict(student, whole, out=tmp_path / "whole").failures == []
+    data = whole.read_bytes()
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(data[: len(data) // 2])
+    (failure,) = distill.predict(student, cut, out=tmp_path / "cut").failures
+    assert re.search(r"cut\.mkv cannot be read \(it ends at frame \d+ of the 40 that it declares", failure)

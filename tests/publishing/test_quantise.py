@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from small_run import small_run
+from small_run import disc_splits, small_run
 
+import students
 from distill.evaluation.evaluate import evaluate
 from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import export_onnx, open_onnx
@@ -37,7 +38,7 @@ def test_the_quantised_file_keeps_shapes_words_and_the_float_resizes_and_is_the_
     file = onnx.load(tmp_path / "a.onnx")
     assert {"classes": "1"}.items() <= {entry.key: entry.value for entry in file.metadata_props}.items()
     weights = {entry.data_type for entry in file.graph.initializer if len(entry.dims) == 4 and entry.dims[0] > 1}
-    assert weights == {onnx.TensorProto.INT8}
+    assert weights == {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT}, "the first convolution stays as it was"
     makers = {output: node.op_type for node in file.graph.node for output in node.output}
     resizes = [node for node in file.graph.node if node.op_type == "Resize"]
     assert resizes and all(makers.get(node.input[0]) != "DequantizeLinear" for node in resizes)
@@ -104,3 +105,18 @@ def test_a_network_that_the_quantiser_refuses_is_published_without_the_file(run,
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert not (folder / "model.int8.onnx").exists() and (folder / "model.onnx").is_file()
     assert "asked for and not written: ONNX Runtime cannot quantise this network (KeyError: 'no such operator')" in card
+
+
+def test_depthwise_convolutions_and_the_first_stay_in_float(tmp_path):
+    model = InferenceModel(students.create("microaunet", width=4), image_size=128).eval()
+    export_onnx(model, tmp_path / "model.onnx", metadata={"classes": "1"})
+    samples = disc_splits().train
+    quantise(tmp_path / "model.onnx", tmp_path / "small.onnx", samples)
+    graph = onnx.load(tmp_path / "small.onnx").graph
+    makers = {output: node.op_type for node in graph.node for output in node.output}
+    found = {}
+    for number, node in enumerate(node for node in graph.node if node.op_type == "Conv"):
+        groups = next((entry.i for entry in node.attribute if entry.name == "group"), 1)
+        kind = "first" if number == 0 else "grouped" if groups > 1 else "plain"
+        found.setdefault(kind, set()).add(makers.get(node.input[1]) == "DequantizeLinear")
+    assert found == {"first": {False}, "grouped": {False}, "plain": {True}}

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 from published import write_student
 from safetensors.torch import load_file
-from small_run import disc_splits, small_run, taught_tensors
+from small_run import disc_splits, read_disc, small_run, taught_tensors
 
 import students
 from distill.config.parse import build_recipe
@@ -244,3 +246,41 @@ def test_a_wrong_word_is_told(tmp_path, capfd):
     assert "distill publish needs onnx=" in capfd.readouterr().err
     assert main(["publish", "onnx=model.onnx"]) == 1
     assert "distill publish needs student=" in capfd.readouterr().err
+
+
+@pytest.fixture
+def discs(tmp_path):
+    """A folder of twelve images and masks."""
+    for number in range(12):
+        for part, folder in (("image", "images"), ("mask", "masks")):
+            path = tmp_path / "discs" / folder / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(read_disc(number, (40, 56), part) * (255 if part == "mask" else 1)).save(path)
+    return tmp_path / "discs"
+
+
+@pytest.mark.parametrize("share", [0.6, 1.4])
+def test_an_int8_file_is_made_on_demand_by_images_of_ones_own(here, discs, tmp_path, monkeypatch, capfd, share):
+    monkeypatch.setattr("distill.publishing.quantise.work_ratio", lambda timings, above, below: share)
+    monkeypatch.setattr("distill.publishing.quantise.LARGEST_LOSS", 1.0)
+    words = [
+        "publish",
+        "student=zoo:discs",
+        f"onnx={tmp_path / 'made' / 'net.onnx'}",
+        f"int8={discs}",
+        f"home={tmp_path}",
+    ]
+    assert main([*words, "--dry-run"]) == 0
+    assert f"and one in int8 by the images of {discs}" in capfd.readouterr().err
+    assert main(words) == 0
+    said = capfd.readouterr().err
+    assert "quantising net.int8.onnx on 6 training images" in said
+    assert re.search(rf"net\.int8\.onnx {'' if share < 1 else 'not '}written: Dice 0\.\d+ on 6 validation images", said)
+    names = sorted(path.name for path in (tmp_path / "made").iterdir())
+    assert names == (["net.int8.onnx", "net.onnx"] if share < 1 else ["net.onnx"])
+
+
+def test_a_folder_without_masks_is_told_before_anything_is_written(here, tmp_path, capfd):
+    words = ["publish", "student=zoo:discs", f"onnx={tmp_path / 'net.onnx'}", f"int8={tmp_path / 'none'}"]
+    assert main([*words, f"home={tmp_path}"]) == 1
+    assert "does not exist" in capfd.readouterr().err and not (tmp_path / "net.onnx").exists()

@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from distill.runtime.signals import TERMINATED, exit_on_signals, interrupted, signals_deferred
+from distill.cli.commands import COMMANDS, find
+from distill.runtime.signals import CONTINUES, TERMINATED, exit_on_signals, interrupted, set_next, signals_deferred
 
 
 @pytest.fixture(autouse=True)
@@ -21,19 +22,20 @@ def _own_handlers():
         signal.signal(number, handler)
 
 
-def test_sigterm_exits_with_143_and_says_so(caplog):
+@pytest.mark.parametrize("sentence", ["", CONTINUES])
+def test_sigterm_exits_with_143_and_says_so_and_what_the_next_call_does(caplog, sentence):
+    set_next(sentence)
     exit_on_signals()
     with pytest.raises(SystemExit) as leaving:
         os.kill(os.getpid(), signal.SIGTERM)
     assert leaving.value.code == TERMINATED == 143
-    assert "terminated; the same command continues where this one stopped" in caplog.text
+    assert caplog.messages == [f"terminated; {sentence}" if sentence else "terminated"]
 
 
-def test_a_command_with_nothing_to_continue_says_something_else(caplog):
-    exit_on_signals("terminated; that is all")
-    with pytest.raises(SystemExit):
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert caplog.messages == ["terminated; that is all"]
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_that_go_on_promise_it_and_no_others_do(name):
+    goes_on = ("run", "extract", "train", "evaluate", "publish", "compare", "predict")
+    assert find(COMMANDS[name][0]).continues == (name in goes_on)
 
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
@@ -82,7 +84,8 @@ def test_the_command_line_exits_with_the_status_of_the_signal(number, status):
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.returncode == status, ended.stderr
-    assert "the same command continues where this one stopped" in ended.stderr
+    assert ("terminated" if number == signal.SIGTERM else "interrupted") in ended.stderr
+    assert CONTINUES not in ended.stderr, "doctor begins anew"
     assert "Traceback" not in ended.stderr
 
 

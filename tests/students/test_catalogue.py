@@ -185,3 +185,41 @@ def test_every_student_that_is_shipped_is_whole():
         assert students.licence_of(folder)
         model = load_model(f"{catalogue.PREFIX}{name}")
         assert not model.student.training
+
+
+def test_a_folder_that_is_being_written_is_no_student_of_the_zoo(zoo):
+    before = students.catalogue.names()
+    (zoo / ".discs.new").mkdir()
+    (zoo / ".discs.new" / "config.json").write_text("{}")
+    assert students.catalogue.names() == before
+
+
+def test_the_digest_of_weights_counts_what_is_read_beside_them(tmp_path):
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"weights")
+    for place in map(str, (tmp_path, weights)):
+        alone = digest_weights(place)
+        for name in ("config.json", "preprocessor_config.json"):
+            (tmp_path / name).write_text("{}")
+            beside = digest_weights(place)
+            (tmp_path / name).write_text('{"image_mean": [0.5]}')
+            assert len({alone, beside, digest_weights(place)}) == 3
+            (tmp_path / name).unlink()
+        assert digest_weights(place) == alone
+
+
+def test_the_licence_of_a_student_on_the_hub_is_on_its_card(zoo, tmp_path, monkeypatch):
+    asked = []
+
+    def fetch(source, name):
+        asked.append(name)
+        if not (zoo / "discs" / name).is_file():
+            raise OSError("no such file")
+        return str(zoo / "discs" / name)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
+    monkeypatch.chdir(tmp_path)
+    (zoo / "discs" / "README.md").write_text("---\nlicense: cc0-1.0\n---\n")
+    assert students.licence_of("someone/discs") == "cc0-1.0" and asked == ["README.md"]
+    (zoo / "discs" / "README.md").unlink()
+    assert students.licence_of("someone/discs") is None

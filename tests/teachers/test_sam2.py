@@ -161,7 +161,7 @@ def test_the_whole_image_is_stretched_as_the_original_does(tmp_path):
 def test_sam2_says_what_does_not_fit(tmp_path, file):
     arguments = write_sam2(tmp_path / "folder")
     for change, message in [
-        ({"model": "tiny"}, r"say which model it is: leave out model; got model=tiny"),
+        ({"model": "tiny"}, r"teacher 'fpn' has no option model: leave out model=tiny$"),
         ({"strides": (32,)}, r"pyramid has strides 4, 8, 16, got strides=\[32\]"),
         ({"levels": (4,)}, r"SAM 2 weights have stages 0 to 3, got levels=\[4\]"),
         (

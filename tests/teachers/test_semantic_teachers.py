@@ -155,7 +155,7 @@ def test_what_does_not_fit_is_told_in_a_sentence(tmp_path, name):
         ({"classes": ("0", "1", "2", "3", "polyp")}, r"names all 5 classes .*whole image; leave one out"),
         ({"strides": (64,)}, r"pixel decoder has no state of stride 64; choose from 4, 8, 16, 32"),
         ({"image_size": 100}, r"multiple of 32, so that \w+'s cells cover the image, got 100; choose 96 or 128"),
-        ({"levels": (1,)}, r"chosen by strides: leave out model and levels; got model=None, levels=\(1,\)"),
+        ({"levels": (1,)}, r"has no option levels: leave out levels=\(1,\); its maps are chosen by strides$"),
     ]:
         with pytest.raises(ValueError, match=message):
             teachers.load(name, **{**arguments, **change})

@@ -616,3 +616,72 @@ def test_code_that_comes_with_a_published_student_is_not_run_to_teach(tmp_path, 
         ValueError, match=r"is a student of class 'brought:Net', whose code came with it and is not run"
     ):
         teachers.load("student", weights=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("returned", "sentence"),
+    [
+        (
+            lambda map_: {"layer4": map_},
+            r"maps of teacher 'own' must return a dict .* for each of layer3, got layer4 \(",
+        ),
+        (lambda map_: map_, r"for each of layer3, got a Tensor"),
+        (lambda map_: {"layer3": map_.flatten(2)}, r"got layer3 \(1, 4, 16\)"),
+    ],
+)
+def test_an_adapter_that_returns_something_else_is_told(returned, sentence):
+    class Own(teachers.base.Teacher):
+        @classmethod
+        def load(cls, weights, choice):
+            raise NotImplementedError
+
+        def maps(self, pixels):
+            return returned(self.network(pixels))
+
+    with pytest.raises(ValueError, match=sentence):
+        own_teacher(Own)([noise(40, 50)])
+
+
+def test_a_network_whose_maps_are_not_those_of_the_spec_is_told():
+    class Own(teachers.base.Teacher):
+        @classmethod
+        def load(cls, weights, choice):
+            raise NotImplementedError
+
+    with pytest.raises(
+        ValueError, match=r"network of teacher 'own' must return a list .* for layer3 .*, got one tensor"
+    ):
+        own_teacher(Own)([noise(40, 50)])
+
+
+def own_teacher(kind):
+    return kind(
+        "own",
+        torch.nn.Conv2d(3, 4, 16, stride=16),
+        spec=FeatureSpec((MapSpec("layer3", 4, (4, 4), stride=16),)),
+        preprocessing=SquareResize(64, IMAGENET_MEAN, IMAGENET_STD),
+        facts={},
+        licence="mit",
+    )
+
+
+def test_options_that_a_teacher_has_not_are_refused_one_by_one():
+    names = teachers.choice.Choice._fields
+    teachers.choice.require_unset(teachers.choice.Choice(), *names, teacher="own")
+    for name, value in (("norm", False), ("strides", (8,)), ("model", "x")):
+        choice = teachers.choice.Choice(**{name: value})
+        with pytest.raises(ValueError, match=rf"teacher 'own' has no option {name}: leave out {name}=.{{1,5}}$"):
+            teachers.choice.require_unset(choice, *names, teacher="own")
+
+
+def test_timm_teachers_of_other_arguments_have_another_identity(tmp_path):
+    import timm
+
+    save_file(timm.create_model("test_resnet").state_dict(), tmp_path / "model.safetensors")
+    settings = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "input_size": [3, 96, 96]}
+    identities = []
+    for extra in ({}, {"model_args": {}}, {"model_args": {"drop_rate": 0.1}}):
+        config = {"architecture": "test_resnet", "pretrained_cfg": settings, **extra}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        identities.append(teachers.load("timm", weights=tmp_path).identity)
+    assert identities[0] == identities[1] != identities[2]

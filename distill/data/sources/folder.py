@@ -23,8 +23,9 @@ from distill.config.schema import DataRecipe
 from distill.data.file_names import RENAME, is_utf8, printable
 from distill.data.image_io import NO_VOLUMES, is_volume
 from distill.data.mask_classes import FOREGROUND, Reading
+from distill.data.part_names import PARTS, plain
 from distill.data.sample import Sample, Splits, by_dataset
-from distill.data.sources.folder_names import LAYOUT, PARTS, Place, find_places, plain
+from distill.data.sources.folder_names import LAYOUT, Place, find_places
 from distill.data.sources.known import known_sequences
 from distill.data.sources.listing import Listing, list_files, pair
 from distill.data.sources.pairs import Pair, examine
@@ -105,7 +106,7 @@ def take_inventory(
         known = {name: names.get(name) for name in found.places}
         roles = read_roles(data, known, trained=trained, tested=tested, problems=problems)
     elif found.divided:
-        roles = roles_of(listings, whole=data.test_only, trained=trained, tested=tested)
+        roles = roles_of(listings, data, trained=trained, tested=tested)
     notes = [note for listing in listings for note in listing.notes] + (list(roles.notes) if roles else [])
     require_group_file(data, listings)
     pairs: list[Pair] = []
@@ -124,12 +125,22 @@ def take_inventory(
 
 
 def roles_of(
-    listings: Iterable[Listing], *, whole: Collection[str], trained: Collection[str], tested: Collection[str]
+    listings: Iterable[Listing], data: DataRecipe, *, trained: Collection[str], tested: Collection[str]
 ) -> Roles:
-    """The parts that the layout itself names; a data set in `whole` is tested as a whole."""
+    """The parts that the layout itself names; a data set in `data.test_only` is tested as a whole.
+
+    Raises:
+        ValueError: a further data set lies beside the parts, and nothing says what it is for.
+    """
     parts: dict[tuple[str, str], str] = {}
     for listing in listings:
-        part = "test" if listing.name in whole else listing.place.part or "train"
+        if listing.place.part is None and listing.name not in [*data.train, *data.test_only]:
+            raise ValueError(
+                f"{listing.name} lies beside folders that are the parts of a split, by their names; say what it is "
+                f"for: data.test_only=[{listing.name}], or name all that is trained on in data.train, or all data "
+                "sets that are used in data.train and data.test"
+            )
+        part = "test" if listing.name in data.test_only else listing.place.part or "train"
         if listing.name in (tested if part == "test" else trained):
             parts.update({(listing.name, stem): part for stem in listing.stems})
     return Roles(parts, has_val="val" in parts.values(), notes=())
@@ -166,9 +177,16 @@ def find_data_sets(given: str | None) -> Found:
     broken = [printable(path.name) for path in sorted(root.iterdir()) if path.is_symlink() and not path.exists()]
     notes = [f"passed over links in data.root={given} that lead nowhere: {', '.join(broken)}"] if broken else []
     parts = [PARTS.get(plain(next(iter(place.folder.relative_to(root).parts), ""))) for place in places]
-    if None not in parts and {"train", "test"} <= set(parts):
+    if {"train", "test"} <= set(parts):
         places = [replace(place, part=part) for place, part in zip(places, parts, strict=True)]
         notes.append(f"the folders of data.root={given} are the parts of a split, by their names")
+    elif len(places) > 1 and any(parts):
+        found = ", ".join(place.folder.name for place, part in zip(places, parts, strict=True) if part)
+        absent = " and none for ".join(name for name in ("train", "test") if name not in parts)
+        notes.append(
+            f"data.root={given} has no folder for {absent}, so that {found} counts as a data set like others, "
+            "which is cut at random"
+        )
     named = sorted(zip(_names_of(places, root, given=given), places, strict=True), key=itemgetter(0))
     return Found(root, {name: (place,) for name, place in named}, tuple(notes))
 

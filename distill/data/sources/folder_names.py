@@ -1,16 +1,16 @@
 """Names of folders of images and masks as their publishers choose them, and of masks after their images.
 
-Names are compared in lower case by their letters and digits alone, so that `Ground Truth`, `ground_truth` and
-`GroundTruth` are one.
+Names are compared by `plain`: in lower case, by their letters and digits alone, so that `Ground Truth`, `ground_truth`
+and `GroundTruth` are one.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from distill.data.part_names import plain
 
 LAYOUT = "expected images/ and masks/ in it (one data set), or folders that hold these (several)"
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "original", "originals", "bbdd", "etislaribpolypdb")
@@ -23,11 +23,6 @@ AFFIXES = (
     *(("", end) for end in ("_mask", "-mask", "_masks", "_gt", "_segmentation", "_seg", "_label", "_labels", "_polyp")),
     *((start, "") for start in ("mask_", "mask-", "gt_", "seg_", "label_", "p")),
 )
-PARTS = {  # what a folder, or a split of the `datasets` library, may be called, plain -> the part that it is
-    **dict.fromkeys(("train", "training", "trainset", "traindataset"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "valset"), "val"),
-    **dict.fromkeys(("test", "testing", "testset", "testdataset"), "test"),
-}
 DEPTH = 3  # folders below data.root in which data sets are looked for
 
 
@@ -46,11 +41,6 @@ class Place:
     def folder(self) -> Path:
         """The folder that holds both."""
         return self.images.parent
-
-
-def plain(name: str) -> str:
-    """The letters and digits of a name, in lower case."""
-    return re.sub("[^a-z0-9]", "", unicodedata.normalize("NFKD", name).lower())
 
 
 def visible_folders(folder: Path) -> list[Path]:

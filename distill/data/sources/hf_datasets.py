@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from distill.config.schema import DataRecipe
 from distill.data.image_io import encoded
 from distill.data.mask_classes import FOREGROUND, Reading
+from distill.data.part_names import PARTS, plain
 from distill.data.sample import Sample, Splits
-from distill.data.sources.folder_names import PARTS, plain
 from distill.data.sources.pairs import Pair, examine
 from distill.data.splits import Parts, cut_test, finish
 from distill.runtime.issues import Problems, nearest

@@ -10,7 +10,7 @@ from bisect import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from distill.data.sources.folder_names import plain
+from distill.data.part_names import plain
 
 
 @dataclass(frozen=True)

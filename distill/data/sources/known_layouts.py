@@ -14,9 +14,10 @@ from pathlib import Path
 from distill.config.schema import DataRecipe
 from distill.data.image_io import SUFFIXES
 from distill.data.mask_classes import FOREGROUND, Reading
+from distill.data.part_names import plain
 from distill.data.sample import Splits
 from distill.data.sources.folder import Found, open_found, require_folder
-from distill.data.sources.folder_names import LAYOUT, Place, find_place, find_places, plain, visible_folders
+from distill.data.sources.folder_names import LAYOUT, Place, find_place, find_places, visible_folders
 from distill.data.sources.known import FIELD, named, where_from
 
 NUMBERS, NAMES = r"\d+", r"(?!\d+$).*"  # stems of CVC-ClinicDB and of Kvasir-SEG, which PraNet has in one folder

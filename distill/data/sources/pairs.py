@@ -18,6 +18,7 @@ from distill.data.scan import scan
 from distill.metrics.overlap import IGNORED
 from distill.runtime.issues import Problems, several
 
+NOISE = 15  # levels to which an empty mask may go that once was a JPEG: about 7
 DARK_BITS = 14  # of 16: images that use no more are at most a quarter as bright as they may be
 
 
@@ -89,10 +90,12 @@ def examine(
             good = [match for match in found if _in_classes(match, reading, problems=problems)]
             read: Callable[[Any], np.ndarray] = partial(read_classes, colours=reading.colours)
         else:
-            threshold = threshold_of(max(mask.high for _, _, mask in found))
-            good = [match for match in found if _on_scale(match, threshold, problems=problems)]
+            highest = max(mask.high for _, _, mask in found)
+            threshold = threshold_of(highest)
+            good = [match for match in found if _on_scale(match, threshold, highest=highest, problems=problems)]
             read = partial(read_mask, threshold=threshold)
-        notes += _check_content(dataset, [mask for _, _, mask in good], threshold, problems=problems)
+        others = any(mask.high > 0 for name, match in matches.items() if name != dataset for _, _, mask in match)
+        notes += _check_content(dataset, [mask for _, _, mask in good], threshold, others=others, problems=problems)
         samples += [_sample(match, read) for match in good]
     return samples, notes
 
@@ -160,15 +163,17 @@ def _match(pair: Pair, image: Facts | str, mask: Facts | str, *, problems: Probl
     return None
 
 
-def _on_scale(match: Match, threshold: int, *, problems: Problems) -> bool:
+def _on_scale(match: Match, threshold: int, *, highest: int, problems: Problems) -> bool:
     """Whether a mask has the scale of its data set: 0 and 1 among masks of 0 and 255 would be read as empty."""
     pair, _, mask = match
-    if threshold == 1 or mask.high != 1 or pair.lossy:
+    lower = mask.high == 1 or NOISE < mask.high < threshold <= highest
+    if threshold == 1 or pair.lossy or not lower:
         return True
+    holds = "holds only 0 and 1" if mask.high == 1 else f"goes up to {mask.high}"
     problems.add(
         "mask of another scale",
-        f"{pair.mask_name} holds only 0 and 1, but other masks of {pair.dataset} go higher, so that it would be "
-        f"read as empty; save it with 0 and 255",
+        f"{pair.mask_name} {holds}, but other masks of {pair.dataset} go higher, so that it would be read as empty; "
+        "save it with 0 and 255",
     )
     return False
 
@@ -190,22 +195,27 @@ def _in_classes(match: Match, reading: Reading, *, problems: Problems) -> bool:
     return True
 
 
-def _check_content(dataset: str, masks: Sequence[Facts], threshold: int, *, problems: Problems) -> list[str]:
-    """Notes on empty and full masks; a data set that has nothing else is a problem."""
+def _check_content(
+    dataset: str, masks: Sequence[Facts], threshold: int, *, others: bool, problems: Problems
+) -> list[str]:
+    """Notes on empty and full masks; a data set that has nothing else is a problem.
+
+    Not so one of frames that show nothing, level 0 throughout, beside `others` that show something.
+    """
     if not masks:  # each is a problem already
         return []
     empty = sum(mask.high < threshold for mask in masks)
     full = sum(mask.low >= threshold for mask in masks)
     count = f"{several(len(masks), 'mask')} of {dataset}"
     remedy = f"check its masks (0 and 255, or 0 and 1), or leave {dataset} out by data.train and data.test"
-    if empty == len(masks):
-        highest = max(mask.high for mask in masks)
+    highest = max(mask.high for mask in masks)
+    if empty == len(masks) and (highest > 0 or not others):
         found = f"all {count} are empty (highest value {highest}, foreground begins at {threshold})"
         if 1 < highest <= MOST_CLASSES:
             remedy = f"if they hold class numbers, set student.classes={highest + 1}; else {remedy}"
         problems.add("empty masks", f"{found}: there is nothing to learn; {remedy}", fatal=True)
         return []
-    if empty + full == len(masks):
+    if full and empty + full == len(masks):
         found = f"all {count} are constant ({empty} empty, {full} foreground everywhere)"
         problems.add("constant masks", f"{found}: there is no contour to learn; {remedy}", fatal=True)
         return []
