@@ -67,6 +67,7 @@ def add_int8(plain: Path, splits: Splits, *, classes: int, threshold: float) -> 
     except OSError:  # a full disk says nothing about the network
         raise
     except Exception as error:  # of ONNX Runtime's quantiser, by operator and version; the student itself is whole
+        small.unlink(missing_ok=True)  # an older one
         why = (
             f"ONNX Runtime cannot quantise this network ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         )
