@@ -152,7 +152,7 @@ def test_the_dry_run_times_a_step_until_the_device_is_done(tmp_path, monkeypatch
     assert [*estimate.estimate_training(run)] == [f"trained already: {run.folder}"]
     run.trained.unlink()
     (line,) = estimate.estimate_training(run)
-    assert "1 step of 16 images at 32 px, about 1 h 0 min" in line
+    assert "1 step of 8 images at 32 px, about 1 h 0 min" in line, "of the 8 that there are, not of 16"
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_predictions_that_use_little_of_16_bits_are_refused(tmp_path):
     save(tmp_path / "masks" / "a.png", disc(12))
     (tmp_path / "predictions").mkdir()
     Image.fromarray((100 * disc(12)).astype(np.uint16)).save(tmp_path / "predictions" / "a.png")
-    with pytest.raises(ValueError, match="the highest level in the predictions is 100 of 65535"):
+    with pytest.raises(ValueError, match="the highest level in the predictions is 100, but they are wider than 8 bits"):
         score_command(words_of((tmp_path / "predictions", tmp_path / "masks")), dry=False)
 
 
