@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,6 +23,8 @@ from distill.runtime.timing import interleaved, work_ratio
 
 CALIBRATION = 64  # training images, evenly spread, whose ranges of activations are taken
 OPERATORS = ("Conv", "ConvTranspose", "Concat", "MaxPool", "Add")  # never a gate, a resize, a norm or a softmax
+PERCENTILE = 99.99  # of an activation's levels: the rarest would make the steps of all others coarse
+POOLING = ("ReduceMean", "GlobalAveragePool")
 LARGEST_LOSS = 0.005  # of mean Dice over the validation images
 LARGEST_RATIO = 0.95  # of its seconds by those of the plain file: less would be within the noise of a measurement
 ROUNDS = 20
@@ -104,19 +108,25 @@ def compare_files(plain: Runner, small: Runner, *, val: Sequence[Sample], classe
 
 
 def quantise(source: Path, target: Path, samples: Sequence[Sample]) -> None:
-    """Static quantisation: weights int8 a channel, activations uint8 by the ranges that they take on the samples.
+    """Static quantisation: weights int8 a channel, activations uint8 by the ranges in which they mostly are.
 
     The resizes, the normalisation, the convolutions of `kept_in_float` and everything else but `OPERATORS` stay
     float32; its metadata stays.
     """
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationDataReader
 
     class Images(CalibrationDataReader):
         """Hands out one image after another: the interface of ONNX Runtime's calibration."""
 
-        def __init__(self) -> None:
-            self.left: Iterator[Sample] = iter(samples)
+        left: Iterator[Sample]
+
+        def __len__(self) -> int:
+            return len(samples)
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            """Begins with one image, and ends before another."""
+            self.left = iter(samples[start_index:end_index])
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             """The next input; None after the last."""
@@ -127,12 +137,14 @@ def quantise(source: Path, target: Path, samples: Sequence[Sample]) -> None:
     level = root.level
     root.setLevel(logging.ERROR)  # it advises a preparation that our exporter has done
     try:
-        with tempfile.TemporaryDirectory(dir=target.parent) as place:
+        with tempfile.TemporaryDirectory(dir=target.parent) as place, contextlib.redirect_stdout(io.StringIO()):
             made = Path(place) / target.name
             quantize_static(
                 str(source),
                 str(made),
                 Images(),
+                calibrate_method=CalibrationMethod.Percentile,
+                extra_options={"CalibPercentile": PERCENTILE, "CalibStridedMinMax": 1},  # maps of one image at a time
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(OPERATORS),
                 nodes_to_exclude=kept_in_float(source),
@@ -146,12 +158,22 @@ def quantise(source: Path, target: Path, samples: Sequence[Sample]) -> None:
 
 
 def kept_in_float(source: Path) -> list[str]:
-    """The names of convolutions that lose too much: the first, of pixels, and grouped ones, as depthwise.
+    """The names of convolutions that lose too much: the first, of pixels, grouped ones, and those of pooled vectors.
 
-    Each channel of a depthwise convolution has a range of its own, and they share one scale.
+    Each channel of a depthwise convolution has a range of its own, and they share one scale; a gate of one value for
+    each channel (squeeze and excitation) multiplies its error into the whole map.
     """
     import onnx
 
-    found = [node for node in onnx.load(str(source)).graph.node if node.op_type == "Conv"]
-    grouped = [node for node in found if any(entry.name == "group" and entry.i > 1 for entry in node.attribute)]
-    return [node.name for node in [*found[:1], *grouped]]
+    graph = onnx.load(str(source)).graph
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    made: set[str] = set()  # tensors that nodes make, and those of them that hold a value for each channel
+    pooled: set[str] = set()
+    for node in graph.node:
+        of_nodes = [name for name in node.input if name in made]
+        if node.op_type in POOLING or (of_nodes and pooled.issuperset(of_nodes)):
+            pooled.update(node.output)
+        made.update(node.output)
+    grouped = [node for node in convolutions if any(entry.name == "group" and entry.i > 1 for entry in node.attribute)]
+    gates = [node for node in convolutions if node.input[0] in pooled]
+    return [node.name for node in [*convolutions[:1], *grouped, *gates]]

@@ -107,16 +107,23 @@ def test_a_network_that_the_quantiser_refuses_is_published_without_the_file(run,
     assert "asked for and not written: ONNX Runtime cannot quantise this network (KeyError: 'no such operator')" in card
 
 
-def test_depthwise_convolutions_and_the_first_stay_in_float(tmp_path):
-    model = InferenceModel(students.create("microaunet", width=4), image_size=128).eval()
+def test_the_first_convolution_depthwise_ones_and_gates_stay_in_float(tmp_path, capsys):
+    network = students.create("timm_unet", width=2, backbone="test_efficientnet")
+    model = InferenceModel(network, image_size=64).eval()
     export_onnx(model, tmp_path / "model.onnx", metadata={"classes": "1"})
-    samples = disc_splits().train
-    quantise(tmp_path / "model.onnx", tmp_path / "small.onnx", samples)
+    quantise(tmp_path / "model.onnx", tmp_path / "small.onnx", disc_splits().train)
+    assert capsys.readouterr().out == "", "ONNX Runtime's quantiser prints"
     graph = onnx.load(tmp_path / "small.onnx").graph
-    makers = {output: node.op_type for node in graph.node for output in node.output}
+    makers = {output: node for node in graph.node for output in node.output}
+
+    def pooled(name):
+        before = [one for one in makers[name].input if one in makers and makers[one].input] if name in makers else []
+        return name in makers and (makers[name].op_type == "ReduceMean" or (before and all(map(pooled, before))))
+
     found = {}
     for number, node in enumerate(node for node in graph.node if node.op_type == "Conv"):
         groups = next((entry.i for entry in node.attribute if entry.name == "group"), 1)
-        kind = "first" if number == 0 else "grouped" if groups > 1 else "plain"
-        found.setdefault(kind, set()).add(makers.get(node.input[1]) == "DequantizeLinear")
-    assert found == {"first": {False}, "grouped": {False}, "plain": {True}}
+        kind = "first" if number == 0 else "grouped" if groups > 1 else "gate" if pooled(node.input[0]) else "plain"
+        found.setdefault(kind, set()).add(makers[node.input[1]].op_type if node.input[1] in makers else "float")
+    assert found.pop("plain") == {"DequantizeLinear"} and found.keys() == {"first", "grouped", "gate"}
+    assert set().union(*found.values()) == {"float"}, found
