@@ -18,8 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from distill.demo.session import VIEWS, Session, generated
 from distill.inference.images import UNREADABLE
-from distill.inference.predict import settle_threshold
-from distill.inference.segmenter import first_line
+from distill.inference.segmenter import first_line, settle_threshold
 
 LARGEST = 64 << 20  # bytes of an image that is taken
 MOST_BYTES = 256 << 20  # of all images that are being received or wait for the network

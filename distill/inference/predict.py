@@ -15,7 +15,7 @@ from distill.inference.images import DARK, ImagePredictor, Options, Outcome, pre
 from distill.inference.inputs import Input, find_inputs
 from distill.inference.output_dir import VIDEO_TABLE, Table, prepare, printable, require_own
 from distill.inference.overlay import palette
-from distill.inference.segmenter import Segmenter, open_segmenter
+from distill.inference.segmenter import Segmenter, open_segmenter, settle_threshold
 from distill.inference.video import TABLE_COLUMNS as VIDEO_COLUMNS
 from distill.inference.video import VideoResult, is_done, percentiles, predict_video
 from distill.inference.video_files import require_library
@@ -158,24 +158,6 @@ def named(passed: Sequence[str]) -> str:
     folders = "; folders inside it are searched where a pattern asks for it, as 'DIR/**/*.*'"
     inner = any(name.endswith("/") for name in passed)
     return f"{', '.join(passed[:NAMED])}{more}: by name neither picture nor video{folders if inner else ''}"
-
-
-def settle_threshold(segmenter: Segmenter, asked: float | None) -> float:
-    """The threshold that was asked for, or the student's own.
-
-    Raises:
-        ValueError: it is no probability, or the student has several classes.
-    """
-    if asked is None:
-        return segmenter.threshold
-    if segmenter.classes > 1:
-        raise ValueError(
-            f"{segmenter.name} has {segmenter.classes} classes, of which the most probable is taken, so that "
-            "threshold= means nothing; take it out"
-        )
-    if not 0 < asked <= 1:
-        raise ValueError(f"threshold is {asked:g}, but must lie over 0 and up to 1")
-    return asked
 
 
 def settings_of(segmenter: Segmenter, options: Options) -> dict[str, Any]:

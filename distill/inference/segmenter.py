@@ -95,6 +95,24 @@ def require_probability(found: np.ndarray, shape: tuple[int, ...], *, what: str)
         raise ValueError(f"expected probabilities in [0, 1] of {what}, got values from {low:g} to {high:g}; {REMEDY}")
 
 
+def settle_threshold(segmenter: Segmenter, asked: float | None) -> float:
+    """The threshold that was asked for, or the student's own.
+
+    Raises:
+        ValueError: it is no probability, or the student has several classes.
+    """
+    if asked is None:
+        return segmenter.threshold
+    if segmenter.classes > 1:
+        raise ValueError(
+            f"{segmenter.name} has {segmenter.classes} classes, of which the most probable is taken, so that "
+            "threshold= means nothing; take it out"
+        )
+    if not 0 < asked <= 1:
+        raise ValueError(f"threshold is {asked:g}, but must lie over 0 and up to 1")
+    return asked
+
+
 def require_student(source: str | Path) -> None:
     """Raises FileNotFoundError where no student has this name; nothing is opened."""
     path = Path(place_of(source)).expanduser()

@@ -68,14 +68,15 @@ def digest_weights(weights: str | None, *, served: bool = False) -> str:
     """
     builtin = str(files("teachers") / "builtin")
     path = Path(builtin if weights == "builtin" else place_of(weights or "")).expanduser()
+    digest = digest_file if served else digest_learned
     if weights and path.is_file():
         beside = [file for name in SETTINGS if (file := path.with_name(name)).is_file()]
-        return digest_of([digest_file(file) for file in (path, *beside)]) if beside else digest_file(path)
+        return digest_of([digest(file) for file in (path, *beside)]) if beside else digest_file(path)
     if weights and path.is_dir():
         parts = [file for file in sorted(path.iterdir()) if file.name in SETTINGS or file.suffix == ".safetensors"]
         if not parts:  # an ensemble's folder of folders
             return digest_of([(sub.name, digest_weights(str(sub))) for sub in sorted(path.iterdir()) if sub.is_dir()])
-        return digest_of([(file.name, (digest_file if served else digest_learned)(file)) for file in parts])
+        return digest_of([(file.name, digest(file)) for file in parts])
     if weights and "," in weights:  # an ensemble
         return digest_of([digest_weights(place.strip()) for place in weights.split(",")])
     return f"hub:{weights}"

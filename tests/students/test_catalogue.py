@@ -208,6 +208,15 @@ def test_the_digest_of_weights_counts_what_is_read_beside_them(tmp_path):
         assert digest_weights(place) == alone
 
 
+def test_a_student_served_with_another_threshold_names_no_other_weights_by_its_file_either(zoo):
+    weights, config = str(zoo / "discs" / "model.safetensors"), zoo / "discs" / "config.json"
+    named = []
+    for threshold in (0.3, 0.4):
+        config.write_text(json.dumps({**json.loads(config.read_text()), "temperature": 2.0, "threshold": threshold}))
+        named.append((digest_weights(weights), digest_weights(weights, served=True)))
+    assert named[0][0] == named[1][0] and named[0][1] != named[1][1]
+
+
 def test_the_licence_of_a_student_on_the_hub_is_on_its_card(zoo, tmp_path, monkeypatch):
     asked = []
 
