@@ -7,7 +7,8 @@ from pathlib import Path
 
 from distill.config.schema import DataRecipe
 from distill.data.mask_classes import Reading
-from distill.data.sources.folder import Found, choose_data_sets, find_data_sets, take_inventory
+from distill.data.sources.data_sets import Found, choose_data_sets, find_data_sets
+from distill.data.sources.folder import take_inventory
 from distill.data.sources.known_layouts import find_named
 from distill.data.sources.pairs import examine
 from distill.doctor.checks import Case, examine_cases

@@ -2,7 +2,8 @@
 
 open_data: the registry of data sets, and opening one with its unlabelled images
 builtin: generated frames
-folder: folders of images and masks
+folder: folders of images and masks, opened and split
+data_sets: finding them in a folder, and choosing among them
 folder_names: names of such folders, and of masks after their images
 listing: the files of a folder, and pairs of image and mask
 pairs: from pairs to samples, once both files were read

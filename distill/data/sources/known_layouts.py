@@ -16,7 +16,8 @@ from distill.data.image_io import SUFFIXES
 from distill.data.mask_classes import FOREGROUND, Reading
 from distill.data.part_names import plain
 from distill.data.sample import Splits
-from distill.data.sources.folder import Found, open_found, require_folder
+from distill.data.sources.data_sets import Found, require_folder
+from distill.data.sources.folder import open_found
 from distill.data.sources.folder_names import LAYOUT, Place, find_place, find_places, visible_folders
 from distill.data.sources.known import FIELD, named, where_from
 
