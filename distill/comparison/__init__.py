@@ -6,6 +6,8 @@ runs: a run of a comparison, and whether it is fair to the others
 launcher: missing runs, several at once, each in a process of its own
 statistics: intervals over images and seeds, and one test of both
 result: every arm against the first, with a verdict
+scores_csv: scores.csv, every image's Dice of every run
+compare_files: such tables judged again, of runs made here or elsewhere
 write: compare.json, compare.md
 plot: compare.png
 estimate: the dry run, with steps and hours

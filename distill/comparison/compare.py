@@ -16,9 +16,10 @@ from distill.comparison.launcher import advice_on_jobs, missing_of, run_missing
 from distill.comparison.plan import Tuning, finished_of, plan_comparison, tuning_of
 from distill.comparison.result import Comparison, Curve, Key, compare_scores
 from distill.comparison.runs import ArmRun, best_of
-from distill.comparison.write import write
+from distill.comparison.write import Extracted, write
 from distill.config.command import command_to_predict
 from distill.config.schema import Recipe
+from distill.evaluation.predictions_csv import Score
 from distill.evaluation.results import read_scores
 from distill.metrics.overlap import CONVENTION, CONVENTION_SEVERAL
 from distill.runs.fingerprint import digest_of
@@ -48,7 +49,7 @@ def compare(
         students: names of students; the recipe's own where not given.
         seeds: of weights, data order and augmentation; the same for every arm.
         jobs: runs at once, each on its share of the cores; 0 runs nothing and compares what is finished.
-        out: folder for compare.json, compare.md and compare.png; under `home` where not given.
+        out: folder for compare.json, compare.md, compare.png and scores.csv; under `home` where not given.
 
     Raises:
         ValueError: the arms cannot be compared, or with `jobs=0` there is nothing yet.
@@ -70,11 +71,13 @@ def compare(
     if not jobs:
         runs = finished_of(runs)
     log_shared(runs, recipe)
-    comparison = summarise(runs, recipe, tuning=tuning)
+    scores = {one.key: read_scores(one.run) for one in runs}
+    comparison = summarise(runs, recipe, scores=scores, tuning=tuning)
     name = f"{recipe.name}-{digest_of([one.run.folder.name for one in runs])[:12]}"
     folder = (out or Path(recipe.home) / "compare" / name).expanduser()
     cached = {shown(path, recipe): len(cache.open(path)) for path in caches_of(runs) if cache.exists(path)}
-    text = write(comparison, folder, title=recipe.name, forwards=sum(forwards.values()), cached=cached)
+    extracted = Extracted(sum(forwards.values()), cached)
+    text = write(comparison, scores, folder, title=recipe.name, extracted=extracted)
     logger.info("%s\nwritten to %s", text, folder)
     log_next(runs, recipe.evaluate.select)
     return comparison
@@ -122,11 +125,12 @@ def log_next(runs: Sequence[ArmRun], select: str) -> None:
     logger.info("next: %s", command_to_predict(best.run.folder, best.run.recipe.student.name))
 
 
-def summarise(runs: Sequence[ArmRun], recipe: Recipe, *, tuning: Tuning) -> Comparison:
-    """The result of finished runs, from their logs, predictions and summaries."""
+def summarise(
+    runs: Sequence[ArmRun], recipe: Recipe, *, scores: Mapping[Key, Sequence[Score]], tuning: Tuning
+) -> Comparison:
+    """The result of finished runs, from their scores, logs and summaries."""
     summaries = {one.key: one.run.read_summary() for one in runs}
     logs = {one.key: read_validation(one.run.folder / "log.jsonl", digest=summaries[one.key].get(LOG)) for one in runs}
-    scores = {one.key: read_scores(one.run) for one in runs}
     require_equal_processes({one.title: summaries[one.key] for one in runs})
     comparison = compare_scores(
         scores,

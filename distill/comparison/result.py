@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,7 +30,7 @@ class Row:
     student: str
     arm: str
     dice: tuple[float, ...]  # mean over images, one a seed
-    seconds: float  # of training, mean over seeds
+    seconds: float | None  # of training, mean over seeds; None where only scores were kept
     difference: float | None  # to the first arm, mean over seeds and images; None for the first arm itself
     image_interval: Interval | None  # 95 %: seeds averaged per image, images (or sequences) bootstrapped
     seed_interval: Interval | None  # 95 %: t-interval over the seeds' mean differences
@@ -85,9 +85,9 @@ class Comparison:
 def compare_scores(
     scores: Mapping[Key, Sequence[Score]],
     *,
-    seconds: Mapping[Key, float],
-    steps: set[int],
     resamples: int,
+    seconds: Mapping[Key, float] | None = None,
+    steps: Collection[int] = (),
     tuning: Mapping[tuple[str, str], dict[str, float]] | None = None,
     networks: Mapping[tuple[str, str], str] | None = None,
 ) -> Comparison:
@@ -95,30 +95,34 @@ def compare_scores(
 
     Args:
         scores: per-image figures of every run; all runs scored the same images.
-        seconds: of training.
-        steps: that any run trained.
         resamples: of the bootstrap over images.
+        seconds: of training, where they are known.
+        steps: that any run trained.
         tuning: validation figure of the settings that each arm and student tried.
         networks: the network that each arm and student trained, where arms have their own.
 
     Raises:
         ValueError: a run scored other images than the first.
     """
+    datasets = list(dict.fromkeys(score.dataset for score in next(iter(scores.values()))))
+    for (arm, _, _), part in scores.items():
+        if other := {score.dataset for score in part}.symmetric_difference(datasets):
+            raise ValueError(different(arm, min(other)))
     arms, students = list(dict.fromkeys(arm for arm, _, _ in scores)), dict.fromkeys(name for _, name, _ in scores)
     rows: list[Row] = []
-    for dataset in dict.fromkeys(score.dataset for score in next(iter(scores.values()))):
+    for dataset in datasets:
         groups = [score.group for score in in_order(next(iter(scores.values())), dataset)]
         for student in students:
             dice = np.stack([dice_matrix(scores, dataset, arm, student) for arm in arms])
             apart = [apart_from_empty(own, shares_of(scores, dataset)) for own in dice]
-            spent = [np.mean([s for (a, n, _), s in seconds.items() if (a, n) == (arm, student)]) for arm in arms]
+            spent = [mean_seconds(seconds or {}, arm, student) for arm in arms]
             rows += [
                 replace(
                     row,
                     dataset=dataset,
                     student=student,
                     arm=arm,
-                    seconds=float(taken),
+                    seconds=taken,
                     network=(networks or {}).get((arm, student), ""),
                     **parted,
                 )
@@ -130,6 +134,12 @@ def compare_scores(
     return Comparison(
         tuple(sorted({seed for _, _, seed in scores})), tuple(sorted(steps)), tuple(decided(rows)), tuning=tried
     )
+
+
+def mean_seconds(seconds: Mapping[Key, float], arm: str, student: str) -> float | None:
+    """Of training, mean over the seeds of an arm; None where they are not known."""
+    taken = [value for key, value in seconds.items() if key[:2] == (arm, student)]
+    return float(np.mean(taken)) if taken else None
 
 
 def shares_of(scores: Mapping[Key, Sequence[Score]], dataset: str) -> NDArray[np.float64]:
@@ -162,7 +172,7 @@ def against_first(dice: NDArray[np.float64], groups: Sequence[str | None], *, re
     rows = []
     for number, (own, p_value) in enumerate(zip(dice, p_values, strict=True)):
         difference = own - dice[0]
-        row = Row("", dice.shape[2], "", "", tuple(own.mean(axis=1).tolist()), 0.0, None, None, None, CONTROL,
+        row = Row("", dice.shape[2], "", "", tuple(own.mean(axis=1).tolist()), None, None, None, None, CONTROL,
                   sequences=count_sequences(groups))  # fmt: skip
         if number:
             row = replace(
@@ -198,8 +208,8 @@ def verdict(row: Row) -> str:
 
 
 def in_order(scores: Sequence[Score], dataset: str) -> list[Score]:
-    """One run's scores on a data set, by the keys of its images."""
-    return sorted((score for score in scores if score.dataset == dataset), key=lambda score: (score.key, score.stem))
+    """One run's scores on a data set, by the names of its images, so that the bootstrap draws the same anywhere."""
+    return sorted((score for score in scores if score.dataset == dataset), key=lambda score: (score.stem, score.key))
 
 
 def dice_matrix(scores: Mapping[Key, Sequence[Score]], dataset: str, arm: str, student: str) -> NDArray[np.float64]:
@@ -209,5 +219,10 @@ def dice_matrix(scores: Mapping[Key, Sequence[Score]], dataset: str, arm: str, s
     first = in_order(next(iter(scores.values())), dataset)
     expected = [(score.key, score.stem) for score in first]
     if any([(score.key, score.stem) for score in part] != expected for part in parts):
-        raise ValueError(f"arm {arm!r} was scored on other images of {dataset} than the first arm; compare equal data")
+        raise ValueError(different(arm, dataset))
     return np.array([[score.dice for score in part] for part in parts])
+
+
+def different(arm: str, dataset: str) -> str:
+    """The message on an arm that scored other images."""
+    return f"arm {arm!r} was scored on other images of {dataset} than the first arm; compare equal data"

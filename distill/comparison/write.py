@@ -1,16 +1,18 @@
-"""A comparison's files: compare.json with every figure, compare.md with the table, compare.png."""
+"""A comparison's files: compare.json with every figure, compare.md with the table, compare.png, scores.csv."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from distill.comparison.plot import plot
-from distill.comparison.result import CONTROL, Comparison, Row
+from distill.comparison.result import CONTROL, Comparison, Key, Row
 from distill.comparison.runs import best_of
+from distill.comparison.scores_csv import write_scores
 from distill.comparison.statistics import Interval
+from distill.evaluation.predictions_csv import Score
 from distill.metrics.bootstrap import LEAST_GROUPS
 from distill.runtime.io import write_json, write_text
 
@@ -24,29 +26,50 @@ seed, there is no evidence, which is not evidence of no effect.
 """
 
 
-def write(comparison: Comparison, folder: Path, *, title: str, forwards: int, cached: Mapping[str, int]) -> str:
-    """Writes compare.json, compare.md and compare.png, and returns the text of compare.md.
+@dataclass(frozen=True)
+class Extracted:
+    """The teachers' part in a comparison.
+
+    Attributes:
+        forwards: images that went through a teacher in this call.
+        views: folder of each cache -> views that it holds, for each of which a teacher ran once.
+    """
+
+    forwards: int
+    views: Mapping[str, int]
+
+    def text(self) -> str:
+        """A line for the end of the table."""
+        views = ", ".join(f"{count:,} ({name})" for name, count in self.views.items())
+        learned = f"Views that the distilled runs are trained on, each extracted once by its teacher: {views}. "
+        return f"{learned if views else ''}In the last call {self.forwards} images went through a teacher."
+
+
+def write(
+    comparison: Comparison,
+    scores: Mapping[Key, Sequence[Score]],
+    folder: Path,
+    *,
+    title: str,
+    extracted: Extracted | None = None,
+) -> str:
+    """Writes compare.json, compare.md, compare.png and scores.csv, and returns the text of compare.md.
 
     Args:
         comparison: the result.
-        folder: for the three files.
+        scores: every image's figures, of every run.
+        folder: for the four files.
         title: of table and picture.
-        forwards: images that went through a teacher in this call.
-        cached: folder of each cache -> views that it holds, for each of which a teacher ran once.
+        extracted: what the runs were trained on; None where only their scores are known.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    entry: dict[str, Any] = {
-        "teacher_forwards": forwards,
-        "cached_views": dict(cached),
-        **dataclasses.asdict(comparison),
-    }
-    write_json(folder / "compare.json", entry)
-    views = ", ".join(f"{count:,} ({name})" for name, count in cached.items())
-    learned = (
-        f"Views that the distilled runs are trained on, each extracted once by its teacher: {views}. " if views else ""
-    )
-    text = f"{markdown(comparison, title=title)}\n{learned}In the last call {forwards} images went through a teacher.\n"
+    cached = {} if extracted is None else {
+        "teacher_forwards": extracted.forwards, "cached_views": dict(extracted.views)
+    }  # fmt: skip
+    write_json(folder / "compare.json", {**cached, **dataclasses.asdict(comparison)})
+    text = markdown(comparison, title=title) + ("" if extracted is None else f"\n{extracted.text()}\n")
     write_text(folder / "compare.md", text)
+    write_scores(folder / "scores.csv", scores)
     plot(comparison, folder / "compare.png", title=title)
     return text
 
@@ -54,13 +77,11 @@ def write(comparison: Comparison, folder: Path, *, title: str, forwards: int, ca
 def markdown(comparison: Comparison, *, title: str) -> str:
     """The table of a comparison, and how to read it."""
     count = len(comparison.seeds)
+    trained = f", {', '.join(map(str, comparison.steps))} steps each" if comparison.steps else ""
     lines = [
-        f"### {title}: {count} seed{'s' * (count != 1)}, {', '.join(map(str, comparison.steps))} steps each",
+        f"### {title}: {count} seed{'s' * (count != 1)}{trained}",
         "",
-        "| data set | student | arm | Dice | seed spread | difference (percentage points) | 95 % over images "
-        "| 95 % over seeds | p | | training |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-        *(table_line(row, several=count > 1) for row in comparison.rows),
+        *table_of([cells_of(row, several=count > 1) for row in comparison.rows]),
         "",
         f"Dice {comparison.convention}.",
         "",
@@ -80,12 +101,18 @@ def empty_lines(comparison: Comparison) -> list[str]:
     return [
         "Frames without foreground apart, mean over seeds and [range]; a false alarm is any predicted pixel:",
         "",
-        "| data set | student | arm | frames without | with a false alarm | Dice of the others |",
-        "| --- | --- | --- | --- | --- | --- |",
-        *(
-            f"| {row.dataset} | {row.student} | {row.label} | {row.empty} | {mean_and_range(row.false_alarms)} "
-            f"| {mean_and_range(row.dice_of_others)} |"
-            for row in rows
+        *table_of(
+            [
+                {
+                    "data set": row.dataset,
+                    "student": row.student,
+                    "arm": row.label,
+                    "frames without": f"{row.empty}",
+                    "with a false alarm": mean_and_range(row.false_alarms),
+                    "Dice of the others": mean_and_range(row.dice_of_others),
+                }
+                for row in rows
+            ]
         ),
         "",
     ]
@@ -99,24 +126,30 @@ def mean_and_range(values: Sequence[float]) -> str:
     return f"{sum(values) / len(values):.3f}{spread}"
 
 
-def table_line(row: Row, *, several: bool) -> str:
-    """A row of the table; `several` seeds have a spread."""
+def table_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """The lines of a table of equal columns, without those that are empty in every row."""
+    names = [name for name in rows[0] if any(row[name] for row in rows)]
+    lines = [names, ["---"] * len(names), *([row[name] for name in names] for row in rows)]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def cells_of(row: Row, *, several: bool) -> dict[str, str]:
+    """Column -> text of a row of the table; `several` seeds have a spread."""
     of = f" in {row.sequences} sequences" if row.sequences else ""
     few = "" if row.image_interval or row.verdict == CONTROL else f"fewer than {LEAST_GROUPS} groups"
-    cells = [
-        f"{row.dataset} ({row.images}{of})",
-        row.student,
-        row.label,
-        f"{row.mean:.3f}",
-        f"{row.spread:.3f}" if several else "",
-        "" if row.difference is None else f"{100 * row.difference:+.1f}",
-        percent(row.image_interval) or few,
-        percent(row.seed_interval),
-        "" if row.p_value is None else "< 0.001" if row.p_value < 0.001 else f"{row.p_value:.3f}",
-        row.verdict,
-        f"{row.seconds:.0f} s",
-    ]
-    return f"| {' | '.join(cells)} |"
+    return {
+        "data set": f"{row.dataset} ({row.images}{of})",
+        "student": row.student,
+        "arm": row.label,
+        "Dice": f"{row.mean:.3f}",
+        "seed spread": f"{row.spread:.3f}" if several else "",
+        "difference (percentage points)": "" if row.difference is None else f"{100 * row.difference:+.1f}",
+        "95 % over images": percent(row.image_interval) or few,
+        "95 % over seeds": percent(row.seed_interval),
+        "p": "" if row.p_value is None else "< 0.001" if row.p_value < 0.001 else f"{row.p_value:.3f}",
+        "": row.verdict,
+        "training": "" if row.seconds is None else f"{row.seconds:.0f} s",
+    }
 
 
 def percent(interval: Interval | None) -> str:

@@ -1,0 +1,105 @@
+"""scores.csv: the Dice of every image in every run of a comparison, from which anyone can judge it again."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from sys import intern
+
+import numpy as np
+
+from distill.comparison.result import Key
+from distill.evaluation.predictions_csv import Score, write_predictions
+
+NEEDED = ("arm", "seed", "dataset", "stem", "dice")  # the other columns may be left out, or empty
+DECIMALS = 6
+
+Image = tuple[str, str]  # data set, stem
+
+
+def write_scores(path: Path, scores: Mapping[Key, Sequence[Score]]) -> None:
+    """Writes a line for each image of each run, in the runs' order."""
+    write_predictions(path, lines_of(scores))
+
+
+def lines_of(scores: Mapping[Key, Sequence[Score]]) -> Iterator[dict[str, str | float]]:
+    """Column -> value of every line; the group and the share under the mask are empty where they are not known."""
+    for (arm, student, seed), part in scores.items():
+        for score in part:
+            yield {
+                "arm": arm,
+                "student": student,
+                "seed": seed,
+                "dataset": score.dataset,
+                "stem": score.stem,
+                "group": score.group or "",
+                "share": "" if score.share is None else float(f"{score.share:.{DECIMALS}g}"),
+                "dice": round(score.dice, DECIMALS),
+            }
+
+
+def read_scores(paths: Sequence[Path]) -> dict[Key, list[Score]]:
+    """The scores of every run in these files, which may hold different arms, students or seeds of one comparison.
+
+    What one line says of an image's group and share holds for that image in all runs.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file is no such table, a run has an image twice, or an image is of two groups.
+    """
+    found: dict[Key, dict[Image, float]] = {}
+    groups: dict[Image, str] = {}
+    shares: dict[Image, float] = {}
+    for path in paths:
+        for number, row in numbered_rows(path):
+            where = f"{path}, line {number}"
+            image = (intern(row["dataset"]), intern(row["stem"]))
+            run = found.setdefault((row["arm"], row.get("student") or "", whole(row["seed"], where)), {})
+            if image in run:
+                raise ValueError(f"{where}: {row['arm']} with seed {row['seed']} has {'/'.join(image)} twice")
+            run[image] = fraction(row, "dice", where)
+            if (group := row.get("group")) and groups.setdefault(image, group) != group:
+                raise ValueError(f"{where}: {'/'.join(image)} is of group {group}, and of {groups[image]} before")
+            if row.get("share"):
+                shares[image] = fraction(row, "share", where)
+    return {
+        key: [
+            Score(*image, "", dice, np.nan, group=groups.get(image), share=shares.get(image))
+            for image, dice in run.items()
+        ]
+        for key, run in found.items()
+    }
+
+
+def numbered_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """The lines of a table with the columns `NEEDED`, and their numbers in the file; errors as of `read_scores`."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no scores at {path}; compare writes scores.csv beside compare.md")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file)
+        if missing := [name for name in NEEDED if name not in (rows.fieldnames or ())]:
+            raise ValueError(f"{path} has no column {', '.join(missing)}; expected {', '.join(NEEDED)}")
+        for row in rows:
+            if None in row or None in row.values():
+                raise ValueError(f"{path}, line {rows.line_num}: expected {len(rows.fieldnames or ())} values")
+            yield rows.line_num, row
+
+
+def whole(text: str, where: str) -> int:
+    """A seed."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueError(f"{where}: seed is {text!r}, but must be a whole number") from error
+
+
+def fraction(row: Mapping[str, str], column: str, where: str) -> float:
+    """A value in [0, 1]."""
+    try:
+        value = float(row[column])
+    except ValueError:
+        value = np.nan
+    if not 0 <= value <= 1:
+        raise ValueError(f"{where}: {column} is {row[column]!r}, but must be a number in [0, 1]")
+    return value
