@@ -108,6 +108,8 @@ def _search(maps: _HeldOut, fidelity: float) -> tuple[float, np.ndarray]:
     Where a mean map alone keeps it, a step with which hardly anything is coded.
     """
     step = float(maps.space.variances.mean().sqrt())
+    if not coded(maps.space.variances, step).any():
+        raise ValueError("the calibration maps do not differ from their mean; give more and other images")
     cosines = maps.cosines(step)
     while cosines.mean() >= fidelity:
         if not coded(maps.space.variances, 2 * step).any():

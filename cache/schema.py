@@ -22,6 +22,9 @@ MAX_SIDE = 1 << 20
 ITEM_BYTES = {"U8": 1, "U32": 4, "F32": 4}
 """The element types of a cache's tensors, as safetensors names them, and their bytes."""
 
+LARGEST_COSINE = 1.001
+"""A mean cosine is at most this, by rounding."""
+
 CODEC_TENSORS = ("mean", "scale", "basis", "variances")
 SHELL_TENSORS = ("center", "turns")
 """The tensors that a codec of format 2 has too."""
@@ -31,7 +34,7 @@ CODEC_NUMBERS: dict[str, tuple[float, float]] = {
     "dead_zone": (0.01, 1),
     "lost": (0, 1e38),
     "asked": (1e-9, 1),
-    "reached": (-1.001, 1.001),
+    "reached": (-LARGEST_COSINE, LARGEST_COSINE),
     "spread": (0, 2),
 }
 """The real numbers of a codec, each with its smallest and largest value."""
@@ -130,7 +133,9 @@ def check_shard_facts(facts: Any, *, most: int) -> None:  # noqa: ANN401 - any J
     if not _is_whole(facts.get("records"), 1, most):
         raise ValueError(f"expected 1 to {most} records")
     reached = facts.get("fidelity")
-    if not isinstance(reached, dict) or not all(_is_number(value, -1.001, 1.001) for value in reached.values()):
+    if not isinstance(reached, dict) or not all(
+        _is_number(value, -LARGEST_COSINE, LARGEST_COSINE) for value in reached.values()
+    ):
         raise ValueError("expected a fidelity from -1 to 1 for each map")
 
 

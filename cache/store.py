@@ -13,7 +13,7 @@ from cache.files import write_whole
 from cache.manifest import NAME, DamagedError, Manifest, codec_entry, differences, plain, versions
 from cache.reader import Cache, check_codecs, exists, open, read_codec
 from cache.restoration import check_shards, codecs_in, restore_codecs
-from cache.schema import codec_file
+from cache.schema import LARGEST_COSINE, codec_file
 from cache.shard import SIZE, Codes, Record, pack
 from cache.spec import FeatureSpec
 
@@ -141,7 +141,8 @@ def write_shard(
 
     Raises:
         ValueError: no record, more than 256, or one twice; the maps or bands are not those of the cache; or the
-            fidelity is more than 0.01 below what was asked of the map's code and chance does not explain it.
+            fidelity is more than 0.01 below what was asked of the map's code and chance does not explain it, or no
+            cosine.
         OSError: the disk is full or cannot be written.
     """
     folder, manifest = (
@@ -161,7 +162,10 @@ def write_shard(
     for name in sorted(names):
         codec = path.codecs[name] if isinstance(path, Cache) else read_codec(folder, manifest, name)
         _check_fidelity(folder, codec, name, reached=fidelity.get(name), records=len(codes))
-    name, data = pack(codes, manifest=manifest.digest, fidelity=fidelity)
+    reached = {name: float(value) for name, value in fidelity.items()}
+    if reached.keys() != names or any(abs(value) > LARGEST_COSINE for value in reached.values()):
+        raise ValueError(f"expected a mean cosine of each of the maps {sorted(names)}, got {reached}")
+    name, data = pack(codes, manifest=manifest.digest, fidelity=reached)
     return write_whole(folder, name, data, sweeping=not isinstance(path, Cache))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -104,8 +103,3 @@ class Decoder(nn.Module):
             x = norm(step(x))
             x = functional.gelu(self.enlarge(x) if index else x) + skip
         return x
-
-
-def downwards(widths: tuple[int, ...]) -> list[tuple[int, int]]:
-    """(inputs, outputs) of the five decoder steps, coarsest first."""
-    return list(pairwise(widths[::-1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ MEAN = (0.485, 0.456, 0.406)  # ImageNet's statistics of RGB in [0, 1], by which
 STD = (0.229, 0.224, 0.225)
 
 
-class Student(nn.Module, PyTorchModelHubMixin, ABC):
+class Student(nn.Module, PyTorchModelHubMixin):
     """A light segmentation network.
 
     Subclasses have three submodules `encoder`, `decoder` and `head`, which stages freeze by these names, and declare
@@ -42,9 +41,12 @@ class Student(nn.Module, PyTorchModelHubMixin, ABC):
         """
         return self.encoder(padded(images, self.strides[-1]))
 
-    @abstractmethod
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
-        """Logits (N, classes, *size) from the pyramid that `features` returned for images of `size`."""
+        """Logits (N, classes, *size) from the pyramid that `features` returned for images of `size`.
+
+        By default the head's of what the decoder makes of the pyramid, at the resolution of the padded image.
+        """
+        return self.head(self.decoder(features))[..., : size[0], : size[1]]
 
     def level_of(self, stride: int) -> int:
         """The index of the pyramid's map at a stride; of several the deepest, the most semantic one.

@@ -7,7 +7,6 @@ initialised to zero, so that a fresh encoder computes exactly SAM 2's maps.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from students.base import whole
+from students.config import is_hub_id
 
 # The sizes in sam2/configs/sam2.1/*.yaml, under the names of `transformers`.
 TRUNKS: dict[str, dict[str, Any]] = {
@@ -26,7 +26,6 @@ TRUNKS: dict[str, dict[str, Any]] = {
 }
 EXAMPLE = "facebook/sam2.1-hiera-large"
 _PREFIXES = ("vision_encoder.backbone.", "backbone.")  # in files of Sam2Model and of Sam2VisionModel
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def configuration(trunk: str | Mapping[str, Any]) -> Any:  # noqa: ANN401
@@ -168,7 +167,7 @@ def _locate(weights: str | Path) -> Path:
     if file.is_file():
         return file
     tried = f"looked for a file at {file.resolve()}"
-    if _HUB_ID.fullmatch(str(weights)) and not path.exists():
+    if is_hub_id(str(weights)) and not path.exists():
         from huggingface_hub import hf_hub_download
 
         # Read now and not when huggingface_hub was imported, so that setting it later still counts.

@@ -15,7 +15,6 @@ from students.attention_unet import (
     Decoder,
     Encoder,
     Norm,
-    downwards,
     level_widths,
     mean_and_max,
     pooled,
@@ -113,7 +112,7 @@ class MALUNet(Student):
         stages: list[nn.Module] = [nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in pairs[:3]]
         for inputs, outputs in pairs[3:]:
             stages.append(nn.Sequential(ExternalAttention(inputs), DilatedAttention(inputs, outputs)))
-        back = downwards(self.channels)
+        back = list(pairwise(self.channels[::-1]))
         steps: list[nn.Module] = [
             nn.Sequential(DilatedAttention(inputs, outputs), ExternalAttention(outputs)) for inputs, outputs in back[:3]
         ]

@@ -13,7 +13,6 @@ from students.attention_unet import (
     STRIDES,
     Decoder,
     Encoder,
-    downwards,
     level_widths,
     mean_and_max,
     pooled,
@@ -104,7 +103,7 @@ class MicroAUNet(Student):
         ]
         steps = [
             nn.Sequential(GatedAttention(inputs, outputs), DepthwiseBlock(outputs))
-            for inputs, outputs in downwards(self.channels)
+            for inputs, outputs in pairwise(self.channels[::-1])
         ]
         self.encoder = Encoder(stages, LSCAB(self.channels[:-1]), self.channels)
         self.decoder = Decoder(steps, self.channels)
@@ -119,7 +118,7 @@ class MicroAUNet(Student):
         if min(padded(images, STRIDES[-1]).shape[-2:]) < SMALLEST:
             raise ValueError(
                 f"microaunet needs images of at least {SMALLEST - 31} x {SMALLEST - 31} pixels, got "
-                f"{images.shape[-2]} x {images.shape[-1]}; train with a larger image_size, such as {SMALLEST}"
+                f"{images.shape[-2]} x {images.shape[-1]}; choose a larger image_size, such as {SMALLEST}"
             )
         return super().features(images)
 

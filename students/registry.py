@@ -43,8 +43,6 @@ def resolve(name: str) -> type[Student]:
         raise ValueError(f"student {name!r} cannot be imported: {error}{where}") from error
     if not (isinstance(found, type) and issubclass(found, Student)):
         raise ValueError(f"student {name!r} is {found!r}, but must be a subclass of students.base.Student")
-    if lacking := sorted(found.__abstractmethods__):
-        raise ValueError(f"student {name!r} does not define {' and '.join(lacking)}, as its base class asks")
     return found
 
 

@@ -7,7 +7,6 @@ model, so that adapters can be trained. It is a student like any other: publishe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +64,6 @@ class Sam2Adapted(Student):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        if isinstance(trunk, Mapping):
-            trunk = dict(trunk)
         self.encoder = AdaptedHiera(trunk, bottleneck)
         self.channels, self.strides, self.classes = self.encoder.channels, self.encoder.strides, classes
         self.decoder = Decoder(self.channels, width, dropout)

@@ -133,10 +133,6 @@ class SamViT(Student):
         """The neck's map (N, channels[0], H / patch, W / patch) of images (N, 3, H, W)."""
         return self.encoder(images)
 
-    def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
-        """Logits (N, classes, *size)."""
-        return self.head(self.decoder(features))[..., : size[0], : size[1]]
-
     def load_encoder(self, weights: str | Path) -> None:
         """Puts the model.safetensors that `export_encoder` wrote into trunk and neck; errors as in `Student`."""
         fill(self.encoder.model, weights, student=type(self).__name__)

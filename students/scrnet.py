@@ -143,7 +143,3 @@ class SCRNet(Student):
         self.encoder = Encoder(self.channels)
         self.decoder = Decoder(back)
         self.head = Head(back[1:], classes)
-
-    def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
-        """Logits (N, classes, *size)."""
-        return self.head(self.decoder(features))[..., : size[0], : size[1]]

@@ -67,7 +67,3 @@ class TimmUNet(OnBackbone, Student):
         self.channels, self.strides, self.classes = self.encoder.channels, self.encoder.strides, classes
         self.decoder = Decoder(self.strides, self.channels, width)
         self.head = nn.Conv2d(width, classes, 1)
-
-    def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
-        """Logits (N, classes, *size)."""
-        return self.head(self.decoder(features))[..., : size[0], : size[1]]

@@ -67,7 +67,3 @@ class UNet(Student):
         self.encoder = Encoder(self.channels)
         self.decoder = Decoder(self.channels)
         self.head = nn.Conv2d(width, classes, 1)
-
-    def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
-        """Logits (N, classes, *size)."""
-        return self.head(self.decoder(features))[..., : size[0], : size[1]]

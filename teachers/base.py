@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 import torch
@@ -215,9 +215,17 @@ class Teacher(ABC):
 def without_tf32() -> Iterator[None]:
     """Has CUDA multiply float32 in float32; as PyTorch comes, its convolutions round to TF32's 10 bits instead."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
+    places: list[Any] = [matmul, cudnn]
+    name, exact = "allow_tf32", cast("Any", False)
     try:
-        matmul.allow_tf32 = cudnn.allow_tf32 = False
+        before = [getattr(place, name) for place in places]
+    except RuntimeError:  # the newer settings were used, after which torch refuses to read these
+        places, name, exact = [matmul, cast("Any", cudnn).conv], "fp32_precision", "ieee"
+        before = [getattr(place, name) for place in places]
+    try:
+        for place in places:
+            setattr(place, name, exact)
         yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+        for place, value in zip(places, before, strict=True):
+            setattr(place, name, value)

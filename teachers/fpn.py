@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cache.spec import FeatureSpec, MapSpec
 from teachers.base import Teacher
-from teachers.choice import Choice, choose_levels, require_multiple, require_unset
+from teachers.choice import Choice, choose_levels, require_multiple, require_strides, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, SquareResize
 from teachers.weights.known import SETTINGS
 from teachers.weights.locate import locate, vision_config
@@ -164,10 +164,7 @@ def _choose(family: Family, config: Any, size: int, choice: Choice) -> FeatureSp
         if stride == int(stride)
     }
     wanted = sorted(set(choice.strides or ()))
-    if not set(wanted) <= pyramid.keys():
-        raise ValueError(
-            f"{family.title}'s pyramid has strides {', '.join(map(str, pyramid))}, got strides={wanted}; choose of them"
-        )
+    require_strides(wanted, tuple(pyramid), network=f"{family.title}'s pyramid")
     if choice.levels and family is not SAM2:
         raise ValueError(
             f"levels choose stages of SAM 2's trunk, but these are weights of {family.title}, got "

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cache.spec import MASK, FeatureSpec, MapSpec
 from teachers.base import Teacher
-from teachers.choice import Choice, choose_levels, require_unset
+from teachers.choice import Choice, choose_levels, require_strides, require_unset
 from teachers.preprocess import IMAGENET_MEAN, IMAGENET_STD, Letterbox, MinMaxResize
 from teachers.sam_masks import RULE, RULE_OF_ONE, SCALE, Prompted, with_prompts
 from teachers.weights.known import SETTINGS
@@ -150,8 +150,7 @@ def _choose(config: Any, choice: Choice) -> FeatureSpec:  # noqa: ANN401
     """The chosen blocks, from shallow to deep, and the neck if it is chosen or nothing is."""
     patch, strides = config.patch_size, choice.strides or ()
     grid = (config.image_size // patch,) * 2
-    if any(stride != patch for stride in strides):
-        raise ValueError(f"the neck of these SAM weights has stride {patch}, got strides={list(strides)}")
+    require_strides(strides, (patch,), network="the neck of these SAM weights")
     chosen = choose_levels(choice.levels, config.num_hidden_layers, weights="SAM")
     maps = [MapSpec(f"{BLOCK}{block}", config.hidden_size, grid, patch) for block in chosen]
     if strides or not chosen:

@@ -15,11 +15,11 @@ from torch.nn import functional
 import students
 from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec
 from students import Student
-from students.published import require_published
+from students.published import LEARNED, require_published
 from teachers.base import Teacher
 from teachers.choice import Choice, require_multiple, require_strides, require_unset
 from teachers.preprocess import SquareResize, statistics_of
-from teachers.weights.locate import MODEL, locate, other_kind, read_config
+from teachers.weights.locate import MODEL, beside, locate, other_kind, read_config
 from teachers.weights.tensors import read_state, sha256, shapes_of
 
 DEFAULT_STRIDES = (16, 8)
@@ -60,6 +60,8 @@ class StudentTeacher(Teacher):
         )
         network = Pyramid(student, strides, masks=has_mask(student, choice.classes))
         mean, std = (statistics_of(config[name], name) for name in ("mean", "std"))
+        for name in (LEARNED, "README.md"):  # which lie beside the weights; of a student on the hub they are fetched
+            beside(files, str(students.place_of(weights)), name)
         labelled = students.learned_keys(folder)
         return cls(
             "student",

@@ -14,17 +14,15 @@ if TYPE_CHECKING:
 
 COLOURS = {"low": "#0f766e", "high": "#5eb5a8", "not coded": "#d5dbe1", "index": "#d5dbe1"}
 GREY = "#52606d"
-RAW = {"fp32": "#9aa5b1", "fp16": "#9aa5b1", "int8": "#9aa5b1"}
+RAW = "#9aa5b1"
 WIDTH = 10.5  # inches
 
 
 def plot(found: CacheReport, path: Path) -> None:
     """Writes a PNG: for each map, shares of energy and of bytes by band, and its bytes beside those of raw features."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, 1.5 + 1.1 * len(found.maps)), layout="constrained")
-    FigureCanvasAgg(figure)
     shares, sizes = figure.subplots(1, 2, width_ratios=(1.1, 1))
     for place, map_ in enumerate(found.maps):
         draw_shares(shares, -place, map_)
@@ -78,7 +76,7 @@ def draw_sizes(axes: Axes, place: float, map_: MapReport) -> None:
     axes.hlines(place, map_.reference, map_.raw["fp32"], color="#e4e7eb", linewidth=2, zorder=1)
     points = {**map_.raw, "code": map_.total, "reference": map_.reference}
     for name, count in points.items():
-        colour = {"code": COLOURS["low"], "reference": "white"}.get(name, RAW.get(name, GREY))
+        colour = {"code": COLOURS["low"], "reference": "white"}.get(name, RAW)
         axes.scatter(count, place, s=44, color=colour, edgecolor=GREY if name == "reference" else colour, zorder=2)
         above = name != "reference"
         axes.annotate(f"{name}\n{short(count)}", (count, place), (0, 7 if above else -7), textcoords="offset points",
@@ -105,12 +103,10 @@ WAYS = {
 
 def plot_rates(found: Sequence[Rate], path: Path, *, title: str) -> None:
     """Writes a PNG: bytes against cosine, a panel a map, a line a way to store it."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     maps = list(dict.fromkeys(rate.map for rate in found))
     figure = Figure(figsize=(1 + 3.6 * len(maps), 3.9), layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(maps), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, maps, strict=True):
         for way, (colour, marker) in WAYS.items():

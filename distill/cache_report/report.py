@@ -185,7 +185,7 @@ def markdown(found: CacheReport) -> str:
         "that of the codes (low + high) to it.",
         "",
     ]
-    rows = [_faith_row(found, map_) for map_ in found.maps]
+    rows = [_faith_row(map_) for map_ in found.maps]
     heads = ("map", "coder", "asked", "held out", "written", "worst shard", "energy low", "high", "not coded", "error")
     lines += table(heads, rows, words=2)
     return "\n".join([*lines, "", f"Fidelity: {FIDELITY}. Energy and error: expected shares of the variance.", ""])
@@ -198,7 +198,7 @@ def _size_row(map_: MapReport) -> tuple[str, ...]:
     return (map_.name, shape, *sizes, f"{map_.smaller:.1f} x", f"{map_.reference:,.0f}", f"{map_.ratio:.2f} x")
 
 
-def _faith_row(found: CacheReport, map_: MapReport) -> tuple[str, ...]:
+def _faith_row(map_: MapReport) -> tuple[str, ...]:
     mean, worst, _ = map_.written or (float("nan"),) * 3
     reached, spread, count = map_.held_out
     energy = [f"{100 * share:.1f} %" for share in map_.energy.values()]

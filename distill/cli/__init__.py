@@ -7,6 +7,7 @@ messages: the first and the last lines of a run
 dry_run: `--dry-run` of a run: images, GB and hours
 run: `distill run`, `extract`, `train`, `evaluate`, `publish`
 compare: `distill compare`
+compare_scores: `distill compare scores=FILE,...`
 predict: `distill predict`
 adapt: `distill adapt`
 demo: `distill demo`

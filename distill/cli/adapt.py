@@ -19,12 +19,14 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
     from distill.inference.inputs import find_inputs
     from distill.inference.segmenter import require_student
     from distill.publishing.adapt import adapt, require_new
+    from distill.publishing.batch_norm import require_enough
 
     student = student_of(given.student, home=given.home)
     if dry:
         require_student(student)
         require_new(given.out)
         pictures = [one for one in find_inputs(given.images, out=given.out)[0] if not one.video]
+        require_enough(pictures)
         logger.info("would adapt %s to %s and write %s", student, several(len(pictures), "picture"), given.out)
         return 0
     found = adapt(student, given.images, out=given.out, trust=given.trust)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+from distill.runtime.issues import nearest
 from distill.runtime.signals import ended, interrupted
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ COMMANDS = {
 SCORE = "distill.cli.score:COMMAND"
 OTHER: dict[str, tuple[tuple[str, ...], str]] = {  # command -> the keys by which it is another command, and that one
     "evaluate": (("predictions=", "masks="), SCORE),
+    "compare": (("scores=",), "distill.cli.compare_scores:COMMAND"),
     "publish": (("onnx=", "student="), "distill.cli.onnx:COMMAND"),
 }
 FLAGS = ("--help", "-h", "--version", "--dry-run", "--debug")
@@ -82,7 +83,7 @@ def guarded(action: Callable[[], int], *, debug: bool) -> int:
     except KeyboardInterrupt:
         logger.error(ended("interrupted"))
         return 130
-    except (ValueError, FileNotFoundError, OSError, RuntimeError, ImportError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         if debug:
             raise
         expected = isinstance(error, (ValueError, OSError))
@@ -114,8 +115,7 @@ def find(place: str) -> Command:
 
 def unknown_command(command: str) -> str:
     """The sentence for a word that is no command."""
-    near = get_close_matches(command, COMMANDS, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = nearest(command, COMMANDS)
     return f"unknown command {command!r}; choose from {', '.join(COMMANDS)}, or give key=value{hint}"
 
 
@@ -127,7 +127,7 @@ def overview() -> str:
 
 def help_text(command: str) -> str:
     """The output of `distill COMMAND --help`."""
-    places = [other for name, (_, other) in OTHER.items() if name == command] + [COMMANDS[command][0]]
+    places = [COMMANDS[command][0], *(other for name, (_, other) in OTHER.items() if name == command)]
     return "\n".join(find(place).help() for place in places)
 
 

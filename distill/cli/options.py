@@ -200,5 +200,8 @@ def whole(least: int, most: int | None = None) -> Read:
 
 
 def several_of(read: Read) -> Read:
-    """Reads values with commas between them, in brackets or not."""
-    return lambda key, value: [read(key, part) for part in value.strip("[]").replace(" ", "").split(",") if part]
+    """Reads values with commas between them, in brackets or not; they may hold spaces."""
+    return lambda key, value: [read(key, part.strip()) for part in value.strip("[]").split(",") if part.strip()]
+
+
+names = several_of(lambda _, value: value)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from distill.cli import weights_selftest as selftest
-from distill.cli.options import Command, Option, path
+from distill.cli.options import Command, Option, names, path
 from distill.cli.weights_check import check
 from distill.cli.weights_fetch import fetch, fetch_release, local, page_of
 from distill.runtime.issues import aligned, nearest
@@ -68,11 +68,10 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 
 def run_selftest(given: SimpleNamespace, *, dry: bool) -> int:
     """Tests checkpoints against the stored summaries; 1 where one differs, or one that was named cannot be tested."""
-    names = [name for name in given.name.strip("[]").replace(" ", "").split(",") if name]
     if dry:
-        sys.stdout.write(selftest.describe(names) + "\n")
+        sys.stdout.write(selftest.describe(given.name) + "\n")
         return 0
-    shown, well = selftest.selftest(names, source=getattr(given, "from"), golden=given.golden or selftest.GOLDEN)
+    shown, well = selftest.selftest(given.name, source=getattr(given, "from"), golden=given.golden or selftest.GOLDEN)
     sys.stdout.write(shown + "\n")
     return 0 if well else 1
 
@@ -88,9 +87,8 @@ def read_request(given: SimpleNamespace) -> Request:
         raise ValueError(f"distill weights do={do}, but must be list, fetch or check, or selftest; {COMMAND.usage}")
     if do == "check" and not given.weights:
         raise ValueError(f"distill weights do=check needs weights=PATH, a file, folder or hub id; {COMMAND.usage}")
-    names = [name for name in given.name.strip("[]").replace(" ", "").split(",") if name]
     known = loadable()
-    chosen = tuple(dict.fromkeys(entry for name in names for entry in find(name, known, alone=do == "fetch")))
+    chosen = tuple(dict.fromkeys(entry for name in given.name for entry in find(name, known, alone=do == "fetch")))
     if do == "fetch" and not chosen:
         raise ValueError(f"distill weights do=fetch needs name=NAME, of {names_of(known)}")
     source = getattr(given, "from")
@@ -101,7 +99,7 @@ def read_request(given: SimpleNamespace) -> Request:
         )
     options = {name: value for name in CHECKED if (value := getattr(given, name))}
     listed = filtered(chosen or known, licence=given.licence, size=given.size)
-    return Request(do, listed, bool(names), source, bool(given.size), options)
+    return Request(do, listed, bool(given.name), source, bool(given.size), options)
 
 
 def filtered(entries: Sequence[Published], *, licence: str, size: str) -> tuple[Published, ...]:
@@ -221,7 +219,7 @@ COMMAND = Command(
             "list|fetch|check|selftest",
             "list",
         ),
-        Option("name", "which, with commas: a name, a hub id, or for do=list a teacher", "NAME,...", ""),
+        Option("name", "which, with commas: a name, a hub id, or for do=list a teacher", "NAME,...", (), names),
         Option("licence", "do=list: those whose licence has this in its name", "TEXT", ""),
         Option("size", "do=list: those of at most this size", "500MB", ""),
         Option("weights", "do=check: loads them strictly, says what they are, runs them on one image", "PATH", ""),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 from distill.comparison.result import Comparison, Key, compare_scores
 from distill.comparison.scores_csv import read_scores
@@ -14,8 +15,6 @@ from distill.config.schema_training import EvaluateRecipe
 from distill.evaluation.predictions_csv import Score
 from distill.metrics.overlap import CONVENTION
 
-logger = logging.getLogger("bandpass")
-
 
 def compare_files(
     paths: Sequence[Path],
@@ -23,8 +22,9 @@ def compare_files(
     arms: Sequence[str] | None = None,
     students: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
+    datasets: Sequence[str] | None = None,
     out: Path | None = None,
-) -> Comparison:
+) -> tuple[Comparison, str]:
     """Judges the runs in tables of scores as `compare` judges its own; figures of training are not known.
 
     Args:
@@ -32,21 +32,25 @@ def compare_files(
         arms: only these, in this order; all in the files' order where not given. The first is the control.
         students: only these.
         seeds: only these.
+        datasets: only these.
         out: folder for compare.json, compare.md, compare.png and scores.csv; nothing is written where not given.
+
+    Returns:
+        the result, and its table as Markdown.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a table is wrong, or the runs cannot be compared.
+        ValueError: a table is wrong, the runs cannot be compared, or a table lies in `out`.
     """
-    scores = choose(read_scores(paths), arms=arms, students=students, seeds=seeds)
+    if out is not None and (inside := [path for path in paths if path.resolve().parent == out.resolve()]):
+        raise ValueError(f"{inside[0]} lies in out={out}, where files would be replaced; name another folder")
+    scores = choose(read_scores(paths, datasets=datasets), arms=arms, students=students, seeds=seeds)
     comparison = compare_scores(scores, resamples=EvaluateRecipe().bootstrap)
-    comparison = dataclasses.replace(comparison, convention=f"as the files have it (compare writes it {CONVENTION})")
+    comparison = dataclasses.replace(comparison, convention=f"as the files have it; compare writes it {CONVENTION}")
     title = paths[0].resolve().parent.name if paths[0].stem == "scores" else paths[0].stem
     if out is None:
-        logger.info(markdown(comparison, title=title))
-    else:
-        logger.info("%s\nwritten to %s", write(comparison, scores, out, title=title), out)
-    return comparison
+        return comparison, markdown(comparison, title=title)
+    return comparison, write(comparison, scores, out, title=title)
 
 
 def choose(
@@ -59,31 +63,23 @@ def choose(
     """The runs of these arms, students and seeds, by arm.
 
     Raises:
-        ValueError: there is no such arm, student or seed, fewer than two arms remain, or an arm lacks a seed.
+        ValueError: there is no such arm, student or seed, fewer than two arms remain, or a run is missing.
     """
-    for place, (what, names) in enumerate((("arm", arms), ("student", students), ("seed", seeds))):
+    asked: list[list[Any]] = []
+    for place, (what, only) in enumerate((("arm", arms), ("student", students), ("seed", seeds))):
         there = list(dict.fromkeys(key[place] for key in scores))
-        for name in names or ():
+        for name in only or ():
             if name not in there:
-                raise ValueError(f"the files have no {what} {name!r}; choose from {', '.join(map(str, there))}")
-    kept = {
-        key: part
-        for key, part in scores.items()
-        if (not students or key[1] in students) and (not seeds or key[2] in seeds)
-    }
-    names = list(arms or dict.fromkeys(arm for arm, _, _ in kept))
-    if len(names) < 2:
-        raise ValueError(f"compare needs at least two arms, and there is only {', '.join(names) or 'none'}")
-    require_equal_seeds(key for key in kept if key[0] in names)
-    return {key: part for name in names for key, part in kept.items() if key[0] == name}
-
-
-def require_equal_seeds(runs: Iterable[Key]) -> None:
-    """Raises ValueError unless each arm and student has every seed: differences are taken seed by seed."""
-    runs = set(runs)
-    for arm, student in sorted({key[:2] for key in runs}):
-        if missing := sorted({seed for _, _, seed in runs if (arm, student, seed) not in runs}):
+                raise ValueError(f"the tables have no {what} {name!r}; choose from {', '.join(map(str, there))}")
+        asked.append(list(dict.fromkeys(only or there)))
+    if len(asked[0]) < 2:
+        raise ValueError(f"compare needs at least two arms, and there is only {', '.join(asked[0]) or 'none'}")
+    keys: list[Key] = list(product(*asked))
+    for arm, student, seed in keys:
+        if (arm, student, seed) not in scores:
+            of = f" and student {student!r}" if student or len(asked[1]) > 1 else ""
             raise ValueError(
-                f"arm {arm!r}{f' of {student}' if student else ''} has no scores with seed "
-                f"{', '.join(map(str, missing))}, but another has; name seeds that all have in seeds="
+                f"arm {arm!r}{of} has no scores with seed {seed}, but another has; every arm needs every student and "
+                "seed (arms=, students= and seeds= choose some)"
             )
+    return {key: scores[key] for key in keys}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,24 @@ def plot(comparison: Comparison, path: Path, *, title: str) -> None:
 
     The curves tell a gain from an early start: an arm that only learns sooner meets the control at the end.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
     panels = list(dict.fromkeys((row.dataset, row.student) for row in comparison.rows))
     students = list(dict.fromkeys(curve.student for curve in comparison.validation))
     count, arms = len(panels) + len(students), len({row.arm for row in comparison.rows})
     size = (1.2 + max(3.0, 0.55 * arms) * count, 3.6 if arms <= FEW else 4.2)
-    figure, axes = pyplot.subplots(1, count, figsize=size, squeeze=False, layout="constrained")
-    for axis, panel in zip(axes[0], panels, strict=False):
-        draw_seeds(axis, comparison, *panel)
-    for axis, student in zip(axes[0][len(panels) :], students, strict=True):
-        draw_curves(axis, comparison, student)
-    axes[0][0].set_ylabel("Dice, mean over images")
-    figure.suptitle(f"{title}: one point per seed, bar: their mean", fontsize=11)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    with rc_context({"text.parse_math": False}), warnings.catch_warnings():  # a dollar sign in a name is no formula
+        warnings.filterwarnings("ignore", message="Glyph")  # letters that the font lacks show as boxes
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(1, count, squeeze=False)
+        for axis, panel in zip(axes[0], panels, strict=False):
+            draw_seeds(axis, comparison, *panel)
+        for axis, student in zip(axes[0][len(panels) :], students, strict=True):
+            draw_curves(axis, comparison, student)
+        axes[0][0].set_ylabel("Dice, mean over images")
+        figure.suptitle(f"{title}: one point per seed, bar: their mean", fontsize=11)
+        figure.savefig(path, dpi=150)
 
 
 def draw_seeds(axis: Any, comparison: Comparison, dataset: str, student: str) -> None:  # noqa: ANN401
@@ -64,7 +65,7 @@ def draw_seeds(axis: Any, comparison: Comparison, dataset: str, student: str) ->
     low, high = axis.get_ylim()
     spare = max(0.0, LEAST_SPAN - (high - low)) / 2
     axis.set_ylim(low - spare, high + spare)
-    dress(axis, f"{dataset} ({rows[0].images}), {student}")
+    dress(axis, ", ".join(filter(None, (f"{dataset} ({rows[0].images})", student))))
 
 
 def draw_curves(axis: Any, comparison: Comparison, student: str) -> None:  # noqa: ANN401

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.comparison.statistics import Interval, crossed_p_values, holm, image_interval, seed_interval
+from distill.comparison.statistics import Interval, crossed_p_values, holm, image_interval, t_interval
 from distill.evaluation.predictions_csv import Score
 from distill.metrics.bootstrap import LEAST_GROUPS, count_sequences
 from distill.metrics.overlap import CONVENTION
 
 CONTROL, HELPS, HURTS, UNDECIDED = "control", "helps", "hurts", "no evidence of a difference"
+ONE_SEED = "no verdict: one seed"
 TOO_FEW = f"no verdict: fewer than {LEAST_GROUPS} groups of images"
 LEVEL = 0.05  # of the corrected p value under which an arm helps or hurts
 
@@ -102,12 +103,10 @@ def compare_scores(
         networks: the network that each arm and student trained, where arms have their own.
 
     Raises:
-        ValueError: a run scored other images than the first.
+        ValueError: two runs scored other images.
     """
     datasets = list(dict.fromkeys(score.dataset for score in next(iter(scores.values()))))
-    for (arm, _, _), part in scores.items():
-        if other := {score.dataset for score in part}.symmetric_difference(datasets):
-            raise ValueError(different(arm, min(other)))
+    require_equal_images(scores)
     arms, students = list(dict.fromkeys(arm for arm, _, _ in scores)), dict.fromkeys(name for _, name, _ in scores)
     rows: list[Row] = []
     for dataset in datasets:
@@ -152,7 +151,7 @@ def apart_from_empty(dice: NDArray[np.float64], shares: NDArray[np.float64]) -> 
     """The fields of a `Row` that part frames without foreground from the others; none where all have some.
 
     Args:
-        dice: (seeds, images); of an empty mask 1 where nothing is predicted, else 0.
+        dice: (seeds, images); of an empty mask 1 where nothing is predicted, and only there.
         shares: (images,) under the mask.
     """
     empty = shares == 0
@@ -161,7 +160,7 @@ def apart_from_empty(dice: NDArray[np.float64], shares: NDArray[np.float64]) -> 
     others = dice[:, ~empty].mean(axis=1) if not empty.all() else []
     return {
         "empty": int(empty.sum()),
-        "false_alarms": tuple((1 - dice[:, empty].mean(axis=1)).tolist()),
+        "false_alarms": tuple((dice[:, empty] < 1).mean(axis=1).tolist()),
         "dice_of_others": tuple(map(float, others)),
     }
 
@@ -179,7 +178,7 @@ def against_first(dice: NDArray[np.float64], groups: Sequence[str | None], *, re
                 row,
                 difference=float(difference.mean()),
                 image_interval=image_interval(difference, groups=groups, resamples=resamples),
-                seed_interval=seed_interval(difference),
+                seed_interval=t_interval(difference.mean(axis=1).tolist()),
                 p_value=p_value,
             )
         rows.append(row)
@@ -200,6 +199,8 @@ def verdict(row: Row) -> str:
     """
     if row.image_interval is None:
         return TOO_FEW
+    if row.seed_interval is None:
+        return ONE_SEED
     if row.p_value is None or row.difference is None or row.p_value >= LEVEL:
         return UNDECIDED
     if row.image_interval[0] <= 0 <= row.image_interval[1]:
@@ -215,14 +216,25 @@ def in_order(scores: Sequence[Score], dataset: str) -> list[Score]:
 def dice_matrix(scores: Mapping[Key, Sequence[Score]], dataset: str, arm: str, student: str) -> NDArray[np.float64]:
     """Dice (seeds, images) of one arm on one data set, images `in_order`."""
     seeds = sorted(seed for a, s, seed in scores if (a, s) == (arm, student))
-    parts = [in_order(scores[arm, student, seed], dataset) for seed in seeds]
-    first = in_order(next(iter(scores.values())), dataset)
-    expected = [(score.key, score.stem) for score in first]
-    if any([(score.key, score.stem) for score in part] != expected for part in parts):
-        raise ValueError(different(arm, dataset))
-    return np.array([[score.dice for score in part] for part in parts])
+    return np.array([[score.dice for score in in_order(scores[arm, student, seed], dataset)] for seed in seeds])
 
 
-def different(arm: str, dataset: str) -> str:
-    """The message on an arm that scored other images."""
-    return f"arm {arm!r} was scored on other images of {dataset} than the first arm; compare equal data"
+def require_equal_images(scores: Mapping[Key, Sequence[Score]]) -> None:
+    """Raises ValueError unless all runs scored the same images, for which differences are taken one by one."""
+    (first, expected), *others = (
+        (key, {(score.dataset, score.stem, score.key) for score in part}) for key, part in scores.items()
+    )
+    for key, found in others:
+        if different := sorted(found ^ expected):
+            dataset, stem, _ = different[0]
+            has, lacks = (key, first) if different[0] in found else (first, key)
+            raise ValueError(
+                f"{title_of(has)} was scored on image {stem} of {dataset}, but {title_of(lacks)} was not (of "
+                f"{len(different)} such images the first); compare equal data: folds, say, are no seeds"
+            )
+
+
+def title_of(key: Key) -> str:
+    """`arm 'distilled' (unet, seed 0)`."""
+    arm, student, seed = key
+    return f"arm {arm!r} ({f'{student}, ' if student else ''}seed {seed})"

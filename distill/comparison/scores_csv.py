@@ -39,20 +39,27 @@ def lines_of(scores: Mapping[Key, Sequence[Score]]) -> Iterator[dict[str, str | 
             }
 
 
-def read_scores(paths: Sequence[Path]) -> dict[Key, list[Score]]:
+def read_scores(paths: Sequence[Path], *, datasets: Sequence[str] | None = None) -> dict[Key, list[Score]]:
     """The scores of every run in these files, which may hold different arms, students or seeds of one comparison.
 
     What one line says of an image's group and share holds for that image in all runs.
 
+    Args:
+        paths: of tables with the columns of scores.csv.
+        datasets: only these, in this order; all where not given.
+
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a file is no such table, a run has an image twice, or an image is of two groups.
+        ValueError: a file is no such table, a run has an image twice, or lines disagree on an image.
     """
     found: dict[Key, dict[Image, float]] = {}
     groups: dict[Image, str] = {}
     shares: dict[Image, float] = {}
     for path in paths:
-        for number, row in numbered_rows(path):
+        rows = list(numbered_rows(path))
+        if not rows:
+            raise ValueError(f"{path} has no line below its columns")
+        for number, row in rows:
             where = f"{path}, line {number}"
             image = (intern(row["dataset"]), intern(row["stem"]))
             run = found.setdefault((row["arm"], row.get("student") or "", whole(row["seed"], where)), {})
@@ -62,11 +69,19 @@ def read_scores(paths: Sequence[Path]) -> dict[Key, list[Score]]:
             if (group := row.get("group")) and groups.setdefault(image, group) != group:
                 raise ValueError(f"{where}: {'/'.join(image)} is of group {group}, and of {groups[image]} before")
             if row.get("share"):
-                shares[image] = fraction(row, "share", where)
+                share = fraction(row, "share", where)
+                if (shares.setdefault(image, share) == 0) != (share == 0):
+                    raise ValueError(f"{where}: the mask of {'/'.join(image)} is empty in one line, in another not")
+    there = list(dict.fromkeys(dataset for run in found.values() for dataset, _ in run))
+    for name in datasets or ():
+        if name not in there:
+            raise ValueError(f"the tables have no dataset {name!r}; choose from {', '.join(there)}")
     return {
         key: [
             Score(*image, "", dice, np.nan, group=groups.get(image), share=shares.get(image))
+            for dataset in datasets or there
             for image, dice in run.items()
+            if image[0] == dataset
         ]
         for key, run in found.items()
     }
@@ -76,14 +91,20 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """The lines of a table with the columns `NEEDED`, and their numbers in the file; errors as of `read_scores`."""
     if not path.is_file():
         raise FileNotFoundError(f"no scores at {path}; compare writes scores.csv beside compare.md")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file)
-        if missing := [name for name in NEEDED if name not in (rows.fieldnames or ())]:
-            raise ValueError(f"{path} has no column {', '.join(missing)}; expected {', '.join(NEEDED)}")
-        for row in rows:
-            if None in row or None in row.values():
-                raise ValueError(f"{path}, line {rows.line_num}: expected {len(rows.fieldnames or ())} values")
-            yield rows.line_num, row
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            names = list(rows.fieldnames or ())
+            if missing := [name for name in NEEDED if name not in names]:
+                raise ValueError(f"{path} has no column {', '.join(missing)}; expected {', '.join(NEEDED)}")
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ValueError(f"{path} has the column {twice[0]} twice")
+            for row in rows:
+                if None in row or None in row.values():
+                    raise ValueError(f"{path}, line {rows.line_num}: expected {len(names)} values")
+                yield rows.line_num, row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no CSV in UTF-8: {error}") from error
 
 
 def whole(text: str, where: str) -> int:

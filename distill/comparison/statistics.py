@@ -27,11 +27,6 @@ def image_interval(difference: NDArray[np.float64], *, groups: Sequence[str | No
     return (figure["low"], figure["high"]) if "low" in figure else None
 
 
-def seed_interval(difference: NDArray[np.float64]) -> Interval | None:
-    """Student's 95 % interval of the mean difference (seeds, images) over seeds; None for a single seed."""
-    return t_interval(difference.mean(axis=1).tolist())
-
-
 def t_interval(differences: Sequence[float]) -> Interval | None:
     """Student's 95 % t-interval of a mean; None for a single value, which tells nothing of the spread."""
     from scipy.stats import t

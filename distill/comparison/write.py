@@ -21,8 +21,8 @@ Dice is the mean over images, then over seeds; the spread its standard deviation
 percentage points of Dice. Over images: would other test images say the same (bootstrap of the seeds' mean differences;
 images of one sequence are drawn together; none from fewer than {LEAST_GROUPS} groups)? Over seeds: would other
 trainings (t-interval)? p: one model of arms, seeds and images crossed, corrected for all that is tested in this table
-(Holm). An arm helps, or hurts, where p is under 0.05 and the interval over images leaves 0 out; else, and for a single
-seed, there is no evidence, which is not evidence of no effect.
+(Holm). An arm helps, or hurts, where p is under 0.05 and the interval over images leaves 0 out; else there is no
+evidence, which is not evidence of no effect. A single seed gives no verdict.
 """
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import recipes
 from distill.config.layers import extended
 from distill.config.schema import Recipe
 from distill.config.values import from_yaml
+from distill.runtime.issues import nearest
 
 BYTES = 1_000_000  # of a recipe file at most
 
@@ -26,8 +26,7 @@ def find_recipe(name: str) -> Path:
         raise FileNotFoundError(f"no recipe file at {name}")
     names = recipes.names()
     if name not in names:
-        near = get_close_matches(name[:100], names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = nearest(name[:100], names)
         raise FileNotFoundError(
             f"unknown recipe {name[:100]!r}; choose from {', '.join(names)}, or give a YAML file{hint}"
         )

@@ -71,9 +71,9 @@ def annotation_at(schema: Any, key: str) -> Any:  # noqa: ANN401
     return schema
 
 
-def known_keys(schema: type = Recipe) -> list[str]:
+def known_keys() -> list[str]:
     """Every settable key, `NAME` standing for what the recipe names: `stages.NAME.epochs`."""
-    return [key for key, _, _ in describe_keys(schema)]
+    return [key for key, _, _ in describe_keys()]
 
 
 def describe_keys(schema: type = Recipe, prefix: str = "") -> Iterator[tuple[str, str, str]]:

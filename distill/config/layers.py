@@ -150,10 +150,18 @@ def _resolve(value: Any, key: str, recipe: dict[str, Any], *, chain: tuple[str, 
         )
     if match := REFERENCE.fullmatch(value):
         return _value_of(match[1], key, recipe, chain=chain)
-    text = REFERENCE.sub(lambda match: str(_value_of(match[1], key, recipe, chain=chain)), value)
+    text = REFERENCE.sub(lambda match: _text_of(match[1], key, recipe, chain=chain), value)
     if len(text) > LONGEST:
         raise ValueError(f"{key} has {len(text)} characters once ${{...}} is filled in, but may have {LONGEST}")
     return text
+
+
+def _text_of(name: str, key: str, recipe: dict[str, Any], *, chain: tuple[str, ...]) -> str:
+    """The value of the key that another one names within a text."""
+    value = _value_of(name, key, recipe, chain=chain)
+    if value is None:
+        raise ValueError(f"{key} names {name}, which is not set")
+    return str(value)
 
 
 def _value_of(name: str, key: str, recipe: dict[str, Any], *, chain: tuple[str, ...]) -> Any:  # noqa: ANN401

@@ -18,6 +18,7 @@ LONGEST = 4000  # characters of a text: a path has at most as many
 NODES = 10_000  # values that a recipe may hold, each alias counted as often as it is used
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")  # 1e-3: a number, though not in YAML 1.1
+ODD_NUMBER = re.compile(r"[-+]?(0[0-9_]|[0-9_]+:)")  # 010 and 1:30: of base 8 and 60 in YAML 1.1, which nobody means
 PLAIN = {f"tag:yaml.org,2002:{name}": name for name in ("null", "bool", "int", "float", "str", "timestamp", "value")}
 
 
@@ -105,6 +106,8 @@ class _Nodes:
             return None
         if annotation is str or kind in ("str", "timestamp", "value"):
             return node.value
+        if kind in ("int", "float") and ODD_NUMBER.match(node.value):
+            raise ValueError(f"{node.value[:40]!r} is no decimal number; put quotes around it where text is meant")
         try:
             return getattr(self.constructor, f"construct_yaml_{kind}")(node)
         except (ValueError, OverflowError, KeyError, IndexError) as error:
@@ -184,7 +187,7 @@ def named(value: Any, annotation: Any, key: str) -> dict[str, Any]:  # noqa: ANN
 def whole_or_none(value: Any) -> int | None:  # noqa: ANN401
     """A whole number, or text that is one."""
     if isinstance(value, str):
-        return int(value) if re.fullmatch(r"[-+]?[0-9]{1,30}", value) else None
+        return int(value) if re.fullmatch(r"[-+]?(0|[1-9][0-9]{0,29})", value) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63 else None
 
 

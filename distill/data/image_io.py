@@ -209,6 +209,8 @@ def as_levels(image: Image.Image) -> Image.Image:
         return image
     if image.mode[0] in "IF":
         values = np.asarray(image)
+        if not np.isfinite(values).all():
+            raise ValueError("holds values that are infinite or undefined; save it with 0 and 255, or class numbers")
         values = values / 257 if image.mode[0] == "I" and NEARLY_FULL <= values.max() <= 65535 else values
         return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
     if image.mode == "P" and _has_indices(image):

@@ -17,6 +17,7 @@ from distill.data.image_io import Source, as_levels, as_rgb, decode, encoded, wh
 from distill.data.mask_classes import as_classes
 from distill.metrics.overlap import IGNORED
 
+JPEG = b"\xff\xd8"  # how such a file begins, whatever its name
 SLOW = 1.0  # seconds after which a scan shows its progress
 MANY = 500  # files from which a scan is announced
 
@@ -94,7 +95,12 @@ def read_facts(kind: Kind, source: Source | str, *, index: FileIndex) -> Facts:
         levels = np.flatnonzero(grey.histogram())
         below = levels[levels < IGNORED].max(initial=0)
         return Facts(key, (grey.height, grey.width), int(levels[0]), int(levels[-1]), below=int(below))
-    numbers = as_classes(image, colours=tuple(kind.split()[1:]))
+    colours = tuple(kind.split()[1:])
+    if not colours and data.startswith(JPEG):
+        raise ValueError(
+            "is a JPEG, which does not keep class numbers; save it as PNG, or give data.colours where it holds colours"
+        )
+    numbers = as_classes(image, colours=colours)
     classes = np.flatnonzero(np.bincount(numbers.ravel(), minlength=IGNORED + 1)[:IGNORED])
     low, high = (int(classes[0]), int(classes[-1])) if classes.size else (0, 0)
     return Facts(key, (numbers.shape[0], numbers.shape[1]), low, high, void=bool((numbers == IGNORED).any()))

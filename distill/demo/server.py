@@ -28,9 +28,10 @@ BODY_SECONDS = 120.0  # in which an image must have arrived
 DRAIN_SECONDS = 5.0  # in which the rest of a refused one is read, so that its sender reads the answer
 CHUNK = 1 << 16
 BUSY = "too many images are being sent at once; try again in a moment"
+FIGURES = "X-Figures"  # header of a frame's answer: its figures as JSON
 TYPES = {"jpeg": "image/jpeg", "png": "image/png"}
 POLICY = (  # a browser that keeps it cannot fetch or send anything but from and to this server
-    "default-src 'none'; img-src 'self' data:; connect-src 'self'; style-src 'unsafe-inline'; "
+    "default-src 'none'; img-src 'self' data:; media-src blob:; connect-src 'self'; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
@@ -111,7 +112,7 @@ def is_loopback(host: str) -> bool:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET / and /student.json, /examples/N, /generated/N, /images/ID/VIEW, /images/ID/regions; POST /images."""
+    """GET /, /student.json, /examples/N, /generated/N, /images/ID/VIEW, /images/ID/regions; POST /images, /frames."""
 
     server: Server
     server_version, sys_version = "Bandpass", ""
@@ -127,10 +128,11 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(self.post)
 
     def answer(self, work: Any) -> None:  # noqa: ANN401
-        """Sends what `work` returns as (bytes, type), or the sentence of what it refuses."""
+        """Sends what `work` returns as (bytes, type) and perhaps headers, or the sentence of what it refuses."""
+        more: list[dict[str, str]] = []
         try:
             self.require_own_name()
-            body, kind = work(*self.words())
+            body, kind, *more = work(*self.words())
             status = HTTPStatus.OK
         except (ConnectionError, TimeoutError):
             raise
@@ -141,6 +143,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         headers = {"Content-Type": kind, "Content-Length": str(len(body)), "Content-Security-Policy": POLICY}
         headers |= {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
+        for own in more:
+            headers |= own
         if self.close_connection:
             headers["Connection"] = "close"
         for name, value in headers.items():
@@ -199,19 +203,23 @@ class Handler(BaseHTTPRequestHandler):
             raise RefusedError(HTTPStatus.NOT_FOUND, "there is no such thing here, or no longer") from error
         raise RefusedError(HTTPStatus.NOT_FOUND, "there is no such page")
 
-    def post(self, parts: list[str], query: dict[str, str]) -> tuple[bytes, str]:
-        """Segments the image in the request's body."""
-        if parts != ["images"]:
-            raise RefusedError(HTTPStatus.NOT_FOUND, "images are sent to /images")
+    def post(self, parts: list[str], query: dict[str, str]) -> tuple[bytes, str] | tuple[bytes, str, dict[str, str]]:
+        """Segments the image in the request's body: to be asked about, or as a frame, whose overlay is the answer."""
+        if parts not in (["images"], ["frames"]):
+            raise RefusedError(HTTPStatus.NOT_FOUND, "images are sent to /images, frames of a film to /frames")
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > LARGEST:
             raise RefusedError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected a picture of at most {LARGEST >> 20} MB with its length"
             )
+        session, flips = self.server.session, query.get("flips") == "true"
         with self.server.budget.take(int(length)):
             data = self.receive(int(length))
             try:
-                return as_json(self.server.session.segment(data, flips=query.get("flips") == "true"))
+                if parts == ["images"]:
+                    return as_json(session.segment(data, flips=flips))
+                overlay, figures = session.frame(data, threshold=threshold_of(query, session), flips=flips)
+                return overlay, TYPES["jpeg"], {FIGURES: json.dumps(figures)}
             except UNREADABLE as error:
                 sentence = f"this cannot be read: {first_line(error)}"
                 raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, sentence) from error

@@ -35,6 +35,11 @@ class Segmented:
     probability: np.ndarray
     milliseconds: float
 
+    def facts(self) -> dict[str, Any]:
+        """Its size in pixels, and the time."""
+        height, width = self.image.shape[:2]
+        return {"width": width, "height": height, "milliseconds": self.milliseconds}
+
 
 class Session:
     """A student, the last images that it segmented, and the example pictures that it was published with.
@@ -73,15 +78,31 @@ class Session:
         digest.update(bytes([flips]))
         name = digest.hexdigest()[:32]
         with self.network:
-            image = read_image(bytes(data), most_pixels=MOST_PIXELS)
-            probability, seconds = self.segmenter.timed(image, flips=flips)
+            one = self._segmented(data, flips=flips)
             with self.kept:
-                self.images[name] = Segmented(image, probability, seconds * 1000)
+                self.images[name] = one
                 self.images.move_to_end(name)
                 while len(self.images) > KEPT:
                     self.images.popitem(last=False)
-        height, width = image.shape[:2]
-        return {"id": name, "width": width, "height": height, "milliseconds": seconds * 1000}
+        return {"id": name, **one.facts()}
+
+    def frame(self, data: bytes | bytearray, *, threshold: float, flips: bool = False) -> tuple[bytes, dict[str, Any]]:
+        """The overlay of a frame of a film as the bytes of a JPEG file, and its figures; nothing is kept.
+
+        Errors as of `segment`.
+        """
+        with self.network:
+            one = self._segmented(data, flips=flips)
+        with self.drawing:
+            mask = labels(one.probability, threshold=threshold)
+            found = [asdict(regions) for regions in measure_regions(mask, one.probability)]
+            return encode(Image.fromarray(draw_overlay(one.image, mask)), "jpeg"), {**one.facts(), "regions": found}
+
+    def _segmented(self, data: bytes | bytearray, *, flips: bool) -> Segmented:
+        """The bytes of a picture file, segmented; errors as of `segment`."""
+        image = read_image(bytes(data), most_pixels=MOST_PIXELS)
+        probability, seconds = self.segmenter.timed(image, flips=flips)
+        return Segmented(image, probability, seconds * 1000)
 
     def image(self, name: str) -> Segmented:
         """The image of a name.

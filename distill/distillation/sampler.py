@@ -41,9 +41,6 @@ class Batches(Sampler):
         self.labelled, self.share = min(batch - share, images), min(share, unlabelled)
         self.start, self.stop, self.rank, self.ranks = start, stop, rank, ranks
 
-    def __len__(self) -> int:
-        return max(0, self.stop - self.start)
-
     def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
         steps = steps_of_epoch(self.images, self.labelled)
         for step in range(self.start, self.stop):

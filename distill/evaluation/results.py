@@ -95,7 +95,7 @@ def summarise(scores: Scored, *, resamples: int) -> dict[str, Any]:
     several = scores.classes
     if len(several):
         entry["by_class"] = summarise_classes(several, resamples=resamples)
-        entry["pooled"] = pool([several.pairs], classes=several.classes)
+        entry["pooled"] = pool(several.pairs, classes=several.classes)
     return entry
 
 

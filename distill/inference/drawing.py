@@ -29,13 +29,11 @@ def draw_example(path: Path, image: np.ndarray, *, mask: np.ndarray, probability
         probability: float32 (K, H, W).
         title: one line over the panels.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     panel = PANEL_HEIGHT * image.shape[1] / image.shape[0]
     width, height = len(PANELS) * (panel + GAP) - GAP, HEAD + PANEL_HEIGHT + FOOT
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor=BACKGROUND)
-    FigureCanvasAgg(figure)
     axes: dict[str, Axes] = {}
     captions = {"input": [("input", TEXT)], "contours": [("truth", TRUTH), ("prediction", PREDICTION)]}
     for number, name in enumerate(PANELS):

@@ -37,15 +37,19 @@ class Table:
         self.rows: dict[str, list[dict[str, Any]]] = {}
         self.lock, self.saved = threading.Lock(), time.monotonic()
         if path.is_file():
-            with path.open(encoding="utf-8", newline="") as stream:
-                reader = csv.DictReader(stream)
-                if tuple(reader.fieldnames or self.columns) != self.columns:
-                    raise ValueError(
-                        f"{path} does not begin with the columns {','.join(self.columns[:3])},... that distill predict "
-                        "wrote, as where a spreadsheet saved it; remove it, and its images are done again"
-                    )
-                for row in reader:
-                    self.rows.setdefault(row[self.columns[0]], []).append(row)
+            again = "as where a spreadsheet saved it; remove it, and its images are done again"
+            try:
+                with path.open(encoding="utf-8", newline="") as stream:
+                    reader = csv.DictReader(stream)
+                    if tuple(reader.fieldnames or self.columns) != self.columns:
+                        first = ",".join(self.columns[:3])
+                        raise ValueError(
+                            f"{path} does not begin with the columns {first},... that distill predict wrote, {again}"
+                        )
+                    for row in reader:
+                        self.rows.setdefault(row[self.columns[0]], []).append(row)
+            except (UnicodeDecodeError, csv.Error) as error:
+                raise ValueError(f"{path} is not the table that distill predict wrote ({error}), {again}") from error
 
     def of(self, name: str) -> list[dict[str, Any]]:
         """The rows of an input; none where it has none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -146,9 +147,9 @@ def by_onnx(student: str | Path) -> str:
     """The words by which a published student runs from its ONNX file, and the command that makes it where it is not."""
     made = Path(place_of(student)) / "model.onnx"
     return (
-        f"student={made}"
+        f"student={shlex.quote(str(made))}"
         if made.is_file()
-        else f"distill publish student={student} onnx=model.onnx, then student=model.onnx"
+        else f"distill publish student={shlex.quote(str(student))} onnx=model.onnx, then student=model.onnx"
     )
 
 

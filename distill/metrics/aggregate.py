@@ -10,6 +10,7 @@ import numpy as np
 from distill.metrics.bootstrap import interval_of, resampled_means, summary
 from distill.metrics.calibration import BINS, calibration_error
 from distill.metrics.class_table import ClassTable
+from distill.metrics.overlap import share_of
 from distill.metrics.score_table import ScoreTable
 from distill.metrics.threshold_sweep import Values
 
@@ -53,14 +54,9 @@ def _statistics(means: Values, names: Sequence[str]) -> dict[str, Values]:
         **dict(zip(names, figures.T, strict=True)),
         "dice_max_of_set": dice.max(axis=1),
         "e_measure_max_of_set": e_measure.max(axis=1),
-        "dice_pooled": _share(2 * true, 2 * true + wrong),
-        "iou_pooled": _share(true, true + wrong),
+        "dice_pooled": share_of(2 * true, 2 * true + wrong),
+        "iou_pooled": share_of(true, true + wrong),
     }
-
-
-def _share(part: Values, whole: Values) -> Values:
-    """`part / whole`, (R,), and 1 where `whole` is 0."""
-    return np.divide(part, whole, out=np.ones_like(part), where=whole > 0)
 
 
 def size_of(share: float) -> str:

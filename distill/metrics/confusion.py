@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,15 +32,12 @@ def class_pairs(predicted: NDArray, truth: NDArray, *, classes: int) -> Pairs:
     return {divmod(int(code), classes): int(pixels[code]) for code in np.flatnonzero(pixels)}
 
 
-def pool(images: Sequence[Pairs], *, classes: int) -> dict[str, Any]:
+def pool(pairs: Pairs, *, classes: int) -> dict[str, Any]:
     """`confusion`: pixels in rows of true and columns of predicted classes; `iou` by class number; `miou`.
 
     A class that occurs in no mask and no prediction has no IoU.
     """
-    sums: Counter[tuple[int, int]] = Counter()
-    for pairs in images:
-        sums.update(pairs)
-    matrix = np.array([[sums[true, found] for found in range(classes)] for true in range(classes)])
+    matrix = np.array([[pairs.get((true, found), 0) for found in range(classes)] for true in range(classes)])
     both = matrix.diagonal()
     either = matrix.sum(axis=0) + matrix.sum(axis=1) - both
     shares = {str(number): float(both[number] / either[number]) for number in np.flatnonzero(either)}

@@ -53,35 +53,35 @@ def confusion(prediction: Flags, truth: Flags) -> tuple[NDArray, NDArray, NDArra
 def dice(prediction: Flags, truth: Flags) -> NDArray:
     """2 TP / (2 TP + FP + FN) of bool masks (..., H, W), float64 (...) in [0, 1]; 1 where both are empty."""
     both, extra, missed = confusion(prediction, truth)
-    return _share(2 * both, 2 * both + extra + missed)
+    return share_of(2 * both, 2 * both + extra + missed)
 
 
 def iou(prediction: Flags, truth: Flags) -> NDArray:
     """TP / (TP + FP + FN) of bool masks (..., H, W), float64 (...) in [0, 1]; 1 where both are empty."""
     both, extra, missed = confusion(prediction, truth)
-    return _share(both, both + extra + missed)
+    return share_of(both, both + extra + missed)
 
 
 def sensitivity(prediction: Flags, truth: Flags) -> NDArray:
     """TP / (TP + FN) of bool masks (..., H, W), float64 (...): the share of true pixels that is found; 1 if none."""
     both, _, missed = confusion(prediction, truth)
-    return _share(both, both + missed)
+    return share_of(both, both + missed)
 
 
 def specificity(prediction: Flags, truth: Flags) -> NDArray:
     """TN / (TN + FP) of bool masks (..., H, W), float64 (...): the share of the background left alone; 1 if none."""
     _, extra, _ = confusion(prediction, truth)
     background = np.count_nonzero(~truth, axis=(-2, -1))
-    return _share(background - extra, np.asarray(background))
+    return share_of(background - extra, np.asarray(background))
 
 
 def precision(prediction: Flags, truth: Flags) -> NDArray:
     """TP / (TP + FP) of bool masks (..., H, W), float64 (...): the share of true among predicted pixels; 1 if none."""
     both, extra, _ = confusion(prediction, truth)
-    return _share(both, both + extra)
+    return share_of(both, both + extra)
 
 
-def _share(part: NDArray, whole: NDArray) -> NDArray:
+def share_of(part: NDArray, whole: NDArray) -> NDArray:
     """`part / whole`, float64 (...), and 1 where `whole` is 0."""
     return np.divide(part, whole, out=np.ones(np.shape(whole)), where=whole > 0)
 

@@ -85,8 +85,8 @@ def score_everything(
     )
 
 
-def mask_figures(found: Flags, truth: Flags, *, tolerance: float = TOLERANCE) -> dict[str, float]:
-    """The figures of overlap and contour of two masks, bool (H, W) both."""
+def mask_figures(found: Flags, truth: Flags, *, tolerance: float) -> dict[str, float]:
+    """The figures of overlap and contour of two masks, bool (H, W) both; `tolerance` of surface Dice in pixels."""
     distances = surface.contour_distances(found, truth)
     return {
         "dice": float(dice(found, truth)),
@@ -101,16 +101,13 @@ def mask_figures(found: Flags, truth: Flags, *, tolerance: float = TOLERANCE) ->
     }
 
 
-def score_classes(
-    predicted: NDArray, truth: NDArray, *, classes: int, tolerance: float = TOLERANCE
-) -> dict[int, dict[str, float]]:
+def score_classes(predicted: NDArray, truth: NDArray, *, classes: int) -> dict[int, dict[str, float]]:
     """Overlap and contour of each class of one image, each class against the rest.
 
     Args:
         predicted: class numbers (H, W), as `distill.metrics.labels` gives them.
         truth: class numbers (H, W), 0 the background; pixels of 255 count for nothing.
         classes: numbers there are, background included.
-        tolerance: of surface Dice, in pixels.
 
     Returns:
         class number -> figures, for the classes but background that occur in the mask or the prediction. Figures
@@ -119,7 +116,7 @@ def score_classes(
     counted = truth != IGNORED
     pairs = {number: ((predicted == number) & counted, truth == number) for number in range(1, classes)}
     return {
-        number: mask_figures(found, true, tolerance=tolerance)
+        number: mask_figures(found, true, tolerance=TOLERANCE)
         for number, (found, true) in pairs.items()
         if found.any() or true.any()
     }

@@ -88,19 +88,18 @@ def surface_dice(distances: Distances, *, tolerance: float = 2.0) -> float:
     return float((every <= tolerance).mean())
 
 
-def boundary_iou(prediction: Flags, truth: Flags, *, band: float = BAND) -> float:
+def boundary_iou(prediction: Flags, truth: Flags) -> float:
     """The IoU of the inner boundary bands of two masks (Cheng et al., CVPR 2021), in [0, 1].
 
-    A mask's band are its pixels within d of its contour, d = `band` times the diagonal, rounded, at least 1. As in
+    A mask's band are its pixels within d of its contour, d = `BAND` times the diagonal, rounded, at least 1. As in
     the authors' evaluation the distance is that of a square (rows or columns, whichever is more), and the image's
     border is contour. 1 where both masks are empty, 0 where one is.
 
     Args:
         prediction: bool (H, W).
         truth: bool (H, W).
-        band: share of the diagonal.
     """
-    width = max(1, round(band * math.hypot(*truth.shape)))
+    width = max(1, round(BAND * math.hypot(*truth.shape)))
     one, other = inner_band(prediction, width), inner_band(truth, width)
     either = np.count_nonzero(one | other)
     return np.count_nonzero(one & other) / either if either else 1.0

@@ -55,9 +55,14 @@ def readable(
         if use:
             use(image)
         kept.append((one.path, hashlib.sha256(one.path.read_bytes()).hexdigest()))
-    if len(kept) < LEAST:
-        raise ValueError(f"expected at least {LEAST} images to estimate statistics from, got {len(kept)}; give more")
+    require_enough(kept)
     return kept
+
+
+def require_enough(images: Sequence[object]) -> None:
+    """Raises ValueError for fewer than `LEAST` images."""
+    if len(images) < LEAST:
+        raise ValueError(f"expected at least {LEAST} images to estimate statistics from, got {len(images)}; give more")
 
 
 def read(frames: Sequence[tuple[Path, str]], what: str) -> Iterator[np.ndarray]:

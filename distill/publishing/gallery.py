@@ -82,14 +82,12 @@ def draw_rows(
 
     Of shapes (H, W, 3), (CELLS, CELLS, 3) each, (K, H, W) and (H, W).
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     width = len(columns) * (PANEL + GAP) - GAP
     heights = [PANEL * image.shape[0] / image.shape[1] for image, *_ in rows]
     height = HEAD + sum(heights) + GAP * len(rows)
     figure = Figure(figsize=(width, height), dpi=110, facecolor=BACKGROUND)
-    FigureCanvasAgg(figure)
     for column, name in enumerate(columns):
         colour = {"student": PREDICTION, "truth": TRUTH}.get(name, TEXT)
         left = (column * (PANEL + GAP) + 0.06) / width

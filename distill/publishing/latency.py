@@ -1,4 +1,4 @@
-"""The latency of a network for one frame: percentiles, for the model card and the benchmark of students."""
+"""The latency of a network for one frame: percentiles, for the model card."""
 
 from __future__ import annotations
 
@@ -12,21 +12,8 @@ from distill.runtime.hardware import machine
 from distill.runtime.timing import Timing
 
 ROUNDS = 100
-SECONDS = 2.0  # at most, whatever the number of rounds
+SECONDS = 2.0  # in which they begin, at least one
 WARM = 3
-
-
-def timed(action: Callable[[], object], *, rounds: int = ROUNDS, seconds: float = SECONDS) -> Timing:
-    """Seconds of repeated runs, of `rounds` or of as many as begin within `seconds`, at least one."""
-    for _ in range(WARM):
-        action()
-    taken: list[float] = []
-    until = time.perf_counter() + seconds
-    while len(taken) < rounds and (not taken or time.perf_counter() < until):
-        began = time.perf_counter()
-        action()
-        taken.append(time.perf_counter() - began)
-    return Timing(tuple(taken))
 
 
 def latency(run: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> dict[str, Any]:
@@ -36,7 +23,15 @@ def latency(run: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> dict[
         run: uint8 (1, H, W, 3) -> probability (1, K, H, W), on one thread.
         image: uint8 (H, W, 3), as decoded.
     """
-    timing = timed(lambda: run(image[None]))
+    for _ in range(WARM):
+        run(image[None])
+    taken: list[float] = []
+    until = time.perf_counter() + SECONDS
+    while len(taken) < ROUNDS and (not taken or time.perf_counter() < until):
+        began = time.perf_counter()
+        run(image[None])
+        taken.append(time.perf_counter() - began)
+    timing = Timing(tuple(taken))
     return {
         **{f"p{share}": round(1000 * timing.percentile(share / 100), 2) for share in (50, 95, 99)},
         "runs": len(timing.seconds),

@@ -12,7 +12,8 @@ import numpy as np
 
 import students
 from distill.config.schema import DataRecipe
-from distill.data.sources.open_data import Splits, open_data
+from distill.data.sample import Splits
+from distill.data.sources.open_data import open_data
 from distill.data.synthetic.generator import render
 from distill.inference.model import InferenceModel, load_model, threshold_of
 from distill.inference.onnx_file import Runner, export_onnx, onnx_metadata, open_onnx

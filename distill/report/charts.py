@@ -92,17 +92,16 @@ def chart(title: str, *, alt: str, size: tuple[float, float] = PANEL) -> Iterato
         size: width and height in inches.
     """
     from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
-        canvas = FigureCanvasSVG(figure)
         drawn = Chart(figure.subplots())
         drawn.axes.set_title(title, weight="bold")
         yield drawn
         stream = io.StringIO()
-        canvas.print_svg(stream, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(stream, format="svg", metadata=metadata)
     drawn.svg = embedded(stream.getvalue(), alt=alt, prefix=f"chart{next(_numbers)}-")
 
 

@@ -8,7 +8,7 @@ import students
 from distill.config.schema import SIDE_STEP, Recipe
 from distill.metrics.names import FIGURES, OVERLAPS
 from distill.runs.build import create_student
-from distill.runs.leakage import check_leakage, check_teachers
+from distill.runs.leakage import check_leakage, check_published_teachers, check_teachers
 from distill.runs.run import Run
 from distill.runs.teacher_runs import missing_teachers
 from students import Student
@@ -39,6 +39,7 @@ def check(run: Run) -> None:
     check_shares(run)
     check_leakage(recipe, run.splits)
     check_teachers(run)
+    check_published_teachers(run)
     if not recipe.reads_features:
         check_student(recipe)
     for _, one in missing_teachers(run):  # those of the others were checked before they were trained

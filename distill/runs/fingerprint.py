@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from distill.config.keys import default_of
 from distill.config.schema import Recipe, TeacherRecipe
 from distill.runtime.io import digest_of_file, read_json_if_sound
 from students.catalogue import place_of
@@ -34,9 +35,7 @@ def essence(part: Any) -> Any:  # noqa: ANN401
         return part
     asked = {}
     for field in dataclasses.fields(part):
-        value = getattr(part, field.name)
-        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        if value != default:
+        if (value := getattr(part, field.name)) != default_of(field):
             asked[field.name] = essence(value)
     return asked
 

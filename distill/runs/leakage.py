@@ -64,6 +64,31 @@ def check_teachers(run: Run) -> None:
             )
 
 
+def check_published_teachers(run: Run) -> None:
+    """Refuses published students as teachers that learned from masks which are held out, or unlabelled, here.
+
+    Their cache says so too, once it has been extracted.
+
+    Raises:
+        ValueError: one did, by the record that lies beside its weights.
+    """
+    for name in run.caches:
+        teacher = run.recipe.teachers[name]
+        if teacher.adapter not in ("student", "ensemble") or name in run.made or teacher.weights is None:
+            continue
+        setting = f"teachers.{name}.weights={teacher.weights}"
+        places = [folder for place in teacher.weights.split(",") for folder in folders_of(place.strip())]
+        keys = {key for folder in places for key in learned_keys(folder) or ()}
+        if known := len(run.splits.hidden & keys):
+            raise ValueError(
+                f"{setting} was trained on the masks of {known} images that are validation, test or unlabelled here; "
+                "take the data.split that it was trained with (PraNet's, of students of the zoo), or a teacher that "
+                "was trained with yours"
+            )
+        if keys and not keys & keys_of(run.splits.train):
+            _note_others(setting, len(keys))
+
+
 def training_keys_of_start(recipe: Recipe) -> dict[str, set[str] | None]:
     """`student.init=...`, `student.encoder=...` -> keys of the images it was trained on with masks; None: no record."""
     found: dict[str, set[str] | None] = {}

@@ -16,15 +16,10 @@ from distill.runs.run import Run
 from students import learned_keys
 
 
-def place_of(run: Run, name: str, one: Run) -> str:
-    """The weights that one of the runs publishes."""
-    return weights_of(run.recipe.teachers[name], (one,))
-
-
 def missing_teachers(run: Run) -> Iterator[tuple[str, Run]]:
     """Teacher and run of each run that makes a teacher and has published no weights; none where its cache has all."""
     for name, runs in run.made.items():
-        lacking = [one for one in runs if not Path(place_of(run, name, one)).exists()]
+        lacking = [one for one in runs if not Path(weights_of(run.recipe.teachers[name], (one,))).exists()]
         if lacking and lacks_records(run, name):
             yield from ((name, one) for one in lacking)
 

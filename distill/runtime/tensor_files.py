@@ -49,7 +49,9 @@ def read_tensors(path: Path, *, cure: str) -> tuple[dict[str, Tensor], dict[str,
     """
     try:
         tensors = load_file(path)
-        record = read_record(path)
+        with safe_open(path, framework="pt") as stream:
+            metadata = stream.metadata() or {}
+        record = json.loads(metadata[RECORD]) if RECORD in metadata else dict(metadata)  # of a file written otherwise
     except Exception as error:  # truncated, no safetensors, no JSON: the libraries raise many unrelated types
         raise ValueError(f"cannot read {path} ({error}); {cure}") from error
     if DIGEST in record:
@@ -59,13 +61,6 @@ def read_tensors(path: Path, *, cure: str) -> tuple[dict[str, Tensor], dict[str,
     elif LIKE_A_DIGEST.search(json.dumps(record)):  # whose name was hit
         raise ValueError(f"{path} is damaged (it has a sha256 that is not called so); {cure}")
     return tensors, record
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """The record of a file and its digest, unchecked; a file written otherwise gives its metadata."""
-    with safe_open(path, framework="pt") as stream:
-        metadata = stream.metadata() or {}
-    return json.loads(metadata[RECORD]) if RECORD in metadata else dict(metadata)
 
 
 def digest_tensors(tensors: Mapping[str, Tensor], record: Mapping[str, Any] | None = None) -> str:

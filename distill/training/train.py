@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,10 +92,17 @@ def run_stages(plan: TrainingPlan) -> dict[str, Any]:
     spent, select = clock(summary["seconds"]), run.recipe.evaluate.select
     chosen = "best validation Dice" if select == "dice" else f"best {select} on validation, where Dice is"
     logger.info("trained %s in %s; %s %.3f at step %d", several(taken, "step"), spent, chosen, best, step)
-    if not best:
+    if run.accelerator.is_main_process and best <= dice_of_nothing(run):
         logger.warning("the student finds nothing on the validation images: train longer, or look at the losses in %s",
                        run.folder / "log.jsonl")  # fmt: skip
     return summary
+
+
+def dice_of_nothing(run: Run) -> float:
+    """The mean validation Dice of an empty prediction: 1 on each image without an object; 0 for several classes."""
+    if run.recipe.student.classes > 1:
+        return 0.0
+    return float(np.mean([not (sample.read_mask() == 1).any() for sample in run.validation]))
 
 
 def summarise(state: TrainingState) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import safetensors.numpy
 import torch
@@ -65,6 +66,17 @@ def codes_of(run):
 def extract(path, keys, views=("identity",), stop=None):
     for run in cache.plan(path, keys, views)[:stop]:
         cache.write_shard(path, codes_of(run), fidelity={"neck": 0.81, "p3": 0.8})
+
+
+@pytest.mark.parametrize("fidelity", [{"neck": 81.0, "p3": 0.8}, {"neck": 0.81, "p3": 0.8, "extra": 0.9}])
+def test_a_fidelity_that_no_reader_would_believe_is_refused_when_it_is_written(folder, fidelity):
+    store = cache.open(folder)
+    (run, *_) = cache.plan(store, [key(999)])
+    with pytest.raises(ValueError, match=r"expected a mean cosine of each of the maps \['neck', 'p3'\]"):
+        cache.write_shard(store, codes_of(run), fidelity=fidelity)
+    assert cache.plan(store, [key(999)]) == [run]
+    cache.write_shard(store, codes_of(run), fidelity={"neck": np.float32(0.81), "p3": torch.tensor(0.8)})
+    assert not cache.plan(store.path, [key(999)])
 
 
 def content(path):

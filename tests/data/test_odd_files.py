@@ -294,7 +294,7 @@ def test_a_damaged_file_index_is_written_anew_and_believed_in_nothing(polyps, tm
         index.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         assert open_folder(polyps).digest() == before
         assert index.read_bytes() == whole
-    for damaged in (b"", b"{", b"[]", b'{"version": 4}\n', b"[" * 100_000, whole[:-5]):
+    for damaged in (b"", b"{", b"[]", b'{"version": 5}\n', b"[" * 100_000, whole[:-5]):
         caplog.clear()
         index.write_bytes(damaged)
         assert open_folder(polyps).digest() == before
@@ -306,6 +306,22 @@ def test_an_older_file_index_is_replaced_without_a_word(polyps, tmp_path, caplog
     open_folder(polyps)
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["file_index.table"]
     assert not caplog.text
+
+
+def test_a_second_mask_of_an_image_is_named_and_not_passed_over(polyps):
+    for path in sorted((polyps / "masks").iterdir()):
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    assert count(open_folder(polyps)) == 12
+    (polyps / "masks" / "a3_Mask.png").write_bytes((polyps / "masks" / "a4_mask.png").read_bytes())
+    with pytest.raises(ValueError, match=r"a3_Mask\.png"):
+        open_folder(polyps)
+
+
+def test_a_mask_of_undefined_values_is_no_empty_frame(polyps):
+    (polyps / "masks" / "a3.png").unlink()
+    Image.fromarray(np.full((24, 32), np.nan, np.float32)).save(polyps / "masks" / "a3.tif")
+    with pytest.raises(ValueError, match=r"a3\.tif holds values that are infinite or undefined"):
+        open_folder(polyps)
 
 
 def save_reduced(folder: Path) -> None:

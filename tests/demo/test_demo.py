@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.client import HTTPConnection
@@ -79,6 +80,22 @@ def test_an_image_is_segmented_once_and_drawn_at_any_threshold(ask, disc, studen
         assert picture_of(ask("GET", f"{place}/overlay?threshold={threshold}")).shape == (45, 62, 3)
     grey = picture_of(ask("GET", f"/images/{seen['id']}/probability"))
     np.testing.assert_allclose(grey / 255, probability, atol=0.5 / 255 + 1e-6)
+
+
+def test_a_frame_of_a_film_is_answered_by_its_overlay_with_figures_and_is_not_kept(ask, disc, server):
+    seen = json.loads(ask("POST", "/images", disc.read_bytes())[1])
+    before = list(server.session.images)
+    for threshold in (0.3, 0.6):
+        answer, body = ask("POST", f"/frames?threshold={threshold}", disc.read_bytes())
+        assert (answer.status, answer.headers["Content-Type"]) == (200, "image/jpeg")
+        assert body == ask("GET", f"/images/{seen['id']}/overlay?threshold={threshold}")[1]
+        figures = json.loads(answer.headers["X-Figures"])
+        assert (figures["width"], figures["height"]) == (62, 45)
+        assert figures["milliseconds"] > 0
+        assert figures["regions"] == json.loads(ask("GET", f"/images/{seen['id']}/regions?threshold={threshold}")[1])
+    assert list(server.session.images) == before
+    assert ask("POST", "/frames?threshold=2", disc.read_bytes())[0].status == 400
+    assert ask("POST", "/frames", b"no picture")[0].status == 422
 
 
 def test_the_page_holds_what_it_needs_and_may_speak_to_nobody_else(ask):
@@ -193,6 +210,56 @@ def test_a_browser_shows_mask_area_and_latency_of_a_real_image(server, shared):
     assert "found" in shown
     assert said == []
     assert all(url.startswith((server.url, "blob:", "data:")) for url in asked)
+
+
+def test_a_browser_shows_a_camera_and_a_video_frame_by_frame_and_keeps_the_frame_at_which_it_stops(server, tmp_path):
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright (extra dev) is not installed")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    film = write_film(tmp_path / "film.webm", frames=12, size=(64, 48))
+    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", *camera])
+        page = browser.new_page()
+        said = []
+        page.on("console", lambda message: said.append(message.text))
+        page.goto(server.url)
+        page.click("#camera")
+        until(page, "document.getElementById('result').innerText.includes('frames a second')")
+        width = page.evaluate("document.getElementById('film').width")
+        page.click("text=Stop")
+        until(page, f"document.getElementById('picture').naturalWidth === {width}")
+        page.set_input_files("#file", film)
+        until(page, "document.getElementById('film').width === 64")
+        until(page, "!document.getElementById('result').innerText.match(/second\\s+0[.]0/)")
+        page.click("#generate")
+        until(page, "document.getElementById('picture').naturalWidth === 480")
+        assert page.is_hidden("#film")
+        (tmp_path / "broken.webm").write_bytes(b"no video")
+        page.set_input_files("#file", tmp_path / "broken.webm")
+        page.wait_for_selector("#error:not([hidden])")
+        assert "cannot play this video" in page.inner_text("#error")
+        browser.close()
+    assert said == []
+
+
+def until(page, expression):
+    """Waits for an expression to be true; the page's policy forbids playwright's own way, which evaluates text."""
+    end = time.monotonic() + 60
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, expression
+        page.wait_for_timeout(50)
+
+
+def write_film(path, *, frames, size):
+    cv2 = pytest.importorskip("cv2")
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"VP80"), 10.0, size)
+    assert writer.isOpened()
+    for number in range(frames):
+        writer.write(np.full((*size[::-1], 3), 10 * number, np.uint8))
+    writer.release()
+    return path
 
 
 @pytest.mark.parametrize("place", ["student", "./student", "student/model.onnx", "model.onnx", "."])

@@ -251,4 +251,6 @@ def test_a_published_student_teaches_another_one_from_its_cache(tmp_path, capfd)
     assert store.identity["labelled"] == learned
     few = ["data.labels=6", "do=extract,train", f"teachers.malunet.weights={first / 'student'}"]
     assert main(["recipe=malunet_to_microaunet", *small, *few]) == 1
-    assert "was trained on the masks of 6 images that have no mask here" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "was trained on the masks of 6 images that are validation, test or unlabelled here" in said
+    assert len(list((tmp_path / "features").iterdir())) == 1, "told before any costly work"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -219,12 +220,12 @@ def test_pixels_of_several_classes_are_pooled_over_images():
     pairs = class_pairs(found, truth, classes=4)
     assert pairs == {(0, 0): 1, (0, 1): 1, (1, 1): 2, (2, 2): 1, (2, 0): 1}
     empty = np.zeros((5, 5), dtype=np.uint8)
-    pooled = pool([pairs, class_pairs(empty, empty, classes=4)], classes=4)
+    pooled = pool(Counter(pairs) + Counter(class_pairs(empty, empty, classes=4)), classes=4)
     assert pooled["confusion"] == [[26, 1, 0, 0], [0, 2, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
     assert pooled["iou"] == pytest.approx({"0": 26 / 28, "1": 2 / 3, "2": 1 / 2}), "class 3 occurs nowhere"
     assert pooled["miou"] == pytest.approx((26 / 28 + 2 / 3 + 1 / 2) / 3)
     unknown = class_pairs(found, np.full_like(truth, 255), classes=4)
-    assert pool([unknown], classes=4)["iou"] == {}
+    assert pool(unknown, classes=4)["iou"] == {}
 
 
 def test_many_figures_are_resampled_as_one_is():

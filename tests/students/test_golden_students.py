@@ -183,7 +183,7 @@ def test_a_pruned_unetpp_gives_what_its_head_gave():
 
 
 def test_microaunet_refuses_sizes_that_it_does_not_take():
-    with pytest.raises(ValueError, match=r"at least 97 x 97 pixels, got 96 x 200; train with a larger image_size"):
+    with pytest.raises(ValueError, match=r"at least 97 x 97 pixels, got 96 x 200; choose a larger image_size"):
         create("microaunet", width=4)(torch.zeros(1, 3, 96, 200))
     with pytest.raises(ValueError, match=r"microaunet has a width of 6, but it must be a multiple of 4"):
         create("microaunet", width=6)

@@ -79,7 +79,7 @@ def test_sam2_is_another_name_of_fpn_with_the_same_identity(tmp_path):
 def test_what_does_not_fit_is_told(tmp_path):
     write_sam3(tmp_path / "sam3")
     for change, message in [
-        ({"strides": (4,)}, r"SAM 3's pyramid has strides 7, 14, 28, got strides=\[4\]"),
+        ({"strides": (4,)}, r"SAM 3's pyramid has no map of stride 4; choose from 7, 14, 28"),
         ({"levels": (1,)}, r"levels choose stages of SAM 2's trunk, but these are weights of SAM 3, got levels=\[1\]"),
         ({"image_size": 100}, r"multiple of 28, so that SAM 3's windows cover .*, got 100; choose 84 or 112"),
     ]:

@@ -31,6 +31,20 @@ def test_tf32_is_off_within_and_as_it_was_afterwards(tf32):
     assert flags() == (True, True)
 
 
+def test_the_newer_settings_of_torch_are_kept_too():
+    matmul = torch.backends.cuda.matmul
+    if not hasattr(matmul, "fp32_precision"):
+        pytest.skip("this torch has the older settings alone")
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "tf32"
+    try:
+        with without_tf32():
+            assert matmul.fp32_precision == "ieee"
+        assert matmul.fp32_precision == "tf32"
+    finally:
+        matmul.fp32_precision = before
+
+
 def test_a_teacher_s_forward_pass_is_without_tf32(tmp_path, tf32, monkeypatch):
     teacher = teachers.load("timm", **write_timm(tmp_path))
     seen, maps = [], teacher.maps

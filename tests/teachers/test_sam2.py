@@ -162,7 +162,7 @@ def test_sam2_says_what_does_not_fit(tmp_path, file):
     arguments = write_sam2(tmp_path / "folder")
     for change, message in [
         ({"model": "tiny"}, r"teacher 'fpn' has no option model: leave out model=tiny$"),
-        ({"strides": (32,)}, r"pyramid has strides 4, 8, 16, got strides=\[32\]"),
+        ({"strides": (32,)}, r"pyramid has no map of stride 32; choose from 4, 8, 16"),
         ({"levels": (4,)}, r"SAM 2 weights have stages 0 to 3, got levels=\[4\]"),
         (
             {"image_size": 1000},

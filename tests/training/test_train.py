@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from itertools import chain, product
 
@@ -41,7 +42,7 @@ from distill.training.checkpoint import load_checkpoint, save_checkpoint
 from distill.training.parameters import set_frozen
 from distill.training.plan import plan_training
 from distill.training.state import build_state
-from distill.training.train import batches_of, train
+from distill.training.train import batches_of, dice_of_nothing, train
 from students import create
 from students.published import LEARNED
 
@@ -296,6 +297,18 @@ def test_a_start_that_knows_the_masks_it_is_scored_by_is_refused_and_hands_on_wh
                 ValueError, match=r"student\.\w+=.* was trained on the masks of 1 images that are validation"
             ):
                 check(run)
+
+
+def test_a_student_whose_score_is_that_of_an_empty_prediction_is_said_to_find_nothing(tmp_path, monkeypatch, caplog):
+    run = run_of(recipe_of(), tmp_path / "run")
+    assert dice_of_nothing(run) == 0.0
+    empty = replace(run.splits.val[0], read_mask=partial(np.zeros, run.splits.val[0].size, np.uint8))
+    run = replace(run, splits=replace(run.splits, val=(empty, *run.splits.val[1:])))
+    share = 1 / len(run.splits.val)
+    assert dice_of_nothing(run) == pytest.approx(share)
+    monkeypatch.setattr("distill.training.validation.validate", lambda *_, **__: {"dice": share})
+    train(run)
+    assert "the student finds nothing on the validation images" in caplog.text
 
 
 def test_the_learning_rate_rises_then_falls_to_zero():

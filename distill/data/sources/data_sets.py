@@ -62,7 +62,7 @@ def find_data_sets(given: str | None) -> Found:
 
 def _names_of(places: Sequence[Place], root: Path, *, given: str) -> list[str]:
     """The folder's name of each data set; of those that share one, the path below the root."""
-    names = [_name_of(place.folder) for place in places]
+    names = [name_of(place.folder) for place in places]
     for name in names:
         if not is_utf8(name):
             raise ValueError(f"{printable(name)} in data.root={given} has a name that is not UTF-8; {RENAME}")
@@ -85,7 +85,8 @@ def require_folder(root: Path, given: str) -> None:
         raise FileNotFoundError(f"data.root={given} {kind} (resolved to {root.absolute()}); {hint}")
 
 
-def _name_of(folder: Path) -> str:
+def name_of(folder: Path) -> str:
+    """The name of a folder as a data set, also of one that is written as `.` or `DIR/..`."""
     return folder.name if folder.name not in ("", "..") else folder.resolve().name
 
 

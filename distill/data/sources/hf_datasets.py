@@ -11,6 +11,7 @@ from distill.data.image_io import encoded
 from distill.data.mask_classes import FOREGROUND, Reading
 from distill.data.part_names import PARTS, plain
 from distill.data.sample import Sample, Splits
+from distill.data.sources.data_sets import name_of
 from distill.data.sources.pairs import Pair, examine
 from distill.data.splits import Parts, cut_test, finish
 from distill.runtime.issues import Problems, nearest
@@ -59,7 +60,8 @@ def open_hub(data: DataRecipe, *, home: Path, reading: Reading = FOREGROUND) -> 
     """
     if data.root is None:
         raise ValueError("data.name=datasets needs data.root: a folder, a parquet file or a hub id such as user/name")
-    name = Path(data.root).stem if Path(data.root).is_file() else Path(data.root).name
+    place = Path(data.root).expanduser()
+    name = place.stem if place.is_file() else name_of(place)
     _refuse_choices(data, name=name)
     tables = load_tables(data.root, home=home)
     parts = name_parts(list(tables), root=data.root)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from distill.config.schema import DataRecipe
+from distill.data.file_names import printable
 from distill.data.image_io import SUFFIXES
 from distill.data.mask_classes import FOREGROUND, Reading
 from distill.data.part_names import plain
@@ -139,7 +140,7 @@ def _count(place: Place) -> int:
 
 
 def _content(root: Path) -> str:
-    return ", ".join(path.name for path in sorted(root.iterdir())[:8]) or "nothing"
+    return ", ".join(printable(path.name) for path in sorted(root.iterdir())[:8]) or "nothing"
 
 
 def _absent(name: str, given: str, found: str) -> FileNotFoundError:

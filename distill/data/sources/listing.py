@@ -76,10 +76,12 @@ def list_files(place: Place, *, name: str, problems: Problems) -> Listing:
     if volumes:
         problems.add("volume", f"{name}/{volumes[0]} (and {len(volumes) - 1} more): {NO_VOLUMES}", fatal=True)
     renamed, affix = named_after(masks, images)
-    masks = {renamed.get(stem, stem): files for stem, files in masks.items()}
+    named = dict[str, list[str]]()
+    for stem, files in masks.items():
+        named.setdefault(renamed.get(stem, stem), []).extend(files)
     if place.group:
-        images, masks = ({f"{place.group}-{stem}": f for stem, f in part.items()} for part in (images, masks))
-    return Listing(name, place, images, masks, ignored, affix)
+        images, named = ({f"{place.group}-{stem}": f for stem, f in part.items()} for part in (images, named))
+    return Listing(name, place, images, named, ignored, affix)
 
 
 def _unread(name: str, place: Place, ignored: Iterable[str]) -> str:

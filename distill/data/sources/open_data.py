@@ -7,13 +7,11 @@ from pathlib import Path
 
 from distill.config.schema import DataRecipe
 from distill.data.mask_classes import Reading
-from distill.data.sample import Sample, Splits
+from distill.data.sample import Splits
 from distill.data.sample_table import in_file
 from distill.data.sources.unlabelled import join_pictures, list_pictures, parse_labels, withhold_labels
 from distill.data.splits import parse_fold
 from distill.runtime.collector import without_collector
-
-__all__ = ["DATASETS", "Sample", "Splits", "open_data"]
 
 DATASETS = {
     "builtin": "distill.data.sources.builtin:open_builtin",

@@ -181,10 +181,6 @@ def _on_scale(match: Match, threshold: int, *, highest: int, problems: Problems)
 def _in_classes(match: Match, reading: Reading, *, problems: Problems) -> bool:
     """Whether a mask holds class numbers that the run knows; a lossy format would have changed them."""
     pair, _, mask = match
-    if not reading.colours and Path(pair.mask_name).suffix.lower() in (".jpg", ".jpeg"):
-        sentence = f"{pair.mask_name} is a JPEG, which does not keep class numbers"
-        problems.add("lossy classes", f"{sentence}; save it as PNG, or give data.colours where it holds colours")
-        return False
     if mask.high >= reading.classes:
         problems.add(
             "unknown class",

@@ -19,6 +19,7 @@ from distill.data.file_names import RENAME, is_utf8, printable
 from distill.data.image_io import SUFFIXES, read_image
 from distill.data.sample import Reader, Sample, Splits, by_dataset, keys_of
 from distill.data.scan import scan
+from distill.data.sources.data_sets import name_of
 from distill.data.splits import Parts, bundle
 from distill.runtime.issues import Problems, several
 
@@ -130,7 +131,7 @@ def list_pictures(given: str) -> Pictures:
     if not root.is_dir():
         kind = "is a file" if root.exists() else "does not exist"
         raise FileNotFoundError(f"data.unlabelled={given} {kind} (resolved to {root.absolute()}); {PLACES}")
-    sets = {root: root.name if root.name not in ("", "..") else root.resolve().name}
+    sets = {root: name_of(root)}
     sets.update({path: path.name for path in _visible(root) if (path / "images").is_dir()})
     files = [Picture(sets[root], path, f"{sets[root]}/{path.name}") for path in _visible(root) if _is_picture(path)]
     for folder, name in sets.items():
