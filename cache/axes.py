@@ -93,11 +93,6 @@ class Space:
     variances: Tensor  # (K, h, w) float64, of what is coded
     shells: Shells | None = None
 
-    @property
-    def center_energy(self) -> float:
-        """The squares of the mean map; 0 without one."""
-        return self.shells.energy(self.shells.grid) if self.shells else 0.0
-
     def used(self, step: float) -> Tensor:
         """(K,) bool: the components, or axes of shells, of which a step keeps any coefficient."""
         return coded(self.variances, step).flatten(1).any(1)

@@ -147,7 +147,8 @@ def _assemble(
         used = torch.ones(len(variances), dtype=torch.bool)
     kept = squares[: len(variances)][used].sum()
     gain = float((used.sum() * variances[0].numel() / kept).sqrt())
-    lost = squares.sum() - kept + space.center_energy - (shells.energy(shells.grid) if shells else 0)
+    mean, kept_mean = (one.energy(one.grid) if one else 0.0 for one in (space.shells, shells))
+    lost = squares.sum() - kept + mean - kept_mean
     return Codec(
         mean=axes.mean,
         scale=axes.scale,

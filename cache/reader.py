@@ -201,10 +201,6 @@ class Cache:
         files = [NAME, *map(codec_file, self.spec.names)]
         return sum(shard.nbytes for shard in self.shards) + sum((self.path / name).stat().st_size for name in files)
 
-    def bytes_per_image(self) -> float:
-        """`nbytes` divided by the number of records (images, each under one view)."""
-        return self.nbytes / max(1, len(self))
-
     def band_bytes(self) -> dict[str, dict[str, float]]:
         """{map: {band: bytes a record}} of the codes alone."""
         return {

@@ -17,14 +17,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from distill.distillation.whole_batch import count_of_all
+from distill.metrics.overlap import IGNORED
 
-IGNORE = 255
 CONTOUR_REACH = 15 / 352  # of the image's side: how far the structure loss looks for a contour
 
 
 def class_targets(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """One-hot truth (N, K, H, W) and validity (N, 1, H, W), both float32, for logits of K channels."""
-    valid = mask != IGNORE
+    valid = mask != IGNORED
     if logits.shape[1] == 1:
         truth = (mask > 0)[:, None]
     else:
@@ -38,7 +38,7 @@ def pixel_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
         truth, valid = class_targets(logits, mask)
         entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         return (entropy * valid)[:, 0]
-    return functional.cross_entropy(logits, mask.long(), ignore_index=IGNORE, reduction="none")
+    return functional.cross_entropy(logits, mask.long(), ignore_index=IGNORED, reduction="none")
 
 
 def pixel_weights(mask: Tensor, class_weights: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def pixel_weights(mask: Tensor, class_weights: Tensor) -> Tensor:
         mask: (N, H, W).
         class_weights: one a class (K,), background first; of one class (2,), any number but 0 being foreground.
     """
-    valid = mask != IGNORE
+    valid = mask != IGNORED
     return class_weights[torch.where(valid, mask, 0).long().clamp(max=len(class_weights) - 1)] * valid
 
 
@@ -97,10 +97,10 @@ def contour_band(mask: Tensor, *, width: int) -> Tensor:
 
     The edge of an ignored area is no such border.
     """
-    unknown, values = (mask == IGNORE)[:, None], mask[:, None].float()
+    unknown, values = (mask == IGNORED)[:, None], mask[:, None].float()
     side = 2 * width + 1
     high = functional.max_pool2d(values.masked_fill(unknown, -1), side, stride=1, padding=width)
-    low = -functional.max_pool2d(-values.masked_fill(unknown, IGNORE), side, stride=1, padding=width)
+    low = -functional.max_pool2d(-values.masked_fill(unknown, IGNORED), side, stride=1, padding=width)
     return (high > low)[:, 0]
 
 
@@ -112,7 +112,7 @@ def boundary(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = Non
     The split is that of BPKD (Liu et al. 2023), which distils edge and body apart, here for the truth's own mask.
     """
     entropy = pixel_cross_entropy(logits.float(), mask)
-    valid = mask != IGNORE
+    valid = mask != IGNORED
     band = contour_band(mask, width=max(1, round(mask.shape[-1] / 64))) & valid
     areas: tuple[Tensor, Tensor] = (band, ~band & valid)
     if class_weights is not None:
@@ -169,7 +169,7 @@ def imitate_mask(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature: flo
     teacher, student = soft.sigmoid(), logits.detach().sigmoid()
     truth = (mask > 0).float()
     better = ((teacher - truth).abs() < (student - truth).abs()).float()
-    weight = torch.where(mask == IGNORE, (2 * teacher - 1).abs(), better)
+    weight = torch.where(mask == IGNORED, (2 * teacher - 1).abs(), better)
     logits, soft = logits / temperature, soft / temperature
     wanted = soft.sigmoid()
     divergence = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
@@ -182,7 +182,7 @@ def _imitate_classes(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature:
 
     Confidence is the largest probability, scaled from 1 / K..1 to 0..1.
     """
-    classes, valid = logits.shape[1], mask != IGNORE
+    classes, valid = logits.shape[1], mask != IGNORED
     teacher, student = soft.softmax(dim=1), logits.detach().softmax(dim=1)
     true = torch.where(valid, mask, 0).long()[:, None]
     better = (teacher.gather(1, true) > student.gather(1, true))[:, 0].float()

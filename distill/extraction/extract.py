@@ -65,7 +65,7 @@ def complete_cache(run: Run, plan: ExtractionPlan) -> int:
     run.wait()
     if plan.rank == 0:
         store, took = cache.open(plan.folder), clock(time.monotonic() - began)
-        size = store.bytes_per_image() / 1e3
+        size = store.nbytes / max(1, len(store)) / 1e3
         count = several(len(store), "record")
         logger.info("%s: %s of %.1f kB in %s; took %s", plan.name, count, size, plan.folder, took)
     return images

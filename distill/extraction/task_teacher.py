@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -17,6 +16,7 @@ import cache
 from cache.shard import Record
 from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec, flip
 from distill.config.command import command_for
+from distill.extraction.encode import encode, write_coded
 from distill.runs.fingerprint import digest_file
 from distill.runtime.io import read_json
 from students.base import whole
@@ -136,18 +136,5 @@ def initialise_masks(folder: Path, teacher: TaskTeacher, *, fidelity: float, bat
 
 def write_masks(store: cache.Cache, shard: Sequence[Record], teacher: TaskTeacher) -> None:
     """Writes the masks of some records as a shard."""
-    coded = list(encode_masks(store, shard, teacher))
-    reached = float(np.mean([fidelity for _, fidelity in coded]))
-    cache.write_shard(store, [code for code, _ in coded], fidelity={MASK: reached})
-
-
-def encode_masks(store: cache.Cache, shard: Sequence[Record], teacher: TaskTeacher) -> Iterator[tuple[Any, float]]:
-    """The coded masks of some records, and the fidelity that each reached."""
-    codec = store.codecs[MASK]
-    plain: Mapping[str, Tensor] = {}
-    for key, view in shard:
-        if key not in plain:  # records are sorted, so that the views of an image are neighbours
-            plain = {key: teacher.logits(key)}
-        logits = flip(plain[key], view)
-        code = codec.encode(logits)
-        yield (key, view, {MASK: code}), codec.fidelity(logits[None], [code])
+    plain = {key: teacher.logits(key) for key in dict.fromkeys(key for key, _ in shard)}
+    write_coded(store, [encode(store, (key, view), {MASK: flip(plain[key], view)}) for key, view in shard])

@@ -50,14 +50,6 @@ def test_the_code_is_near_the_gaussian_reference_and_far_below_half_precision(co
     assert size < others[0].numel() * 2 / 8
 
 
-def test_low_and_high_add_up_to_all_on_any_grid(codec, others):
-    code = codec.encode(others[0])
-    for box, grid in (((0, 0, 1, 1), None), ((0.1, 0.2, 0.8, 0.9), (9, 7))):
-        low, high, both = (codec.decode(code, box=box, grid=grid, band=band) for band in ("low", "high", "all"))
-        torch.testing.assert_close(low + high, both, atol=1e-5, rtol=0)
-        assert both.shape == (codec.components, *(grid or GRID))
-
-
 def test_the_bands_part_at_the_cutoff(codec, others):
     code = codec.encode(others[0])
     low, high = dct(codec.decode(code, band="low")), dct(codec.decode(code, band="high"))

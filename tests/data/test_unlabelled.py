@@ -19,10 +19,8 @@ from PIL import Image
 from distill.config.schema import DataRecipe
 from distill.data.sample import Sample, Splits
 from distill.data.sources.open_data import open_data
-from distill.data.sources.unlabelled import IGNORE, keep_share, nothing_known, parse_labels
+from distill.data.sources.unlabelled import keep_share, parse_labels
 from distill.data.split_files import read_roles
-from distill.distillation.losses import IGNORE as PASSED_OVER
-from distill.metrics.overlap import IGNORED
 from distill.runtime.issues import Problems
 
 HEIGHT, WIDTH = 16, 20
@@ -156,10 +154,6 @@ def test_the_masks_of_unlabelled_images_are_never_opened(tmp_path):
         assert (mask == 255).all()
         assert sample.read_image().shape == (*sample.size, 3)
     assert {int(sample.read_mask().sum()) for sample in splits.train} == {40}
-
-
-def test_what_is_not_known_is_what_losses_and_metrics_pass_over():
-    assert IGNORE == PASSED_OVER == IGNORED == nothing_known((2, 3)).max()
 
 
 def test_generated_frames_and_tables_keep_few_labels_too(tmp_path, polyps):

@@ -37,7 +37,7 @@ def test_segment_vanishes_for_a_sure_and_right_student():
 
 def test_ignored_pixels_have_no_say():
     mask = disc()
-    mask[:, :8] = losses.IGNORE
+    mask[:, :8] = losses.IGNORED
     logits = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     other = logits.clone()
     other[:, :, :8] = 50.0
@@ -73,19 +73,19 @@ def test_the_contour_has_half_the_say_whatever_its_area():
 def test_the_edge_of_what_is_not_known_is_no_contour():
     mask = disc()
     unknown = mask.clone()
-    unknown[:, :, 20:] = losses.IGNORE
+    unknown[:, :, 20:] = losses.IGNORED
     known = torch.zeros_like(mask, dtype=torch.bool)
     known[:, :, :17] = True  # further from the unknown than the filters reach
     bands = [losses.contour_band(one, width=2) for one in (mask, unknown)]
     assert torch.equal(bands[0] & known, bands[1] & known)
-    assert not losses.contour_band(torch.where(mask > 0, mask, losses.IGNORE), width=2).any()
+    assert not losses.contour_band(torch.where(mask > 0, mask, losses.IGNORED), width=2).any()
 
 
 def test_cross_entropy_and_dice_are_the_two_halves_of_segment():
     logits = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(2))
     mask = disc().expand(2, -1, -1).clone()
-    mask[:, :4] = losses.IGNORE
-    known, truth = mask != losses.IGNORE, (mask == 1).float()
+    mask[:, :4] = losses.IGNORED
+    known, truth = mask != losses.IGNORED, (mask == 1).float()
     p = logits[:, 0].sigmoid()
     entropy = -(truth * p.log() + (1 - truth) * (1 - p).log())[known].mean()
     assert losses.cross_entropy(logits, mask).item() == pytest.approx(entropy.item(), abs=1e-5)
@@ -111,7 +111,7 @@ def test_equal_class_weights_change_nothing_and_others_do(name, classes):
     term = loss_function(name)
     logits = torch.randn(2, classes, 32, 32, generator=torch.Generator().manual_seed(2))
     mask = (disc().expand(2, -1, -1) * torch.tensor([1, classes - 1 or 1])[:, None, None]).clone()
-    mask[:, :4] = losses.IGNORE
+    mask[:, :4] = losses.IGNORED
     count = max(2, classes)
     plain, equal = term(logits, mask).item(), term(logits, mask, class_weights=torch.ones(count)).item()
     assert equal == pytest.approx(plain, rel=1e-5)
@@ -122,9 +122,9 @@ def test_equal_class_weights_change_nothing_and_others_do(name, classes):
 def test_a_weighted_cross_entropy_and_dice_are_the_weighted_means_they_say():
     logits = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
     mask = (disc().expand(2, -1, -1) * torch.tensor([1, 2])[:, None, None]).clone()
-    mask[:, :4] = losses.IGNORE
+    mask[:, :4] = losses.IGNORED
     weights = torch.tensor([0.5, 4.0, 2.0])
-    expected = torch.nn.functional.cross_entropy(logits, mask.long(), weight=weights, ignore_index=losses.IGNORE)
+    expected = torch.nn.functional.cross_entropy(logits, mask.long(), weight=weights, ignore_index=losses.IGNORED)
     assert losses.cross_entropy(logits, mask, class_weights=weights).item() == pytest.approx(expected.item(), rel=1e-5)
     p = logits.softmax(dim=1)[:, :, 4:]
     truth = torch.nn.functional.one_hot(mask[:, 4:].long(), 3).movedim(-1, 1)
@@ -179,7 +179,7 @@ def test_task_terms_reach_every_parameter_of_the_student(term):
 
 def test_an_image_of_which_nothing_is_known_has_no_say():
     logits = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(2))
-    mask = torch.cat([disc(), torch.full_like(disc(), losses.IGNORE)])
+    mask = torch.cat([disc(), torch.full_like(disc(), losses.IGNORED)])
     for term in (losses.segment, losses.boundary, losses.structure):
         assert term(logits, mask).item() == pytest.approx(term(logits[:1], mask[:1]).item(), abs=1e-6)
 
@@ -215,7 +215,7 @@ def test_a_soft_mask_counts_where_the_teacher_is_better_than_the_student():
 
 
 def test_without_a_mask_the_teacher_counts_by_its_confidence():
-    mask = torch.full((1, 1, 2), losses.IGNORE)
+    mask = torch.full((1, 1, 2), losses.IGNORED)
     soft = torch.tensor([[[0.0, 3.0]]])
     logits = torch.tensor([[[[1.0, 1.0]]]])
     p, q = 1 / (1 + math.exp(-3)), 1 / (1 + math.exp(-1))
@@ -251,7 +251,7 @@ def test_a_soft_mask_reaches_every_part_of_the_student_is_not_constant_and_is_le
     values = []
     for known in (True, False):
         soft = torch.randn(2, 32, 32, generator=random).requires_grad_()
-        mask = disc().expand(2, -1, -1) if known else torch.full((2, 32, 32), losses.IGNORE)
+        mask = disc().expand(2, -1, -1) if known else torch.full((2, 32, 32), losses.IGNORED)
         values.append(loss_function(name)(student(torch.randn(2, 3, 32, 32, generator=random)), mask, soft))
         values[-1].backward()
         assert soft.grad is None
@@ -265,7 +265,7 @@ def test_a_soft_mask_reaches_every_part_of_the_student_is_not_constant_and_is_le
 def test_a_term_on_soft_masks_takes_the_temperature_of_the_recipe(name):
     random = torch.Generator().manual_seed(2)
     logits, soft = torch.randn(2, 1, 8, 8, generator=random), torch.randn(2, 8, 8, generator=random)
-    mask = torch.full((2, 8, 8), losses.IGNORE)
+    mask = torch.full((2, 8, 8), losses.IGNORED)
     plain, warm = (loss_function(name)(logits, mask, soft, temperature=value) for value in (1.0, 3.0))
     assert torch.equal(plain, loss_function(name)(logits, mask, soft))
     assert warm.item() != plain.item()
@@ -278,7 +278,7 @@ def test_a_term_on_soft_masks_takes_the_temperature_of_the_recipe(name):
 
 
 def test_the_square_error_of_masks_is_that_of_probabilities_over_all_pixels():
-    mask = torch.tensor([[[0, losses.IGNORE]]], dtype=torch.uint8)
+    mask = torch.tensor([[[0, losses.IGNORED]]], dtype=torch.uint8)
     logits, soft = torch.tensor([[[[0.0, 2.0]]]]), torch.tensor([[[2.0, 2.0]]])
     expected = (1 / (1 + math.exp(-2)) - 0.5) ** 2 / 2
     assert losses.imitate_mask_mse(logits, mask, soft).item() == pytest.approx(expected, abs=1e-6)

@@ -35,7 +35,7 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_two_classes_under_a_softmax_are_one_under_a_sigmoid(temperature):
     student, soft = drawn(2, 8, 8), drawn(2, 8, 8, seed=1)
     mask = (drawn(2, 8, 8, seed=2) > 0).long()
-    mask[:, :3] = losses.IGNORE
+    mask[:, :3] = losses.IGNORED
     one = losses.imitate_mask(student[:, None], mask, soft, temperature=temperature)
     pair, wanted = (torch.stack([-logits / 2, logits / 2], dim=1) for logits in (student, soft))
     two = losses.imitate_mask(pair, mask, wanted, temperature=temperature)

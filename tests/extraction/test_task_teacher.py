@@ -180,7 +180,7 @@ def test_a_decoder_that_saw_few_masks_teaches_images_that_have_none(features, ta
     monkeypatch.setattr(losses, "imitate_mask", lambda *given, **warm: heard.append(given[1]) or term(*given, **warm))
     summary = train(run)
     assert [target.split("/")[0] for target in summary["targets"]] == ["masks"]
-    unknown = [(mask == losses.IGNORE).flatten(1).all(1).tolist() for mask in heard]
+    unknown = [(mask == losses.IGNORED).flatten(1).all(1).tolist() for mask in heard]
     assert unknown == [[False, False, True, True]] * summary["steps"]
 
 

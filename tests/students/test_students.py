@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -121,27 +119,6 @@ def test_torch_export_gives_the_same_program(name):
     student, images = build(name), pictures(name, 1)
     program = torch.export.export(student, (images,)).module()
     assert torch.allclose(program(images), student(images), atol=1e-5)
-
-
-class Hub:
-    """Stands for `huggingface_hub.HfApi`: repositories are folders."""
-
-    def __init__(self, place):
-        self.place = place
-
-    def create_repo(self, repo_id, **_):
-        return type("Repository", (), {"repo_id": repo_id})
-
-    def upload_folder(self, *, folder_path, repo_id, **_):
-        shutil.copytree(folder_path, self.place / repo_id)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_student_comes_back_from_the_hub_as_it_went(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", lambda **_: Hub(tmp_path))
-    student, images = build(name), pictures(name, 1)
-    student.push_to_hub("someone/student", config={"width": 4, "classes": 1, **OPTIONS.get(name, {}), "student": name})
-    assert torch.equal(students.load(tmp_path / "someone/student")(images), student(images))
 
 
 @pytest.mark.parametrize("name", NAMES)

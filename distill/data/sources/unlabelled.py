@@ -21,9 +21,9 @@ from distill.data.sample import Reader, Sample, Splits, by_dataset, keys_of
 from distill.data.scan import scan
 from distill.data.sources.data_sets import name_of
 from distill.data.splits import Parts, bundle
+from distill.metrics.overlap import IGNORED
 from distill.runtime.issues import Problems, several
 
-IGNORE = 255  # the level of a mask that every loss passes over
 PLACES = f"expected pictures ({' '.join(SUFFIXES)}) in it, in images/ in it, or in NAME/images/ (several data sets)"
 
 
@@ -45,8 +45,8 @@ class Pictures:
 
 
 def nothing_known(size: tuple[int, int]) -> np.ndarray:
-    """The mask of an unlabelled image of a height and width: uint8 (H, W), `IGNORE` everywhere."""
-    return np.full(size, IGNORE, np.uint8)
+    """The mask of an unlabelled image of a height and width: uint8 (H, W), `IGNORED` everywhere."""
+    return np.full(size, IGNORED, np.uint8)
 
 
 def parse_labels(labels: str) -> float | int:
