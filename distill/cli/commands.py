@@ -31,7 +31,7 @@ COMMANDS = {
     "compare": ("distill.cli.compare:COMMAND", "the recipe's arms over several seeds, with paired differences"),
     "predict": ("distill.cli.predict:COMMAND", "masks, overlays and a table for a picture, a folder or a video"),
     "adapt": ("distill.cli.adapt:COMMAND", "a student with the batch-norm statistics of new images without masks"),
-    "demo": ("distill.cli.demo:COMMAND", "a local page on which to drop an image and see the mask"),
+    "demo": ("distill.cli.demo:COMMAND", "a local page that shows the masks of an image, a video or a camera"),
     "doctor": ("distill.cli.doctor:COMMAND", "examines a data set: bad files, odd masks, copies, leaks of a split"),
     "weights": ("distill.cli.weights:COMMAND", "known weights of every teacher; downloads them"),
     "cache": ("distill.cli.cache:COMMAND", "what a cache costs, how faithful and how whole it is; shares it"),
