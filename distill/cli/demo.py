@@ -86,9 +86,9 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 COMMAND = Command(
     "demo",
     run,
-    does="Serves a page on this machine on which to drop an image and see its mask, or a video, or to open a camera (an "
-    "endoscope's picture on a capture card) and see each frame's. Nothing is sent anywhere, nothing is kept: images "
-    "stay in this process's memory, the last 8 of them.",
+    does="Serves a page on this machine on which to drop an image and see its mask, or a video, or to open a camera "
+    "(an endoscope's picture on a capture card) and see each frame's. Nothing is sent anywhere, nothing is kept: "
+    "images stay in this process's memory, the last 8 of them.",
     options=(
         replace(STUDENT, meaning=f"{STUDENT.meaning}; empty: the first that distill zoo lists", required=False),
         Option(

@@ -7,6 +7,7 @@ import pickle
 import re
 import shutil
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -558,6 +559,22 @@ def test_a_published_student_teaches_what_it_sees_and_says(tmp_path):
         teachers.load("student", **arguments, strides=(32, 16, 8))
     with pytest.raises(ValueError, match="expected image_size to be a multiple of 16, so that cells cover the image"):
         teachers.load("student", **arguments, image_size=88)
+
+
+def test_a_student_of_the_hub_brings_its_record_and_its_licence(tmp_path, monkeypatch):
+    zoo, snapshot = Path(students.place_of("zoo:polyp-small")), tmp_path / "snapshot"
+    snapshot.mkdir()
+
+    def fetched(hub_id, names, *, revision=None):
+        assert hub_id == "someone/student"
+        return [Path(shutil.copy(zoo / name, snapshot)) for name in names]
+
+    monkeypatch.setattr(import_module("teachers.weights.locate"), "download", fetched)
+    teacher = teachers.load("student", weights="someone/student")
+    here = teachers.load("student", weights="zoo:polyp-small")
+    assert teacher.identity == here.identity
+    assert len(teacher.identity["labelled"]) == 1305
+    assert teacher.licence == here.licence
 
 
 def test_a_student_of_several_classes_has_no_soft_mask(tmp_path):
