@@ -192,7 +192,8 @@ def places_of(weights: str | Path) -> list[str]:
     """The places of the students: those between commas, or the sub-folders that hold one; else the place itself."""
     path = Path(weights).expanduser()
     if path.is_dir() and not (path / MODEL).is_file():
-        return [str(file.parent) for file in sorted(path.glob(f"*/{MODEL}"))] or [str(path)]
+        inside = [Path(students.place_of(folder)) for folder in sorted(path.iterdir())]  # a run stands for its student
+        return [str(folder) for folder in inside if (folder / MODEL).is_file()] or [str(path)]
     if path.exists():
         return [str(path)]
     return [place.strip() for place in str(weights).split(",") if place.strip()]

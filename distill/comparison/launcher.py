@@ -13,13 +13,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
-from types import FrameType
 
 import torch
 
 from distill.comparison.runs import ArmRun
 from distill.config.parse import write_recipe
 from distill.runtime.progress import Progress
+from distill.runtime.signals import LAUNCHED, leave
 from distill.runtime.threads import threads_asked, usable_cores
 from distill.training.jsonl_log import last_step
 
@@ -62,7 +62,7 @@ def run_missing(runs: Sequence[ArmRun], *, jobs: int, verbs: Sequence[str] = ("t
 
     total, done = sum(one.steps for one in missing), steps_done(missing)
     with (
-        terminated_as_interrupted(),
+        left_on_sigterm(),
         Progress("compare", total=total, unit="steps", done=done, line_every=LINE_EVERY_SECONDS) as bar,
         ThreadPoolExecutor(jobs) as pool,
     ):
@@ -111,16 +111,13 @@ def where_it_stands(one: ArmRun) -> str:
 
 
 @contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt meanwhile, so that what was started is ended too."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
+def left_on_sigterm() -> Iterator[None]:
+    """SIGTERM raises SystemExit meanwhile, so that what was started is ended too."""
     if threading.current_thread() is not threading.main_thread():  # which alone may set handlers, and receives signals
         yield
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    process = os.getpid()
+    before = signal.signal(signal.SIGTERM, lambda *_: leave(process))
     try:
         yield
     finally:
@@ -196,6 +193,7 @@ def run_one(one: ArmRun, processes: Processes, *, jobs: int, verbs: Sequence[str
         env={
             **os.environ,
             **({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {}),
+            LAUNCHED: "1",
             "BANDPASS_THREADS": str(threads),
             "OMP_NUM_THREADS": str(threads),
         },

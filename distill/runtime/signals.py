@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 TERMINATED = 128 + signal.SIGTERM  # exit statuses, as a shell reports them
 INTERRUPTED = 128 + signal.SIGINT
+LAUNCHED = "BANDPASS_LAUNCHED"  # in the environment of a process that another one of ours waits for
 CONTINUES = "the same command continues where this one stopped"
 
 logger = logging.getLogger("bandpass")
@@ -43,11 +44,11 @@ def exit_on_signals() -> None:
 
 
 def leave_with_launcher() -> None:
-    """From now on this process ends with its launcher (torchrun, accelerate), which a kill may end alone.
+    """From now on this process ends with its launcher (torchrun, accelerate, compare), which a kill may end alone.
 
     Else it would go on, beside the job that is started in its place.
     """
-    if "LOCAL_RANK" in os.environ:
+    if {"LOCAL_RANK", LAUNCHED} & os.environ.keys():
         threading.Thread(target=_leave_after, args=(os.getppid(),), daemon=True).start()
 
 

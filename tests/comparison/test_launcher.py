@@ -12,7 +12,7 @@ from importlib import import_module
 import pytest
 import torch
 
-from distill.comparison.launcher import Processes, advice_on_jobs, places_for, run_missing, terminated_as_interrupted
+from distill.comparison.launcher import Processes, advice_on_jobs, left_on_sigterm, places_for, run_missing
 from distill.comparison.plan import plan_comparison
 from distill.config.parse import read_recipe
 from distill.runs.run import Run
@@ -158,7 +158,7 @@ def test_what_is_interrupted_ends_the_runs_it_started_and_starts_no_other(tmp_pa
     monkeypatch.setattr(module, "run_one", run)
     before, began = signal.getsignal(signal.SIGTERM), time.monotonic()
     threading.Thread(target=terminate).start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="143"):
         run_missing(runs_in(tmp_path), jobs=1)
     assert time.monotonic() - began < 30
     assert started == ["baseline unet seed 0"]
@@ -177,7 +177,7 @@ def test_a_thread_that_compares_leaves_the_handlers_of_signals_alone():
     before, found = signal.getsignal(signal.SIGTERM), []
 
     def enter():
-        with terminated_as_interrupted():
+        with left_on_sigterm():
             found.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=enter)

@@ -11,7 +11,15 @@ import time
 import pytest
 
 from distill.cli.commands import COMMANDS, find
-from distill.runtime.signals import CONTINUES, TERMINATED, exit_on_signals, interrupted, set_next, signals_deferred
+from distill.runtime.signals import (
+    CONTINUES,
+    LAUNCHED,
+    TERMINATED,
+    exit_on_signals,
+    interrupted,
+    set_next,
+    signals_deferred,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +97,8 @@ def test_the_command_line_exits_with_the_status_of_the_signal(number, status):
     assert "Traceback" not in ended.stderr
 
 
-def test_a_process_ends_with_its_launcher(tmp_path):
+@pytest.mark.parametrize("name", ["LOCAL_RANK", LAUNCHED])
+def test_a_process_ends_with_its_launcher(name, tmp_path):
     code = (
         "import os, sys, time; from pathlib import Path; from distill.runtime.signals import leave_with_launcher\n"
         "rank = os.fork()\n"
@@ -99,7 +108,7 @@ def test_a_process_ends_with_its_launcher(tmp_path):
         "os._exit(0)"
     )
     note = tmp_path / "rank"
-    environment = {**os.environ, "LOCAL_RANK": "0"}
+    environment = {**os.environ, name: "0"}
     subprocess.run([sys.executable, "-c", code, str(note)], env=environment, check=True, capture_output=True)
     rank, limit = int(note.read_text()), time.monotonic() + 30
     while time.monotonic() < limit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -37,6 +38,16 @@ def test_the_mask_is_the_mean_probability_and_features_are_the_first_s(folder):
     by_name = teachers.load("ensemble", weights=",".join(map(str, places)), strides=(8,))
     assert by_name.identity == together.identity
     assert together.identity["weights"] == ",".join(teacher.identity["weights"] for teacher in alone)
+
+
+def test_a_folder_of_runs_is_one_of_their_students(folder, tmp_path):
+    for place in sorted(folder.iterdir()):
+        run = tmp_path / "runs" / place.name
+        shutil.copytree(place, run / "student")
+        (run / "recipe.yaml").write_text("name: own\n")
+    (tmp_path / "runs" / "notes.txt").write_text("no run")
+    runs = teachers.load("ensemble", weights=tmp_path / "runs", strides=(8,))
+    assert runs.identity == teachers.load("ensemble", weights=folder, strides=(8,)).identity
 
 
 def test_it_has_learned_from_all_that_its_students_learned_from(folder, tmp_path, monkeypatch):
