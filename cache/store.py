@@ -44,9 +44,9 @@ def create(
 ) -> Cache:
     """Write manifest and codecs of a new cache, or open the one that is there if it is the same.
 
-    An existing cache keeps its codecs, batch size, licence, terms and calibration: use those of the result. A damaged manifest, and damaged codec
-    files, are written again if they come out as those that the cache was made with: its shards carry the manifest's
-    digest, the manifest the codecs'. Call it on one process only.
+    An existing cache keeps its codecs, batch size, licence, terms and calibration: use those of the result. A damaged
+    manifest, and damaged codec files, are written again if they come out as those that the cache was made with: its
+    shards carry the manifest's digest, the manifest the codecs'. Call it on one process only.
 
     Args:
         path: the cache folder; made if need be.
