@@ -7,6 +7,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent / "zoo"
 PREFIX = "zoo:"
+MODEL = "model.safetensors"
 
 
 def names() -> list[str]:
@@ -22,8 +23,8 @@ def place_of(source: str | Path) -> str | Path:
     """
     if not str(source).startswith(PREFIX):
         run = Path(source).expanduser()
-        is_run = source != "" and (run / "recipe.yaml").is_file() and not (run / "model.safetensors").exists()
-        return run / "student" if is_run and (run / "student" / "model.safetensors").is_file() else source
+        is_run = source != "" and (run / "recipe.yaml").is_file() and not (run / MODEL).exists()
+        return run / "student" if is_run and (run / "student" / MODEL).is_file() else source
     name, known = str(source).removeprefix(PREFIX), names()
     if name in known:
         return FOLDER / name
@@ -35,3 +36,14 @@ def place_of(source: str | Path) -> str | Path:
     hint = f"; did you mean '{PREFIX}{near[0]}'?" if near else ""
     choices = ", ".join(PREFIX + one for one in known)
     raise FileNotFoundError(f"no student {str(source)[:100]!r}; choose from {choices}{hint}")
+
+
+def places_of(sources: str | Path) -> list[str]:
+    """The places of one student or several: those between commas, or the sub-folders (or runs) that hold one."""
+    path = Path(sources).expanduser()
+    if path.is_dir() and not (path / MODEL).is_file():
+        inside = [Path(place_of(folder)) for folder in sorted(path.iterdir())]
+        return [str(folder) for folder in inside if (folder / MODEL).is_file()] or [str(path)]
+    if path.exists():
+        return [str(path)]
+    return [place.strip() for place in str(sources).split(",") if place.strip()]

@@ -15,11 +15,12 @@ from torch.nn import functional
 import students
 from cache.spec import LOGIT_CLIP, MASK, FeatureSpec, MapSpec
 from students import Student
+from students.catalogue import places_of
 from students.published import LEARNED, require_published
 from teachers.base import Teacher
 from teachers.choice import Choice, require_multiple, require_strides, require_unset
 from teachers.preprocess import SquareResize, statistics_of
-from teachers.weights.locate import MODEL, beside, locate, other_kind, read_config
+from teachers.weights.locate import beside, locate, other_kind, read_config
 from teachers.weights.tensors import read_state, sha256, shapes_of
 
 DEFAULT_STRIDES = (16, 8)
@@ -186,14 +187,3 @@ class Ensemble(nn.Module):
         maps = [member(pixels) for member in self.members]
         mean = torch.stack([each[-1].float().sigmoid() for each in maps]).mean(0)
         return [*maps[0][:-1], mean.logit().clamp(-LOGIT_CLIP, LOGIT_CLIP)]
-
-
-def places_of(weights: str | Path) -> list[str]:
-    """The places of the students: those between commas, or the sub-folders that hold one; else the place itself."""
-    path = Path(weights).expanduser()
-    if path.is_dir() and not (path / MODEL).is_file():
-        inside = [Path(students.place_of(folder)) for folder in sorted(path.iterdir())]  # a run stands for its student
-        return [str(folder) for folder in inside if (folder / MODEL).is_file()] or [str(path)]
-    if path.exists():
-        return [str(path)]
-    return [place.strip() for place in str(weights).split(",") if place.strip()]

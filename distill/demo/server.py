@@ -8,12 +8,12 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from distill.demo.session import VIEWS, Session, generated
@@ -36,6 +36,14 @@ POLICY = (  # a browser that keeps it cannot fetch or send anything but from and
 )
 
 logger = logging.getLogger("bandpass")
+
+
+class Answer(NamedTuple):
+    """A body, its type, and further headers."""
+
+    body: bytes
+    kind: str
+    headers: Mapping[str, str] = {}
 
 
 class RefusedError(Exception):
@@ -128,29 +136,27 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(self.post)
 
     def answer(self, work: Any) -> None:  # noqa: ANN401
-        """Sends what `work` returns as (bytes, type) and perhaps headers, or the sentence of what it refuses."""
-        more: list[dict[str, str]] = []
+        """Sends the `Answer` that `work` returns, or the sentence of what it refuses."""
         try:
             self.require_own_name()
-            body, kind, *more = work(*self.words())
+            answer = work(*self.words())
             status = HTTPStatus.OK
         except (ConnectionError, TimeoutError):
             raise
         except Exception as error:
             status = error.status if isinstance(error, RefusedError) else HTTPStatus.INTERNAL_SERVER_ERROR
-            body, kind = as_json({"error": first_line(error)})
+            answer = as_json({"error": first_line(error)})
             self.close_connection = True  # what was sent to a refused request may not have been read
         self.send_response(status)
-        headers = {"Content-Type": kind, "Content-Length": str(len(body)), "Content-Security-Policy": POLICY}
-        headers |= {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
-        for own in more:
-            headers |= own
+        headers = {"Content-Type": answer.kind, "Content-Length": str(len(answer.body)), **answer.headers}
+        headers |= {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
+        headers |= {"Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
         if self.close_connection:
             headers["Connection"] = "close"
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(answer.body)
         if self.close_connection and self.command == "POST":
             self.drain()
 
@@ -182,28 +188,29 @@ class Handler(BaseHTTPRequestHandler):
         if origin is not None and origin.partition("://")[2] != place:
             raise RefusedError(HTTPStatus.FORBIDDEN, f"this server answers to its own page, not to one of {origin}")
 
-    def get(self, parts: list[str], query: dict[str, str]) -> tuple[bytes, str]:
+    def get(self, parts: list[str], query: dict[str, str]) -> Answer:
         """The body and type of a path."""
         session = self.server.session
         try:
             if not parts:
                 page = files("distill.demo").joinpath("page.html").read_bytes()
-                return page, "text/html; charset=utf-8"
+                return Answer(page, "text/html; charset=utf-8")
             if parts == ["student.json"]:
                 return as_json(session.student())
             if parts[0] == "examples":
-                return session.examples[int(parts[1])].read_bytes(), TYPES["png"]
+                return Answer(session.examples[int(parts[1])].read_bytes(), TYPES["png"])
             if parts[0] == "generated":
-                return generated(int(parts[1])), TYPES["png"]
+                return Answer(generated(int(parts[1])), TYPES["png"])
             if parts[0] == "images" and parts[2] == "regions":
                 return as_json(session.regions(parts[1], threshold=threshold_of(query, session)))
             if parts[0] == "images":
-                return session.draw(parts[1], parts[2], threshold=threshold_of(query, session)), TYPES[VIEWS[parts[2]]]
+                drawn = session.draw(parts[1], parts[2], threshold=threshold_of(query, session))
+                return Answer(drawn, TYPES[VIEWS[parts[2]]])
         except (KeyError, IndexError, ValueError) as error:
             raise RefusedError(HTTPStatus.NOT_FOUND, "there is no such thing here, or no longer") from error
         raise RefusedError(HTTPStatus.NOT_FOUND, "there is no such page")
 
-    def post(self, parts: list[str], query: dict[str, str]) -> tuple[bytes, str] | tuple[bytes, str, dict[str, str]]:
+    def post(self, parts: list[str], query: dict[str, str]) -> Answer:
         """Segments the image in the request's body: to be asked about, or as a frame, whose overlay is the answer."""
         if parts not in (["images"], ["frames"]):
             raise RefusedError(HTTPStatus.NOT_FOUND, "images are sent to /images, frames of a film to /frames")
@@ -219,7 +226,7 @@ class Handler(BaseHTTPRequestHandler):
                 if parts == ["images"]:
                     return as_json(session.segment(data, flips=flips))
                 overlay, figures = session.frame(data, threshold=threshold_of(query, session), flips=flips)
-                return overlay, TYPES["jpeg"], {FIGURES: json.dumps(figures)}
+                return Answer(overlay, TYPES["jpeg"], {FIGURES: json.dumps(figures)})
             except UNREADABLE as error:
                 sentence = f"this cannot be read: {first_line(error)}"
                 raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, sentence) from error
@@ -255,6 +262,6 @@ def threshold_of(query: dict[str, str], session: Session) -> float:
         raise RefusedError(HTTPStatus.BAD_REQUEST, f"threshold={asked} is no probability over 0") from error
 
 
-def as_json(value: Any) -> tuple[bytes, str]:  # noqa: ANN401
-    """A value as the body and type of an answer."""
-    return json.dumps(value, ensure_ascii=False).encode("utf-8"), "application/json"
+def as_json(value: Any) -> Answer:  # noqa: ANN401
+    """A value as an answer."""
+    return Answer(json.dumps(value, ensure_ascii=False).encode("utf-8"), "application/json")

@@ -40,6 +40,14 @@ class Segmented:
         height, width = self.image.shape[:2]
         return {"width": width, "height": height, "milliseconds": self.milliseconds}
 
+    def regions(self, mask: np.ndarray) -> list[dict[str, Any]]:
+        """The regions of a mask uint8 (H, W) of it, an entry for each class but the background."""
+        return [asdict(regions) for regions in measure_regions(mask, self.probability)]
+
+    def overlay(self, mask: np.ndarray) -> bytes:
+        """A mask uint8 (H, W) drawn onto it, as the bytes of a JPEG file."""
+        return encode(Image.fromarray(draw_overlay(self.image, mask)), VIEWS["overlay"])
+
 
 class Session:
     """A student, the last images that it segmented, and the example pictures that it was published with.
@@ -95,8 +103,7 @@ class Session:
             one = self._segmented(data, flips=flips)
         with self.drawing:
             mask = labels(one.probability, threshold=threshold)
-            found = [asdict(regions) for regions in measure_regions(mask, one.probability)]
-            return encode(Image.fromarray(draw_overlay(one.image, mask)), "jpeg"), {**one.facts(), "regions": found}
+            return one.overlay(mask), {**one.facts(), "regions": one.regions(mask)}
 
     def _segmented(self, data: bytes | bytearray, *, flips: bool) -> Segmented:
         """The bytes of a picture file, segmented; errors as of `segment`."""
@@ -129,7 +136,7 @@ class Session:
             mask = labels(one.probability, threshold=threshold)
             if view == "mask":
                 return encode(mask_picture(mask, classes=self.segmenter.classes), form)
-            return encode(Image.fromarray(draw_overlay(one.image, mask)), form)
+            return one.overlay(mask)
 
     def regions(self, name: str, *, threshold: float) -> list[dict[str, Any]]:
         """The regions of an image, an entry for each class but the background.
@@ -139,8 +146,7 @@ class Session:
         """
         one = self.image(name)
         with self.drawing:
-            mask = labels(one.probability, threshold=threshold)
-            return [asdict(regions) for regions in measure_regions(mask, one.probability)]
+            return one.regions(labels(one.probability, threshold=threshold))
 
 
 def title_of(source: str) -> str:

@@ -11,7 +11,7 @@ from distill.data.sample import Splits, keys_of
 from distill.runs.run import Run
 from distill.runtime.issues import several
 from students import learned_keys
-from students.catalogue import place_of
+from students.catalogue import place_of, places_of
 from students.config import is_hub_id
 from students.published import LEARNED
 
@@ -27,17 +27,11 @@ def check_leakage(recipe: Recipe, splits: Splits) -> None:
     Raises:
         ValueError: they were, by the record that lies beside them.
     """
-    hidden = splits.hidden
     for setting, keys in training_keys_of_start(recipe).items():
         if keys is None:
             _warn_unknown(setting)
-        elif known := len(hidden & keys):
-            raise ValueError(
-                f"{setting} was trained on the masks of {known} images that are validation, test or unlabelled here; "
-                "start from weights trained with the same data.split, data.fold, data.seed and data.labels, or none"
-            )
-        elif keys and not keys & keys_of(splits.train):
-            _note_others(setting, len(keys))
+        else:
+            _require_shown(setting, keys, splits, remedy="start from weights trained with the same, or none")
 
 
 def check_teachers(run: Run) -> None:
@@ -74,19 +68,11 @@ def check_published_teachers(run: Run) -> None:
     """
     for name in run.caches:
         teacher = run.recipe.teachers[name]
-        if teacher.adapter not in ("student", "ensemble") or name in run.made or teacher.weights is None:
-            continue
-        setting = f"teachers.{name}.weights={teacher.weights}"
-        places = [folder for place in teacher.weights.split(",") for folder in folders_of(place.strip())]
-        keys = {key for folder in places for key in learned_keys(folder) or ()}
-        if known := len(run.splits.hidden & keys):
-            raise ValueError(
-                f"{setting} was trained on the masks of {known} images that are validation, test or unlabelled here; "
-                "take the data.split that it was trained with (PraNet's, of students of the zoo), or a teacher that "
-                "was trained with yours"
-            )
-        if keys and not keys & keys_of(run.splits.train):
-            _note_others(setting, len(keys))
+        if teacher.adapter in ("student", "ensemble") and name not in run.made and teacher.weights is not None:
+            folders = [folder for place in places_of(teacher.weights) for folder in folders_of(place)]
+            keys = {key for folder in folders for key in learned_keys(folder) or ()}
+            remedy = "take those that it was trained with (PraNet's split, of the zoo), or a teacher trained with yours"
+            _require_shown(f"teachers.{name}.weights={teacher.weights}", keys, run.splits, remedy=remedy)
 
 
 def training_keys_of_start(recipe: Recipe) -> dict[str, set[str] | None]:
@@ -113,6 +99,20 @@ def folders_of(place: str) -> list[Path]:
         return [Path(hf_hub_download(place, LEARNED)).parent]
     except (EntryNotFoundError, OSError, ValueError):  # whether the student itself is there is checked elsewhere
         return []
+
+
+def _require_shown(setting: str, keys: set[str], splits: Splits, *, remedy: str) -> None:
+    """Refuses weights that learned from the masks of these images, by key, where one is held out or unlabelled here.
+
+    Where none of them is here, it is said that they may be here in another form.
+    """
+    if known := len(splits.hidden & keys):
+        raise ValueError(
+            f"{setting} was trained on the masks of {known} images that are validation, test or unlabelled here, by "
+            f"data.split, data.fold, data.seed and data.labels; {remedy}"
+        )
+    if keys and not keys & keys_of(splits.train):
+        _note_others(setting, len(keys))
 
 
 @lru_cache

@@ -24,6 +24,7 @@ from distill.config.schema import (
     OptimiserRecipe,
     StageRecipe,
     StudentRecipe,
+    TeacherRecipe,
 )
 from distill.data.augment import draw, generator_for
 from distill.distillation import losses
@@ -34,7 +35,7 @@ from distill.distillation.targets import plan_targets
 from distill.runs.build import create_student
 from distill.runs.caches import open_caches, read_records
 from distill.runs.checks import check, check_student_strides
-from distill.runs.leakage import training_keys_of_start
+from distill.runs.leakage import check_published_teachers, training_keys_of_start
 from distill.runtime import hardware
 from distill.runtime.resize import resize
 from distill.runtime.tensor_files import write_tensors
@@ -297,6 +298,30 @@ def test_a_start_that_knows_the_masks_it_is_scored_by_is_refused_and_hands_on_wh
                 ValueError, match=r"student\.\w+=.* was trained on the masks of 1 images that are validation"
             ):
                 check(run)
+
+
+@pytest.mark.parametrize("adapter", ["student", "ensemble"])
+def test_a_published_teacher_that_knows_the_masks_here_is_refused_before_any_work(adapter, tmp_path, caplog):
+    caplog.set_level("INFO", logger="bandpass")
+    splits, place = disc_splits(), tmp_path / "runs" / "one"
+    (place / "student").mkdir(parents=True)
+    (place / "recipe.yaml").touch(), (place / "student" / "model.safetensors").touch()
+    recipe = recipe_of(tmp_path / "no_cache")
+    (name,) = recipe.teachers
+    weights = str(place if adapter == "student" else place.parent)
+    recipe = replace(recipe, teachers={name: TeacherRecipe(adapter=adapter, weights=weights)})
+    run = replace(run_of(recipe, tmp_path / "run"), caches={name: tmp_path / "none"})
+    (place / "student" / LEARNED).write_text(json.dumps({"labelled": [splits.train[0].key]}))
+    check_published_teachers(run)
+    assert not caplog.text
+    (place / "student" / LEARNED).write_text(json.dumps({"labelled": ["elsewhere"]}))
+    check_published_teachers(run)
+    assert "none of which is here as it was" in caplog.text
+    (place / "student" / LEARNED).write_text(json.dumps({"labelled": [splits.val[0].key]}))
+    with pytest.raises(
+        ValueError, match=rf"teachers\.{name}\.weights=.* was trained on the masks of 1 images that are"
+    ):
+        check_published_teachers(run)
 
 
 def test_a_student_whose_score_is_that_of_an_empty_prediction_is_said_to_find_nothing(tmp_path, monkeypatch, caplog):
