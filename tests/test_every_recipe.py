@@ -91,6 +91,12 @@ NETWORKS = {  # of students that are not small at any width
         "student.encoder=null",
         "student.width=4",
     ],
+    "mean_teacher": [
+        "student.options={backbone: test_efficientnet, encoder_stages: 4}",
+        "student.encoder=null",
+        "student.width=4",
+        "data.labels=50%",
+    ],
     "sam2_adapted": [f"student.options.trunk={HIERA}", "student.width=4"],
     "microaunet_published": ["image_size=128"],
     "malunet_to_microaunet": ["image_size=128"],  # the least that MicroAUNet takes

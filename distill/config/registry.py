@@ -50,12 +50,14 @@ FEATURE_LOSSES = {
     "imitate_low_mse": "distill.distillation.losses:imitate_mse",
     "imitate_high_mse": "distill.distillation.losses:imitate_mse",
 }
+AVERAGE_LOSSES = {"mean_teacher": "distill.distillation.losses:imitate_mask"}  # by the student's moving average
 WEIGHT_LOSSES = {"weight_norm": "distill.distillation.losses:weight_norm"}
 TASK_DECODER = "task_decoder"  # the student's name where it is a task teacher's decoder
 LOSSES = {
     **TASK_LOSSES,
     **MASK_LOSSES,
     **FEATURE_LOSSES,
+    **AVERAGE_LOSSES,
     **WEIGHT_LOSSES,
 }  # a new term: distill/README.md says what it needs
 BAND_OF = {  # what a term imitates: a band of a teacher's features, both at once, or its soft mask

@@ -64,9 +64,9 @@ def schedule_of(span: Span, restarts: Sequence[int], *, total: int) -> tuple[int
 
 
 def unlabelled_of(recipe: Recipe, stage: StageRecipe) -> int:
-    """Images of a batch that are unlabelled where there are such images: some in stages that imitate, none else."""
+    """Images of a batch that are unlabelled where there are such: some in stages that learn from them, none else."""
     batch, share = recipe.optimiser.batch_size, recipe.data.unlabelled_share
-    return min(max(1, round(share * batch)), batch - 1) if share and stage.imitates else 0
+    return min(max(1, round(share * batch)), batch - 1) if share and stage.takes_unlabelled else 0
 
 
 def steps_of_epoch(images: int, batch: int) -> int:

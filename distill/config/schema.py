@@ -110,6 +110,11 @@ class Recipe:
         return any(stage.imitates for stage in self.stages.values() if stage.runs)
 
     @property
+    def takes_unlabelled(self) -> bool:
+        """Whether any stage that runs learns from images without masks."""
+        return any(stage.takes_unlabelled for stage in self.stages.values() if stage.runs)
+
+    @property
     def reads_features(self) -> bool:
         """Whether the student reads a teacher's cached maps instead of images: a task teacher's decoder."""
         return self.student.name == TASK_DECODER
@@ -174,6 +179,31 @@ def check_stages(recipe: Recipe) -> None:
         bool(recipe.teachers) or not recipe.imitates,
         "stages imitate a teacher, but teachers is empty; name one, or drop the imitate terms",
     )
+
+
+def check_averages(recipe: Recipe) -> None:
+    """The student's moving average teaches where there is one, and mixed images have no features to imitate."""
+    stages = {name: stage for name, stage in recipe.stages.items() if stage.runs and stage.averages}
+    require(
+        not stages or recipe.optimiser.ema > 0,
+        "stages weigh mean_teacher, whose teacher is the student's moving average, but optimiser.ema is 0; set "
+        "optimiser.ema=0.99",
+    )
+    require(
+        not (stages and recipe.reads_features),
+        f"stages weigh mean_teacher, but student.name={TASK_DECODER} reads a teacher's features and no images",
+    )
+    mixed = recipe.augment.cutmix > 0
+    require(
+        bool(stages) or not mixed,
+        f"augment.cutmix is {recipe.augment.cutmix}, but no stage weighs mean_teacher, whose images it mixes",
+    )
+    for name, stage in stages.items():
+        require(
+            not (mixed and stage.imitates),
+            f"augment.cutmix mixes images, but stages.{name} imitates what a teacher saw of each; set "
+            "augment.cutmix=0, or imitate in a stage of its own",
+        )
 
 
 def check_weights(recipe: Recipe) -> None:
@@ -296,6 +326,7 @@ CHECKS: tuple[Callable[[Recipe], None], ...] = (
     check_names,
     check_ranges,
     check_stages,
+    check_averages,
     check_weights,
     check_views,
     check_strides,

@@ -40,7 +40,7 @@ class DataRecipe:
     labels: str = setting(
         "100%", "training images that keep their masks, as 10% or as a number; the others are unlabelled"
     )
-    unlabelled: str | None = setting(None, "folder of images without masks, which join the imitation terms only")
+    unlabelled: str | None = setting(None, "folder of images without masks, which join imitate_* and mean_teacher only")
     unlabelled_share: float = setting(
         0.5, "share of every batch that is unlabelled, in stages that imitate (others take labelled ones); 0: none"
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from cache.spec import VIEWS
 from distill.config.field import require, require_choice, require_choices, setting
-from distill.config.registry import FEATURE_LOSSES, LOSSES, MASK_LOSSES, PARTS, SPLITS
+from distill.config.registry import AVERAGE_LOSSES, FEATURE_LOSSES, LOSSES, MASK_LOSSES, PARTS, SPLITS
 
 
 @dataclass(frozen=True)
@@ -101,13 +101,16 @@ class AugmentRecipe:
     amplitudes: float = setting(
         0.0, "share of images whose low frequencies take amplitudes (colour, light) of another training image"
     )
+    cutmix: float = setting(
+        0.0, "share of images without masks of which half is covered by another, in stages with mean_teacher"
+    )
     sizes: list[float] = setting([1.0], "factors on image_size, one drawn for each batch, to the next multiple of 32")
 
     def __post_init__(self) -> None:
         require_choices("augment.views", self.views, VIEWS)
         require(len(self.views) >= 1, "augment.views is empty, but must name at least identity")
         require(0.1 <= self.min_crop <= 1, f"augment.min_crop is {self.min_crop}, but must lie in [0.1, 1]")
-        for key in ("empty", "colour", "camera", "amplitudes"):
+        for key in ("empty", "colour", "camera", "amplitudes", "cutmix"):
             require(0 <= getattr(self, key) <= 1, f"augment.{key} is {getattr(self, key)}, but must lie in [0, 1]")
         require(
             bool(self.sizes) and all(0.25 <= factor <= 4 for factor in self.sizes),
@@ -198,6 +201,16 @@ class StageRecipe:
     def imitates(self) -> bool:
         """Whether any term of this stage needs a teacher."""
         return any(self.losses.get(term, 0) > 0 for term in {**FEATURE_LOSSES, **MASK_LOSSES})
+
+    @property
+    def averages(self) -> bool:
+        """Whether any term of this stage takes the student's own moving average for its teacher."""
+        return any(self.losses.get(term, 0) > 0 for term in AVERAGE_LOSSES)
+
+    @property
+    def takes_unlabelled(self) -> bool:
+        """Whether any term of this stage learns from images without masks."""
+        return self.imitates or self.averages
 
 
 @dataclass(frozen=True)

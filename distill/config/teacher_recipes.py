@@ -63,7 +63,7 @@ def recipes_of_teacher(recipe: Recipe, entry: TeacherRecipe) -> tuple[Recipe, ..
         inherited |= source_of_task(recipe, entry, layer)
     layer = extended(extended(layer, inherited), entry.overrides, ordered=False)
     made = build_recipe(layer)
-    if not made.imitates:  # who learns from masks alone is the same with and without further images
+    if not made.takes_unlabelled:  # who learns from masks alone is the same with and without further images
         layer = extended(layer, {"data": {"unlabelled": None}})
     return tuple(build_recipe(layer, {"seed": seed}) for seed in entry.seeds) or (build_recipe(layer),)
 

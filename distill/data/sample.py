@@ -82,7 +82,7 @@ def keys_of(samples: Iterable[Sample]) -> set[str]:
 class Splits:
     """The parts of the data. No image key is in two of them: test beats val, val beats train, train beats unlabelled.
 
-    Unlabelled images join the imitation terms only.
+    Unlabelled images join the terms of imitation and `mean_teacher` only.
     """
 
     train: Sequence[Sample]

@@ -6,6 +6,7 @@ dataset: training samples with their decoded targets.
 loading: batches of them, by processes of their own or in this one.
 device_targets: targets that a GPU decodes, for a whole batch at once.
 shared_memory: what workers need of it, and an end to waiting for them.
+mean_teacher: what the student's moving average says of images without masks.
 sampler: index batches, the same for any number of processes and restarts.
 criterion: the loss terms of a stage.
 losses: every term, a pure function.

@@ -9,9 +9,10 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
-from distill.config.registry import BAND_OF, LOSSES, MASK_LOSSES, TASK_LOSSES, WEIGHT_LOSSES
+from distill.config.registry import AVERAGE_LOSSES, BAND_OF, LOSSES, MASK_LOSSES, TASK_LOSSES, WEIGHT_LOSSES
 from distill.config.schedule import Span
 from distill.data.teacher_dropout import teacher_mask_key
+from distill.distillation.mean_teacher import AVERAGE, unlabelled_in
 from distill.distillation.targets import Target
 from distill.distillation.whole_batch import divided_by, divisors_of
 
@@ -37,7 +38,8 @@ def compute_losses(
         targets: those that are in the batch.
         logits: of every head, (N, K, H, W).
         projected: the student's projected features by the name of their target, (N, C, h, w).
-        batch: `mask` (N, H, W), the targets by name, and teacher masks where teachers are dropped.
+        batch: `mask` (N, H, W), the targets by name, teacher masks where teachers are dropped, and what the student's
+            average says where that teaches.
         parameters: of the student.
         divisors: scalars, of the terms on masks, see `divisors_of_parts`, where this is a part of a batch.
         class_weights: of the terms on masks, one a class; none: all weigh the same.
@@ -56,6 +58,11 @@ def compute_losses(
             continue
         if name in WEIGHT_LOSSES:
             terms[name] = term(parameters)
+            continue
+        if name in AVERAGE_LOSSES:
+            unlabelled = unlabelled_in(batch["mask"])
+            heads = [mean_over_all(term, head, batch["mask"], batch[AVERAGE], chosen=unlabelled) for head in logits]
+            terms[name] = torch.stack(heads).mean()
             continue
         parts = []
         for target in (target for target in targets if target.band == BAND_OF[name]):
@@ -92,7 +99,7 @@ def divisors_of_parts(
 def weighted_teacher_loss(
     target: Target, term: Callable[..., Tensor], student: Tensor, *truth: Tensor, teacher_mask: Tensor | None
 ) -> Tensor:
-    """A term for one target: its sum over the images that have the teacher, as a mean over all of them, times a weight.
+    """A term for one target, over the images that have the teacher, times a weight.
 
     Args:
         target: its teacher's weight is the factor.
@@ -103,10 +110,14 @@ def weighted_teacher_loss(
     """
     if teacher_mask is None:
         return target.weight * term(student, *truth)
-    if not bool(teacher_mask.any()):
+    return target.weight * mean_over_all(term, student, *truth, chosen=teacher_mask)
+
+
+def mean_over_all(term: Callable[..., Tensor], student: Tensor, *truth: Tensor, chosen: Tensor) -> Tensor:
+    """A term's sum over the chosen images (N,) of a batch, as a mean over all; 0 where none is chosen."""
+    if not bool(chosen.any()):
         return 0 * student.sum()
-    share = target.weight * teacher_mask.float().mean()
-    return share * term(student[teacher_mask], *(tensor[teacher_mask] for tensor in truth))
+    return chosen.float().mean() * term(student[chosen], *(tensor[chosen] for tensor in truth))
 
 
 def loss_function(name: str) -> Callable[..., Tensor]:

@@ -53,7 +53,8 @@ class TrainingSet(Dataset):
     """Samples of the training part with the targets that a stage imitates; indexed by (epoch, index) or with a side.
 
     A student that reads a teacher's maps gets those named in `inputs` instead of the image. With `on_device` targets
-    are left to `distill.distillation.device_targets.decode_targets`.
+    are left to `distill.distillation.device_targets.decode_targets`. With `plain` an item has `plain` too: an image
+    without a mask as it is before its look changes; of one with a mask, where nothing reads it, the image again.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class TrainingSet(Dataset):
         self.samples, self.recipe, self.caches, self.inputs = samples, recipe, caches, inputs
         self.on_device = on_device
         self.targets: tuple[Target, ...] = ()
+        self.plain = False
         self.kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         if recipe.augment.camera:
             camera.transforms()  # once here, and not in every process that loads
@@ -113,8 +115,10 @@ class TrainingSet(Dataset):
         size, box = (side, side), mirrored(drawn.box, drawn.view)  # a small result is turned sooner than a large image
         item = {"mask": torch.from_numpy(flip(resize_mask(mask, size, box), drawn.view))}
         if not self.inputs:
-            pixels = flip(resize_image(image, size, box), drawn.view)
-            item["image"] = normalise(self.change_look(colour((pixels / 255).clamp(0, 1), drawn), epoch, sample.key))
+            pixels = (flip(resize_image(image, size, box), drawn.view) / 255).clamp(0, 1)
+            item["image"] = normalise(self.change_look(colour(pixels, drawn), epoch, sample.key))
+            if self.plain:
+                item["plain"] = item["image"] if sample.mask_key else normalise(pixels)
         targets = self.targets if side == recipe.image_size else tuple(target.at(side) for target in self.targets)
         wanted, spectra = (*self.inputs, *targets), dict[tuple[str, ...], Tensor]()
         for target in wanted:

@@ -70,7 +70,7 @@ def parts_of_data(run: Run) -> dict[str, dict[str, int]]:
     """Part of the data -> images of each data set in it; without the parts that hold none."""
     found = {
         "training": count(run.splits.train),
-        "unlabelled": count(run.splits.unlabelled if run.recipe.imitates else ()),
+        "unlabelled": count(run.splits.unlabelled if run.recipe.takes_unlabelled else ()),
         "validation": count(run.splits.val),
         "test": count(run.splits.tested),
     }

@@ -23,6 +23,7 @@ MEANINGS = {
     "imitate_mse": "projected features against the teacher's, mean square error",
     "imitate_low_mse": "the same, low band alone",
     "imitate_high_mse": "the same, high band alone",
+    "mean_teacher": "the student's mask of images without one against its moving average's",
     "weight_norm": "norms of the student's weights",
 }
 

@@ -37,6 +37,7 @@ def check(run: Run) -> None:
     check_teacher_weights(recipe)
     check_selection(recipe)
     check_shares(run)
+    check_unlabelled(run)
     check_leakage(recipe, run.splits)
     check_teachers(run)
     check_published_teachers(run)
@@ -95,6 +96,16 @@ def check_shares(run: Run) -> None:
             raise ValueError(
                 f"a batch of stage {span.name!r} has {own} images for each process, but must be a multiple of the "
                 f"{parts} parts (optimiser.accumulate); change it or optimiser.batch_size"
+            )
+
+
+def check_unlabelled(run: Run) -> None:
+    """Raises ValueError where a stage's teacher is the student's average, and no image without a mask is shown."""
+    for span in run.spans:
+        if span.stage.averages and span.stage.runs and not span.unlabelled:
+            raise ValueError(
+                f"stages.{span.name} weighs mean_teacher, but no image of its batches is without a mask; name some "
+                "with data.unlabelled=DIR, put masks away with data.labels=25%, or set data.unlabelled_share above 0"
             )
 
 

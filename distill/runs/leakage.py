@@ -43,7 +43,7 @@ def check_teachers(run: Run) -> None:
     held_out, hidden = keys_of(run.splits.held_out), run.splits.hidden
     for name, runs in run.made.items():
         for one in runs:
-            images = keys_of(one.splits.training if one.recipe.imitates else one.splits.train)
+            images = keys_of(one.splits.training if one.recipe.takes_unlabelled else one.splits.train)
             start = [keys for keys in training_keys_of_start(one.recipe).values() if keys is not None]
             masks = keys_of(one.splits.train).union(*start)
             if known := len(images & held_out):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from distill.config.registry import MASK_LOSSES, PARTS, TASK_LOSSES, WEIGHT_LOSSES
+from distill.config.registry import AVERAGE_LOSSES, MASK_LOSSES, PARTS, TASK_LOSSES, WEIGHT_LOSSES
 from distill.config.schedule import Span
 from distill.config.schema import OptimiserRecipe
 from distill.distillation.distiller import Distiller
@@ -129,4 +129,4 @@ def reaches_all(
 
 def trains_logits(span: Span) -> bool:
     """Whether any term of a stage is one on logits; of a stage without, Dice is uninformative."""
-    return bool({*TASK_LOSSES, *MASK_LOSSES}.intersection(span.terms))
+    return bool({*TASK_LOSSES, *MASK_LOSSES, *AVERAGE_LOSSES}.intersection(span.terms))

@@ -20,6 +20,7 @@ from distill.distillation.criterion import compute_losses, divisors_of_parts
 from distill.distillation.device_targets import decode_targets
 from distill.distillation.feature_variance import FeatureVariance, variances_of
 from distill.distillation.loading import loader
+from distill.distillation.mean_teacher import taught
 from distill.distillation.sampler import Batches
 from distill.metrics.names import LOWER_IS_BETTER
 from distill.runs.run import LOG, Run
@@ -166,6 +167,7 @@ def begin_stage(state: TrainingState, span: Span) -> None:
     if counters.step <= span.start:
         counters.step, counters.stage_best, counters.stale = span.start, -math.inf, 0
     state.dataset.targets = tuple(target for target in state.targets if target.band in span.bands)
+    state.dataset.plain = span.stage.averages
     set_frozen(state.student, span.stage.freeze, kept=state.frozen)
     forget_frozen(state.optimiser.optimizer)
 
@@ -220,6 +222,9 @@ def train_step(
     batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
     if state.dataset.on_device:
         batch = decode_targets(batch, (*state.dataset.inputs, *state.dataset.targets), state.dataset.caches)
+    if span.stage.averages:
+        with accelerator.autocast():
+            batch = taught(batch, state.scored.eval(), cutmix=recipe.augment.cutmix)
     terms, projected, part = backward(state, span, batch)
     variances: dict[str, FeatureVariance] = {}
     if watch and torch.isfinite(terms["loss"]):  # else there are none to check; `log_losses` refuses the loss

@@ -29,7 +29,7 @@ PLACES = f"expected pictures ({' '.join(SUFFIXES)}) in it, in images/ in it, or 
 
 @dataclass(frozen=True)
 class Picture:
-    """A file that joins the imitation terms, before it is read."""
+    """A picture of the unlabelled part, before it is read."""
 
     dataset: str
     path: Path
