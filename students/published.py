@@ -18,12 +18,12 @@ from safetensors.torch import load_model
 
 from students.base import Student, whole
 from students.config import REMEDY, locate, read_config
-from students.registry import STUDENTS, resolve
+from students.registry import STUDENTS, code_of, resolve
 
 LEARNED = "learned.json"  # in the folder: the keys of the images whose masks were learned from
 RECORD = "published.json"  # in the folder: the sha256 of each file, by name
 # Entries of config.json that are no options of the class.
-NO_ARGUMENTS = ("student", "image_size", "mean", "std", "threshold", "temperature", "run", "adapted")
+NO_ARGUMENTS = ("student", "image_size", "mean", "std", "threshold", "temperature", "run", "adapted", "code_sha256")
 
 logger = logging.getLogger("bandpass")
 
@@ -55,6 +55,7 @@ def load(source: str | Path, *, trust: str | None = None) -> Student:
             f"its libraries build it: {reason[:400]}"
         ) from error
     check_finite(student, file)
+    warn_edited(config, source)
     return student.eval()
 
 
@@ -96,6 +97,13 @@ def check_finite(student: Student, file: Path) -> None:
                 f"{file} holds weights that are no numbers: {wrong} of {value.numel()} values of {name} are nan or "
                 f"infinite; {REMEDY}"
             )
+
+
+def warn_edited(config: Mapping[str, Any], source: str | Path) -> None:
+    """Warns where the class of a published student is defined by another file than when it was published."""
+    file, recorded = code_of(config["student"]), config.get("code_sha256")
+    if file and recorded and hashlib.sha256(file.read_bytes()).hexdigest() != recorded:
+        logger.warning("%s has been edited since %s was published: its masks may be others", file, source)
 
 
 def resolve_published(name: str, source: str | Path, *, trust: str | None = None) -> type[Student]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 from students.base import Student
@@ -44,6 +46,16 @@ def resolve(name: str) -> type[Student]:
     if not (isinstance(found, type) and issubclass(found, Student)):
         raise ValueError(f"student {name!r} is {found!r}, but must be a subclass of students.base.Student")
     return found
+
+
+def code_of(name: str) -> Path | None:
+    """The file that defines a class of the user's own (`module:Class`); None for other names, or without a file."""
+    module, _, attribute = name.partition(":")
+    try:
+        found = find_spec(module) if attribute else None
+    except (ImportError, ValueError):  # `resolve` raises it with a message
+        return None
+    return Path(found.origin) if found and found.has_location and found.origin else None
 
 
 def create(name: str, *, width: int, classes: int = 1, **options: Any) -> Student:  # noqa: ANN401

@@ -51,7 +51,7 @@ def mix(tensors: Tensor, covered: Tensor) -> Tensor:
 
 
 def draw_covered(count: int, size: tuple[int, int], *, share: float) -> Tensor:
-    """What another image covers, bool (count, 1, *size): of a share of images a box of `MIXED_AREA`, of any aspect."""
+    """Pixels that another image covers, bool (count, 1, *size): of a share of images a box of `MIXED_AREA`."""
     covered = torch.zeros(count, 1, *size, dtype=torch.bool)
     for plane in covered:
         chosen, shape, top, left = torch.rand(4).tolist()

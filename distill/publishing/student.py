@@ -22,12 +22,14 @@ from distill.publishing.plan import Plan
 from distill.publishing.quantise import add_int8
 from distill.publishing.temperature import convert_threshold
 from distill.runs.build import student_arguments
+from distill.runs.fingerprint import digest_file
 from distill.runs.leakage import training_keys_of_start
 from distill.runs.run import PREDICTIONS, Run
 from distill.runs.weights import load_student
 from distill.runtime.io import write_json, write_text
 from students import MEAN, STD, Student
 from students.published import LEARNED
+from students.registry import code_of
 
 logger = logging.getLogger("bandpass")
 
@@ -85,6 +87,8 @@ def save_student(run: Run, student: Student, folder: Path, *, threshold: float, 
         "classes": student.classes,
         "run": run.folder.name,
     }
+    if code := code_of(run.recipe.student.name):
+        config["code_sha256"] = digest_file(code)
     save_weights(student, folder, config=config)
 
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 from functools import lru_cache
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from distill.config.keys import default_of
 from distill.config.schema import Recipe, TeacherRecipe
 from distill.runtime.io import digest_of_file, read_json_if_sound
 from students.catalogue import place_of
+from students.registry import code_of
 
 # What does not change the trained weights, or is a place rather than a content, is no part of a run's identity.
 NOT_IDENTITY = ("name", "home", "do", "workers", "trackers", "publish", "arms", "sweep")
@@ -97,12 +97,8 @@ def source_of(name: str) -> list[str]:
 
     So an edited network trains anew, and an edited teacher is extracted from again. Its imports do not count.
     """
-    module, _, attribute = name.partition(":")
-    try:
-        found = find_spec(module) if attribute else None
-    except (ImportError, ValueError):  # whoever resolves the name raises it with a message
-        return []
-    return [digest_file(Path(found.origin))] if found and found.has_location and found.origin else []
+    file = code_of(name)
+    return [digest_file(file)] if file else []
 
 
 def fingerprint_features(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
@@ -10,15 +11,19 @@ import random
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from published import write_disc
 from safetensors.torch import load_file, save_file
+from small_run import recipe_of, run_of
 
 import distill
 import students
 import teachers
+from distill.config.schema import StudentRecipe
+from distill.publishing.student import save_student
 from distill.run import main
 from students import MEAN, STD, create
 from students.config import FIELDS
@@ -137,6 +142,21 @@ def test_a_published_student_of_the_user_s_own_class_runs_it_and_logs_so(beside,
     caplog.set_level(logging.INFO, "bandpass")
     assert type(students.load(beside, trust="my_nets:Net")) is sys.modules["my_nets"].Net
     assert f"runs code of my_nets:Net: {beside.parent / 'my_nets.py'}" in caplog.text
+
+
+def test_a_class_that_was_edited_since_its_student_was_published_is_told_of(tmp_path, monkeypatch, caplog):
+    code = tmp_path / "my_nets.py"
+    code.write_text(PAYLOAD)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_nets", raising=False)
+    monkeypatch.setattr(logging.getLogger("bandpass"), "propagate", True)
+    recorded = hashlib.sha256(code.read_bytes()).hexdigest()
+    folder = published(tmp_path / "student", student="my_nets:Net", code_sha256=recorded, **SHOWN)
+    students.load(folder, trust="my_nets:Net")
+    assert "edited" not in caplog.text
+    code.write_text(PAYLOAD + "# otherwise")
+    students.load(folder, trust="my_nets:Net")
+    assert f"{code} has been edited since {folder} was published" in caplog.text
 
 
 @pytest.mark.parametrize("trust", [None, "other:Net", "my_nets:net", "my_nets", "unet"])
@@ -355,3 +375,14 @@ def test_a_file_that_is_not_as_it_was_published_is_refused_until_its_record_is_r
         read()
     (folder / "published.json").unlink()
     read()
+
+
+def test_what_is_published_of_a_class_of_one_s_own_names_the_file_that_defines_it(tmp_path):
+
+    own = dataclasses.replace(recipe_of(), student=StudentRecipe(name=f"{__name__}:OpenNet", width=2))
+    save_student(run_of(own, tmp_path / "run"), OpenNet(width=2), tmp_path / "own", threshold=0.5, temperature=1.0)
+    config = json.loads((tmp_path / "own" / "config.json").read_text())
+    assert config["code_sha256"] == hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    run = run_of(recipe_of(), tmp_path / "run")
+    save_student(run, create("unet", width=4), tmp_path / "plain", threshold=0.5, temperature=1.0)
+    assert "code_sha256" not in json.loads((tmp_path / "plain" / "config.json").read_text())
