@@ -115,7 +115,7 @@ def open_folder(count: int, folder: Path) -> Figures:
 
     watch, data = Watch(), DataRecipe(name="folder", root=str(folder / "data"))
     splits = watch.time("open the data again", lambda: open_data(data, home=folder / "home"))
-    watch.time("digest of the splits", splits.digest)
+    watch.time("digest of the splits", lambda: splits.digest)
     assert len(splits.train) + len(splits.val) + sum(map(len, splits.test.values())) == count
     return watch.figures
 

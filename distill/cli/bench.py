@@ -9,23 +9,12 @@ from types import SimpleNamespace
 
 from distill.bench.request import BENCHES, Request, bench_module
 from distill.bench.table import save, table
-from distill.cli.options import Command, Option, path, several_of, split_words, whole
+from distill.cli.options import Command, Option, one_of, path, several_of, split_words, whole
 from distill.cli.options import table as help_table
 from distill.runtime.issues import nearest
 from distill.runtime.timing import Row
 
 logger = logging.getLogger("bandpass")
-
-
-def bench_name(_: str, value: str) -> str:
-    """The name of a benchmark.
-
-    Raises:
-        ValueError: there is none of this name.
-    """
-    if value not in BENCHES:
-        raise ValueError(f"no benchmark {value!r}; choose from {', '.join(BENCHES)}{nearest(value, BENCHES)}")
-    return value
 
 
 def read_request(words: Sequence[str]) -> Request:
@@ -89,7 +78,7 @@ COMMAND = Command(
     "wanted.",
     writes=("a table on standard output; FILE.json, and FILE.md beside it",),
     options=(
-        Option("what", f"which, with commas: {', '.join(BENCHES)}", "NAME,...", [], several_of(bench_name)),
+        Option("what", f"which, with commas: {', '.join(BENCHES)}", "NAME,...", [], several_of(one_of(BENCHES))),
         Option("rounds", "measured runs of each side", "20", 20, whole(1)),
         Option("threads", "of torch and ONNX Runtime", "1", 1, whole(1)),
         Option("out", "JSON of the figures; a table in Markdown is written beside it", "FILE.json", read=path),

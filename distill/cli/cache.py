@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import cache
-from distill.cli.options import Command, Option, path, several_of, whole
+from distill.cli.options import Command, Option, one_of, path, several_of, whole
 from distill.config.schema import Recipe
 from distill.runtime.issues import nearest, several
 
@@ -23,17 +23,6 @@ CALIBRATION = 64
 """Training images on which a report fits each way to store a map."""
 
 logger = logging.getLogger("bandpass")
-
-
-def verb(_: str, value: str) -> str:
-    """The value of `do`.
-
-    Raises:
-        ValueError: it is none of VERBS.
-    """
-    if value not in VERBS:
-        raise ValueError(f"distill cache cannot do {value!r}; choose from {', '.join(VERBS)}{nearest(value, VERBS)}")
-    return value
 
 
 def require_sense(given: SimpleNamespace) -> None:
@@ -195,7 +184,7 @@ COMMAND = Command(
         "OUT                    of an export or import: the copy",
     ),
     options=(
-        Option("do", "with commas: report, verify, export, import", "report", ["report"], several_of(verb)),
+        Option("do", "with commas: report, verify, export, import", "report", ["report"], several_of(one_of(VERBS))),
         Option("cache", "the folder, HOME/features/TEACHER-DIGEST", "DIR", read=path, required=True),
         Option("out", "where a report, an export or an import goes", "DIR", read=path),
         Option("images", "held-out images that a report with a recipe looks at", "16", 16, whole(1)),

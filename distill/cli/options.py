@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
@@ -102,7 +102,8 @@ class Command:
                 choices = f"choose from {', '.join(known)}" if known else "it takes none"
                 raise ValueError(f"distill {self.name} has no key {key!r}{nearest(key, known)}; {choices}")
         values = {name: option.default for name, option in known.items()}
-        values |= {key: known[key].read(key, value) for key, value in given.items() if value}
+        read = {key: known[key].read(key, value) for key, value in given.items() if value}
+        values |= {key: value for key, value in read.items() if value != []}  # as not given
         for name, option in known.items():
             if option.required and not given.get(name):
                 raise ValueError(f"distill {self.name} needs {name}=, as in {self.usage}")
@@ -195,6 +196,18 @@ def whole(least: int, most: int | None = None) -> Read:
             limits = f"from {least} on" if most is None else f"from {least} to {most}"
             raise ValueError(f"{key} is {value!r}, but must be a whole number {limits}")
         return int(value)
+
+    return read
+
+
+def one_of(choices: Collection[str]) -> Read:
+    """Reads one of these words."""
+
+    def read(key: str, value: str) -> str:
+        if value not in choices:
+            near = nearest(value, choices)
+            raise ValueError(f"{key} is {value!r}, but must be one of {', '.join(choices)}{near}")
+        return value
 
     return read
 

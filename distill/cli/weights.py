@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from distill.cli import weights_selftest as selftest
-from distill.cli.options import Command, Option, names, path
+from distill.cli.options import Command, Option, names, one_of, path
 from distill.cli.weights_check import check
 from distill.cli.weights_fetch import fetch, fetch_release, local, page_of
 from distill.runtime.issues import aligned, nearest
@@ -83,8 +83,6 @@ def read_request(given: SimpleNamespace) -> Request:
         ValueError: an unknown verb or name, or nothing to fetch.
     """
     do = given.do
-    if do not in ("list", "fetch", "check"):
-        raise ValueError(f"distill weights do={do}, but must be list, fetch or check, or selftest; {COMMAND.usage}")
     if do == "check" and not given.weights:
         raise ValueError(f"distill weights do=check needs weights=PATH, a file, folder or hub id; {COMMAND.usage}")
     known = loadable()
@@ -218,6 +216,7 @@ COMMAND = Command(
             "list, fetch, check; selftest: the smallest of each adapter on a generated image, beside stored figures",
             "list|fetch|check|selftest",
             "list",
+            one_of(("list", "fetch", "check", "selftest")),
         ),
         Option("name", "which, with commas: a name, a hub id, or for do=list a teacher", "NAME,...", (), names),
         Option("licence", "do=list: those whose licence has this in its name", "TEXT", ""),

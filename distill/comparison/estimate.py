@@ -54,8 +54,8 @@ def training_lines(missing: Sequence[ArmRun], *, jobs: int) -> Iterator[str]:
         recipe = one.run.recipe
         if recipe.reads_features:  # which takes little beside a network that sees images
             continue
-        optimiser = recipe.optimiser
-        kind = digest_of([recipe.student.name, recipe.student.width, recipe.image_size, optimiser.batch_size])
+        student, size, batch = recipe.student, recipe.image_size, recipe.optimiser.batch_size
+        kind = digest_of([student.name, student.width, student.options, size, batch])
         seconds[kind] = seconds.get(kind) or time_step(one.run).seconds
         total += seconds[kind] * (one.steps - steps_done([one]))
     left = sum(one.steps for one in missing) - steps_done(missing)

@@ -94,8 +94,10 @@ def plan_comparison(recipe: Recipe, *, students: Sequence[str] | None, seeds: Se
         seeds: of weights, data order and augmentation.
 
     Raises:
-        ValueError: the recipe has fewer than two arms, or an arm changes what must be equal.
+        ValueError: there is no seed, the recipe has fewer than two arms, or an arm changes what must be equal.
     """
+    if not seeds:
+        raise ValueError("compare needs at least one seed, and seeds is empty; three allow a verdict")
     if len(recipe.arms) < 2:
         there = f"only {next(iter(recipe.arms))}" if recipe.arms else "none"
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,10 +32,10 @@ class Row:
     arm: str
     dice: tuple[float, ...]  # mean over images, one a seed
     seconds: float | None  # of training, mean over seeds; None where only scores were kept
-    difference: float | None  # to the first arm, mean over seeds and images; None for the first arm itself
-    image_interval: Interval | None  # 95 %: seeds averaged per image, images (or sequences) bootstrapped
-    seed_interval: Interval | None  # 95 %: t-interval over the seeds' mean differences
-    verdict: str
+    difference: float | None = None  # to the first arm, mean over seeds and images; None for the first arm itself
+    image_interval: Interval | None = None  # 95 %: seeds averaged per image, images (or sequences) bootstrapped
+    seed_interval: Interval | None = None  # 95 %: t-interval over the seeds' mean differences
+    verdict: str = CONTROL
     network: str = ""  # where an arm trains another one than the student compared
     sequences: int | None = None  # that the images come from, where known; the bootstrap draws them whole
     p_value: float | None = None  # of the crossed model, corrected for all arms, students and data sets
@@ -110,25 +110,26 @@ def compare_scores(
     arms, students = list(dict.fromkeys(arm for arm, _, _ in scores)), dict.fromkeys(name for _, name, _ in scores)
     rows: list[Row] = []
     for dataset in datasets:
-        groups = [score.group for score in in_order(next(iter(scores.values())), dataset)]
+        images = in_order(next(iter(scores.values())), dataset)
+        groups = [score.group for score in images]
+        shares = np.array([np.nan if score.share is None else score.share for score in images])
         for student in students:
             dice = np.stack([dice_matrix(scores, dataset, arm, student) for arm in arms])
-            apart = [apart_from_empty(own, shares_of(scores, dataset)) for own in dice]
-            spent = [mean_seconds(seconds or {}, arm, student) for arm in arms]
-            rows += [
-                replace(
-                    row,
-                    dataset=dataset,
-                    student=student,
-                    arm=arm,
-                    seconds=taken,
+            against = [{}, *differences(dice, groups, resamples=resamples)]
+            for arm, own, compared in zip(arms, dice, against, strict=True):
+                row = Row(
+                    dataset,
+                    len(images),
+                    student,
+                    arm,
+                    tuple(own.mean(axis=1).tolist()),
+                    mean_seconds(seconds or {}, arm, student),
                     network=(networks or {}).get((arm, student), ""),
-                    **parted,
+                    sequences=count_sequences(groups),
+                    **compared,
+                    **apart_from_empty(own, shares),
                 )
-                for row, arm, taken, parted in zip(
-                    against_first(dice, groups, resamples=resamples), arms, spent, apart, strict=True
-                )
-            ]
+                rows.append(row)
     tried = tuple((arm, student, figures) for (arm, student), figures in (tuning or {}).items())
     return Comparison(
         tuple(sorted({seed for _, _, seed in scores})), tuple(sorted(steps)), tuple(decided(rows)), tuning=tried
@@ -141,18 +142,12 @@ def mean_seconds(seconds: Mapping[Key, float], arm: str, student: str) -> float 
     return float(np.mean(taken)) if taken else None
 
 
-def shares_of(scores: Mapping[Key, Sequence[Score]], dataset: str) -> NDArray[np.float64]:
-    """(images,): the share of each image under its mask, in the order of `in_order`; NaN where it is not known."""
-    first = in_order(next(iter(scores.values())), dataset)
-    return np.array([np.nan if score.share is None else score.share for score in first])
-
-
 def apart_from_empty(dice: NDArray[np.float64], shares: NDArray[np.float64]) -> dict[str, Any]:
     """The fields of a `Row` that part frames without foreground from the others; none where all have some.
 
     Args:
         dice: (seeds, images); of an empty mask 1 where nothing is predicted, and only there.
-        shares: (images,) under the mask.
+        shares: (images,) under the mask, NaN where it is not known.
     """
     empty = shares == 0
     if not empty.any():
@@ -165,24 +160,16 @@ def apart_from_empty(dice: NDArray[np.float64], shares: NDArray[np.float64]) -> 
     }
 
 
-def against_first(dice: NDArray[np.float64], groups: Sequence[str | None], *, resamples: int) -> list[Row]:
-    """Rows without names for arms that scored `dice` (arms, seeds, images); p values are not corrected yet."""
-    p_values = [None, *crossed_p_values(dice, groups=groups)]
-    rows = []
-    for number, (own, p_value) in enumerate(zip(dice, p_values, strict=True)):
+def differences(dice: NDArray[np.float64], groups: Sequence[str | None], *, resamples: int) -> Iterator[dict[str, Any]]:
+    """The fields of a `Row` on each arm but the first against it, of `dice` (arms, seeds, images); p not corrected."""
+    for own, p_value in zip(dice[1:], crossed_p_values(dice, groups=groups), strict=True):
         difference = own - dice[0]
-        row = Row("", dice.shape[2], "", "", tuple(own.mean(axis=1).tolist()), None, None, None, None, CONTROL,
-                  sequences=count_sequences(groups))  # fmt: skip
-        if number:
-            row = replace(
-                row,
-                difference=float(difference.mean()),
-                image_interval=image_interval(difference, groups=groups, resamples=resamples),
-                seed_interval=t_interval(difference.mean(axis=1).tolist()),
-                p_value=p_value,
-            )
-        rows.append(row)
-    return rows
+        yield {
+            "difference": float(difference.mean()),
+            "image_interval": image_interval(difference, groups=groups, resamples=resamples),
+            "seed_interval": t_interval(difference.mean(axis=1).tolist()),
+            "p_value": p_value,
+        }
 
 
 def decided(rows: Sequence[Row]) -> list[Row]:

@@ -127,9 +127,9 @@ def mean_and_range(values: Sequence[float]) -> str:
 
 
 def table_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """The lines of a table of equal columns, without those that are empty in every row."""
+    """The lines of a table of equal columns, without those that are empty in every row; a bar would end a cell."""
     names = [name for name in rows[0] if any(row[name] for row in rows)]
-    lines = [names, ["---"] * len(names), *([row[name] for name in names] for row in rows)]
+    lines = [names, ["---"] * len(names), *([row[name].replace("|", "/") for name in names] for row in rows)]
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
@@ -161,16 +161,15 @@ def tuning_lines(comparison: Comparison) -> list[str]:
     """The validation figure of every arm's settings, the chosen one in bold, as lines; none without a sweep."""
     if not comparison.tuning:
         return []
-    settings = list(comparison.tuning[0][2])
     figure = "Dice" if comparison.select == "dice" else comparison.select
-    lines = [
-        f"Validation {figure} of what every arm tried with seed {comparison.seeds[0]}; the best, in bold, was taken:",
-        "",
-        f"| arm | student | {' | '.join(settings)} |",
-        f"| --- | --- |{' --- |' * len(settings)}",
-    ]
+    rows = []
     for arm, student, figures in comparison.tuning:
         best = best_of(figures, comparison.select)
-        cells = [f"**{figures[name]:.3f}**" if name == best else f"{figures[name]:.3f}" for name in settings]
-        lines.append(f"| {arm} | {student} | {' | '.join(cells)} |")
-    return [*lines, ""]
+        tried = {name: f"**{value:.3f}**" if name == best else f"{value:.3f}" for name, value in figures.items()}
+        rows.append({"arm": arm, "student": student, **tried})
+    return [
+        f"Validation {figure} of what every arm tried with seed {comparison.seeds[0]}; the best, in bold, was taken:",
+        "",
+        *table_of(rows),
+        "",
+    ]

@@ -13,6 +13,7 @@ import yaml
 
 from distill.config.keys import DEPTH, annotation_under, default_of, fields_of, required, schema_under, unknown_key
 from distill.config.renamed import refuse_renamed
+from distill.runtime.issues import first_line
 
 LONGEST = 4000  # characters of a text: a path has at most as many
 NODES = 10_000  # values that a recipe may hold, each alias counted as often as it is used
@@ -55,7 +56,7 @@ def from_yaml(text: str, annotation: Any) -> Any:  # noqa: ANN401
         place = f", line {error.problem_mark.line + 1}" if error.problem_mark and "\n" in text else ""
         raise ValueError(f"it is not YAML{place}: {error.problem}") from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"it is not YAML: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"it is not YAML: {first_line(error)}") from error
 
 
 class _Nodes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 RENAME = "rename it, as convmv -f latin1 -t utf8 does"
 
 
@@ -14,8 +12,3 @@ def is_utf8(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def printable(name: str) -> str:
-    r"""A name with `\xe9` in the place of each byte that is not UTF-8."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -118,16 +118,13 @@ class Splits:
         places = {key: place for place, (key, _) in enumerate(key_pairs_of(training))}
         return [training[place] for _, place in nsmallest(count, places.items())]
 
+    @cached_property
+    @without_collector()
     def digest(self) -> str:
         """The sha256 (hex) over the keys of images and masks of each part; names and places do not count.
 
         Without unlabelled images there is nothing of them in it, so that older runs keep their names.
         """
-        return self._digest
-
-    @cached_property
-    @without_collector()
-    def _digest(self) -> str:
         digest = hashlib.sha256()
         for text in self._texts():
             digest.update(text.encode())

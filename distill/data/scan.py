@@ -16,10 +16,10 @@ from distill.data.file_index import Facts, FileIndex, Kind, Task, stamps_of
 from distill.data.image_io import Source, as_levels, as_rgb, decode, encoded, why_unreadable
 from distill.data.mask_classes import as_classes
 from distill.metrics.overlap import IGNORED
+from distill.runtime.progress import progress
 
 JPEG = b"\xff\xd8"  # how such a file begins, whatever its name
-SLOW = 1.0  # seconds after which a scan shows its progress
-MANY = 500  # files from which a scan is announced
+MANY = 500  # files from which a scan is announced, and shows its progress
 
 logger = logging.getLogger("bandpass")
 
@@ -49,15 +49,12 @@ def scan(tasks: Sequence[Task], *, home: Path) -> list[Facts | str]:
 def _read_all(tasks: Sequence[Task], index: FileIndex) -> list[Facts | str]:
     if not tasks:
         return []
-    from tqdm import tqdm
-
-    if len(tasks) >= MANY:
+    many = len(tasks) >= MANY
+    if many:
         logger.info("reading each of %d files once; later runs use the file index", len(tasks))
     with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
         results = pool.map(partial(_facts_or_reason, index), tasks)
-        # disable=None: no bar where there is no terminal
-        bar = tqdm(results, total=len(tasks), desc="reading each file once", unit="file", delay=SLOW, disable=None)
-        return list(bar)
+        return list(progress(results, what="read", total=len(tasks), unit="files", shown=many))
 
 
 def _facts_or_reason(index: FileIndex, task: Task) -> Facts | str:

@@ -76,8 +76,8 @@ def finish(parts: Parts, data: DataRecipe, *, share: float) -> Splits:
     val = limit_validation(val, data, notes=parts.notes) if parts.val is not None or data.fold else val
     notes = parts.notes + familiar([*train, *val], parts.test, what=data.groups)
     _require_images(train, val, parts.test)
-    test = {name: _ordered(part) for name, part in parts.test.items()}
-    return Splits(_ordered(train), _ordered(val), test, parts.dropped, tuple(notes))
+    test = {name: ordered(part) for name, part in parts.test.items()}
+    return Splits(ordered(train), ordered(val), test, parts.dropped, tuple(notes))
 
 
 def cut_test(samples: Sequence[Sample], *, share: float, seed: int) -> tuple[list[Sample], list[Sample]]:
@@ -200,7 +200,8 @@ def _once(samples: Iterable[Sample]) -> tuple[list[Sample], int]:
     return list(first.values()), differing
 
 
-def _ordered(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+def ordered(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    """Samples by their images and masks, whatever their names."""
     return tuple(sorted(samples, key=lambda sample: (sample.key, sample.mask_key)))
 
 

@@ -18,7 +18,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from distill.demo.session import VIEWS, Session, generated
 from distill.inference.images import UNREADABLE
-from distill.inference.segmenter import first_line, settle_threshold
+from distill.inference.segmenter import settle_threshold
+from distill.runtime.issues import first_line
 
 LARGEST = 64 << 20  # bytes of an image that is taken
 MOST_BYTES = 256 << 20  # of all images that are being received or wait for the network
@@ -215,10 +216,10 @@ class Handler(BaseHTTPRequestHandler):
         if parts not in (["images"], ["frames"]):
             raise RefusedError(HTTPStatus.NOT_FOUND, "images are sent to /images, frames of a film to /frames")
         length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > LARGEST:
-            raise RefusedError(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected a picture of at most {LARGEST >> 20} MB with its length"
-            )
+        if not length.isdecimal():
+            raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "expected a picture with its length (Content-Length)")
+        if int(length) > LARGEST:
+            raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected a picture of at most {LARGEST >> 20} MB")
         session, flips = self.server.session, query.get("flips") == "true"
         with self.server.budget.take(int(length)):
             data = self.receive(int(length))

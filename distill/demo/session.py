@@ -17,7 +17,7 @@ from distill.inference.images import encode
 from distill.inference.overlay import draw_overlay, mask_picture, palette, probability_picture
 from distill.inference.regions import measure_regions
 from distill.inference.segmenter import Segmenter
-from distill.metrics.overlap import labels
+from distill.metrics.overlap import foreground_of, labels
 
 KEPT = 8  # images with their probabilities, the last ones segmented
 VIEWS = {"image": "jpeg", "overlay": "jpeg", "mask": "png", "probability": "png"}
@@ -131,8 +131,7 @@ class Session:
             if view == "image":
                 return encode(Image.fromarray(one.image), form)
             if view == "probability":
-                plane = one.probability[0] if len(one.probability) == 1 else 1 - one.probability[0]
-                return encode(probability_picture(plane), form)
+                return encode(probability_picture(foreground_of(one.probability)), form)
             mask = labels(one.probability, threshold=threshold)
             if view == "mask":
                 return encode(mask_picture(mask, classes=self.segmenter.classes), form)

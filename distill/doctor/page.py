@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,12 +13,13 @@ from PIL import Image
 from distill.data.sample import Sample
 from distill.doctor.issue_kinds import Issue, by_kind
 from distill.doctor.table import format_sequences, format_sizes, verdict
+from distill.metrics.surface import contour
+from distill.report.thumbnails import TRUTH, uri
 
 SHOWN = 12  # issues of a kind with pictures; the rest are in doctor.json
 SENTENCES = 40  # issues of a kind reported without a picture
 PICTURES = 6  # of one issue
 TALL, WIDE = 132, 200  # pixels of a thumbnail at most
-CONTOUR = (79, 227, 255)
 
 
 @dataclass(frozen=True)
@@ -74,15 +73,6 @@ def thumbnail(sample: Sample, *, part: str) -> Thumbnail:
     image.thumbnail((WIDE, TALL), Image.Resampling.LANCZOS)
     small = Image.fromarray(255 * ((mask > 0) & (mask < 255)).astype(np.uint8)).resize(image.size)
     pixels = np.array(image)
-    pixels[_edge(np.asarray(small) >= 128)] = CONTOUR
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, format="JPEG", quality=82)
-    uri = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    pixels[contour(np.asarray(small) >= 128)] = TRUTH
     caption = f"{sample.dataset}/{sample.stem}" + (f" · {part}" if part else "")
-    return Thumbnail(uri, caption, *image.size)
-
-
-def _edge(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask (H, W) that have a neighbour outside it."""
-    inner = np.pad(mask, 1, mode="edge")
-    return mask & ~(inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:])
+    return Thumbnail(uri(pixels), caption, *image.size)

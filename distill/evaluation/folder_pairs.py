@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from distill.data.file_names import RENAME, is_utf8, printable
+from distill.data.file_names import RENAME, is_utf8
 from distill.data.image_io import SUFFIXES, as_levels, as_rgb, decode, encoded, read_image, read_mask, threshold_of
 from distill.data.mask_classes import LOSSY, MOST_CLASSES, is_void_beside
 from distill.metrics.overlap import IGNORED, Flags
-from distill.runtime.issues import SHOWN, nearest, several
+from distill.runtime.issues import SHOWN, nearest, printable, several
 from distill.runtime.resize import resize
 
 PROBED = 16  # masks that are examined for void
 FOREGROUND = 128  # the level of a mask's foreground where levels pass 1
 COLOURED = 16  # levels between the channels of a pixel, more than JPEG's rounding makes of grey
+MOST_COLOURS = 256  # of a mask of several classes in colours
 ONE_CLASS = "where levels are class numbers, save one class at a time with 0 and 255 in both folders, and score it"
 
 
@@ -193,11 +194,25 @@ def read_entries(entries: Sequence[Entry], *, threshold: int, scale: int) -> Ite
     for entry in entries:
         path = entry.mask
         try:
-            mask = read_mask(path, threshold=threshold) > 0
+            mask = read_truth(path, threshold=threshold)
             path = entry.prediction
             yield fit(read_probability(path, scale=scale), mask)
         except (OSError, ValueError) as error:
             yield f"{path.parent.name}/{path.name} cannot be read ({error})"
+
+
+def read_truth(path: Path, *, threshold: int) -> Flags:
+    """A mask (H, W), foreground from a level on; errors as of `read_probability`."""
+    data = encoded(path)
+    rgb = as_rgb(decode(data))
+    levels, many = np.asarray(rgb.convert("L")), rgb.getcolors(MOST_COLOURS) is None
+    if many and np.mean((levels >= COLOURED) & (levels < 256 - COLOURED)) > 0.5 and _is_coloured(np.asarray(rgb)):
+        raise ValueError("it is a picture in colours, as a photograph, and not a mask; give the folder of the masks")
+    return read_mask(data, threshold=threshold) > 0
+
+
+def _is_coloured(pixels: np.ndarray) -> bool:
+    return int(np.ptp(pixels, axis=2).max()) > COLOURED
 
 
 def read_probability(path: Path, *, scale: int = 255) -> np.ndarray:
@@ -220,7 +235,7 @@ def read_probability(path: Path, *, scale: int = 255) -> np.ndarray:
     rgb = as_rgb(image)
     pixels = np.asarray(rgb)
     two = [colour for _, colour in rgb.getcolors(2) or ()]  # none where there are more
-    if int(np.ptp(pixels, axis=2).max()) > COLOURED and (0, 0, 0) not in two:
+    if _is_coloured(pixels) and (0, 0, 0) not in two:
         raise ValueError(
             "it is a picture in colours, as a photograph or an overlay, and not a probability; expected grey levels, "
             "or black and one colour; give the folder of the masks themselves"

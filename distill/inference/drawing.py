@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from distill.metrics.overlap import THRESHOLD
+from distill.metrics.overlap import THRESHOLD, foreground_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ def draw_example(path: Path, image: np.ndarray, *, mask: np.ndarray, probability
     # A stem may hold a dollar sign, which is no formula, or letters that the font lacks, which show as boxes.
     figure.text(0.06 / width, 1 - HEAD / 2 / height, title, color=TEXT, size=10, va="center", parse_math=False)
 
-    foreground = probability[0] if len(probability) == 1 else 1 - probability[0]
+    foreground = foreground_of(probability)
     axes["input"].imshow(image)
     axes["contours"].imshow(image)
     draw_contour(axes["contours"], mask > 0, colour=TRUTH)

@@ -18,12 +18,13 @@ from distill.inference.inputs import Input
 from distill.inference.output_dir import MASKS, OVERLAYS, PICTURE_TABLE, PROBABILITIES, Table, place, whole_file
 from distill.inference.overlay import draw_overlay, mask_picture, probability_picture
 from distill.inference.regions import COLUMNS, measure_regions
-from distill.inference.segmenter import Segmenter, first_line
+from distill.inference.segmenter import Segmenter
 from distill.metrics.overlap import labels
+from distill.runtime.issues import first_line
 
 TABLE_COLUMNS = ("image", "key", "width", "height", *COLUMNS)
 DARK = 64  # of 255: an image without a brighter level is nearly black, as 12 bits are that are stored as 16
-UNREADABLE = (OSError, ValueError, Image.DecompressionBombError)
+UNREADABLE = (OSError, ValueError)
 JPEG = {"quality": 92, "subsampling": 0}  # colours at full resolution: a contour is thin
 
 
@@ -55,7 +56,7 @@ class ImagePredictor:
         self.network = threading.Lock()
 
     def __call__(self, one: Input) -> Outcome:
-        """Writes the results of an image, unless those of the same bytes are there."""
+        """Writes the results of an image, unless those of the same bytes are there; of one that fails none stay."""
         try:
             data = encoded(one.path)
             key = hashlib.sha256(data).hexdigest()
@@ -63,14 +64,14 @@ class ImagePredictor:
                 return Outcome(found=any(int(row["area"]) for row in self.table.of(one.name)))
             image = read_image(data)
         except UNREADABLE as error:
-            return Outcome(failure=f"{one.path} cannot be read ({first_line(error)})")
+            return self.failed(one, f"cannot be read ({first_line(error)})")
         try:
             with self.network:
                 probability, seconds = self.segmenter.timed(image, flips=self.options.flips)
             mask = labels(probability, threshold=self.options.threshold)
             files = list(self.files(one, image, mask, probability))  # a JPEG of over 65,500 pixels there is not
         except Exception as error:  # of torch or of ONNX Runtime, whose errors share no class of their own
-            return Outcome(failure=f"{one.path} cannot be segmented ({first_line(error)})")
+            return self.failed(one, f"cannot be segmented ({first_line(error)})")
         for path, content in files:
             with whole_file(path) as file:
                 file.write_bytes(content)
@@ -78,6 +79,13 @@ class ImagePredictor:
         rows = [regions.row() for regions in measure_regions(mask, probability)]
         self.table.put(one.name, [{"key": key, "width": width, "height": height, **row} for row in rows])
         return Outcome(found=bool(mask.any()), seconds=seconds, dark=bool(image.max() < DARK))
+
+    def failed(self, one: Input, why: str) -> Outcome:
+        """The outcome of an image without results; those of what the file was before are removed."""
+        for path in self.paths(one):
+            path.unlink(missing_ok=True)
+        self.table.put(one.name, [])
+        return Outcome(failure=f"{one.path} {why}")
 
     def files(
         self, one: Input, image: np.ndarray, mask: np.ndarray, probability: np.ndarray

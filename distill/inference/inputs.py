@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.data.image_io import SUFFIXES
-from distill.inference.output_dir import KINDS, printable
-from distill.runtime.issues import several
+from distill.inference.output_dir import KINDS
+from distill.runtime.issues import printable, several
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ts")
 MAGIC = "*?["

@@ -79,9 +79,11 @@ class InferenceModel(nn.Module):
         """Probability float32 (K, H, W) of one RGB image uint8 (H, W, 3), computed on the model's device.
 
         Raises:
-            ValueError: an array of another type or shape, such as floats in [0, 1].
+            ValueError: an array of another type or shape, such as floats in [0, 1], or no array.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        if not isinstance(image, np.ndarray):
+            raise ValueError(f"expected an RGB image as an array of uint8, got {type(image).__name__}")
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise ValueError(f"expected an RGB image of uint8 and shape (H, W, 3), got {image.dtype} {image.shape}")
         with torch.inference_mode():
             pixels = torch.from_numpy(np.array(image, order="C"))[None].to(self.mean.device)

@@ -17,6 +17,7 @@ import torch
 from distill.inference.model import InferenceModel
 from students.onnx import fuse_for_inference
 
+ONNX_INPUT, ONNX_OUTPUT = "image", "probability"  # names in the file
 EXAMPLE_SIZE = (90, 110)  # of the two images the graph is traced with; any other size runs as well
 NOISY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
@@ -47,9 +48,9 @@ def export_onnx(model: InferenceModel, path: Path, *, metadata: Mapping[str, str
                 exported,
                 (example,),
                 dynamo=True,
-                input_names=["image"],
-                output_names=["probability"],
-                dynamic_shapes={"image": sizes},
+                input_names=[ONNX_INPUT],
+                output_names=[ONNX_OUTPUT],
+                dynamic_shapes={ONNX_INPUT: sizes},
                 verbose=False,
             )
             assert program is not None
@@ -126,6 +127,6 @@ def open_onnx(path: Path, *, threads: int = 0) -> Runner:
     session = start_session(path, threads=threads)
 
     def run(images: np.ndarray) -> np.ndarray:
-        return session.run(["probability"], {"image": np.ascontiguousarray(images)})[0]
+        return session.run([ONNX_OUTPUT], {ONNX_INPUT: np.ascontiguousarray(images)})[0]
 
     return run

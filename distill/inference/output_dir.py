@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.runtime.io import read_json, write_json, write_text
+from distill.runtime.issues import printable
 
 RECORD = "predict.json"
 KINDS = MASKS, OVERLAYS, PROBABILITIES, VIDEOS = "masks", "overlays", "probabilities", "videos"
@@ -74,14 +75,6 @@ class Table:
         writer.writerows(row for name in sorted(self.rows) for row in self.rows[name])
         write_text(self.path, text.getvalue())
         self.saved = time.monotonic()
-
-
-def printable(text: object) -> str:
-    r"""A text that holds names of files as it may reach a terminal or a table: on one line, and valid UTF-8.
-
-    Control characters (as begin escape sequences) and bytes that are not UTF-8 become escapes: `\x1b`, `\udcff`.
-    """
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(text))
 
 
 def cell(name: str) -> str:

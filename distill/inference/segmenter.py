@@ -13,12 +13,11 @@ import numpy as np
 
 from distill.metrics.overlap import IGNORED, THRESHOLD
 from distill.runs.fingerprint import digest_file, digest_weights
-from distill.runtime.issues import several
+from distill.runtime.issues import first_line, several
 from students.catalogue import place_of
 from students.config import locate
 
 ONNX_SUFFIX = ".onnx"
-ONNX_INPUT, ONNX_OUTPUT = "image", "probability"  # as `distill.inference.onnx_file` names them
 HUB_FILES = ("config.json", "model.safetensors")
 FLIPS = ((), (1,), (0,), (0, 1))  # axes of an image: as it is, left to right, top to bottom, both
 TRIED_SIZE = (48, 64)  # of the image on which a student is tried when it is opened
@@ -162,19 +161,14 @@ def _open_folder(folder: Path, *, name: str, trust: str | None) -> Segmenter:
         classes=model.classes,
         threshold=threshold_of(folder),
         place=f"torch on {device.type}{threads}",
-        run=lambda image: model.predict(np.require(image, requirements="W")),  # torch warns of others
+        run=model.predict,
     )
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message; its name where it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _open_onnx(path: Path) -> Segmenter:
     import torch
 
-    from distill.inference.onnx_file import start_session
+    from distill.inference.onnx_file import ONNX_INPUT, ONNX_OUTPUT, start_session
     from students.published import require_published
 
     require_published(path)

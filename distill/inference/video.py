@@ -14,13 +14,14 @@ import numpy as np
 
 from distill.inference.images import Options
 from distill.inference.inputs import Input
-from distill.inference.output_dir import VIDEOS, Table, place, printable, whole_file
+from distill.inference.output_dir import VIDEOS, Table, place, whole_file
 from distill.inference.overlay import draw_overlay
 from distill.inference.regions import COLUMNS, measure_regions
 from distill.inference.segmenter import Segmenter
 from distill.inference.video_files import VideoWriter, open_video
 from distill.metrics.overlap import labels
 from distill.runs.fingerprint import digest_file
+from distill.runtime.issues import printable
 from distill.runtime.progress import Progress
 
 FIGURES = ("frames", "found", "rate", "done_per_second", "p50_ms", "p95_ms")
@@ -65,10 +66,23 @@ def percentiles(seconds: Iterable[float]) -> tuple[float, float]:
     return float(p50), float(p95)
 
 
+def remove_results(one: Input, table: Table, *, out: Path) -> None:
+    """Removes what an earlier file of a video's name has left."""
+    for path in results_of(one, out=out):
+        path.unlink(missing_ok=True)
+    table.put(one.name, [])
+    table.save()
+
+
+def results_of(one: Input, *, out: Path) -> tuple[Path, Path]:
+    """The files of a video's results: overlays, and a table of frames."""
+    return place(out, VIDEOS, one.stem, ".mp4"), place(out, VIDEOS, one.stem, ".csv")
+
+
 def is_done(one: Input, table: Table, *, out: Path) -> bool:
     """Whether the results of a video are there, and of these bytes."""
     rows = table.of(one.name)
-    there = all(place(out, VIDEOS, one.stem, suffix).is_file() for suffix in (".mp4", ".csv"))
+    there = all(path.is_file() for path in results_of(one, out=out))
     return there and bool(rows) and rows[0]["key"] == digest_file(one.path)
 
 
@@ -78,7 +92,7 @@ def predict_video(segmenter: Segmenter, options: Options, one: Input, *, out: Pa
     Raises:
         ValueError: the file is no video, damaged or cut off; then nothing of it is left.
     """
-    written, frames = (place(out, VIDEOS, one.stem, suffix) for suffix in (".mp4", ".csv"))
+    written, frames = results_of(one, out=out)
     with whole_file(written) as video_file, whole_file(frames) as frame_file:
         result = _predict_frames(segmenter, options, one, video_file=video_file, frame_file=frame_file)
     figures = {name: round(getattr(result, name), 3) for name in FIGURES}

@@ -98,6 +98,11 @@ def labels(probability: NDArray, *, threshold: float = THRESHOLD) -> NDArray[np.
     return probability.argmax(axis=0).astype(np.uint8)
 
 
+def foreground_of(probability: NDArray) -> NDArray:
+    """The probability of foreground (H, W), from those of one class, or of several with the background (K, H, W)."""
+    return probability[0] if len(probability) == 1 else 1 - probability[0]
+
+
 def overlap(predicted: NDArray, truth: NDArray, *, classes: int = 1) -> tuple[float, float]:
     """Dice and IoU of one image in the project's convention.
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from distill.data.image_io import read_image
+from distill.data.image_io import encoded, read_image
 from distill.inference.images import UNREADABLE
 from distill.inference.inputs import Input
 from distill.inference.model import InferenceModel
-from distill.inference.segmenter import first_line
+from distill.runtime.issues import first_line
 from distill.runtime.progress import progress
 
 LEAST = 8  # images: fewer say little of a camera
@@ -48,13 +48,14 @@ def readable(
     kept = []
     for one in progress(inputs, what=what, total=len(inputs)):
         try:
-            image = read_image(one.path)
+            data = encoded(one.path)
+            image = read_image(data)
         except UNREADABLE as error:
             logger.warning("left out %s: it cannot be read (%s)", one.path, first_line(error))
             continue
         if use:
             use(image)
-        kept.append((one.path, hashlib.sha256(one.path.read_bytes()).hexdigest()))
+        kept.append((one.path, hashlib.sha256(data).hexdigest()))
     require_enough(kept)
     return kept
 
@@ -95,4 +96,4 @@ def estimate_statistics(model: InferenceModel, frames: Sequence[tuple[Path, str]
 
 def shown(model: InferenceModel, path: Path) -> Tensor:
     """The student's input (1, 3, S, S) of a picture, on the model's device."""
-    return model.normalised(torch.from_numpy(read_image(path).copy())[None].to(model.mean.device))
+    return model.normalised(torch.from_numpy(read_image(path))[None].to(model.mean.device))

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from distill.evaluation.predictions_csv import Score
 from distill.inference.drawing import draw_example
 from distill.inference.model import InferenceModel
 from distill.metrics.overlap import without_void
 from distill.publishing.card import Picture
 from distill.publishing.gallery import draw_gallery
+from distill.publishing.onnx_check import evenly_with_both_ends
 from distill.runs.run import Run
 
 
@@ -20,18 +19,17 @@ def draw_examples(run: Run, model: InferenceModel, scores: Sequence[Score], *, f
     """Pictures of test images at evenly spaced ranks of Dice, from the best to the worst."""
     samples = {(sample.dataset, sample.stem, sample.key): sample for sample in run.splits.tested}
     ranked = sorted(scores, key=lambda figures: (-figures.dice, figures.dataset, figures.stem))
-    ranks = np.linspace(0, len(ranked) - 1, min(run.recipe.publish.examples, len(ranked))).round().astype(int)
     pictures: list[Picture] = []
     (folder / "examples").mkdir()
     if draw_gallery(run, model, folder / "examples" / "teacher.png"):
         title = "validation images: input, what the caches hold (features as colours, soft masks), student, truth"
         pictures.append(Picture("examples/teacher.png", title))
-    for number, rank in enumerate(ranks, start=1):
-        figures = ranked[rank]
+    chosen = evenly_with_both_ends(list(enumerate(ranked, start=1)), run.recipe.publish.examples)
+    for number, (rank, figures) in enumerate(chosen, start=1):
         sample = samples[figures.dataset, figures.stem, figures.key]
         picture = Picture(
             f"examples/{number}.png",
-            f"{figures.dataset}/{figures.stem}: Dice {figures.dice:.3f}, rank {rank + 1} of {len(ranked)}",
+            f"{figures.dataset}/{figures.stem}: Dice {figures.dice:.3f}, rank {rank} of {len(ranked)}",
         )
         image = sample.read_image()
         draw_example(

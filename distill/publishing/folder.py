@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from distill.runtime.issues import first_line
+
 FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))  # in the words of any library
 
 
@@ -39,7 +41,7 @@ def replaced(final: Path) -> Iterator[Path]:
         if any(reason in str(error) for reason in FULL):
             raise OSError(
                 errno.ENOSPC,
-                f"could not write {final} ({str(error).splitlines()[0]}); what was published before is intact: make "
+                f"could not write {final} ({first_line(error)}); what was published before is intact: make "
                 "room and publish again",
             ) from error
         raise

@@ -18,7 +18,7 @@ from distill.extraction.cache_state import inspect_cache
 from distill.extraction.plan import gallery
 from distill.inference.drawing import BACKGROUND, PREDICTION, TEXT, TRUTH, draw_contour
 from distill.inference.model import InferenceModel
-from distill.metrics.overlap import without_void
+from distill.metrics.overlap import foreground_of, without_void
 from distill.runs.run import Run
 
 CELLS = 64  # a side of the grid on which the teacher's cosine series is drawn
@@ -95,7 +95,7 @@ def draw_rows(
     top = height - HEAD
     for (image, teachers, probability, mask), tall in zip(rows, heights, strict=True):
         top -= tall
-        foreground = probability[0] if len(probability) == 1 else 1 - probability[0]
+        foreground = foreground_of(probability)
         for column in range(len(columns)):
             place = (column * (PANEL + GAP) / width, top / height, PANEL / width, tall / height)
             axes = figure.add_axes(place)

@@ -6,7 +6,7 @@ import re
 
 from markupsafe import Markup
 
-from distill.inference.output_dir import printable
+from distill.runtime.issues import printable
 
 SIGNS = re.compile(r"[\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word means nothing
 BLOCKS = re.compile(r"^(?:[-+=#]|\d+(?=[.)]( |$)))")  # what begins a list, a heading or a line of a paragraph

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from distill.inference.segmenter import require_probability
 from distill.metrics.overlap import labels, overlap
 from distill.runtime.progress import progress
 
+Item = TypeVar("Item")
 LARGEST_DIFFERENCE = 1e-3
 """Of any probability, between torch and ONNX Runtime: a quarter of a grey level. Where the order of sums alone differs,
 sound students have come to 1.8e-4; a resize or a normalisation that is another one makes hundredths."""
@@ -131,7 +132,7 @@ def pairs(test: Mapping[str, Sequence[Sample]]) -> Iterator[tuple[str, np.ndarra
             yield what, np.stack([cut, cut[:, ::-1]])
 
 
-def evenly_with_both_ends(items: Sequence[Sample], count: int) -> list[Sample]:
+def evenly_with_both_ends(items: Sequence[Item], count: int) -> list[Item]:
     """At most `count` of the items at even distances, the first and the last among them."""
     if len(items) <= count:
         return list(items)

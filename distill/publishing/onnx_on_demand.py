@@ -72,8 +72,12 @@ def make_onnx(
         found = check_frames(model, open_onnx(made))
         made.replace(path)
     logger.info("%s matches PyTorch within %.0e on %d batches", path, found["max_difference"], found["batches"])
+    small = path.with_suffix(".int8.onnx")
     if int8:
         found["int8"] = add_int8(path, int8, classes=model.classes, threshold=threshold_of(source))
+    elif small.is_file():
+        small.unlink()
+        logger.info("removed %s, which was made of an earlier file; int8=DIR makes another", small)
     return found
 
 

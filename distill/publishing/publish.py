@@ -19,6 +19,7 @@ from distill.runs.fingerprint import digest_file
 from distill.runs.reproduce import public_recipe
 from distill.runs.run import Run
 from distill.runtime.io import read_json_if_sound, write_sealed
+from distill.runtime.issues import first_line
 
 logger = logging.getLogger("bandpass")
 
@@ -93,7 +94,7 @@ def push(folder: Path, repository: str | None) -> None:
         )
     except Exception as error:  # of the Hub's client, of what it sends with, or of the system: they change by version
         raise ValueError(
-            f"the Hub did not take {folder} as {repository!r}: {str(error).splitlines()[0]}; log in with "
+            f"the Hub did not take {folder} as {repository!r}: {first_line(error)}; log in with "
             f"`hf auth login`, check name and network, and type {command_for('publish')} again (the folder "
             "itself is complete)"
         ) from error

@@ -9,7 +9,7 @@ import numpy as np
 
 from distill.data.sample import Sample
 from distill.evaluation.soft_masks import SoftMasks
-from distill.metrics.overlap import IGNORED, labels
+from distill.metrics.overlap import IGNORED, foreground_of, labels
 from distill.report import thumbnails
 from distill.report.inputs import Inputs, Row, share_of
 
@@ -89,7 +89,7 @@ def pictures(row: Row, ask: Ask, masks: Mapping[str, SoftMasks]) -> tuple[Tile, 
     image, truth, probability = sample.read_image(), sample.read_mask(), ask(sample)
     found = labels(probability)
     name = f"{sample.dataset} {sample.stem}"
-    foreground = probability[0] if len(probability) == 1 else 1 - probability[0]
+    foreground = foreground_of(probability)
     true, counted = (truth > 0) & (truth != IGNORED), truth != IGNORED
 
     def tile(title: str, uri: str, alt: str) -> Tile:
@@ -110,8 +110,7 @@ def pictures(row: Row, ask: Ask, masks: Mapping[str, SoftMasks]) -> tuple[Tile, 
         )
     for teacher, known in masks.items():
         if known.has(sample):
-            soft = known.probability(sample)
-            soft = soft[0] if len(soft) == 1 else 1 - soft[0]
+            soft = foreground_of(known.probability(sample))
             shown.append(
                 tile(f"teacher ({teacher})", thumbnails.probability_tile(soft), f"{name}: the soft mask of {teacher}")
             )

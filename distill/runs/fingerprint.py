@@ -133,7 +133,7 @@ def fingerprint_run(recipe: Recipe, *, splits: str, caches: dict[str, str]) -> s
 
     Args:
         recipe: the resolved recipe.
-        splits: `Splits.digest()`.
+        splits: `Splits.digest`.
         caches: what stands for each teacher's cache that the recipe consults.
     """
     asked = essence(recipe)

@@ -31,7 +31,7 @@ def open_run(recipe: Recipe, *, accelerator: Accelerator | None = None, splits: 
     accelerator = accelerator or start_accelerator(recipe)
     home = Path(recipe.home).expanduser()
     splits = splits or open_splits(recipe, accelerator, home=home)
-    content = splits.digest()
+    content = splits.digest
     fitted = splits.calibration(recipe.cache.calibration)
     records = {name: [record_key(entry, sample) for sample in fitted] for name, entry in recipe.consulted.items()}
     makers = recipes_of_teachers(recipe)
@@ -56,7 +56,7 @@ def open_splits(recipe: Recipe, accelerator: Accelerator, *, home: Path) -> Spli
         return opened()
     own = opened() if accelerator.is_main_process else None  # so that the others find its index of files
     if own:
-        own.digest()  # goes with what is handed on
+        _ = own.digest  # goes with what is handed on
     handed = agree(accelerator, lambda: own if own and in_reach(own) else None)
     return own or (handed if handed and in_reach(handed) else opened())
 

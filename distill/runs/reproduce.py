@@ -9,6 +9,8 @@ from typing import Any
 from distill.config.registry import STEPS
 from distill.config.schema import Recipe
 
+PLACES = ("root", "split", "unlabelled", "init", "encoder", "weights", "cache")  # keys of paths
+
 
 def public_recipe(recipe: Recipe) -> Recipe:
     """The recipe without the places of this machine: `command` asks for those."""
@@ -52,12 +54,14 @@ def public_values(values: Any) -> Any:  # noqa: ANN401
 
 
 def places_in(values: Any, key: str) -> dict[str, str]:  # noqa: ANN401
-    """Dotted key -> text, of all texts in nested plain data."""
+    """Dotted key -> text, of the texts in nested plain data that name places, by their keys; a recipe's is a file."""
     if isinstance(values, dict):
         return {
             found: text for name, value in values.items() for found, text in places_in(value, f"{key}.{name}").items()
         }
-    return {key: values} if isinstance(values, str) else {}
+    last = key.rpartition(".")[2]
+    known = last in PLACES or (last == "recipe" and str(values).endswith((".yaml", ".yml")))
+    return {key: values} if isinstance(values, str) and known else {}
 
 
 def public_name(place: str | None) -> str | None:
@@ -79,8 +83,8 @@ def command(recipe: Recipe) -> str:
     places = {"data.root": data.root, "data.split": data.split, "data.unlabelled": data.unlabelled}
     places |= {"student.init": student.init, "student.encoder": student.encoder}
     for name, teacher in recipe.teachers.items():
-        places[f"teachers.{name}.{'recipe' if teacher.recipe else 'weights'}"] = teacher.recipe or teacher.weights
-        places |= places_in(teacher.overrides, f"teachers.{name}.overrides")
+        made = {"recipe": teacher.recipe} if teacher.recipe else {"weights": teacher.weights}
+        places |= places_in({**made, "overrides": teacher.overrides}, f"teachers.{name}")
     found = {key: [path for _, path in paths_in(place) if path.exists()] for key, place in places.items() if place}
     words = [f"{key}={'FILE' if paths[0].is_file() else 'DIR'}" for key, paths in found.items() if paths]
     return " ".join(["accelerate launch distill/run.py recipe=recipe.yaml", *words])

@@ -27,6 +27,23 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join([*map(str.ljust, row, widths), row[-1]]) for row in rows]
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's message; its name where it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def printable(text: object) -> str:
+    r"""A text that holds names of files as it may reach a terminal or a table: on one line, and valid UTF-8.
+
+    Control characters (as begin escape sequences) and bytes that are not UTF-8 become escapes: `\x1b`, `\xe9`.
+    """
+    return "".join(sign if sign.isprintable() else _escaped(sign) for sign in str(text))
+
+
+def _escaped(sign: str) -> str:
+    return f"\\x{ord(sign) - 0xDC00:02x}" if "\udc80" <= sign <= "\udcff" else ascii(sign)[1:-1]
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong: a sentence that names the file and the remedy."""
@@ -68,7 +85,7 @@ class Problems:
         if serious:
             raise ValueError(self._message(serious))
         counts = Counter(problem.kind for problem in self.found)
-        first = {problem.kind: problem.sentence for problem in reversed(self.found)}
+        first = {problem.kind: printable(problem.sentence) for problem in reversed(self.found)}
         return [
             f"data.skip_bad=true left out {count} ({kind}): {first[kind]}"
             + (f"; and {count - 1} more" if count > 1 else "")
@@ -76,7 +93,7 @@ class Problems:
         ]
 
     def _message(self, serious: list[Problem]) -> str:
-        lines = [problem.sentence for problem in sorted(serious, key=lambda problem: not problem.fatal)]
+        lines = [printable(problem.sentence) for problem in sorted(serious, key=lambda problem: not problem.fatal)]
         more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
         head = f"found {several(len(lines), 'problem')} in {self.where}:"
         tail = "fix them"

@@ -62,7 +62,7 @@ def test_figures_are_shown_and_written_and_a_missed_one_is_the_exit_status(bench
 
 
 def test_what_cannot_be_measured_is_said(bench):
-    with pytest.raises(ValueError, match=r"no benchmark 'won'; choose from .*own.*; did you mean 'own'\?"):
+    with pytest.raises(ValueError, match=r"what is 'won', but must be one of .*own.*; did you mean 'own'\?"):
         read_request(["what=won"])
     with pytest.raises(ValueError, match=r"bench what=own has no key 'sise'; choose from .*; did you mean 'size'\?"):
         read_request(["what=own", "sise=3"])

@@ -163,7 +163,7 @@ def test_a_damaged_cache_is_not_shared_nor_put_into_another_one(folder, tmp_path
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["do=reprot", "cache=x"], r"cannot do 'reprot'; choose from report, verify, export, import; did you mean"),
+        (["do=reprot", "cache=x"], r"do is 'reprot', but must be one of report, verify, export, import; did you mean"),
         (["do=verify"], r"needs cache=, as in distill cache \[do=report\] cache=DIR"),
         (["cache=x", "ouz=y"], r"has no key 'ouz'; did you mean 'out'\?"),
         (["cache=x", "images=0"], r"images is '0', but must be a whole number from 1 on"),

@@ -178,7 +178,7 @@ def test_what_cannot_be_meant_is_refused():
             f"from=x.pth is for a file of .* do=fetch name={MEASURED}, endovit, .*; leave",
         ),
         (["from=x.pth"], "leave it out"),
-        (["do=get"], "do=get, but must be list, fetch or check"),
+        (["do=get"], "do is 'get', but must be one of list, fetch, check, selftest"),
         (["do=list", "size=many"], "size=many, but must be a number with MB or GB, as 500MB"),
         (["do=list", "licence=beer"], "no known weights of licence 'beer' .*do=list shows them all"),
         (["do=check"], "do=check needs weights=PATH"),

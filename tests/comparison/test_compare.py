@@ -17,7 +17,8 @@ from distill.comparison.plot import plot
 from distill.comparison.result import HELPS, HURTS, ONE_SEED, TOO_FEW, UNDECIDED, Curve, compare_scores, decided
 from distill.comparison.runs import require_fair
 from distill.comparison.statistics import t_interval
-from distill.comparison.write import markdown
+from distill.comparison.write import markdown, table_of
+from distill.config.layers import extended
 from distill.config.parse import read_recipe
 from distill.data.sources.open_data import open_data
 from distill.evaluation.predictions_csv import Score, write_predictions
@@ -410,6 +411,27 @@ def test_the_dry_run_tells_steps_and_hours_and_the_features_that_are_missing(tmp
     assert COMMAND([*WORDS, f"home={tmp_path}", "seeds=0"], dry=True) == 0
     assert "2 runs to do, 120 steps, about 2 h 0 min" in capsys.readouterr().out
     assert not (tmp_path / "features").exists()
+
+
+def test_the_dry_run_probes_arms_of_other_networks_of_one_name_apart(tmp_path, monkeypatch):
+    probed = []
+    module = import_module("distill.comparison.estimate")
+    monkeypatch.setattr(module, "time_step", lambda run: probed.append(run) or StepTime(1000, 1.0))
+    recipe = replace(tuned_recipe(tmp_path), sweep={})
+    student = {"name": "timm_unet", "options": {"backbone": "test_efficientnet"}}
+    arms = {"whole": {"student": student}, "stages": {"student": extended(student, {"options": {"encoder_stages": 4}})}}
+    module.estimate(plan_comparison(replace(recipe, arms=arms), students=["timm_unet"], seeds=[0]), jobs=1)
+    assert [one.recipe.student.options.get("encoder_stages") for one in probed] == [None, 4]
+
+
+def test_no_seed_is_told_and_an_empty_list_of_them_is_as_none_given(tmp_path):
+    with pytest.raises(ValueError, match="compare needs at least one seed"):
+        plan_comparison(tuned_recipe(tmp_path), students=["unet"], seeds=[])
+    assert COMMAND.read(["recipe=sam_to_unet", "seeds=[]"]).seeds == COMMAND.read(["recipe=sam_to_unet"]).seeds
+
+
+def test_a_bar_in_a_name_does_not_end_a_cell():
+    assert table_of([{"data set": "a|b", "arm": "c"}]) == ["| data set | arm |", "| --- | --- |", "| a/b | c |"]
 
 
 def test_a_test_set_that_can_give_no_verdict_is_named_before_hours_are_spent(tmp_path):

@@ -88,16 +88,16 @@ def test_renaming_and_copying_change_no_split(tmp_path):
     assert keys(after.train) == keys(before.train)
     assert keys(after.val) == keys(before.val)
     assert keys(after.test["two"]) == keys(before.test["one"])
-    assert open_folder(tmp_path / "one", seed=1).digest() != before.digest()
+    assert open_folder(tmp_path / "one", seed=1).digest != before.digest
 
 
 def test_the_digest_knows_images_masks_and_parts_but_no_names(tmp_path):
-    digest = open_folder(make(tmp_path / "a" / "polyps")).digest()
-    assert open_folder(make(tmp_path / "b" / "polyps")).digest() == digest
+    digest = open_folder(make(tmp_path / "a" / "polyps")).digest
+    assert open_folder(make(tmp_path / "b" / "polyps")).digest == digest
     levels = np.asarray(mask()).copy()
     levels[0, 0] = 255
     Image.fromarray(levels).save(tmp_path / "b" / "polyps" / "masks" / "a5.png")
-    assert open_folder(tmp_path / "b" / "polyps").digest() != digest
+    assert open_folder(tmp_path / "b" / "polyps").digest != digest
 
 
 def test_a_split_decides_and_a_data_set_it_does_not_mention_is_tested_whole(tmp_path):
@@ -312,14 +312,14 @@ def test_a_second_look_decodes_nothing_and_a_changed_file_is_seen(tmp_path, monk
     folder = make(tmp_path / "polyps")
     before = open_folder(folder)
     monkeypatch.setattr("distill.data.scan.decode", lambda data: pytest.fail("a known file was decoded again"))
-    assert open_folder(folder).digest() == before.digest()
+    assert open_folder(folder).digest == before.digest
     os.utime(folder / "images" / "a3.png", ns=(1, 1))  # touched, not changed: hashed again, known by content
-    assert open_folder(folder).digest() == before.digest()
+    assert open_folder(folder).digest == before.digest
     monkeypatch.undo()
     picture(99).save(folder / "images" / "a3.png")
-    assert open_folder(folder).digest() != before.digest()
+    assert open_folder(folder).digest != before.digest
     (tmp_path / "home" / "file_index.table").write_text("{")
-    assert open_folder(folder).digest() != before.digest()
+    assert open_folder(folder).digest != before.digest
     assert sorted(path.name for path in (tmp_path / "home").iterdir()) == ["file_index.table"]
 
 
@@ -513,6 +513,4 @@ def test_an_imagefolder_has_the_keys_of_its_files(tmp_path):
     table = open_data(DataRecipe(name="datasets", root=str(tmp_path / "polyps")), home=tmp_path / "home")
     same = open_folder(make(tmp_path / "same", 10))
     assert keys(table.train) == keys(same.train)
-    assert (
-        table.digest() == open_data(DataRecipe(name="datasets", root=str(tmp_path / "polyps")), home=tmp_path).digest()
-    )
+    assert table.digest == open_data(DataRecipe(name="datasets", root=str(tmp_path / "polyps")), home=tmp_path).digest

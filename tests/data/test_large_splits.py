@@ -36,7 +36,7 @@ def test_validation_takes_a_share_but_no_more_than_asked_and_the_rest_is_trained
     assert keys_of(few.val) < keys_of(whole.val)
     assert f"data.max_validation=100: {len(few.val)} images validate, not 10.0% of" in few.notes[0]
     assert not {sample.group for sample in few.val} & {sample.group for sample in few.train}
-    assert finished(Parts(train[::-1], None, test), max_validation=100).digest() == few.digest()
+    assert finished(Parts(train[::-1], None, test), max_validation=100).digest == few.digest
     assert len(finished(Parts(samples_of(30_000), None, test)).val) == 2000
 
 
@@ -71,4 +71,4 @@ def test_the_digest_is_that_of_the_json_of_all_keys(unlabelled):
     splits = Splits(tuple(parts[0]), (), {"b": tuple(parts[2]), "ä": ()}, unlabelled=tuple(parts[3]))
     train, val, test, others = ([[s.key, s.mask_key] for s in sorted(part, key=lambda s: s.key)] for part in parts)
     content = [train, val, {"b": test, "ä": []}, *([others] if others else [])]
-    assert splits.digest() == hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    assert splits.digest == hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

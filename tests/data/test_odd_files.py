@@ -288,16 +288,16 @@ def test_twelve_bits_in_sixteen_are_told(polyps):
 
 
 def test_a_damaged_file_index_is_written_anew_and_believed_in_nothing(polyps, tmp_path, caplog):
-    before, index = open_folder(polyps).digest(), tmp_path / "home" / "file_index.table"
+    before, index = open_folder(polyps).digest, tmp_path / "home" / "file_index.table"
     whole, random = index.read_bytes(), np.random.default_rng(0)
     for place in random.integers(len(whole), size=30):
         index.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
-        assert open_folder(polyps).digest() == before
+        assert open_folder(polyps).digest == before
         assert index.read_bytes() == whole
     for damaged in (b"", b"{", b"[]", b'{"version": 5}\n', b"[" * 100_000, whole[:-5]):
         caplog.clear()
         index.write_bytes(damaged)
-        assert open_folder(polyps).digest() == before
+        assert open_folder(polyps).digest == before
         assert f"{index} cannot be read (" in caplog.text
 
 

@@ -69,7 +69,7 @@ def test_samples_in_a_file_are_those_in_memory(opened):
             np.testing.assert_array_equal(sample.read_image(), other.read_image())
             np.testing.assert_array_equal(sample.read_mask(), other.read_mask())
     assert {sample.group for sample in file.training} == {None, "ä", "b"} & {s.group for s in memory.training}
-    assert (file.notes, file.dropped, file.digest()) == (memory.notes, memory.dropped, memory.digest())
+    assert (file.notes, file.dropped, file.digest) == (memory.notes, memory.dropped, memory.digest)
     assert file.hidden == memory.hidden and file.calibration(7) == memory.calibration(7)
 
 
@@ -97,7 +97,7 @@ def test_another_process_is_handed_the_place_of_the_file_and_maps_it(opened):
     assert len(sent) < 2000
     handed = pickle.loads(sent)
     assert in_reach(handed) and tuple(handed.training) == memory.training
-    assert handed._digest == memory.digest()
+    assert vars(handed)["digest"] == memory.digest
     stranger = subprocess.run([sys.executable, "-c", COUNT], input=sent, capture_output=True, check=True)
     assert int(stranger.stdout) == len(memory.training)
 
@@ -170,7 +170,7 @@ def report(job):
     sample_table.FROM = 1
     run = open_run(read_recipe([f"recipe={job / 'recipe.yaml'}"]))
     train = run.splits.train
-    found = {"file": str(train.file.path), "keys": [sample.key for sample in train], "digest": run.splits.digest()}
+    found = {"file": str(train.file.path), "keys": [sample.key for sample in train], "digest": run.splits.digest}
     (job / f"found{os.environ['RANK']}").write_text(json.dumps(found))
     run.wait()
     return 0

@@ -94,7 +94,7 @@ def test_the_same_seed_keeps_the_same_labels_and_another_others(polyps):
     parts = open_folder(polyps, fold="1/4").train
     kept = [keys(keep_share(parts, share=0.3, seed=seed)[0]) for seed in (0, 0, 1)]
     assert kept[0] == kept[1] != kept[2]
-    assert open_folder(polyps, labels="30%").digest() == open_folder(polyps, labels="30%").digest()
+    assert open_folder(polyps, labels="30%").digest == open_folder(polyps, labels="30%").digest
 
 
 def some(dataset: str, sizes: list[int]) -> list[Sample]:
@@ -131,7 +131,7 @@ def test_every_data_set_keeps_its_share_and_a_number_is_met_exactly(tmp_path):
 def test_a_number_of_labels_is_a_share_of_training_and_validation_too(polyps):
     splits = open_folder(polyps, labels="16")
     assert [len(splits.train), len(splits.val), len(splits.unlabelled)] == [16, 2, 16]
-    assert open_folder(polyps, labels="32").digest() == open_folder(polyps).digest()
+    assert open_folder(polyps, labels="32").digest == open_folder(polyps).digest
     with pytest.raises(ValueError, match=r"data.labels is 33, but there are 32 training images; ask for fewer"):
         open_folder(polyps, labels="33")
 
@@ -177,10 +177,10 @@ def test_the_digest_knows_unlabelled_images_and_is_as_before_without(polyps):
     splits = open_folder(polyps)
     content = [sorted([s.key, s.mask_key] for s in part) for part in (splits.train, splits.val)]
     content.append({"polyps": sorted([s.key, s.mask_key] for s in splits.test["polyps"])})
-    assert splits.digest() == hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    more = [replace(splits, unlabelled=splits.train[:count]).digest() for count in (1, 2)]
-    assert len({splits.digest(), *more}) == 3
-    assert Splits(splits.train, splits.val, splits.test).digest() == splits.digest()
+    assert splits.digest == hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    more = [replace(splits, unlabelled=splits.train[:count]).digest for count in (1, 2)]
+    assert len({splits.digest, *more}) == 3
+    assert Splits(splits.train, splits.val, splits.test).digest == splits.digest
 
 
 @pytest.mark.parametrize("place", ["{}", "images/{}", "north/images/{}"])
@@ -202,7 +202,7 @@ def test_each_picture_is_decoded_once(tmp_path, monkeypatch):
     folder = make(tmp_path / "polyps", 10)
     before = open_folder(folder, unlabelled=str(tmp_path / "more"))
     monkeypatch.setattr("distill.data.scan.decode", lambda data: pytest.fail("a known file was decoded again"))
-    assert open_folder(folder, unlabelled=str(tmp_path / "more")).digest() == before.digest()
+    assert open_folder(folder, unlabelled=str(tmp_path / "more")).digest == before.digest
 
 
 def test_an_image_that_another_part_holds_or_that_comes_twice_is_not_unlabelled(tmp_path):
@@ -301,9 +301,9 @@ def test_a_whole_data_set_is_tested_whatever_the_split_says_of_it(centres, tmp_p
 def test_a_whole_data_set_is_tested_alone_where_nothing_else_is_named(centres):
     told = open_folder(centres, train=["kvasir"], test=["clinic", "kvasir"])
     assert len(told.test["clinic"]) == 12
-    assert open_folder(centres, test_only=["clinic"]).digest() == told.digest()
+    assert open_folder(centres, test_only=["clinic"]).digest == told.digest
     alone = open_folder(centres, train=["kvasir"], test=["kvasir"], test_only=["clinic"])
-    assert alone.digest() == told.digest()
+    assert alone.digest == told.digest
 
 
 @pytest.mark.parametrize("part", ["train", "val"])

@@ -201,6 +201,21 @@ def test_a_wrong_word_is_told(word, sentence):
         score_command.read(["predictions=p", *(["masks=m"] if word != "masks=" else []), word])
 
 
+def test_photographs_are_no_masks_and_a_mask_of_one_colour_is_one_also_as_jpeg(tmp_path):
+    photograph = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    red = np.zeros((*SIZE, 3), np.uint8)
+    red[disc(12) > 0] = (255, 40, 255)
+    save(tmp_path / "predictions" / "a.png", disc(12))
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(photograph).save(tmp_path / "masks" / "a.png")
+    words = words_of((tmp_path / "predictions", tmp_path / "masks"))
+    with pytest.raises(ValueError, match=r"masks/a\.png cannot be read \(it is a picture in colours, as a photograph"):
+        score_command(words, dry=False)
+    (tmp_path / "masks" / "a.png").unlink()
+    Image.fromarray(red).save(tmp_path / "masks" / "a.jpg", quality=60)
+    assert score_command(words, dry=False) == 0
+
+
 @pytest.mark.parametrize("way", ["photograph", "overlay"])
 def test_predictions_in_colours_are_refused_and_not_scored_as_probabilities(tmp_path, way):
     save(tmp_path / "masks" / "a.png", disc(12))

@@ -67,7 +67,7 @@ def test_names_of_any_bytes_are_predicted_tabled_and_skipped_when_they_are_finis
     text = (out / "areas.csv").read_text(encoding="utf-8")
     rows = [row["image"] for row in csv.DictReader(text.splitlines())]
     assert len(rows) == 10
-    assert {"'=cmd.png", "'+1.png", "'-2.png", "'@sum.png", r"caf\udce9.png", r"new\nline.png"} < set(rows)
+    assert {"'=cmd.png", "'+1.png", "'-2.png", "'@sum.png", r"caf\xe9.png", r"new\nline.png"} < set(rows)
     assert {"ordinary, é.png", r"disc\x1b]0;owned\x07.png"} < set(rows)
     assert (out / "masks" / RAW).is_file()
     again = distill.predict(student, images, out=out)
@@ -82,15 +82,15 @@ def test_videos_of_any_name_are_predicted(student, tmp_path):
         for number in range(2):
             writer.write(still, number / 10)
     summary = distill.predict(student, tmp_path / "videos", out=tmp_path / "out")
-    assert summary.lines()[0].startswith(r"=caf\udce9\x1b.mp4: 2 frames")
-    assert r"'=caf\udce9\x1b.mp4" in (tmp_path / "out" / "videos.csv").read_text(encoding="utf-8")
+    assert summary.lines()[0].startswith(r"=caf\xe9\x1b.mp4: 2 frames")
+    assert r"'=caf\xe9\x1b.mp4" in (tmp_path / "out" / "videos.csv").read_text(encoding="utf-8")
     assert distill.predict(student, tmp_path / "videos", out=tmp_path / "out").videos.popitem()[1] is None
 
 
 def test_a_run_whose_folder_has_such_a_name_says_where_its_results_are(student, images, tmp_path, capsys):
     out = tmp_path / os.fsdecode(b"o\xfft\x1b")
     assert main(["predict", f"student={student}", f"images={images / 'plain.png'}", f"out={out}"]) == 0
-    assert r"o\udcfft\x1b" in capsys.readouterr().out
+    assert r"o\xfft\x1b" in capsys.readouterr().out
     assert (out / "masks" / "plain.png").is_file()
 
 

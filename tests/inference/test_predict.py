@@ -453,6 +453,19 @@ def test_a_video_that_was_cut_off_is_told_and_one_that_was_trimmed_is_whole(stud
     assert "video.mp4: 10 frames at 10/s" in capsys.readouterr().out
 
 
+def test_of_a_file_that_can_no_longer_be_read_no_results_stay(student, images, tmp_path):
+    write_video(images / "video.mp4")
+    out = tmp_path / "out"
+    words = ["predict", f"student={student}", f"images={images}", f"out={out}", "probabilities=true"]
+    assert main(words) == 0
+    for name in ("disc0.png", "video.mp4"):
+        (images / name).write_bytes((images / name).read_bytes()[:300])
+    assert main(words) == 1
+    assert not [path for path in out.rglob("*.*") if path.stem in ("disc0", "video")]
+    assert {row["image"] for row in rows_of(out / "areas.csv")} == {"disc1.png", "disc2.png"}
+    assert rows_of(out / "videos.csv") == []
+
+
 def test_a_side_of_one_pixel_is_flipped_too(student):
     segmenter = open_segmenter(student)
     for shape in ((1, 9, 3), (9, 1, 3)):

@@ -57,6 +57,16 @@ def test_ten_lines_without_torch():
     assert len([line for line in lines().splitlines() if line]) <= 10
 
 
+def test_the_lines_for_serving_tell_of_a_video_that_is_none_or_was_cut_off(folder):
+    (folder / "video.mp4").write_bytes(b"no video")
+    with pytest.raises(AssertionError, match="no video that OpenCV reads"):
+        exec(lines(), {})
+    whole = (folder / "video.avi").read_bytes()
+    (folder / "video.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(AssertionError, match="or it ends early"):
+        exec(lines(), {})
+
+
 @pytest.mark.parametrize(("source", "count"), [("frame.png", 1), ("video.avi", 3)])
 def test_the_lines_for_serving_find_the_red_square(folder, source, count):
     import cv2

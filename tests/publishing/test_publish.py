@@ -477,6 +477,17 @@ def test_places_of_an_ensemble_and_in_the_home_folder_are_not_published_either(t
     assert command(recipe).endswith("recipe=recipe.yaml data.root=DIR teachers.all.weights=DIR")
 
 
+def test_a_word_in_a_teacher_s_overrides_is_no_place_where_a_folder_has_its_name(tmp_path, monkeypatch):
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "expert").mkdir()
+    (tmp_path / "weights").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    overrides = {"student": {"name": "unet", "encoder": str(tmp_path / "weights")}}
+    teacher = TeacherRecipe(adapter="student", recipe="expert", overrides=overrides)
+    recipe = replace(small_run(tmp_path, data="folder").recipe, teachers={"expert": teacher})
+    assert command(recipe).endswith("data.root=DIR teachers.expert.overrides.student.encoder=FILE")
+
+
 def test_a_hub_id_is_public():
     stages = {"semantic": {"epochs": 1, "losses": {"segment": 1.0}}}
     recipe = build_recipe({"stages": stages, "teachers": {"sam": {"weights": "facebook/sam-vit-base"}}})

@@ -394,4 +394,4 @@ def test_a_run_is_named_by_what_differs_from_the_defaults_in_the_order_of_stages
         fingerprint_run(replace(recipe, name="other", home="elsewhere", workers=3), splits="s", caches={}) == names[0]
     )
     assert fingerprint_run(recipe, splits="other", caches={}) != names[0]
-    assert disc_splits().digest() == disc_splits().digest()
+    assert disc_splits().digest == disc_splits().digest

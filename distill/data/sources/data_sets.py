@@ -10,11 +10,11 @@ from operator import itemgetter
 from pathlib import Path
 
 from distill.config.schema import DataRecipe
-from distill.data.file_names import RENAME, is_utf8, printable
+from distill.data.file_names import RENAME, is_utf8
 from distill.data.image_io import NO_VOLUMES, is_volume
 from distill.data.part_names import PARTS, plain
 from distill.data.sources.folder_names import LAYOUT, Place, find_places
-from distill.runtime.issues import nearest
+from distill.runtime.issues import nearest, printable
 
 
 @dataclass(frozen=True)

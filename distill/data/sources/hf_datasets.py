@@ -14,7 +14,7 @@ from distill.data.sample import Sample, Splits
 from distill.data.sources.data_sets import name_of
 from distill.data.sources.pairs import Pair, examine
 from distill.data.splits import Parts, cut_test, finish
-from distill.runtime.issues import Problems, nearest
+from distill.runtime.issues import Problems, first_line, nearest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -108,7 +108,7 @@ def load_tables(root: str, *, home: Path) -> dict[str, Dataset]:
         else:
             loaded = datasets.load_dataset(root)
     except Exception as error:  # the library and its transports raise many unrelated types
-        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason'}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise FileNotFoundError(_not_loaded(root, local=path.exists(), reason=reason)) from error
     return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
 
@@ -187,9 +187,7 @@ def _split(parts: dict[str, list[Sample]], data: DataRecipe, *, name: str, given
 
 
 def _refuse_choices(data: DataRecipe, *, name: str) -> None:
-    """Options that only a folder of several data sets has."""
-    if data.split is not None:
-        raise ValueError("data.split is for data.name=folder; data.name=datasets has its own splits, take it out")
+    """Other data sets than the one that there is."""
     for option, asked in (("train", data.train), ("test", data.test)):
         if asked and asked != [name]:
             raise ValueError(

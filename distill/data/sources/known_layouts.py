@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from distill.config.schema import DataRecipe
-from distill.data.file_names import printable
 from distill.data.image_io import SUFFIXES
 from distill.data.mask_classes import FOREGROUND, Reading
 from distill.data.part_names import plain
@@ -21,6 +20,7 @@ from distill.data.sources.data_sets import Found, require_folder
 from distill.data.sources.folder import open_found
 from distill.data.sources.folder_names import LAYOUT, Place, find_place, find_places, visible_folders
 from distill.data.sources.known import FIELD, named, where_from
+from distill.runtime.issues import printable
 
 NUMBERS, NAMES = r"\d+", r"(?!\d+$).*"  # stems of CVC-ClinicDB and of Kvasir-SEG, which PraNet has in one folder
 

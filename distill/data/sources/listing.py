@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from distill.data.file_names import RENAME, is_utf8, printable
+from distill.data.file_names import RENAME, is_utf8
 from distill.data.image_io import NO_VOLUMES, SUFFIXES, is_volume
 from distill.data.sources.folder_names import LAYOUT, Place, named_after
 from distill.data.sources.pairs import Pair
-from distill.runtime.issues import Problems, nearest, several
+from distill.runtime.issues import Problems, nearest, printable, several
 
 
 @dataclass(frozen=True)

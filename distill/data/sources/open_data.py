@@ -25,7 +25,7 @@ DATASETS = {
     "polypgen": "distill.data.sources.known_layouts:open_named",
     "pranet": "distill.data.sources.known_layouts:open_named",
 }
-OF_FOLDERS = {"builtin": ("train", "test", "split", "fold", "test_only"), "datasets": ("test_only",)}  # keys
+OF_FOLDERS = {"builtin": ("train", "test", "split", "fold", "test_only"), "datasets": ("split", "test_only")}  # keys
 
 
 @without_collector()

@@ -7,7 +7,7 @@ A folder of unlabelled images may hold pictures in any of these places; masks/ b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from distill.config.schema import DataRecipe
-from distill.data.file_names import RENAME, is_utf8, printable
+from distill.data.file_names import RENAME, is_utf8
 from distill.data.image_io import SUFFIXES, read_image
 from distill.data.sample import Reader, Sample, Splits, by_dataset, keys_of
 from distill.data.scan import scan
 from distill.data.sources.data_sets import name_of
-from distill.data.splits import Parts, bundle
+from distill.data.splits import Parts, bundle, ordered
 from distill.metrics.overlap import IGNORED
-from distill.runtime.issues import Problems, several
+from distill.runtime.issues import Problems, printable, several
 
 PLACES = f"expected pictures ({' '.join(SUFFIXES)}) in it, in images/ in it, or in NAME/images/ (several data sets)"
 
@@ -90,7 +90,7 @@ def withhold_labels(splits: Splits, data: DataRecipe) -> Splits:
         f"{len(splits.val)} for validation keep their masks; the other {len(rest)} for training are "
         f"unlabelled{left_out}"
     )
-    unlabelled = _ordered(map(unlabel, rest))
+    unlabelled = ordered(map(unlabel, rest))
     return replace(splits, train=train, val=val, unlabelled=unlabelled, notes=(*splits.notes, note))
 
 
@@ -164,7 +164,7 @@ def join_pictures(splits: Splits, pictures: Pictures, data: DataRecipe, *, home:
     parts.notes += _note_tested(splits, keys_of(given)) if added else []
     if not added:
         parts.notes.append("data.unlabelled adds no image: each of its images is there already")
-    return replace(splits, unlabelled=_ordered(images), dropped=parts.dropped, notes=tuple(parts.notes))
+    return replace(splits, unlabelled=ordered(images), dropped=parts.dropped, notes=tuple(parts.notes))
 
 
 def examine_pictures(pictures: Pictures, data: DataRecipe, *, home: Path) -> tuple[list[Sample], list[str]]:
@@ -234,7 +234,3 @@ def _is_picture(path: Path) -> bool:
 
 def _visible(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir(), key=lambda path: path.name) if not path.name.startswith(".")]
-
-
-def _ordered(samples: Iterable[Sample]) -> tuple[Sample, ...]:
-    return tuple(sorted(samples, key=lambda sample: sample.key))
