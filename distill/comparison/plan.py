@@ -157,7 +157,7 @@ def recipes_of(recipe: Recipe, *, student: str, seed: int) -> Iterator[tuple[str
     base = {**dataclasses.asdict(recipe), "do": ["train", "evaluate"], "arms": {}, "sweep": {}}
     for arm, overrides in recipe.arms.items():
         for setting, changes in (recipe.sweep or {"": {}}).items():
-            own = build_recipe(base, {"seed": seed, "student": {"name": student}}, overrides or {}, changes)
+            own = build_recipe(base, {"seed": seed, "student": {"name": student}}, overrides or {}, changes or {})
             if "encoder" in (overrides or {}).get("student", {}) and own.student.encoder is None:
                 raise ValueError(f"arm {arm!r} has a pretrained encoder, but its student.encoder is empty")
             yield arm, setting, own

@@ -6,6 +6,8 @@ import copy
 from dataclasses import field
 from typing import Any
 
+from distill.runtime.issues import nearest
+
 
 def setting(default: Any, meaning: str) -> Any:  # noqa: ANN401
     """A dataclass field with its default and its help text."""
@@ -23,7 +25,7 @@ def require(condition: bool, sentence: str) -> None:
 
 def require_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises ValueError unless `value` is one of `choices`."""
-    require(value in choices, f"{what} is {value!r}, but must be one of {', '.join(choices)}")
+    require(value in choices, f"{what} is {value!r}, but must be one of {', '.join(choices)}{nearest(value, choices)}")
 
 
 def require_choices(what: str, values: list[str], choices: tuple[str, ...]) -> None:

@@ -108,11 +108,19 @@ def placed(stages: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_names(below: dict[str, Any], above: dict[str, Any]) -> None:
-    """Refuses a new teacher or stage without its required key: its name is a slip.
+    """Refuses slips of names: a new teacher or stage without its required key, and one to take away that is not there.
+
+    So it is with arms and settings of a sweep; one without changes is `{}` where the lower layer has others.
 
     Raises:
         ValueError: such a name, with the nearest that the lower layer has.
     """
+    for part in (*NEEDED, *LAYERS):
+        known, given = (mapping_at(layer, part) for layer in (below, above))
+        for name in (name for name, entry in given.items() if entry is None and known and name not in known):
+            near = get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean '{part}.{near[0]}'?" if near else f"it has {', '.join(known)}"
+            raise ValueError(f"the recipe has no {part}.{name} to take away; {hint}")
     for part, needed in NEEDED.items():
         known, given = (mapping_at(layer, part) for layer in (below, above))
         for name, entry in given.items():

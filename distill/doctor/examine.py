@@ -7,6 +7,7 @@ from pathlib import Path
 
 from distill.config.schema import DataRecipe
 from distill.data.mask_classes import Reading
+from distill.data.sample import Sample
 from distill.data.sources.data_sets import Found, choose_data_sets, find_data_sets
 from distill.data.sources.folder import take_inventory
 from distill.data.sources.known_layouts import find_named
@@ -45,11 +46,14 @@ def examine_data(data: DataRecipe, *, classes: int, home: Path) -> Diagnosis:
     samples, notes = examine(inventory.pairs, home=home, problems=problems, reading=reading)
     pairs = {(pair.dataset, pair.stem): pair for pair in inventory.pairs}
     inspections = inspect_all([pairs[sample.dataset, sample.stem] for sample in samples], reading=reading)
-    parts = inventory.roles.parts if inventory.roles else {}
-    cases = [
-        Case(sample, inspection, parts.get((sample.dataset, sample.stem), ""))
-        for sample, inspection in zip(samples, inspections, strict=True)
-    ]
+    apart = set(tested) - set(trained)
+
+    def part_of(sample: Sample) -> str:
+        if inventory.roles:
+            return inventory.roles.parts.get((sample.dataset, sample.stem), "")
+        return ("test" if sample.dataset in apart else "train") if apart else ""
+
+    cases = [Case(sample, inspection, part_of(sample)) for sample, inspection in zip(samples, inspections, strict=True)]
     issues = issues_of_problems(problems.found)
     issues += examine_cases(cases, several_classes=reading.several, groups=data.groups)
     notes = [*found.notes, *inventory.notes, *notes]

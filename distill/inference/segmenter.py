@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from distill.metrics.overlap import IGNORED, THRESHOLD
-from distill.runs.fingerprint import digest_file, digest_weights
+from distill.runs.fingerprint import digest_file, digest_of, digest_weights, source_of
 from distill.runtime.issues import first_line, several
 from students.catalogue import place_of
-from students.config import locate
+from students.config import locate, read_config
 
 ONNX_SUFFIX = ".onnx"
 HUB_FILES = ("config.json", "model.safetensors")
@@ -152,12 +152,13 @@ def _open_folder(folder: Path, *, name: str, trust: str | None) -> Segmenter:
     from distill.inference.model import load_model, threshold_of
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    weights, own = digest_weights(str(folder), served=True), source_of(read_config(folder)["student"])
     with contextlib.redirect_stdout(io.StringIO()):  # where the hub's mixin says that it reads a folder
         model = load_model(folder, trust=trust).to(device)
     threads = f" ({several(torch.get_num_threads(), 'thread')})" if device.type == "cpu" else ""
     return Segmenter(
         name=name,
-        digest=digest_weights(str(folder), served=True),
+        digest=digest_of([weights, *own]) if own else weights,  # another class of one's own makes other masks
         classes=model.classes,
         threshold=threshold_of(folder),
         place=f"torch on {device.type}{threads}",

@@ -19,6 +19,7 @@ from distill.runs.barrier import agree, wait_for_all
 from distill.runs.fingerprint import digest_file
 from distill.runs.latest import DIGEST, digest_in
 from distill.runtime.io import read_json, write_sealed
+from students.registry import code_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -163,7 +164,9 @@ class Run:
             )
         if not self.trained.is_file():
             state = "is not complete" if self.weights.is_file() else "has not begun"
-            raise FileNotFoundError(f"training in {self.folder} {state}; type {command_for('train')} first")
+            code = code_of(self.recipe.student.name)
+            edited = f" (since {code} was edited, a training before counts as another student's)" if code else ""
+            raise FileNotFoundError(f"training in {self.folder} {state}{edited}; type {command_for('train')} first")
 
     def agree(self, decide: Callable[[], Any]) -> Any:  # noqa: ANN401
         """The first process's decision, on all processes: files may change between one look and the next."""

@@ -70,6 +70,11 @@ def test_every_arm_of_every_recipe_is_a_valid_recipe_of_equal_steps():
         (["data.fractions=[0.5,0.2,0.1]"], r"must be three shares"),
         (["stages.semantics.epochs=3"], r"no stages\.semantics; did you mean 'stages\.semantic'"),
         (["arms.baseline.stages.semantc.epochs=3"], r"arm 'baseline': the recipe has no stages\.semantc"),
+        (["stages.boundry=null"], r"no stages\.boundry to take away; did you mean 'stages\.boundary'"),
+        (["teachers.dino=null"], r"no teachers\.dino to take away; it has sam"),
+        (["arms.base=null"], r"no arms\.base to take away; did you mean 'arms\.baseline'"),
+        (["arms.baseline.stages.boundry=null"], r"arm 'baseline': the recipe has no stages\.boundry to take away"),
+        (["stages.semantic.losses.segmnt=1"], r"is 'segmnt', but must be one of .*; did you mean 'segment'"),
         (["imitate.high=[]"], r"stages weigh imitate_high, but imitate\.high names no stride"),
         (["stages.semantic.steps=-1"], r"steps is -1, but must not be negative"),
         (

@@ -146,6 +146,20 @@ def test_copies_are_found_across_data_sets(polyps, frames):
     assert kinds["near copies"][0].startswith("one/a1, two/y: correlation 0.99")
 
 
+def test_a_near_copy_in_a_data_set_that_is_tested_alone_is_an_error(polyps, frames):
+    root = polyps.parent / "both"
+    root.mkdir()
+    polyps.rename(root / "one")
+    for part in ("images", "masks"):
+        (root / "two" / part).mkdir(parents=True)
+    add(root / "two", "z", frames[0][0].transpose(Image.Transpose.FLIP_LEFT_RIGHT), frames[0][1])
+    for words in (["data.test_only=[two]"], ["data.train=[one]", "data.test=[two]"]):
+        kinds = found(root, *words)
+        assert kinds["near copy in two parts"][0].startswith("two/z (test)")
+        assert "one/a0 (train)" in kinds["near copy in two parts"][0]
+    assert "near copy in two parts" not in found(root)
+
+
 def test_a_sequence_on_both_sides_of_a_split_is_an_error(polyps, tmp_path):
     rows = [("stem", "sequence"), *((f"a{i}", i // 5) for i in range(COUNT))]
     with (polyps / "sequences.csv").open("w", newline="") as stream:

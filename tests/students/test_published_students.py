@@ -153,7 +153,7 @@ def test_a_class_that_was_edited_since_its_student_was_published_is_told_of(tmp_
     recorded = hashlib.sha256(code.read_bytes()).hexdigest()
     folder = published(tmp_path / "student", student="my_nets:Net", code_sha256=recorded, **SHOWN)
     students.load(folder, trust="my_nets:Net")
-    assert "edited" not in caplog.text
+    assert "has been edited" not in caplog.text
     code.write_text(PAYLOAD + "# otherwise")
     students.load(folder, trust="my_nets:Net")
     assert f"{code} has been edited since {folder} was published" in caplog.text
@@ -386,3 +386,14 @@ def test_what_is_published_of_a_class_of_one_s_own_names_the_file_that_defines_i
     run = run_of(recipe_of(), tmp_path / "run")
     save_student(run, create("unet", width=4), tmp_path / "plain", threshold=0.5, temperature=1.0)
     assert "code_sha256" not in json.loads((tmp_path / "plain" / "config.json").read_text())
+
+
+def test_predictions_of_an_edited_class_are_done_again(beside, tmp_path):
+    write_disc(tmp_path / "images" / "disc.png", 0)
+    words = [f"student={beside}", f"images={tmp_path / 'images'}", f"out={tmp_path / 'out'}", "trust=my_nets:Net"]
+    digests = []
+    for text in (PAYLOAD, PAYLOAD + "# otherwise"):
+        (tmp_path / "my_nets.py").write_text(text)
+        assert main(["predict", *words]) == 0
+        digests.append(json.loads((tmp_path / "out" / "predict.json").read_text())["student"])
+    assert digests[0] != digests[1]

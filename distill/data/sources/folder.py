@@ -12,7 +12,7 @@ images, are known (`distill.data.sources.folder_names`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,10 +98,16 @@ def take_inventory(
         if groups and (alone := sum(stem not in groups for stem in stems)):
             notes.append(
                 f"{alone} of {several(len(stems), 'image')} of {listing.name} are in no group ({data.groups}): each is "
-                "taken for one of its own"
+                f"taken for one of its own{unmatched(groups, listing.stems)}"
             )
         pairs += pair(listing, stems, groups, problems=problems)
     return Inventory(pairs, roles, list(dict.fromkeys(notes)))
+
+
+def unmatched(groups: Mapping[str, str], stems: Collection[str]) -> str:
+    """Words on the stems that a group file names and that no image has; nothing where there are none."""
+    names = sorted(groups.keys() - set(stems))
+    return f"; {len(names)} of those that have a group are no image, as {names[0]!r}" if names else ""
 
 
 def roles_of(
