@@ -96,7 +96,8 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             rows = csv.DictReader(file)
             names = list(rows.fieldnames or ())
             if missing := [name for name in NEEDED if name not in names]:
-                raise ValueError(f"{path} has no column {', '.join(missing)}; expected {', '.join(NEEDED)}")
+                parted = "; its columns are parted by semicolons" if ";" in "".join(names) else ""
+                raise ValueError(f"{path} has no column {', '.join(missing)}; expected {', '.join(NEEDED)}{parted}")
             if twice := [name for name in names if names.count(name) > 1]:
                 raise ValueError(f"{path} has the column {twice[0]} twice")
             for row in rows:

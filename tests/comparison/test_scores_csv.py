@@ -149,6 +149,11 @@ def test_a_table_without_a_column_and_a_missing_file_are_told(tmp_path):
             read_scores([tmp_path / "s.csv"])
     with pytest.raises(ValueError, match="has no column seed, dice; expected arm, seed, dataset, stem, dice"):
         read_scores([table(tmp_path / "s.csv", [], ("arm", "dataset", "stem"))])
+    (tmp_path / "s.csv").write_text("arm;seed;dataset;stem;dice\n")
+    with pytest.raises(
+        ValueError, match="expected arm, seed, dataset, stem, dice; its columns are parted by semicolons"
+    ):
+        read_scores([tmp_path / "s.csv"])
     with pytest.raises(FileNotFoundError, match="no scores at"):
         read_scores([tmp_path / "none.csv"])
 
