@@ -97,7 +97,7 @@ def predict(
     r"""Writes masks, overlays and figures of images and videos; what is finished in `out` is skipped.
 
     Tables name a file by its path within `images`: control characters and bytes that are not UTF-8 as escapes
-    (`\x1b`, `\udcff`), and after an apostrophe where it begins with `=`, `+`, `-` or `@`, so that no spreadsheet
+    (`\x1b`, `\xff`), and after an apostrophe where it begins with `=`, `+`, `-` or `@`, so that no spreadsheet
     computes it.
 
     Args:

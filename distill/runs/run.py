@@ -165,7 +165,7 @@ class Run:
         if not self.trained.is_file():
             state = "is not complete" if self.weights.is_file() else "has not begun"
             code = code_of(self.recipe.student.name)
-            edited = f" (since {code} was edited, a training before counts as another student's)" if code else ""
+            edited = f" (one of before {code} was edited counts as another student's)" if code else ""
             raise FileNotFoundError(f"training in {self.folder} {state}{edited}; type {command_for('train')} first")
 
     def agree(self, decide: Callable[[], Any]) -> Any:  # noqa: ANN401
