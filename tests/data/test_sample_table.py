@@ -97,7 +97,7 @@ def test_another_process_is_handed_the_place_of_the_file_and_maps_it(opened):
     assert len(sent) < 2000
     handed = pickle.loads(sent)
     assert in_reach(handed) and tuple(handed.training) == memory.training
-    assert vars(handed)["digest"] == memory.digest
+    assert handed.digest == memory.digest
     stranger = subprocess.run([sys.executable, "-c", COUNT], input=sent, capture_output=True, check=True)
     assert int(stranger.stdout) == len(memory.training)
 
