@@ -102,7 +102,7 @@ def check_finite(student: Student, file: Path) -> None:
 def warn_edited(config: Mapping[str, Any], source: str | Path) -> None:
     """Warns where the class of a published student is defined by another file than when it was published."""
     file, recorded = code_of(config["student"]), config.get("code_sha256")
-    if file and recorded and hashlib.sha256(file.read_bytes()).hexdigest() != recorded:
+    if file and recorded and sha256_of(file) != recorded:
         logger.warning("%s has been edited since %s was published: its masks may be others", file, source)
 
 
@@ -164,6 +164,11 @@ def files_of(module: str) -> Iterator[Path]:
             yield Path(found.origin).absolute()
 
 
+def sha256_of(file: Path) -> str:
+    """The sha256 (hex) of a file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def require_published(file: Path) -> None:
     """Refuses a file of a published folder that has changed since, where `RECORD` beside it says what it was.
 
@@ -174,7 +179,7 @@ def require_published(file: Path) -> None:
         recorded = json.loads(file.with_name(RECORD).read_text(encoding="utf-8"))["sha256"][file.name]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none, or damaged, or without this file
         return
-    if recorded != (found := hashlib.sha256(file.read_bytes()).hexdigest()):
+    if recorded != (found := sha256_of(file)):
         raise ValueError(
             f"{file} is not as it was published (expected sha256 {str(recorded)[:12]}, as {RECORD} beside it records, "
             f"got {found[:12]}); {REMEDY}, or remove {RECORD} if you changed the file yourself"

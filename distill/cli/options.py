@@ -9,6 +9,7 @@ from textwrap import wrap
 from types import SimpleNamespace
 from typing import Any
 
+from distill.config.field import require_choice
 from distill.config.keys import describe_keys
 from distill.config.schema import Recipe
 from distill.runtime.issues import nearest
@@ -204,9 +205,7 @@ def one_of(choices: Collection[str]) -> Read:
     """Reads one of these words."""
 
     def read(key: str, value: str) -> str:
-        if value not in choices:
-            near = nearest(value, choices)
-            raise ValueError(f"{key} is {value!r}, but must be one of {', '.join(choices)}{near}")
+        require_choice(key, value, choices)
         return value
 
     return read

@@ -155,10 +155,11 @@ def recipes_of(recipe: Recipe, *, student: str, seed: int) -> Iterator[tuple[str
         ValueError: an arm asks for a pretrained encoder whose weights are not given.
     """
     base = {**dataclasses.asdict(recipe), "do": ["train", "evaluate"], "arms": {}, "sweep": {}}
-    for arm, overrides in recipe.arms.items():
+    for arm, given in recipe.arms.items():
+        overrides = given or {}
         for setting, changes in (recipe.sweep or {"": {}}).items():
-            own = build_recipe(base, {"seed": seed, "student": {"name": student}}, overrides or {}, changes or {})
-            if "encoder" in (overrides or {}).get("student", {}) and own.student.encoder is None:
+            own = build_recipe(base, {"seed": seed, "student": {"name": student}}, overrides, changes or {})
+            if "encoder" in overrides.get("student", {}) and own.student.encoder is None:
                 raise ValueError(f"arm {arm!r} has a pretrained encoder, but its student.encoder is empty")
             yield arm, setting, own
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from dataclasses import field
 from typing import Any
 
@@ -23,7 +24,7 @@ def require(condition: bool, sentence: str) -> None:
         raise ValueError(sentence)
 
 
-def require_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+def require_choice(what: str, value: str, choices: Collection[str]) -> None:
     """Raises ValueError unless `value` is one of `choices`."""
     require(value in choices, f"{what} is {value!r}, but must be one of {', '.join(choices)}{nearest(value, choices)}")
 

@@ -117,17 +117,15 @@ def check_names(below: dict[str, Any], above: dict[str, Any]) -> None:
     """
     for part in (*NEEDED, *LAYERS):
         known, given = (mapping_at(layer, part) for layer in (below, above))
-        for name in (name for name, entry in given.items() if entry is None and known and name not in known):
-            near = get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"did you mean '{part}.{near[0]}'?" if near else f"it has {', '.join(known)}"
-            raise ValueError(f"the recipe has no {part}.{name} to take away; {hint}")
-    for part, needed in NEEDED.items():
-        known, given = (mapping_at(layer, part) for layer in (below, above))
-        for name, entry in given.items():
-            if known and name not in known and isinstance(entry, dict) and not entry.get(needed):
+        needed = NEEDED.get(part)
+        for name in (name for name in given if known and name not in known):
+            slip = needed and isinstance(given[name], dict) and not given[name].get(needed)
+            if slip or given[name] is None:
                 near = get_close_matches(name, known, n=1, cutoff=0.5)
                 hint = f"did you mean '{part}.{near[0]}'?" if near else f"it has {', '.join(known)}."
-                raise ValueError(f"the recipe has no {part}.{name}; {hint} A new one needs {part}.{name}.{needed}")
+                more = f" A new one needs {part}.{name}.{needed}" if slip else ""
+                gone = "" if slip else " to take away"
+                raise ValueError(f"the recipe has no {part}.{name}{gone}; {hint}{more}")
 
 
 def mapping_at(layer: dict[str, Any], key: str) -> dict[str, Any]:

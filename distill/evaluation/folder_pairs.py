@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from distill.data.file_names import RENAME, is_utf8
-from distill.data.image_io import SUFFIXES, as_levels, as_rgb, decode, encoded, read_image, read_mask, threshold_of
+from distill.data.image_io import SUFFIXES, as_levels, as_rgb, decode, encoded, read_image, threshold_of
 from distill.data.mask_classes import LOSSY, MOST_CLASSES, is_void_beside
 from distill.metrics.overlap import IGNORED, Flags
 from distill.runtime.issues import SHOWN, nearest, printable, several
@@ -203,12 +203,14 @@ def read_entries(entries: Sequence[Entry], *, threshold: int, scale: int) -> Ite
 
 def read_truth(path: Path, *, threshold: int) -> Flags:
     """A mask (H, W), foreground from a level on; errors as of `read_probability`."""
-    data = encoded(path)
-    rgb = as_rgb(decode(data))
-    levels, many = np.asarray(rgb.convert("L")), rgb.getcolors(MOST_COLOURS) is None
-    if many and np.mean((levels >= COLOURED) & (levels < 256 - COLOURED)) > 0.5 and _is_coloured(np.asarray(rgb)):
-        raise ValueError("it is a picture in colours, as a photograph, and not a mask; give the folder of the masks")
-    return read_mask(data, threshold=threshold) > 0
+    picture = decode(encoded(path))
+    if len(picture.getbands()) > 2 and (rgb := as_rgb(picture)).getcolors(MOST_COLOURS) is None:
+        between = np.abs(np.asarray(rgb.convert("L")) - 127.5) < 127.5 - COLOURED
+        if between.mean() > 0.5 and _is_coloured(np.asarray(rgb)):
+            raise ValueError(
+                "it is a picture in colours, as a photograph, and not a mask; give the folder of the masks"
+            )
+    return np.asarray(as_levels(picture)) >= threshold
 
 
 def _is_coloured(pixels: np.ndarray) -> bool:

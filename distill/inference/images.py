@@ -15,7 +15,16 @@ from PIL import Image
 
 from distill.data.image_io import encoded, read_image
 from distill.inference.inputs import Input
-from distill.inference.output_dir import MASKS, OVERLAYS, PICTURE_TABLE, PROBABILITIES, Table, place, whole_file
+from distill.inference.output_dir import (
+    MASKS,
+    OVERLAYS,
+    PICTURE_TABLE,
+    PROBABILITIES,
+    Table,
+    place,
+    remove_results,
+    whole_file,
+)
 from distill.inference.overlay import draw_overlay, mask_picture, probability_picture
 from distill.inference.regions import COLUMNS, measure_regions
 from distill.inference.segmenter import Segmenter
@@ -82,9 +91,7 @@ class ImagePredictor:
 
     def failed(self, one: Input, why: str) -> Outcome:
         """The outcome of an image without results; those of what the file was before are removed."""
-        for path in self.paths(one):
-            path.unlink(missing_ok=True)
-        self.table.put(one.name, [])
+        remove_results(self.paths(one), self.table, name=one.name)
         return Outcome(failure=f"{one.path} {why}")
 
     def files(

@@ -77,6 +77,13 @@ class Table:
         self.saved = time.monotonic()
 
 
+def remove_results(files: Iterable[Path], table: Table, *, name: str) -> None:
+    """Removes the results of an input: its files, and its rows of a table."""
+    for path in files:
+        path.unlink(missing_ok=True)
+    table.put(name, [])
+
+
 def cell(name: str) -> str:
     """A file's name as a table has it: printable, and after an apostrophe where a spreadsheet would compute it."""
     return f"'{printable(name)}" if name.startswith(FORMULA) else printable(name)

@@ -14,11 +14,11 @@ from typing import Any
 import cache
 from distill.inference.images import DARK, ImagePredictor, Options, Outcome, predict_images
 from distill.inference.inputs import Input, find_inputs
-from distill.inference.output_dir import VIDEO_TABLE, Table, prepare, require_own
+from distill.inference.output_dir import VIDEO_TABLE, Table, prepare, remove_results, require_own
 from distill.inference.overlay import palette
 from distill.inference.segmenter import Segmenter, open_segmenter, settle_threshold
 from distill.inference.video import TABLE_COLUMNS as VIDEO_COLUMNS
-from distill.inference.video import VideoResult, is_done, percentiles, predict_video, remove_results
+from distill.inference.video import VideoResult, is_done, percentiles, predict_video, results_of
 from distill.inference.video_files import require_library
 from distill.runtime.issues import printable, several
 from distill.runtime.progress import progress
@@ -217,5 +217,6 @@ def add_videos(summary: Summary, segmenter: Segmenter, options: Options, videos:
             result = None if done else predict_video(segmenter, options, one, out=summary.out, table=table)
             summary.videos[one.name] = result
         except ValueError as error:  # noqa: PERF203 - a video takes minutes
-            remove_results(one, table, out=summary.out)
+            remove_results(results_of(one, out=summary.out), table, name=one.name)
+            table.save()
             summary.failures.append(f"{one.path} cannot be read ({error})")

@@ -66,14 +66,6 @@ def percentiles(seconds: Iterable[float]) -> tuple[float, float]:
     return float(p50), float(p95)
 
 
-def remove_results(one: Input, table: Table, *, out: Path) -> None:
-    """Removes what an earlier file of a video's name has left."""
-    for path in results_of(one, out=out):
-        path.unlink(missing_ok=True)
-    table.put(one.name, [])
-    table.save()
-
-
 def results_of(one: Input, *, out: Path) -> tuple[Path, Path]:
     """The files of a video's results: overlays, and a table of frames."""
     return place(out, VIDEOS, one.stem, ".mp4"), place(out, VIDEOS, one.stem, ".csv")
