@@ -66,14 +66,14 @@ class Problems:
         return len(self.found) >= SHOWN
 
     def add(self, kind: str, sentence: str, *, fatal: bool = False) -> None:
-        """Records one problem.
+        """Records one problem, in a sentence that is `printable` whatever names of files it holds.
 
         Args:
             kind: a few words by which left-out images are counted, `missing mask`.
             sentence: the file, what is wrong with it, and what to do.
             fatal: `data.skip_bad=true` does not help.
         """
-        self.found.append(Problem(kind, sentence, fatal))
+        self.found.append(Problem(kind, printable(sentence), fatal))
 
     def settle(self, *, skip: bool) -> list[str]:
         """Raises one ValueError for all problems, or returns the notes on what was left out.
@@ -85,7 +85,7 @@ class Problems:
         if serious:
             raise ValueError(self._message(serious))
         counts = Counter(problem.kind for problem in self.found)
-        first = {problem.kind: printable(problem.sentence) for problem in reversed(self.found)}
+        first = {problem.kind: problem.sentence for problem in reversed(self.found)}
         return [
             f"data.skip_bad=true left out {count} ({kind}): {first[kind]}"
             + (f"; and {count - 1} more" if count > 1 else "")
@@ -93,7 +93,7 @@ class Problems:
         ]
 
     def _message(self, serious: list[Problem]) -> str:
-        lines = [printable(problem.sentence) for problem in sorted(serious, key=lambda problem: not problem.fatal)]
+        lines = [problem.sentence for problem in sorted(serious, key=lambda problem: not problem.fatal)]
         more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
         head = f"found {several(len(lines), 'problem')} in {self.where}:"
         tail = "fix them"

@@ -19,6 +19,7 @@ def test_control_characters_and_bytes_that_are_no_text_become_escapes():
 def test_a_name_in_a_problem_cannot_write_to_the_terminal(skip):
     problems = Problems("data.root=DIR")
     problems.add("odd name", "a/evil\x1b[2J\nname.png is odd")
+    assert problems.found[0].sentence == r"a/evil\x1b[2J\nname.png is odd", "as doctor shows it too"
     if skip:
         (said,) = problems.settle(skip=True)
     else:

@@ -101,7 +101,7 @@ def _by_stem(folder: Path, place: Place, ignored: list[str], *, name: str, probl
         if not stem or suffix.lower() not in suffixes:
             ignored.append(f"{folder.name}/{printable(file)}")
         elif not plain and not is_utf8(file):
-            sentence = f"{name}/{folder.name}/{printable(file)} has a name that is not UTF-8; {RENAME}"
+            sentence = f"{name}/{folder.name}/{file} has a name that is not UTF-8; {RENAME}"
             problems.add("file name", sentence)
         elif meant(stem):
             found.setdefault(stem, []).append(file)

@@ -181,7 +181,7 @@ def examine_pictures(pictures: Pictures, data: DataRecipe, *, home: Path) -> tup
     found = scan([("image", picture.path) for picture in pictures.files], home=home)
     for picture, facts in zip(pictures.files, found, strict=True):
         if not is_utf8(picture.name):
-            problems.add("file name", f"{printable(picture.name)} has a name that is not UTF-8; {RENAME}")
+            problems.add("file name", f"{picture.name} has a name that is not UTF-8; {RENAME}")
             continue
         if isinstance(facts, str):
             problems.add("unreadable image", f"{picture.name} {facts}")
