@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from published import write_student
 from safetensors.torch import save_file
-from small_run import read_disc, write_features
+from small_run import read_disc
 
 from distill.run import main
 
@@ -93,6 +93,13 @@ def test_the_commands_for_a_reader_s_own_data_run(at_desk):
     assert len(list((at_desk / "masks" / "masks").iterdir())) == 24
 
 
+def test_the_command_that_segments_with_a_published_student_runs(at_desk):
+    (commands,) = re.findall(r"```sh\n(.*?)```", section(page("README.md"), "Published students"), flags=re.DOTALL)
+    words = typed(commands.splitlines()[0].replace("DIR", "polyps/images").replace("=masks", "=found"))
+    assert (words[0], main(words[1:])) == ("distill", 0)
+    assert len(list((at_desk / "found" / "masks").iterdir())) == 24
+
+
 def test_a_teacher_and_a_student_of_the_reader_s_own_go_through_the_whole_run(at_desk):
     (at_desk / "my_teacher.py").write_text(block(page("teachers/README.md"), "class MyTeacher"), encoding="utf-8")
     (at_desk / "my_student.py").write_text(block(page("students/README.md"), "class MyNet"), encoding="utf-8")
@@ -112,19 +119,3 @@ def test_the_lines_that_use_a_published_student_run(tmp_path):
     names = {"image": np.zeros((40, 52, 3), np.uint8)}
     exec(lines, names)
     assert names["probability"].shape == (1, 40, 52)
-
-
-def test_the_loop_that_reads_the_cache_runs(tmp_path):
-    write_features(tmp_path / "features")
-    import cache
-
-    key = next(iter(cache.open(tmp_path / "features")))[0]
-    samples = [(torch.zeros(1, 3, 64, 64), key, (0.1, 0.2, 0.9, 1.0))]
-    names = {"encoder": torch.nn.Conv2d(3, 5, 4, stride=4), "channels": 5, "samples": samples}
-    exec(
-        block(page("README.md"), "import cache").replace(
-            "artifacts/features/TEACHER-DIGEST", str(tmp_path / "features")
-        ),
-        names,
-    )
-    assert names["loss"].requires_grad

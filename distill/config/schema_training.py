@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +71,11 @@ class ImitateRecipe:
     fuse: int = setting(
         0, "channels to which a fixed random 1x1 convolution brings the maps of all teachers; 0: each teacher apart"
     )
+    gradient_share: float = setting(
+        0.0,
+        "factor on all imitate_* terms such that the norm of their gradient is this share of that of the other terms; "
+        "0: the weights of the stage alone",
+    )
 
     def __post_init__(self) -> None:
         require_choice("imitate.bands", self.bands, SPLITS)
@@ -80,6 +86,10 @@ class ImitateRecipe:
                 f"imitate.{band} is {strides}, but must be strides of the student in pixels, each once",
             )
         require(self.fuse >= 0, f"imitate.fuse is {self.fuse}, but must not be negative")
+        require(
+            0 <= self.gradient_share < math.inf,
+            f"imitate.gradient_share is {self.gradient_share}, but must not be negative",
+        )
         require(self.temperature > 0, f"imitate.temperature is {self.temperature}, but must be positive")
 
 

@@ -54,6 +54,10 @@ def curves(inputs: Inputs) -> list[Panel]:
             alt = f"{name} from {points[0][1]:.3g} to {points[-1][1]:.3g} over {len(points)} entries"
             svg = lines_chart(name, {name: points}, alt=alt, spans=spans)
             panels.append(Panel(svg, "all terms, weighted" if name == "loss" else describe(inputs, name)))
+    if points := list(series_of(inputs, "imitate_factor")):
+        alt = f"Factor on imitation from {points[0][1]:.3g} to {points[-1][1]:.3g}"
+        svg = lines_chart("factor on imitation", {"factor": points}, alt=alt, spans=spans)
+        panels.append(Panel(svg, "which holds its gradient at imitate.gradient_share of that of the other terms"))
     if spreads := list(ratios_of(inputs)):
         ends = ", ".join(f"{name} {points[-1][1]:.2f}" for name, points in spreads)
         svg = lines_chart("variance of projections", dict(spreads), alt=f"At the end: {ends}", spans=spans)

@@ -47,6 +47,7 @@ class Counters:
     stale: int = 0  # scores since the stage's best
     seconds: float = 0.0
     collapsed: list[str] = field(default_factory=list)  # targets whose projection had collapsed when a stage ended
+    gradient_ratio: float | None = None  # of the stage's task to its imitation, if imitate.gradient_share is set
     best_dice: float | None = None  # validation Dice of the best weights where another figure chose them
     sums: dict[str, float] = field(default_factory=dict)  # of loss terms since the last log, over `summed` steps
     summed: int = 0

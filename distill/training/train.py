@@ -15,6 +15,7 @@ from torch import Tensor
 
 import cache
 from distill.config.parse import write_recipe
+from distill.config.registry import BAND_OF
 from distill.config.schedule import Span, learning_rate_at, steps_of_score
 from distill.distillation.criterion import compute_losses, divisors_of_parts
 from distill.distillation.device_targets import decode_targets
@@ -32,6 +33,7 @@ from distill.runtime.signals import TERMINATED, signals_deferred
 from distill.runtime.tensor_files import digest_tensors, read_tensors
 from distill.runtime.threads import workers_beside
 from distill.training.checkpoint import checkpoint_of, remove_checkpoints
+from distill.training.gradient_share import FACTOR, MEASURE_EVERY_STEPS, gradient_ratio, imitation_factor, smoothed
 from distill.training.log_losses import LOG_EVERY_STEPS, RunningMeans, log_collapsed, log_losses
 from distill.training.parameters import forget_frozen, set_frozen
 from distill.training.plan import TrainingPlan, plan_training
@@ -165,7 +167,7 @@ def begin_stage(state: TrainingState, span: Span) -> None:
     """Freezes what the stage freezes, without AdamW's moments of it, and selects this stage's targets."""
     counters = state.counters
     if counters.step <= span.start:
-        counters.step, counters.stage_best, counters.stale = span.start, -math.inf, 0
+        counters.step, counters.stage_best, counters.stale, counters.gradient_ratio = span.start, -math.inf, 0, None
     state.dataset.targets = tuple(target for target in state.targets if target.band in span.bands)
     state.dataset.plain = span.stage.averages
     set_frozen(state.student, span.stage.freeze, kept=state.frozen)
@@ -225,7 +227,7 @@ def train_step(
     if span.stage.averages:
         with accelerator.autocast():
             batch = taught(batch, state.scored.eval(), cutmix=recipe.augment.cutmix)
-    terms, projected, part = backward(state, span, batch)
+    terms, projected, part = backward(state, span, batch, measure=step % MEASURE_EVERY_STEPS == 0)
     variances: dict[str, FeatureVariance] = {}
     if watch and torch.isfinite(terms["loss"]):  # else there are none to check; `log_losses` refuses the loss
         distiller = accelerator.unwrap_model(state.model)
@@ -244,9 +246,11 @@ def train_step(
 
 
 def backward(
-    state: TrainingState, span: Span, batch: dict[str, Tensor]
+    state: TrainingState, span: Span, batch: dict[str, Tensor], *, measure: bool = False
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
     """The gradient of a batch, whose parts (`optimiser.accumulate`) pass the network one after the other.
+
+    With `imitate.gradient_share`, `measure` measures the gradients of both groups of terms on the first part.
 
     Returns:
         The unweighted terms and their weighted sum, `loss`, scalars; of the last part the projected features
@@ -277,7 +281,15 @@ def backward(
                 class_weights=weights,
                 temperature=recipe.imitate.temperature,
             )
-            loss = torch.stack([span.stage.losses[name] * term for name, term in terms.items()]).sum()
+            weighted = {name: span.stage.losses[name] * term for name, term in terms.items()}
+            if recipe.imitate.gradient_share:
+                if measure and not found:
+                    ratio = gradient_ratio(weighted, state.student.parameters(), accelerator)
+                    state.counters.gradient_ratio = smoothed(state.counters.gradient_ratio, ratio)
+                factor = imitation_factor(recipe.imitate.gradient_share, state.counters.gradient_ratio)
+                weighted = {name: factor * term if name in BAND_OF else term for name, term in weighted.items()}
+                terms[FACTOR] = torch.tensor(factor)
+            loss = torch.stack(list(weighted.values())).sum()
             accelerator.backward(loss / count)
         found.append({name: term.detach() for name, term in {"loss": loss, **terms}.items()})
     means = {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}

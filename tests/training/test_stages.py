@@ -348,7 +348,8 @@ KNOWN = {
                   "accumulate": 1},
     "augment": {"views": list(VIEWS), "min_crop": 0.6, "empty": 0.0, "colour": 0.1, "camera": 0.0, "amplitudes": 0.0,
                 "cutmix": 0.0, "sizes": [1.0]},
-    "imitate": {"low": [16, 8], "high": [8], "all": [16, 8], "bands": "cosine", "temperature": 1.0, "fuse": 0},
+    "imitate": {"low": [16, 8], "high": [8], "all": [16, 8], "bands": "cosine", "temperature": 1.0, "fuse": 0,
+                "gradient_share": 0.0},
     "evaluate": {"bootstrap": 2000, "every": 5.0, "patience": 0, "select": "dice", "select_from": "all",
                  "empty_regions": False},
     # Stands in the names of caches, whatever the default:
