@@ -21,7 +21,7 @@ TEACHERS = {  # `sam2` is an older name of `fpn`
     "timm": "teachers.timm:TimmTeacher",
     "transformers": "teachers.transformers:TransformersTeacher",
 }
-OPTIONS = {  # the teachers that have them
+OPTIONS = {  # option -> the teachers that have it
     "classes": ("mask2former", "oneformer", "student"),
     **dict.fromkeys(("norm", "mean", "std"), ("timm", "transformers")),
     "variant": ("sam",),
@@ -60,12 +60,12 @@ def load(name: str, *, weights: str | Path | None, **options: Any) -> Teacher:  
         weights: a local folder or safetensors file, or a hub id. For `sam` also "builtin", the small teacher that ships
             with this package; for `timm` also "hub", the weights that timm publishes for `model`; for `sam`,
             `fpn` (SAM 2) and `dinov2` also the path of an original checkpoint, .pth or .pt; for `student` the folder
-            of a published student; for `ensemble` several, with commas between, or a folder of their folders.
+            of a published student; for `ensemble` several of these, separated by commas, or a folder that holds them.
         options: the fields of `teachers.choice.Choice`, each for the teachers that have it.
 
     Raises:
-        ValueError: if there is no such teacher, or the weights are not its own, or an argument does not fit.
-        FileNotFoundError: if there are no weights; naming the places searched and a command that gets them.
+        ValueError: if the teacher is unknown, the weights belong to another one, or an argument does not fit.
+        FileNotFoundError: if there are no weights; the message names the places searched and a command that gets them.
     """
     from teachers.choice import Choice
     from teachers.weights.known import licence_by_digest

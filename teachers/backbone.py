@@ -10,7 +10,7 @@ from typing import Any
 from teachers.weights.known import NEAREST, UNKNOWN_LICENCE
 from teachers.weights.locate import WeightFiles, locate, other_kind, read_config
 
-NOT_OF_THE_NETWORK = {  # arguments of timm.create_model that are ours to give; checkpoint_path would open any pickle
+NOT_OF_THE_NETWORK = {  # arguments of timm.create_model that no file may set; checkpoint_path would open any pickle
     *("checkpoint_path", "cache_dir", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "model_name"),
     *("features_only", "out_indices", "num_classes", "scriptable", "exportable", "no_jit"),
 }
@@ -32,11 +32,11 @@ def find_backbone(weights: str | Path, model: str | None) -> Backbone:
 
     Args:
         weights: a folder or hub id with a timm config.json, a safetensors file, or "hub" for timm's own of `model`.
-        model: name in timm, with or without the tag of its weights; may be left out where a config.json names it.
+        model: name in timm, with or without the tag of its weights; may be left out if a config.json names it.
 
     Raises:
         FileNotFoundError: if there are no weights; the message names the command that gets them.
-        ValueError: if the backbone is unknown, unnamed, or another than that of the weights.
+        ValueError: if the backbone is unknown, not named, or not the one of the weights.
     """
     import timm
 
@@ -90,8 +90,8 @@ def _from_config(files: WeightFiles, model: str | None) -> Backbone:
         )
     arguments = raw.get("model_args") or {}
     if not isinstance(arguments, dict) or (foreign := sorted(NOT_OF_THE_NETWORK & arguments.keys())):
-        named = f"model_args has {', '.join(foreign)}" if isinstance(arguments, dict) else "model_args is no mapping"
-        raise ValueError(f"in {files.config} {named}; expected arguments of the architecture alone, take that out")
+        named = f"model_args has {', '.join(foreign)}" if isinstance(arguments, dict) else "model_args is not a mapping"
+        raise ValueError(f"in {files.config} {named}; expected only arguments of the architecture, remove the rest")
     if lacking := [name for name in ("input_size", "mean", "std") if name not in settings]:
         raise ValueError(f"pretrained_cfg of {files.config} lacks {', '.join(lacking)}; add what the weights expect")
     known = {field.name for field in fields(PretrainedCfg)}

@@ -23,8 +23,8 @@ Self = TypeVar("Self", bound="Teacher")
 class Teacher(ABC):
     """A frozen network that turns images into named feature maps.
 
-    A subclass defines `load`, and `maps` unless its network returns a list of them; frame, checks, freezing and
-    identity are here, the same for all.
+    A subclass defines `load`, and also `maps` unless its network returns a list of them. This class handles the frame,
+    the checks, freezing and identity for all teachers.
 
     Attributes:
         example: a hub id of weights that messages may recommend.
@@ -49,10 +49,10 @@ class Teacher(ABC):
         facts: Mapping[str, Any],
         licence: str,
     ) -> None:
-        """Freezes the network, any module, for good.
+        """Freezes the network, which may be any module, permanently.
 
-        `facts` are all that the features depend on, JSON-able: model, layers, sha256 of the weights; the other
-        arguments are attributes.
+        `facts` hold everything that the features depend on, JSON-able: model, layers, sha256 of the weights. The other
+        arguments are described as attributes.
         """
         self.name = name
         self.spec = spec
@@ -70,9 +70,9 @@ class Teacher(ABC):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that the features depend on, JSON-able; two teachers of equal identity give equal features.
+        """Everything that the features depend on, JSON-able; teachers with equal identities give equal features.
 
-        `precision` is float32, without TF32, or bfloat16.
+        `precision` is float32 (without TF32) or bfloat16.
         """
         return {
             "teacher": self.name,
@@ -88,15 +88,15 @@ class Teacher(ABC):
 
         Args:
             device: e.g. "cuda".
-            dtype: torch.bfloat16 halves memory; maps then differ from those in float32 by up to 5 % of their norm
-                (4.7 % for EfficientNet-B0), and `identity` records it.
+            dtype: torch.bfloat16 halves the memory. Maps then differ from those in float32 by up to 5 % of their norm
+                (4.7 % for EfficientNet-B0), and `identity` records the precision.
         """
         self.device, self.dtype = torch.device(device), dtype
         self.network.to(self.device, dtype)
         return self
 
     def record(self, facts: Mapping[str, Any]) -> None:
-        """Adds facts to the identity: where the weights come from, JSON-able."""
+        """Adds JSON-able facts to the identity: where the weights come from."""
         self._facts |= facts
 
     def prepare(self, image: np.ndarray) -> Prepared:
@@ -108,11 +108,11 @@ class Teacher(ABC):
 
         Args:
             pixels: float tensor (N, 3, S, S), as `prepare` gives them, on any device.
-            prompts: for a teacher that is prompted, of each image boxes (B, 4) as x0, y0, x1, y1 or points (P, 2) as
-                x, y, in pixels of S.
+            prompts: for a prompted teacher, the boxes (B, 4) as x0, y0, x1, y1 or the points (P, 2) as x, y of each
+                image, in pixels of S.
 
         Returns:
-            one float32 tensor (N, C, H, W) a map, without gradient, on the teacher's device.
+            one float32 tensor (N, C, H, W) per map, without gradient, on the teacher's device.
         """
         # Convolutions on the CPU are faster with channels last: EfficientNet-B0 takes half the time.
         with torch.inference_mode(), without_tf32():
@@ -122,7 +122,7 @@ class Teacher(ABC):
             return {name: value.float().contiguous() for name, value in maps.items()}
 
     def _require_maps(self, maps: object) -> None:
-        """Raises ValueError unless these are a tensor for each map of the spec: an adapter may get it wrong."""
+        """Raises ValueError unless there is a tensor for each map of the spec, which an adapter may get wrong."""
         entries = maps.items() if isinstance(maps, dict) else ()
         found = {name: tuple(getattr(value, "shape", ())) for name, value in entries}
         if set(found) != set(self.spec.names) or any(len(shape) != 4 for shape in found.values()):
@@ -141,11 +141,11 @@ class Teacher(ABC):
             prompts: as in `embed`, but in fractions of the image.
 
         Returns:
-            one float32 tensor (N, channels, *grid) a map, without gradient, on the teacher's device.
+            one float32 tensor (N, channels, *grid) per map, without gradient, on the teacher's device.
 
         Raises:
-            ValueError: if `valid` is not in (0, 1] or does not fit `pixels`, prompts are missing or of no use, or the
-                network's cells do not cover `pixels` exactly.
+            ValueError: if `valid` is not in (0, 1] or does not fit `pixels`, if prompts are missing or not supported,
+                or if the network's cells do not cover `pixels` exactly.
         """
         if prompts is not None:
             covered = valid.to("cpu", torch.float64) * pixels.shape[-1]  # rows, columns of S that each image covers
@@ -161,9 +161,9 @@ class Teacher(ABC):
         return maps
 
     def _require_cover(self, maps: Mapping[str, Tensor], pixels: Tensor) -> None:
-        """Raises ValueError for a network that pads or cuts its pixels: its cells would not lie on the spec's grid."""
+        """Raises ValueError if the network pads or crops its input: its cells would not lie on the spec's grid."""
         height, width = pixels.shape[-2:]
-        for name in sorted(maps, key=lambda name: -self.spec[name].stride):  # what fits the coarsest fits the others
+        for name in sorted(maps, key=lambda name: -self.spec[name].stride):  # what fits the coarsest map fits all
             rows, columns = maps[name].shape[-2:]
             stride = self.spec[name].stride
             if (rows * stride, columns * stride) != (height, width):
@@ -180,26 +180,26 @@ class Teacher(ABC):
         return self.forward(torch.stack([entry.pixels for entry in prepared]), valid, prompts)
 
     def prompted(self, policy: str) -> Teacher:
-        """The teacher with a map `mask`: the soft mask for the prompts that `forward` is then given for each image.
+        """The teacher with a further map `mask`: the soft mask for each image's prompts, which `forward` then needs.
 
         Args:
-            policy: how prompts come about; a part of the identity.
+            policy: a description of how prompts are made; part of the identity.
 
         Raises:
-            ValueError: it takes none.
+            ValueError: if the teacher takes no prompts.
         """
         del policy
         raise ValueError(f"teacher '{self.name}' takes no prompts; leave prompts out, or use adapter=sam")
 
     def prompted_maps(self, pixels: Tensor, prompts: Sequence[Tensor]) -> dict[str, Tensor]:
-        """As `maps`, with the prompts of each image."""
+        """Like `maps`, with the prompts of each image."""
         del pixels, prompts
         raise ValueError(f"teacher '{self.name}' takes no prompts; leave them out")
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Runs the network on pixels (N, 3, S, S) of its own device and dtype: one tensor (N, C, H, W) a map.
+        """Runs the network on pixels (N, 3, S, S) of its own device and dtype: one tensor (N, C, H, W) per map.
 
-        This is for a network that returns them in the spec's order.
+        This version serves networks that return the maps in the spec's order.
         """
         found = self.network(pixels)
         if isinstance(found, Tensor) or len(found) != len(self.spec.names):
@@ -213,13 +213,13 @@ class Teacher(ABC):
 
 @contextmanager
 def without_tf32() -> Iterator[None]:
-    """Has CUDA multiply float32 in float32; as PyTorch comes, its convolutions round to TF32's 10 bits instead."""
+    """Makes CUDA multiply float32 in float32; by default PyTorch's convolutions round to TF32's 10 bits instead."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     places: list[Any] = [matmul, cudnn]
     name, exact = "allow_tf32", cast("Any", False)
     try:
         before = [getattr(place, name) for place in places]
-    except RuntimeError:  # the newer settings were used, after which torch refuses to read these
+    except RuntimeError:  # torch refuses to read these once the newer settings have been used
         places, name, exact = [matmul, cast("Any", cudnn).conv], "fp32_precision", "ieee"
         before = [getattr(place, name) for place in places]
     try:

@@ -1,13 +1,13 @@
 """DINOv2 (Oquab et al. 2023; with registers: Darcet et al. 2023): normed patch tokens of chosen blocks.
 
-Positions at another size than the weights' own follow the original code (dinov2/models/vision_transformer.py with the
-settings of dinov2/hub/backbones.py), resized once while loading: bicubic, without registers at a scale of (n + 0.1) / m
-for n cells out of m, a historical trick that shifts the samples, and without antialiasing; with registers to the
-plain size, antialiased. `transformers` does the second but not the first: it leaves out the 0.1. At the weights' own
-518 pixels nothing is resized, and both agree.
+At other sizes than the weights' own, positions are resized once while loading, bicubically, as in the original code
+(dinov2/models/vision_transformer.py with the settings of dinov2/hub/backbones.py). Without registers the scale is
+(n + 0.1) / m for n cells out of m, a historical trick that shifts the samples, without antialiasing. With registers
+positions are resized to the plain size, antialiased. `transformers` does the latter, but leaves out the 0.1 in the
+former case. At the weights' own 518 pixels nothing is resized, and both agree.
 
-The processor of these weights cuts the centre out of an image, so that its features do not cover the image. Here the
-whole image is stretched to a square instead, and the maps cover it.
+The processor of these weights crops the centre of an image, so its features do not cover the image. Here the whole
+image is stretched to a square instead, and the maps cover it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from teachers.weights.transformers import file_shapes, network_of
 
 
 class Dinov2Teacher(Teacher):
-    """Maps `block0`, `block1`, ...: the tokens after that block, under the final norm, laid out on the image.
+    """Maps `block0`, `block1`, ...: the tokens after that block, under the final norm, arranged as an image.
 
     Each has hidden_size channels (base: 768) on image_size / 14 (37 x 37) cells. Class and register tokens are dropped.
     """
@@ -67,7 +67,7 @@ class Dinov2Teacher(Teacher):
 
 
 def _config(files: WeightFiles, found: Shapes) -> Any:  # noqa: ANN401
-    """The configuration that a config.json of `transformers`, or else the shapes of the tensors, describe."""
+    """The configuration, from a config.json of `transformers` or else from the shapes of the tensors."""
     from transformers import CONFIG_MAPPING
 
     raw = read_config(files.config)
@@ -80,12 +80,12 @@ def _config(files: WeightFiles, found: Shapes) -> Any:  # noqa: ANN401
 
 
 def shapes_in(found: Shapes, config: Any) -> dict[str, tuple[int, ...]]:  # noqa: ANN401
-    """Name in the files of `transformers` and shape of every tensor that a network must have in a file of this kind."""
+    """Name (in the files of `transformers`) and shape of every tensor that a file of this kind must hold."""
     from transformers import AutoModel
 
     with torch.device("meta"):
         shapes = file_shapes(AutoModel.from_config(config))
-    # Queries, keys, values: the order in which they lie in one tensor of an original checkpoint.
+    # Queries, keys, values: their order in the one tensor of an original checkpoint.
     shapes = dict(sorted(shapes.items(), key=lambda item: (".query." not in item[0], ".key." not in item[0])))
     if dinov2_names(found)(MASK) not in found:
         del shapes[MASK]
@@ -96,7 +96,7 @@ def shapes_in(found: Shapes, config: Any) -> dict[str, tuple[int, ...]]:  # noqa
 
 
 def _network(path: Path, found: Shapes, config: Any, *, size: int) -> Any:  # noqa: ANN401
-    """The network with its weights in float32, after a strict comparison, and positions for images of `size` pixels."""
+    """The network with strictly compared weights in float32 and with positions for images of `size` pixels."""
     from transformers import MODEL_MAPPING
 
     title = "DINOv2 as its config.json or its own shapes describe it"
@@ -115,11 +115,11 @@ def resize_positions(positions: Tensor, cells: int, *, antialias: bool) -> Tenso
 
     Args:
         positions: float tensor (1, 1 + m * m, C), the class token's first.
-        cells: n, the side of the grid that is wanted.
+        cells: n, the side of the wanted grid.
         antialias: True as for the networks with registers; False shifts the scale by the 0.1 of those without.
 
     Returns:
-        float tensor (1, 1 + n * n, C); the same where n = m.
+        float tensor (1, 1 + n * n, C); `positions` itself if n = m.
     """
     side = round((positions.shape[1] - 1) ** 0.5)
     if cells == side:

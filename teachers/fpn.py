@@ -1,9 +1,9 @@
 """The feature pyramids of SAM 2 and 2.1 (Ravi et al. 2024), SAM 3 and EdgeTAM, and the stages of SAM 2's trunk.
 
-From `transformers` folders and hub ids, of SAM 2 also from original checkpoints. The whole image is stretched to a
-square, as the official code does. Maps are `fpn_hidden_states`, without the convolutions that SAM 2 applies to the two
-finest while predicting masks: they belong to its mask decoder. The finest map of SAM 3 has cells of 3.5 pixels and is
-left out.
+They are loaded from `transformers` folders and hub ids, SAM 2 also from original checkpoints. The whole image is
+stretched to a square, as in the official code. Maps are `fpn_hidden_states`, without the convolutions that SAM 2
+applies to the two finest maps when it predicts masks: they belong to its mask decoder. The finest map of SAM 3 has
+cells of 3.5 pixels and is left out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CENTRED = (127.5, 127.5, 127.5)
 
 
 class Family(NamedTuple):
-    """The differences between the models; `library` begins the names of configuration and network in `transformers`."""
+    """The differences between the models; `library` is the prefix of their class names in `transformers`."""
 
     name: str
     title: str
@@ -53,17 +53,17 @@ FAMILIES = {kind: family for family in (SAM2, SAM3, EDGETAM) for kind in family.
 
 
 class FpnTeacher(Teacher):
-    """Maps `fpn0`, `fpn1`, ... from fine to coarse (of SAM 2 at strides 4, 8, 16, 256 channels each).
+    """Maps `fpn0`, `fpn1`, ... from fine to coarse (SAM 2: strides 4, 8, 16, with 256 channels each).
 
-    Of SAM 2 also `stage0` to `stage3` of its trunk at 4, 8, 16, 32. The whole pyramid unless some are chosen; prompt
-    encoder, mask decoder, detector and memory are never read.
+    SAM 2 also has `stage0` to `stage3` of its trunk, at strides 4, 8, 16, 32. By default the maps are the whole
+    pyramid. Prompt encoder, mask decoder, detector and memory are never read.
     """
 
     example = "facebook/sam2.1-hiera-tiny"
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> FpnTeacher:
-        """Loads a folder of a whole model or its vision encoder, of SAM 2 also an original checkpoint.
+        """Loads a folder of a whole model or of its vision encoder, for SAM 2 also an original checkpoint.
 
         Arguments and errors as in `teachers.load`; `strides` choose maps of the pyramid, `levels` stages of the trunk.
         """
@@ -109,7 +109,7 @@ class FpnTeacher(Teacher):
 
 
 def _library(family: Family, settings: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The configuration, and the class of the network; ValueError where the installed transformers has none."""
+    """The configuration and the class of the network; ValueError if the installed transformers has none."""
     import transformers
 
     names = f"{family.library}VisionConfig", f"{family.library}VisionModel"
@@ -132,7 +132,7 @@ def _facts(family: Family, config: Any, settings: Mapping[str, Any]) -> dict[str
 
 
 def _strides(family: Family, config: Any) -> list[float]:  # noqa: ANN401
-    """The strides of the pyramid's maps and of those deeper, in pixels, from fine to coarse."""
+    """The strides in pixels, from fine to coarse, of the pyramid's maps and of deeper stages."""
     trunk = config.backbone_config
     if family is SAM2:
         halved = [min(stage, trunk.num_query_pool_stages) for stage in range(len(trunk.blocks_per_stage))]
@@ -143,14 +143,14 @@ def _strides(family: Family, config: Any) -> list[float]:  # noqa: ANN401
 
 
 def _size(family: Family, config: Any, image_size: int | None) -> int:  # noqa: ANN401
-    """Side of the square image: the weights' own, or another that whole windows of positions and whole cells cover."""
+    """Side of the square image: the weights' own, or another one that whole windows of positions and cells cover."""
     trunk, coarsest = config.backbone_config, int(_strides(family, config)[-1])
     own = getattr(trunk, "image_size", 1024)
     size = int(image_size or (own if isinstance(own, int) else own[0]))
     window = trunk.patch_stride[0] * trunk.window_size_per_stage[0] if family is SAM2 else 1
     require_multiple(size, lcm(window, coarsest), cells=f"{family.title}'s windows")
     if family is SAM3:
-        trunk.image_size = size  # its rotary positions are made for one size
+        trunk.image_size = size  # its rotary positions are computed for one size
     return size
 
 

@@ -1,9 +1,9 @@
 """The one geometric frame: every map a teacher returns covers exactly the image.
 
 Cell (i, j) of an h x w map is centred at ((i + 1/2) / h, (j + 1/2) / w) in (y, x) of the image. A network that pads its
-input (SAM fills a square) computes a larger map, of which the image covers only the first `valid` fraction of rows and
-columns, and that border falls between cells as a rule. `resample` cuts there, exactly, and lays the spec's grid over
-the rest.
+input (SAM fills a square) computes a larger map, in which the image covers only the first `valid` fraction of rows and
+columns. That border usually falls inside a cell. `resample` cuts exactly at the border and lays the spec's grid over
+the part that the image covers.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch import Tensor
 def resample(features: Tensor, valid: Tensor, grid: tuple[int, int]) -> Tensor:
     """Cuts each map at the exact border of its image and samples the grid's cell centres from the rest.
 
-    Bilinear, widened to the size of a target cell where the grid is coarser than the map (the triangle filter of Pillow
-    and of `torch.nn.functional.interpolate(antialias=True)`). Each source cell counts by the share of its area that the
-    image covers (normalised convolution, Knutsson and Westin 1993), so that padding never enters and the result
-    changes continuously with the border. Where `valid` is 1 and the grid is the map's own, the values are returned
-    unchanged, bit for bit.
+    The filter is bilinear, widened to the size of a target cell if the grid is coarser than the map (the triangle
+    filter of Pillow and of `torch.nn.functional.interpolate(antialias=True)`). Each source cell is weighted by the
+    share of its area that the image covers (normalised convolution, Knutsson and Westin 1993), so padding never
+    contributes and the result changes continuously with the border. If `valid` is 1 and the grid is the map's own,
+    the values are returned unchanged, bit for bit.
 
     Args:
-        features: float tensor (N, C, H, W), computed from padded images, finite.
+        features: finite float tensor (N, C, H, W), computed from padded images.
         valid: float tensor (N, 2), fractions in (0, 1] of H and W that the image covers, from the top left.
         grid: (rows, columns) of the result.
 
@@ -63,7 +63,7 @@ def sampling_weights(valid: Tensor, cells: int, targets: int) -> Tensor:
     covered = valid.detach().to("cpu", torch.float64)[:, None] * cells  # (N, 1), in source cells
     index = torch.arange(cells, dtype=torch.float64)
     share = (covered - index).clamp(0, 1)  # (N, cells): how much of each cell lies in the image
-    width = covered / targets  # source cells a target cell spans
+    width = covered / targets  # source cells that a target cell spans
     position = (torch.arange(targets, dtype=torch.float64) + 0.5) * width - 0.5  # (N, targets), in source indices
     distance = (position[:, :, None] - index).abs()
     triangle = (1 - distance / width.clamp(min=1)[:, :, None]).clamp(min=0)
@@ -72,6 +72,6 @@ def sampling_weights(valid: Tensor, cells: int, targets: int) -> Tensor:
 
 
 def _is_identity(weights: Tensor) -> bool:
-    """True where every matrix (targets, cells) of the batch is the identity."""
+    """True if every matrix (targets, cells) of the batch is the identity."""
     targets, cells = weights.shape[1:]
     return targets == cells and bool((weights == torch.eye(cells, dtype=weights.dtype)).all())

@@ -1,4 +1,4 @@
-"""Chosen levels of a network of `transformers` as maps, and the calls in which a family differs from the others."""
+"""Chosen levels of a network of `transformers` as maps, and the calls that differ between families."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _NORMS = ("layernorm", "norm", "post_layernorm", "rms_norm", "layer_norm")  # na
 
 
 class Quirk(NamedTuple):
-    """The call of a family that differs from `network(pixels, output_hidden_states=True)`.
+    """The call of a family that needs more than `network(pixels, output_hidden_states=True)`.
 
     Attributes:
-        settings: of the configuration.
+        settings: settings that the configuration must have.
         call: further arguments of the forward pass.
-        inputs: the arguments made from pixels (N, 3, S, S) and the side of a patch.
-        backbone: whether the network is that of `AutoBackbone`.
+        inputs: makes the arguments from pixels (N, 3, S, S) and the side of a patch.
+        backbone: whether the network comes from `AutoBackbone`.
         last: whether states have their channels last.
         normalises: whether the network normalises pixels in [0, 1] itself.
     """
@@ -35,7 +35,7 @@ class Quirk(NamedTuple):
 
 
 def _patches(pixels: Tensor, patch: int) -> dict[str, Tensor]:
-    """Pixels as a NaFlex network takes them: flattened patches, their mask, and the grid."""
+    """The input of a NaFlex network: flattened patches, their mask, and the grid."""
     count, _, height, width = pixels.shape
     rows, columns = height // patch, width // patch
     cut = pixels.unflatten(3, (columns, patch)).unflatten(2, (rows, patch)).permute(0, 2, 4, 3, 5, 1)
@@ -47,26 +47,26 @@ def _patches(pixels: Tensor, patch: int) -> dict[str, Tensor]:
 
 
 def _in_order(pixels: Tensor, patch: int) -> dict[str, Tensor]:
-    """Pixels, and the noise by which a masked autoencoder sorts its tokens."""
+    """The pixels, and the noise by which a masked autoencoder sorts its tokens."""
     cells = (pixels.shape[-2] // patch) * (pixels.shape[-1] // patch)
     return {"pixel_values": pixels, "noise": torch.arange(cells, device=pixels.device).expand(len(pixels), -1).float()}
 
 
 QUIRKS = {
-    # It shuffles its tokens even where it hides none of them; sorted by this noise they keep their order.
+    # It shuffles its tokens even if it masks none of them; sorted by this noise they keep their order.
     "vit_mae": Quirk(settings={"mask_ratio": 0.0}, inputs=_in_order),
-    # Images of any ratio: it wants patches, which of them are real, and the grid. Its pooling head is not wanted.
+    # For images of any aspect ratio: it takes patches, their mask and the grid. Its pooling head is not needed.
     "siglip2_vision_model": Quirk(settings={"vision_use_head": False}, inputs=_patches),
-    # The pooling head is not wanted.
+    # The pooling head is not needed.
     "siglip_vision_model": Quirk(settings={"vision_use_head": False}),
     "aimv2_vision_model": Quirk(settings={"use_head": False}),
-    # Its states are by default those after a stage has been halved; and it drops windows in small images.
+    # By default its states are those after a stage's downsampling, and it drops windows in small images.
     "swin": Quirk(call={"output_hidden_states_before_downsampling": True, "always_partition": True}),
-    # The same, but only the backbone gives the states before.
+    # The same, but only the backbone returns the states before downsampling.
     "swinv2": Quirk(backbone=True),
-    # There is no network but the backbone.
+    # There is only the backbone.
     "hgnet_v2": Quirk(backbone=True),
-    # (N, rows, columns, C), unlike those of Swin under the same name.
+    # Its states are (N, rows, columns, C), unlike Swin's of the same name.
     "hiera": Quirk(last=True),
     "radio": Quirk(normalises=True),
 }
@@ -76,9 +76,9 @@ class Levels(nn.Module):
     """Chosen levels of a network, from shallow to deep, as maps (N, C, rows, columns).
 
     Attributes:
-        norm: the final norm of tokens; None where there is none, or it is not wanted.
+        norm: the final norm of tokens; None if there is none, or if it is not wanted.
         running: the number of blocks or stages that run.
-        ends: whether the network's end is all that is wanted of it; to keep the others takes 2 to 3 % of the time.
+        ends: whether only the network's last output is needed; keeping the other states takes 2 to 3 % of the time.
     """
 
     def __init__(self, network: Any, levels: Sequence[int], *, norm: bool) -> None:  # noqa: ANN401
@@ -90,7 +90,7 @@ class Levels(nn.Module):
         self.call = {**self.quirk.call, **({"interpolate_pos_encoding": True} if resizes else {})}
 
     def run(self, pixels: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        """The state after every level, none where the end is all that is wanted, and the `last_hidden_state`."""
+        """The state after every level (none if only the last output is needed), and the `last_hidden_state`."""
         given = self.quirk.inputs(pixels, self.patch) if self.quirk.inputs else {"pixel_values": pixels}
         outputs = self.network(**given, **self.call, output_hidden_states=not self.ends)
         if self.quirk.backbone:
@@ -98,7 +98,7 @@ class Levels(nn.Module):
         if self.ends:
             return [], outputs.last_hidden_state
         states = outputs.get("reshaped_hidden_states") or outputs.hidden_states
-        kept = states[len(states) - self.running :]  # before them: the embedding
+        kept = states[len(states) - self.running :]  # before these is the embedding
         return list(kept), outputs.get("last_hidden_state")
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
@@ -107,7 +107,7 @@ class Levels(nn.Module):
         return [self.lay_out(self.value(states, last, level), pixels) for level in self.levels]
 
     def value(self, states: Sequence[Tensor], last: Tensor | None, level: int) -> Tensor:
-        """The state of a level, or what the network makes of it at its end."""
+        """The state of a level under the final norm, if that is wanted; at the last level the `last_hidden_state`."""
         if not self.wants_norm:
             return states[level]
         if level == self.depth - 1 and last is not None:
@@ -115,7 +115,7 @@ class Levels(nn.Module):
         return states[level] if self.norm is None else self.norm(states[level])
 
     def lay_out(self, value: Tensor, pixels: Tensor) -> Tensor:
-        """Tokens (N, prefix + rows * columns, C), or a map of another layout, as (N, C, rows, columns)."""
+        """Tokens (N, prefix + rows * columns, C), or a map in another layout, as (N, C, rows, columns)."""
         if value.ndim == 4:
             return value.permute(0, 3, 1, 2) if self.quirk.last else value
         cells = value.shape[1]
@@ -123,7 +123,7 @@ class Levels(nn.Module):
         return value[:, cells - side * side :].unflatten(1, (side, side)).permute(0, 3, 1, 2)
 
     def prepare(self, size: int) -> FeatureSpec:
-        """Finds the final norm, drops what is deeper than the levels, and returns their maps at this size."""
+        """Finds the final norm, drops everything deeper than the levels, and returns the levels' maps at this size."""
         probe, self.ends = torch.zeros(1, 3, size, size), False
         with torch.inference_mode():
             try:
@@ -137,7 +137,7 @@ class Levels(nn.Module):
             full = [self.lay_out(self.value(states, last, level), probe) for level in self.levels]
             if self.levels[-1] < self.depth - 1 and not self.quirk.backbone:
                 self._cut()
-                assert all(map(torch.equal, full, self(probe))), "the network without its deeper blocks is another one"
+                assert all(map(torch.equal, full, self(probe))), "without deeper blocks the network gives other maps"
             self.ends = self.wants_norm and last is not None and self.levels == (self.depth - 1,)
         kind = "stage" if self.staged else "block"
         maps = [(f"{kind}{level}", value) for level, value in zip(self.levels, full, strict=True)]
@@ -146,14 +146,14 @@ class Levels(nn.Module):
         )
 
     def _final_norm(self, state: Tensor, last: Tensor | None) -> Any:  # noqa: ANN401
-        """The module that makes the last hidden state of the last block; None where none does, or widths differ."""
+        """The module that makes the last hidden state from the last block's; None if none does, and for stages."""
         if self.staged or last is None or torch.equal(state, last):
             return None
         norms = [getattr(self.network, name) for name in _NORMS if hasattr(self.network, name)]
         return next((norm for norm in norms if torch.equal(norm(state), last)), None)
 
     def _cut(self) -> None:
-        """Deletes blocks or stages deeper than the last level, and the norm whose width would be another's."""
+        """Deletes blocks or stages deeper than the last level, and a norm that would no longer fit in width."""
         lists = (module for module in self.network.modules() if isinstance(module, nn.ModuleList))
         blocks = next(module for module in lists if len(module) == self.depth)
         del blocks[self.levels[-1] + 1 :]
@@ -164,16 +164,16 @@ class Levels(nn.Module):
 
 
 def quirk_of(config: Any) -> Quirk:  # noqa: ANN401
-    """The call of the family that a configuration is of."""
+    """The call for the family that a configuration belongs to."""
     return QUIRKS.get(str(config.model_type), Quirk())
 
 
 def layout_of(config: Any) -> tuple[bool, int, int]:  # noqa: ANN401
-    """Whether the network halves its maps from stage to stage, the number of stages or blocks, the side of a patch."""
+    """The layout: whether maps are halved from stage to stage, the number of stages or blocks, the side of a patch."""
     depth = len(config.depths) if (staged := hasattr(config, "depths")) else int(config.num_hidden_layers)
     return staged, depth, side_of(getattr(config, "patch_size", 1))
 
 
 def side_of(size: int | Sequence[int]) -> int:
-    """The side of a square from a configuration that gives it once or twice."""
+    """The side of a square, which a configuration gives once or twice."""
     return size if isinstance(size, int) else int(size[0])

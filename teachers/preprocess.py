@@ -1,6 +1,6 @@
-"""From an image to the pixels a teacher expects, and how much of them the image covers.
+"""The step from an image to the pixels that a teacher expects, and the share of them that the image covers.
 
-All classes are small and picklable, so that data loading workers can prepare images without holding a teacher.
+All classes are small and picklable, so data loading workers can prepare images without holding a teacher.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-# Mean and deviation of ImageNet's pixels on the scale of 0 to 255; SAM, SAM 2 and DINOv2 all expect them.
+# Mean and standard deviation of ImageNet's pixels, from 0 to 255; SAM, SAM 2 and DINOv2 all expect them.
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 INTERPOLATIONS = ("bilinear", "bicubic")  # of `SquareResize`
 
@@ -36,9 +36,9 @@ class Prepared:
 class Letterbox:
     """SAM's preprocessing: longest side to `size`, normalised, zeros below and to the right.
 
-    Equal, bit for bit, to `segment_anything`'s `ResizeLongestSide.apply_image` followed by `Sam.preprocess`: Pillow's
-    antialiased bilinear filter on uint8. The torchvision backend of `transformers` rounds differently while resizing:
-    up to 1 grey level in a small share of the pixels. Where the two differ the original is followed.
+    It equals, bit for bit, `segment_anything`'s `ResizeLongestSide.apply_image` followed by `Sam.preprocess`: Pillow's
+    antialiased bilinear filter on uint8. The torchvision backend of `transformers` rounds differently when it resizes,
+    by up to 1 grey level in a small share of the pixels; here the original is followed.
     """
 
     size: int
@@ -66,9 +66,9 @@ class Letterbox:
 
 @dataclass(frozen=True)
 class SquareResize:
-    """The whole image resized to a square, whatever its ratio, so that the image covers all of it.
+    """The whole image resized to a square, whatever its aspect ratio, so that the image covers all of it.
 
-    Torch's antialiased filter on uint8: five times as fast as Pillow's, and within one grey level of it.
+    By torch's antialiased filter on uint8, which is five times as fast as Pillow's and within one grey level of it.
     """
 
     size: int
@@ -93,10 +93,10 @@ class SquareResize:
 
 @dataclass(frozen=True)
 class MinMaxResize:
-    """MedSAM's preprocessing: the whole image to a square, scaled to [0, 1] by its own minimum and maximum.
+    """MedSAM's preprocessing: the whole image resized to a square, scaled to [0, 1] by its own minimum and maximum.
 
-    As in `MedSAM_Inference.py` of bowang-lab/MedSAM, which resizes by scikit-image's cubic spline with a Gaussian
-    filter before it. Here it is torch's antialiased bicubic filter on uint8; an image of the right size is the same.
+    This follows `MedSAM_Inference.py` of bowang-lab/MedSAM, except that it resizes with torch's antialiased bicubic
+    filter on uint8 instead of scikit-image's cubic spline after a Gaussian filter. Without resizing both are equal.
     """
 
     size: int
@@ -117,14 +117,14 @@ class MinMaxResize:
 
 
 def statistics_of(values: Sequence[float], name: str) -> tuple[float, float, float]:
-    """The mean or standard deviation that a recipe or a configuration states, on the scale of 0 to 255.
+    """The mean or standard deviation that a recipe or a configuration states, rescaled to 0 to 255.
 
     Args:
-        values: red, green and blue, of pixels in [0, 1].
+        values: for red, green and blue, of pixels in [0, 1].
         name: `mean` or `std`.
 
     Raises:
-        ValueError: it is not three such numbers.
+        ValueError: if these are not three such numbers.
     """
     if len(values) != 3 or not all(0 <= value <= 1 for value in values) or (name == "std" and min(values) == 0):
         raise ValueError(
@@ -135,8 +135,8 @@ def statistics_of(values: Sequence[float], name: str) -> tuple[float, float, flo
 
 
 def normalise(image: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
-    """(image - mean) / std of a uint8 array (3, H, W); mean and std on the scale of 0 to 255. Returns float32."""
-    # In numpy, because torch would spread these few microseconds over threads that a busy machine has not got.
+    """(image - mean) / std of a uint8 array (3, H, W); mean and std are for pixels from 0 to 255. Returns float32."""
+    # In numpy, because torch would spread these few microseconds over threads that a busy machine does not have.
     values = np.ascontiguousarray(image).astype(np.float32)
     values -= np.array(mean, np.float32)[:, None, None]
     values /= np.array(std, np.float32)[:, None, None]

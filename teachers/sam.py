@@ -1,7 +1,7 @@
 """SAM: the image embedding of Segment Anything (Kirillov et al. 2023), blocks of its trunk, and its soft masks.
 
-From `transformers` folders and hub ids, and from the checkpoints of `segment_anything`. MedSAM (Ma et al. 2024) has the
-same network and the same names, but other pixels, and answers a prompt with one mask: `variant=medsam` says so.
+Loaded from `transformers` folders and hub ids, and from the checkpoints of `segment_anything`. MedSAM (Ma et al. 2024)
+has the same network and names, but other preprocessing and one mask per prompt; `variant=medsam` selects it.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ NECK, BLOCK = "neck", "block"
 class SamTeacher(Teacher):
     """The vision encoder of SAM with its neck, and its soft masks for prompts.
 
-    Maps: `neck`, output_channels (256) on a grid of image_size / patch_size (64 x 64) cells that cover the image;
-    `block0`, `block1`, ...: the output of that block of the trunk (base: 768 channels), on the same grid. The neck by
-    default. Of a teacher that is `prompted` also `mask`: the logit of a soft foreground, on four times as many cells a
-    side. Without it the prompt encoder and the mask decoder are never read.
+    Maps: `neck`, output_channels (256) on a grid of image_size / patch_size (64 x 64) cells that cover the image, by
+    default alone; `block0`, `block1`, ...: the output of that block of the trunk (base: 768 channels), on the same
+    grid. A `prompted` teacher also has `mask`: the logit of a soft foreground, with four times as many cells per side.
+    Otherwise the prompt encoder and the mask decoder are never read.
     """
 
     example = "facebook/sam-vit-base"
@@ -46,7 +46,7 @@ class SamTeacher(Teacher):
     def load(cls, weights: str | Path, choice: Choice) -> SamTeacher:
         """Loads a folder of `SamModel` or `SamVisionModel`, or an original checkpoint, of any size.
 
-        Arguments and errors as in `teachers.load`; `levels` choose blocks, `strides` (16, of the patches) the neck.
+        Arguments and errors as in `teachers.load`; `levels` choose blocks, `strides` (the patches' 16) the neck.
         """
         from transformers import SamVisionConfig
         from transformers.models.sam.modeling_sam import SamVisionEncoder
@@ -66,7 +66,7 @@ class SamTeacher(Teacher):
             raise FileNotFoundError(
                 f"no weights of MedSAM at '{weights}': looked for an original checkpoint or a folder with {MODEL} at "
                 f"{Path(weights).expanduser().absolute()}; get medsam_vit_b.pth from github.com/bowang-lab/MedSAM and "
-                "give its path (the weights of SAM are other ones)"
+                "give its path (the weights of SAM are different)"
             ) from error
         found = read_shapes(files.model)
         if original := any(name.startswith(PREFIX) for name in found):
@@ -105,10 +105,10 @@ class SamTeacher(Teacher):
         return teacher
 
     def prompted(self, policy: str) -> SamTeacher:
-        """This teacher with a map `mask`; see `Teacher.prompted` and `teachers.sam_masks`.
+        """This teacher with a further map `mask`; see `Teacher.prompted` and `teachers.sam_masks`.
 
         Raises:
-            ValueError: the weights are of the vision encoder alone.
+            ValueError: if the weights hold only the vision encoder.
         """
         (rows, columns), patch = self.spec.maps[0].grid, self.spec.maps[0].stride
         mask = MapSpec(MASK, 1, (SCALE * rows, SCALE * columns), max(1, patch // SCALE))
@@ -139,7 +139,7 @@ class SamTeacher(Teacher):
 
 
 def _run(encoder: nn.Module, pixels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """The named maps (N, C, rows, columns) of the encoder: the neck, and blocks, whose states follow the embedding."""
+    """The named maps (N, C, rows, columns) of the encoder: the neck, and blocks (their states follow the embedding)."""
     blocks = {name: int(name.removeprefix(BLOCK)) for name in names if name.startswith(BLOCK)}
     outputs = encoder(pixels, output_hidden_states=True) if blocks else encoder(pixels)
     maps = {name: outputs.hidden_states[block + 1].permute(0, 3, 1, 2) for name, block in blocks.items()}
@@ -147,7 +147,7 @@ def _run(encoder: nn.Module, pixels: Tensor, names: Sequence[str]) -> dict[str, 
 
 
 def _choose(config: Any, choice: Choice) -> FeatureSpec:  # noqa: ANN401
-    """The chosen blocks, from shallow to deep, and the neck if it is chosen or nothing is."""
+    """The chosen blocks, from shallow to deep, and the neck if it or nothing is chosen."""
     patch, strides = config.patch_size, choice.strides or ()
     grid = (config.image_size // patch,) * 2
     require_strides(strides, (patch,), network="the neck of these SAM weights")

@@ -1,9 +1,9 @@
 """SAM's soft foreground: the masks of its decoder for boxes or points, joined into one map.
 
-For each prompt SAM returns three masks with a predicted IoU; the best of the three is kept, and the maximum is taken
-over all prompts (MedSAM is asked for one mask). Of a grid of points, without information on the object, the masks are
-kept that segment_anything's automatic generator would keep (quality and stability), unless they cover more than half of
-the square, which is background. A grid finds objects of any kind, not the class that a student learns.
+For each prompt SAM returns three masks with a predicted IoU. The best of the three is kept, and the maximum is taken
+over all prompts (MedSAM is asked for one mask). A grid of points has no information on the object. Of its masks those
+are kept that segment_anything's automatic generator would keep (by quality and stability), unless they cover more than
+half of the square and so are background. A grid finds objects of any kind, not the class that a student learns.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from teachers.weights.tensors import build_network, read_shapes
 
 QUALITY, STABILITY, OFFSET = 0.88, 0.95, 1.0  # of segment_anything's SamAutomaticMaskGenerator
 LARGEST = 0.5  # share of the square
-TOGETHER = 32  # prompts in one pass of the decoder
-SCALE = 4  # cells of the decoder's masks for one of the embedding, along each side
+TOGETHER = 32  # prompts per pass of the decoder
+SCALE = 4  # cells of the decoder's masks per cell of the embedding, along each side
 RULE = (
     f"soft mask 1: best of three, maximum over prompts, logits within {LOGIT_CLIP}; of points those of quality "
     f"{QUALITY} and stability {STABILITY} that cover at most {LARGEST}"
 )
 RULE_OF_ONE = RULE.replace("best of three", "one mask")
-_SHARED = "shared_image_embedding.positional_embedding"  # the same tensor, under which transformers may keep it once
+_SHARED = "shared_image_embedding.positional_embedding"  # the same tensor; a file may hold only this one
 
 
 class Prompted(nn.Module):
-    """A whole SAM of `transformers`; `single`: it is asked for one mask a prompt instead of three."""
+    """A whole SAM of `transformers`; with `single` it is asked for one mask per prompt instead of three."""
 
     def __init__(self, sam: Any, *, single: bool) -> None:  # noqa: ANN401
         super().__init__()
@@ -44,7 +44,7 @@ class Prompted(nn.Module):
         Args:
             embedding: SAM's embedding of the image, (1, C, rows, columns).
             prompt: boxes (B, 4) as x0, y0, x1, y1, or points (P, 2) as x, y, in pixels of the input square. No box
-                means no foreground. Where no point finds anything, the foreground is unknown: 0 everywhere.
+                means no foreground. If no point finds anything, the foreground is unknown: 0 everywhere.
         """
         size = (1, 1, SCALE * embedding.shape[-2], SCALE * embedding.shape[-1])
         boxes = prompt.shape[-1] == 4
@@ -69,7 +69,7 @@ class Prompted(nn.Module):
 
 
 def is_kept(masks: Tensor, quality: Tensor) -> Tensor:
-    """Whether each mask (N, H, W) of a point is kept, bool (N,); quality (N,) is the IoU that SAM predicts for each."""
+    """Whether the mask (N, H, W) of each point is kept, bool (N,); quality (N,) is the IoU that SAM predicts for it."""
     inner, outer = ((masks > offset).sum(dim=(1, 2)) for offset in (OFFSET, -OFFSET))
     stability = inner / outer.clamp(min=1)
     area = (masks > 0).float().mean(dim=(1, 2))
@@ -77,10 +77,10 @@ def is_kept(masks: Tensor, quality: Tensor) -> Tensor:
 
 
 def with_prompts(encoder: Any, files: WeightFiles, *, single: bool) -> Prompted:  # noqa: ANN401
-    """SAM's vision encoder, and beside it the prompt encoder and mask decoder of the same files, in float32.
+    """SAM's vision encoder together with the prompt encoder and mask decoder of the same files, in float32.
 
     Raises:
-        ValueError: the file holds no prompt encoder and mask decoder, or other ones than are described.
+        ValueError: if the file holds no prompt encoder and mask decoder, or others than its configuration describes.
     """
     from transformers import SamConfig, SamModel
 

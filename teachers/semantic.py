@@ -1,13 +1,13 @@
 """Mask2Former (Cheng et al. 2022) and OneFormer (Jain et al. 2023): states of the pixel decoder, and a soft mask.
 
-From `transformers` folders and hub ids. The whole image is stretched to a square: of 384 pixels by default for
-Mask2Former, as the processor of the published weights does; of 800 for OneFormer, whose processor brings the shorter
-side to 800 and keeps the ratio.
+They are loaded from `transformers` folders and hub ids. The whole image is stretched to a square. Its default side is
+384 pixels for Mask2Former, as in the processor of the published weights, and 800 for OneFormer, whose processor
+brings the shorter side to 800 and keeps the aspect ratio.
 
-Both segment by queries: each has a distribution over classes (and none of them) and a mask. Their
-post-processing scores class c at a pixel by the sum over queries of its probability times the mask's, and takes the
-class of the largest score. A soft mask of chosen classes is their share of all scores, as a logit: it is positive where
-together they outweigh the others. Without classes the transformer decoder does not run.
+Both segment by queries, each with a mask and a distribution over the classes and "no class". Their post-processing
+scores class c at a pixel by the sum over queries of its probability times the mask's, and takes the class of the
+largest score. The soft mask of chosen classes is their share of all scores, as a logit: it is positive where together
+they outweigh the others. Without chosen classes the transformer decoder does not run.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from teachers.weights.locate import locate, require_kind
 from teachers.weights.tensors import sha256
 from teachers.weights.transformers import load_network
 
-# "the task is semantic" between start and end in CLIP's byte pairs, which OneFormer's processor fills up with zeros. So
-# no tokeniser is needed; of the tasks this is the one whose post-processing gives every pixel a class.
+# "the task is semantic" in CLIP's byte pairs, with start and end tokens; OneFormer's processor pads it with zeros.
+# So no tokeniser is needed. Of OneFormer's tasks this is the one whose post-processing gives every pixel a class.
 TASK = (49406, 518, 10549, 533, 29119, 1550, 49407)
-_SMALLEST = 1e-6  # score that counts
-_SHOWN = 5  # classes that a message names
+_SMALLEST = 1e-6  # lower limit of scores
+_SHOWN = 5  # number of classes that a message names
 _BACKBONE = ("model_type", "embed_dim", "depths", "num_heads", "window_size")
-# Tensors that only training or older versions read: a file may hold them or not.
+# Tensors that only training or older versions read; a file need not hold them.
 _UNREAD = ("criterion.", "text_mapper.", "relative_position_index")
 
 
@@ -44,14 +44,14 @@ class Family(NamedTuple):
     """The differences between the two models.
 
     Attributes:
-        title: the name in messages, and the beginning of its names in `transformers`.
+        title: the name in messages, and the prefix of class names in `transformers`.
         example: a hub id.
-        licence: of the published weights.
+        licence: licence of the published weights.
         image_size: side of the square that its processor aims at, in pixels.
-        strides: by a configuration, strides of the pixel decoder's states, finest first, and their channels.
-        decoded: the states, finest first, in what the pixel decoder returns.
-        said: the states, finest first, in what the network returns.
-        inputs: by a configuration, further inputs of the network, for one image.
+        strides: from a configuration: strides of the pixel decoder's states, finest first, and their channels.
+        decoded: from the pixel decoder's output: the states, finest first.
+        said: from the network's output: the states, finest first.
+        inputs: from a configuration: further inputs of the network, for one image.
     """
 
     title: str
@@ -65,7 +65,7 @@ class Family(NamedTuple):
 
 
 def task_tokens(length: int) -> Tensor:
-    """The tokens of the task "semantic" as OneFormer's processor gives them: int64 (1, length)."""
+    """The tokens of the task "semantic" as OneFormer's processor makes them: int64 (1, length)."""
     return F.pad(torch.tensor([TASK]), (0, length - len(TASK)))
 
 
@@ -97,7 +97,7 @@ ONEFORMER = Family(
 class Mask2FormerTeacher(Teacher):
     """Maps `pixel` (the mask features, 256 channels at stride 4), `pixel8`, `pixel16`, `pixel32`; and `mask`.
 
-    Of these `pixel` unless strides choose others; the mask where classes are chosen.
+    By default `pixel` alone; `strides` choose others, and `classes` add the mask.
     """
 
     example = MASK2FORMER.example
@@ -109,7 +109,7 @@ class Mask2FormerTeacher(Teacher):
 
 
 class OneFormerTeacher(Teacher):
-    """Maps as of `Mask2FormerTeacher`."""
+    """The same maps as those of `Mask2FormerTeacher`."""
 
     example = ONEFORMER.example
 
@@ -120,7 +120,7 @@ class OneFormerTeacher(Teacher):
 
 
 class Segmenter(nn.Module):
-    """A network of a family, for the maps of a spec; of the classes with these numbers where that has a mask."""
+    """A network of a family that returns the maps of a spec; if it has a mask, that of the classes of these numbers."""
 
     def __init__(self, network: Any, family: Family, spec: FeatureSpec, classes: Sequence[int]) -> None:  # noqa: ANN401
         super().__init__()
@@ -144,7 +144,7 @@ class Segmenter(nn.Module):
 
 
 def assemble(family: Family, weights: str | Path, choice: Choice) -> dict[str, Any]:
-    """The arguments of a `Teacher` of this family; errors as in `teachers.load`."""
+    """The constructor arguments of a `Teacher` of this family; errors as in `teachers.load`."""
     import transformers
 
     name = family.title.lower()  # in the registry, and as `model_type` in config.json
@@ -177,7 +177,7 @@ def choose_classes(labels: Mapping[int, str], asked: Sequence[str] | None, *, ti
     """The numbers of the chosen classes, given by name or by number.
 
     Raises:
-        ValueError: there is no such class, or nothing is left outside them.
+        ValueError: if there is no such class, or if all classes are chosen.
     """
     numbers = {str(label).lower(): number for number, label in labels.items()}
     chosen: set[int] = set()
@@ -187,7 +187,7 @@ def choose_classes(labels: Mapping[int, str], asked: Sequence[str] | None, *, ti
             near = get_close_matches(name.lower(), numbers, n=1)
             few = ", ".join(list(labels.values())[:_SHOWN])
             remedy = f"did you mean '{labels[numbers[near[0]]]}'?" if near else f"its {len(labels)} begin with {few}"
-            raise ValueError(f"these {title} weights know no class '{name}'; {remedy}")
+            raise ValueError(f"these {title} weights have no class '{name}'; {remedy}")
         chosen.add(number)
     if len(chosen) == len(labels):
         raise ValueError(
@@ -200,10 +200,10 @@ def choose_classes(labels: Mapping[int, str], asked: Sequence[str] | None, *, ti
 def choose_maps(
     strides: Mapping[int, int], asked: Sequence[int] | None, size: int, *, masks: bool, title: str
 ) -> FeatureSpec:
-    """The states of the asked strides, the finest by default; with `masks` the soft mask on the finest grid.
+    """The states at the given strides, by default the finest; with `masks` also the soft mask on the finest grid.
 
     Raises:
-        ValueError: there is no state of a stride, or cells do not cover the image of `size` pixels.
+        ValueError: if there is no state of a stride, or cells do not cover the image of `size` pixels.
     """
     require_strides(asked or (), list(strides), network=f"{title}'s pixel decoder", kind="state")
     require_multiple(size, max(strides), cells=f"{title}'s cells")
@@ -218,17 +218,17 @@ def choose_maps(
 
 
 def class_scores(classes: Tensor, masks: Tensor) -> Tensor:
-    """The score of every class at every pixel (N, K, h, w), as the models' own post-processing takes it.
+    """The score of every class at every pixel (N, K, h, w), as in the models' own post-processing.
 
     Args:
-        classes: logits of each query's class, (N, Q, K + 1); the last is none of them.
+        classes: logits of each query's class, (N, Q, K + 1); the last one means no class.
         masks: logits of each query's mask, (N, Q, h, w).
     """
     return torch.einsum("nqk,nqhw->nkhw", classes.float().softmax(-1)[..., :-1], masks.float().sigmoid())
 
 
 def soft_mask(classes: Tensor, masks: Tensor, chosen: Sequence[int], *, grid: tuple[int, int]) -> Tensor:
-    """The logit (N, 1, *grid) of the share that the chosen classes have in all scores; arguments as `class_scores`."""
+    """The logit (N, 1, *grid) of the chosen classes' share of all scores; arguments as in `class_scores`."""
     if tuple(masks.shape[-2:]) != grid:
         masks = F.interpolate(masks.float(), size=grid, mode="bilinear", align_corners=False)
     scores = class_scores(classes, masks)

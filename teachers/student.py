@@ -1,6 +1,6 @@
-"""A published student as a teacher: its feature pyramid and its soft masks (MicroAUNet's scheme, with MALUNet).
+"""A published student as a teacher: its feature pyramid and soft masks (MicroAUNet's scheme, whose teacher is MALUNet).
 
-And several as one teacher: folds or seeds of a training, whose soft masks are averaged.
+Several students can also form one teacher: folds or seeds of a training, whose soft masks are averaged.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MASK_STRIDE = 4  # pixels of the network's input that a cell of the soft mask sp
 class StudentTeacher(Teacher):
     """Maps `stride8`, `stride16`, ...: levels of the network's pyramid; and `mask`, the logit of its one class.
 
-    Of several classes `mask` holds the logits of all, where they are asked for.
+    For a student of several classes `mask` holds the logits of all classes, if they are asked for.
     """
 
     example = "your_name/your_student"
@@ -52,7 +52,7 @@ class StudentTeacher(Teacher):
         student.load_state_dict(state)
         students.check_finite(student, files.model)
         size = choice.image_size or int(config["image_size"])
-        # Students pad to this multiple, whichever of their maps are chosen.
+        # Students pad to this multiple, no matter which of their maps are chosen.
         require_multiple(size, max(*student.strides, MASK_STRIDE))
         default = [stride for stride in DEFAULT_STRIDES if stride in student.strides] or student.strides[-1:]
         strides = sorted(set(choice.strides or default), reverse=True)
@@ -61,7 +61,7 @@ class StudentTeacher(Teacher):
         )
         network = Pyramid(student, strides, masks=has_mask(student, choice.classes))
         mean, std = (statistics_of(config[name], name) for name in ("mean", "std"))
-        for name in (LEARNED, "README.md"):  # which lie beside the weights; of a student on the hub they are fetched
+        for name in (LEARNED, "README.md"):  # they lie beside the weights; for a student on the hub this fetches them
             beside(files, str(students.place_of(weights)), name)
         labelled = students.learned_keys(folder)
         return cls(
@@ -83,7 +83,7 @@ class Pyramid(nn.Module):
     """A student's levels of chosen strides and, with `masks`, its logits on a coarser grid.
 
     Raises:
-        ValueError: the student has no level of a stride.
+        ValueError: if the student has no level of a stride.
     """
 
     def __init__(self, student: Student, strides: Sequence[int], *, masks: bool) -> None:
@@ -100,23 +100,23 @@ class Pyramid(nn.Module):
         return FeatureSpec(tuple(maps))
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        """Maps of (N, 3, S, S)."""
+        """The maps of pixels (N, 3, S, S)."""
         size = (int(pixels.shape[-2]), int(pixels.shape[-1]))
         pyramid = self.student.features(pixels)
         maps = [pyramid[level] for level in self.levels]
         if self.masks:
             logits = self.student.decode(pyramid, size)
-            if self.student.classes > 1:  # a softmax does not know their mean
+            if self.student.classes > 1:  # a softmax does not depend on their mean
                 logits = logits - logits.mean(dim=1, keepdim=True)
             maps.append(functional.avg_pool2d(logits, MASK_STRIDE).clamp(-LOGIT_CLIP, LOGIT_CLIP))
         return maps
 
 
 def has_mask(student: Student, classes: Sequence[str] | None) -> bool:
-    """Whether a student's soft mask is wanted: of one class always, of several where `classes` is `all`.
+    """Whether a student's soft mask is wanted: always for one class, for several if `classes` is `all`.
 
     Raises:
-        ValueError: `classes` is something else, or there is but one.
+        ValueError: if `classes` is something else, or if the student has only one class.
     """
     if classes and (list(classes) != ["all"] or student.classes == 1):
         raise ValueError(
@@ -133,12 +133,12 @@ class EnsembleTeacher(Teacher):
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> EnsembleTeacher:
-        """Loads students given with commas between, or a folder with one in each sub-folder.
+        """Loads students separated by commas, or a folder with one in each sub-folder.
 
         Other arguments and errors as in `teachers.load`; `strides` as for `student`.
 
         Raises:
-            ValueError: they are fewer than two, or do not fit one another.
+            ValueError: if there are fewer than two, or they do not fit together.
         """
         members = [StudentTeacher.load(place, choice) for place in places_of(weights)]
         first = members[0]
@@ -180,10 +180,10 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
         for member in members[1:]:
             assert isinstance(member, Pyramid)
-            member.levels = []  # of the others the mask alone is wanted
+            member.levels = []  # the others contribute only their masks
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        """Maps of (N, 3, S, S); the last is the logit of the mean probability."""
+        """The maps of pixels (N, 3, S, S); the last one is the logit of the mean probability."""
         maps = [member(pixels) for member in self.members]
         mean = torch.stack([each[-1].float().sigmoid() for each in maps]).mean(0)
         return [*maps[0][:-1], mean.logit().clamp(-LOGIT_CLIP, LOGIT_CLIP)]

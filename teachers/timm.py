@@ -1,13 +1,13 @@
-"""Any backbone of timm: chosen levels of its feature pyramid, under the network's final norm where it has one.
+"""Any backbone of timm: chosen levels of its feature pyramid, under the network's final norm if it has one.
 
 The norm is applied where timm's `forward_intermediates(norm=True)` applies it: to every block of a vision transformer,
-to the last stage of a Swin, nowhere in an EfficientNet or ConvNeXt. Positions are interpolated to other sizes by timm.
+to the last stage of a Swin, nowhere in an EfficientNet or ConvNeXt. timm interpolates positions to other sizes.
 
 Strided convolutions put the centre of a cell's receptive field up to (stride - 1) / 2 pixels from the centre of the
-cell (towards the bottom right where padding follows TensorFlow, `tf_...`, else towards the top left). The response
-of trained weights lies nearer: with TRACER's EfficientNet-B0 the response to a changed square of a Kvasir-SEG image is
-centred 0.03 cells (stride 8) and 0.15 cells (stride 16) away. It is left as it is: moving a map by a fraction of a
-cell would blur it, and the features would no longer be the published network's.
+cell (towards the bottom right if padding follows TensorFlow, `tf_...`, otherwise towards the top left). The response
+of trained weights is closer: with TRACER's EfficientNet-B0 the response to a changed square of a Kvasir-SEG image is
+centred 0.03 cells (stride 8) and 0.15 cells (stride 16) away. This offset is not corrected: moving a map by a fraction
+of a cell would blur it, and the features would no longer be those of the published network.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from teachers.weights.tensors import read_shapes, read_state, require_shapes, sh
 class TimmTeacher(Teacher):
     """Levels of a timm backbone, each on a square grid that covers the image.
 
-    Maps are named by their stride, `stride16`; where two levels share one (vision transformers), by both:
-    `stride16_level9`.
+    Maps are named by their stride, `stride16`; if two levels share a stride (vision transformers), by stride and
+    level, `stride16_level9`.
     """
 
     example = NEAREST
@@ -44,13 +44,13 @@ class TimmTeacher(Teacher):
         backbone = find_backbone(weights, choice.model)
         settings, arguments = backbone.settings, dict(backbone.arguments)
         size = choice.image_size or settings["input_size"][-1]
-        if settings.get("fixed_input_size"):  # the others take any size, and no such argument
+        if settings.get("fixed_input_size"):  # others take any size and do not have this argument
             backbone.arguments["img_size"] = size
         pyramid = _pyramid(backbone)
         chosen = _choose(pyramid, choice, backbone.architecture)
         require_multiple(size, max(pyramid[level] for level in chosen))
         network, normed = _load(backbone, chosen, size=size, norm=choice.norm)
-        # Where no norm counts all is as it was before there was this option, so that caches stay valid.
+        # Without a norm everything is as before this option existed, so that caches stay valid.
         own = settings.get("interpolation") if normed else None
         return cls(
             "timm",
@@ -76,7 +76,7 @@ class TimmTeacher(Teacher):
 def _create(
     backbone: Backbone, *, whole: bool = False, levels: Sequence[int] | None = None, pretrained: bool = False
 ) -> nn.Module:
-    """The backbone, whole or as a pyramid of features, with random weights or those of its file."""
+    """The backbone, whole or as a pyramid of features, with random weights or with those of its file."""
     import timm
 
     name = backbone.architecture.split(".")[0]
@@ -107,7 +107,7 @@ def _pyramid(backbone: Backbone) -> list[int]:
 
 
 def _choose(pyramid: Sequence[int], choice: Choice, model: str) -> list[int]:
-    """The chosen levels, from shallow to deep; of several of one stride, the deepest."""
+    """The chosen levels, from shallow to deep; of several levels of one stride, the deepest."""
     levels, strides = choice.levels, choice.strides or (16,)
     if levels and choice.strides:
         raise ValueError(
@@ -122,9 +122,9 @@ def _choose(pyramid: Sequence[int], choice: Choice, model: str) -> list[int]:
 
 
 def _load(backbone: Backbone, levels: Sequence[int], *, size: int, norm: bool) -> tuple[nn.Module, bool]:
-    """The pyramid with its weights, and whether a final norm counts in it.
+    """The pyramid with its weights, and whether a final norm changes its maps.
 
-    The file holds exactly the pyramid, or exactly the whole network.
+    The file must hold exactly the pyramid, or exactly the whole network.
     """
     found = read_shapes(backbone.path)
     with torch.device("meta"):
@@ -151,7 +151,7 @@ def _load(backbone: Backbone, levels: Sequence[int], *, size: int, norm: bool) -
 
 
 def _has_norm(network: nn.Module) -> bool:
-    """Whether there is a module that timm may apply as a final norm, by its name."""
+    """Whether a module has a name under which timm may apply a final norm."""
     return any(
         name.startswith(("norm", "neck")) and not isinstance(module, nn.Identity)
         for name, module in network.named_children()
@@ -159,7 +159,7 @@ def _has_norm(network: nn.Module) -> bool:
 
 
 def _normed(network: nn.Module, levels: Sequence[int], size: int) -> nn.Module | None:
-    """The whole network as a pyramid under its final norm; None where no norm changes a map of these levels."""
+    """The whole network as a pyramid under its final norm; None if no norm changes a map of these levels."""
     from timm.models._features import FeatureGetterNet
 
     if not hasattr(network, "forward_intermediates"):
@@ -168,7 +168,7 @@ def _normed(network: nn.Module, levels: Sequence[int], size: int) -> nn.Module |
     with torch.inference_mode():
         try:
             normed = getter(torch.zeros(1, 3, size, size))
-        except AssertionError:  # the way in which timm says that a network has none (Hiera)
+        except AssertionError:  # raised by timm if a network has no norm (Hiera)
             return None
         getter.norm = False
         plain = getter(torch.zeros(1, 3, size, size))
@@ -178,9 +178,9 @@ def _normed(network: nn.Module, levels: Sequence[int], size: int) -> nn.Module |
 
 
 def _whole(backbone: Backbone, found: Mapping[str, tuple[int, ...]], whole: Mapping[str, tuple[int, ...]]) -> nn.Module:
-    """The whole network, loaded strictly: timm itself is not strict when it builds a pyramid.
+    """The whole network, loaded strictly; timm itself is not strict when it builds a pyramid.
 
-    Names need not be equal before loading, because timm converts those of some older files.
+    The file's names need not match before loading, because timm converts those of some older files.
     """
     try:
         return _create(backbone, whole=True, pretrained=True)
@@ -196,9 +196,9 @@ def _whole(backbone: Backbone, found: Mapping[str, tuple[int, ...]], whole: Mapp
 
 
 def _channels_first(network: nn.Module) -> nn.Module:
-    """The network up to the deepest level, with maps (N, C, H, W), also where it keeps channels last (Swin).
+    """The network up to the deepest level, with maps (N, C, H, W) even if it keeps channels last (Swin).
 
-    timm's EfficientNets run to the end, unlike its other pyramids.
+    Unlike its other pyramids, timm's EfficientNets would run to the end.
     """
     from timm.models.efficientnet import EfficientNetFeatures
 
@@ -211,9 +211,9 @@ def _channels_first(network: nn.Module) -> nn.Module:
 
 
 def _spec(network: nn.Module, levels: Sequence[int], pyramid: Sequence[int], size: int) -> FeatureSpec:
-    """Names by level and stride; channels and grids as a run of the network shows them.
+    """Names by stride and level; channels and grids from a run of the network.
 
-    timm's own notes of channels are wrong for a few backbones.
+    The channels that timm states are wrong for a few backbones.
     """
     strides = [pyramid[level] for level in levels]
     with torch.inference_mode():

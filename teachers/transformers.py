@@ -1,13 +1,13 @@
 """Any vision model of `transformers`: patch tokens of chosen blocks, or stages, as its `AutoModel` computes them.
 
-The last level is the network's `last_hidden_state`. Tokens of earlier blocks are taken under the same final norm, where
-there is one; earlier stages are taken as they are. Class and register tokens are dropped. The backbones of
-`AutoBackbone` are not used where a plain network gives the same: those of Swin and ConvNeXt have norms of their own, of
-which the published encoders hold no weights.
+The last level is the network's `last_hidden_state`. Tokens of earlier blocks are taken under the same final norm, if
+there is one; earlier stages are taken unchanged. Class and register tokens are dropped. The backbones of `AutoBackbone`
+are not used if a plain network gives the same maps: those of Swin and ConvNeXt have norms of their own, for which the
+published encoders hold no weights.
 
-Models of images and text are read for their vision model. The whole image is stretched to a square, of the size that
-config.json states. Mean, standard deviation and interpolation are those of preprocessor_config.json, where it lies
-beside the weights.
+Of models of images and text only the vision model is read. The whole image is stretched to a square of the size that
+config.json states. Mean, standard deviation and interpolation are those of preprocessor_config.json, if it lies beside
+the weights.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from teachers.weights.locate import PREPROCESSOR, WeightFiles, beside, locate, o
 from teachers.weights.tensors import sha256
 from teachers.weights.transformers import load_network, settings_of
 
-_RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, in preprocessor_config.json
+_RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, as used in preprocessor_config.json
 _RESCALE = 1 / 255  # the factor to [0, 1], in that file
-_SIZE = 224  # pixels, where nothing states one
+_SIZE = 224  # pixels, if nothing states a size
 # Parts of a file that need not be read.
 _UNREAD = ("classifier.", "pooler.", "head.", "decoder.", "lm_head.", "layernorm.")
 
@@ -40,7 +40,7 @@ class TransformersTeacher(Teacher):
 
     @classmethod
     def load(cls, weights: str | Path, choice: Choice) -> TransformersTeacher:
-        """Loads a folder or hub id of any vision model, alone or beside one of text or with a head.
+        """Loads a folder or hub id of any vision model, alone, with a text model, or with a head.
 
         Arguments and errors as in `teachers.load`; `levels` are blocks or stages, counted from 0, the last one if None.
         """
@@ -66,7 +66,7 @@ class TransformersTeacher(Teacher):
 
 
 def _vision_config(files: WeightFiles) -> tuple[dict[str, Any], Any]:
-    """The settings of the vision model in config.json, as written and as the library's object."""
+    """The settings of the vision model in config.json, as written there and as an object of the library."""
     from transformers import CONFIG_MAPPING
 
     raw = require_config(files)
@@ -88,17 +88,17 @@ def _vision_config(files: WeightFiles) -> tuple[dict[str, Any], Any]:
 
 
 def _classes(config: Any) -> Any:  # noqa: ANN401
-    """Class of a configuration -> class of its network, as `AutoModel` has it, or `AutoBackbone` for a quirk."""
+    """Class of a configuration -> class of its network, from `AutoModel`, or `AutoBackbone` if the quirk needs it."""
     from transformers.models.auto import modeling_auto as auto
 
     return auto.MODEL_FOR_BACKBONE_MAPPING if quirk_of(config).backbone else auto.MODEL_MAPPING
 
 
 def _preprocessing(files: WeightFiles, weights: str, config: Any, choice: Choice) -> SquareResize:  # noqa: ANN401
-    """The pixels that the weights expect: by the recipe, else by preprocessor_config.json, else by their family.
+    """The pixels that the weights expect, from the recipe, else preprocessor_config.json, else their family.
 
     Raises:
-        ValueError: none of them says it, or preprocessor_config.json asks for what `SquareResize` has not.
+        ValueError: if none of these says it, or preprocessor_config.json needs something that `SquareResize` lacks.
     """
     path = beside(files, weights, PREPROCESSOR)
     stated = read_config(path)
@@ -118,7 +118,7 @@ def _preprocessing(files: WeightFiles, weights: str, config: Any, choice: Choice
 
 
 def _statistics(stated: Mapping[str, Any], config: Any, path: Path | None) -> tuple[Any, Any]:  # noqa: ANN401
-    """Mean and deviation of the weights' pixels, each None where nothing says it; errors as in `_preprocessing`."""
+    """Mean and standard deviation of the weights' pixels, each None if not stated; errors as in `_preprocessing`."""
     factor = stated.get("rescale_factor", _RESCALE) if stated.get("do_rescale", True) else 1
     if not isclose(factor, _RESCALE, rel_tol=1e-3):
         raise ValueError(

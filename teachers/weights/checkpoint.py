@@ -1,8 +1,8 @@
-"""Original checkpoints, `.pth` and `.pt`: files of `torch.save`, read as tensors by name and as nothing else.
+"""Original checkpoints, `.pth` and `.pt`: files of `torch.save`, of which only named tensors are read.
 
-Such a file is a pickle, and a pickle can call any function. `torch.load(weights_only=True)` reads tensors and plain
-containers only and stops at everything else; this is sound from torch 2.6 on, the oldest version that this project
-installs with (2.5 could be circumvented: CVE-2025-32434).
+Such a file is a pickle, and a pickle can call any function. `torch.load(weights_only=True)` reads only tensors and
+plain containers and stops at everything else. This is safe from torch 2.6 on, the oldest version that this project
+installs with (in 2.5 it could be circumvented: CVE-2025-32434).
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ SUFFIXES = (".pth", ".pt")
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint, on the CPU; mapped into memory, so that only those that are used are read.
 
-    A state dict that lies under the key `model`, beside an optimiser perhaps, is taken out (SAM 2).
+    A state dict under the key `model`, perhaps beside an optimiser's, is taken out (SAM 2).
 
     Raises:
-        ValueError: if it holds anything that could run code, is damaged, or is no state dict; nothing was executed.
+        ValueError: if it holds anything that could run code, is damaged, or is not a state dict; nothing is executed.
     """
     try:
-        # A plain container of settings, which training scripts store beside the tensors (EndoViT).
+        # Namespace is a plain container of settings, which training scripts store beside the tensors (EndoViT).
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-            warnings.simplefilter("ignore")  # about foreign pickles; the sentences below say it
-            # The format before torch 1.6 is no zip file, and cannot be mapped.
+            warnings.simplefilter("ignore")  # about foreign pickles; the messages below say it
+            # Before torch 1.6 the format is not a zip file and cannot be mapped.
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} holds more than tensors{_culprit(error)} or is damaged; a pickle can run code when it is opened, "
             "so nothing in it was executed: expected a state dict; download the published file again"
         ) from error
-    except Exception as error:  # a damaged file fails in a dozen ways
+    except Exception as error:  # a damaged file fails in many ways
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ValueError(f"{path} is not a whole file of torch.save ({reason}); download it again") from error
     return _state_dict(path, loaded)
@@ -59,6 +59,6 @@ def _state_dict(path: Path, loaded: Any) -> dict[str, Tensor]:  # noqa: ANN401
 
 
 def _culprit(error: Exception) -> str:
-    """The function or class that a pickle wanted, if torch's message names it."""
+    """The function or class that a pickle asked for, if torch's message names it."""
     named = re.search(r"GLOBAL ([\w.]+)", str(error))
     return f" ({named[1]})" if named else ""

@@ -1,4 +1,4 @@
-"""Files of the Hugging Face Hub, from its local cache or else by network."""
+"""Files of the Hugging Face Hub, from its local cache or else over the network."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 class NotOnHubError(FileNotFoundError):
-    """The files are not in the hub's cache, and no request was made or it failed."""
+    """The files are not in the hub's cache, and no request was made or the request failed."""
 
 
 def is_offline() -> bool:
     """Whether the user forbids the network."""
-    # Read now and not when huggingface_hub was imported, so that setting it later still counts.
+    # Read now, not at the import of huggingface_hub, so that setting it later still counts.
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
@@ -21,9 +21,9 @@ def cached(hub_id: str, filenames: Sequence[str], *, revision: str | None = None
     """The files in the hub's local cache; no socket is opened.
 
     Raises:
-        NotOnHubError: one of them is not there.
+        NotOnHubError: if one of them is not there.
     """
-    # Not hf_hub_download(local_files_only=True): huggingface_hub 2.4 asks the hub for a list of its own even then.
+    # Not hf_hub_download(local_files_only=True): even then huggingface_hub 2.4 asks the hub for a list.
     from huggingface_hub import try_to_load_from_cache
 
     found = [try_to_load_from_cache(hub_id, filename, revision=revision) for filename in filenames]
@@ -36,15 +36,15 @@ def cached(hub_id: str, filenames: Sequence[str], *, revision: str | None = None
 def download(hub_id: str, filenames: Sequence[str], *, revision: str | None = None) -> list[Path]:
     """The files from the hub's local cache, or downloaded into it.
 
-    Offline (`HF_HUB_OFFLINE=1`) no socket is opened; neither is one for files that are already here.
+    No socket is opened if the user is offline (`HF_HUB_OFFLINE=1`) or the files are already here.
 
     Args:
         hub_id: owner/name.
-        filenames: within the repository.
+        filenames: paths within the repository.
         revision: a commit or a branch, the main branch if None.
 
     Raises:
-        NotOnHubError: they are neither here nor to be had; the message is the hub's part of a sentence.
+        NotOnHubError: if they are not here and cannot be downloaded; the message is a clause that gives the reason.
     """
     try:
         return cached(hub_id, filenames, revision=revision)
@@ -55,7 +55,7 @@ def download(hub_id: str, filenames: Sequence[str], *, revision: str | None = No
 
     try:
         return [Path(hf_hub_download(hub_id, filename, revision=revision)) for filename in filenames]
-    except Exception as failure:  # another family of errors in each version of the client
+    except Exception as failure:  # every version of the client has other errors
         raise NotOnHubError(_reason(hub_id, failure)) from failure
 
 
@@ -63,7 +63,7 @@ def download_file(url: str, path: Path) -> None:
     """Downloads a file of a project's release page, whole or not at all.
 
     Raises:
-        NotOnHubError: the user forbids the network, or the request failed.
+        NotOnHubError: if the user forbids the network, or the request failed.
     """
     if is_offline():
         raise NotOnHubError("no request was made, because HF_HUB_OFFLINE is set")
@@ -76,7 +76,7 @@ def download_file(url: str, path: Path) -> None:
 
 
 def _reason(hub_id: str, failure: Exception) -> str:
-    """The hub's error as a clause, with what to do where a licence must be accepted first."""
+    """The hub's error as a clause, with the remedy if a licence must be accepted first."""
     from huggingface_hub.errors import GatedRepoError
 
     if isinstance(failure, GatedRepoError):

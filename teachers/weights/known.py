@@ -1,4 +1,4 @@
-"""The known checkpoints of every teacher, and facts of families of networks: `known.yaml`."""
+"""The known checkpoints of every teacher, and facts about families of networks, from `known.yaml`."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Published:
     Attributes:
         name: its name in `distill weights`.
         teacher: the adapter that loads it.
-        licence: SPDX identifier, or its own name.
+        licence: SPDX identifier, or the licence's own name.
         hub_id: owner/name; empty for a file of a release page.
-        size: as its page gives it; empty where that is not known.
-        sha256: of the safetensors file, where its page gives it or it was measured.
-        gated: whether terms must be accepted, and a token given, before a download.
-        revision: the commit with model.safetensors where the main branch has none; such weights are given by folder.
+        size: as its page states it; empty if that is not known.
+        sha256: digest of the safetensors file, if its page states it or it was measured.
+        gated: whether a download needs accepted terms and a token.
+        revision: the commit with model.safetensors if the main branch has none; such weights are given by folder.
         release: URL of a file of a project's release page, which `do=fetch` translates.
-        model: the backbone's name in timm, where the weights do not say it.
-        mean: mean of red, green and blue pixels in [0, 1], where the weights were trained with their own.
+        model: the backbone's name in timm, if the weights do not state it.
+        mean: mean of red, green and blue pixels in [0, 1], if the weights were trained with their own statistics.
         std: their standard deviation.
-        variant: the recipe's word for weights whose files do not tell them from others of their kind.
-        note: for the user.
+        variant: the recipe's value for weights whose files do not differ from others of their kind.
+        note: a note for the user.
     """
 
     name: str
@@ -51,17 +51,17 @@ class Published:
 
 _TABLE = yaml.safe_load(Path(__file__).with_name("known.yaml").read_text(encoding="utf-8"))
 PUBLISHED = tuple(Published(name, **facts) for name, facts in _TABLE["checkpoints"].items())
-SETTINGS = _TABLE["settings"]  # the names of those that tell networks of a kind apart
-FAMILIES = _TABLE["families"]  # licence, mean and std, as far as they are known, by `model_type` in config.json
+SETTINGS = _TABLE["settings"]  # names of the settings that distinguish networks of a kind
+FAMILIES = _TABLE["families"]  # licence, mean and std, as far as known, by `model_type` in config.json
 ENDOSCOPIC = tuple(entry for entry in PUBLISHED if entry.release and entry.name != MEASURED)
 
 
 def licence_by_digest(sha256: str) -> str:
-    """The licence of known weights by the sha256 of their file; empty where they are not known."""
+    """The licence of known weights by the sha256 of their file; empty if they are not known."""
     return next((entry.licence for entry in PUBLISHED if entry.sha256 and entry.sha256 == sha256), "")
 
 
 def license_of(weights: str, family: str) -> str:
-    """The licence of known weights by hub id, or of their whole family; else a phrase that says it is not known."""
+    """The licence of known weights by hub id, or of their whole family; else a phrase that it is not known."""
     named = {entry.hub_id: entry.licence for entry in PUBLISHED if entry.hub_id}
     return named.get(weights) or FAMILIES.get(family, {}).get("licence", UNKNOWN_LICENCE)

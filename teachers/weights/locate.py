@@ -1,7 +1,7 @@
-"""The files of a teacher's weights: in a folder, at a path, in the hub's cache or on the hub; and their config.json.
+"""The files of a teacher's weights (in a folder, at a path, in the hub's cache or on the hub) and their config.json.
 
-Safetensors files are read, and for teachers that were published so, original checkpoints (`checkpoint.py`). Any other
-pickle can run code when it is opened, so none is opened.
+Safetensors files are read and, for teachers that were published that way, original checkpoints (`checkpoint.py`). Any
+other pickle can run code when it is opened, so none is opened.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """A safetensors file or an original checkpoint; messages name the teacher, and the hub id of an example."""
+    """A safetensors file or an original checkpoint, with the teacher and the example hub id that messages name."""
 
     model: Path
     teacher: str
@@ -39,18 +39,18 @@ class WeightFiles:
 def locate(weights: str | Path, *, teacher: str, example: str, originals: bool = False) -> WeightFiles:
     """Finds weights in a local folder, a local file, the hub's cache, or on the hub, in this order.
 
-    Offline (`HF_HUB_OFFLINE=1`) no socket is opened; neither is one for weights that are already here.
+    No socket is opened if the user is offline (`HF_HUB_OFFLINE=1`) or the weights are already here.
 
     Args:
         weights: a folder with model.safetensors, the path of a safetensors file, or a hub id `owner/name`.
-        teacher: the adapter that reads them, as messages name it.
+        teacher: the name in messages of the adapter that reads them.
         example: a hub id that a message may recommend.
-        originals: whether the path of an original checkpoint, `.pth` or `.pt`, will do too. It must be named itself:
-            nothing is opened only because it lies in a folder.
+        originals: whether the path of an original checkpoint, `.pth` or `.pt`, is accepted too. The file itself must
+            be named: none is opened only because it lies in a folder.
 
     Raises:
         FileNotFoundError: if there are none; the message names the places searched and the command that gets them.
-        ValueError: if a pickle is offered.
+        ValueError: if the weights are a pickle.
     """
     path = Path(weights).expanduser()
     if path.suffix in _PICKLES and not (originals and path.suffix in SUFFIXES):
@@ -106,7 +106,7 @@ def beside(files: WeightFiles, weights: str, name: str) -> Path | None:
 
 def _pickle_sentence(path: Path, example: str) -> str:
     return (
-        f"{path} is a pickle, which can run code when it is opened, so it was not: expected a safetensors file; "
+        f"{path} is a pickle, which can run code when it is opened, so it was not opened: expected a safetensors file; "
         f'`hf download {example}` gets one, or convert a file that you trust with `python -c "import torch, '
         f"safetensors.torch as s; s.save_file(torch.load('{path.name}', weights_only=True), "
         f"'{path.with_suffix('.safetensors').name}')\"`"
@@ -114,10 +114,10 @@ def _pickle_sentence(path: Path, example: str) -> str:
 
 
 def read_config(path: Path | None) -> dict[str, Any]:
-    """The JSON object in a config file, empty where there is no file.
+    """The JSON object in a config file, empty if there is no file.
 
     Raises:
-        ValueError: it is none.
+        ValueError: if the file holds no JSON object.
     """
     if path is None:
         return {}
@@ -134,7 +134,7 @@ def require_config(files: WeightFiles) -> dict[str, Any]:
     """The config.json beside the weights.
 
     Raises:
-        FileNotFoundError: there is none; the message names the command that gets a whole folder.
+        FileNotFoundError: if there is none; the message names the command that gets a whole folder.
     """
     if files.config is None:
         raise FileNotFoundError(
@@ -145,7 +145,7 @@ def require_config(files: WeightFiles) -> dict[str, Any]:
 
 
 def other_kind(files: WeightFiles, raw: Mapping[str, Any], needs: str) -> ValueError:
-    """The error of weights whose config.json, `raw`, describes another model than the teacher needs."""
+    """The error for weights whose config.json, `raw`, describes another model than the teacher needs."""
     return ValueError(
         f"{files.config or files.model} describes a model of type '{raw.get('model_type')}', but teacher "
         f"'{files.teacher}' needs {needs}; `hf download {files.example}` gets one"
@@ -156,8 +156,8 @@ def require_kind(files: WeightFiles, kinds: Sequence[str]) -> dict[str, Any]:
     """The config.json beside the weights, which must describe a model of one of `kinds`.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it describes another kind of model.
+        FileNotFoundError: if there is none.
+        ValueError: if it describes another kind of model.
     """
     raw = require_config(files)
     if raw.get("model_type") not in kinds:
@@ -169,16 +169,16 @@ def vision_config(files: WeightFiles, kinds: Sequence[str], *, checkpoint: str) 
     """The kind of a whole model, or of its vision encoder alone, and the encoder's settings, from config.json.
 
     Raises:
-        FileNotFoundError, ValueError: as `require_kind`, or the weights are an original checkpoint of something else.
+        FileNotFoundError, ValueError: as `require_kind`, or if the weights are an original checkpoint of another model.
     """
     if files.model.suffix in SUFFIXES:
         raise ValueError(
-            f"{files.model} is no original checkpoint of teacher '{files.teacher}': it holds no tensor "
+            f"{files.model} is not an original checkpoint of teacher '{files.teacher}': it holds no tensor "
             f"image_encoder.*; give {checkpoint}, say, or weights={files.example}"
         )
     raw = require_kind(files, kinds)
     kind = str(raw["model_type"])
-    whole = raw.get("detector_config") or raw  # of a video model of SAM 3
+    whole = raw.get("detector_config") or raw  # a video model of SAM 3 has it
     return kind, raw if kind.endswith("_vision_model") else dict(whole.get("vision_config") or {})
 
 
@@ -186,7 +186,7 @@ def sides_of(config: Any, place: str | Path) -> tuple[int, int]:  # noqa: ANN401
     """Sides of the square image and of a patch, in pixels, from a configuration of `transformers`.
 
     Raises:
-        ValueError: the patches do not cover the image.
+        ValueError: if the patches do not cover the image.
     """
     image, patch = config.image_size, config.patch_size
     if not isinstance(image, int) or not isinstance(patch, int) or image % patch:

@@ -1,4 +1,4 @@
-"""Names of tensors in the files of other projects, `names.yaml`."""
+"""Names of tensors in the files of other projects, from `names.yaml`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TABLES = yaml.safe_load(Path(__file__).with_name("names.yaml").read_text(encodi
 
 
 def renamed(name: str, *tables: str) -> str:
-    """The name of a tensor in the file that these tables of names.yaml describe, each by the one before."""
+    """The name of a tensor in the file that these tables of names.yaml describe, applied one after the other."""
     for table in tables:
         for pattern, place in _TABLES[table]["names"]:
             name = re.sub(pattern.replace(".", r"\."), place, name)
@@ -21,7 +21,7 @@ def renamed(name: str, *tables: str) -> str:
 
 
 def rest_of(table: str) -> tuple[str, ...]:
-    """Beginnings of names in a file that are of other parts than its table describes."""
+    """Prefixes of names in a file that belong to other parts than its table describes."""
     return tuple(_TABLES[table]["rest"])
 
 

@@ -1,11 +1,11 @@
-"""The networks that the shapes of original checkpoints describe: of SAM, SAM 2 and DINOv2.
+"""The networks that the shapes in original checkpoints of SAM, SAM 2 and DINOv2 describe.
 
-Those of segment_anything (`sam_vit_b_01ec64.pth`) hold a whole SAM, those of SAM 2 and 2.1 (`sam2.1_hiera_tiny.pt`) a
-whole video model; the vision encoder is `image_encoder.` in both. Those of DINOv2 (`dinov2_vit*14_pretrain.pth`) are
-like timm's files of it. The names of their tensors are in names.yaml.
+Checkpoints of segment_anything (`sam_vit_b_01ec64.pth`) hold a whole SAM, those of SAM 2 and 2.1
+(`sam2.1_hiera_tiny.pt`) a whole video model; in both the vision encoder is `image_encoder.`. Those of DINOv2
+(`dinov2_vit*14_pretrain.pth`) are like timm's files of it. The names of the tensors are in names.yaml.
 
-In every function `found` are name and shape of all tensors of a file, and `path` is the file, for messages. Errors are
-those of `shape_of`.
+In every function `found` holds name and shape of all tensors of a file; `path` is the file, for messages. Errors as in
+`shape_of`.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from teachers.weights.tensors import Shapes, shape_of
 PREFIX = "image_encoder."
 PROMPT_POSITIONS = "prompt_encoder.shared_embedding.positional_embedding"  # of SAM
 # Of DINOv2, under the names of `transformers`.
-MASK = "embeddings.mask_token"  # only pretraining uses it, so a file may do without
+MASK = "embeddings.mask_token"  # only pretraining uses it, so a file may lack it
 POSITIONS = "embeddings.position_embeddings"
 _HEAD = 64  # channels of an attention head, in every size of DINOv2
 
 
 def count_blocks(found: Shapes, prefix: str) -> int:
-    """The number of blocks whose tensors' names begin with this prefix and a number."""
+    """The number of blocks whose tensors' names begin with this prefix and the block's number."""
     return len({match[1] for name in found if (match := re.match(rf"{re.escape(prefix)}(\d+)\.", name))})
 
 
 def sam_settings(found: Shapes, path: Path) -> dict[str, Any]:
     """The vision_config of `transformers` that a checkpoint's shapes describe: base, large, huge, or any other.
 
-    Relative positions are stored for every offset within a window, 2 * side - 1 of them: their number gives the
-    size of a block's window; where that is the whole grid, the block attends everywhere.
+    A block stores relative positions for the 2 * side - 1 offsets within its window, so their number gives the size
+    of the window. If the window is the whole grid, the block attends globally.
     """
     shape = partial(shape_of, found, path=path, network="SAM's vision encoder", prefix=PREFIX)
     _, grid, _, width = shape("pos_embed", dimensions=4)
@@ -60,7 +60,7 @@ def sam_settings(found: Shapes, path: Path) -> dict[str, Any]:
 
 
 def sam_decoder_config(found: Shapes, vision: Any) -> Any:  # noqa: ANN401
-    """The SamConfig that a checkpoint's shapes describe; eight heads and the epsilon are segment_anything's own.
+    """The SamConfig that a checkpoint's shapes describe, with segment_anything's own eight heads and epsilon.
 
     `vision` is the configuration of its vision encoder.
     """
@@ -80,13 +80,13 @@ def sam_decoder_config(found: Shapes, vision: Any) -> Any:  # noqa: ANN401
             "mlp_dim": found.get("mask_decoder.transformer.layers.0.mlp.lin1.weight", (2048,))[0],
             "num_hidden_layers": count_blocks(found, "mask_decoder.transformer.layers."),
             "iou_head_hidden_dim": found.get("mask_decoder.iou_prediction_head.layers.0.weight", (256,))[0],
-            "layer_norm_eps": 1e-5,  # torch's own, where transformers has 1e-6
+            "layer_norm_eps": 1e-5,  # torch's default; that of transformers is 1e-6
         },
     )
 
 
-# By the blocks of the four stages, which differ in all sizes, the settings that shapes do not tell: heads of the first
-# stage, windows of each stage, global blocks. From sam2/configs/sam2.1/*.yaml, and the defaults of Hiera.
+# Blocks of the four stages, which differ in all sizes -> settings that shapes do not show: heads of the first stage,
+# windows of each stage, global blocks. From sam2/configs/sam2.1/*.yaml, and the defaults of Hiera.
 TRUNKS = {
     (1, 2, 7, 2): (1, (8, 4, 14, 7), (5, 7, 9)),  # tiny
     (1, 2, 11, 2): (1, (8, 4, 14, 7), (7, 10, 13)),  # small
@@ -99,7 +99,7 @@ def sam2_settings(found: Shapes, path: Path) -> dict[str, Any]:
     """The vision_config of `transformers` that a checkpoint's shapes describe.
 
     Raises:
-        ValueError: the trunk is none of SAM 2's.
+        ValueError: if the trunk is not one of SAM 2's.
     """
     shape = partial(shape_of, found, path=path, network="SAM 2's vision encoder", prefix=PREFIX)
     count = max(1, count_blocks(found, f"{PREFIX}trunk.blocks."))
@@ -130,7 +130,7 @@ def sam2_settings(found: Shapes, path: Path) -> dict[str, Any]:
 
 
 def dinov2_names(found: Shapes) -> Callable[[str], str]:
-    """Name in the files of `transformers` -> name in the file of these tensors."""
+    """The mapping from a name in the files of `transformers` to the name in the file of these tensors."""
     if POSITIONS in found:
         return str
     by_timm = "reg_token" in found or (_is_gated(found) and "blocks.0.mlp.w12.weight" not in found)
@@ -143,12 +143,12 @@ def _is_gated(found: Shapes) -> bool:
 
 
 def dinov2_config(found: Shapes, path: Path) -> Any:  # noqa: ANN401
-    """The configuration of `transformers` that the shapes of an original checkpoint, or of timm's file, describe."""
+    """The configuration of `transformers` that the shapes in an original checkpoint, or in timm's file, describe."""
     from transformers import Dinov2Config, Dinov2WithRegistersConfig
 
     shape = partial(shape_of, found, path=path, network="DINOv2")
     width, patch = shape("cls_token", dimensions=3)[-1], shape("patch_embed.proj.weight", dimensions=4)[-1]
-    shape("blocks.0.norm1.weight", dimensions=1)  # there is at least one block
+    shape("blocks.0.norm1.weight", dimensions=1)  # requires at least one block
     cells = shape("pos_embed", dimensions=3)[1] - (0 if "reg_token" in found else 1)
     registers = [shape(name, dimensions=3)[1] for name in ("register_tokens", "reg_token") if name in found]
     settings: dict[str, Any] = {

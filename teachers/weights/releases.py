@@ -1,9 +1,9 @@
-"""Files of release pages as safetensors files that the adapter `timm` loads strictly.
+"""Conversion of files from release pages to safetensors files that the adapter `timm` loads strictly.
 
-Networks trained on endoscopic images (EndoViT, SurgeNet, GastroNet-5M) are pickles with the names of the code that
-trained them: of timm itself (EndoViT, beside the decoder of its autoencoder), of the official CaFormer, ConvNeXt V2 and
-PVT v2 (SurgeNet), of torchvision's ResNet and DINO's ViT (GastroNet-5M), some behind the prefixes of their training.
-timm knows the official names and translates them.
+Networks trained on endoscopic images (EndoViT, SurgeNet, GastroNet-5M) are pickles that use the names of the code that
+trained them: timm itself (EndoViT, which also holds the decoder of its autoencoder), the official CaFormer, ConvNeXt V2
+and PVT v2 (SurgeNet), torchvision's ResNet and DINO's ViT (GastroNet-5M). Some names have prefixes from training. timm
+knows the official names and translates them.
 
 TRACER TE-0 (Lee et al. 2022; `TRACER-Efficient-0.pth`) is a whole network for salient objects. The weights of its
 EfficientNet-B0 are AdvProp ImageNet's, trained further on DUTS.
@@ -23,7 +23,7 @@ from teachers.weights.tensors import read_state, require_shapes, shapes_of, writ
 
 _TRACER = "tf_efficientnet_b0"  # in timm, with `features_only=True`
 _PREFIXES = ("module.", "teacher.", "student_backbone.", "backbone.")
-# Beginnings of names of heads and of a masked autoencoder's decoder, in the file or in timm.
+# Prefixes of the names of heads and of a masked autoencoder's decoder, in the file or in timm.
 _REST = ("head.", "fc.", "decoder_", "mask_token")
 
 
@@ -44,12 +44,12 @@ def convert_tracer(checkpoint: Path, target: Path) -> None:
 
 
 def convert(checkpoint: Path, target: Path, *, model: str, title: str) -> None:
-    """Writes an endoscopic network: of a vision transformer the whole without its head, else the pyramid.
+    """Writes an endoscopic network: a whole vision transformer without its head, for other networks the pyramid.
 
-    `model` is its name in timm, `title` that in messages. The target is written whole or not at all.
+    `model` is its name in timm, `title` its name in messages. The target is written whole or not at all.
 
     Raises:
-        ValueError: it is no state dict, lacks tensors, or holds unknown ones.
+        ValueError: if the checkpoint is not a state dict, lacks tensors, or holds unknown ones.
     """
     import timm
 
@@ -57,7 +57,7 @@ def convert(checkpoint: Path, target: Path, *, model: str, title: str) -> None:
         network = timm.create_model(model)
         wanted = timm.create_model(model, **({"num_classes": 0} if "vit_" in model else {"features_only": True}))
     whole, found = shapes_of(network), timm_tensors(read_checkpoint(checkpoint), network)
-    # DINO's students keep no count of batches in some versions; timm reads none.
+    # In some versions DINO's students keep no count of batches; timm does not read it.
     found |= {name: torch.tensor(0) for name in whole if name.endswith("num_batches_tracked") and name not in found}
     require_shapes(
         {name: tuple(value.shape) for name, value in found.items() if not name.startswith(_REST)},
@@ -78,5 +78,5 @@ def timm_tensors(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tens
     translate = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     try:
         return dict(translate(state, network)) if translate else state
-    except KeyError:  # a name that timm does not know either, which the comparison tells better
+    except KeyError:  # a name that timm does not know either; the comparison gives the better message
         return state

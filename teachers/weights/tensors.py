@@ -1,4 +1,4 @@
-"""The tensors of a safetensors file or an original checkpoint: their names and shapes, and how a network gets them."""
+"""The tensors of a safetensors file or an original checkpoint: names, shapes, and loading into a network."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from teachers.weights.checkpoint import SUFFIXES, read_checkpoint
 
 Network = TypeVar("Network", bound=nn.Module)
-Shapes = Mapping[str, tuple[int, ...]]  # by the names of tensors
+Shapes = Mapping[str, tuple[int, ...]]  # name of a tensor -> its shape
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor in a safetensors file, of which only the header is read, or in a checkpoint.
+    """Name and shape of every tensor in a checkpoint, or in a safetensors file, of which only the header is read.
 
     Raises:
-        ValueError: if it is neither, or is cut short.
+        ValueError: if the file is neither, or is truncated.
     """
     if path.suffix in SUFFIXES:
         return {name: tuple(value.shape) for name, value in read_checkpoint(path).items()}
@@ -28,13 +28,13 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_tensors(path: Path, names: Container[str]) -> dict[str, Tensor]:
-    """The tensors of these names, floating ones as float32. Others are not read.
+    """The tensors of these names, with floating-point ones as float32. Others are not read.
 
     Raises:
-        ValueError: if it is neither a safetensors file nor a checkpoint, or is cut short.
+        ValueError: if the file is neither a safetensors file nor a checkpoint, or is truncated.
     """
     if path.suffix in SUFFIXES:
-        # Copied out of the mapped file, which may be changed while the network lives.
+        # Copied out of the mapped file, which may change while the network is in use.
         tensors = {name: value.clone() for name, value in read_checkpoint(path).items() if name in names}
     else:
         tensors = _read(path, lambda file, name: file.get_tensor(name), names)
@@ -58,7 +58,7 @@ def require_shapes(found: Shapes, expected: Shapes, *, path: Path, network: str)
     """Refuses weights that are not exactly those of a network.
 
     Raises:
-        ValueError: naming missing and unknown tensors, or the first one of another shape.
+        ValueError: if they differ; the message names missing and unknown tensors, or the first of another shape.
     """
     missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or extra:
@@ -80,10 +80,10 @@ def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
 def shape_of(
     found: Shapes, name: str, *, dimensions: int, path: Path, network: str, prefix: str = ""
 ) -> tuple[int, ...]:
-    """The shape of a tensor, whose name in the file has a prefix, from which the size of a network follows.
+    """The shape of a tensor from which the size of a network follows; its name in the file has a prefix.
 
     Raises:
-        ValueError: the tensor is missing, empty or of another number of dimensions.
+        ValueError: if the tensor is missing, empty or of another number of dimensions.
     """
     shape = found.get(prefix + name, ())
     if len(shape) != dimensions or min(shape) < 1:
@@ -103,18 +103,18 @@ def read_state(
     rest: tuple[str, ...] = (),
     found: Shapes | None = None,
 ) -> dict[str, Tensor]:
-    """The tensors of a network in float32 from a file that holds exactly these; others are not read.
+    """The tensors of a network in float32, from a file that must hold exactly these; others are not read.
 
     Args:
         path: the file.
         expected: name and shape of every tensor of the network.
         network: its name in messages.
-        name_of: name in the network -> name in the file; several of one name lie one after the other in one tensor.
-        rest: beginnings of names in the file that are another part's.
-        found: name and shape of the tensors in it that count; all if None.
+        name_of: name in the network -> name in the file; tensors with the same name there are parts of one tensor.
+        rest: prefixes of names in the file that belong to another part.
+        found: name and shape of the tensors in the file that count; all if None.
 
     Raises:
-        ValueError: as `require_shapes`.
+        ValueError: as in `require_shapes`.
     """
     found = read_shapes(path) if found is None else found
     places, wanted = layout(expected, name_of)
@@ -128,7 +128,7 @@ def read_state(
 
 
 def layout(expected: Shapes, name_of: Callable[[str], str]) -> tuple[dict[str, list[str]], dict[str, tuple[int, ...]]]:
-    """The names of a network's tensors in each of a file's, and the shapes of the latter; as in `read_state`."""
+    """The network's tensors in each tensor of a file, and the file's shapes; arguments as in `read_state`."""
     places: dict[str, list[str]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for name, shape in expected.items():
@@ -140,7 +140,7 @@ def layout(expected: Shapes, name_of: Callable[[str], str]) -> tuple[dict[str, l
 
 def build_network(build: Callable[[], Network], path: Path, **how: Any) -> Network:  # noqa: ANN401
     """The network that `build` makes, with the tensors of a file; arguments and errors as in `read_state`."""
-    with torch.device("meta"):  # nothing is initialised only to be overwritten
+    with torch.device("meta"):  # so that nothing is initialised only to be overwritten
         network = build()
     network.load_state_dict(read_state(path, shapes_of(network), **how), strict=True, assign=True)
     return network

@@ -1,8 +1,8 @@
 """Networks of `transformers`: the names of tensors in its files, and strict loading.
 
-Its versions rename modules, while files keep the names they were published with, and its loader turns one into the
-other. So a file is compared under the names of files, and loaded by the library itself, which also fills buffers that
-no file holds (indices of relative positions, frequencies of rotary ones).
+Versions of the library rename modules, files keep the names they were published with, and its loader converts between
+them. So a file is compared under the names in files and loaded by the library itself, which also fills buffers that no
+file holds (indices of relative positions, frequencies of rotary ones).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _INCIDENTAL = ("architectures", "torch_dtype", "dtype", "transformers_version", 
 
 
 def file_shapes(network: Any) -> dict[str, tuple[int, ...]]:  # noqa: ANN401
-    """Name and shape of every tensor as `transformers` writes the network, on the meta device, into a file."""
+    """Name and shape of every tensor in a file that `transformers` would write of the network (on the meta device)."""
     own = network.state_dict()
     try:
         from transformers.core_model_loading import revert_weight_conversion
-    except ImportError:  # before version 5 modules have the names of files
+    except ImportError:  # before version 5 modules have the same names as in files
         pass
     else:
         own = revert_weight_conversion(network, own)
@@ -49,14 +49,14 @@ def load_network(
     Args:
         kind: its class.
         config: its configuration.
-        path: the file; it may be of a larger model, in which all names of the network have a prefix.
+        path: the file; it may hold a larger model, in which all names of the network have a prefix.
         title: the network's name in messages.
-        name_of: name in the files of `transformers` -> name in this one, behind the prefix.
-        unread: parts of names that tell tensors which nothing here reads; a file may hold them or not.
-        rest: beginnings of names, behind the prefix, of tensors that are no part of the network.
+        name_of: name in the files of `transformers` -> name in this file, after the prefix.
+        unread: parts of the names of tensors that nothing here reads; a file need not hold them.
+        rest: how names of tensors outside the network begin, after the prefix.
 
     Raises:
-        ValueError: as `require_shapes`.
+        ValueError: as in `require_shapes`.
     """
     with torch.device("meta"):
         network = kind(config, **_options(kind))
@@ -75,14 +75,14 @@ def load_network(
 
 
 def network_of(kind: Any, config: Any, state: Mapping[str, Tensor], *, unread: Sequence[str] = ()) -> Any:  # noqa: ANN401
-    """A network of `transformers` with tensors under the names of its files; other arguments as in `load_network`."""
+    """A network of `transformers` from tensors named as in its files; other arguments as in `load_network`."""
     with without_progress_bar():
         network, report = kind.from_pretrained(
             None,
             config=config,
             state_dict=state,
             output_loading_info=True,
-            torch_dtype=torch.float32,  # whatever config.json says
+            torch_dtype=torch.float32,  # no matter what config.json says
             **_options(kind),
         )
     missed = {key: [name for name in names if not _has(name, unread)] for key, names in report.items()}
@@ -91,7 +91,7 @@ def network_of(kind: Any, config: Any, state: Mapping[str, Tensor], *, unread: S
 
 
 def _options(kind: Any) -> dict[str, bool]:  # noqa: ANN401
-    """Without a pooling layer, of which no map is."""
+    """The options that leave out a pooling layer, which no map needs."""
     return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(kind).parameters else {}
 
 
@@ -100,7 +100,7 @@ def _has(name: object, parts: Sequence[str]) -> bool:
 
 
 def settings_of(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a config.json on which features may depend: numbers, words and lists of them, by name."""
+    """The settings in a config.json on which features may depend: numbers, strings and lists of them, by name."""
 
     def is_plain(value: object) -> bool:
         return all(isinstance(one, (int, float, str)) for one in (value if isinstance(value, list) else [value]))
@@ -109,7 +109,7 @@ def settings_of(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _prefix_of(expected: Sequence[str], found: Shapes) -> str:
-    """The beginning that a network's names have in the file of a larger model; empty where that fits as well."""
+    """The prefix of a network's names in the file of a larger model; empty if that fits equally well."""
     candidates = {""}
     for name in expected[:1]:
         candidates |= {place.removesuffix(name) for place in found if place.endswith(f".{name}")}
@@ -118,7 +118,7 @@ def _prefix_of(expected: Sequence[str], found: Shapes) -> str:
 
 @contextmanager
 def without_progress_bar() -> Iterator[None]:
-    """Keeps `transformers` from drawing progress bars, and from advice about tensors that nothing reads."""
+    """Keeps `transformers` from drawing progress bars and from advising on tensors that nothing reads."""
     from transformers.utils import logging
 
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

@@ -150,8 +150,8 @@ def test_a_class_of_mask2former_teaches_through_the_cache(tmp_path, monkeypatch)
 def test_what_does_not_fit_is_told_in_a_sentence(tmp_path, name):
     arguments = WRITERS[name](tmp_path)
     for change, message in [
-        ({"classes": ("polip",)}, r"weights know no class 'polip'; did you mean 'polyp'\?"),
-        ({"classes": ("7",)}, r"weights know no class '7'; its 5 begin with person, bench, sky, grass, polyp"),
+        ({"classes": ("polip",)}, r"weights have no class 'polip'; did you mean 'polyp'\?"),
+        ({"classes": ("7",)}, r"weights have no class '7'; its 5 begin with person, bench, sky, grass, polyp"),
         ({"classes": ("0", "1", "2", "3", "polyp")}, r"names all 5 classes .*whole image; leave one out"),
         ({"strides": (64,)}, r"pixel decoder has no state of stride 64; choose from 4, 8, 16, 32"),
         ({"image_size": 100}, r"multiple of 32, so that \w+'s cells cover the image, got 100; choose 96 or 128"),

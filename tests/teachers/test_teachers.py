@@ -474,9 +474,9 @@ def test_a_timm_folder_names_arguments_of_the_network_alone(tmp_path):
     settings = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "input_size": [3, 96, 96]}
     (tmp_path / "model.safetensors").write_bytes(b"")
     for change, message in [
-        ({"model_args": {"checkpoint_path": "extra.pth"}}, "model_args has checkpoint_path; expected arguments"),
+        ({"model_args": {"checkpoint_path": "extra.pth"}}, "model_args has checkpoint_path; expected only arguments"),
         ({"model_args": {"pretrained": True, "num_classes": 3}}, "model_args has num_classes, pretrained"),
-        ({"model_args": ["img_size"]}, "model_args is no mapping"),
+        ({"model_args": ["img_size"]}, "model_args is not a mapping"),
         ({"pretrained_cfg": {"std": settings["std"]}}, "lacks input_size, mean; add what the weights expect"),
     ]:
         config = {"architecture": "test_resnet", "pretrained_cfg": settings, **change}
