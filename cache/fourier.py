@@ -3,8 +3,8 @@
 A Fourier series continues a map periodically, so opposite borders meet in a jump that both bands then contain; a cosine
 series continues it by reflection. The bands of a code are therefore cosine bands, and this split is computed from
 decoded maps. The paper's box holds the frequencies -r ... r - 1 along each axis, r = min(rows, columns) // 6. It is not
-symmetric, so its inverse is complex. Only the real part is used; in it, a frequency whose mirror image lies outside the
-box counts half.
+symmetric, so its inverse is complex. Only the real part is used, in which a frequency counts half if its mirror image
+lies outside the box.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One shard: up to 256 records in one safetensors file, whose name carries the sha256 of its bytes."""
+"""One shard: up to 256 records in one safetensors file, with the first half of its sha256 in the file name."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ class DamagedRecordError(ValueError):
 
 
 def _parse(header: bytes, base: int, size: int) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:
-    """The facts of a shard, and first byte and end of each tensor in the file, whose data begin at `base`."""
+    """The facts of a shard, and the first byte and end of each tensor in the file, where tensors begin at `base`."""
     try:
         tensors, metadata = parse_header(header)
         facts = parse(metadata[_KEY])

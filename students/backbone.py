@@ -118,7 +118,7 @@ class Backbone(nn.Module):
                 pyramid (tensors that the pyramid does not have are ignored); or "hub" for timm's published weights.
 
         Raises:
-            FileNotFoundError: there is no such file, or nothing on the hub; the message says how to get it.
+            FileNotFoundError: the file or the hub's weights do not exist; the message says how to get them.
             ValueError: the file does not hold all tensors of the encoder; nothing is loaded then.
         """
         backbone = self.backbone
@@ -219,7 +219,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         return {name: value for name, value in found.items() if isinstance(value, Tensor)}
     except Exception as error:  # files that are no pickle, cut short or without tensors fail in different ways
         raise ValueError(
-            f"{path} cannot be read as weights: expected a safetensors file or a pickle of tensors alone, got "
+            f"{path} cannot be read as weights: expected a safetensors file or a pickle of only tensors, got "
             f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason'}; download it again"
         ) from error
 

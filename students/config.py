@@ -23,7 +23,7 @@ def read_config(source: str | Path, *, needs: Sequence[str] = ()) -> dict[str, A
         needs: fields of `FIELDS` that must be there.
 
     Raises:
-        FileNotFoundError: there is no such folder, or none with `config.json`.
+        FileNotFoundError: there is no such folder, or it has no `config.json`.
         ValueError: it is not JSON, names no student, or a field of `FIELDS` holds a value that is not allowed.
     """
     path = locate(source, "config.json")
