@@ -1,4 +1,4 @@
-"""The frequency-coded feature cache: a teacher's feature maps in a few kilobytes an image, for any number of students.
+"""The frequency-coded feature cache: a teacher's feature maps in a few kilobytes per image, for any number of students.
 
     import cache
     features = cache.open("artifacts/features/sam-1f3a")

@@ -1,4 +1,4 @@
-"""Statistics of calibration maps: their principal components, and how much each coefficient of these varies."""
+"""Statistics of calibration maps: their principal components, and the variance of each coefficient of these."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cache.series import dct
 from cache.shells import Shells, rectangles, shells_of
 
 HELD_OUT = 64
-"""At most so many maps are held out (a quarter of the 256 that are recommended)."""
+"""The largest number of held-out maps (a quarter of the recommended 256)."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def principal_axes(batches: Sequence[Tensor]) -> Axes:
 
 
 def _ordered(vectors: Tensor) -> Tensor:
-    """Eigenvectors (..., K, K) of `eigh` as columns by falling variance, the largest entry of each positive."""
+    """Eigenvectors (..., K, K) of `eigh` as columns by falling variance, each with its largest entry positive."""
     vectors = vectors.flip(-1)
     largest = vectors.gather(-2, vectors.abs().argmax(-2, keepdim=True))
     return vectors * torch.where(largest < 0, -1.0, 1.0)
@@ -90,15 +90,15 @@ def mean_squares(batches: Sequence[Tensor], axes: Axes) -> Tensor:
 class Space:
     """The space in which the first K principal components are coded."""
 
-    variances: Tensor  # (K, h, w) float64, of what is coded
+    variances: Tensor  # (K, h, w) float64, of the coefficients as they are coded
     shells: Shells | None = None
 
     def used(self, step: float) -> Tensor:
-        """(K,) bool: the components, or axes of shells, of which a step keeps any coefficient."""
+        """(K,) bool: the components, or axes of shells, with any coefficient that a step keeps."""
         return coded(self.variances, step).flatten(1).any(1)
 
     def shells_at(self, step: float) -> Shells | None:
-        """The shells with the mean map of the frequencies up to the highest that a step keeps."""
+        """The shells, with a mean map that ends at the highest frequency that a step keeps."""
         if self.shells is None:
             return None
         high, wide = (int(one) + 1 for one in coded(self.variances, step).any(0).nonzero().amax(0))
@@ -110,9 +110,9 @@ class Space:
 
 
 def turned_space(batches: Sequence[Tensor], axes: Axes, squares: Tensor, *, kept: int) -> Space:
-    """The space of the mean map and the axes of each shell of the `kept` first components.
+    """The space of the first `kept` components, with the mean map and axes for each shell.
 
-    The axes are the principal ones of the coefficients of a shell less their means, over its frequencies and all
+    The axes of a shell are the principal axes of its coefficients minus their means, over its frequencies and all
     training maps.
     """
     grid = (squares.shape[1], squares.shape[2])
@@ -138,6 +138,6 @@ def turned_space(batches: Sequence[Tensor], axes: Axes, squares: Tensor, *, kept
 
 
 def _products(values: Tensor, shell: tuple[int, int]) -> Tensor:
-    """(K, K): the products of coefficients (K, h, w) of each two components, summed over the frequencies of a shell."""
+    """(K, K): the products of coefficients (K, h, w) of each pair of components, summed over a shell's frequencies."""
     parts = [values[:, rows, columns].flatten(1) for rows, columns in rectangles(*shell)]
     return sum((part @ part.T for part in parts), torch.zeros(len(values), len(values), dtype=values.dtype))

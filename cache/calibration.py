@@ -1,4 +1,4 @@
-"""Fitting a codec: statistics in float64 over one map at a time, then the step on maps that were held out."""
+"""Fitting a codec: statistics in float64, one map at a time, then the step, on held-out maps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FINEST = 0.9999
 def fit(
     features: Tensor | Sequence[Tensor], *, fidelity: float, entropy: str = "laplace", shells: bool = False
 ) -> Codec:
-    """Fit a codec to calibration maps.
+    """Fits a codec to calibration maps.
 
     Every fourth map is held out of the statistics; the step is the largest for which the held-out maps reach the
     requested cosine. The same maps in the same order give the same codec. At least 256 maps are recommended; the codec
@@ -35,12 +35,12 @@ def fit(
             four times).
         fidelity: the requested cosine over channels, per cell, in the centred, scaled space; in (0, 0.9999].
         entropy: the entropy coder, a name of `cache.entropy.CODERS`.
-        shells: whether a mean map is subtracted and each shell of frequency has axes of its own (`cache.shells`): fewer
-            bytes, larger statistics, and more work to decode on a fine grid.
+        shells: whether a mean map is subtracted and each shell of frequencies has its own axes (`cache.shells`). This
+            gives fewer bytes, but larger statistics and slower decoding on a fine grid.
 
     Raises:
-        ValueError: the fidelity is out of range, a tensor has not four dimensions, there are fewer than two maps, or
-            they do not vary, or are not finite.
+        ValueError: the fidelity is out of range, a tensor does not have four dimensions, or there are fewer than two
+            maps, or they do not vary or are not finite.
     """
     if not 0 < fidelity <= FINEST:
         raise ValueError(f"expected a fidelity above 0 and at most {FINEST}, such as 0.95, got {fidelity}")
@@ -82,7 +82,7 @@ class _HeldOut:
         return cls([dct(one) for one in components], components, space)
 
     def cosines(self, step: float) -> np.ndarray:
-        """(n,) float64: each held-out map's cosine when coded with `step`, on as many components as that step keeps."""
+        """(n,) float64: each held-out map's cosine when coded with `step` and the components that this step keeps."""
         variances, shells = self.space.variances, self.space.shells_at(step)
         kept, used = coded(variances, step), self.space.used(step)
         beyond = torch.from_numpy(shifts((variances[used].sqrt() / step).numpy(), DEAD_ZONE))
@@ -103,9 +103,9 @@ class _HeldOut:
 
 
 def _search(maps: _HeldOut, fidelity: float) -> tuple[float, np.ndarray]:
-    """The largest step that keeps the fidelity, by doubling and then bisection of its logarithm; its cosines (n,).
+    """The largest step that keeps the fidelity, and its cosines (n,), by doubling and then bisection of its logarithm.
 
-    Where a mean map alone keeps it, a step with which hardly anything is coded.
+    If the mean map alone keeps the fidelity, the result is a step with which hardly anything is coded.
     """
     step = float(maps.space.variances.mean().sqrt())
     if not coded(maps.space.variances, step).any():
@@ -118,7 +118,7 @@ def _search(maps: _HeldOut, fidelity: float) -> tuple[float, np.ndarray]:
     while cosines.mean() < fidelity:
         step, cosines = step / 2, maps.cosines(step / 2)
     if not np.isfinite(cosines).all():
-        raise ValueError("the cosine of a held-out map is undefined at any step; most of its cells are the mean map's")
+        raise ValueError("the cosine of a held-out map is undefined at any step; most of its cells equal the mean map")
     too_large = 2 * step
     while cosines.mean() > fidelity + 2e-4 and too_large / step > 1.001:
         between = float(np.sqrt(step * too_large))
@@ -143,7 +143,7 @@ def _assemble(
 ) -> Codec:
     """The codec of a space and a step; `squares` (C, h, w) of all coefficients, `cosines` (n,) of the held-out maps."""
     used, variances, shells = space.used(step), space.variances, space.shells_at(step)
-    if shells:  # whose axes are of all components of the space
+    if shells:  # their axes mix all components of the space
         used = torch.ones(len(variances), dtype=torch.bool)
     kept = squares[: len(variances)][used].sum()
     gain = float((used.sum() * variances[0].numel() / kept).sqrt())

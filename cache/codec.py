@@ -28,10 +28,10 @@ _KEY = "bandpass-codec"
 
 @dataclass(frozen=True, eq=False)
 class Codec:
-    """Codes maps of shape (C, h, w); immutable, picklable, and the same after saving and loading, bit for bit.
+    """A codec of maps of shape (C, h, w): immutable, picklable, and bit for bit the same after saving and loading.
 
     The coded space is that of the K principal components of the centred, scaled channels, multiplied by one number so
-    that the mean variance over the K kept components is 1 on the training statistics.
+    that the mean variance over these components is 1 in the training statistics.
 
     Attributes:
         mean: (C,) float32, mean of each channel.
@@ -48,7 +48,7 @@ class Codec:
         held_out: how many maps were held out.
         images: how many calibration maps there were, the held-out ones included.
         entropy: the name of the entropy coder.
-        shells: the mean map and axes in which coefficients are coded; None in format 1: as they are.
+        shells: the mean map and axes in which coefficients are coded; None in format 1, which has neither.
     """
 
     mean: Tensor
@@ -107,9 +107,9 @@ class Codec:
 
     @cached_property
     def band_deviation(self) -> dict[str, float]:
-        """The expected root mean square over components and cells of each band on the native grid, in the coded space.
+        """The expected root mean square of each band over components and cells of the native grid, in the coded space.
 
-        Of coded coefficients only, as in a decoded map. 0.0 for a band in which nothing is coded.
+        Only coded coefficients count, as in a decoded map; it is 0.0 for a band without any.
         """
         return {band: float(np.sqrt(self._energy(band, self.grid) / self.variances.numel())) for band in BANDS}
 
@@ -117,7 +117,7 @@ class Codec:
     def expected_error(self) -> float:
         """The expected squared error of a decoded map, summed over the K kept components and all cells (coded space).
 
-        Each coefficient is taken as Laplacian; components that are not kept, `lost`, are not counted.
+        Each coefficient is assumed to be Laplacian; components that are not kept (`lost`) are not included.
         """
         coded_error, coded_energy = 0.0, 0.0
         for band in self.bands.values():
@@ -126,9 +126,9 @@ class Codec:
         return coded_error + float(self.variances.double().sum()) - coded_energy
 
     def energies(self) -> dict[str, float]:
-        """The expected squares, summed over all coefficients, of each band's coded ones, and of all that are not coded.
+        """The expected squares, summed over the coded coefficients of each band, and over all others as "not coded".
 
-        The bands' names, and "not coded", which includes the components that are not kept.
+        "not coded" includes the components that are not kept.
         """
         energies = {band: self._energy(band, self.grid) for band in BANDS}
         mean = self.shells.energy(self.grid) if self.shells else 0.0
@@ -169,7 +169,7 @@ class Codec:
         return _mix((self.basis.T * self.gain).to(normal), normal)
 
     def encode(self, feature: Tensor) -> Code:
-        """Code one raw teacher map (C, h, w) of any float type.
+        """Codes one raw teacher map (C, h, w) of any float type.
 
         Raises:
             ValueError: the shape is not the codec's, or a value is infinite or undefined.
@@ -180,7 +180,7 @@ class Codec:
         return {name: self.coders[name].encode(values) for name, values in integers.items()}
 
     def encode_with_fidelity(self, feature: Tensor) -> tuple[Code, float]:
-        """`encode` of a map (C, h, w), and the `fidelity` of the code, for little more than the code; same errors."""
+        """`encode` of a map (C, h, w), and the `fidelity` of the code at little extra cost; same errors."""
         _require_one(feature)
         with torch.no_grad():
             normal = self._normalise(feature)
@@ -199,19 +199,19 @@ class Codec:
         }
 
     def encode_batch(self, features: Tensor) -> list[Code]:
-        """Code raw teacher maps (N, C, h, w), each for itself: the bytes do not depend on the batch."""
+        """Codes raw teacher maps (N, C, h, w) one by one: the bytes do not depend on the batch."""
         return [self.encode(feature) for feature in features]
 
     def coefficients(self, code: Mapping[str, bytes], band: str = "all", *, under: Grid | None = None) -> Tensor:
         """The cosine coefficients (K, U, V) of a code, float32, in the coded space.
 
-        The low band has U = V = cutoff; the high band and both together have the rows and columns in which any
-        coefficient is coded, of those `under` certain ones where such are given.
+        The low band has U = V = cutoff. The high band, and both bands together, have the rows and columns in which any
+        coefficient is coded. With `under`, only the rows and columns below these two numbers are returned.
         """
         return self._whole(self.read_integers(code, band), under)
 
     def read_integers(self, code: Mapping[str, bytes], band: str = "all") -> dict[str, np.ndarray]:
-        """The quantised coefficients (n,) of a code, int8 or where need be int32, of each band in coding order."""
+        """The quantised coefficients (n,) of each band of a code in coding order, int8, or int32 if necessary."""
         if band not in ("all", *BANDS):
             raise ValueError(f"unknown band {band!r}; choose from all, low, high")
         names = BANDS if band == "all" else (band,)
@@ -240,7 +240,7 @@ class Codec:
         return self._turned_back(torch.from_numpy(_joined(parts))[:, :high, :wide], integers)
 
     def _turned_back(self, values: Tensor, bands: Collection[str]) -> Tensor:
-        """The coefficients (..., K, U, V) of those of some bands as they are coded."""
+        """The coefficients (..., K, U, V) from those of some bands as they are coded."""
         return self.shells.back(values, bands, axes=self._axes) if self.shells else values
 
     @cached_property
@@ -257,16 +257,16 @@ class Codec:
             code: as from `encode`; for band="low" the low entry is enough.
             box: (y0, x0, y1, x1) in [0, 1] of the image under its view.
             grid: rows and columns of the result; None is the native grid. Frequencies above its Nyquist limit are
-                dropped, not folded.
+                dropped, not aliased.
             band: "all", "low" or "high"; on one grid and box, low + high = all.
         """
         seen = limits(self.grid, box=box, grid=grid)
         return series(self.coefficients(code, band, under=seen), self.grid, box=box, grid=grid)
 
     def fidelity(self, features: Tensor, codes: Sequence[Mapping[str, bytes]]) -> float:
-        """The mean cosine of each cell of raw maps (N, C, h, w) against their decoded codes; of whole maps if C = 1.
+        """The mean cosine between cells of raw maps (N, C, h, w) and their decoded codes; of whole maps if C = 1.
 
-        It is taken over all channels, centred and scaled: components that are not kept count as lost.
+        It is computed over all channels, centred and scaled, so components that are not kept count as lost.
         """
         cosines = []
         for feature, code in zip(features, codes, strict=True):
@@ -290,7 +290,7 @@ class Codec:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Codec:
-        """The inverse of `to_bytes`; ValueError names the field for bytes that are no codec."""
+        """The inverse of `to_bytes`; if the bytes are not a codec, a ValueError names the field."""
         places, metadata = parse_header(data[8 : 8 + int.from_bytes(data[:8], "little")])
         text = metadata.get(_KEY)
         numbers: Any = parse(text) if isinstance(text, str) else None
@@ -308,12 +308,12 @@ class Codec:
 
 
 def _check_values(codec: Codec) -> None:
-    """Raise ValueError unless all values are finite, scales positive, variances not negative, and one is coded."""
+    """Raises ValueError unless all values are finite, scales positive, variances not negative, and one is coded."""
     turned = (codec.shells.center, codec.shells.turns) if codec.shells else ()
     if not all(value.isfinite().all() for value in (codec.mean, codec.scale, codec.basis, codec.variances, *turned)):
-        raise ValueError("expected finite mean, scale, basis, variances, and, if there are such, center and turns")
+        raise ValueError("expected finite mean, scale, basis and variances, and finite center and turns if present")
     if not (codec.scale > 0).all() or (codec.variances < 0).any():
-        raise ValueError("expected positive scales, and variances that are not negative")
+        raise ValueError("expected positive scales and non-negative variances")
     if not coded(codec.variances, codec.step).any():
         raise ValueError(f"no variance is large enough to be coded with the step {codec.step:g}")
 
@@ -324,7 +324,7 @@ def _require_one(feature: Tensor) -> None:
 
 
 def _joined(parts: Mapping[str, Numbers]) -> Numbers:
-    """The coefficients (..., U, V) of one band, or of both in those of the high one, which is changed."""
+    """The coefficients (..., U, V) of one band, or of both: the low band is written into the high one."""
     if len(parts) == 1:
         return next(iter(parts.values()))
     low, high = parts["low"], parts["high"]

@@ -24,7 +24,7 @@ class Coder(ABC):
 
     @abstractmethod
     def __init__(self, deviations: np.ndarray) -> None:
-        """A coder of n coefficients of the expected `deviations` (n,), in steps, which fall monotonically."""
+        """A coder of n coefficients with the expected standard `deviations` (n,), in steps and in falling order."""
 
     @abstractmethod
     def encode(self, values: np.ndarray) -> bytes:

@@ -20,20 +20,20 @@ logger = logging.getLogger("bandpass")
 
 _UNFINISHED = ".writing-"
 _OURS = re.compile(rf"{re.escape(_UNFINISHED)}(?P<host>[0-9a-f]{{8}})-")
-_FOREIGN_SECONDS = 86_400  # after which an unfinished file of another host is swept, whose locks may not be seen here
+_FOREIGN_SECONDS = 86_400  # unfinished files of another host are kept this long: its locks may not be visible here
 _LOCK = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # the errors of a file system without locks
 
 
 class ForeignFileError(ValueError):
-    """A file that is no part of its folder: a link that leads out of it, a FIFO, a device, or one of absurd size."""
+    """A file that does not belong in its folder: a link that leads out, a FIFO, a device, or a file far too large."""
 
 
 def open_inside(folder: Path, name: str) -> int:
     """A descriptor for reading `folder/name`; the caller closes it.
 
     Raises:
-        ForeignFileError: it is a link that leads out of the folder or nowhere, or no regular file.
+        ForeignFileError: it is a link that leads out of the folder or nowhere, or not a regular file.
         OSError: it does not exist or cannot be read.
     """
     path = folder / name
@@ -47,7 +47,7 @@ def open_inside(folder: Path, name: str) -> int:
         if not inside:
             raise ForeignFileError("it is a link that leads out of the folder; put the file itself there (cp -L)")
     if not stat.S_ISREG(mode):
-        raise ForeignFileError("it is no regular file; move it away")
+        raise ForeignFileError("it is not a regular file; move it away")
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 
 
@@ -61,13 +61,13 @@ def read_inside(folder: Path, name: str, *, limit: int) -> bytes:
 
 
 def write_whole(folder: Path, name: str, data: bytes | Iterable[bytes], *, sweeping: bool = True) -> Path:
-    """Write `folder/name` under a temporary name, fsync, rename, fsync the folder; replaces what stood there.
+    """Writes `folder/name`, replacing any file there: temporary name, fsync, rename, fsync of the folder.
 
     Args:
-        folder: that exists.
-        name: of the file.
+        folder: an existing folder.
+        name: the name of the file.
         data: its bytes, or parts of them.
-        sweeping: whether unfinished files are looked for first, which lists the folder: thousands of shards take long.
+        sweeping: whether to remove unfinished files first; this lists the folder, which is slow with many shards.
 
     Raises:
         OSError: the disk is full, the folder cannot be written, or `name` is a folder; nothing is left behind.
@@ -98,10 +98,10 @@ def write_whole(folder: Path, name: str, data: bytes | Iterable[bytes], *, sweep
 
 
 def sweep(folder: Path) -> None:
-    """Remove the unfinished files of writers that died.
+    """Removes the unfinished files of writers that died.
 
-    A writer holds a lock on its unfinished file for as long as it lives: what can be locked is dead. Some file systems
-    keep locks to a host, so that files of others are left for a day.
+    A writer holds a lock on its unfinished file for as long as it lives, so a file that can be locked has no writer. On
+    some file systems other hosts do not see the lock; unfinished files of other hosts are therefore kept for a day.
     """
     for path in folder.glob(_UNFINISHED + "*"):
         if _is_foreign(path):
@@ -139,7 +139,7 @@ def _temporary(folder: Path) -> tuple[int, Path]:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:  # a file system without locks: the file is then never swept, which harms nobody
+        except OSError as error:  # without locks, the file of a killed writer is never removed, which does no harm
             if error.errno not in _NO_LOCKS:
                 raise
         if path.exists():  # another writer's sweep may have come between open and lock
@@ -157,24 +157,24 @@ def _fsync_folder(folder: Path) -> None:
 
 @contextmanager
 def lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a cache folder for one extraction; the folder is made if need be. The kernel frees it when the holder dies.
+    """Holds a cache folder for one extraction and creates it if needed. The kernel releases it when the holder dies.
 
-    Unfinished files are removed. Where the file system has no locks, a warning is logged, and nothing is held.
+    Unfinished files are removed. If the file system has no locks, a warning is logged and nothing is held.
 
     Args:
         path: the cache folder.
         wait: whether to wait for another extraction to end, with a line in the log, or to raise.
 
     Raises:
-        BlockingIOError: another extraction holds the folder, and `wait` is false; it names process and host.
-        OSError: the lock file is a link or no regular file; nothing is written to it.
+        BlockingIOError: another extraction, named by process and host, holds the folder, and `wait` is false.
+        OSError: the lock file is a link or not a regular file; nothing is written to it.
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, f"{folder / _LOCK} is no regular file; remove it")
+            raise OSError(errno.EINVAL, f"{folder / _LOCK} is not a regular file; remove it")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -187,7 +187,7 @@ def lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
-            logger.warning("%s is on a file system without locks: see that no other extraction fills it now", folder)
+            logger.warning("%s is on a file system without locks: make sure no other extraction fills it now", folder)
         os.ftruncate(descriptor, 0)
         sweep(folder)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)

@@ -1,10 +1,10 @@
-"""The split of a map by Fourier frequencies, as Polyp-DiFoM (arXiv 2512.09307) makes it; the code's own is by cosines.
+"""The split of a map by Fourier frequencies, as in Polyp-DiFoM (arXiv 2512.09307); the code itself uses cosines.
 
-A Fourier series continues a map periodically, so that its opposite borders meet in a jump, which both bands then carry;
-a cosine series continues it by reflection. The bands of a code are therefore cosine bands; this split is computed from
+A Fourier series continues a map periodically, so opposite borders meet in a jump that both bands then contain; a cosine
+series continues it by reflection. The bands of a code are therefore cosine bands, and this split is computed from
 decoded maps. The paper's box holds the frequencies -r ... r - 1 along each axis, r = min(rows, columns) // 6. It is not
-symmetric: of its complex inverse the real part is taken, in which a frequency whose mirror image lies outside counts
-half.
+symmetric, so its inverse is complex. Only the real part is used, in which a frequency counts half if its mirror image
+lies outside the box.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def fourier_band(maps: Tensor, band: str) -> Tensor:
     """The "low" or "high" band of real maps (..., h, w); the two add up to them.
 
     Raises:
-        ValueError: another band.
+        ValueError: `band` is neither.
     """
     if band not in ("low", "high"):
         raise ValueError(f"a map has the Fourier bands low and high, got {band!r}")
@@ -55,7 +55,7 @@ def fourier_shares(grid: Grid, band: str) -> Tensor:
 def fourier_deviation(codec: Codec, band: str) -> float:
     """The expected root mean square over components and cells of a band of decoded maps, as `Codec.band_deviation`.
 
-    Coefficients are taken to be uncorrelated.
+    Coefficients are assumed to be uncorrelated.
     """
     shares, energy = fourier_shares(codec.grid, band).numpy(), 0.0
     for part in codec.bands.values():

@@ -1,8 +1,8 @@
 """The entropy coder "laplace": asymmetric numeral systems with probability tables chosen by the stored variances.
 
-Nothing is adapted, and no table is stored beside the code. The deviations of a band fall, so that it is cut into a
-dozen runs with one table each (cache/probability_tables.py); up to four coefficients are coded as one group, since
-decoding costs one search a group.
+The coder does not adapt, and no table is stored with the code. The deviations of a band are in falling order, so it is
+cut into about a dozen runs with one table each (cache/probability_tables.py). Up to four coefficients are coded as one
+group, since decoding costs one search per group.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ HALF = 1 << 16
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """The coefficients start:stop of a band, and the models of their level."""
+    """The coefficients start:stop of a band, and the probability models of their level."""
 
     start: int
     stop: int
     shift: int
     limit: int
-    weights: np.ndarray  # (symbols a group,) the factor of each symbol in the group's number
+    weights: np.ndarray  # (symbols per group,) the factor of each symbol in the group's number
     groups: Any  # constriction's model of a group
-    tail: Any  # and of the excess over the limit
+    tail: Any  # its model of the excess over the limit
     values: np.ndarray  # of each group, see `ProbabilityTable.group_values`
     compiled: tuple[native.Model, native.Model]  # of a group and of the excess, for decode.c
 
@@ -48,7 +48,7 @@ class _Run:
 
 @final
 class Laplace(Coder):
-    """All on one stack: the groups of all runs, their low bits, excesses over the limit, escaped values."""
+    """The coder "laplace": one stack of the groups of all runs, low bits, excesses over the limit, escaped values."""
 
     def __init__(self, deviations: np.ndarray) -> None:
         """A coder of n coefficients of the expected `deviations` (n,), see `Coder`."""
@@ -82,7 +82,7 @@ class Laplace(Coder):
 
     def decode(self, code: bytes) -> np.ndarray:
         """The integers (n,), int8 or int32, see `Coder.decode`."""
-        damaged = f"a code of {len(code)} bytes is damaged, or not of {self.count} values; verify the cache"
+        damaged = f"a code of {len(code)} bytes is damaged or does not hold {self.count} values; verify the cache"
         if len(code) % 4:
             raise ValueError(damaged)
         if native.library:

@@ -24,10 +24,10 @@ logger = logging.getLogger("bandpass")
 
 NAME = "manifest.json"
 FORMAT = "bandpass-cache"
-VERSIONS = (1, 2)  # of the format: 2 where a codec has axes for shells of frequency
+VERSIONS = (1, 2)  # of the format: 2 if a codec has shells
 LIBRARIES = ("constriction", "numpy", "safetensors", "torch", "zstandard")
 LARGEST = 1 << 24
-"""Bytes of a manifest at most; a quarter of a million calibration images fit."""
+"""The largest manifest in bytes; a quarter of a million calibration images fit."""
 
 
 class DamagedError(ValueError):
@@ -50,9 +50,9 @@ class Manifest:
         codecs: for each map its codec's `file`, the file's `sha256`, the `entropy` coder, and the number `held_out`
             of maps on which the fidelity was measured, with the standard deviation `spread` of a single one.
         calibration: keys of the images on which the codecs were fitted.
-        batch_size: images a forward pass of the teacher; the bytes of a shard depend on it.
+        batch_size: images per forward pass of the teacher; the bytes of a shard depend on it.
         licence: the licence of the teacher's weights.
-        terms: the terms of the images, by data set; empty where none were given.
+        terms: the terms of the images, by data set; empty if none were given.
         version: of the format.
         versions: the libraries that wrote the cache.
     """
@@ -77,7 +77,7 @@ class Manifest:
         return _sha256(canonical(part))
 
     def data(self) -> dict[str, Any]:
-        """The fields of the file but its checksum, as plain JSON data."""
+        """The fields of the file except its checksum, as plain JSON data."""
         return {
             "format": FORMAT,
             "version": self.version,
@@ -100,7 +100,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """Read and check the manifest of a cache folder.
+        """Reads and checks the manifest of a cache folder.
 
         Raises:
             FileNotFoundError: the folder, or the manifest in it, does not exist.
@@ -109,7 +109,7 @@ class Manifest:
         """
         path = folder / NAME
         if not path.is_file():
-            raise FileNotFoundError(f"{folder} is no feature cache: it has no {NAME}; extract with distill extract")
+            raise FileNotFoundError(f"{folder} is not a feature cache: it has no {NAME}; extract with distill extract")
         try:
             return cls._parse(read_inside(folder, NAME, limit=LARGEST), folder)
         except OtherVersionError:
@@ -147,7 +147,7 @@ class Manifest:
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Manifest:
-        """The manifest of the fields of the file; ValueError names a field that is not as the format demands."""
+        """The manifest from the fields of the file; a ValueError names a field that the format does not allow."""
         check_manifest(data)
         fields = {
             name: data[name]
@@ -162,15 +162,15 @@ class Manifest:
         )
 
     def check(self, asked: Mapping[str, Any], *, folder: Path) -> None:
-        """Raise ValueError, naming the first difference, unless the cache was made with the requested identity."""
+        """Raises ValueError, naming the first difference, unless the cache was made with the requested identity."""
         for place, old, new in differences(self.identity, plain(asked)):
             raise ValueError(
-                f"{folder} was written with {place}={old}, but {place}={new} is asked; "
-                "remove this folder, and extract again"
+                f"{folder} was written with {place}={old}, but {place}={new} is requested; "
+                "remove this folder and extract again"
             )
 
     def warn_of_other_versions(self, folder: Path) -> None:
-        """Log which libraries have changed since: old codes decode as before, new ones may differ by a step."""
+        """Logs which libraries have changed: existing codes decode as before, new ones may differ by a step."""
         now = versions()
         changed = [f"{name} {old} (now {now.get(name)})" for name, old in self.versions.items() if now.get(name) != old]
         if changed:
@@ -195,7 +195,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def _version(library: str) -> str:
-    return version(library)  # which parses a file each time
+    return version(library)  # parses a file on every call
 
 
 def plain(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,12 +204,12 @@ def plain(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def canonical(data: Any) -> str:  # noqa: ANN401 - any JSON value
-    """One text for one value: sorted keys, no spaces."""
+    """The one JSON text of a value: sorted keys, no spaces."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def differences(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, str, str]]:  # noqa: ANN401
-    """(place, old, new) wherever two JSON values differ; places are dotted, values as JSON, "nothing" where absent."""
+    """(place, old, new) wherever two JSON values differ: a dotted place, and values as JSON, or "nothing" if absent."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in sorted(old.keys() | new.keys()):
             yield from differences(

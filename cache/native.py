@@ -1,6 +1,6 @@
-"""The inner loops of decoding as machine code (decode.c), where a compiler was there when the package was installed.
+"""The inner loops of decoding as machine code (decode.c), if there was a compiler when the package was installed.
 
-Without them the same is done in Python, with the same result.
+Otherwise Python does the same, with the same result.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 logger = logging.getLogger("bandpass")
 
-VERSION = 1  # of the functions' arguments, as decode.c has it
+VERSION = 1  # of the functions' arguments, as in decode.c
 
 MODEL = np.dtype([("bounds", np.uint64), ("buckets", np.uint64)])
 RUN = np.dtype(
@@ -30,11 +30,11 @@ BITS, BUCKET_BITS = 24, 12
 
 
 def load(folder: Path) -> ctypes.CDLL | None:
-    """The compiled library in a folder; None where there is none that this machine and this version can call."""
+    """The compiled library in a folder; None if there is none that this machine and this version can call."""
     if sys.byteorder != "little" or ctypes.sizeof(ctypes.c_void_p) != 8:
         return None
     for file in filter(Path.is_file, (folder / f"_decode{suffix}" for suffix in EXTENSION_SUFFIXES)):
-        with contextlib.suppress(OSError, AttributeError):  # of another machine, or no such library
+        with contextlib.suppress(OSError, AttributeError):  # built for another machine, or another library
             library = ctypes.CDLL(str(file))
             if library.bandpass_version() == VERSION:
                 return library
@@ -46,38 +46,38 @@ library = load(Path(__file__).parent)
 
 @cache
 def say_how() -> None:
-    """Says once in a process that decoding is slower than it could be, where it is."""
+    """Logs, once per process, that decoding is slow if nothing was compiled."""
     if library is None:
         logger.info(
-            "features are decoded in Python, at a third to two thirds of the speed: nothing was compiled when this was "
-            "installed; install a C compiler (gcc, clang) and then this package again"
+            "features are decoded in Python, at a third to two thirds of the speed: nothing was compiled when this "
+            "package was installed; install a C compiler (gcc, clang), then reinstall the package"
         )
 
 
 class Model:
-    """The bounds of symbols of given `probabilities` (n,) float64 in 24-bit arithmetic, and where to look for them."""
+    """The bounds of symbols with given `probabilities` (n,) float64 in 24-bit arithmetic, and buckets to search in."""
 
     def __init__(self, probabilities: np.ndarray) -> None:
         count = len(probabilities)
         shares = np.concatenate([[0.0], np.cumsum(probabilities)]) / probabilities.sum()
         self.bounds = (shares * ((1 << BITS) - count)).astype(np.uint32) + np.arange(count + 1, dtype=np.uint32)
-        self.bounds[-1] = 1 << BITS  # whatever rounding did, or a search would leave them
+        self.bounds[-1] = 1 << BITS  # even after rounding, so that a search ends within the bounds
         first = np.arange(1 << BUCKET_BITS, dtype=np.uint32) << (BITS - BUCKET_BITS)
         self.buckets = (np.searchsorted(self.bounds, first, side="right") - 1).astype(np.uint16)
 
     @property
     def addresses(self) -> tuple[int, int]:
-        """Their addresses for decode.c, as long as this model lives."""
+        """The addresses of bounds and buckets for decode.c, valid as long as this model lives."""
         return self.bounds.ctypes.data, self.buckets.ctypes.data
 
 
 def decode(code: bytes, runs: np.ndarray, room: int) -> np.ndarray | None:
-    """The integers (room,), int8 or int32, of a code of the coder "laplace"; None for bytes that are no such code.
+    """The integers (room,), int8 or int32, of a code of the coder "laplace"; None if the bytes are not such a code.
 
     Args:
-        code: of whole 32-bit words.
-        runs: (n,) of `RUN`.
-        room: coefficients, those that fill the last group included.
+        code: whole 32-bit words.
+        runs: (n,) records of the type `RUN`.
+        room: the number of coefficients, including those that fill the last group.
     """
     assert library is not None
     words = np.frombuffer(code, np.uint32).copy()  # aligned
@@ -91,13 +91,13 @@ def decode(code: bytes, runs: np.ndarray, room: int) -> np.ndarray | None:
 
 
 def place(integers: np.ndarray, *, shifts: np.ndarray, places: np.ndarray, step: float, out: np.ndarray) -> None:
-    """Puts (|q| + shift) * step with the sign of each of the `integers` q (n,), int8 or int32, at its place of `out`.
+    """Writes (|q| + shift) * step, with the sign of q, at the place in `out` of each of the `integers` q (n,).
 
     Args:
-        integers: the values, contiguous.
+        integers: the values, int8 or int32, contiguous.
         shifts: (n,) float32.
         places: (n,) int32, within `out`.
-        step: of the quantiser.
+        step: the quantiser's step.
         out: float32 zeros, contiguous.
     """
     assert library is not None

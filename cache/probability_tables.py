@@ -1,6 +1,6 @@
 """The probability tables of the coder "laplace": how likely an integer is, given its coefficient's expected deviation.
 
-A table holds integer frequencies made with decimal arithmetic, so that it is the same on every machine.
+A table holds integer frequencies computed in decimal arithmetic, so it is the same on every machine.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import numpy as np
 from cache.entropy import ESCAPE
 
 LEVELS_PER_OCTAVE = 2
-"""Levels an octave of deviations; 4 cost twice the runs, and save less than 0.4 %."""
+"""Levels per octave of deviations; 4 would cost twice the runs and save less than 0.4 %."""
 
 LOWEST, COARSE, HIGHEST = -2, 8, 48
-"""Level i holds the deviations from 2^(i / LEVELS_PER_OCTAVE) to 2^((i + 1) / LEVELS_PER_OCTAVE) steps, the outermost
-all beyond. From COARSE on (16 steps) low bits are stored raw, and the high bits use the table of a level just below."""
+"""Level i holds deviations from 2^(i / LEVELS_PER_OCTAVE) to 2^((i + 1) / LEVELS_PER_OCTAVE) steps; LOWEST and HIGHEST
+hold all beyond. From COARSE (16 steps) on, low bits are raw, and high bits use the table of a level just below."""
 
 ZERO, DECAY = Decimal("0.5"), Decimal("1.1")
 """P(0) = 1 - exp(-ZERO a), and the ratio exp(-DECAY a) from each larger |q| to the next, where a = sqrt(2) / deviation.
-A Laplace distribution with this project's dead zone would give 0.6 and 1; real coefficients are zero less often and
-have shorter tails: 1.4 % fewer bytes on EfficientNet features, 0.8 % on the built-in SAM's (LOG.md)."""
+A Laplace distribution with this dead zone would give 0.6 and 1. Real coefficients are zero less often and have shorter
+tails; these values save 1.4 % of the bytes on EfficientNet features and 0.8 % on the built-in SAM's (LOG.md)."""
 
 TAIL_SHARE = Decimal("0.03")
 """The limit is the smallest for which at most this share of the coefficients has |t| >= limit."""
 
 MAX_GROUPS = 1300
-"""The alphabet of groups is at most this large: as many symbols as that allows form one group."""
+"""The largest alphabet of groups: as many symbols as it allows form one group."""
 
 UNIT = 1 << 13
 """The frequencies of one table sum to this: the product of four is exact as a float."""
@@ -39,7 +39,7 @@ ESCAPE_FROM = 64
 """An excess |t| - limit of this much or more is escaped: its remainder is stored as 32 raw bits."""
 
 PADDING = 3
-"""A run may end this many coefficients beyond the last, since it holds whole groups."""
+"""A run may end up to this many coefficients beyond the last, since it holds whole groups."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ProbabilityTable:
         shift: the number of low bits that are stored raw.
         symbols: (2 limit,) frequencies that sum to UNIT.
         tail: (2 ESCAPE_FROM + 2,) frequencies that sum to UNIT.
-        group_size: symbols a group; 1 to 4.
+        group_size: symbols per group; 1 to 4.
     """
 
     shift: int

@@ -10,8 +10,8 @@ from torch import Tensor
 def cosine(features: Tensor, decoded: Tensor) -> Tensor:
     """The cosine over the channels of each cell, averaged over cells: (..., C, h, w) twice -> (...); see `fidelity`.
 
-    For principal components, so that the mean of the features is not counted. Cells that are zero on both sides
-    count as 1, on one side as 0.
+    It is meant for principal components, so that the mean of the features does not count. Cells that are zero in both
+    maps count as 1, in one map as 0.
     """
     norms, decoded_norms = features.norm(dim=-3), decoded.norm(dim=-3)
     return fidelity((features * decoded).sum(-3), norms, decoded_norms, channels=features.shape[-3])
@@ -26,7 +26,7 @@ def fidelity(products: Tensor, norms: Tensor, decoded_norms: Tensor, *, channels
         products: (..., h, w), the products of original and decoded cells, summed over channels.
         norms: (..., h, w), the norms of the original cells over channels.
         decoded_norms: (..., h, w), those of the decoded cells.
-        channels: of the original map.
+        channels: the number of channels of the original map.
     """
     if channels > 1:
         return cell_cosine(products, norms, decoded_norms)

@@ -1,4 +1,4 @@
-"""Reading a cache: an index in memory (about fifty bytes a record), each code from disk when it is read."""
+"""Reading a cache: the index is in memory (about fifty bytes per record), codes are read from disk when needed."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from cache.spec import FeatureSpec
 logger = logging.getLogger("bandpass")
 
 LARGEST_CODEC = 1 << 30
-"""Bytes of a codec file at most; 1,280 channels of 64 x 64 cells need 28 MB."""
+"""The largest codec file in bytes; 1,280 channels of 64 x 64 cells need 28 MB."""
 
 
 _LOOKED_UP_AT_ONCE = 1 << 18
-"""Records: 100 MB."""
+"""The number of records looked up at once; it takes 100 MB."""
 
 
 def exists(path: str | Path) -> bool:
@@ -39,14 +39,14 @@ def exists(path: str | Path) -> bool:
 
 
 def open(path: str | Path, *, identity: Mapping[str, Any] | None = None) -> Cache:
-    """Open a cache for reading, with the shards that are there now; open it again for later ones.
+    """Opens a cache for reading, with the shards that exist now; open it again to see later ones.
 
     Args:
         path: the cache folder.
         identity: if given, the identity that the cache must have.
 
     Raises:
-        FileNotFoundError: the folder is no cache.
+        FileNotFoundError: the folder is not a cache.
         ValueError: the manifest is damaged (a DamagedError) or of another version, or the cache was made with
             another identity.
         OSError: a shard cannot be read.
@@ -63,7 +63,7 @@ class Cache:
     """An open cache; `cache.open` makes one. Picklable: a worker process opens the folder anew."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
-        """Read header and index of every shard; whole shards of this cache are used, others are named in a warning."""
+        """Reads the header and index of every shard; a damaged shard or one of another cache only gives a warning."""
         self.path, self.manifest = path, manifest
         self.shards: list[Shard] = []
         for file in sorted(path.glob("shard-*.safetensors")):
@@ -116,7 +116,7 @@ class Cache:
 
     @property
     def batch_size(self) -> int:
-        """Images a forward pass of the teacher, as when the cache was created."""
+        """The images per forward pass of the teacher when the cache was created."""
         return self.manifest.batch_size
 
     @property
@@ -125,7 +125,7 @@ class Cache:
         return self.manifest.calibration
 
     def check_identity(self, identity: Mapping[str, Any]) -> None:
-        """Raise ValueError, naming the difference, unless the cache was made with this identity."""
+        """Raises ValueError, naming the difference, unless the cache was made with this identity."""
         self.manifest.check(identity, folder=self.path)
 
     @cached_property
@@ -133,7 +133,7 @@ class Cache:
         """The codec of each map.
 
         Raises:
-            DamagedError: a codec file is not what was written, or missing.
+            DamagedError: a codec file is damaged or missing.
             OSError: it cannot be read.
         """
         native.say_how()
@@ -151,7 +151,7 @@ class Cache:
         """Those among (key, view) records that are not in this cache, in their order; a million take a second.
 
         Raises:
-            ValueError: a key is no sha256, or a view is unknown.
+            ValueError: a key is not a sha256, or a view is unknown.
         """
         lacking: list[Record] = []
         for start in range(0, len(records), _LOOKED_UP_AT_ONCE):
@@ -164,7 +164,7 @@ class Cache:
         return (record(self._rows[i].tobytes()) for i in self._order)
 
     def read(self, key: str, view: str, *, map: str, bands: Sequence[str] = BANDS) -> Code:
-        """The code of one map of one record: {band: bytes}; the other bands are not read.
+        """The code of one map of one record, {band: bytes}; only `bands` are read.
 
         Raises:
             ValueError: the bytes are not those that were written.
@@ -191,7 +191,7 @@ class Cache:
     def decode(
         self, key: str, view: str, *, map: str, box: Box = WHOLE, grid: Grid | None = None, band: str = "all"
     ) -> Tensor:
-        """Read a record and decode it, see `Codec.decode`: (K, rows, columns) float32 in the coded space."""
+        """Reads a record and decodes it, see `Codec.decode`: (K, rows, columns) float32 in the coded space."""
         code = self.read(key, view, map=map, bands=(band,) if band in BANDS else BANDS)
         return self.codecs[map].decode(code, box=box, grid=grid, band=band)
 
@@ -202,7 +202,7 @@ class Cache:
         return sum(shard.nbytes for shard in self.shards) + sum((self.path / name).stat().st_size for name in files)
 
     def band_bytes(self) -> dict[str, dict[str, float]]:
-        """{map: {band: bytes a record}} of the codes alone."""
+        """{map: {band: bytes per record}} of the codes alone."""
         return {
             name: {
                 band: sum(stop - start for start, stop in (s.places[f"maps/{name}/{band}"] for s in self.shards))
@@ -213,12 +213,12 @@ class Cache:
         }
 
     def _holds(self, wanted: np.ndarray) -> np.ndarray:
-        """Whether each of the rows (n, ROW) of an index is here, bool (n,)."""
+        """Whether this cache holds each of the index rows (n, ROW), bool (n,)."""
         prefix = _prefixes(wanted)
         first, last = (np.searchsorted(self._sorted, prefix, side=side) for side in ("left", "right"))
         found = np.zeros(len(wanted), np.bool_)
         left = np.flatnonzero(first < last)
-        while left.size:  # as often as records share a prefix, as those of one image do
+        while left.size:  # once for each record that shares a prefix, such as the views of one image
             same = (self._rows[self._order[first[left]]] == wanted[left]).all(axis=1)
             found[left[same]] = True
             first[left] += 1
@@ -247,7 +247,7 @@ class Cache:
 
 
 def read_codec(folder: Path, manifest: Manifest, name: str) -> Codec:
-    """The codec of a map, whose file must be the one that the manifest was written with.
+    """The codec of a map; its file must be the one that the manifest names.
 
     Raises:
         DamagedError: the file is damaged, missing, or not of this map.
@@ -271,7 +271,7 @@ def read_codec(folder: Path, manifest: Manifest, name: str) -> Codec:
 
 
 def check_codecs(spec: FeatureSpec, codecs: Mapping[str, Codec]) -> None:
-    """Raise ValueError unless the codecs are for the maps of a spec."""
+    """Raises ValueError unless the codecs are for the maps of a spec."""
     got = {name: (len(codec.mean), *codec.grid) for name, codec in codecs.items()}
     expected = {map_.name: (map_.channels, *map_.grid) for map_ in spec}
     if got != expected:

@@ -1,6 +1,6 @@
-"""Writing a damaged manifest or codec file again, if it comes out as the one that the cache was made with.
+"""Rewriting a damaged manifest or codec file, if the result is the one that the cache was made with.
 
-Digests in the other files decide it: every shard carries the manifest's digest, and the manifest the sha256 of each
+Digests in the other files decide this: every shard carries the manifest's digest, and the manifest the sha256 of each
 codec.
 """
 
@@ -24,7 +24,7 @@ logger = logging.getLogger("bandpass")
 
 
 def restore_codecs(existing: Cache, codecs: Mapping[str, Codec]) -> None:
-    """Write damaged codec files again, if `codecs` are the ones that the manifest names.
+    """Writes damaged codec files again, if `codecs` are the ones that the manifest names.
 
     Raises:
         DamagedError: they are not.
@@ -41,7 +41,7 @@ def restore_codecs(existing: Cache, codecs: Mapping[str, Codec]) -> None:
 
 
 def codecs_in(folder: Path, spec: FeatureSpec) -> dict[str, bytes]:
-    """{map: bytes} of the codec files in a folder whose manifest is damaged; the shards decide if they are the right.
+    """{map: bytes} of the codec files in a folder whose manifest is damaged; `check_shards` decides if they are right.
 
     Raises:
         DamagedError: they are damaged or missing, or there is no shard to decide.
@@ -58,7 +58,7 @@ def codecs_in(folder: Path, spec: FeatureSpec) -> dict[str, bytes]:
 
 
 def check_shards(folder: Path, manifest: Manifest) -> None:
-    """Raise DamagedError if a folder holds shards, and all of them are of another manifest."""
+    """Raises DamagedError if a folder holds shards and all of them belong to another manifest."""
     digests = set()
     for file in folder.glob("shard-*.safetensors"):
         with contextlib.suppress(ValueError, OSError):  # a damaged shard proves nothing; `repair` removes it
@@ -69,7 +69,7 @@ def check_shards(folder: Path, manifest: Manifest) -> None:
 
 def _cannot(folder: Path, file: str) -> str:
     return (
-        f"{folder / file} is damaged or missing, and what would be written in its place is not what the rest of the "
-        f"cache was made with (other settings, or a machine that rounds otherwise); restore it from a copy, or remove "
-        f"{folder} and extract again"
+        f"{folder / file} is damaged or missing, and its replacement would not be what the rest of the cache was made "
+        f"with (other settings, or a machine that rounds differently); restore it from a copy, or remove {folder} and "
+        f"extract again"
     )

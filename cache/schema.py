@@ -1,6 +1,6 @@
-"""The schemas of manifest, shard header and codec file: what is read from disk passes one of them before it is used.
+"""The schemas of manifest, shard header and codec file, which are checked when a file is read and before it is used.
 
-Every check raises ValueError with a clause that names the field; whoever reads the file adds the file's name.
+Every check raises ValueError with a clause that names the field; the caller adds the name of the file.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ ITEM_BYTES = {"U8": 1, "U32": 4, "F32": 4}
 """The element types of a cache's tensors, as safetensors names them, and their bytes."""
 
 LARGEST_COSINE = 1.001
-"""A mean cosine is at most this, by rounding."""
+"""The largest mean cosine, with rounding."""
 
 CODEC_TENSORS = ("mean", "scale", "basis", "variances")
 SHELL_TENSORS = ("center", "turns")
-"""The tensors that a codec of format 2 has too."""
+"""The additional tensors of a codec of format 2."""
 CODEC_NUMBERS: dict[str, tuple[float, float]] = {
     "gain": (1e-18, 1e18),  # squares of these stay within float32
     "step": (1e-18, 1e18),
@@ -60,7 +60,7 @@ def parse(text: bytes | str) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def check_depth(value: Any, left: int = MAX_DEPTH) -> None:  # noqa: ANN401 - any JSON value
-    """Raise ValueError if a JSON value is nested deeper than `left` levels."""
+    """Raises ValueError if a JSON value is nested deeper than `left` levels."""
     if isinstance(value, (dict, list)):
         if left == 0:
             raise ValueError(f"its JSON is nested deeper than {MAX_DEPTH} levels")
@@ -77,7 +77,7 @@ def parse_header(header: bytes) -> tuple[dict[str, TensorPlace], dict[str, Any]]
 
 
 def check_manifest(data: Mapping[str, Any]) -> None:
-    """Raise ValueError unless `data` has every field of a manifest, each of its kind, and all of them agree."""
+    """Raises ValueError unless `data` has every field of a manifest, each of the right kind, and all agree."""
     check_depth(data)
     for name, (holds, expected) in _MANIFEST.items():
         if not holds(data.get(name)):
@@ -96,7 +96,7 @@ def codec_file(name: str) -> str:
 
 
 def check_codec(tensors: Mapping[str, TensorPlace], numbers: Any) -> None:  # noqa: ANN401 - any JSON value
-    """Raise ValueError unless a codec's tensors fit one another and its numbers lie within their bounds."""
+    """Raises ValueError unless a codec's tensors fit one another and its numbers lie within their bounds."""
     plain, turned = set(CODEC_TENSORS), {*CODEC_TENSORS, *SHELL_TENSORS}
     if set(tensors) not in (plain, turned) or any(tensor.dtype != "F32" for tensor in tensors.values()):
         names = f"{', '.join(CODEC_TENSORS)}, and in format 2 {' and '.join(SHELL_TENSORS)}"
@@ -127,7 +127,7 @@ def check_codec(tensors: Mapping[str, TensorPlace], numbers: Any) -> None:  # no
 
 
 def check_shard_facts(facts: Any, *, most: int) -> None:  # noqa: ANN401 - any JSON value
-    """Raise ValueError unless a shard's metadata has `manifest`, `records` (1 to `most`) and `fidelity` by map."""
+    """Raises ValueError unless a shard's metadata has `manifest`, `records` (1 to `most`) and `fidelity` by map."""
     if not isinstance(facts, dict) or not isinstance(facts.get("manifest"), str):
         raise ValueError("expected a manifest digest")
     if not _is_whole(facts.get("records"), 1, most):
@@ -146,7 +146,7 @@ def _place(name: str, tensor: Any) -> TensorPlace:  # noqa: ANN401 - any JSON va
         whole = len(numbers) <= 6 and {*map(type, numbers)} == {int} and min(numbers) >= 0
         if whole and stop - start == prod(shape) * ITEM_BYTES[dtype]:
             return TensorPlace(dtype, tuple(shape), start, stop)
-    except (KeyError, TypeError, ValueError):  # this runs for every tensor of every shard: no check comes before
+    except (KeyError, TypeError, ValueError):  # faster than checks beforehand: this runs for every tensor of a shard
         pass
     raise ValueError(f"type, shape and offsets of tensor {_shortened(name)} do not agree")
 
@@ -210,7 +210,7 @@ _MANIFEST: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: _is_list_of(value, _is_map) and len(value) > 0,
         f"a list of maps with name, channels, grid and stride, each size from 1 to {MAX_SIDE}",
     ),
-    "identity": (lambda value: isinstance(value, dict), "JSON data by name"),
+    "identity": (lambda value: isinstance(value, dict), "a JSON object"),
     "views": (_are_views, f"some of {', '.join(VIEWS)}, each once"),
     "fidelity": (lambda value: _is_number(value, 1e-9, 1), "a number above 0 and at most 1"),
     "codecs": (

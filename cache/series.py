@@ -4,8 +4,8 @@ The orthonormal DCT-II of a map with `n` cells a side, centred at (i + 1/2) / n,
 
     f(y) = sum_u a_u Z_u cos(pi u y),   a_0 = sqrt(1 / n),   a_u = sqrt(2 / n)
 
-in the continuous coordinate y of [0, 1]. Evaluated at the n cell centres it gives the map back; evaluated elsewhere it
-is the map's band-limited interpolation, so that a crop, a scale and a change of grid are one pair of small matrices.
+in the continuous coordinate y in [0, 1]. Evaluated at the n cell centres it returns the map; evaluated elsewhere it is
+the map's band-limited interpolation. A crop, a scale and a change of grid are therefore one pair of small matrices.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def cutoff(grid: Grid) -> int:
 
 
 def nyquist_limit(points: int, extent: float, cells: int) -> int:
-    """The number of frequencies, counted from zero, that `points` samples over `extent` of the side represent unfolded.
+    """The number of frequencies, from zero, that `points` samples over `extent` of the side show without aliasing.
 
     Frequency u makes u half cycles over the side, u * extent over the box; `points` samples represent fewer than
-    `points` half cycles. So u >= points / extent is dropped; on the native grid nothing is. At least u = 0 is kept.
+    `points` half cycles. So u >= points / extent is dropped; the native grid drops nothing. At least u = 0 is kept.
     """
     return max(1, min(cells, ceil(points / extent - 1e-6)))
 
@@ -44,17 +44,17 @@ def dct(maps: Tensor) -> Tensor:
 
 
 def series(coefficients: Tensor, native_grid: Grid, *, box: Box = WHOLE, grid: Grid | None = None) -> Tensor:
-    """Evaluate the cosine series at the cell centres of a grid over a box of the image.
+    """Evaluates the cosine series at the cell centres of a grid over a box of the image.
 
     Args:
         coefficients: (..., U, V), orthonormal DCT-II coefficients; U and V may be fewer than the native rows and
-            columns where all others are zero.
+            columns if all others are zero.
         native_grid: rows and columns of the map that was transformed.
         box: (y0, x0, y1, x1) in [0, 1] of the image.
         grid: rows and columns of the result; None is the native grid.
 
     Returns:
-        (..., rows, columns). Coefficients above the grid's Nyquist frequency in the box are dropped, never folded.
+        (..., rows, columns). Coefficients above the grid's Nyquist frequency in the box are dropped, never aliased.
 
     Raises:
         ValueError: the box is empty or leaves the image, or the grid has no cells.
@@ -73,9 +73,9 @@ def matrices(
 
     Args:
         extent: U and V of the coefficients Z; u <= U and v <= V are those that the grid represents.
-        native_grid: as of `series`.
-        box: as of `series`.
-        grid: as of `series`.
+        native_grid: as for `series`.
+        box: as for `series`.
+        grid: as for `series`.
 
     Raises:
         ValueError: the box is empty or leaves the image, or the grid has no cells.
@@ -86,7 +86,7 @@ def matrices(
 
 
 def limits(native_grid: Grid, *, box: Box = WHOLE, grid: Grid | None = None) -> Grid:
-    """The numbers of row and column frequencies that a grid shows of a box; arguments and errors as of `series`."""
+    """The numbers of row and column frequencies that a grid shows in a box; arguments and errors as for `series`."""
     rows, columns = grid or native_grid
     y0, x0, y1, x1 = _checked(box)
     if min(rows, columns) < 1:
@@ -110,7 +110,7 @@ def _basis(count: int, cells: int, start: float, stop: float, points: int) -> np
 
 @lru_cache(maxsize=256)
 def _whole(count: int, cells: int, points: int) -> np.ndarray:
-    """`_basis` over the whole side, (points, count), remembered."""
+    """`_basis` over the whole side, (points, count), cached."""
     return _evaluate(count, cells, 0.0, 1.0, points)
 
 

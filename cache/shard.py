@@ -1,4 +1,4 @@
-"""One shard: up to 256 records in one safetensors file, whose name carries the sha256 of its bytes."""
+"""One shard: up to 256 records in one safetensors file, with the first half of its sha256 in the file name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cache.schema import TensorPlace, check_shard_facts, parse, parse_header
 from cache.spec import BANDS, VIEWS
 
 SIZE = 256
-"""Records a shard; the unit of work of an extraction."""
+"""Records per shard; the unit of work of an extraction."""
 
 Record = tuple[str, str]
 """(sha256 of the image file as 64 hexadecimal digits, view)."""
@@ -30,7 +30,7 @@ Codes = Mapping[str, Mapping[str, bytes]]
 
 PATTERN = re.compile(r"shard-([0-9a-f]{12})-([0-9a-f]{32})\.safetensors")
 ROW = 33
-"""Bytes of a record in the index: the 32 of its key, and the position of its view in VIEWS."""
+"""Bytes of a record in the index: the 32 of its key, then the position of its view in VIEWS."""
 
 _VIEW_NUMBERS = {view: number for number, view in enumerate(VIEWS)}
 _KEY = "bandpass-shard"
@@ -60,7 +60,7 @@ def rows(records: Sequence[Record]) -> np.ndarray:
     keys, views = "".join(key for key, _ in records), [_VIEW_NUMBERS.get(view, -1) for _, view in records]
     if -1 in views or any(len(key) != 64 for key, _ in records) or not re.fullmatch("[0-9a-f]*", keys):
         for one in records:
-            row(one)  # which names the first that is wrong
+            row(one)  # raises for the first that is wrong
     table = np.empty((len(records), ROW), np.uint8)
     table[:, : ROW - 1] = np.frombuffer(bytes.fromhex(keys), np.uint8).reshape(-1, ROW - 1)
     table[:, ROW - 1] = views
@@ -124,11 +124,11 @@ class Shard:
 
     @classmethod
     def read(cls, path: Path) -> Shard:
-        """Read header and index of a shard, by plain reads: a truncated file would crash a memory map.
+        """Reads the header and index of a shard, by plain reads: a memory map of a truncated file would crash.
 
         Raises:
             ValueError: the file is not a whole shard of this format, with the reason; a ForeignFileError if it is a
-                link that leads out of its folder, or no regular file.
+                link that leads out of its folder, or not a regular file.
             OSError: it cannot be read.
         """
         descriptor = open_inside(path.parent, path.name)
@@ -147,13 +147,13 @@ class Shard:
         return cls(path, facts, index, places, size)
 
     def check_maps(self, names: Sequence[str]) -> None:
-        """Raise ValueError unless the shard holds both bands of exactly these maps."""
+        """Raises ValueError unless the shard holds both bands of exactly these maps."""
         tensors = {f"{part}/{name}/{band}" for part in ("maps", "table") for name in names for band in BANDS}
         if self.places.keys() != tensors | {"index"} or self.facts["fidelity"].keys() != set(names):
             raise ValueError(f"its tensors are not those of the maps {', '.join(names)}, or their names are damaged")
 
     def check_codes(self) -> None:
-        """Read every code and raise ValueError unless the index ascends and each code has its CRC-32."""
+        """Reads every code and raises ValueError unless the index ascends and each code matches its CRC-32."""
         rows = [bytes(self.index[i : i + ROW]) for i in range(0, len(self.index), ROW)]
         if rows != sorted(set(rows)):
             raise ValueError("its records are not in ascending order")
@@ -169,7 +169,7 @@ class Shard:
             os.close(descriptor)
 
     def table(self, descriptor: int, name: str) -> np.ndarray:
-        """(records, 2) uint32 of "map/band": where each code ends among those of all records, and its CRC-32."""
+        """(records, 2) uint32 of "map/band": the end of each code among the codes of all records, and its CRC-32."""
         start, stop = self.places[f"table/{name}"]
         return np.frombuffer(os.pread(descriptor, stop - start, start), "<u4").reshape(-1, 2)
 
@@ -189,7 +189,7 @@ class Shard:
 
 
 def unreadable(error: OSError) -> str:
-    """The reason and remedy for a shard that the disk does not give, which proves nothing of its bytes."""
+    """The reason and remedy for a shard that cannot be read, which proves nothing about its bytes."""
     return f"it cannot be read: {error.strerror or error}; if that persists, remove it and extract again"
 
 
@@ -198,7 +198,7 @@ class DamagedRecordError(ValueError):
 
 
 def _parse(header: bytes, base: int, size: int) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:
-    """The facts of a shard, and first byte and end of each tensor in the file, whose data begin at `base`."""
+    """The facts of a shard, and the first byte and end of each tensor in the file, where tensors begin at `base`."""
     try:
         tensors, metadata = parse_header(header)
         facts = parse(metadata[_KEY])
@@ -206,7 +206,7 @@ def _parse(header: bytes, base: int, size: int) -> tuple[dict[str, Any], dict[st
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError("its header is damaged") from error
     if known != _FORMAT:
-        raise ValueError(f"it is of format {known}, and this library reads {_FORMAT}")
+        raise ValueError(f"it has format {known}, but this library reads {_FORMAT}")
     try:
         check_shard_facts(facts, most=SIZE)
         _check_tensors(tensors, facts["records"])
@@ -222,7 +222,7 @@ def _parse(header: bytes, base: int, size: int) -> tuple[dict[str, Any], dict[st
 
 
 def _check_tensors(tensors: Mapping[str, TensorPlace], records: int) -> None:
-    """Raise ValueError unless there is an index, and a table of matching size for each map and band."""
+    """Raises ValueError unless there is an index, and a table of matching size for each map and band."""
     if "index" not in tensors or tensors["index"][:2] != ("U8", (records, ROW)):
         raise ValueError(f"expected an index of {records} rows")
     for name, tensor in tensors.items():

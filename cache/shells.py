@@ -1,8 +1,8 @@
-"""Shells of frequency with principal axes of their own: how a code of format 2 turns coefficients before it codes them.
+"""Shells of frequencies with their own principal axes, in which format 2 codes the coefficients.
 
 The principal axes of whole maps are not those of their detail: within a range of frequencies the components are
-correlated again, which costs bytes. So the coefficients, less their mean map, are turned by an orthogonal matrix for
-each shell a <= max(u, v) < b. The first shell is the low band, so that bands stay what they are.
+correlated again, which costs bytes. So the mean map is subtracted, and the coefficients of each shell
+a <= max(u, v) < b are rotated by an orthogonal matrix. The first shell is the low band, so the bands do not change.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch import Tensor
 from cache.series import Grid, cutoff
 
 RATIO = 1.6
-"""Each shell ends at so many times the frequency at which it begins, rounded."""
+"""Each shell but the first ends at this multiple of the frequency at which it begins, rounded."""
 
 
 @cache
 def shells_of(grid: Grid) -> tuple[tuple[int, int], ...]:
-    """The first frequency of each shell of a native grid, and the one before which it ends."""
+    """(first, end) of each shell of a native grid, in which first <= max(u, v) < end."""
     edges = [0, cutoff(grid)]
     while edges[-1] < max(grid):
         edges.append(round(RATIO * edges[-1]))
@@ -41,7 +41,7 @@ class Shells:
     """The mean map and the axes of each shell.
 
     Attributes:
-        center: (K, h, w) float32, the mean of the coefficients in the coded space; zero where none is coded.
+        center: (K, h, w) float32, the mean of the coefficients in the coded space; zero beyond the coded frequencies.
         turns: (S, K, K) float32, the axes of each shell as orthonormal columns.
     """
 
@@ -54,7 +54,7 @@ class Shells:
         return self.center.shape[1], self.center.shape[2]
 
     def forward(self, coefficients: Tensor) -> Tensor:
-        """Coefficients (..., K, h, w) less the mean map, in the axes of their shells."""
+        """Coefficients (..., K, h, w) minus the mean map, in the axes of their shells."""
         return self._turn(coefficients - self.center.to(coefficients), self.turns.mT.to(coefficients))
 
     def axes(self, kept: Tensor) -> tuple[int, ...]:
@@ -67,12 +67,12 @@ class Shells:
         return tuple(found)
 
     def back(self, coded: Tensor, bands: Collection[str], *, axes: Sequence[int]) -> Tensor:
-        """The inverse, of the frequencies under U and V: (..., K, U, V).
+        """The inverse of `forward` for the frequencies below U and V: (..., K, U, V).
 
         Args:
-            coded: coefficients as they are coded, zero where they are of no band that is read.
-            bands: that are read; of the others nothing is in the result.
-            axes: how many axes of each shell are coded at most; those beyond are zero.
+            coded: coefficients as they are coded; those of bands that are not read are zero.
+            bands: the bands that are read; the others contribute nothing to the result.
+            axes: the number of axes of each shell that may be coded; the coefficients of the others are zero.
         """
         center, turns = self._on(coded.device)
         mean = center[:, : coded.shape[-2], : coded.shape[-1]]
@@ -87,7 +87,7 @@ class Shells:
         return float(self.center[:, : grid[0], : grid[1]].double().square().sum())
 
     def _turn(self, coefficients: Tensor, matrices: Iterable[Tensor]) -> Tensor:
-        """Each shell of coefficients (..., K, U, V), of the axes that its matrix has columns for, multiplied by it."""
+        """Coefficients (..., K, U, V), each shell multiplied by its matrix; axes beyond its columns are ignored."""
         result = torch.zeros_like(coefficients)
         for matrix, (start, stop) in zip(matrices, shells_of(self.grid), strict=True):
             for rows, columns in rectangles(start, stop):

@@ -21,8 +21,8 @@ BANDS = ("low", "high")
 """The bands of a code."""
 
 MASK = "mask"
-"""The name of a map that is a soft mask: one channel of logits, cut off at plus and minus LOGIT_CLIP; of several
-classes one channel each, their mean taken off before."""
+"""The name of a map that is a soft mask: one channel of logits, clipped at plus and minus LOGIT_CLIP. With several
+classes there is one channel for each, with their mean subtracted first."""
 
 LOGIT_CLIP = 6.0  # beyond it a sigmoid is within 0.25 % of 0 or 1, and a cosine series would spend its bytes there
 
@@ -75,7 +75,7 @@ class FeatureSpec:
         return iter(self.maps)
 
     def check(self, maps: Mapping[str, Tensor]) -> None:
-        """Raise ValueError unless `maps` holds exactly the maps of this spec, each (batch, channels, rows, columns)."""
+        """Raises ValueError unless `maps` holds exactly this spec's maps, each (batch, channels, rows, columns)."""
         if set(maps) != set(self.names):
             raise ValueError(f"expected the maps {sorted(self.names)}, got {sorted(maps)}")
         batch = next(iter(maps.values())).shape[:1]
@@ -96,7 +96,7 @@ class FeatureSpec:
 
 
 def flip(array: Array, view: str, axes: tuple[int, int] = (-2, -1)) -> Array:
-    """A contiguous array (..., H, W), flipped as `view` names; its own inverse. `axes`: other row and column axes."""
+    """A contiguous array (..., H, W), flipped as `view` says; its own inverse. `axes`: other row and column axes."""
     if view not in VIEWS:
         raise ValueError(f"unknown view {view!r}; choose from {', '.join(VIEWS)}")
     turned = {"identity": (), "hflip": axes[1:], "vflip": axes[:1], "rot180": axes}[view]

@@ -20,13 +20,13 @@ from cache.spec import FeatureSpec
 logger = logging.getLogger("bandpass")
 
 TOLERANCE = 0.01
-"""A shard whose fidelity is this much below the requested one, and not by chance, is refused.
+"""A shard is refused if its fidelity falls short of the requested one by more than this plus what chance explains.
 
-Chance: single images differ (by 0.003 to 0.008 on endoscopy images), a shard may hold only a few of them, and so may
-the calibration that found the step."""
+Chance: single images differ (by 0.003 to 0.008 on endoscopy images), and a shard, like the calibration that found the
+step, may hold only a few of them."""
 
 SPREAD = 0.005
-"""The standard deviation of a single image's fidelity is at least this; small calibrations underestimate it."""
+"""The least standard deviation assumed for a single image's fidelity; small calibrations underestimate it."""
 
 
 def create(
@@ -42,28 +42,28 @@ def create(
     calibration: Sequence[str],
     terms: Mapping[str, str] | None = None,
 ) -> Cache:
-    """Write manifest and codecs of a new cache, or open the one that is there if it is the same.
+    """Writes the manifest and codecs of a new cache, or opens an existing one if it is the same.
 
     An existing cache keeps its codecs, batch size, licence, terms and calibration: use those of the result. A damaged
-    manifest, and damaged codec files, are written again if they come out as those that the cache was made with: its
-    shards carry the manifest's digest, the manifest the codecs'. Call it on one process only.
+    manifest or codec file is rewritten if the result is the one that the cache was made with: the shards carry the
+    manifest's digest, and the manifest those of the codecs. Call this in one process only.
 
     Args:
-        path: the cache folder; made if need be.
+        path: the cache folder; created if needed.
         spec: the maps.
-        codecs: the codec of each map; None takes the files that are in the folder, to write a damaged manifest again.
+        codecs: the codec of each map; None takes the codec files in the folder, to rewrite a damaged manifest.
         identity: how the maps were made, as JSON data: teacher, sha256 of its weights, preprocessing, layers.
         licence: the licence of the teacher's weights.
         fidelity: the cosine required of every shard.
-        batch_size: images a forward pass of the teacher.
+        batch_size: images per forward pass of the teacher.
         views: the views that records may have.
         calibration: the keys of the images on which the codecs were fitted.
         terms: the terms of the images, by data set.
 
     Raises:
-        DamagedError: the damaged file cannot be written again from these arguments.
+        DamagedError: a damaged file cannot be rewritten from these arguments.
         ValueError: the folder holds a cache of another identity (the difference is named) or version, the codecs
-            do not fit the spec, or an argument is not as the format demands.
+            do not fit the spec, or the format does not allow an argument.
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,8 +105,8 @@ def plan(
 ) -> list[tuple[Record, ...]]:
     """The records that the cache lacks: new (key, view) records, sorted, in runs of at most 256, one shard each.
 
-    The runs depend on the records alone, not on the process that takes them. Whichever runs were written before a
-    kill, the rest is cut as before, for only the last run is short.
+    The runs depend on the records alone, not on the process that takes them. Whichever runs were written before an
+    extraction was killed, the rest is cut as before, because only the last run is short.
 
     Args:
         cache: the folder or the open cache; a folder is read afresh.
@@ -123,7 +123,7 @@ def plan(
     )
     for view in sorted({view for _, view in wanted} - set(store.views)):
         raise ValueError(
-            f"{store.path} was made for the views {', '.join(store.views)}, not for {view!r}; extract anew"
+            f"{store.path} was made for the views {', '.join(store.views)}, not for {view!r}; extract again"
         )
     new = store.missing(sorted(wanted))
     return [tuple(new[first : first + SIZE]) for first in range(0, len(new), SIZE)]
@@ -132,17 +132,17 @@ def plan(
 def write_shard(
     path: str | Path | Cache, codes: Sequence[tuple[str, str, Codes]], *, fidelity: Mapping[str, float]
 ) -> Path:
-    """Write the codes of one run as one shard, whole or not at all; several processes may write at once.
+    """Writes the codes of one run as one shard, whole or not at all; several processes may write at once.
 
     Args:
-        path: the folder, which is then swept, or the open cache.
+        path: the folder, from which unfinished files are then removed, or the open cache.
         codes: (key, view, {map: {band: bytes}}) of each record of the run, in any order.
         fidelity: for each map the cosine that these records reached, see `Codec.fidelity`.
 
     Raises:
-        ValueError: no record, more than 256, or one twice; the maps or bands are not those of the cache; or the
-            fidelity is more than 0.01 below what was asked of the map's code and chance does not explain it, or no
-            cosine.
+        ValueError: there is no record, more than 256, or one twice; the maps, bands or views are not those of the
+            cache; or the fidelity is missing, not a cosine, or below the requested one by more than 0.01 plus what
+            chance explains.
         OSError: the disk is full or cannot be written.
     """
     folder, manifest = (
@@ -157,7 +157,7 @@ def write_shard(
             raise ValueError(f"expected the maps {sorted(names)}, each with {BANDS}, for image {key[:12]}, got {got}")
         if view not in manifest.views:
             raise ValueError(
-                f"{folder} was made for the views {', '.join(manifest.views)}, not for {view!r}; extract anew"
+                f"{folder} was made for the views {', '.join(manifest.views)}, not for {view!r}; extract again"
             )
     for name in sorted(names):
         codec = path.codecs[name] if isinstance(path, Cache) else read_codec(folder, manifest, name)
@@ -170,14 +170,14 @@ def write_shard(
 
 
 def _check_fidelity(folder: Path, codec: Codec, name: str, *, reached: float | None, records: int) -> None:
-    """Raise ValueError if `reached` is too low by more than TOLERANCE and three standard errors of both means."""
+    """Raises ValueError if `reached` is too low by more than TOLERANCE plus three standard errors of both means."""
     chance = 3 * max(codec.spread, SPREAD) * sqrt(1 / records + 1 / codec.held_out)
     if reached is None or not reached >= codec.asked - TOLERANCE - chance:
         told = "none" if reached is None else f"{reached:.4f}"
         raise ValueError(
-            f"{records} records of map {name!r} reached fidelity {told}, but {codec.asked:g} was asked of "
+            f"{records} records of map {name!r} reached fidelity {told}, but {codec.asked:g} was requested of "
             f"{folder} (chance explains {TOLERANCE + chance:.3f}): these images differ from those the codec was fitted "
-            "on; extract them into a cache of their own, or all of them anew with calibration images of both kinds"
+            "on; extract them into a separate cache, or extract all images again with calibration images of both kinds"
         )
 
 
@@ -185,7 +185,7 @@ def _check_settings(existing: Cache, *, spec: FeatureSpec, views: Sequence[str],
     old = _settings(existing.spec, existing.views, existing.fidelity)
     for place, before, now in differences(old, _settings(spec, views, fidelity)):
         raise ValueError(
-            f"{existing.path} was written with {place}={before}, but {place}={now} is asked; extract into another "
+            f"{existing.path} was written with {place}={before}, but {place}={now} is requested; extract into another "
             "folder"
         )
 

@@ -15,7 +15,7 @@ from cache.reader import read_codec
 from cache.schema import codec_file
 from cache.shard import PATTERN, Record, Shard, unreadable
 
-SHOWN = 3  # images of a damaged file that its sentence names
+SHOWN = 3  # the images that the message about a damaged file names
 
 logger = logging.getLogger("bandpass")
 
@@ -26,10 +26,10 @@ class Problem:
 
     Attributes:
         file: its name.
-        reason: the reason, as a clause.
-        records: the (key, view) records to extract again, as far as the file can still be read; else empty.
-        kind: "damaged" (or missing), as its own bytes prove; "unreadable", which proves nothing of its bytes; or
-            "foreign", no part of this cache, which does not need it.
+        reason: a clause that says what is wrong.
+        records: the (key, view) records to extract again if they can still be read from the file; else empty.
+        kind: "damaged" (or missing), as its own bytes prove; "unreadable", which proves nothing about its bytes; or
+            "foreign", which is not part of this cache and not needed by it.
     """
 
     file: str
@@ -39,7 +39,7 @@ class Problem:
 
     @property
     def removable(self) -> bool:
-        """Whether removing the file repairs the cache; manifest and codecs are written anew over the old."""
+        """Whether removing the file repairs the cache; manifest and codec files are overwritten instead."""
         return self.kind == "damaged" and PATTERN.fullmatch(self.file) is not None
 
     def __str__(self) -> str:
@@ -53,17 +53,17 @@ class Problem:
 
 
 def verify(path: str | Path, *, expected: Iterable[Record] = ()) -> list[Problem]:
-    """Check every byte of a cache: shards against their names, codecs and manifest against their checksums.
+    """Checks every byte of a cache: shards against their names, codecs and manifest against their checksums.
 
     Args:
         path: the cache folder.
         expected: (key, view) records that must be there; a deleted shard cannot be found without them.
 
     Returns:
-        The problems; empty for a sound cache.
+        The problems; empty for an intact cache.
 
     Raises:
-        FileNotFoundError: the folder is no cache.
+        FileNotFoundError: the folder is not a cache.
         ValueError: it is a cache of another version.
     """
     folder = Path(path)
@@ -82,9 +82,9 @@ def verify(path: str | Path, *, expected: Iterable[Record] = ()) -> list[Problem
 
 
 def repair(path: str | Path) -> list[Problem]:
-    """Remove the damaged shards, so that the next extraction writes their records again; returns what was wrong.
+    """Removes the damaged shards, so that the next extraction writes their records again; returns the problems.
 
-    Damaged manifests and codecs are left where they are: `create` writes them anew. Foreign files are only logged.
+    Damaged manifests and codecs are left in place: `create` rewrites them. Foreign files are only logged.
 
     Raises:
         ValueError: the cache is of another version; nothing is removed.

@@ -16,7 +16,7 @@ def level_widths(name: str, width: int) -> tuple[int, ...]:
     """Channels of the six stages: 1, 2, 3, 4, 6 and 8 times `width`.
 
     Raises:
-        ValueError: `width` is no positive multiple of the four groups that norms and attention split channels into.
+        ValueError: `width` is not a positive multiple of 4, the number of groups in norms and attention.
     """
     if width <= 0 or width % GROUPS:
         raise ValueError(f"{name} has a width of {width}, but it must be a multiple of {GROUPS}, such as 8")
@@ -53,7 +53,7 @@ def mean_and_max(x: Tensor) -> Tensor:
 
 
 def pooled(maps: Sequence[Tensor]) -> Tensor:
-    """The mean of every channel of every map in one row: (N, 1, sum of channels)."""
+    """The means of all channels of all maps in one row: (N, 1, sum of channels)."""
     return torch.cat([x.mean(dim=(2, 3)) for x in maps], dim=1).unsqueeze(1)
 
 
@@ -83,7 +83,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Step by step: group norm, doubling (but for the first), GELU, the skip added.
+    """Five steps, each followed by group norm, doubling (except after the first), GELU, and addition of the skip.
 
     Args:
         steps: five modules, coarsest first, from each width to the next finer one.

@@ -27,11 +27,11 @@ class OnBackbone:
         self.encoder.load(weights)
 
     def calibrate(self, images: Iterable[Tensor]) -> None:
-        """See `Student.calibrate`: batch norm that weights hold folded gets the statistics of images (n, 3, H, W)."""
+        """See `Student.calibrate`: batch norms folded in the weights get the statistics of images (n, 3, H, W)."""
         self.encoder.calibrate(images)
 
     def export_encoder(self, folder: Path) -> None:
-        """Writes the trained backbone alone as encoder.safetensors under timm's names."""
+        """Writes only the trained backbone, as encoder.safetensors with timm's names."""
         write_encoder(self.encoder.network, folder)
 
 
@@ -40,15 +40,15 @@ class Backbone(nn.Module):
 
     Args:
         backbone: a name in timm, with or without the tag of its weights (which may have other pixel statistics).
-        stages: so many of its groups of blocks from the first on, and nothing after them; an EfficientNet or a
-            MobileNet of timm, of which MobileNetV2 has seven. None is all.
-        padding: "same" for weights made in TensorFlow, which pads at the bottom and right first; None is timm's own.
-        pixel_range: the values of black and white that the weights were made for, as (-1, 1); None is timm's own
+        stages: the number of its first stages (groups of blocks) to keep, for an EfficientNet or a MobileNet of timm;
+            MobileNetV2 has seven. None keeps all.
+        padding: "same" for weights trained in TensorFlow, which pads at the bottom and right first; None is timm's own.
+        pixel_range: the values of black and white that the weights expect, such as (-1, 1); None is timm's own
             statistics of the backbone.
 
     Raises:
-        ValueError: timm has no such backbone, it has no pyramid, it does not take images of any size, or it has no such
-            stages, or no choice of padding.
+        ValueError: timm has no such backbone, it has no pyramid, it does not take images of any size, it does not have
+            these stages, or its padding cannot be chosen.
     """
 
     scale: Tensor | None
@@ -83,7 +83,7 @@ class Backbone(nn.Module):
         self.channels = self._probe()
 
     def _probe(self) -> tuple[int, ...]:
-        """The channels of every map, found by a run on a small oblong image, whose size suits no network specially."""
+        """The channels of every map, found with a small oblong image of a size that no network is made for."""
         sides = (2 * self.strides[-1], 3 * self.strides[-1])
         expected = [(sides[0] // stride, sides[1] // stride) for stride in self.strides]
         self.eval()
@@ -91,7 +91,7 @@ class Backbone(nn.Module):
             with torch.no_grad():
                 maps = self(torch.zeros(1, 3, *sides))
             found: Any = [tuple(value.shape[-2:]) for value in maps]
-        except (RuntimeError, AssertionError) as error:  # as timm's networks refuse a size
+        except (RuntimeError, AssertionError) as error:  # raised by timm's networks that refuse a size
             maps, found = (), str(error) or type(error).__name__
         if found != expected:
             raise ValueError(
@@ -114,18 +114,18 @@ class Backbone(nn.Module):
         """Puts pretrained weights into the backbone.
 
         Args:
-            weights: a safetensors file or a pickle of tensors alone, with timm's names of the whole network or of its
-                pyramid, of which what the pyramid does not have is left out; or "hub", what timm publishes.
+            weights: a safetensors file or a pickle of only tensors, with timm's names of the whole network or of its
+                pyramid (tensors that the pyramid does not have are ignored); or "hub" for timm's published weights.
 
         Raises:
-            FileNotFoundError: there is no such file, or nothing on the hub, saying how to get it.
-            ValueError: the file holds no tensors, or not all of the encoder's; nothing is loaded then.
+            FileNotFoundError: the file or the hub's weights do not exist; the message says how to get them.
+            ValueError: the file does not hold all tensors of the encoder; nothing is loaded then.
         """
         backbone = self.backbone
         found = _published(backbone) if str(weights) == "hub" else _read(Path(weights).expanduser())
         found = {alias: value for name, value in found.items() for alias in _aliases(name)} | dict(found)
         own = self.network.state_dict()
-        # Old files lack the count of batches, which nothing reads where batch norm has a momentum.
+        # Old files lack the count of batches, which is not used if batch norm has a momentum.
         needed = [name for name in own if not name.endswith(".num_batches_tracked")]
         wrong = [name for name in needed if name not in found or found[name].shape != own[name].shape]
         if wrong:
@@ -140,10 +140,10 @@ class Backbone(nn.Module):
         self.folded = folded_norms(self.network)
 
     def calibrate(self, images: Iterable[Tensor]) -> None:
-        """Gives batch norm that the loaded weights hold folded the statistics of `images`; maps in eval mode stay.
+        """Gives batch norms folded in the loaded weights the statistics of `images`; maps in eval mode do not change.
 
         Args:
-            images: batches (n, 3, H, W), normalised as a student's input; none is read where no norm is folded.
+            images: batches (n, 3, H, W), normalised as a student's input; none is read if no norm is folded.
         """
         if self.folded:
             self.eval()
@@ -185,7 +185,7 @@ def _create(backbone: str, *, padding: str | None) -> Any:  # noqa: ANN401
 
 
 def _change_of_statistics(backbone: str, pixel_range: Sequence[float] | None) -> tuple[Tensor | None, Tensor | None]:
-    """Factor and summand (1, 3, 1, 1) from ImageNet's statistics to the backbone's; None where they are the same."""
+    """Factor and summand (1, 3, 1, 1) from ImageNet's statistics to the backbone's; None if they are the same."""
     import timm
 
     settings = timm.get_pretrained_cfg(backbone)
@@ -204,7 +204,7 @@ def _change_of_statistics(backbone: str, pixel_range: Sequence[float] | None) ->
 
 
 def _aliases(name: str) -> tuple[str, ...]:
-    """The names, in timm's three kinds of pyramid, of a tensor of the whole network."""
+    """The names that a tensor of the whole network has in timm's three kinds of pyramid."""
     return name.replace(".", "_", 1), f"model.{name}", f"body.{name}"
 
 
@@ -217,26 +217,26 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     try:
         found = load_state_dict(str(path), weights_only=True)
         return {name: value for name, value in found.items() if isinstance(value, Tensor)}
-    except Exception as error:  # a pickle that is none, cut short, or not of tensors fails in as many ways
+    except Exception as error:  # files that are no pickle, cut short or without tensors fail in different ways
         raise ValueError(
-            f"{path} cannot be read as weights: expected a safetensors file or a pickle of tensors alone, got "
+            f"{path} cannot be read as weights: expected a safetensors file or a pickle of only tensors, got "
             f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason'}; download it again"
         ) from error
 
 
 def _published(backbone: str) -> Mapping[str, Tensor]:
-    """The whole network's weights, tensors of any shape by name, as timm publishes them, from the hub or its cache."""
+    """The weights that timm publishes for a whole network, tensors of any shape by name, from the hub or its cache."""
     import timm
 
     settings = timm.get_pretrained_cfg(backbone)
     if settings is None or not (settings.hf_hub_id or settings.url):
         raise ValueError(f"timm publishes no weights for {backbone!r}; give a safetensors or .pth file")
     try:
-        with torch.random.fork_rng(devices=[]):  # so that what is drawn later is the same as with a file
+        with torch.random.fork_rng(devices=[]):  # so that later random numbers are the same as with a file
             return timm.create_model(backbone, pretrained=True).state_dict()
     except Exception as error:  # the hub's client raises a different family of errors in each version
         remedy = f"`hf download {settings.hf_hub_id}`" if settings.hf_hub_id else f"a browser at {settings.url}"
         raise FileNotFoundError(
-            f"no weights of {backbone!r} from the hub: {' '.join(str(error).split())[:200]}; get them where there is a "
-            f"network with {remedy}, or give a safetensors or .pth file"
+            f"no weights of {backbone!r} from the hub: {' '.join(str(error).split())[:200]}; get them on a machine "
+            f"with network access by {remedy}, or give a safetensors or .pth file"
         ) from error

@@ -12,14 +12,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-MEAN = (0.485, 0.456, 0.406)  # ImageNet's statistics of RGB in [0, 1], by which every student's input is normalised
+MEAN = (0.485, 0.456, 0.406)  # ImageNet's statistics of RGB in [0, 1], with which every student's input is normalised
 STD = (0.229, 0.224, 0.225)
 
 
 class Student(nn.Module, PyTorchModelHubMixin):
     """A light segmentation network.
 
-    Subclasses have three submodules `encoder`, `decoder` and `head`, which stages freeze by these names, and declare
+    Subclasses have the submodules `encoder`, `decoder` and `head`, which training stages freeze by name, and declare
 
     * `channels`, `strides`: one entry for each map that `features` returns, finest first;
     * `classes`: channels of the logits; 1 means one foreground class under a sigmoid.
@@ -44,15 +44,15 @@ class Student(nn.Module, PyTorchModelHubMixin):
     def decode(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
         """Logits (N, classes, *size) from the pyramid that `features` returned for images of `size`.
 
-        By default the head's of what the decoder makes of the pyramid, at the resolution of the padded image.
+        By default head(decoder(features)), which must have the resolution of the padded image, cropped to `size`.
         """
         return self.head(self.decoder(features))[..., : size[0], : size[1]]
 
     def level_of(self, stride: int) -> int:
-        """The index of the pyramid's map at a stride; of several the deepest, the most semantic one.
+        """The index of the pyramid's map at a stride; if there are several, the deepest, most semantic one.
 
         Raises:
-            ValueError: none has.
+            ValueError: there is none.
         """
         if stride not in self.strides:
             raise ValueError(
@@ -73,30 +73,30 @@ class Student(nn.Module, PyTorchModelHubMixin):
         return self.decode(self.features(images), size)
 
     def load_encoder(self, weights: str | Path) -> None:
-        """Puts weights into the encoder: a backbone's, where it has one, or those that `export_encoder` wrote.
+        """Puts weights into the encoder: a backbone's if it has one, or those that `export_encoder` wrote.
 
         Args:
             weights: a file, or "hub" for the weights that the backbone's library publishes.
 
         Raises:
             FileNotFoundError: there are no such weights.
-            ValueError: they are not the encoder's, or no whole file, or this student has no backbone.
+            ValueError: they are not the encoder's, the file is damaged, or "hub" is given without a backbone.
         """
         fill(self.encoder, weights, student=type(self).__name__)
 
     def calibrate(self, images: Iterable[Tensor]) -> None:
-        """Called once before the first step of a training, with batches (n, 3, H, W) of it; by default reads none."""
+        """Called once before the first training step with batches (n, 3, H, W) of training images; reads none here."""
 
     def export_encoder(self, folder: Path) -> None:
-        """Writes the trained encoder alone into `folder`: encoder.safetensors, which `load_encoder` reads.
+        """Writes only the trained encoder into `folder`, as encoder.safetensors, which `load_encoder` reads.
 
-        Students on a backbone of a library write that library's names, or its own format.
+        Students on a library's backbone write that library's names or its own format.
         """
         write_encoder(self.encoder, folder)
 
 
 def padded(images: Tensor, multiple: int) -> Tensor:
-    """Images (N, 3, H, W) with zeros at the bottom and right, up to the next multiples of so many pixels."""
+    """Images (N, 3, H, W) padded with zeros at the bottom and right to the next multiples of `multiple` pixels."""
     height, width = images.shape[-2:]
     return functional.pad(images, (0, -width % multiple, 0, -height % multiple))
 
@@ -105,9 +105,9 @@ def fill(encoder: nn.Module, weights: str | Path, *, student: str) -> None:
     """Puts the tensors of a safetensors file into an encoder of the same names and shapes; errors as in `load_encoder`.
 
     Args:
-        encoder: filled as a whole, or not at all.
+        encoder: filled completely or not at all.
         weights: the file.
-        student: named by the errors.
+        student: the name of the student for error messages.
     """
     if str(weights) == "hub":
         raise ValueError(
@@ -147,8 +147,8 @@ def whole(path: Path) -> Iterator[None]:
 
 
 def write_encoder(encoder: nn.Module, folder: Path) -> None:
-    """Writes the tensors of an encoder as encoder.safetensors into a folder, which is made."""
+    """Writes the tensors of an encoder as encoder.safetensors into a folder, which is created."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "encoder.safetensors"
     save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, path)
-    path.chmod(0o644)  # safetensors makes files that only their owner can read; a published one is for others
+    path.chmod(0o644)  # safetensors makes files that only their owner can read; a published file is for others too

@@ -1,4 +1,4 @@
-"""Places that stand for a published student's folder: `zoo:NAME` for students/zoo/NAME, a run for its `student/`."""
+"""Names for a published student's folder: `zoo:NAME` for students/zoo/NAME, and a run's folder for its `student/`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ MODEL = "model.safetensors"
 
 
 def names() -> list[str]:
-    """The names of the students that are here, in alphabetical order, without the prefix."""
+    """The names of the students in the zoo, in alphabetical order, without the prefix."""
     return sorted(path.parent.name for path in FOLDER.glob("[!.]*/config.json"))
 
 
 def place_of(source: str | Path) -> str | Path:
-    """The folder of a student by the name `zoo:NAME`, or by the run that published it; any other source as it is.
+    """The folder of a student given as `zoo:NAME` or as the run that published it; any other source is returned as is.
 
     Raises:
-        FileNotFoundError: there is no student of that name; the message lists those that there are.
+        FileNotFoundError: there is no student of that name; the message lists the existing ones.
     """
     if not str(source).startswith(PREFIX):
         run = Path(source).expanduser()
@@ -39,7 +39,7 @@ def place_of(source: str | Path) -> str | Path:
 
 
 def places_of(sources: str | Path) -> list[str]:
-    """The places of one student or several: those between commas, or the sub-folders (or runs) that hold one."""
+    """The places of one or several students: separated by commas, or the sub-folders (or runs) that hold a student."""
     path = Path(sources).expanduser()
     if path.is_dir() and not (path / MODEL).is_file():
         inside = [Path(place_of(folder)) for folder in sorted(path.iterdir())]

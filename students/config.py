@@ -1,4 +1,4 @@
-"""config.json of a published student: where it is, and which values it may hold."""
+"""config.json of a published student: its location and allowed values."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ def read_config(source: str | Path, *, needs: Sequence[str] = ()) -> dict[str, A
         needs: fields of `FIELDS` that must be there.
 
     Raises:
-        FileNotFoundError: there is no such folder, or none with `config.json`.
-        ValueError: it is no JSON, names no student, or a field of `FIELDS` holds a value that it must not.
+        FileNotFoundError: there is no such folder, or it has no `config.json`.
+        ValueError: it is not JSON, names no student, or a field of `FIELDS` holds a value that is not allowed.
     """
     path = locate(source, "config.json")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # also of bytes that are no text
+    except (ValueError, RecursionError) as error:  # ValueError includes bytes that are not text
         raise ValueError(f"{path} is not JSON ({error}); download or publish the student again") from error
     if not isinstance(config, dict) or not isinstance(config.get("student"), str):
         if path.with_name("task.json").is_file():
             raise ValueError(
-                f"{source} is a task teacher, which reads another teacher's features and no images: it serves as "
+                f"{source} is a task teacher, which reads another teacher's features, not images: use it as "
                 "teachers.NAME={adapter: task, of: ..., weights: DIR}"
             )
-        raise ValueError(f"{source} is no student that Bandpass published: its config.json names no student")
+        raise ValueError(f"{source} is not a student published by Bandpass: its config.json names no student")
     check_config(config, source, needs=needs)
     return config
 
 
 def check_config(config: Mapping[str, Any], source: str | Path, *, needs: Sequence[str] = ()) -> None:
-    """Checks the fields of `FIELDS` that are there, and that `needs` are.
+    """Checks the values of all fields of `FIELDS` that are there, and that those in `needs` are there.
 
     Raises:
-        ValueError: naming source, field, value and remedy.
+        ValueError: a check fails; the message names source, field, value and remedy.
     """
     for name, (expected, holds) in FIELDS.items():
         value = config.get(name)
@@ -60,7 +60,7 @@ def locate(source: str | Path, name: str) -> Path:
     """A file of a published student in a folder, of the zoo, or fetched from the hub.
 
     Raises:
-        FileNotFoundError: the folder is not there, has no such file, or the hub does not give it.
+        FileNotFoundError: there is no such folder, it has no such file, or the file cannot be fetched from the hub.
     """
     folder = Path(place_of(source)).expanduser()
     if folder.is_dir():
@@ -77,7 +77,7 @@ def locate(source: str | Path, name: str) -> Path:
 
     try:
         return Path(hf_hub_download(str(source), name))
-    except Exception as error:  # of the hub's client and of what it fetches with: they change by version
+    except Exception as error:  # errors of the hub's client and its HTTP library differ between versions
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise FileNotFoundError(
             f"no published student at {source}: no such folder, and as a hub id it cannot be fetched: {reason}"
@@ -85,13 +85,13 @@ def locate(source: str | Path, name: str) -> Path:
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether a text can only mean the hub: `owner/name`, with no folder `owner` here and no file's suffix."""
+    """Whether a text can only be a hub id: `owner/name`, with no folder `owner` here and no suffix of a file."""
     owner = source.partition("/")[0]
     return bool(HUB_ID.fullmatch(source)) and not Path(owner).exists() and not source.lower().endswith(FILE_SUFFIXES)
 
 
 def _is_number(value: Any, low: float, high: float) -> bool:  # noqa: ANN401
-    """Whether a value is a number from `low` to `high`; nan and true are none."""
+    """Whether a value is a number from `low` to `high`; nan and true are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 
@@ -108,7 +108,7 @@ def _three(low: float, high: float) -> tuple[str, Callable[[Any], bool]]:
     )
 
 
-FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # name -> what it must be, and whether a value is that
+FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # name -> what a value must be, and the test of it
     "student": ("name of a student", lambda value: isinstance(value, str)),
     "image_size": _whole(32, 4096),
     "classes": _whole(1, 255),

@@ -10,12 +10,12 @@ PARTS = ("encoder", "decoder", "head")
 
 
 def check_contract(student: Student, *, image_size: int) -> None:
-    """Runs the student on two images of `image_size` pixels and refuses what breaks the contract in `students.base`.
+    """Runs the student on two images of `image_size` pixels and checks the contract in `students.base`.
 
     Weights, gradients, running statistics and mode are left unchanged.
 
     Raises:
-        ValueError: a part is missing, a parameter belongs to none, or maps or logits are not as declared.
+        ValueError: a part is missing, a parameter belongs to no part, or maps or logits are not as declared.
     """
     name = f"student {type(student).__name__}"
     declared = [part for part in (*PARTS, "channels", "strides", "classes") if not _has(student, part)]
@@ -62,6 +62,6 @@ def check_contract(student: Student, *, image_size: int) -> None:
 
 
 def _has(student: Student, part: str) -> bool:
-    """Whether a part was declared, as a module, an attribute or by a class; modules are no entries of `vars`."""
+    """Whether a part was declared, as a module, an attribute or by a class; modules are not entries of `vars`."""
     of_class = any(part in vars(kind) for kind in type(student).__mro__)
     return part in vars(student) or part in dict(student.named_children()) or of_class

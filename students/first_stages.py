@@ -1,4 +1,4 @@
-"""The first stages alone of a timm backbone, for networks of less than a million parameters that begin pretrained."""
+"""Only the first stages of a timm backbone, for pretrained networks with less than a million parameters."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class FirstStages(nn.Module):
 
     Args:
         network: the backbone's pyramid, whose modules are used.
-        stages: how many.
-        backbone: named by the error.
+        stages: the number of stages.
+        backbone: its name for the error message.
 
     Raises:
-        ValueError: it is a backbone of another kind, or has fewer stages.
+        ValueError: the backbone is of another kind or has fewer stages.
     """
 
     def __init__(self, network: Any, stages: int, *, backbone: str) -> None:  # noqa: ANN401
@@ -27,7 +27,7 @@ class FirstStages(nn.Module):
         if not 1 <= stages <= has:
             raise ValueError(
                 f"backbone {backbone!r} has {has} stages that can be cut off, got encoder_stages={stages}; expected a "
-                f"number up to these, of an EfficientNet or a MobileNetV2 of timm, or null for the whole backbone"
+                f"number up to that, for an EfficientNet or a MobileNetV2 of timm, or null for the whole backbone"
             )
         self.conv_stem, self.bn1, self.blocks = network.conv_stem, network.bn1, network.blocks[:stages]
         self.strides, stride = [], self.conv_stem.stride[0]
@@ -37,7 +37,7 @@ class FirstStages(nn.Module):
             self.strides.append(stride)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """The map (N, C, H / stride, W / stride) of every stage of images (N, 3, H, W) whose sides strides divide."""
+        """The map (N, C, H / stride, W / stride) of every stage; the strides must divide the sides of `images`."""
         x, maps = self.bn1(self.conv_stem(images)), []
         for stage in self.blocks:
             x = stage(x)

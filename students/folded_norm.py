@@ -1,8 +1,8 @@
-"""Batch norm that an export has folded into convolutions, made fit for training again without changing the network.
+"""Batch norms that an export has folded into convolutions, made trainable again without changing the network.
 
-Converters for devices (TensorFlow Lite, int8) multiply a batch norm into the convolution before it. In a file of timm's
-names such a norm is left with mean 0, variance 1 and a bias. Used as it is that network is right; but a training step
-would divide its activations by the deviation of their batch, which the bias and the next layer do not expect.
+Converters for devices (TensorFlow Lite, int8) multiply a batch norm into the convolution before it. In a file with
+timm's names, such a norm is left with mean 0, variance 1 and a bias. The network is correct as it is, but a training
+step would divide activations by the deviation of their batch, which the bias and the next layer do not expect.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from torch import Tensor, nn
 
 
 def folded_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
-    """The batch norms of a network whose statistics are those of no data: mean 0 and variance 1 in every channel."""
+    """The batch norms of a network without statistics of data: mean 0 and variance 1 in every channel."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and module.affine]
     return [norm for norm in norms if bool((_mean(norm) == 0).all() and (_variance(norm) == 1).all())]
 
 
 @torch.no_grad()
 def unfold(norms: Iterable[nn.BatchNorm2d], run: Callable[[Tensor], object], images: Iterable[Tensor]) -> None:
-    """Gives batch norms the statistics of images, and weights and biases with which their output stays what it was.
+    """Gives batch norms the statistics of images, and weights and biases that leave their output unchanged.
 
     Without images nothing changes.
 
     Args:
-        norms: of one network in eval mode; changed in place.
-        run: the network, which `norms` are part of.
+        norms: the norms, of one network in eval mode; changed in place.
+        run: that network.
         images: batches (n, 3, H, W) that `run` takes.
     """
     sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64) for norm in norms}

@@ -1,7 +1,7 @@
 """SAM 2's Hiera trunk (Ravi et al. 2024) as a frozen encoder with a small trainable adapter before every block.
 
-The adapters are SAM2-UNet's (Xiong et al. 2024): x + GELU(W_up GELU(W_down x)) with a bottleneck. Here W_up is
-initialised to zero, so that a fresh encoder computes exactly SAM 2's maps.
+The adapters are those of SAM2-UNet (Xiong et al. 2024): x + GELU(W_up GELU(W_down x)) with a bottleneck. Here W_up is
+initialised to zero, so a new encoder computes exactly SAM 2's maps.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _PREFIXES = ("vision_encoder.backbone.", "backbone.")  # in files of Sam2Model a
 
 
 def configuration(trunk: str | Mapping[str, Any]) -> Any:  # noqa: ANN401
-    """`transformers`' configuration of a published trunk by name, or of one that is spelled out like those in `TRUNKS`.
+    """`transformers`' configuration of a published trunk by name, or of one that is described as in `TRUNKS`.
 
     Raises:
-        ValueError: there is none of that name, or the description is not whole.
+        ValueError: there is none of that name, or the description is incomplete.
     """
     from transformers import Sam2HieraDetConfig
 
@@ -73,7 +73,7 @@ class AdaptedHiera(nn.Module):
     """The four stages of a trunk that is always frozen, and trainable adapters.
 
     Args:
-        trunk: which one; see `configuration`.
+        trunk: a name or description; see `configuration`.
         bottleneck: channels inside an adapter.
     """
 
@@ -122,7 +122,7 @@ class AdaptedHiera(nn.Module):
                 model.safetensors, or a hub id.
 
         Raises:
-            FileNotFoundError: there are none, saying how to get them.
+            FileNotFoundError: there are none; the message says how to get them.
             ValueError: they are not this trunk's; nothing is loaded then.
         """
         path = _locate(weights)
@@ -142,7 +142,7 @@ class AdaptedHiera(nn.Module):
 
 
 def has_adapters(path: Path) -> bool:
-    """Whether a file holds an adapted trunk, as `Student.export_encoder` writes it, and not SAM 2 alone."""
+    """Whether a file holds an adapted trunk, as `Student.export_encoder` writes it, rather than only SAM 2."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -170,7 +170,7 @@ def _locate(weights: str | Path) -> Path:
     if is_hub_id(str(weights)) and not path.exists():
         from huggingface_hub import hf_hub_download
 
-        # Read now and not when huggingface_hub was imported, so that setting it later still counts.
+        # Read now, not when huggingface_hub was imported, so that it can still be set later.
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
         try:
             return Path(hf_hub_download(str(weights), "model.safetensors", local_files_only=offline))
@@ -178,7 +178,7 @@ def _locate(weights: str | Path) -> Path:
             reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
             tried += f" and on the hub, which answered: {reason}"
     raise FileNotFoundError(
-        f"no weights of SAM 2 at student.encoder={weights}: {tried}; get them where there is a network with "
+        f"no weights of SAM 2 at student.encoder={weights}: {tried}; get them on a machine with network access by "
         f"`hf download {EXAMPLE}`, or give a folder with model.safetensors"
     )
 

@@ -23,7 +23,7 @@ from students.attention_unet import (
 from students.base import Student
 
 DILATIONS = (7, 5, 2, 1)
-SLOTS = 4  # of the external memory, in multiples of the channels
+SLOTS = 4  # slots of the external memory, in multiples of the channels
 
 
 class Gate(nn.Module):
@@ -98,9 +98,9 @@ class SCAB(nn.Module):
 
 
 class MALUNet(Student):
-    """MALUNet of 1, 2, 3, 4, 6 and 8 times `width` channels: 177,943 parameters at width 8.
+    """MALUNet with 1, 2, 3, 4, 6 and 8 times `width` channels: 177,943 parameters at width 8.
 
-    Sizes that are no multiple of 32 are padded with zeros at the bottom and right, and the logits cut back.
+    Images are padded with zeros at the bottom and right to multiples of 32, and the logits are cropped.
     """
 
     decoder: Decoder

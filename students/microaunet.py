@@ -20,7 +20,7 @@ from students.attention_unet import (
 )
 from students.base import Student, padded
 
-SMALLEST = 128  # pixels after padding: the bridge reflects three cells at stride 32, and needs four for that
+SMALLEST = 128  # pixels after padding: to reflect three cells at stride 32, the bridge needs at least four
 
 
 def depthwise_conv(inputs: int, outputs: int, dilation: int = 1) -> nn.Sequential:
@@ -86,10 +86,10 @@ class LSCAB(nn.Module):
 
 
 class MicroAUNet(Student):
-    """MicroAUNet of 1, 2, 3, 4, 6 and 8 times `width` channels: 84,281 parameters at width 8, 24,881 at width 4.
+    """MicroAUNet with 1, 2, 3, 4, 6 and 8 times `width` channels: 84,281 parameters at width 8, 24,881 at width 4.
 
-    Sizes that are no multiple of 32 are padded with zeros at the bottom and right, and the logits cut back. Images must
-    be at least 128 pixels high and wide after that.
+    Images are padded with zeros at the bottom and right to multiples of 32, and the logits are cropped. Padded images
+    must be at least 128 pixels high and wide.
     """
 
     decoder: Decoder

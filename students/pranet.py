@@ -13,7 +13,7 @@ from students.backbone import Backbone, OnBackbone
 from students.base import Student
 
 KERNELS = (3, 5, 7)  # of a receptive-field block's branches; each also dilates the last convolution of its branch
-ATTENTION = {8: (64, 2, 3), 16: (64, 2, 3), 32: (256, 3, 5)}  # stride: width, convolutions, kernel of reverse attention
+ATTENTION = {8: (64, 2, 3), 16: (64, 2, 3), 32: (256, 3, 5)}  # stride -> width, convolutions, kernel of the attention
 
 
 def conv(inputs: int, outputs: int, kernel: int | tuple[int, int], *, dilation: int = 1) -> nn.Sequential:
@@ -76,7 +76,7 @@ class PartialDecoder(nn.Module):
 
 
 class ReverseAttention(nn.Module):
-    """A correction to a coarser mask's logits, from features times (1 - the mask's probability).
+    """A correction of a coarser mask's logits, from features times (1 - the mask's probability).
 
     With several classes the factor is 1 - the probability of the most probable class.
     """
@@ -121,8 +121,8 @@ class PraNet(OnBackbone, Student):
     """PraNet with `width` channels in its partial decoder (32 in the paper), on any timm backbone with strides 8 to 32.
 
     The paper's backbone is Res2Net-50 (26w x 4s, deep stem: timm's res2net50d); 30,500,364 parameters. Its logits
-    are the finest correction; `heads` gives all four for deep supervision. Sizes that are no multiple of 32 are padded
-    with zeros at the bottom and right, and the logits cut back.
+    are the finest correction; `heads` gives all four for deep supervision. Images are padded with zeros at the bottom
+    and right to multiples of 32, and the logits are cropped.
     """
 
     encoder: Backbone

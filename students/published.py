@@ -1,4 +1,4 @@
-"""Published students: a folder, a hub id or `zoo:NAME` becomes a network again; foreign code runs by consent only."""
+"""Published students: a network from a folder, a hub id or `zoo:NAME`; foreign code runs only with consent."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from students.base import Student, whole
 from students.config import REMEDY, locate, read_config
 from students.registry import STUDENTS, code_of, resolve
 
-LEARNED = "learned.json"  # in the folder: the keys of the images whose masks were learned from
+LEARNED = "learned.json"  # in the folder: the keys of the images whose masks it was trained on
 RECORD = "published.json"  # in the folder: the sha256 of each file, by name
-# Entries of config.json that are no options of the class.
+# Entries of config.json that are not options of the class.
 NO_ARGUMENTS = ("student", "image_size", "mean", "std", "threshold", "temperature", "run", "adapted", "code_sha256")
 
 logger = logging.getLogger("bandpass")
 
 
 def load(source: str | Path, *, trust: str | None = None) -> Student:
-    """A published student from a folder, a hub id or `zoo:NAME`, in eval mode and float32, whatever the file holds.
+    """A published student from a folder, a hub id or `zoo:NAME`, in eval mode and always in float32.
 
     Args:
-        source: which of these.
+        source: one of these.
         trust: the class, `my_nets:Net`, of a student that is not one of `STUDENTS`: consent to run its code.
 
     Raises:
-        FileNotFoundError: there is no such folder, or none with `config.json` and `model.safetensors`.
-        ValueError: the student named there is not known or not consented to, config.json holds a value that it must
-            not, a file is not as it was published, or the tensors of the file are not the student's, or not finite.
+        FileNotFoundError: there is no such folder, or it has no `config.json` or `model.safetensors`.
+        ValueError: the student in config.json is not known or not consented to, config.json holds a value that is not
+            allowed, a file is not as it was published, or the tensors are not the student's or not finite.
     """
     config = read_config(source)
     student = build(config, source, trust=trust)
@@ -48,7 +48,7 @@ def load(source: str | Path, *, trust: str | None = None) -> Student:
     try:
         with whole(file):
             load_model(student, file, strict=True)
-    except RuntimeError as error:  # torch's, of tensors that are missing, left over, or of another shape
+    except RuntimeError as error:  # torch's error for tensors that are missing, left over, or of another shape
         reason = " ".join(str(error).split())
         raise ValueError(
             f"the weights of {source} are not those of student {config['student']!r} as this version of Bandpass and "
@@ -63,12 +63,12 @@ def build(config: Mapping[str, Any], source: str | Path, *, trust: str | None = 
     """The network that config.json describes, with random weights.
 
     Args:
-        config: checked by `check_config`.
+        config: the content of config.json, checked by `check_config`.
         source: the published student, as messages name it.
         trust: as for `load`.
 
     Raises:
-        ValueError: as `resolve_published`, or the class does not take the arguments in config.json.
+        ValueError: as in `resolve_published`, or the class does not take the arguments in config.json.
     """
     kind = resolve_published(config["student"], source, trust=trust)
     parameters = signature(kind).parameters
@@ -78,7 +78,7 @@ def build(config: Mapping[str, Any], source: str | Path, *, trust: str | None = 
     }
     try:
         return kind(**arguments)
-    except Exception as error:  # of whatever a value of the wrong type or size leads to
+    except Exception as error:  # a value of the wrong type or size may lead to any error
         reason = " ".join(str(error).split())[:400] or type(error).__name__
         raise ValueError(
             f"config.json of {source} does not describe a student {config['student']!r}: {reason}; {REMEDY}"
@@ -86,37 +86,37 @@ def build(config: Mapping[str, Any], source: str | Path, *, trust: str | None = 
 
 
 def check_finite(student: Student, file: Path) -> None:
-    """Refuses weights that are not numbers.
+    """Refuses weights that are nan or infinite.
 
     Raises:
-        ValueError: naming the file, the first tensor, and how many of its values are nan or infinite.
+        ValueError: there are such weights; it names the file, the first tensor, and the number of such values in it.
     """
     for name, value in student.state_dict().items():
         if value.is_floating_point() and (wrong := int((~value.isfinite()).sum())):
             raise ValueError(
-                f"{file} holds weights that are no numbers: {wrong} of {value.numel()} values of {name} are nan or "
+                f"{file} holds weights that are not numbers: {wrong} of {value.numel()} values of {name} are nan or "
                 f"infinite; {REMEDY}"
             )
 
 
 def warn_edited(config: Mapping[str, Any], source: str | Path) -> None:
-    """Warns where the class of a published student is defined by another file than when it was published."""
+    """Warns if the file that defines the class of a published student has changed since it was published."""
     file, recorded = code_of(config["student"]), config.get("code_sha256")
     if file and recorded and sha256_of(file) != recorded:
-        logger.warning("%s has been edited since %s was published: its masks may be others", file, source)
+        logger.warning("%s has been edited since %s was published: its masks may differ", file, source)
 
 
 def resolve_published(name: str, source: str | Path, *, trust: str | None = None) -> type[Student]:
-    """The class that a published student names: of the registry, or of the user's own with their consent.
+    """The class that a published student names: one of the registry, or with consent one of the user's own.
 
     Args:
-        name: as for `resolve`; whoever made the student chose it.
-        source: where the student is.
+        name: as for `resolve`; it was chosen by the student's author.
+        source: the place of the student.
         trust: the class whose code may run.
 
     Raises:
-        ValueError: as `resolve`; or the code is not consented to, would come with the student, or the student comes
-            from the hub.
+        ValueError: as in `resolve`; or there is no consent to run the code, it came with the student, or the student
+            comes from the hub.
     """
     if name in STUDENTS or ":" not in name:
         return resolve(name)
@@ -125,7 +125,7 @@ def resolve_published(name: str, source: str | Path, *, trust: str | None = None
     folder = Path(source).expanduser().absolute()
     if not folder.is_dir() or is_within(folder, Path(HF_HUB_CACHE)):
         raise ValueError(
-            f"{source} is a student of class {name!r}, but of a student from the hub only those of the registry are "
+            f"{source} is a student of class {name!r}, but for a student from the hub only classes of the registry are "
             f"run ({', '.join(STUDENTS)}); if you have that class and trust it, download the student into a folder"
         )
     for file in files_of(name.partition(":")[0]):
@@ -134,12 +134,12 @@ def resolve_published(name: str, source: str | Path, *, trust: str | None = None
                 f"{source} is a student of class {name!r}, whose code came with it and is not run: {file}; if you "
                 "trust it, move the code out of that folder"
             )
-        if trust != name:  # before the search goes on, which imports the packages of a module
+        if trust != name:  # stop here, since the search goes on by importing the packages of the module
             break
         logger.info("%s runs code of %s: %s", source, name, file)
     if trust != name:
         raise ValueError(
-            f"{source} is a student of class {name!r}, which is none of Bandpass's own ({', '.join(STUDENTS)}), and "
+            f"{source} is a student of class {name!r}, which is not one of Bandpass's ({', '.join(STUDENTS)}), and "
             f"loading it runs its code; {f'got trust={trust}; ' if trust else ''}if you trust it, type trust={name} "
             f"(in a recipe student.name={name}, or model={name} of a teacher)"
         )
@@ -147,13 +147,13 @@ def resolve_published(name: str, source: str | Path, *, trust: str | None = None
 
 
 def is_within(path: Path, folder: Path) -> bool:
-    """Whether an absolute path lies in a folder, or passes through it by links on its way elsewhere."""
+    """Whether an absolute path lies in a folder or passes through it by links."""
     inside = folder.resolve()
     return any(step.resolve().is_relative_to(inside) for step in (path, *path.parents))
 
 
 def files_of(module: str) -> Iterator[Path]:
-    """The files that importing a module runs, those of its packages first, links unresolved; each before it is run."""
+    """The files that importing a module runs, its packages first, links unresolved; each is yielded before it runs."""
     parts = module.split(".")
     for length in range(1, len(parts) + 1):
         try:
@@ -170,14 +170,14 @@ def sha256_of(file: Path) -> str:
 
 
 def require_published(file: Path) -> None:
-    """Refuses a file of a published folder that has changed since, where `RECORD` beside it says what it was.
+    """Refuses a file of a published folder that has changed since, if `RECORD` beside it has the file's sha256.
 
     Raises:
-        ValueError: naming the file and what to do.
+        ValueError: the file has changed; the message names it and says what to do.
     """
     try:
         recorded = json.loads(file.with_name(RECORD).read_text(encoding="utf-8"))["sha256"][file.name]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none, or damaged, or without this file
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # no record, a damaged one, or without this file
         return
     if recorded != (found := sha256_of(file)):
         raise ValueError(
@@ -187,7 +187,7 @@ def require_published(file: Path) -> None:
 
 
 def learned_keys(folder: Path) -> list[str] | None:
-    """The keys of the images whose masks a published student learned from; None where its folder has no such list.
+    """The keys of the images whose masks a published student was trained on; None if its folder has no such list.
 
     Raises:
         ValueError: the list cannot be read, or is not the one that was published.
@@ -196,7 +196,7 @@ def learned_keys(folder: Path) -> list[str] | None:
     if not path.exists():
         return None
     if not path.is_file():
-        raise ValueError(f"{path} is no file; {REMEDY}")
+        raise ValueError(f"{path} is not a file; {REMEDY}")
     require_published(path)
     try:
         keys = json.loads(path.read_text(encoding="utf-8"))["labelled"]
@@ -208,7 +208,7 @@ def learned_keys(folder: Path) -> list[str] | None:
 
 
 def licence_of(source: str | Path) -> str | None:
-    """The licence on a student's card, of a folder, the zoo or the hub: of several terms all; None if there is none."""
+    """The licence (all terms) on the card of a student in a folder, the zoo or on the hub; None if there is none."""
     try:
         card = locate(source, "README.md").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -223,7 +223,7 @@ def licence_of(source: str | Path) -> str | None:
 
 
 def terms_on(card: str) -> str:
-    """The terms in the table of a card, each behind what stands under it; empty where there is no such table."""
+    """The terms in the table of a card, each in brackets after what it covers; empty if there is no such table."""
     _, _, rest = card.partition("\n| made from | licence or terms |\n| --- | --- |\n")
     rows = takewhile(lambda line: line.startswith("| "), rest.splitlines())
     cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)] for row in rows]

@@ -1,4 +1,4 @@
-"""The students there are, by name, and those of a user's own."""
+"""The students of Bandpass by name, and a user's own classes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def resolve(name: str) -> type[Student]:
     """The class of a student by registry name or by `module:Class`.
 
     Raises:
-        ValueError: the name is not known, cannot be imported, or is not a whole `Student`.
+        ValueError: the name is not known, cannot be imported, or is not a subclass of `Student`.
     """
     if name not in STUDENTS and ":" not in name:
         near = get_close_matches(name, STUDENTS, n=1)
@@ -49,7 +49,7 @@ def resolve(name: str) -> type[Student]:
 
 
 def code_of(name: str) -> Path | None:
-    """The file that defines a class of the user's own (`module:Class`); None for other names, or without a file."""
+    """The file that defines a user's own class (`module:Class`); None for other names or if there is no file."""
     module, _, attribute = name.partition(":")
     try:
         found = find_spec(module) if attribute else None
@@ -59,7 +59,7 @@ def code_of(name: str) -> Path | None:
 
 
 def create(name: str, *, width: int, classes: int = 1, **options: Any) -> Student:  # noqa: ANN401
-    """A fresh student with random weights; `options` are further arguments of its class.
+    """A new student with random weights; `options` are further arguments of its class.
 
     Raises:
         ValueError: the name is not known, or the class does not take these arguments.
@@ -70,5 +70,5 @@ def create(name: str, *, width: int, classes: int = 1, **options: Any) -> Studen
         signature(kind).bind(**given)
     except TypeError as error:
         known = ", ".join(signature(kind).parameters)
-        raise ValueError(f"student {name!r} does not take what is given ({error}); it takes {known}") from error
+        raise ValueError(f"student {name!r} does not take these arguments ({error}); it takes {known}") from error
     return kind(**given)

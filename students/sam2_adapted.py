@@ -1,7 +1,7 @@
 """SAM 2 fine-tuned for a task: a frozen trunk with adapters, full-scale skips and channel attention on top.
 
-This is the live form of the task teacher: `students.task_decoder` reads a model's cached maps, this network runs the
-model, so that adapters can be trained. It is a student like any other: published, it is a teacher through
+This is the live form of the task teacher: `students.task_decoder` reads a model's cached maps, while this network runs
+the model, so that adapters can be trained. It is a student like any other: once published, it can be a teacher with
 `adapter: student`.
 """
 
@@ -23,7 +23,7 @@ SUPERVISED = 3  # outputs under deep supervision, as in SAM2-UNet: at stride 2, 
 
 
 class Decoder(nn.Module):
-    """Every level reads every level of the trunk (UNet 3+), under channel attention."""
+    """A decoder in which every level reads every level of the trunk (UNet 3+) with channel attention."""
 
     def __init__(self, channels: tuple[int, ...], width: int, dropout: float) -> None:
         super().__init__()
@@ -39,9 +39,9 @@ class Decoder(nn.Module):
 
 
 class Sam2Adapted(Student):
-    """SAM 2 with adapters; at Hiera-L 212,149,296 frozen parameters, 1,714,416 in adapters, 880,099 on top.
+    """SAM 2 with adapters; with Hiera-L 212,149,296 frozen parameters, 1,714,416 in adapters, 880,099 on top.
 
-    Sizes that are no multiple of 32 are padded with zeros at the bottom and right, and the logits cut back.
+    Images are padded with zeros at the bottom and right to multiples of 32, and the logits are cropped.
 
     Args:
         width: channels of every level of the decoder.
@@ -94,7 +94,7 @@ class Sam2Adapted(Student):
         )
 
     def load_encoder(self, weights: str | Path) -> None:
-        """Puts SAM 2's weights into the trunk, arguments and errors as in `AdaptedHiera.load`; or what
+        """Puts SAM 2's weights into the trunk (arguments and errors as in `AdaptedHiera.load`), or the weights that
         `export_encoder` wrote into trunk and adapters.
         """
         if has_adapters(Path(weights).expanduser()):

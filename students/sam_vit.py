@@ -1,4 +1,4 @@
-"""SAM's image encoder (Kirillov et al. 2023) as a student, from which the built-in teacher is made."""
+"""SAM's image encoder (Kirillov et al. 2023) as a student; the built-in teacher is made from it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from transformers import SamVisionModel
 
 HEAD = 32  # channels of an attention head
-# Rows and columns to the cell that a head first attends to.
+# Rows and columns to the cell that a head attends to at first.
 OFFSETS = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0), (0, 0))
 SHARPNESS = 1.5  # of that attention: the logit falls by this at a distance of one cell
 SQUARE_SCALE = 0.3  # of the squared distance in its channel, so that its share of the query is small
 CONTENT_AT_FIRST = 0.5  # factor on the initial query and key weights
-GLOBAL_EVERY = 3  # blocks: the others attend within windows of half the grid's side, as SAM's do
+GLOBAL_EVERY = 3  # every third block is global; the others, as in SAM, attend within windows of half the grid's side
 
 
 def start_as_convolution(model: Any) -> None:  # noqa: ANN401
@@ -29,8 +29,8 @@ def start_as_convolution(model: Any) -> None:  # noqa: ANN401
 
     Cordonnier et al., "On the relationship between self-attention and convolutional layers", 2020: attention by
     -a |d - o|^2 of the relative position d attends to the offset o. SAM's relative positions enter as q . r(d), so two
-    channels of r hold d^2 and d, and the bias of q holds -a and 2 a o. Content joins in as training finds a use for it.
-    From scratch this saves most of the steps.
+    channels of r hold d^2 and d, and the bias of q holds -a and 2 a o. Attention to content is learned in training.
+    When training from scratch, this saves most of the steps.
     """
     with torch.no_grad():
         for layer in model.vision_encoder.layers:
@@ -46,7 +46,7 @@ def start_as_convolution(model: Any) -> None:  # noqa: ANN401
 
 
 class Trunk(nn.Module):
-    """SAM's ViT with its neck, by transformers: (N, 3, S, S) -> (N, neck, S / patch, S / patch)."""
+    """SAM's ViT with its neck, from transformers: (N, 3, S, S) -> (N, neck, S / patch, S / patch)."""
 
     model: SamVisionModel
 
@@ -76,7 +76,7 @@ class Trunk(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Doublings of the neck's grid up to that of the pixels, without skips: contours come from the neck's map alone."""
+    """Doublings of the neck's grid up to the pixels, without skips: contours come from the neck's map alone."""
 
     def __init__(self, neck: int, doublings: int) -> None:
         super().__init__()
@@ -100,8 +100,8 @@ class Decoder(nn.Module):
 class SamViT(Student):
     """SAM's ViT of `width` channels and a light decoder, for square images of exactly `image_size`.
 
-    `patch` must be a power of two. The encoder alone can be published in the format of transformers
-    (`SamVisionModel`), which is what the `sam` teacher loads.
+    `patch` must be a power of two. The encoder can be published on its own in the format of transformers
+    (`SamVisionModel`), which the `sam` teacher loads.
     """
 
     encoder: Trunk
@@ -134,7 +134,7 @@ class SamViT(Student):
         return self.encoder(images)
 
     def load_encoder(self, weights: str | Path) -> None:
-        """Puts the model.safetensors that `export_encoder` wrote into trunk and neck; errors as in `Student`."""
+        """Puts the model.safetensors that `export_encoder` wrote into trunk and neck; raises errors as in `Student`."""
         fill(self.encoder.model, weights, student=type(self).__name__)
 
     def export_encoder(self, folder: Path) -> None:

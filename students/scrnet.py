@@ -12,19 +12,19 @@ from students.base import Student
 from students.unet import Encoder as Levels
 from students.unet import double_conv
 
-BINS = (1, 2, 3, 6)  # cells a side of the pyramid pooling
+BINS = (1, 2, 3, 6)  # cells per side of the pyramid pooling
 
 
 def enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, cell centres kept in place: (N, C, h, w) -> (N, C, *size)."""
+    """Bilinear interpolation that keeps cell centres in place: (N, C, h, w) -> (N, C, *size)."""
     return functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 def warp(x: Tensor, flow: Tensor) -> Tensor:
     """Reads x (N, C, H, W) at every cell plus `flow` (N, 2, H, W): columns to the right, rows down, in cells.
 
-    Beyond the border the nearest cell counts. Zero flow is the identity: grid and sampling both take a cell's
-    coordinate to be that of its centre.
+    Beyond the border, the nearest cell is read. Zero flow is the identity: both grid and sampling use coordinates of
+    cell centres.
     """
     height, width = x.shape[-2:]
     rows = torch.arange(height, device=x.device, dtype=torch.float32)
@@ -36,7 +36,7 @@ def warp(x: Tensor, flow: Tensor) -> Tensor:
 
 
 class PyramidPooling(nn.Module):
-    """Means over 1, 4, 9 and 36 bins, each through a 1x1 convolution, beside the map itself (Zhao et al., 2017)."""
+    """Means over 1, 4, 9 and 36 bins, each through a 1x1 convolution, and the map itself (Zhao et al., 2017)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -128,9 +128,9 @@ class Head(nn.Module):
 
 
 class SCRNet(Student):
-    """SCR-Net as its paper describes it, `width`, 2, 4, 8 and 8 times `width` channels; 926,748 parameters at width 16.
+    """SCR-Net as in its paper, with 1, 2, 4, 8 and 8 times `width` channels; 926,748 parameters at width 16.
 
-    Sizes that are no multiple of 16 are padded with zeros at the bottom and right, and the logits cut back.
+    Images are padded with zeros at the bottom and right to multiples of 16, and the logits are cropped.
     """
 
     def __init__(self, *, width: int = 16, classes: int = 1) -> None:

@@ -1,7 +1,7 @@
 """The task teacher's network: full-scale skips and channel attention on a teacher's cached maps.
 
-Every decoder level reads every level of the pyramid at once (UNet 3+, Huang et al., 2020), weighted channel by channel
-from its mean over the image (squeeze and excitation, Hu et al., 2018). The input is a teacher's maps, not an image.
+Every decoder level reads every level of the pyramid (UNet 3+, Huang et al., 2020). Channels are weighted by their means
+over the image (squeeze and excitation, Hu et al., 2018). The input is a teacher's maps, not an image.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from torch.nn import functional
 
 Grid = tuple[int, int]
 
-REDUCTION = 4  # of the channels between the two layers of the attention
+REDUCTION = 4  # factor of fewer channels between the two layers of the attention
 
 
 def normalised(conv: nn.Conv2d) -> nn.Sequential:
     """A convolution without bias, batch norm and ReLU.
 
-    Group norm scored the same (Dice within 0.003 on held-out images), but removes from every image the strength of
-    its maps relative to other images, which the channel attention reads.
+    Group norm scored the same (Dice within 0.003 on held-out images), but it removes the strength of an image's maps
+    relative to other images, which the channel attention reads.
     """
     return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU(inplace=True))
 
 
 def resized(x: Tensor, grid: Grid) -> Tensor:
-    """(N, C, h, w) -> (N, C, *grid), cell centres kept in place: means of the cells that shrink, bilinear otherwise."""
+    """(N, C, h, w) -> (N, C, *grid), cell centres kept in place: means of cells if it shrinks, else bilinear."""
     if x.shape[-2:] == grid:
         return x
     if x.shape[-2] >= grid[0] and x.shape[-1] >= grid[1]:
@@ -43,7 +43,7 @@ def halved(width: int) -> int:
 
 
 class ChannelAttention(nn.Module):
-    """Squeeze and excitation: x times a weight for each channel of each image, read from all channels' means."""
+    """Squeeze and excitation: x times a weight for each channel of each image, computed from the means of all."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -77,8 +77,8 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Coarsest level first: all levels on one grid, channel attention, 3x3 convolution; at the end one doubling.
 
-    A level reads the encoder's maps at its own and all finer levels, the decoder's own at all coarser ones. The
-    coarsest level, which in UNet 3+ is the encoder's map itself, reads all maps here too: nothing else mixes them.
+    A level reads the encoder's maps at its own and all finer levels, and the decoder's maps at all coarser ones. The
+    coarsest level, which in UNet 3+ is the encoder's map itself, also reads all maps here: nothing else mixes them.
     """
 
     def __init__(self, levels: int, width: int) -> None:
@@ -99,7 +99,7 @@ class Decoder(nn.Module):
         return tuple(maps)
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
-        """(N, width / 2, 2 rows, 2 columns) of the finest grid: a contour finer than the features."""
+        """(N, width / 2, 2 rows, 2 columns) of the finest grid, so that contours are finer than the features."""
         finest = self.levels(features)[0]
         return self.refine(resized(finest, (2 * finest.shape[-2], 2 * finest.shape[-1])))
 
@@ -107,15 +107,15 @@ class Decoder(nn.Module):
 class TaskDecoder(nn.Module, PyTorchModelHubMixin):
     """A segmentation network on a frozen teacher's maps.
 
-    It has a student's parts, `encoder`, `decoder` and `head`, but is no `Student`: its input is maps, not images.
+    It has a student's parts, `encoder`, `decoder` and `head`, but is not a `Student`: its input is maps, not images.
 
     Args:
-        channels: channels of each map as it is given (of a cache: the components that its codec keeps), finest first.
+        channels: channels of each input map, finest first (for a cache, the components that its codec keeps).
         grids: rows and columns of each map.
         width: channels of every level inside.
         classes: channels of the logits; 1 means one foreground class under a sigmoid.
-        dropout: share of the encoder's channels that are zeroed in training, from 0 to below 1: the maps are frozen and
-            the masks few.
+        dropout: share of the encoder's channels that are zeroed in training, from 0 to below 1, since the maps are
+            frozen and masks are few.
 
     Raises:
         ValueError: the arguments do not describe a pyramid.
@@ -153,7 +153,7 @@ class TaskDecoder(nn.Module, PyTorchModelHubMixin):
         """The teacher's maps (N, channels[i], *grids[i]), of whole images or of a box -> maps (N, width, *grids[i]).
 
         Raises:
-            ValueError: the maps have other channels or grids, or are more or fewer.
+            ValueError: the maps differ from the expected ones in number, channels or grids.
         """
         got = [tuple(x.shape[1:]) for x in maps]
         expected = [(channels, *grid) for channels, grid in zip(self.channels, self.grids, strict=True)]
@@ -186,7 +186,7 @@ def _check_pyramid(channels: tuple[int, ...], grids: tuple[Grid, ...]) -> None:
             f"grids {grids}"
         )
     if any(coarse[0] > fine[0] or coarse[1] > fine[1] for fine, coarse in pairwise(grids)):
-        raise ValueError(f"expected the finest grid first, each next one no finer, got {grids}; reorder the maps")
+        raise ValueError(f"expected the finest grid first and no finer one after it, got {grids}; reorder the maps")
 
 
 def _listed(shapes: Sequence[tuple[int, ...]]) -> str:

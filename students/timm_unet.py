@@ -16,7 +16,7 @@ WIDEST = 8  # of the decoder's levels, in multiples of `width`
 
 
 class Decoder(nn.Module):
-    """From the deepest map up: bilinear doubling, beside it the map of that stride if there is one, double convolution.
+    """From the deepest map up: bilinear doubling, concatenation with the map of that stride if any, double convolution.
 
     A level at stride s has s times `width` channels, but at most `WIDEST` times; the last is at stride 1.
     """
@@ -42,12 +42,12 @@ class Decoder(nn.Module):
 
 
 class TimmUNet(OnBackbone, Student):
-    """U-Net on a timm backbone; 4,747,309 parameters at width 16 on EfficientNet-B0, which has 3,595,388 of them.
+    """U-Net on a timm backbone; 4,747,309 parameters at width 16 on EfficientNet-B0, of which it has 3,595,388.
 
-    `encoder_stages`, `padding` and `pixel_range` are the arguments `stages`, ... of `Backbone`.
+    `encoder_stages`, `padding` and `pixel_range` are the arguments `stages`, `padding` and `pixel_range` of `Backbone`.
 
-    Sizes that are no multiple of the coarsest stride are padded with zeros at the bottom and right, and the logits cut
-    back. Weights are random until `load_encoder`: they are no argument, so that a published student loads anywhere.
+    Images are padded with zeros at the bottom and right to multiples of the coarsest stride, and logits are cropped.
+    Weights are random until `load_encoder`. They are not an argument, so a published student loads anywhere.
     """
 
     encoder: Backbone

@@ -20,7 +20,7 @@ def double_conv(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Encoder(nn.Module):
-    """Five levels of double convolution, each but the first after a 2x2 max pooling."""
+    """Five levels of double convolution, with 2x2 max pooling before all but the first."""
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -54,9 +54,9 @@ class Decoder(nn.Module):
 
 
 class UNet(Student):
-    """U-Net of `width`, 2, 4, 8 and 16 times `width` channels; 31,043,521 parameters at width 64.
+    """U-Net with 1, 2, 4, 8 and 16 times `width` channels; 31,043,521 parameters at width 64.
 
-    Sizes that are no multiple of 16 are padded with zeros at the bottom and right, and the logits cut back.
+    Images are padded with zeros at the bottom and right to multiples of 16, and the logits are cropped.
     """
 
     def __init__(self, *, width: int = 64, classes: int = 1) -> None:

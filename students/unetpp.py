@@ -39,12 +39,12 @@ class Decoder(nn.Module):
 
 
 class UNetPlusPlus(Student):
-    """U-Net++ of `width` to 16 times `width` channels; 9,163,329 parameters at width 32.
+    """U-Net++ with `width` to 16 times `width` channels; 9,163,329 parameters at width 32.
 
-    `deep_supervision` puts a head on each of the full-resolution nodes; the logits are their mean, the paper's accurate
-    mode, and `pruned` cuts a network out that was trained so. `depth` below 4 is such a network, the paper's L1 to L3.
+    `deep_supervision` puts a head on each full-resolution node; the logits are their mean, the paper's accurate mode.
+    `pruned` cuts a smaller network out of one trained in this way; `depth` below 4 makes one, the paper's L1 to L3.
 
-    Sizes that are no multiple of 2^depth are padded with zeros at the bottom and right, and the logits cut back.
+    Images are padded with zeros at the bottom and right to multiples of 2^depth, and the logits are cropped.
     """
 
     decoder: Decoder
@@ -69,7 +69,7 @@ class UNetPlusPlus(Student):
         return sum(logits[1:], logits[0]) / len(logits)
 
     def heads(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> tuple[Tensor, ...]:
-        """Logits (N, classes, *size) of every node with a head, the shallowest first; as the paper supervises them."""
+        """Logits (N, classes, *size) of every node with a head, the shallowest first, supervised as in the paper."""
         nodes = self.decoder(features)[-len(self.head) :]
         return tuple(head(node)[..., : size[0], : size[1]] for head, node in zip(self.head, nodes, strict=True))
 

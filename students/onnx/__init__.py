@@ -1,4 +1,4 @@
-"""The students in fewer and larger operators, as they are exported to ONNX: for inference only."""
+"""The students in fewer and larger operators, for export to ONNX; for inference only."""
 
 from students.onnx.fuse import fuse_for_inference
 

@@ -13,9 +13,9 @@ from students.onnx.operators import Affine, flat, like, pointwise, standardised
 
 
 class Stem(nn.Module):
-    """First stage, norm, pooling and GELU: (N, 3, H, W) -> (N, C, H/2, W/2); no map has the full size.
+    """First stage, norm, pooling and GELU without a map of full size: (N, 3, H, W) -> (N, C, H/2, W/2).
 
-    The four pixels of a pooling window are four adjacent channels.
+    The four pixels of a pooling window become four adjacent channels.
     """
 
     def __init__(self, stage: nn.Module, norm: nn.Module) -> None:
@@ -44,7 +44,7 @@ def with_norm(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
 
 
 def windows(plain: nn.Conv2d) -> nn.Conv2d:
-    """A 3x3 convolution, dense or depthwise, to the 2x2 windows of its result: (N, C, H, W) -> (N, 4 C', H/2, W/2)."""
+    """A 3x3 convolution, dense or depthwise, as 2x2 windows of its result: (N, C, H, W) -> (N, 4 C', H/2, W/2)."""
     weight = plain.weight.detach()
     if plain.groups > 1:
         weight = torch.diag_embed(weight[:, 0].permute(1, 2, 0)).permute(2, 3, 0, 1)
@@ -60,7 +60,7 @@ def each_of_four(plain: nn.Conv2d) -> nn.Conv2d:
 
 
 def filled(conv: nn.Conv2d, weight: Tensor, plain: nn.Conv2d) -> nn.Conv2d:
-    """`conv` with this weight (4 C', C, k, k), and the plain one's bias (C',) four times each."""
+    """`conv` with this weight (4 C', C, k, k), and each bias (C',) of `plain` four times."""
     assert plain.bias is not None and conv.bias is not None
     with torch.no_grad():
         conv.weight.copy_(weight)
@@ -97,6 +97,6 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes, H, W) of (N, 3, H, W)."""
-        whole = padded(images, attention_unet.STRIDES[-1]).contiguous()  # so that all later maps are, as views require
+        whole = padded(images, attention_unet.STRIDES[-1]).contiguous()  # and so all later maps, as views require
         x = self.decoder(self.encoder(whole))
         return self.decoder.enlarge(like(self.head(flat(x)), x))[..., : images.shape[-2], : images.shape[-1]]

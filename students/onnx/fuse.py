@@ -1,4 +1,4 @@
-"""From a student to a network of fewer and larger operators that computes the same logits, up to rounding."""
+"""Fusing a student into a network of fewer and larger operators that computes the same logits, up to rounding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from students.base import Student
 
-FUSED = {  # class of a module -> what makes the fused module from it
+FUSED = {  # class of a module -> class or function that makes the fused module from it
     "students.attention_unet:Norm": "students.onnx.operators:Normed",
     "students.attention_unet:Doubling": "students.onnx.operators:Doubling",
     "students.attention_unet:Encoder": "students.onnx.attention_unet:Encoder",
@@ -28,14 +28,14 @@ FUSED = {  # class of a module -> what makes the fused module from it
 def fuse_for_inference(student: Student) -> nn.Module:
     """A copy that computes the student's logits (N, classes, H, W) in fewer operators, in eval mode.
 
-    Modules that are not in `FUSED`, such as those of a class of the user's own, are kept as they are. The sizes of
-    images are not checked: for a size that the student refuses the result has no meaning.
+    Modules that are not in `FUSED`, such as those of a user's own class, are kept as they are. Image sizes are not
+    checked: for a size that the student refuses, the result has no meaning.
     """
     return _fused(copy.deepcopy(student).eval())
 
 
 def _fused(module: nn.Module) -> nn.Module:
-    """The module made from `module`, with its children fused after it: makers are given unfused modules only."""
+    """The module made from `module`, with its children fused afterwards: makers only see unfused modules."""
     place, _, attribute = FUSED.get(f"{type(module).__module__}:{type(module).__qualname__}", "").partition(":")
     made: nn.Module = getattr(import_module(place), attribute)(module).eval() if place else module
     for name, child in made.named_children():

@@ -12,7 +12,7 @@ from students.onnx.operators import Affine, Separable, flat, folded, like, point
 
 
 class Gate(nn.Module):
-    """GAU: `students.malunet.Gate` over maps (N, C, H W)."""
+    """GAU: `students.malunet.Gate`, computed over maps (N, C, H W)."""
 
     def __init__(self, plain: malunet.Gate) -> None:
         super().__init__()
@@ -56,6 +56,6 @@ class ExternalAttention(nn.Module):
         """(N, C, H, W) -> (N, C, H, W)."""
         same = flat(x)
         attention = self.keys(same).softmax(dim=-1)  # over the positions
-        share = 1e-9 + torch.ones(1, attention.shape[1]) @ attention  # then over the slots, which the values sum
+        share = 1e-9 + torch.ones(1, attention.shape[1]) @ attention  # then over the slots, over which the values sum
         read = self.scale(standardised(self.values(attention) / share))
         return like(functional.gelu(same + read), x)

@@ -11,9 +11,9 @@ from students.onnx.operators import Affine, Separable, flat, folded, like, point
 
 
 class GatedAttention(nn.Module):
-    """LDGA. Projection and shortcut are a 1x1 depthwise convolution, a norm and a 1x1 convolution each, then summed.
+    """LDGA, with projection and shortcut joined: each is a 1x1 depthwise convolution, a norm and a 1x1 convolution.
 
-    Side by side they become one of each, with eight groups; the last convolution sums.
+    Side by side they become one of each, with eight groups; the last convolution sums both.
     """
 
     def __init__(self, plain: microaunet.GatedAttention) -> None:

@@ -1,7 +1,7 @@
 """Operators of the fused attention networks: norms, 1x1 convolutions and doublings in the form that runs fastest.
 
-Pointwise operators run over maps (N, C, H W): there ONNX Runtime, which blocks the channels of two-dimensional
-convolutions by sixteen, needs no reordering and pads nothing. Measured on one core by `distill bench what=student`.
+Pointwise operators run over maps (N, C, H W). ONNX Runtime blocks the channels of two-dimensional convolutions by
+sixteen; one-dimensional ones need no reordering or padding. Measured on one core by `distill bench what=student`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from students import malunet, microaunet
 from students.attention_unet import GROUPS
 
 EPSILON = 1e-5  # of a group norm
-LARGE = 24576  # cells of a group: over more of them ONNX Runtime's own mean is off by some 1e-5 of it
-ROW = 256  # cells that are averaged at once there
-BLOCK = 4  # cells a side that a convolution to one channel computes at once
-WORTH_BLOCKS = 4096  # cells of a map from which on blocks are faster
+LARGE = 24576  # cells of a group: over more cells, ONNX Runtime's own mean has a relative error of about 1e-5
+ROW = 256  # cells that are averaged at once in such a group
+BLOCK = 4  # cells per side that a convolution to one channel computes at once
+WORTH_BLOCKS = 4096  # cells of a map from which blocks are faster
 
 
 def flat(x: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def like(x: Tensor, other: Tensor) -> Tensor:
 
 
 def standardised(x: Tensor, groups: int = GROUPS) -> Tensor:
-    """A group norm without its factors and summands: (N, C, L) -> (N, C, L), C a multiple of `groups`."""
+    """A group norm without its factors and summands: (N, C, L) -> (N, C, L); C is a multiple of `groups`."""
     channels, cells = x.shape[1:]
     size = channels // groups * cells
     if size <= LARGE or cells % ROW:
@@ -42,7 +42,7 @@ def standardised(x: Tensor, groups: int = GROUPS) -> Tensor:
 
 
 def mean_in_rows(x: Tensor, groups: int) -> Tensor:
-    """The mean of each group, (N, groups, 1): over rows first, since one long sum of float32 loses digits."""
+    """The mean of each group, (N, groups, 1), over rows first, since one long float32 sum loses digits."""
     rows = x.shape[1] * x.shape[2] // ROW
     return x.view(-1, rows, ROW).mean(dim=2).view(-1, groups, rows // groups).mean(dim=2, keepdim=True)
 
@@ -71,7 +71,7 @@ class Affine(nn.Module):
 
 
 def pointwise(weight: Tensor, bias: Tensor | None = None) -> nn.Conv1d:
-    """A 1x1 convolution over (N, C, L) of given weight (outputs, inputs, ...) and bias (outputs,)."""
+    """A 1x1 convolution over (N, C, L) with given weight (outputs, inputs, ...) and bias (outputs,)."""
     conv = nn.Conv1d(weight.shape[1], weight.shape[0], 1, bias=bias is not None)
     with torch.no_grad():
         conv.weight.copy_(weight.view(conv.weight.shape))
@@ -125,7 +125,7 @@ class Doubling(nn.Module):
 
 
 def doubling_matrix(cells: int) -> Tensor:
-    """The matrix (2 cells, cells) of that interpolation along one axis, corners aligned."""
+    """The matrix (2 cells, cells) that doubles one axis by linear interpolation with corners aligned."""
     unit = torch.eye(cells)[None]
     return functional.interpolate(unit, size=2 * cells, mode="linear", align_corners=True)[0].T.contiguous()
 
@@ -133,7 +133,7 @@ def doubling_matrix(cells: int) -> Tensor:
 class OneChannel(nn.Module):
     """A convolution to one channel, (N, C, H, W) -> (N, 1, H, W), that computes blocks of 4 x 4 cells as 16 channels.
 
-    On the blocked layout a single channel costs as much as sixteen do; blocks cost an eighth.
+    In the blocked layout, a single channel costs as much as sixteen; in blocks it costs an eighth of that.
     """
 
     weight: Tensor
@@ -150,7 +150,7 @@ class OneChannel(nn.Module):
         self.register_buffer("bias", None if plain.bias is None else plain.bias.detach().repeat(BLOCK**2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 1, H, W); small maps by the plain convolution."""
+        """(N, 1, H, W); small maps use the plain convolution."""
         height, width = x.shape[2:]
         if height * width < WORTH_BLOCKS:
             return self.plain(x)
@@ -158,7 +158,7 @@ class OneChannel(nn.Module):
         rows, columns = (-(-side // (every * BLOCK)) * BLOCK + self.reach for side in (height, width))
         x = functional.pad(x, [self.margin] * 4, mode=self.mode)
         x = functional.pad(x, (0, columns * every - x.shape[3], 0, rows * every - x.shape[2]))
-        if every > 1:  # each of the `every`^2 maps of every n-th cell is convolved without dilation
+        if every > 1:  # each of the `every`^2 maps of cells that far apart is convolved without dilation
             x = x.view(-1, x.shape[1], rows, every, columns, every).permute(0, 3, 5, 1, 2, 4)
             x = x.reshape(-1, x.shape[3], rows, columns)
         x = functional.pixel_shuffle(functional.conv2d(x, self.weight, self.bias, stride=BLOCK), BLOCK)

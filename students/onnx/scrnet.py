@@ -10,7 +10,7 @@ from students.scrnet import enlarge
 
 
 class Calibration(nn.Module):
-    """SCM: the flow's convolution to two channels as a transposed one, the warp by rows of a table."""
+    """SCM, with the flow's convolution to two channels as a transposed one and the warp by rows of a table."""
 
     def __init__(self, plain: scrnet.Calibration) -> None:
         super().__init__()
@@ -26,10 +26,9 @@ class Calibration(nn.Module):
 
 
 def warp(x: Tensor, flow: Tensor) -> Tensor:
-    """`students.scrnet.warp` of x (N, C, H, W) by `flow` (N, 2, H, W), H and W at least 2: a cell's four neighbours are
-    found once for all channels.
+    """`students.scrnet.warp` of x (N, C, H, W) by `flow` (N, 2, H, W), with H and W at least 2.
 
-    ONNX Runtime's own operator finds them for every channel.
+    A cell's four neighbours are found once for all channels. ONNX Runtime's own operator finds them for every channel.
     """
     channels, height, width = x.shape[1:]
     across = (torch.arange(width, dtype=x.dtype) + flow[:, 0]).clamp(0, width - 1)

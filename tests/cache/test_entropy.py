@@ -149,7 +149,7 @@ def test_damage_is_told_and_an_unknown_coder_refused():
     one = coder("laplace", deviations)
     code = one.encode(laplacian(deviations))
     for bad in (code[:-4], code[4:], code[:-1], code + b"\1\0\0\0", bytes(len(code))):
-        with pytest.raises(ValueError, match=r"is damaged, or not of 200 values; verify the cache"):
+        with pytest.raises(ValueError, match=r"is damaged or does not hold 200 values; verify the cache"):
             one.decode(bad)
     with pytest.raises(ValueError, match=r"is damaged .*verify the cache"):
         coder("zstd", deviations).decode(b"no frame")

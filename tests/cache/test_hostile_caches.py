@@ -312,7 +312,7 @@ def test_a_lock_that_is_a_link_is_not_written_through(folder, tmp_path):
     assert (tmp_path / "mine").read_text() == "precious"
     (folder / ".lock").unlink()
     os.mkfifo(folder / ".lock")
-    with pytest.raises(OSError, match="is no regular file; remove it"), cache.lock(folder):
+    with pytest.raises(OSError, match="is not a regular file; remove it"), cache.lock(folder):
         pass
 
 

@@ -80,7 +80,7 @@ def test_a_cut_or_longer_code_is_told(compiled):
     one = Laplace(deviations)
     code = one.encode(laplacian(deviations))
     for bad in (code[:-4], code[4:], code[:-1], code + b"\1\0\0\0", code + bytes(4), bytes(len(code))):
-        assert "is damaged, or not of 500 values" in outcome(one, bad, compiled)
+        assert "is damaged or does not hold 500 values" in outcome(one, bad, compiled)
 
 
 def test_a_decoded_map_is_that_of_python_bit_for_bit(compiled, use):

@@ -373,7 +373,7 @@ def test_damaged_statistics_are_found(folder):
 
 def test_a_folder_that_is_no_cache_or_of_another_version_is_refused(folder, tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"is no feature cache: it has no manifest.json; extract with distill extract"
+        FileNotFoundError, match=r"is not a feature cache: it has no manifest.json; extract with distill extract"
     ):
         cache.open(tmp_path)
     data = json.loads((folder / "manifest.json").read_text())
@@ -393,7 +393,9 @@ def test_damaged_statistics_are_written_again_if_they_come_out_the_same(folder):
     whole = path.read_bytes()
     path.unlink()
     other = {**CODECS, "p3": cache.fit(torch.randn(16, 2, 6, 6, generator=NOISE), fidelity=0.8)}
-    with pytest.raises(cache.DamagedError, match=r"codec-p3.safetensors is damaged or missing, and what would be wri"):
+    with pytest.raises(
+        cache.DamagedError, match=r"codec-p3.safetensors is damaged or missing, and its replacement would"
+    ):
         make(folder, codecs=other)
     make(folder)
     assert path.read_bytes() == whole
@@ -402,7 +404,7 @@ def test_damaged_statistics_are_written_again_if_they_come_out_the_same(folder):
 def test_a_damaged_manifest_is_written_again_from_the_statistics_that_are_there(filled):
     whole = content(filled)
     (filled / "manifest.json").write_bytes(whole["manifest.json"][:99])
-    with pytest.raises(cache.DamagedError, match="what would be written in its place is not what the rest"):
+    with pytest.raises(cache.DamagedError, match="its replacement would not be what the rest"):
         make(filled, codecs=None, fidelity=0.7)
     make(filled, codecs=None)
     assert content(filled) == whole
@@ -415,16 +417,16 @@ def test_a_damaged_manifest_is_written_again_from_the_statistics_that_are_there(
 def test_another_identity_is_refused_and_the_difference_named(filled):
     other = {**IDENTITY, "preprocessing": {"image_size": 512, "mean": (0.5, 0.5)}}
     message = (
-        "was written with preprocessing.image_size=352, but preprocessing.image_size=512 is asked; remove this folder"
+        "was written with preprocessing.image_size=352, but preprocessing.image_size=512 is requested; remove this"
     )
     for refuse in (lambda: make(filled, identity=other), lambda: cache.open(filled, identity=other)):
         with pytest.raises(ValueError, match=message):
             refuse()
-    with pytest.raises(ValueError, match='with teacher="sam", but teacher=nothing is asked'):
+    with pytest.raises(ValueError, match='with teacher="sam", but teacher=nothing is requested'):
         cache.open(filled).check_identity({name: IDENTITY[name] for name in ("weights", "preprocessing")})
-    with pytest.raises(ValueError, match=r"with fidelity=0.8, but fidelity=0.9 is asked; extract into another folder"):
+    with pytest.raises(ValueError, match=r"with fidelity=0.8, but fidelity=0.9 is requested; extract into another"):
         make(filled, fidelity=0.9)
-    with pytest.raises(ValueError, match=r"with spec.p3.stride=8, but spec.p3.stride=4 is asked"):
+    with pytest.raises(ValueError, match=r"with spec.p3.stride=8, but spec.p3.stride=4 is requested"):
         make(filled, spec=FeatureSpec((SPEC["neck"], MapSpec("p3", 2, (6, 6), 4))))
 
 
@@ -446,7 +448,7 @@ def test_a_shard_that_is_less_faithful_than_asked_stops_the_append(folder):
     chance = 3 * max(CODECS["p3"].spread, 0.005) * (1 / 20 + 1 / CODECS["p3"].held_out) ** 0.5
     cache.write_shard(folder, codes_of(run), fidelity={"neck": 0.8, "p3": 0.8 - 0.009 - chance})
     message = (
-        r"20 records of map 'p3' reached fidelity .*, but 0.8 was asked of .*: these images differ from those the codec"
+        r"20 records of map 'p3' reached fidelity .*, but 0.8 was requested of .*: these images differ from those the"
     )
     with pytest.raises(ValueError, match=message):
         cache.write_shard(folder, codes_of(run), fidelity={"neck": 0.8, "p3": 0.8 - 0.011 - chance})
@@ -461,7 +463,7 @@ def test_a_map_of_which_more_was_asked_is_held_to_it(tmp_path):
         (key(0), "identity", {name: finer[name].encode(map_) for name, map_ in maps_of((key(0), "identity")).items()})
     ]
     for path in (store, store.path):
-        with pytest.raises(ValueError, match=r"map 'p3' reached fidelity 0\.8000, but 0\.97 was asked"):
+        with pytest.raises(ValueError, match=r"map 'p3' reached fidelity 0\.8000, but 0\.97 was requested"):
             cache.write_shard(path, codes, fidelity={"neck": 0.8, "p3": 0.8})
 
 
@@ -482,7 +484,7 @@ def test_what_does_not_belong_into_the_cache_is_refused(folder):
     code = codes_of([(key(0), "identity")])[0][2]
     with pytest.raises(ValueError, match=r"expected the maps \['neck', 'p3'\], each with \('low', 'high'\), for image"):
         cache.write_shard(folder, [(key(0), "identity", {"neck": code["neck"]})], fidelity={"neck": 1, "p3": 1})
-    with pytest.raises(ValueError, match="was made for the views identity, hflip, not for 'vflip'; extract anew"):
+    with pytest.raises(ValueError, match="was made for the views identity, hflip, not for 'vflip'; extract again"):
         cache.plan(folder, [key(0)], ("vflip",))
     with pytest.raises(ValueError, match=r"expected a key of 64 lower-case hexadecimal digits .*got 'image_1'"):
         cache.plan(folder, ["image_1"], ("identity",))
@@ -512,7 +514,7 @@ def test_a_file_system_without_locks_is_told_and_written_to(filled, monkeypatch,
     monkeypatch.setattr("fcntl.flock", without)
     with cache.lock(filled):
         extract(filled, [key(7)], ("identity",))
-    assert "is on a file system without locks: see that no other extraction fills it now" in caplog.text
+    assert "is on a file system without locks: make sure no other extraction fills it now" in caplog.text
     assert (key(7), "identity") in cache.open(filled)
 
 

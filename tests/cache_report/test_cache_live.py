@@ -108,7 +108,7 @@ def test_the_caches_own_code_is_taken_where_it_holds_the_image(store):
 def test_another_teacher_is_refused(store):
     other = PooledTeacher()
     other.identity = {**IDENTITY, "weights": "f" * 64}
-    with pytest.raises(ValueError, match=r"was written with weights=.*, but weights=.* is asked"):
+    with pytest.raises(ValueError, match=r"was written with weights=.*, but weights=.* is requested"):
         agreements(store, other, SAMPLES, size=2)
 
 

@@ -214,8 +214,8 @@ def test_a_manifest_that_would_come_out_otherwise_is_not_written(teacher, tmp_pa
     (features(run) / "manifest.json").write_text("{")
     monkeypatch.setattr(CellTeacher, "identity", {"teacher": "cells", "weights": "f" * 64})
     message = (
-        r"manifest.json is damaged or missing, and what would be written in its place is not what the rest of the "
-        r"cache was made with .*; restore it from a copy"
+        r"manifest.json is damaged or missing, and its replacement would not be what the rest of the cache was made "
+        r"with .*; restore it from a copy"
     )
     with pytest.raises(cache.DamagedError, match=message):
         extract(run)

@@ -195,7 +195,7 @@ def test_a_damaged_file_of_a_task_teacher_is_named_with_the_cure(task_run, featu
 
 
 def test_a_task_teacher_is_no_student_of_images_and_says_what_it_is(task_run):
-    with pytest.raises(ValueError, match=r"is a task teacher, which reads another teacher's features and no images"):
+    with pytest.raises(ValueError, match=r"is a task teacher, which reads another teacher's features, not images"):
         read_config(task_run.published)
 
 

@@ -150,7 +150,7 @@ def test_a_training_gives_folded_norms_the_statistics_of_its_images_before_the_f
         ({"encoder_stages": 0}, r"has 7 stages that can be cut off, got encoder_stages=0"),
         (
             {"backbone": "resnet18", "encoder_stages": 2},
-            r"'resnet18' has 0 stages .* of an EfficientNet or a MobileNet",
+            r"'resnet18' has 0 stages .* for an EfficientNet or a MobileNet",
         ),
         ({"encoder_stages": 1}, r"a student needs a pyramid of several strides"),
         ({"padding": "valid"}, r"padding of a backbone is 'valid', but must be same, or null"),

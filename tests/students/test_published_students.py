@@ -121,10 +121,10 @@ def test_a_student_from_the_hub_runs_no_code_but_that_of_the_registry(tmp_path, 
     published(tmp_path / "snapshot", student="my_nets:Net")
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda _, name: str(tmp_path / "snapshot" / name))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    with pytest.raises(ValueError, match=r"of a student from the hub only those of the registry are run \(unet, "):
+    with pytest.raises(ValueError, match=r"for a student from the hub only classes of the registry are run \(unet, "):
         students.load("someone/student")
     shutil.move(tmp_path / "snapshot", tmp_path / "hub")
-    with pytest.raises(ValueError, match="of a student from the hub only those of the registry are run"):
+    with pytest.raises(ValueError, match="for a student from the hub only classes of the registry are run"):
         students.load(tmp_path / "hub")
 
 
@@ -163,7 +163,7 @@ def test_a_class_that_was_edited_since_its_student_was_published_is_told_of(tmp_
 def test_code_beside_a_student_is_not_run_without_consent(beside, trust):
     got = f"got trust={trust}; " if trust else ""
     with pytest.raises(
-        ValueError, match=rf"class 'my_nets:Net', which is none of .*; {got}if .*, type trust=my_nets:Net"
+        ValueError, match=rf"class 'my_nets:Net', which is not one of .*; {got}if .*, type trust=my_nets:Net"
     ):
         students.load(beside, trust=trust)
     assert not (beside.parent / "ran").exists() and "my_nets" not in sys.modules
@@ -312,7 +312,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, value, name):
     tensors[name].view(-1)[-1] = value
     save_file(tensors, file)
     message = (
-        rf"model\.safetensors holds weights that are no numbers: 1 of \d+ values of {name} are nan or infinite; publish"
+        rf"model\.safetensors holds weights that are not numbers: 1 of \d+ values of {name} are nan or infinite; pub"
     )
     with pytest.raises(ValueError, match=message):
         students.load(tmp_path)

@@ -182,7 +182,7 @@ def test_what_is_no_trunk_or_another_one_is_refused(weights, tmp_path, monkeypat
         (
             "nobody/none",
             FileNotFoundError,
-            r"and on the hub, which answered: .*; get them where there is a network with",
+            r"and on the hub, which answered: .*; get them on a machine with network access by",
         ),
     ]:
         with pytest.raises(error, match=message):

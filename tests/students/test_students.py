@@ -170,7 +170,7 @@ def test_a_fault_in_a_file_of_ones_own_is_told_as_what_it_is(tmp_path, monkeypat
         create("no_such:Net", width=4)
     with pytest.raises(TypeError, match="can only concatenate tuple"):
         create("slip_of_type:Net", width=4)
-    with pytest.raises(ValueError, match=r"does not take what is given .*; it takes width, classes"):
+    with pytest.raises(ValueError, match=r"does not take these arguments .*; it takes width, classes"):
         create("slip_of_type:Net", width=4, depth=2)
 
 

@@ -154,7 +154,7 @@ def test_maps_of_another_teacher_are_refused():
         ({"channels": CHANNELS[:2]}, r"expected channels and a grid .* got channels \(5, 7\) and grids "),
         ({"channels": (), "grids": ()}, r"at least one map, got channels \(\) and grids \(\)"),
         ({"grids": ((12, 16), (0, 8), (3, 4))}, r"expected channels and a grid .*\(0, 8\)"),
-        ({"grids": GRIDS[::-1]}, r"expected the finest grid first, .* got \(\(3, 4\), .*; reorder the maps"),
+        ({"grids": GRIDS[::-1]}, r"expected the finest grid first .* got \(\(3, 4\), .*; reorder the maps"),
         ({"width": 0}, r"expected width and classes of at least 1 .* got a width of 0"),
         ({"dropout": 1.0}, r"a dropout from 0 to below 1, got .* a dropout of 1\.0"),
     ],
