@@ -97,7 +97,7 @@ def plan_comparison(recipe: Recipe, *, students: Sequence[str] | None, seeds: Se
         ValueError: there are no seeds, the recipe has fewer than two arms, or an arm changes what must be equal.
     """
     if not seeds:
-        raise ValueError("compare needs at least one seed, but seeds is empty; give three for a verdict")
+        raise ValueError("compare needs at least one seed, but seeds is empty; three allow a verdict")
     if len(recipe.arms) < 2:
         there = f"only {next(iter(recipe.arms))}" if recipe.arms else "none"
         raise ValueError(
@@ -198,9 +198,7 @@ def without(arms: Mapping[str, Any], unfinished: Collection[str], *, why: str) -
     """
     kept = [arm for arm in arms if arm not in unfinished]
     if len(kept) < 2 or next(iter(arms)) in unfinished:
-        raise ValueError(
-            "the control and at least one other arm must be finished first; the same command with jobs=1 continues them"
-        )
+        raise ValueError("the control and another arm must be finished first; the same command with jobs=1 goes on")
     if unfinished:
         logger.warning("left out, because %s: %s", why, ", ".join(arm for arm in arms if arm in unfinished))
     return kept

@@ -93,9 +93,7 @@ def require_fair(first: ArmRun, other: ArmRun) -> None:
     if first.run.recipe.student.classes != other.run.recipe.student.classes:
         raise ValueError(f"arms {first.arm!r} and {other.arm!r} differ in student.classes; compare equal masks")
     if other.run.recipe.evaluate.patience:
-        raise ValueError(
-            "evaluate.patience can end a stage early, but a fair comparison needs equal steps; set it to 0"
-        )
+        raise ValueError("evaluate.patience ends stages early, but a fair comparison needs equal steps; set it to 0")
 
 
 def require_different(runs: Sequence[ArmRun]) -> None:

@@ -6,7 +6,7 @@ state: the objects that the loop works on, built from a plan and restored from i
 parameters: groups of parameters, frozen parts, and the moving average of the weights.
 log_losses: means of the loss terms, the variance of projections, and what is logged of both.
 validation: scores on the validation images, the best weights, and the early end of a stage.
-checkpoint: the file that a killed training continues from.
+checkpoint: the file from which a killed training continues.
 jsonl_log: log.jsonl, written and read.
 step_time: the time of a training step, from a short probe.
 """

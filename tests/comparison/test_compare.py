@@ -497,7 +497,7 @@ def test_no_jobs_compare_what_is_there_and_name_what_is_not(tmp_path, monkeypatc
         lambda run: run.predictions.is_file(),
     )
     recipe = tuned_recipe(tmp_path, "arms.late={optimiser: {ema: 0.9}}")
-    with pytest.raises(ValueError, match="the control and at least one other arm must be finished"):
+    with pytest.raises(ValueError, match="the control and another arm must be finished first"):
         compare(recipe, seeds=(3, 4), jobs=0, out=tmp_path / "out")
     early = choose_arms(recipe, ["baseline", "distilled"])
     compare(early, seeds=(3,), out=tmp_path / "first")
@@ -524,7 +524,7 @@ def test_an_arm_that_lacks_a_seed_of_the_control_is_left_out(tmp_path, monkeypat
         ("baseline", 0), ("baseline", 1), ("late", 0), ("late", 1),
     }  # fmt: skip
     monkeypatch.setattr(Run, "is_evaluated", lambda run: False)
-    with pytest.raises(ValueError, match="the control and at least one other arm must be finished"):
+    with pytest.raises(ValueError, match="the control and another arm must be finished first"):
         finished_of(planned())
 
 

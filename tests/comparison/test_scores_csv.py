@@ -105,7 +105,7 @@ def test_arms_students_and_seeds_are_chosen_and_the_first_arm_is_the_control(tmp
         (["a,0,d,x,0.5", "a,0,d,x,0.6"], "line 3: a with seed 0 has d/x twice"),
         (["a,0,d,x"], "line 2: expected 5 values"),
         (["a,0,d,x,0.5,7"], "line 2: expected 5 values"),
-        (["a,0,d,x,0.5", "b,1,d,x,0.5"], "arm 'a' has no scores with seed 1, but another has"),
+        (["a,0,d,x,0.5", "b,1,d,x,0.5"], "arm 'a' has no scores with seed 1, but another run has"),
         (["a,0,d,x,0.5", "b,0,d,y,0.5"], r"'a' \(seed 0\) was scored on image x of d, but arm 'b' \(seed 0\) was not"),
         (["a,0,d,x,0.5", "b,0,e,x,0.5"], r"arm 'a' \(seed 0\) was scored on image x of d, but arm 'b'"),
         (["a,0,d,x,0.5", "b,0,d,x,0.5", "b,0,e,x,0.5"], r"arm 'b' \(seed 0\) was scored on image x of e, but arm 'a'"),
