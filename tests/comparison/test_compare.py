@@ -364,7 +364,7 @@ def test_what_cannot_be_compared_fairly_is_refused(tmp_path):
         plan_comparison(tuned_recipe(tmp_path, "arms.distilled.data.seed=7"), **options)
     with pytest.raises(ValueError, match="arms 'distilled' and 'again' are identical trainings"):
         plan_comparison(tuned_recipe(tmp_path, "arms.again={}"), **options)
-    with pytest.raises(ValueError, match=r"evaluate\.patience ends a stage early"):
+    with pytest.raises(ValueError, match=r"evaluate\.patience ends stages early"):
         plan_comparison(tuned_recipe(tmp_path, "evaluate.patience=2"), **options)
     with pytest.raises(
         ValueError, match=r"arm 'distilled' has a pretrained encoder, but its student\.encoder is empty"

@@ -105,7 +105,7 @@ def test_the_results_say_what_was_measured_and_how_the_weights_are_kept(shipped)
     assert found["student"]["parameters"] == metrics["student"]["parameters"]
     assert found["training"] == {"left": 8}
     scores = found["published"]["image_scores"]
-    assert all(one["auroc"] is not None or "image has a Dice under 0.5" in one["reason"] for one in scores.values())
+    assert all(one["auroc"] is not None or "image has a Dice below 0.5" in one["reason"] for one in scores.values())
     weights = found["weights"]
     assert weights["kept"] == "float16"
     assert abs(weights["dice"] - weights["dice_before"]) <= zoo.LARGEST_DICE_DIFFERENCE or weights["equal_masks"] == 2
