@@ -195,14 +195,14 @@ def describe_split(data: DataRecipe) -> str:
     """The origin of the training, validation and test parts, in words."""
     if data.name == "builtin":
         return f"The parts were generated separately (data.seed={data.seed})."
-    whole = f" and all of {', '.join(data.test_only)}" if data.test_only else ""
+    whole = f"; all of {', '.join(data.test_only)} is test data" if data.test_only else ""
     if data.name == "pranet":
         test = f"Training and test images are those of PraNet's folders{whole}."
         share = f"{data.validation:.0%} of the training part"
     elif data.split:
         test = (
-            f"Test images are those of the split {public_name(data.split)}, all images of data sets that it does not "
-            f"mention{whole}."
+            f"Test images are those of the split {public_name(data.split)} and all images of data sets that it does "
+            f"not mention{whole}."
         )
         share = f"{data.validation:.0%} of the training part if the split names none"
     else:

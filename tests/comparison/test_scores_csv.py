@@ -90,7 +90,7 @@ def test_arms_students_and_seeds_are_chosen_and_the_first_arm_is_the_control(tmp
         ({"students": ["vit"]}, "the tables have no student 'vit'; choose from unet"),
         ({"seeds": [7]}, "the tables have no seed 7; choose from 0, 1, 2"),
         ({"datasets": ["e"]}, "the tables have no dataset 'e'; choose from d"),
-        ({"arms": ["low"]}, "at least two arms, and there is only low"),
+        ({"arms": ["low"]}, "at least two arms, but there is only low"),
     ):
         with pytest.raises(ValueError, match=message):
             compare_files([tmp_path / "scores.csv"], **words)

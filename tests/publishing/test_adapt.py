@@ -153,7 +153,7 @@ def test_a_student_without_batch_norm_is_refused(frames, tmp_path):
 
 
 def test_what_is_missing_or_in_the_way_is_told(student, frames, tmp_path, capfd):
-    with pytest.raises(ValueError, match=r"is there already; choose an empty or a new folder"):
+    with pytest.raises(ValueError, match=r"exists already; choose an empty or a new folder"):
         adapt(student, frames, out=student)
     for path in sorted(frames.iterdir())[7:]:
         path.unlink()
