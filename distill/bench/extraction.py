@@ -58,7 +58,7 @@ def rows_of(
 
     Args:
         name: of the teacher, for the table.
-        teacher: on the device where it is to run.
+        teacher: the teacher; it is moved to the GPU, if there is one.
         images: uint8 (H, W, 3), decoded.
         folder: for the cache.
         size: images per forward pass.

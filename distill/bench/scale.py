@@ -1,4 +1,4 @@
-"""`distill bench what=scale`: the cost of very many images apart from their pixels, of which there are none here.
+"""`distill bench what=scale`: the cost of very many images apart from their pixels (no pixels are used here).
 
 Memory is read from /proc, so this needs Linux.
 """

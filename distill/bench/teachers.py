@@ -155,7 +155,7 @@ def pixel_decoder(network: Any, pixels: Tensor) -> Any:  # noqa: ANN401
     return network.model.pixel_level_module(pixels)
 
 
-SUBJECTS: dict[str, Subject] = {  # those of which there is an adapter are measured
+SUBJECTS: dict[str, Subject] = {  # measured if there is an adapter
     "sam": Subject(write_sam, call),
     "fpn": Subject(write_sam2, call),
     "sam2": Subject(write_sam2, call),

@@ -180,7 +180,7 @@ def deviation_of(codec: Codec, band: str, *, split: str) -> float:
 
 
 def plan_inputs(recipe: Recipe, caches: Mapping[str, Cache]) -> tuple[Target, ...]:
-    """The inputs of a task decoder: every map of its teacher at the native grid, finest first; none for a student."""
+    """The inputs of a task decoder: every map of its teacher on its own grid, finest first; empty for a student."""
     if not recipe.reads_features:
         return ()
     ((teacher, store),) = caches.items()
@@ -193,9 +193,9 @@ def plan_inputs(recipe: Recipe, caches: Mapping[str, Cache]) -> tuple[Target, ..
 
 
 def fuse(targets: Iterable[Target], channels: int) -> tuple[Target, ...]:
-    """The targets with the features of all teachers fused, one target for each band and stride; soft masks as they are.
+    """The targets with the features of all teachers fused, one per band and stride; soft masks stay as they are.
 
-    A fused map has `channels`; a teacher's weight is the factor on its maps.
+    A fused map has `channels` channels; a teacher's weight multiplies its maps.
     """
     targets = tuple(targets)
     features = [target for target in targets if target.band != "mask"]
@@ -224,11 +224,11 @@ def as_target(codec: Codec, target: Target, seen: Tensor) -> Tensor:
 
 
 def fuse_maps(target: Target, maps: Sequence[Tensor]) -> Tensor:
-    """A fused target (..., C, h, w) from its parts' maps (..., K, h, w) in their order: a fixed random 1x1 convolution.
+    """A fused target (..., C, h, w): a fixed random 1x1 convolution of its parts' maps (..., K, h, w), in their order.
 
-    The paper trains this convolution beside the student and lets the gradient through it, so that the target falls to
-    what is easy to imitate. Here it is drawn once and for all: a projection that nearly keeps distances (Johnson and
-    Lindenstrauss, 1984), with which the mean variance over channels is that of its input.
+    The paper trains this convolution together with the student and lets the gradient through it, so the target drifts
+    to what is easy to imitate. Here it is fixed: a random projection that nearly keeps distances (Johnson and
+    Lindenstrauss, 1984) and the mean variance over channels.
     """
     stacked = torch.cat([part.weight * values for part, values in zip(target.parts, maps, strict=True)], dim=-3)
     matrix = _projection(target.channels, stacked.shape[-3]).to(stacked)

@@ -8,7 +8,7 @@ threshold_sweep: PraNet's protocol: figures at 256 thresholds
 saliency: mean absolute error, weighted F-measure and S-measure
 surface: distances between contours, surface Dice, boundary IoU
 calibration: expected calibration error
-image_score: the Dice that a probability expects of its own mask, and how well it finds masks that failed
+image_score: the Dice to expect of a mask by its probability, and how well it finds masks that failed
 score_table: the scores of very many images, in mapped files
 class_table: the same for several classes
 aggregate: from images to a data set, by size, by class, on empty masks

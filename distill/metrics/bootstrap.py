@@ -34,7 +34,7 @@ def resampled_means(
         float64 (resamples, k).
 
     Raises:
-        ValueError: there are no images, or less than one resample.
+        ValueError: there are no images, or fewer than one resample.
     """
     rows = np.asarray(table, dtype=np.float64)
     if rows.ndim != 2 or len(rows) == 0 or resamples < 1:

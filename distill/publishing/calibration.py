@@ -64,7 +64,7 @@ def calibrate(
         classes: K.
 
     Raises:
-        ValueError: there are no images, or the predictor's output is no probability.
+        ValueError: there are no images, or the predictor's output is not a probability.
     """
     if not samples:
         raise ValueError("expected validation images to calibrate on, got none; give them a share in data.fractions")

@@ -40,7 +40,7 @@ class Comparison:
         """Compares one batch of probabilities (N, K, H, W) by torch and by ONNX Runtime.
 
         Raises:
-            ValueError: torch's values are not probabilities, or shapes or values (by `LARGEST_DIFFERENCE`) differ.
+            ValueError: torch's are not probabilities, or shapes differ, or values by `LARGEST_DIFFERENCE` or more.
         """
         if expected.shape != received.shape:
             raise ValueError(

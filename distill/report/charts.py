@@ -132,7 +132,7 @@ def lines_chart(
 
     Args:
         title: over the chart.
-        series: name -> (step, value); a legend is drawn where there is more than one.
+        series: name -> (step, value); a legend is drawn if there is more than one.
         alt: alternative text, for readers who cannot see the chart.
         spans: name, first and last step of each stage.
         mark: step and value of a point worth showing.

@@ -4,7 +4,7 @@ train: the loop, and one step of the optimiser.
 plan: the data of a training: its run, open caches, stages in steps, and the checkpoint to continue from.
 state: the objects that the loop works on, built from a plan and restored from its checkpoint.
 parameters: groups of parameters, frozen parts, and the moving average of the weights.
-log_losses: means of the loss terms, the variance of projections, and what is logged of both.
+log_losses: means of the loss terms, the variance of projections, and their logging.
 validation: scores on the validation images, the best weights, and the early end of a stage.
 checkpoint: the file from which a killed training continues.
 jsonl_log: log.jsonl, written and read.

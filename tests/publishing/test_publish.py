@@ -137,7 +137,8 @@ def test_the_published_threshold_is_the_best_of_the_grid_on_validation(run):
     assert found["dice"] == pytest.approx(max(means.values())) == pytest.approx(means[found["threshold"]])
     assert found["usual"] == pytest.approx(means[0.5])
     threshold = json.loads((run.published / "config.json").read_text())["threshold"]
-    said = f"The threshold {threshold:.4g} in `config.json` and in the ONNX file equals {found['threshold']} before"
+    said = f"in `config.json` and in the ONNX file corresponds to {found['threshold']} before calibration"
+    said = f"The threshold {threshold:.4g} {said}"
     assert said in card_of(run.published)[1]
 
 
