@@ -29,10 +29,7 @@ def plot(comparison: Comparison, path: Path, *, title: str) -> None:
     students = list(dict.fromkeys(curve.student for curve in comparison.validation))
     count, arms = len(panels) + len(students), len({row.arm for row in comparison.rows})
     size = (1.2 + max(3.0, 0.55 * arms) * count, 3.6 if arms <= FEW else 4.2)
-    with (
-        rc_context({"text.parse_math": False}),
-        warnings.catch_warnings(),
-    ):  # a dollar sign in a name must not start a formula
+    with rc_context({"text.parse_math": False}), warnings.catch_warnings():  # dollar signs do not begin a formula
         warnings.filterwarnings("ignore", message="Glyph")  # letters that the font lacks show as boxes
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(1, count, squeeze=False)
