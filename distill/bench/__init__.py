@@ -1,4 +1,4 @@
-"""Benchmarks: sizes, rates and latencies, measured side by side in one run.
+"""Benchmarks of sizes, rates and latencies, measured side by side in one run.
 
 request: the available benchmarks, and a request for some of them
 table: figures as Markdown and JSON
