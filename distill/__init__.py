@@ -5,7 +5,7 @@ Every verb of the command line is a function of a recipe:
     recipe = distill.read_recipe(["recipe=sam_to_unet", "student.width=16"])
     distill.extract(recipe); distill.train(recipe); distill.evaluate(recipe); distill.publish(recipe)
 
-and what was published is used by `distill.predict` and `distill.adapt(student, images, out=...)`.
+`distill.predict` and `distill.adapt(student, images, out=...)` use published students.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _PLACES = {  # imported on use: `distill --help` needs no torch
 
 
 class _Package(ModuleType):
-    """Its verbs stay functions, although modules of the same names lie in it and are imported."""
+    """The type of this package: verbs stay functions even when modules of the same names are imported."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in _PLACES and isinstance(value, ModuleType)):

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 if __package__ in (None, ""):
-    # As a script, Python puts distill/ first on the path, where its modules would hide libraries.
+    # For a script, Python puts distill/ first on the path, where its modules would hide libraries.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read, as those below, when torch is imported, which is later
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # like those below, read when torch is imported, which is later
 if "OMP_WAIT_POLICY" not in os.environ:
-    # Threads that wait at a barrier would spin for milliseconds, on cores that others want; so they sleep early.
+    # Threads waiting at a barrier would spin for milliseconds on cores that others need; let them sleep early.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # GNU's OpenMP: tens of microseconds
     os.environ.setdefault("KMP_BLOCKTIME", "0")  # LLVM's and Intel's: milliseconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command line; returns the exit status: 0, 1 for an error that its line explains, 2 for an unknown flag."""
+    """Runs a command line; returns the exit status: 0, 1 for an error (which is logged), 2 for an unknown flag."""
     from distill.cli.commands import run_line
     from distill.cli.logs import start_logging
     from distill.runtime.signals import exit_on_signals, leave_with_launcher
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     exit_on_signals()
     leave_with_launcher()
     if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # last, so that a user's own classes are found and hide nothing
+        sys.path.append(str(Path.cwd()))  # last, so that a user's own classes are found but hide nothing
     return run_line(sys.argv[1:] if arguments is None else arguments)
 
 

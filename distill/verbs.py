@@ -1,6 +1,6 @@
 """The verbs of the command line as functions of a recipe: `distill.extract`, `train`, `evaluate`, `publish`, `report`.
 
-Each opens the run that the recipe asks for and does one step of it; all of them in turn are `distill.run`.
+Each opens the run that the recipe asks for and does one step of it; `distill.run` does all of them in turn.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from distill.runs.steps import do_step
 
 
 def extract(recipe: Recipe) -> dict[str, int]:
-    """Makes what is missing of the teachers and their caches; see `distill.extraction.extract.extract`.
+    """Makes missing teachers and fills their caches; see `distill.extraction.extract.extract`.
 
     Returns:
-        teacher -> images that passed it.
+        the number of images that passed each teacher, by name.
     """
     found: dict[str, int] = do_step("extract", open_run(recipe))
     return found

@@ -1,8 +1,8 @@
-"""The codes of the literature for features, vector by vector, beside the cache's, which codes a map as a whole.
+"""Published codes for single feature vectors, beside the cache's code for whole maps.
 
-Product quantisation (Jegou, Douze and Schmid 2011) gives every group of channels a codebook of its own. Multi-codebook
-quantisation (Guo et al. 2022, MVQ-KD) sums one entry of each codebook; here they are fitted one after the other, each
-to what those before it left (residual quantisation), without the paper's later refinement of all of them together.
+Product quantisation (Jegou, Douze and Schmid 2011) gives every group of channels its own codebook. Multi-codebook
+quantisation (Guo et al. 2022, MVQ-KD) sums one entry of each codebook. Here the codebooks are fitted one after the
+other, each to the residual of those before (residual quantisation), without the paper's later joint refinement.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import cache
 from cache.quality import cosine
 from distill.runtime.timing import Row
 
-ENTRIES = 256  # of a codebook: one byte an index
-BOOKS = (8, 16)  # codebooks, which are bytes a cell
-CELLS, ROUNDS = 20_000, 15  # on which a codebook is fitted, and rounds of k-means
+ENTRIES = 256  # of a codebook: one byte per index
+BOOKS = (8, 16)  # numbers of codebooks, which equal bytes per cell
+CELLS, ROUNDS = 20_000, 15  # cells on which a codebook is fitted, and rounds of k-means
 
 
 def codebook_rows(label: str, fitted: Tensor, others: Tensor) -> Iterator[Row]:
-    """Bits a cell of either code against ours at the same cosine, on maps that none is fitted on.
+    """Bits per cell of both codes against ours at the same cosine, on maps on which no code is fitted.
 
     Args:
         label: names the map in the table.
@@ -54,13 +54,13 @@ def cells_of(maps: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
 
 
 def product(known: Tensor, unknown: Tensor, count: int) -> Tensor:
-    """`unknown` (m, C) as entries of `count` codebooks, each of its own channels, fitted on `known` (n, C)."""
+    """`unknown` (m, C) as entries of `count` codebooks, each for its own channels, fitted on `known` (n, C)."""
     parts = zip(known.tensor_split(count, 1), unknown.tensor_split(count, 1), strict=True)
     return torch.cat([(book := codebook(fit))[nearest(part, book)] for fit, part in parts], 1)
 
 
 def residual(known: Tensor, unknown: Tensor, count: int) -> Tensor:
-    """`unknown` (m, C) as sums of entries of `count` codebooks, each fitted on what is left of `known` (n, C)."""
+    """`unknown` (m, C) as sums of entries of `count` codebooks, each fitted on the residual of `known` (n, C)."""
     left, rest = known, unknown
     for _ in range(count):
         book = codebook(left)
@@ -69,7 +69,7 @@ def residual(known: Tensor, unknown: Tensor, count: int) -> Tensor:
 
 
 def codebook(vectors: Tensor) -> Tensor:
-    """The centres (ENTRIES, C) of vectors (n, C) by k-means; one that is nearest to none of them stays where it is."""
+    """The centres (ENTRIES, C) of vectors (n, C) by k-means; a centre that is nearest to no vector stays in place."""
     random = torch.Generator().manual_seed(0)
     centres = vectors[torch.randperm(len(vectors), generator=random)[:ENTRIES]].clone()
     for _ in range(ROUNDS):

@@ -22,13 +22,13 @@ from distill.bench.request import Request
 from distill.data.augment import draw_box
 from distill.runtime.timing import Row, interleaved, ratio, work_ratio
 
-RECORDS = 16  # a cache of so many, each read once a round
+RECORDS = 16  # in a cache, each read once per round
 GRIDS = ((22, 22), (44, 44))  # of a student at 352 pixels, strides 16 and 8
-PICKLED, RESIZED = (768, 16, 16), (64, 64)  # what Polyp-DiFoM's code keeps of an image, and what it is resized to
+PICKLED, RESIZED = (768, 16, 16), (64, 64)  # a map as Polyp-DiFoM's code stores it, and the size to which it is resized
 
 
 def decode_rows(request: Request) -> Iterator[Row]:
-    """An EfficientNet-sized map and SAM's, both bands, at each grid; the files lie in the page cache for all sides."""
+    """An EfficientNet-sized map and SAM's, both bands, on each grid; all files are in the page cache."""
     random = np.random.default_rng(0)
     boxes = [draw_box(0.6, random) for _ in range(RECORDS)]
     keys = [f"{number:064x}" for number in range(RECORDS)]
@@ -72,14 +72,14 @@ def compare(
 def decode(
     store: cache.Cache, entry: MapSpec, keys: Sequence[str], boxes: Sequence[Box], *, grid: tuple[int, int]
 ) -> list[Tensor]:
-    """Every record, read from its shard and decoded in its box: maps (K, *grid)."""
+    """All records, read from their shards and decoded in their boxes: maps (K, *grid)."""
     return [
         store.decode(key, "identity", map=entry.name, box=box, grid=grid) for key, box in zip(keys, boxes, strict=True)
     ]
 
 
 def write_pickles(folder: Path) -> list[Path]:
-    """One pickled fp32 map an image, as Polyp-DiFoM's code leaves them."""
+    """Writes one pickled fp32 map per image, as Polyp-DiFoM's code does."""
     files = [folder / f"{number}.pkl" for number in range(RECORDS)]
     for number, file in enumerate(files):
         file.write_bytes(pickle.dumps(np.random.default_rng(number).standard_normal(PICKLED, np.float32)))
@@ -87,7 +87,7 @@ def write_pickles(folder: Path) -> list[Path]:
 
 
 def load_pickles(files: Sequence[Path]) -> list[Tensor]:
-    """Every map, loaded and resized to (768, 64, 64) as that code does; it knows no crop."""
+    """All maps, loaded and resized to (768, 64, 64) as by that code, which does not crop."""
     maps = []
     for file in files:
         with file.open("rb") as stream:
@@ -97,14 +97,14 @@ def load_pickles(files: Sequence[Path]) -> list[Tensor]:
 
 
 def write_mapped(folder: Path, maps: Tensor) -> np.ndarray:
-    """The maps (N, C, h, w) in half precision in one file, mapped into memory."""
+    """Writes the maps (N, C, h, w) in half precision to one file and maps it into memory."""
     file = folder / "maps.npy"
     np.save(file, maps.half().numpy())
     return np.load(file, mmap_mode="r")
 
 
 def crop_mapped(maps: np.ndarray, boxes: Sequence[Box], *, grid: tuple[int, int]) -> list[Tensor]:
-    """Every map, cut to the cells that its box touches, resized to (C, *grid): a little off, aliased where coarser."""
+    """All maps, cut to the cells that their box touches, resized to (C, *grid): slightly off, aliased if coarser."""
     rows, columns = maps.shape[-2:]
     found = []
     for one, (y0, x0, y1, x1) in zip(maps, boxes, strict=True):

@@ -1,4 +1,4 @@
-"""The cost of a batch with SAM-sized targets to a loading process and the training one, as features and as integers."""
+"""The cost of a batch with SAM-sized targets for loading and training processes, as features and as integers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST = 5.0  # ms of the training process
 
 
 def delivery_rows(request: Request, case: Case) -> Iterator[Row]:
-    """A batch as a CPU gets it, whose targets the loading process decodes, against one that the device decodes."""
+    """A batch whose targets the loading process decodes (as for a CPU), against one that the device decodes."""
     with tempfile.TemporaryDirectory() as folder:
         state = state_of(request, case, Path(folder), distilled=True)
         state.dataset.targets = state.targets
@@ -60,21 +60,21 @@ def delivery_rows(request: Request, case: Case) -> Iterator[Row]:
 
 
 def made(dataset: TrainingSet, index: list[tuple[int, ...]]) -> dict[str, Tensor]:
-    """The batch of these indices as a loading process makes it."""
+    """The batch with these indices, as a loading process makes it."""
     return collate([dataset[place] for place in index])
 
 
 def taker(batches: Iterator[dict[str, Tensor]]) -> Callable[[], object]:
-    """Takes the next batch from a loading process, and copies its targets out of shared memory, as pinning does."""
+    """A function that takes the next batch from a loading process and copies its targets out of shared memory."""
     pinned = torch.cuda.is_available()
     return lambda: [tensor if pinned else tensor.clone() for tensor in targets_in(next(batches))]
 
 
 def targets_in(batch: dict[str, Tensor]) -> list[Tensor]:
-    """The tensors of a batch but images and masks."""
+    """The tensors of a batch except images and masks."""
     return [tensor for name, tensor in batch.items() if name not in ("image", "mask")]
 
 
 def milliseconds(timing: Timing) -> float:
-    """The median processor time."""
+    """The median CPU time in milliseconds."""
     return 1e3 * statistics.median(timing.work)

@@ -1,4 +1,4 @@
-"""Extraction against the bare teacher's forward pass over the same decoded images."""
+"""Extraction against the teacher's bare forward pass over the same decoded images."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from distill.runtime.threads import workers_beside
 from distill.runtime.timing import Row, interleaved, ratio, settle, work_ratio
 
 BATCH = 8
-IMAGES = 64  # through EfficientNet a round
-SAM_ROUNDS = 3  # at most: an image takes a core ten seconds
+IMAGES = 64  # through EfficientNet per round
+SAM_ROUNDS = 3  # at most: an image takes ten seconds on one core
 
 
 def extract_rows(request: Request) -> Iterator[Row]:
@@ -34,7 +34,7 @@ def extract_rows(request: Request) -> Iterator[Row]:
         folder = Path(name)
         teacher = efficientnet(request, folder)
         images = images_of(request, IMAGES)
-        real = bool(request.options.get("weights"))  # what random weights say is noise, and costs more to code
+        real = bool(request.options.get("weights"))  # features by random weights are noise, which takes more bytes
         yield from rows_of("EfficientNet-B0" if real else "EfficientNet-B0, random weights", teacher, images,
                            folder=folder / "small", size=BATCH, at_least=0.85 if real else None,
                            rounds=request.rounds)  # fmt: skip
@@ -54,15 +54,15 @@ def rows_of(
     at_least: float | None,
     rounds: int,
 ) -> Iterator[Row]:
-    """Images a second of an extraction (preparing, forward pass, coding, fidelity, shard) over those of the network.
+    """Images per second of an extraction (preparing, forward pass, coding, fidelity, shard) over those of the network.
 
     Args:
         name: of the teacher, for the table.
-        teacher: on the device where it is to run.
+        teacher: the teacher; it is moved to the GPU, if there is one.
         images: uint8 (H, W, 3), decoded.
         folder: for the cache.
-        size: images a forward pass.
-        at_least: the share of the bare rate that is wanted, if any is.
+        size: images per forward pass.
+        at_least: the wanted share of the bare rate, if any.
         rounds: of both sides.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -70,9 +70,9 @@ def rows_of(
     samples = {sample.key: sample for sample in given(images)}
     read = partial(read_record, TeacherRecipe(), samples)
     pixels, valid = batches_of(teacher, images, size=size)
-    seen = [teacher.forward(*pair) for pair in zip(pixels, valid, strict=True)]  # fitted on what is extracted
+    seen = [teacher.forward(*pair) for pair in zip(pixels, valid, strict=True)]  # fitted on the extracted images
     maps = {entry: torch.cat([part[entry.name].cpu() for part in seen]) for entry in teacher.spec}
-    copies = 4 if len(images) < 2 * BATCH else 1  # of a few, every fourth would be one of them, and hardly the average
+    copies = 4 if len(images) < 2 * BATCH else 1  # else the held-out quarter of few images would hardly be the average
     maps = {entry: part.repeat_interleave(copies, 0) for entry, part in maps.items()}
     keys = [f"{number:064x}" for number in range(copies * len(samples))]
     store = write_cache(folder, maps, keys=keys, identity=teacher.identity, batch_size=size)
@@ -100,7 +100,7 @@ def rows_of(
 
 
 def batches_of(teacher: Any, images: Sequence[np.ndarray], *, size: int) -> tuple[list[Tensor], list[Tensor]]:  # noqa: ANN401
-    """Pixels as the network takes them, (size, 3, S, S) each, channels last where it computes; what images cover."""
+    """The network's inputs, (size, 3, S, S) each, channels last, on its device; and the shares that images cover."""
     ready = [teacher.prepare(image) for image in images]
     pixels = torch.stack([one.pixels for one in ready])
     valid = torch.tensor([one.valid for one in ready], dtype=torch.float64)

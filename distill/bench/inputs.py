@@ -1,4 +1,4 @@
-"""Inputs of benchmarks: generated frames, drawn maps and random weights, or real ones where they are given."""
+"""Inputs of benchmarks: generated frames, drawn maps and random weights, or real ones if they are given."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def images_of(request: Request, count: int, *, size: tuple[int, int] = FRAME) ->
     """The first `count` pictures of `images=DIR` by name, or as many generated frames: uint8 (H, W, 3).
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: the folder does not exist.
         ValueError: it holds too few pictures.
     """
     if not request.options.get("images"):
@@ -42,15 +42,15 @@ def images_of(request: Request, count: int, *, size: tuple[int, int] = FRAME) ->
 
     folder = Path(request.options["images"]).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(f"images={folder} is no folder; give one with pictures ({' '.join(SUFFIXES)})")
+        raise FileNotFoundError(f"images={folder} is not a folder; give one with pictures ({' '.join(SUFFIXES)})")
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if len(files) < count:
-        raise ValueError(f"images={folder} holds {len(files)} pictures, but {count} are measured; give more")
+        raise ValueError(f"images={folder} holds {len(files)} pictures, but the benchmark needs {count}; give more")
     return [read_image(path) for path in files[:count]]
 
 
 def drawn_maps(count: int, entry: MapSpec, *, seed: int = 0) -> Tensor:
-    """Random maps (count, channels, *grid) that vary as features do: most at low frequencies and in few directions."""
+    """Random maps (count, channels, *grid) that vary like features: mostly at low frequencies and in few directions."""
     random = torch.Generator().manual_seed(seed)
     u, v = torch.arange(entry.grid[0])[:, None], torch.arange(entry.grid[1])[None, :]
     waves = torch.randn(count, entry.channels, *entry.grid, generator=random) / (1 + u**2 + v**2) ** 0.4
@@ -60,7 +60,7 @@ def drawn_maps(count: int, entry: MapSpec, *, seed: int = 0) -> Tensor:
 
 
 def given(images: Iterable[np.ndarray]) -> tuple[Sample, ...]:
-    """Samples of decoded images, uint8 (H, W, 3), without masks, each known by its pixels."""
+    """Samples of decoded images, uint8 (H, W, 3), without masks, with digests of the pixels as keys."""
     return tuple(
         Sample("bench", f"{number}", hashlib.sha256(image.tobytes()).hexdigest(), "", (image.shape[0], image.shape[1]),
                None, partial(np.asarray, image), partial(np.zeros, image.shape[:2], np.uint8))
@@ -69,7 +69,7 @@ def given(images: Iterable[np.ndarray]) -> tuple[Sample, ...]:
 
 
 def efficientnet(request: Request, folder: Path) -> Any:  # noqa: ANN401
-    """EfficientNet-B0 at strides 8 and 16 as a teacher: of `weights=FILE`, or with random weights, kept in `folder`."""
+    """EfficientNet-B0 at strides 8 and 16 as a teacher: from `weights=FILE`, or random and saved in `folder`."""
     import teachers
 
     weights = request.options.get("weights")
@@ -84,7 +84,7 @@ def efficientnet(request: Request, folder: Path) -> Any:  # noqa: ANN401
 
 
 def sam_vit_base(folder: Path, **sizes: int) -> Any:  # noqa: ANN401
-    """A teacher of SAM ViT-B's architecture with random weights, which it is therefore not; `sizes` change it."""
+    """A teacher with SAM ViT-B's architecture (changed by `sizes`) and random weights, so it is not SAM."""
     from transformers import SamVisionConfig, SamVisionModel
 
     import teachers
@@ -103,7 +103,7 @@ def write_cache(
     batch_size: int = 1,
     shells: bool = False,
 ) -> cache.Cache:
-    """A cache at fidelity FIDELITY of one record a key, in the plain view, fitted on the maps (n, C, h, w) it holds."""
+    """A cache with one record per key in the plain view at fidelity FIDELITY, fitted on its own maps (n, C, h, w)."""
     codecs = {entry.name: cache.fit(part, fidelity=FIDELITY, shells=shells) for entry, part in maps.items()}
     store = cache.create(
         folder,

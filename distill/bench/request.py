@@ -1,4 +1,4 @@
-"""The benchmarks there are, and a request for some of them."""
+"""The available benchmarks, and a request for some of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-BENCHES = {  # name -> module; its `measure` makes rows of a `Request`, its `KEYS` name and explain its own keys
+BENCHES = {  # name -> module; its `measure` turns a `Request` into rows, its `KEYS` explain its own keys
     "cache": "distill.bench.sizes",
     "train": "distill.bench.training",
     "teachers": "distill.bench.teachers",
@@ -19,14 +19,14 @@ BENCHES = {  # name -> module; its `measure` makes rows of a `Request`, its `KEY
 
 @dataclass(frozen=True)
 class Request:
-    """Benchmarks to run, and how.
+    """The benchmarks to run, and their settings.
 
     Attributes:
         what: names of benchmarks.
         rounds: measured runs of each side.
         threads: of torch and ONNX Runtime.
-        out: where the figures go; None for the terminal alone.
-        options: the keys of the benchmarks themselves, as typed.
+        out: the file for the figures; None for the terminal only.
+        options: the benchmarks' own keys, as typed.
     """
 
     what: tuple[str, ...]
@@ -39,7 +39,7 @@ class Request:
         """A whole number among `options`.
 
         Raises:
-            ValueError: it is none, or less than `least`.
+            ValueError: it is not a whole number, or less than `least`.
         """
         value = self.options.get(key, str(default))
         if not value.isdecimal() or int(value) < least:

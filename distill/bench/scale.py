@@ -1,6 +1,6 @@
-"""`distill bench what=scale`: what a job of very many images costs beside its pixels, of which there are none here.
+"""`distill bench what=scale`: the cost of very many images apart from their pixels (no pixels are used here).
 
-Memory is read from /proc, which Linux has.
+Memory is read from /proc, so this needs Linux.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from distill.runtime.timing import Row, told
 
 SIZES = "10000,100000"
 KEYS = {
-    "sizes": f"numbers of images, with commas ({SIZES})",
-    "parts": "what is measured, with commas: steps, folder, cache (all)",
+    "sizes": f"numbers of images, separated by commas ({SIZES})",
+    "parts": "parts to measure, separated by commas: steps, folder, cache (all)",
 }
-LINKS = 50_000  # names of one file at most: file systems allow 65,000
+LINKS = 50_000  # at most: hard links to one file; file systems allow 65,000
 STEPS, BATCH, WRITES = 1000, 16, 20
-SIZE = (288, 384)  # that the file index says of every image
+SIZE = (288, 384)  # of every image by the file index
 CODES = {"neck": {"low": b"low", "high": b"the high band"}}
 
 Result = TypeVar("Result")
-Figures = dict[str, tuple[float, float, float]]  # seconds of this process, seconds that passed, GB beyond those before
+Figures = dict[str, tuple[float, float, float]]  # CPU seconds, seconds passed, additional GB
 
 
 class Watch:
-    """Seconds and memory of parts of a process; memory is the largest so far."""
+    """Seconds and memory of parts of a process; memory is the peak so far."""
 
     def __init__(self) -> None:
         self.figures: Figures = {}
@@ -41,7 +41,7 @@ class Watch:
         self.before = _peak()
 
     def time(self, name: str, action: Callable[[], Result], *, times: int = 1) -> Result:
-        """Does something, and keeps what it took, divided by `times`."""
+        """Runs an action and keeps its time, divided by `times`, and its memory."""
         worked, began = time.process_time(), time.perf_counter()
         result = action()
         seconds = ((time.process_time() - worked) / times, (time.perf_counter() - began) / times)
@@ -50,22 +50,22 @@ class Watch:
 
 
 def _peak() -> float:
-    """The largest memory of this process so far in GB; `ru_maxrss` would count that of the process that started it."""
+    """The peak memory of this process in GB; `ru_maxrss` would include that of its parent process."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1e6
 
 
 def measure(request: Request) -> list[Row]:
-    """Every part at every size.
+    """The rows of every part at every size.
 
     Raises:
-        ValueError: a size is no number, or there is no such part.
+        ValueError: a size is not a number, or there is no such part.
     """
     sizes = request.options.get("sizes", SIZES).split(",")
     parts = request.options.get("parts", ",".join(PARTS)).split(",")
     for size in sizes:
         if not size.isdecimal() or int(size) < 2:
-            raise ValueError(f"sizes holds {size!r}, but must be whole numbers from 2 on, with commas")
+            raise ValueError(f"sizes holds {size!r}, but must be whole numbers from 2 on, separated by commas")
     for part in parts:
         if part not in PARTS:
             raise ValueError(f"parts holds {part!r}; choose from {', '.join(PARTS)}")
@@ -83,13 +83,13 @@ def rows_of(part: str, count: int) -> Iterator[Row]:
 
 
 def in_own_process(part: Callable[[int, Path], Figures | None], count: int, folder: str) -> Figures:
-    """The figures of a part, whose memory is that of a process of its own."""
+    """The figures of a part, measured in its own process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(part, (count, Path(folder))) or {}
 
 
 def make_folder(count: int, folder: Path) -> None:
-    """Names of images and masks, which are links to empty files, and a file index that knows them all."""
+    """Makes names of images and masks, which link to empty files, and a file index that holds them all."""
     from distill.data.file_index import Facts, FileIndex, stamps_of
 
     index = FileIndex.load(folder / "home")
@@ -109,7 +109,7 @@ def make_folder(count: int, folder: Path) -> None:
 
 
 def open_folder(count: int, folder: Path) -> Figures:
-    """Opening a folder of which nothing has changed since the last time."""
+    """Measures opening a folder that has not changed since the last time."""
     from distill.config.schema import DataRecipe
     from distill.data.sources.open_data import open_data
 
@@ -121,12 +121,12 @@ def open_folder(count: int, folder: Path) -> Figures:
 
 
 def keys_of(count: int) -> list[str]:
-    """Keys as of so many images, in order."""
+    """Sorted keys for `count` images."""
     return sorted(hashlib.sha256(number.to_bytes(4, "big")).hexdigest() for number in range(count))
 
 
 def make_cache(count: int, folder: Path) -> None:
-    """A cache of so many records that hold next to nothing."""
+    """Makes a cache with `count` nearly empty records."""
     import torch
 
     import cache
@@ -153,10 +153,10 @@ def make_cache(count: int, folder: Path) -> None:
 
 
 def use_cache(count: int, folder: Path) -> Figures:
-    """Opening a cache, looking records up, writing further ones, checking every byte."""
+    """Measures opening a cache, looking up records, writing further ones, and verifying every byte."""
     import cache
 
-    _ = cache.open, cache.plan, cache.verify, cache.write_shard  # whose imports are not measured
+    _ = cache.open, cache.plan, cache.verify, cache.write_shard  # so that their imports are not measured
     keys, others = keys_of(count), [hashlib.sha256(bytes([number])).hexdigest() for number in range(WRITES)]
     records, watch = [(key, "identity") for key in keys], Watch()
     store = watch.time("open the cache", lambda: cache.open(folder / "cache"))
@@ -175,7 +175,7 @@ def use_cache(count: int, folder: Path) -> Figures:
 
 
 def draw_batches(count: int, _: Path) -> Figures:
-    """The indices of a step's images."""
+    """Measures drawing the indices of a step's images."""
     from distill.distillation.sampler import Batches
 
     watch = Watch()
@@ -189,4 +189,4 @@ PARTS: dict[str, tuple[Callable[[int, Path], None] | None, Callable[[int, Path],
     "folder": (make_folder, open_folder),
     "cache": (make_cache, use_cache),
 }
-"""The maker of the files of a part, and the measurements on them."""
+"""For each part: the function that makes its files, and the one that measures."""

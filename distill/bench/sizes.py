@@ -1,4 +1,4 @@
-"""`distill bench what=cache`: bytes against the Gaussian reference and others' codes; then decoding and extraction."""
+"""`distill bench what=cache`: bytes against the Gaussian reference and other codes; then decoding and extraction."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from distill.cache_report.teacher_agreement import Reference, extract_maps
 from distill.runtime.timing import Row, told
 
 KEYS = {
-    "images": "folder of pictures; generated frames otherwise",
-    "weights": "of EfficientNet-B0, a file in timm's names; random ones otherwise, of which no bytes are reported",
+    "images": "folder of pictures; default: generated frames",
+    "weights": "file of EfficientNet-B0's weights in timm's names; default: random weights, without a report of bytes",
     "sam": "images that a random SAM ViT-B extracts in each round (2); 0 leaves it out",
 }
 FIDELITIES = (0.8, 0.9, 0.95)
 FITTED, OTHERS = 256, 64  # images on which a code is fitted, and others on which it is measured
-BUILTIN = (128, 128)  # of a generated frame, as the built-in teacher knows them
+BUILTIN = (128, 128)  # of a generated frame, as the built-in teacher expects
 
 logger = logging.getLogger("bandpass")
 
 
 def measure(request: Request) -> list[Row]:
-    """Sizes, decoding, extraction."""
+    """The rows of sizes, decoding and extraction."""
     return told(chain(size_rows(request), decode_rows(request), extract_rows(request)))
 
 
 def size_rows(request: Request) -> Iterator[Row]:
-    """The built-in teacher on generated frames; EfficientNet where `weights` and `images` are given."""
+    """The built-in teacher on generated frames; EfficientNet if `weights` and `images` are given."""
     import teachers
 
     frames = images_of(replace(request, options={}), FITTED + OTHERS, size=BUILTIN)
     yield from rows_of("built-in SAM", teachers.load("sam", weights="builtin"), frames)
     if not (request.options.get("weights") and request.options.get("images")):
-        logger.info("the bytes of EfficientNet's features are left out, for random weights say nothing: "
+        logger.info("the bytes of EfficientNet's features are left out, because random weights say nothing: "
                     "give weights=FILE images=DIR")  # fmt: skip
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +55,7 @@ def size_rows(request: Request) -> Iterator[Row]:
 
 
 def rows_of(name: str, teacher: Any, images: list[Any]) -> Iterator[Row]:  # noqa: ANN401
-    """Every map of a teacher at both fidelities; the last OTHERS of the images are not fitted on."""
+    """Every map of a teacher at each of FIDELITIES; codes are not fitted on the last OTHERS images."""
     for entry, maps in extract_maps(teacher, images, size=8).items():
         fitted, others = maps[:-OTHERS].half(), maps[-OTHERS:]
         yield from map_rows(f"{name}, {entry}", fitted, others, deep="stride16" in entry)
@@ -64,13 +64,13 @@ def rows_of(name: str, teacher: Any, images: list[Any]) -> Iterator[Row]:  # noq
 
 
 def map_rows(label: str, fitted: Tensor, others: Tensor, *, deep: bool) -> Iterator[Row]:
-    """One map at both fidelities.
+    """One map at each of FIDELITIES.
 
     Args:
-        label: names it in the table.
+        label: names the map in the table.
         fitted: raw maps (n, C, h, w) on which the code is fitted.
-        others: raw maps (m, C, h, w) that are coded and counted: shards with their indexes and tables.
-        deep: whether half precision is to be ten times as large at fidelity 0.90.
+        others: raw maps (m, C, h, w) that are coded and counted, with indexes and tables of their shards.
+        deep: whether half precision should be ten times as large at fidelity 0.90.
     """
     raw = 2 * others[0].numel()
     for fidelity in FIDELITIES:
@@ -95,7 +95,7 @@ def map_rows(label: str, fitted: Tensor, others: Tensor, *, deep: bool) -> Itera
 
 
 def shell_row(figure: str, fitted: Tensor, others: Tensor, *, fidelity: float, plain: float, reference: float) -> Row:
-    """The bytes of a code with `shells` against those of one without, `plain`, and its `reference`; maps as above."""
+    """Bytes of a code with `shells` against those without, `plain`, and against the `reference`; maps as above."""
     codec = cache.fit(fitted, fidelity=fidelity, shells=True)
     codes = codec.encode_batch(others)
     size = size_of(codes, fidelity=fidelity)
@@ -106,6 +106,6 @@ def shell_row(figure: str, fitted: Tensor, others: Tensor, *, fidelity: float, p
 
 
 def size_of(codes: Sequence[Mapping[str, bytes]], *, fidelity: float) -> float:
-    """The bytes that each of some codes takes in a shard of them, with index and tables."""
+    """The mean bytes per code in a shard of these codes, with index and tables."""
     records = [(f"{number:064x}", "identity", {"map": code}) for number, code in enumerate(codes)]
     return len(pack(records, manifest="0" * 64, fidelity={"map": fidelity})[1]) / len(codes)

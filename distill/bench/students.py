@@ -1,4 +1,4 @@
-"""The cost of students: latency of one frame, throughput of eight, by torch, by the exported file and by its int8."""
+"""The cost of students: latency of one frame, throughput of eight, in torch, as exported file and as int8 file."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from distill.publishing.quantise import quantise
 from distill.runtime.timing import Row, Timing, interleaved, work_ratio
 
 KEYS = {
-    "students": "which, as unet,microaunet; each at the width of WIDTHS, with random weights",
-    "sizes": "pixels a side that the network sees, as 256,352",
-    "student": "a published folder instead, with its weights and at its size",
-    "trust": "class of that student where it is your own, my_nets:Net, whose code is then run",
+    "students": "students to measure, such as unet,microaunet; each at a fixed width, with random weights",
+    "sizes": "input sizes in pixels a side, such as 256,352",
+    "student": "a published folder instead, with its own weights and size",
+    "trust": "class of that student if it is your own, such as my_nets:Net, whose code is then run",
 }
 WIDTHS = {"microaunet": 8, "malunet": 8, "scrnet": 16, "unet": 16, "unetpp": 8, "timm_unet": 16, "pranet": 32}
 ASKED = "microaunet,malunet,scrnet,unet"
 FRAME = (529, 622)  # of Kvasir's commonest images
-CAMERAS = (FRAME, (720, 1280), (1080, 1920))  # rows and columns of what a camera gives
-TEMPERATURE = 1.5  # of random weights, as published students have one: it acts on every pixel of the frame
+CAMERAS = (FRAME, (720, 1280), (1080, 1920))  # rows and columns of camera frames
+TEMPERATURE = 1.5  # for random weights, because published students have one: it acts on every pixel of the frame
 MANY = 8  # frames of a batch
-WASTEFUL = ("microaunet", "malunet", "scrnet")  # whose published design is many small kernels
-FASTER = 0.75  # the most of the plain file's time that the exported one may take there
-CLOSE = 1e-5  # the most that a probability may differ from torch
-REAL_TIME = 60.0  # frames a second of MicroAUNet at 256 pixels, decoding and mask included, on one core
+WASTEFUL = ("microaunet", "malunet", "scrnet")  # their published design consists of many small kernels
+FASTER = 0.75  # at most: time of the exported file over that of the plain one, for these students
+CLOSE = 1e-5  # at most: difference of a probability from torch
+REAL_TIME = 60.0  # frames per second of MicroAUNet at 256 pixels on one core, decoding and mask included
 
 logger = logging.getLogger("bandpass")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A network to be measured: a name, the network between its resizes, and its files in a folder."""
+    """A network to be measured: its name, the network with its resizes, and the folder of its files."""
 
     name: str
     deploy: InferenceModel
@@ -63,7 +63,7 @@ def measure(request: Request) -> list[Row]:
     """The rows of every student at every size.
 
     Raises:
-        ValueError: an unknown student, or sizes that are none.
+        ValueError: a student is unknown, or sizes are not numbers.
     """
     rows: list[Row] = []
     for name, deploy in subjects(request):
@@ -75,7 +75,7 @@ def measure(request: Request) -> list[Row]:
 
 
 def subjects(request: Request) -> list[tuple[str, InferenceModel]]:
-    """The networks that `students` and `sizes`, or `student`, name."""
+    """The networks named by `students` and `sizes`, or by `student`."""
     options = request.options
     if folder := options.get("student"):
         if taken := sorted({"students", "sizes"} & set(options)):
@@ -83,7 +83,7 @@ def subjects(request: Request) -> list[tuple[str, InferenceModel]]:
         return [(Path(folder).name, load_model(folder, trust=options.get("trust")))]
     words = options.get("sizes", "256").split(",")
     if not all(word.isdecimal() and int(word) >= 32 for word in words):
-        raise ValueError(f"sizes is {options['sizes']!r}, but must be pixels a side, each at least 32, as 256,352")
+        raise ValueError(f"sizes is {options['sizes']!r}, but must be pixels a side, each at least 32, as in 256,352")
     names = options.get("students", ASKED).split(",")
     if unknown := [name for name in names if name not in WIDTHS]:
         raise ValueError(f"no benchmark of student {unknown[0]!r}; choose from {', '.join(WIDTHS)}")
@@ -135,7 +135,7 @@ def measure_one(subject: Subject, *, rounds: int, threads: int) -> list[Row]:
 
 
 def latency_rows(name: str, one: Timing, many: Timing) -> list[Row]:
-    """Percentiles of one frame, and frames a second in batches."""
+    """Percentiles of one frame, and frames per second in batches."""
     note = f"{len(one.seconds)} runs; a frame of the network's own size, normalisation and calibration included"
     figures = [(f"{name}, one frame, p{share}", 1000 * one.percentile(share / 100)) for share in (50, 95, 99)]
     rows = [Row(figure, value, "ms", note=note) for figure, value in figures]
@@ -143,7 +143,7 @@ def latency_rows(name: str, one: Timing, many: Timing) -> list[Row]:
 
 
 def camera_rows(run: Callable[[np.ndarray], np.ndarray], *, rounds: int, what: str) -> list[Row]:
-    """Milliseconds of one frame of a camera's size; `run` maps uint8 (1, H, W, 3) to probabilities (1, K, H, W)."""
+    """Milliseconds for one frame of a camera; `run` maps uint8 (1, H, W, 3) to probabilities (1, K, H, W)."""
     images = {f"{size[1]} x {size[0]}": frames(size, 1) for size in CAMERAS}
     timings = interleaved({name: partial(run, image) for name, image in images.items()}, rounds=rounds, what=what)
     note = "from the frame in memory to its probability, both resizes and calibration included"
@@ -156,13 +156,13 @@ def camera_rows(run: Callable[[np.ndarray], np.ndarray], *, rounds: int, what: s
 def verdicts(subject: Subject, spent: dict[str, Timing], found: dict[str, np.ndarray]) -> list[Row]:
     """The exported file beside the others: time of one frame, and equality.
 
-    Random weights make maps that are all but constant, whose norms multiply every rounding error; there the file must
-    be no further from torch than the plain one.
+    Random weights give nearly constant maps, whose normalisation multiplies rounding errors; there, the file must be no
+    further from torch than the plain file.
 
     Args:
         subject: the network.
-        spent: the time of one frame by each.
-        found: the probabilities (N, K, H, W) by each.
+        spent: the time of one frame for each.
+        found: the probabilities (N, K, H, W) of each.
     """
     limit = FASTER if subject.name.split()[0] in WASTEFUL else None
     far, plain = (float(np.abs(found[name] - found["eager"]).max()) for name in ("exported", "plain"))
@@ -176,8 +176,8 @@ def verdicts(subject: Subject, spent: dict[str, Timing], found: dict[str, np.nda
 
 
 def end_to_end(run: Callable[[np.ndarray], np.ndarray], *, rounds: int) -> Row:
-    """Frames a second of processor time from the bytes of a JPEG to a mask of its size; `run` maps uint8 (1, H, W, 3)
-    to probabilities (1, K, H, W).
+    """Frames per second of CPU time from the bytes of a JPEG to a mask of its size; `run` maps uint8 (1, H, W, 3) to
+    probabilities (1, K, H, W).
     """
     from PIL import Image
 

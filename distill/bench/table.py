@@ -1,4 +1,4 @@
-"""Figures as a table in Markdown, and as JSON."""
+"""Figures as a Markdown table and as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from distill.runtime.timing import Row
 
 
 def save(measured: Mapping[str, list[Row]], request: Request, words: Sequence[str]) -> None:
-    """Writes the figures as JSON and, beside it, as Markdown."""
+    """Writes the figures as JSON, and as Markdown beside it."""
     assert request.out is not None
     figures = {name: [{**asdict(row), "met": row.met} for row in rows] for name, rows in measured.items()}
     shown = " ".join(word for word in words if not word.startswith("out="))
@@ -24,7 +24,7 @@ def save(measured: Mapping[str, list[Row]], request: Request, words: Sequence[st
 
 
 def table(name: str, rows: Iterable[Row]) -> str:
-    """Rows as Markdown that also reads well on a terminal."""
+    """Rows as a Markdown table that is also readable in a terminal."""
     cells = [("figure", "measured", "wanted", "conditions")]
     cells += [  # a bar would end a cell
         (row.figure, f"{row.value:,.4g} {row.unit}".strip(), row.wanted + (" (missed)" if row.met is False else ""),

@@ -1,4 +1,4 @@
-"""`distill bench what=teachers`: every adapter against the bare official forward pass: what frame and checks cost."""
+"""`distill bench what=teachers`: every adapter against the bare official forward pass: the cost of frame and checks."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from distill.runtime.issues import nearest
 from distill.runtime.timing import Row, interleaved, ratio, settle, work_ratio
 
 KEYS = {
-    "adapters": "teachers: which of them; empty: all",
+    "adapters": "teachers: adapters to measure; empty: all",
     "weights": "teachers: a folder or hub id of transformers, for one adapter, instead of a small random network",
     "efficientnet": "teachers: a file of EfficientNet-B0's weights in timm's names, measured beside the random ones",
-    "batch": "teachers: images in a forward pass",
+    "batch": "teachers: images per forward pass",
     "device": "teachers: cpu, cuda, ...",
 }
 LEAST = 0.95  # of the official throughput
@@ -29,12 +29,12 @@ VIT: dict[str, Any] = {"hidden_size": 192, "num_hidden_layers": 6, "num_attentio
 
 @dataclass(frozen=True)
 class Subject:
-    """An adapter and what it is measured against.
+    """An adapter and its reference.
 
     Attributes:
         write: writes a small random network into a folder and returns it, in eval mode: the official one.
         run: the bare forward pass of that network.
-        arguments: of `teachers.load`, beside the weights.
+        arguments: of `teachers.load`, besides the weights.
     """
 
     write: Callable[[Path], nn.Module]
@@ -51,7 +51,7 @@ def write_sam(folder: Path) -> nn.Module:
 
 
 def write_sam2(folder: Path) -> nn.Module:
-    """SAM 2's vision encoder at 256 px, a Hiera of 8 blocks whose widths are half of the tiny one's."""
+    """SAM 2's vision encoder at 256 px, a Hiera with 8 blocks and half the widths of the tiny one."""
     from transformers import Sam2VisionConfig, Sam2VisionModel
 
     widths = [48, 96, 192, 384]
@@ -91,7 +91,7 @@ def write_mask2former(folder: Path) -> nn.Module:
 
 
 def write_oneformer(folder: Path) -> nn.Module:
-    """OneFormer with the same."""
+    """OneFormer with the same Swin, and few queries."""
     from transformers import OneFormerConfig, OneFormerForUniversalSegmentation
 
     config = OneFormerConfig(backbone_config=swin(), encoder_layers=2, decoder_layers=2, num_queries=10)
@@ -99,7 +99,7 @@ def write_oneformer(folder: Path) -> nn.Module:
 
 
 def swin() -> dict[str, Any]:
-    """A Swin of four stages that begin with 48 channels."""
+    """A Swin with four stages, beginning with 48 channels."""
     stages = [f"stage{number}" for number in range(1, 5)]
     return {"model_type": "swin", "embed_dim": 48, "depths": [1, 1, 2, 1], "num_heads": [2, 4, 8, 16],
             "out_features": stages}  # fmt: skip
@@ -155,7 +155,7 @@ def pixel_decoder(network: Any, pixels: Tensor) -> Any:  # noqa: ANN401
     return network.model.pixel_level_module(pixels)
 
 
-SUBJECTS: dict[str, Subject] = {  # those of which there is an adapter are measured
+SUBJECTS: dict[str, Subject] = {  # measured if there is an adapter
     "sam": Subject(write_sam, call),
     "fpn": Subject(write_sam2, call),
     "sam2": Subject(write_sam2, call),
@@ -170,7 +170,7 @@ SUBJECTS: dict[str, Subject] = {  # those of which there is an adapter are measu
 
 
 def measure(request: Request) -> list[Row]:
-    """A row for each adapter: its throughput by that of the bare forward pass, the medians of interleaved runs."""
+    """A row for each adapter: its throughput over that of the bare forward pass, by interleaved runs."""
     options = request.options
     names = chosen(options)
     batch, device = request.whole("batch", 4, least=1), options.get("device", "cpu")
@@ -192,10 +192,10 @@ def measure(request: Request) -> list[Row]:
 
 
 def chosen(options: Mapping[str, str]) -> list[str]:
-    """The adapters that are meant.
+    """The adapters to measure.
 
     Raises:
-        ValueError: an unknown one, or weights for several.
+        ValueError: an adapter is unknown, or weights are given for several.
     """
     known = [name for name in SUBJECTS if name in teachers.TEACHERS]
     names = [name for name in options.get("adapters", "").strip("[]").replace(" ", "").split(",") if name] or known
@@ -204,8 +204,8 @@ def chosen(options: Mapping[str, str]) -> list[str]:
             raise ValueError(f"no adapter {name!r} to measure; choose from {', '.join(known)}{nearest(name, known)}")
     if "weights" in options and (len(names) != 1 or names[0] in ("timm", "student", "ensemble")):
         raise ValueError(
-            f"weights={options['weights']} are those of one adapter of transformers, but adapters={','.join(names)}; "
-            "name it, as adapters=sam"
+            f"weights={options['weights']} are for one adapter of transformers, but adapters={','.join(names)}; "
+            "name it, as in adapters=sam"
         )
     return names
 
@@ -214,7 +214,7 @@ def published(name: str, weights: str) -> nn.Module:
     """The official network behind weights in transformers' format.
 
     Raises:
-        OSError: there are none.
+        OSError: the weights do not exist.
     """
     from transformers import AutoModel
 
@@ -223,7 +223,7 @@ def published(name: str, weights: str) -> nn.Module:
 
 
 def efficientnet(file: str) -> nn.Module:
-    """The EfficientNet-B0 of timm itself at strides 8, 16, 32; the file holds further levels too."""
+    """The EfficientNet-B0 of timm itself at strides 8, 16, 32; the file holds further levels."""
     import timm
     from safetensors.torch import load_file
 

@@ -1,4 +1,4 @@
-"""`distill bench what=train`: a training step with cached targets against one without, and against a live teacher."""
+"""`distill bench what=train`: a training step with cached targets against one without, and with a live teacher."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from distill.training.state import TrainingState
 from distill.training.train import batches_of, train_step
 
 KEYS = {
-    "images": "folder of pictures; generated frames otherwise",
-    "batch": "images a step (16; U-Net on a CPU 4)",
+    "images": "folder of pictures; default: generated frames",
+    "batch": "images per step (16; for U-Net on a CPU 4)",
     "precision": "fp32, bf16 (default) or fp16",
-    "workers": "processes that load and decode in a step; 0: the main process does (default: as in training)",
-    "live": "images a step whose features SAM ViT-B computes live (1); 0 leaves it out",
+    "workers": "processes that load and decode; 0: the main process does (default: as in training)",
+    "live": "images per step whose features SAM ViT-B computes live (1); 0 leaves it out",
 }
-LIVE_ROUNDS = 3  # at most: an image takes a core ten seconds
-BATCH = 16  # where there is a GPU, which a smaller one leaves waiting for Python
+LIVE_ROUNDS = 3  # at most: an image takes ten seconds on one core
+BATCH = 16  # with a GPU, which would wait for Python with a smaller batch
 
 CASES = (
     Case("unet", 32, 352, 4, SMALL, 1.05),
@@ -45,7 +45,7 @@ DELIVERED = Case("microaunet", 8, 352, 16, LARGE, None)
 
 
 def measure(request: Request) -> list[Row]:
-    """Every case, what its batches cost on their way, then the live teacher."""
+    """The rows of every case, of the delivery of batches, and of the live teacher."""
     images = request.whole("live", 1)
     live = live_rows(request, replace(CASES[1], batch=images)) if images else ()
     cases = chain.from_iterable(case_rows(request, case) for case in CASES)
@@ -70,7 +70,7 @@ def case_rows(request: Request, case: Case) -> Iterator[Row]:
 
 
 def live_rows(request: Request, case: Case) -> Iterator[Row]:
-    """A step whose targets a live SAM ViT-B computes (random weights) against the one that reads them."""
+    """A step whose targets a live SAM ViT-B (random weights) computes, against the step that reads them."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         state = state_of(request, case, folder, distilled=True)
@@ -97,8 +97,8 @@ def compute_targets(
     codec: cache.Codec,
     state: TrainingState,
 ) -> None:
-    """The work of targets without a cache: the teacher's forward pass on images uint8 (H, W, 3), and its maps on the
-    grids of the targets.
+    """Computes targets without a cache: the teacher's forward pass on images uint8 (H, W, 3), and its maps on the grids
+    of the targets.
     """
     spectrum = dct(codec.project(teacher(images)["neck"]))
     for grid in sorted({target.grid for target in state.targets}):
@@ -106,7 +106,7 @@ def compute_targets(
 
 
 def stepper(state: TrainingState, request: Request) -> Callable[[], object]:
-    """One step of the training loop a call: the next batch, and what the optimiser learns from it."""
+    """A function that does one step of the training loop per call: the next batch and an optimiser step."""
     (span,) = state.plan.spans
     state.dataset.targets = state.targets
     set_frozen(state.student, [])
@@ -117,14 +117,14 @@ def stepper(state: TrainingState, request: Request) -> Callable[[], object]:
 
 
 def workers_of(request: Request) -> int:
-    """Processes that load, as training would have them where none are asked for; `threads` do not count here."""
+    """The number of loading processes: as asked for, or else as in training; `threads` has no effect here."""
     asked = request.whole("workers", 0) if "workers" in request.options else None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return workers_beside(device, asked=asked, cores=usable_cores())
 
 
 def conditions(request: Request, case: Case) -> str:
-    """Batch, precision, device, workers."""
+    """Batch, precision, device and workers, in words."""
     device = "GPU" if torch.cuda.is_available() else "CPU"
     precision = precision_here(request.options.get("precision", "bf16"))
     return f"batch {case.batch}, {precision}, {device}, {workers_of(request)} workers"

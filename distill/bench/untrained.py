@@ -1,4 +1,4 @@
-"""A training that is about to begin, of generated frames and drawn maps, for benchmarks of its steps."""
+"""A training before its first step, with generated frames and drawn maps, for benchmarks of its steps."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from distill.training.plan import plan_training
 from distill.training.state import TrainingState, build_state
 
 IMAGES = 32
-STEPS = 100_000  # more than are ever taken
+STEPS = 100_000  # more than are ever done
 TERMS = {"segment": 1.0, "imitate_low": 1.0, "imitate_high": 0.5}  # low at strides 16 and 8, high at 8
 
 
 @dataclass(frozen=True)
 class Case:
-    """A student at a size of image, and what its step with cached targets may take."""
+    """A student at an image size, and the limit for its step with cached targets."""
 
     student: str
     width: int
@@ -34,13 +34,13 @@ class Case:
 
     @property
     def title(self) -> str:
-        """Names it in the table."""
+        """The name of the case in the table."""
         shape = " x ".join(map(str, (self.map.channels, *self.map.grid)))
         return f"{self.student} of width {self.width} at {self.size} px, targets from {shape}"
 
 
 def state_of(request: Request, case: Case, folder: Path, *, distilled: bool) -> TrainingState:
-    """A training that is about to begin, of generated frames (or `images`) and drawn maps."""
+    """A training before its first step, with generated frames (or `images`) and drawn maps."""
     name = f"{case.map.name}-{distilled}"
     size = (case.size * 3 // 4, case.size)
     samples = given(images_of(request, max(IMAGES, case.batch), size=size))

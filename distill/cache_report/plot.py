@@ -1,4 +1,4 @@
-"""The report of a cache as a picture: where the energy lies, where the bytes go, and how few they are."""
+"""The report of a cache as a picture: energy and bytes by band, and bytes compared with raw features."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WIDTH = 10.5  # inches
 
 
 def plot(found: CacheReport, path: Path) -> None:
-    """Writes a PNG: for each map, shares of energy and of bytes by band, and its bytes beside those of raw features."""
+    """Writes a PNG: for each map, shares of energy and bytes by band, and its bytes beside those of raw features."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, 1.5 + 1.1 * len(found.maps)), layout="constrained")
@@ -44,7 +44,7 @@ def plot(found: CacheReport, path: Path) -> None:
     sizes.xaxis.set_major_formatter(lambda count, _: short(count))
     sizes.tick_params(labelsize=8)
     sizes.margins(x=0.1)
-    sizes.set_title("bytes a record", fontsize=10, loc="left")
+    sizes.set_title("bytes per record", fontsize=10, loc="left")
     sizes.grid(axis="x", color="#e4e7eb", linewidth=0.8)
     for axes in (shares, sizes):
         axes.set_ylim(0.55 - len(found.maps), 0.6)
@@ -57,7 +57,7 @@ def plot(found: CacheReport, path: Path) -> None:
 
 
 def draw_shares(axes: Axes, place: float, map_: MapReport) -> None:
-    """Two stacked bars about `place`: the energy, and the bytes, by band; each share of 4 % or more in figures."""
+    """Draws two stacked bars around `place`, energy and bytes by band; shares of 4 % or more are labelled."""
     bytes_ = {name: part / map_.total for name, part in map_.bytes.items()}
     axes.text(0, place + 0.38, map_.name, fontsize=9, weight="bold", parse_math=False)
     for offset, parts in ((0.18, map_.energy), (-0.18, bytes_)):
@@ -72,7 +72,7 @@ def draw_shares(axes: Axes, place: float, map_: MapReport) -> None:
 
 
 def draw_sizes(axes: Axes, place: float, map_: MapReport) -> None:
-    """Points at `place` for raw features, the code and the reference, each with its bytes."""
+    """Draws points at `place` for raw features, the code and the reference, labelled with their bytes."""
     axes.hlines(place, map_.reference, map_.raw["fp32"], color="#e4e7eb", linewidth=2, zorder=1)
     points = {**map_.raw, "code": map_.total, "reference": map_.reference}
     for name, count in points.items():
@@ -84,7 +84,7 @@ def draw_sizes(axes: Axes, place: float, map_: MapReport) -> None:
 
 
 def short(count: float) -> str:
-    """Bytes in few characters: `860 B`, `7.6 kB`, `1.2 MB`."""
+    """A number of bytes in short form: `860 B`, `7.6 kB`, `1.2 MB`."""
     for unit, size in (("MB", 1e6), ("kB", 1e3)):
         if count >= size:
             return f"{count / size:.3g} {unit}"
@@ -102,7 +102,7 @@ WAYS = {
 
 
 def plot_rates(found: Sequence[Rate], path: Path, *, title: str) -> None:
-    """Writes a PNG: bytes against cosine, a panel a map, a line a way to store it."""
+    """Writes a PNG: bytes against cosine, one panel per map, one line per way to store it."""
     from matplotlib.figure import Figure
 
     maps = list(dict.fromkeys(rate.map for rate in found))
@@ -116,7 +116,7 @@ def plot_rates(found: Sequence[Rate], path: Path, *, title: str) -> None:
         axes.xaxis.set_major_formatter(lambda count, _: short(count))
         axes.set_ylim(0, 1.03)
         axes.set_title(name, fontsize=10, parse_math=False)
-        axes.set_xlabel("bytes a record", fontsize=9)
+        axes.set_xlabel("bytes per record", fontsize=9)
         axes.tick_params(labelsize=8)
         axes.grid(color="#e4e7eb", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""Rate and distortion: the bytes of a map against its cosine, for the code and for simpler ways to store it."""
+"""Rate and distortion: bytes of a map against its cosine, for the code and for simpler ways to store it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from distill.cache_report.teacher_agreement import centred
 
 FIDELITIES = (0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 SHARES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
-"""Of the components that PCA alone keeps, of the coefficients that the cosine transform alone keeps."""
+"""Shares of components kept by PCA alone, and of coefficients kept by the cosine transform alone."""
 
 BITS = (2, 3, 4, 6, 8)
 HALF = 2
-"""Bytes of a number in half precision."""
+"""Bytes per number in half precision."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """One way to store a map: its bytes and the cosine that comes back, means over held-out images."""
+    """One way to store a map: its bytes and the cosine after decoding, means over held-out images."""
 
     map: str
     way: str  # code, PCA only, DCT only, int8 (and fewer bits), fp16, fp32
@@ -40,7 +40,7 @@ def rates(name: str, codec: Codec, calibration: Tensor, maps: Tensor) -> list[Ra
 
     Args:
         name: of the map.
-        codec: of the cache, by whose mean and scale maps are centred and scaled.
+        codec: of the cache; its mean and scale centre and scale the maps.
         calibration: raw maps (N, C, h, w) on which each way is fitted.
         maps: held-out raw maps (M, C, h, w).
     """
@@ -65,7 +65,7 @@ def _agree(codec: Codec, maps: Tensor, decoded: Tensor) -> float:
 
 
 def _coded(codec: Codec, calibration: Tensor, maps: Tensor, asked: float) -> tuple[float, float]:
-    """Bytes a map and cosine of maps (M, C, h, w) under a code fitted to `calibration` (N, C, h, w) at a fidelity."""
+    """Bytes per map and cosine of maps (M, C, h, w), by a code fitted to `calibration` (N, C, h, w) at a fidelity."""
     fitted = cache.fit(calibration, fidelity=asked)
     codes = fitted.encode_batch(maps)
     decoded = torch.stack([fitted.inverse(fitted.decode(code)) for code in codes])
@@ -73,7 +73,7 @@ def _coded(codec: Codec, calibration: Tensor, maps: Tensor, asked: float) -> tup
 
 
 def _integers(codec: Codec, calibration: Tensor, maps: Tensor) -> Iterator[tuple[str, float, Tensor]]:
-    """Settings, bytes a map and decoded maps (M, C, h, w): each channel linearly in as many levels as its bits allow,
+    """Yields settings, bytes per map and decoded maps (M, C, h, w): each channel quantised linearly to some bits,
     between its extremes on the calibration maps.
     """
     lowest, highest = calibration.transpose(0, 1).flatten(1).float().aminmax(dim=1)
@@ -84,7 +84,7 @@ def _integers(codec: Codec, calibration: Tensor, maps: Tensor) -> Iterator[tuple
 
 
 def _components(codec: Codec, calibration: Tensor, maps: Tensor) -> Iterator[tuple[str, float, Tensor]]:
-    """Settings, bytes a map and decoded maps (M, C, h, w): the first principal components in half precision."""
+    """Yields settings, bytes per map and decoded maps (M, C, h, w): first principal components in half precision."""
     normal = centred(codec, calibration).transpose(0, 1).flatten(1).double()
     axes = torch.linalg.eigh(normal @ normal.T)[1].flip(1).float()
     for count in _counts(axes.shape[1]):
@@ -95,8 +95,8 @@ def _components(codec: Codec, calibration: Tensor, maps: Tensor) -> Iterator[tup
 
 
 def _coefficients(codec: Codec, calibration: Tensor, maps: Tensor) -> Iterator[tuple[str, float, Tensor]]:
-    """Settings, bytes a map and decoded maps (M, C, h, w): the lowest frequencies of every channel in half precision, a
-    corner of the grid's own proportions.
+    """Yields settings, bytes per map and decoded maps (M, C, h, w): the lowest frequencies of each channel in half
+    precision, in the proportions of the grid.
     """
     grid = (maps.shape[-2], maps.shape[-1])
     spectrum = dct(centred(codec, maps))
@@ -111,7 +111,7 @@ def _counts(channels: int) -> list[int]:
 
 
 def _raw(codec: Codec, normal: Tensor) -> Tensor:
-    """Raw maps of centred and scaled ones (..., C, h, w): the inverse of `centred`."""
+    """Raw maps from centred and scaled ones (..., C, h, w): the inverse of `centred`."""
     return normal / codec.gain * codec.scale[:, None, None] + codec.mean[:, None, None]
 
 

@@ -18,22 +18,22 @@ FIDELITY = "mean cosine over the channels of a cell (of one channel: of the map)
 
 @dataclass(frozen=True)
 class MapReport:
-    """One map of a cache; all bytes are those of one record (one image under one view).
+    """One map of a cache; all bytes are per record (one image in one view).
 
     Attributes:
         name: of the map.
         shape: channels, rows, columns.
-        components: how many principal components are kept.
+        components: number of principal components kept.
         coder: the entropy coder.
-        asked: the fidelity that was asked of the code.
-        held_out: the cosine reached on maps held out of the calibration, its deviation from map to map, their number.
-        written: the cosine reached by the records of the cache: mean over records, and of the worst and best shard;
-            None for an empty cache.
+        asked: the fidelity asked for.
+        held_out: the cosine reached on maps held out of the calibration, its deviation between maps, their number.
+        written: the cosine reached by the records of the cache: mean over records, worst and best shard; None for an
+            empty cache.
         bytes: of the low band, the high band, and the index of both ("index").
         raw: of the map as fp32, fp16 and int8.
         energy: expected shares of the variance: low, high, "not coded".
         error: expected share of the variance that decoding misses.
-        reference: the Gaussian rate-distortion function at that error.
+        reference: bytes by the Gaussian rate-distortion function at that error.
     """
 
     name: str
@@ -61,7 +61,7 @@ class MapReport:
 
     @property
     def smaller(self) -> float:
-        """Bytes in half precision over those of the code and its index."""
+        """Bytes in half precision over bytes of the codes and their index."""
         return self.raw["fp16"] / self.total if self.total else float("nan")
 
     @property
@@ -85,11 +85,11 @@ class CacheReport:
 
     @property
     def records(self) -> int:
-        """Images, each under one view."""
+        """The number of records: images, each in one view."""
         return sum(self.views.values())
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain data, with the ratios that follow from it."""
+        """Everything as plain data, including the ratios."""
         data = asdict(self)
         for entry, map_ in zip(data["maps"], self.maps, strict=True):
             if self.records:
@@ -98,7 +98,7 @@ class CacheReport:
 
 
 def report(store: Cache) -> CacheReport:
-    """The report of an open cache, from heads and statistics; no code is read.
+    """The report of an open cache, from heads and statistics, without reading codes.
 
     Raises:
         ValueError: statistics are damaged.
@@ -172,16 +172,16 @@ def markdown(found: CacheReport) -> str:
         "",
         f"Teacher: {found.teacher}. Licence of its weights: {found.licence}.",
         f"{found.records:,} records of {found.images:,} images ({views}); {found.nbytes / 1e6:,.1f} MB on disk, "
-        f"{found.nbytes / max(1, found.records):,.0f} bytes a record with all files.",
+        f"{found.nbytes / max(1, found.records):,.0f} bytes per record with all files.",
         "",
     ]
     if not found.records:
-        return "\n".join([*lines, "It holds no record yet: distill extract fills it.", ""])
+        return "\n".join([*lines, "It holds no records yet: distill extract fills it.", ""])
     rows = [_size_row(map_) for map_ in found.maps]
     lines += table(("map", "shape", "low", "high", "index", "all", "fp16", "smaller", "reference", "ratio"), rows)
     lines += [
         "",
-        "Bytes a record. The reference is the Gaussian rate-distortion function at the expected error; the ratio is "
+        "Bytes per record. The reference is the Gaussian rate-distortion function at the expected error; the ratio is "
         "that of the codes (low + high) to it.",
         "",
     ]
@@ -208,7 +208,7 @@ def _faith_row(map_: MapReport) -> tuple[str, ...]:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> list[str]:
-    """Lines of a Markdown table, padded straight in a terminal; columns after the first `words` to the right."""
+    """The lines of a Markdown table, aligned for a terminal; columns after the first `words` are right-aligned."""
     widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
 
     def line(row: Sequence[str]) -> str:

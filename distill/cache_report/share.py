@@ -1,4 +1,4 @@
-"""Sharing a cache: one folder that can be put on the hub, from which a student learns without the teacher."""
+"""Sharing a cache: a folder for the hub, from which a student learns without the teacher."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from cache.schema import codec_file
 from distill.cache_report.report import markdown, report
 
 SPDX = {"apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc0-1.0"}
-"""Licences that the hub knows by these names; others are called "other" there."""
+"""Licences that the hub knows by these names; there, others are "other"."""
 
 
 def copy_cache(source: Path, target: Path) -> cache.Cache:
-    """Copies a whole cache file by file, statistics and manifest first, and examines the copy; goes on after a kill.
+    """Copies a cache file by file, statistics and manifest first, and verifies the copy; continues after a kill.
 
-    A shard that is there already is not copied again.
+    Shards that exist already are not copied again.
 
     Args:
         source: a cache in which `cache.verify` finds nothing.
-        target: a folder; made if need be. A cache in it must be the same one, and may hold other shards.
+        target: a folder, created if necessary. A cache in it must be the same one, but may hold other shards.
 
     Raises:
         ValueError: the source or the copy is damaged, or the target holds another cache.
@@ -51,13 +51,13 @@ def copy_cache(source: Path, target: Path) -> cache.Cache:
 def _require_whole(folder: Path) -> None:
     if problems := [problem for problem in cache.verify(folder) if problem.kind != "foreign"]:
         raise ValueError(
-            f"{folder} is damaged: {problems[0]}; distill extract with the recipe that made it repairs it; of a cache "
-            "that you were given, get that file again (distill cache do=verify cache=DIR lists all problems)"
+            f"{folder} is damaged: {problems[0]}; distill extract with the recipe that made it repairs it. If you were "
+            "given the cache, get that file again (distill cache do=verify cache=DIR lists all problems)"
         )
 
 
 def readme(store: cache.Cache) -> str:
-    """The README of a shared cache: front matter for the hub, what it is, whose it is, how to learn from it."""
+    """The README of a shared cache: front matter for the hub, contents, terms, and how to learn from it."""
     licence = store.licence.lower()
     front = (
         [f"license: {licence}"] if licence in SPDX else ["license: other", f"license_name: {json.dumps(store.licence)}"]
@@ -73,9 +73,9 @@ def readme(store: cache.Cache) -> str:
             markdown(report(store)),
             "## Contents",
             "",
-            "Features of a vision foundation model on a set of images, as a frequency code of Bandpass. It holds no",
-            "images, and names them by the sha256 of their files: to learn from it, one needs the same images. Whether",
-            "features may be shared is a matter of the licence of the teacher's weights, and of the images.",
+            "Features of a vision foundation model on a set of images, in Bandpass's frequency code. The cache does",
+            "not hold the images; it identifies them by the sha256 of their files, and training needs the same images.",
+            "The licences of the teacher's weights and of the images decide whether features may be shared.",
             *(f"* {name}: {terms}" for name, terms in sorted(store.manifest.terms.items())),
             "",
             "## Use",

@@ -20,11 +20,11 @@ from distill.runs.run import Run
 
 BANDS = ("low", "high", "all")
 BOX: Box = (0.125, 0.25, 0.75, 0.875)
-"""(y0, x0, y1, x1) of the crop that the teacher is shown; its border is moved to whole pixels."""
+"""(y0, x0, y1, x1) of the crop shown to the teacher; its border is rounded to whole pixels."""
 
 CASES = {
-    "cached view": "the code of an image against the teacher's features of it",
-    "mirrored": "the code of an image, mirrored, against the teacher's features of the mirrored image",
+    "cached view": "the code of an image against the teacher's features of that image",
+    "mirrored": "the mirrored code of an image against the teacher's features of the mirrored image",
     "crop": "a crop of the code against the teacher's features of the cropped image, on the same grid",
 }
 
@@ -34,13 +34,13 @@ class Agreement:
     """Cosine and error of a code against the live teacher; means over held-out images.
 
     Attributes:
-        map: its name.
+        map: name of the map.
         case: a key of CASES.
-        band: low, high or all; of a crop, the bands of its own grid.
-        cosine: over the channels of a cell, in the centred and scaled space; a mean over cells.
-        raw: the same of the teacher's own maps, where the mean counts (it is left out of the high band).
+        band: low, high or all; for a crop, the bands of its own grid.
+        cosine: over the channels of a cell, in the centred and scaled space, mean over cells.
+        raw: the same for the teacher's own maps, including their mean (except in the high band).
         error: the norm of the difference over that of the teacher's map, in the centred and scaled space.
-        without: `cosine` if the map itself took the code's place: the loss by mirroring or cropping alone.
+        without: `cosine` with the map itself in place of the code, so the loss is by mirroring or cropping alone.
     """
 
     map: str
@@ -54,15 +54,15 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Reference:
-    """The bytes of held-out codes beside the Gaussian rate-distortion function at the error they were decoded with."""
+    """The bytes of held-out codes beside the Gaussian rate-distortion function at their decoding error."""
 
     map: str
-    code: float  # bytes of both bands, a mean over images
-    reference: float  # bytes; 0 where the error exceeds the variance
+    code: float  # bytes of both bands, mean over images
+    reference: float  # bytes; 0 if the error exceeds the variance
 
     @classmethod
     def of(cls, name: str, codec: Codec, codes: Sequence[Mapping[str, bytes]], maps: Tensor) -> Reference:
-        """From codes and the raw maps (N, C, h, w) that they stand for; the error is that of the kept components."""
+        """Compares codes with their raw maps (N, C, h, w); the error is that of the kept components."""
         decoded = torch.stack([codec.decode(code) for code in codes])
         error = (codec.project(maps) - decoded).square().sum().item() / len(codes)
         size = sum(len(part) for code in codes for part in code.values()) / len(codes)
@@ -71,7 +71,7 @@ class Reference:
 
 
 def held_out(run: Run, store: Cache, count: int) -> list[Sample]:
-    """At most `count` validation images, evenly spread by key, on none of which the codecs were fitted.
+    """At most `count` validation images on which the codecs were not fitted, evenly spread by key.
 
     Raises:
         ValueError: there are none.
@@ -79,7 +79,7 @@ def held_out(run: Run, store: Cache, count: int) -> list[Sample]:
     fitted = set(store.calibration)
     free = sorted((sample for sample in run.splits.val if sample.key not in fitted), key=lambda sample: sample.key)
     if not free:
-        raise ValueError("the data has no validation image that the codecs were not fitted on; name other data.* words")
+        raise ValueError("the codecs were fitted on all validation images of this data; set other data.* keys")
     return [free[round(place)] for place in np.linspace(0, len(free) - 1, min(count, len(free)))]
 
 
@@ -96,16 +96,16 @@ def agreements(
     *,
     size: int,
 ) -> tuple[list[Agreement], list[Reference]]:
-    """Every case and band of every map, and each map's bytes beside the Gaussian reference.
+    """Agreement in every case and band of every map, and each map's bytes beside the Gaussian reference.
 
     Args:
-        store: the cache; its own code is taken where it holds the image, else the map is coded anew.
-        teacher: the one that the cache was made with.
+        store: the cache; its own code is used if it holds the image, else the map is coded anew.
+        teacher: the teacher with which the cache was made.
         samples: held-out images.
-        size: images a forward pass.
+        size: images per forward pass.
 
     Raises:
-        ValueError: the teacher is another one; the difference is named.
+        ValueError: it is another teacher; the message names the difference.
     """
     store.check_identity(teacher.identity)
     images = [sample.read_image() for sample in samples]
@@ -130,7 +130,7 @@ def agreements(
 
 
 def codes_of(store: Cache, samples: Sequence[Sample], *, name: str, maps: Tensor) -> list[Mapping[str, bytes]]:
-    """The code of each image: the cache's own where it holds it, else of the raw `maps` (N, C, h, w)."""
+    """The code of each image: from the cache if it holds it, else of the raw `maps` (N, C, h, w)."""
     return [
         store.read(sample.key, "identity", map=name)
         if (sample.key, "identity") in store
@@ -147,7 +147,7 @@ def cut(image: np.ndarray) -> tuple[np.ndarray, Box]:
 
 
 def centred(codec: Codec, features: Tensor) -> Tensor:
-    """Raw maps (..., C, h, w) centred and scaled, all channels kept, in the units of the coded space."""
+    """Raw maps (..., C, h, w), centred and scaled to the units of the coded space, with all channels."""
     return (features.float() - codec.mean[:, None, None]) / codec.scale[:, None, None] * codec.gain
 
 
@@ -157,7 +157,7 @@ def channels(codec: Codec, components: Tensor) -> Tensor:
 
 
 def split(maps: Tensor, cutoff: int) -> dict[str, Tensor]:
-    """The bands (C, h, w) of a map, and all of it."""
+    """The low band, the high band and all of a map (C, h, w)."""
     grid = (maps.shape[-2], maps.shape[-1])
     low = series(dct(maps)[..., :cutoff, :cutoff], grid)
     return {"low": low, "high": maps - low, "all": maps}
@@ -166,7 +166,7 @@ def split(maps: Tensor, cutoff: int) -> dict[str, Tensor]:
 def compare(
     codec: Codec, code: Mapping[str, bytes], whole: Tensor, *, mirrored: Tensor, cropped: Tensor, box: Box
 ) -> dict[str, dict[str, tuple[Tensor, Tensor, Tensor]]]:
-    """{case: {band: (teacher's, by the code, by the map itself)}}, all centred and scaled channels (C, h, w).
+    """{case: {band: (teacher's map, map by the code, map without the code)}}, centred and scaled channels (C, h, w).
 
     Args:
         codec: of the map.
@@ -203,7 +203,7 @@ def measure(codec: Codec, truth: Tensor, coded: Tensor, itself: Tensor, *, mean:
 
 
 def agreement_lines(found: Sequence[Agreement], references: Sequence[Reference], *, images: int) -> list[str]:
-    """The agreements as Markdown, and the bytes beside the reference."""
+    """The agreements and the bytes beside the reference, as Markdown."""
     rows = [
         (each.map, each.case, each.band, *(f"{v:.3f}" for v in (each.cosine, each.raw, each.error, each.without)))
         for each in found

@@ -1,4 +1,4 @@
-"""Does the teacher help? The recipe's arms over students and seeds, on the same data, order and number of steps."""
+"""Comparison of the recipe's arms over students and seeds, with the same data, order and number of steps."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ def compare(
     jobs: int = 1,
     out: Path | None = None,
 ) -> Comparison:
-    """Runs what is missing of a comparison and writes its result.
+    """Does the missing runs of a comparison and writes its result.
 
-    Where the recipe has a `sweep`, every arm first tries each of these settings with the first seed, and goes on with
-    the one of the best validation Dice; that run is also its run of the first seed.
+    If the recipe has a `sweep`, every arm first tries each of its settings with the first seed, and continues with the
+    one that validates best (`evaluate.select`); that run is also the arm's run of the first seed.
 
     Args:
         recipe: with at least two `arms`; the first is the control.
-        students: names of students; the recipe's own where not given.
+        students: names of students; by default the recipe's own.
         seeds: of weights, data order and augmentation; the same for every arm.
-        jobs: runs at once, each on its share of the cores; 0 runs nothing and compares what is finished.
-        out: folder for compare.json, compare.md, compare.png and scores.csv; under `home` where not given.
+        jobs: number of concurrent runs, each on its share of the cores; 0 runs nothing and compares what is finished.
+        out: folder for compare.json, compare.md, compare.png and scores.csv; by default under `home`.
 
     Raises:
-        ValueError: the arms cannot be compared, or with `jobs=0` there is nothing yet.
+        ValueError: the arms cannot be compared, or with `jobs=0` nothing is finished yet.
         RuntimeError: a run failed; the others are kept.
     """
     plan = plan_comparison(recipe, students=students, seeds=seeds)
@@ -84,19 +84,19 @@ def compare(
 
 
 def shown(path: Path, recipe: Recipe) -> str:
-    """A cache as results name it, which others read: by its place in the recipe's home, or by its path elsewhere."""
+    """A cache as published results name it: by its path within the recipe's home, or else by its whole path."""
     home = Path(recipe.home).expanduser()
     return str(path.relative_to(home) if path.is_relative_to(home) else path)
 
 
 def do_missing(runs: Sequence[ArmRun], *, jobs: int, verbs: Sequence[str], forwards: dict[Path, int]) -> None:
-    """Does `verbs` for the runs that miss them, after filling the caches they are trained on.
+    """Does `verbs` for the runs that lack them, after filling the caches on which they are trained.
 
     Args:
         runs: of one phase of the comparison.
-        jobs: runs at once; 0 does nothing.
-        verbs: what is to be done for each.
-        forwards: cache -> images that went through a teacher for it; those that this phase fills are added.
+        jobs: number of concurrent runs; 0 does nothing.
+        verbs: to be done for each run.
+        forwards: cache -> number of images that went through a teacher for it; updated by this phase.
     """
     if not jobs:
         return
@@ -106,18 +106,18 @@ def do_missing(runs: Sequence[ArmRun], *, jobs: int, verbs: Sequence[str], forwa
             for name, images in found.items():
                 folder = one.run.caches[name]
                 forwards[folder] = forwards.get(folder, 0) + images
-    release_memory()  # a GPU that a teacher has left is for those who train now
+    release_memory()  # so that the runs have the GPU memory that a teacher has used
     run_missing(runs, jobs=jobs, verbs=verbs)
 
 
 def log_shared(runs: Sequence[ArmRun], recipe: Recipe) -> None:
-    """Logs the names of the runs that are shared with other comparisons."""
+    """Logs the names of finished runs that are reused from other comparisons."""
     if shared := {one.run.folder.name for one in runs if one.run.recipe.name != recipe.name}:
-        logger.info("found finished in other comparisons: %s", ", ".join(sorted(shared)))
+        logger.info("reused from other comparisons: %s", ", ".join(sorted(shared)))
 
 
 def log_next(runs: Sequence[ArmRun], select: str) -> None:
-    """Logs the commands that publish and use the run of the best validation figure; test sets choose nothing."""
+    """Logs the commands that publish and use the run with the best validation figure; test sets are not consulted."""
     best = runs[best_of(dict(enumerate(one.validated for one in runs)), select)]
     folder = shlex.quote(str(best.run.folder))
     logger.info("best on validation: %s", best.title)
@@ -150,21 +150,21 @@ def summarise(
 
 
 def require_equal_processes(summaries: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises ValueError where runs were trained by different numbers of processes, by which batch norm differs.
+    """Raises ValueError if runs were trained by different numbers of processes, which changes batch norm.
 
-    `summaries` are their train.json, by title.
+    `summaries` are the contents of train.json of each run, by title.
     """
     counts = {title: summary.get("processes", 1) for title, summary in summaries.items()}
     if len(set(counts.values())) > 1:
         raise ValueError(
             "expected all runs to be trained by the same number of processes, got "
             + ", ".join(f"{count} ({title})" for title, count in counts.items())
-            + "; move the folders of the runs of another number away, and train those again"
+            + "; move away the folders of the runs with another number, and train those again"
         )
 
 
 def curves_of(logs: Mapping[Key, Mapping[int, float]]) -> tuple[Curve, ...]:
-    """Validation Dice of every arm at the steps that all its seeds have, if any; `logs` are step -> Dice of a run."""
+    """Validation Dice of every arm at the steps that all its seeds share; `logs` holds step -> Dice of each run."""
     curves = []
     for arm, student in dict.fromkeys(key[:2] for key in logs):
         mine = [log for key, log in logs.items() if key[:2] == (arm, student)]
@@ -174,5 +174,5 @@ def curves_of(logs: Mapping[Key, Mapping[int, float]]) -> tuple[Curve, ...]:
 
 
 def caches_of(runs: Sequence[ArmRun]) -> list[Path]:
-    """The folders of all caches these are trained on."""
+    """The folders of all caches on which these runs are trained."""
     return list(dict.fromkeys(path for one in runs for path in one.run.caches.values()))

@@ -1,4 +1,4 @@
-"""The dry run of a comparison: steps that remain and the hours they take, from a short probe; writes nothing."""
+"""The dry run of a comparison: the remaining steps and their hours, from a short probe; writes nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from distill.training.step_time import time_step
 
 
 def estimate(plan: ComparePlan, *, jobs: int) -> str:
-    """Runs, steps, hours and missing features of a comparison of which `jobs` runs go on at once, as text."""
+    """Runs, steps, hours and missing features of a comparison with `jobs` concurrent runs, as text."""
     runs, settled = expected_runs(plan), all(one.trained for one in plan.sweep)
     missing = missing_of(runs, verbs=("train", "evaluate"))
     count = len({one.run.folder for one in runs})
@@ -29,7 +29,7 @@ def estimate(plan: ComparePlan, *, jobs: int) -> str:
             else f"{one.arm} {one.student} seed {one.seed}: {one.steps} steps, with the best setting of the sweep"
             for one in missing
         ),
-        f"{count - len(missing)} of {count} runs are there already",
+        f"{count - len(missing)} of {count} runs are done already",
         *training_lines(missing, jobs=jobs),
         *feature_lines(missing),
     ]
@@ -37,7 +37,7 @@ def estimate(plan: ComparePlan, *, jobs: int) -> str:
 
 
 def expected_runs(plan: ComparePlan) -> list[ArmRun]:
-    """The runs that the comparison will need; while the sweep is not done, any setting stands for the one to come."""
+    """The runs that the comparison will need; until the sweep is done, any setting stands for the best one."""
     if all(one.trained for one in plan.sweep):
         return plan.chosen(tuning_of(plan.sweep))
     first, setting = plan.runs[0].seed, plan.runs[0].setting
@@ -45,14 +45,14 @@ def expected_runs(plan: ComparePlan) -> list[ArmRun]:
 
 
 def training_lines(missing: Sequence[ArmRun], *, jobs: int) -> Iterator[str]:
-    """The steps that remain and their time; each kind of student is probed once, on all cores."""
+    """The remaining steps and their time; each kind of student is probed once, on all cores."""
     if not missing:
         return
     seconds: dict[str, float] = {}
     total = 0.0
     for one in missing:
         recipe = one.run.recipe
-        if recipe.reads_features:  # which takes little beside a network that sees images
+        if recipe.reads_features:  # which takes little time compared with a network that reads images
             continue
         student, size, batch = recipe.student, recipe.image_size, recipe.optimiser.batch_size
         kind = digest_of([student.name, student.width, student.options, size, batch])
@@ -61,12 +61,12 @@ def training_lines(missing: Sequence[ArmRun], *, jobs: int) -> Iterator[str]:
     left = sum(one.steps for one in missing) - steps_done(missing)
     yield (
         f"{several(len(missing), 'run')} to do, {several(left, 'step')}, about {clock(total)} one after the other "
-        f"on this machine, loading and tests not counted; jobs={jobs} at once share its cores or GPUs"
+        f"on this machine, without loading and tests; jobs={jobs} concurrent runs share its cores or GPUs"
     )
 
 
 def feature_lines(missing: Sequence[ArmRun]) -> Iterator[str]:
-    """The features that are missing, a line a cache, with the command that tells what they cost."""
+    """The missing features, one line per cache, with the command that estimates their cost."""
     told = set()
     for one in missing:
         for name, folder in one.run.caches.items():

@@ -1,4 +1,4 @@
-"""Doing the runs of a comparison that are missing, several at once, each in a process of its own."""
+"""The missing runs of a comparison, several at once, each in its own process."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from distill.training.jsonl_log import last_step
 
 TAIL_LINES = 5  # of a failed run's output, in the error
 LOOK_EVERY_SECONDS = 2.0
-LINE_EVERY_SECONDS = 60.0  # where there is no terminal: comparisons take hours
-CORES_OF_A_JOB = 4  # beside a GPU: one for the training process, the others load
+LINE_EVERY_SECONDS = 60.0  # without a terminal: comparisons take hours
+CORES_OF_A_JOB = 4  # with a GPU: one for the training process, the others load data
 
 logger = logging.getLogger("bandpass")
 
 
 def run_missing(runs: Sequence[ArmRun], *, jobs: int, verbs: Sequence[str] = ("train", "evaluate")) -> None:
-    """Does `verbs` for the runs that miss them, `jobs` at a time, each in a process of its own.
+    """Does `verbs` for the runs that lack them, `jobs` at a time, each in its own process.
 
-    Interrupted or terminated, it ends the runs that it has started; they go on from their checkpoints.
+    If interrupted or terminated, it ends the runs that it has started; they resume later from their checkpoints.
 
     Raises:
-        RuntimeError: some failed; each is named with the end of its output.
+        RuntimeError: some runs failed; each is named with the end of its output.
     """
     missing = missing_of(runs, verbs=verbs)
     there = len({one.run.folder for one in runs}) - len(missing)
     if there:
-        logger.info("%d of %d runs are there already", there, there + len(missing))
+        logger.info("%d of %d runs are done already", there, there + len(missing))
     if not missing:
         return
     failed: list[str] = []
@@ -82,17 +82,17 @@ def run_missing(runs: Sequence[ArmRun], *, jobs: int, verbs: Sequence[str] = ("t
                 under_way = processes.folders()
                 note = "; ".join(where_it_stands(one) for one in missing if one.run.folder in under_way)
                 bar.update(max(0, steps_done(missing) - bar.done), note)
-        finally:  # after an interruption; else nothing waits or runs any more
+        finally:  # has an effect only after an interruption
             pool.shutdown(wait=False, cancel_futures=True)
             processes.end()
     if failed:
         raise RuntimeError(
-            "runs failed, the others are kept; the same command runs what is missing\n" + "\n".join(failed)
+            "these runs failed; the others are kept, and the same command does what is missing\n" + "\n".join(failed)
         )
 
 
 def missing_of(runs: Sequence[ArmRun], *, verbs: Sequence[str]) -> list[ArmRun]:
-    """The runs that `verbs` have not been done for yet; settings that ask for the same share one."""
+    """The runs for which `verbs` have not been done yet; settings that ask for the same run share it."""
     asked: dict[Path, ArmRun] = {}
     for one in runs:
         asked.setdefault(one.run.folder, one)
@@ -100,20 +100,20 @@ def missing_of(runs: Sequence[ArmRun], *, verbs: Sequence[str]) -> list[ArmRun]:
 
 
 def steps_done(runs: Sequence[ArmRun]) -> int:
-    """The number of steps that these runs have reported together."""
+    """The total number of steps that these runs have reported."""
     return sum(min(last_step(one.run.folder / "log.jsonl"), one.steps) for one in runs)
 
 
 def where_it_stands(one: ArmRun) -> str:
-    """`baseline unet seed 0 at 320`, in steps, or that it is tested."""
+    """The state of a run: `baseline unet seed 0 at 320` (steps), or `... is tested` after training."""
     done = steps_done([one])
     return f"{one.title} {f'at {done}' if done < one.steps else 'is tested'}"
 
 
 @contextmanager
 def left_on_sigterm() -> Iterator[None]:
-    """SIGTERM raises SystemExit meanwhile, so that what was started is ended too."""
-    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers, and receives signals
+    """Makes SIGTERM raise SystemExit meanwhile, so that started processes are ended too."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield
         return
     process = os.getpid()
@@ -125,7 +125,7 @@ def left_on_sigterm() -> Iterator[None]:
 
 
 class Processes:
-    """The runs that are under way, each a process, by folder; once ended, none starts."""
+    """The processes of the runs under way, by folder; after `end`, no further process starts."""
 
     def __init__(self) -> None:
         self.guard = threading.Lock()
@@ -133,7 +133,7 @@ class Processes:
         self.ended = False
 
     def run(self, folder: Path, command: Sequence[str], *, env: dict[str, str]) -> int:
-        """Runs a command to its end, its output added to output.txt of the folder; returns the exit status."""
+        """Runs a command to its end, appends its output to output.txt in the folder and returns the exit status."""
         with (folder / "output.txt").open("a", encoding="utf-8") as stream:
             with self.guard:
                 if self.ended:
@@ -146,12 +146,12 @@ class Processes:
                     del self.running[folder]
 
     def folders(self) -> list[Path]:
-        """Of the runs that are under way."""
+        """The folders of the runs under way."""
         with self.guard:
             return list(self.running)
 
     def end(self) -> None:
-        """Terminates what is under way."""
+        """Terminates all processes under way."""
         with self.guard:
             self.ended = True
             for process in self.running.values():
@@ -159,25 +159,28 @@ class Processes:
 
 
 def places_for(jobs: int) -> list[str | None]:
-    """The GPU that each of so many runs at once sees, in turn where there are several; None: whatever there is."""
+    """The GPU for each of `jobs` concurrent runs, in turn if there are several; None: whatever there is."""
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = seen.split(",") if seen else list(map(str, range(torch.cuda.device_count())))
     return [gpus[place % len(gpus)] if len(gpus) > 1 else None for place in range(jobs)]
 
 
 def advice_on_jobs(device: torch.device, *, runs: int) -> str:
-    """A sentence where several of so many runs would share a GPU well, which a single one leaves waiting; or nothing.
+    """A sentence if several of these runs would share a GPU well, because a single run leaves it idle; else empty.
 
-    Of a step of 82 ms an H200 worked 24 for a U-Net on EfficientNet-B0 at 352 px, of 19 ms 4 for a small one (LOG.md).
+    An H200 was busy for 24 of a step's 82 ms with a U-Net on EfficientNet-B0 at 352 px, for 4 of 19 ms with a small
+    one (LOG.md).
     """
     jobs = min(runs, usable_cores() // CORES_OF_A_JOB)
     if device.type == "cpu" or jobs < 2:
         return ""
-    return f"a small student leaves a GPU waiting for its core most of the time; jobs={jobs} trains as many at once"
+    return (
+        f"a small student leaves a GPU idle most of the time, waiting for the CPU; jobs={jobs} trains that many at once"
+    )
 
 
 def run_one(one: ArmRun, processes: Processes, *, jobs: int, verbs: Sequence[str], gpu: str | None = None) -> str:
-    """Does one run in a process of its own; returns the end of its output if it failed, else nothing."""
+    """Does one run in its own process; returns the end of its output if it failed, else an empty text."""
     folder = one.run.folder
     write_recipe(one.run.recipe, folder)
     share = max(1, usable_cores() // jobs)

@@ -1,4 +1,4 @@
-"""The plan of a comparison: every run that it may need, with what is there, found once before anything runs."""
+"""The plan of a comparison: every run that it may need and its state, found once before anything runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from distill.runs.run import Run
 
 logger = logging.getLogger("bandpass")
 
-Tuning = dict[tuple[str, str], dict[str, float]]  # arm, student -> setting -> figure that chooses, on validation
+Tuning = dict[tuple[str, str], dict[str, float]]  # arm, student -> setting -> validation figure that decides
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class ComparePlan:
 
     @property
     def sweep(self) -> tuple[ArmRun, ...]:
-        """The runs of the first seed, by which every arm chooses its setting; none where there is no sweep."""
+        """The runs of the first seed, with which every arm chooses its setting; empty without a sweep."""
         return tuple(one for one in self.runs if one.seed == self.runs[0].seed) if self.recipe.sweep else ()
 
     def chosen(self, tuning: Tuning) -> list[ArmRun]:
-        """The runs of each arm's setting that validation found best, or all where there is no sweep."""
+        """The runs of each arm's best setting on validation; all runs without a sweep."""
         best = {key: best_of(figures, self.recipe.evaluate.select) for key, figures in tuning.items()}
         return [one for one in self.runs if one.setting == best.get((one.arm, one.student), "")]
 
@@ -45,14 +45,14 @@ class ComparePlan:
         """The plan without the arms that have not tried every setting of the sweep yet; logs which are left out.
 
         Raises:
-            ValueError: the first arm has not, or no other.
+            ValueError: the first arm is unfinished, or no other arm is finished.
         """
         unfinished = {one.arm for one in self.sweep if not one.trained}
         kept = without(self.recipe.arms, unfinished, why="not every setting is tried yet")
         return replace(self, runs=tuple(one for one in self.runs if one.arm in kept))
 
     def describe(self) -> str:
-        """Arms, students, seeds and sweep in one line; another for each test set that can give no verdict."""
+        """Arms, students, seeds and sweep in one line, and a line for each test set too small for a verdict."""
         students, seeds = ([*dict.fromkeys(str(getattr(one, of)) for one in self.runs)] for of in ("student", "seed"))
         tries = f"; every arm tries {', '.join(self.recipe.sweep)} with seed {seeds[0]}" if self.recipe.sweep else ""
         line = (
@@ -62,14 +62,14 @@ class ComparePlan:
         return "\n".join((line, *self.small_tests()))
 
     def small_tests(self) -> Iterator[str]:
-        """A warning of each test set of too few images, or groups of them, for an interval and so for a verdict."""
+        """A warning for each test set with too few images (or groups) for an interval, and thus for a verdict."""
         for name, samples in self.runs[0].run.splits.test.items():
             groups = {sample.group or sample.key for sample in samples}
             if len(groups) < LEAST_GROUPS:
                 independent = "images" if len(groups) == len(samples) else "sequences or patients"
                 yield (
-                    f"warning: {name} has {len(groups)} {independent} to test; from fewer than {LEAST_GROUPS} there is "
-                    "no interval and no verdict: test on more, as by data.fractions=[0.6,0.1,0.3]"
+                    f"warning: {name} has {len(groups)} test {independent}; with fewer than {LEAST_GROUPS} there is no "
+                    "interval and no verdict. Test on more, for example by data.fractions=[0.6,0.1,0.3]"
                 )
 
 
@@ -86,22 +86,22 @@ def choose_arms(recipe: Recipe, names: Sequence[str] | None) -> Recipe:
 
 
 def plan_comparison(recipe: Recipe, *, students: Sequence[str] | None, seeds: Sequence[int]) -> ComparePlan:
-    """Opens the data once, names every run and looks at what is there of it.
+    """Opens the data once, names every run and finds out what it has done already.
 
     Args:
         recipe: with its arms.
-        students: names of students; the recipe's own where not given.
+        students: names of students; by default the recipe's own.
         seeds: of weights, data order and augmentation.
 
     Raises:
-        ValueError: there is no seed, the recipe has fewer than two arms, or an arm changes what must be equal.
+        ValueError: there are no seeds, the recipe has fewer than two arms, or an arm changes what must be equal.
     """
     if not seeds:
-        raise ValueError("compare needs at least one seed, and seeds is empty; three allow a verdict")
+        raise ValueError("compare needs at least one seed, but seeds is empty; three allow a verdict")
     if len(recipe.arms) < 2:
         there = f"only {next(iter(recipe.arms))}" if recipe.arms else "none"
         raise ValueError(
-            f"compare needs at least two arms, and there is {there}; name more in arms=, or write them into the "
+            f"compare needs at least two arms, but there is {there}; name more in arms=, or write them into the "
             "recipe, as in arms: {baseline: {...}, distilled: {}}"
         )
     asked = [
@@ -112,7 +112,7 @@ def plan_comparison(recipe: Recipe, *, students: Sequence[str] | None, seeds: Se
     ]
     accelerator = start_accelerator(recipe)
     if accelerator.num_processes > 1:
-        raise ValueError("start compare without a launcher; jobs=N runs N of its trainings at once")
+        raise ValueError("start compare without a launcher; jobs=N does N runs at once")
     opened: dict[str, Splits] = {}
     runs: list[ArmRun] = []
     for seed, student, (arm, setting, own) in asked:
@@ -128,13 +128,15 @@ def plan_comparison(recipe: Recipe, *, students: Sequence[str] | None, seeds: Se
 
 
 def can_compare(run: Run) -> bool:
-    """Whether the arms of a run's recipe, with its student and seed, are fair trainings that differ.
+    """Whether the arms of a run's recipe, with its student and seed, are comparable trainings that differ.
 
-    Of several processes one alone may ask, while data is opened by all together: there it is whether there are arms.
+    With several processes only the number of arms is checked: one process asks, but all must open data together.
     """
     if len(run.recipe.arms) < 2 or run.accelerator.num_processes > 1:
         return len(run.recipe.arms) > 1
-    asked = {name: replace(run.recipe.teachers[name], weights=None) for name in run.made}  # as before it was opened
+    asked = {
+        name: replace(run.recipe.teachers[name], weights=None) for name in run.made
+    }  # as before the run was opened
     recipe, runs = replace(run.recipe, teachers={**run.recipe.teachers, **asked}), list[ArmRun]()
     try:
         for arm, setting, own in recipes_of(recipe, student=recipe.student.name, seed=recipe.seed):
@@ -149,7 +151,7 @@ def can_compare(run: Run) -> bool:
 
 
 def recipes_of(recipe: Recipe, *, student: str, seed: int) -> Iterator[tuple[str, str, Recipe]]:
-    """Arm, setting and the recipe of their run, for every arm and every setting of the sweep.
+    """Yields arm, setting and the recipe of their run, for every arm and every setting of the sweep.
 
     Raises:
         ValueError: an arm asks for a pretrained encoder whose weights are not given.
@@ -173,7 +175,7 @@ def tuning_of(sweep: Sequence[ArmRun]) -> Tuning:
 
 
 def finished_of(runs: Sequence[ArmRun]) -> list[ArmRun]:
-    """The runs that can be compared now: seeds of which the first arm is tested, arms that have all of these seeds.
+    """The runs that can be compared now: seeds whose first arm is tested, and the arms tested with all these seeds.
 
     Raises:
         ValueError: there is no such seed, or no other arm.
@@ -189,14 +191,14 @@ def finished_of(runs: Sequence[ArmRun]) -> list[ArmRun]:
 
 
 def without(arms: Mapping[str, Any], unfinished: Collection[str], *, why: str) -> list[str]:
-    """The names of the arms that are finished; logs which are left out.
+    """The names of the finished arms; logs which are left out.
 
     Raises:
-        ValueError: the first arm is not, so that there is no control, or no other.
+        ValueError: the first arm, which is the control, or all other arms are unfinished.
     """
     kept = [arm for arm in arms if arm not in unfinished]
     if len(kept) < 2 or next(iter(arms)) in unfinished:
-        raise ValueError("the control and another arm are not finished yet; the same command with jobs=1 goes on")
+        raise ValueError("the control and another arm must be finished first; the same command with jobs=1 goes on")
     if unfinished:
-        logger.warning("left out, since %s: %s", why, ", ".join(arm for arm in arms if arm in unfinished))
+        logger.warning("left out, because %s: %s", why, ", ".join(arm for arm in arms if arm in unfinished))
     return kept

@@ -1,4 +1,4 @@
-"""A comparison as a picture: one point per seed on every test set, and validation over the steps."""
+"""A comparison as a picture: one point per seed on every test set, and validation Dice over the steps."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 
 from distill.comparison.result import Comparison
 
-LEAST_SPAN = 0.04  # of a Dice axis, so that a difference of nothing does not look like one
+LEAST_SPAN = 0.04  # of a Dice axis, so that a negligible difference does not look large
 LINE = "#9aa5b1"
-FEW = 4  # arms whose names have room below their points; those of more are turned
+FEW = 4  # the most arms whose names fit below their points; with more, names are rotated
 COLOURS = ("#52606d", "#0f766e", "#b45309", "#7c3aed", "#be123c", "#0369a1", "#4d7c0f", "#a21caf", "#854d0e", "#1e3a8a")
 
 
 def plot(comparison: Comparison, path: Path, *, title: str) -> None:
-    """A PNG: the mean Dice of every seed, a line joining what was trained from the same seed; validation beside it.
+    """Writes a PNG: the mean Dice of every seed, with lines between runs of the same seed, and validation curves.
 
-    The curves tell a gain from an early start: an arm that only learns sooner meets the control at the end.
+    The curves tell a gain from a head start: an arm that only learns sooner meets the control at the end.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ def plot(comparison: Comparison, path: Path, *, title: str) -> None:
     students = list(dict.fromkeys(curve.student for curve in comparison.validation))
     count, arms = len(panels) + len(students), len({row.arm for row in comparison.rows})
     size = (1.2 + max(3.0, 0.55 * arms) * count, 3.6 if arms <= FEW else 4.2)
-    with rc_context({"text.parse_math": False}), warnings.catch_warnings():  # a dollar sign in a name is no formula
+    with rc_context({"text.parse_math": False}), warnings.catch_warnings():  # dollar signs do not begin a formula
         warnings.filterwarnings("ignore", message="Glyph")  # letters that the font lacks show as boxes
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(1, count, squeeze=False)
@@ -38,12 +38,12 @@ def plot(comparison: Comparison, path: Path, *, title: str) -> None:
         for axis, student in zip(axes[0][len(panels) :], students, strict=True):
             draw_curves(axis, comparison, student)
         axes[0][0].set_ylabel("Dice, mean over images")
-        figure.suptitle(f"{title}: one point per seed, bar: their mean", fontsize=11)
+        figure.suptitle(f"{title}: one point per seed, bar: mean over seeds", fontsize=11)
         figure.savefig(path, dpi=150)
 
 
 def draw_seeds(axis: Any, comparison: Comparison, dataset: str, student: str) -> None:  # noqa: ANN401
-    """The arms of one student on one data set."""
+    """Draws the arms of one student on one data set."""
     rows = [row for row in comparison.rows if (row.dataset, row.student) == (dataset, student)]
     places = range(len(rows))
     for index in range(len(comparison.seeds)):
@@ -69,7 +69,7 @@ def draw_seeds(axis: Any, comparison: Comparison, dataset: str, student: str) ->
 
 
 def draw_curves(axis: Any, comparison: Comparison, student: str) -> None:  # noqa: ANN401
-    """Validation Dice of every arm over the steps: the mean over seeds, and from the lowest to the highest."""
+    """Draws the validation Dice of every arm over the steps: mean and range over seeds."""
     curves = [curve for curve in comparison.validation if curve.student == student]
     for number, curve in enumerate(curves):
         dice, colour = np.array(curve.dice), COLOURS[number % len(COLOURS)]
@@ -77,7 +77,7 @@ def draw_curves(axis: Any, comparison: Comparison, student: str) -> None:  # noq
         marker = "o" if len(curve.steps) == 1 else None  # a single point makes no line
         axis.plot(curve.steps, dice.mean(axis=0), color=colour, linewidth=1.6, label=curve.arm, marker=marker)
     settled = [value for c in curves for line in c.dice for value in line[len(line) // 4 :]]
-    axis.set_ylim(min(settled) - 0.02, max(settled) + 0.02)  # the first quarter is steep, and would flatten the rest
+    axis.set_ylim(min(settled) - 0.02, max(settled) + 0.02)  # the first quarter is steep and would flatten the rest
     axis.legend(fontsize=8, frameon=False, loc="best")
     axis.set_xlabel("step")
     axis.locator_params(axis="x", integer=True)
@@ -85,7 +85,7 @@ def draw_curves(axis: Any, comparison: Comparison, student: str) -> None:  # noq
 
 
 def dress(axis: Any, title: str) -> None:  # noqa: ANN401
-    """A title, and as few lines as will do."""
+    """Sets the title and removes needless lines."""
     axis.set_title(title, fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", color="#e4e7eb", linewidth=0.8)

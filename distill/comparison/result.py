@@ -30,22 +30,22 @@ class Row:
     images: int
     student: str
     arm: str
-    dice: tuple[float, ...]  # mean over images, one a seed
-    seconds: float | None  # of training, mean over seeds; None where only scores were kept
-    difference: float | None = None  # to the first arm, mean over seeds and images; None for the first arm itself
+    dice: tuple[float, ...]  # mean over images, one per seed
+    seconds: float | None  # of training, mean over seeds; None if only scores were kept
+    difference: float | None = None  # from the first arm, mean over seeds and images; None for the first arm itself
     image_interval: Interval | None = None  # 95 %: seeds averaged per image, images (or sequences) bootstrapped
     seed_interval: Interval | None = None  # 95 %: t-interval over the seeds' mean differences
     verdict: str = CONTROL
-    network: str = ""  # where an arm trains another one than the student compared
-    sequences: int | None = None  # that the images come from, where known; the bootstrap draws them whole
+    network: str = ""  # if an arm trains another network than the student compared
+    sequences: int | None = None  # from which the images come, if known; the bootstrap draws them whole
     p_value: float | None = None  # of the crossed model, corrected for all arms, students and data sets
-    empty: int = 0  # images whose mask is empty, of those that the two next figures part
-    false_alarms: tuple[float, ...] = ()  # share of these in which something is predicted, one a seed
-    dice_of_others: tuple[float, ...] = ()  # mean over the images with foreground, one a seed
+    empty: int = 0  # images whose mask is empty; the next two figures treat them apart
+    false_alarms: tuple[float, ...] = ()  # share of these images in which something is predicted, one per seed
+    dice_of_others: tuple[float, ...] = ()  # mean over the images with foreground, one per seed
 
     @property
     def label(self) -> str:
-        """The arm, with its network in brackets where that is its own."""
+        """The arm, with its network in brackets if it trains its own."""
         return f"{self.arm} ({self.network})" if self.network not in ("", self.student) else self.arm
 
     @property
@@ -61,7 +61,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Curve:
-    """Validation Dice of an arm over the steps of its training, a line a seed; empty where the logs do not agree."""
+    """Validation Dice of an arm over the steps of its training, one line per seed, at the steps of all its logs."""
 
     student: str
     arm: str
@@ -79,7 +79,7 @@ class Comparison:
     convention: str = CONVENTION
     tuning: tuple[tuple[str, str, dict[str, float]], ...] = ()  # arm, student, setting -> `select` on validation
     validation: tuple[Curve, ...] = ()
-    select: str = "dice"  # the figure by which validation keeps weights
+    select: str = "dice"  # the validation figure by which weights are kept
     collapsed: tuple[str, ...] = ()  # runs and targets whose projections had collapsed
 
 
@@ -97,13 +97,13 @@ def compare_scores(
     Args:
         scores: per-image figures of every run; all runs scored the same images.
         resamples: of the bootstrap over images.
-        seconds: of training, where they are known.
-        steps: that any run trained.
+        seconds: of training, if known.
+        steps: the numbers of training steps that occur among the runs.
         tuning: validation figure of the settings that each arm and student tried.
-        networks: the network that each arm and student trained, where arms have their own.
+        networks: the network that each arm and student trained, if arms have their own.
 
     Raises:
-        ValueError: two runs scored other images.
+        ValueError: two runs were scored on different images.
     """
     datasets = list(dict.fromkeys(score.dataset for score in next(iter(scores.values()))))
     require_equal_images(scores)
@@ -137,17 +137,17 @@ def compare_scores(
 
 
 def mean_seconds(seconds: Mapping[Key, float], arm: str, student: str) -> float | None:
-    """Of training, mean over the seeds of an arm; None where they are not known."""
+    """Seconds of training, mean over the seeds of an arm; None if they are not known."""
     taken = [value for key, value in seconds.items() if key[:2] == (arm, student)]
     return float(np.mean(taken)) if taken else None
 
 
 def apart_from_empty(dice: NDArray[np.float64], shares: NDArray[np.float64]) -> dict[str, Any]:
-    """The fields of a `Row` that part frames without foreground from the others; none where all have some.
+    """The fields of a `Row` on frames without foreground and on the others; empty if all frames have foreground.
 
     Args:
-        dice: (seeds, images); of an empty mask 1 where nothing is predicted, and only there.
-        shares: (images,) under the mask, NaN where it is not known.
+        dice: (seeds, images); for an empty mask it is 1 if nothing is predicted, and less otherwise.
+        shares: (images,), the share of each image under its mask, NaN if not known.
     """
     empty = shares == 0
     if not empty.any():
@@ -161,7 +161,7 @@ def apart_from_empty(dice: NDArray[np.float64], shares: NDArray[np.float64]) -> 
 
 
 def differences(dice: NDArray[np.float64], groups: Sequence[str | None], *, resamples: int) -> Iterator[dict[str, Any]]:
-    """The fields of a `Row` on each arm but the first against it, of `dice` (arms, seeds, images); p not corrected."""
+    """The fields of a `Row` for each arm against the first, from `dice` (arms, seeds, images); p is uncorrected."""
     for own, p_value in zip(dice[1:], crossed_p_values(dice, groups=groups), strict=True):
         difference = own - dice[0]
         yield {
@@ -173,16 +173,16 @@ def differences(dice: NDArray[np.float64], groups: Sequence[str | None], *, resa
 
 
 def decided(rows: Sequence[Row]) -> list[Row]:
-    """The rows with p values corrected for all that are tested together, and with verdicts."""
+    """The rows with verdicts, and with p values corrected for all tests together."""
     corrected = [replace(row, p_value=p) for row, p in zip(rows, holm([row.p_value for row in rows]), strict=True)]
     return [row if row.difference is None else replace(row, verdict=verdict(row)) for row in corrected]
 
 
 def verdict(row: Row) -> str:
-    """`helps` or `hurts` where the corrected p value is under 5 % and the interval over images leaves 0 out.
+    """`helps` or `hurts` if the corrected p value is below 5 % and the interval over images excludes 0.
 
-    One seed is never evidence. Few seeds may agree by chance, more closely than their images allow, and p is then too
-    small; so other images must be expected to say the same.
+    One seed is never evidence. Few seeds may agree by chance, more closely than their images allow; p is then too
+    small, which is why the interval over images must exclude 0 as well.
     """
     if row.image_interval is None:
         return TOO_FEW
@@ -196,7 +196,7 @@ def verdict(row: Row) -> str:
 
 
 def in_order(scores: Sequence[Score], dataset: str) -> list[Score]:
-    """One run's scores on a data set, by the names of its images, so that the bootstrap draws the same anywhere."""
+    """One run's scores on a data set, sorted by image name, so that the bootstrap draws the same images anywhere."""
     return sorted((score for score in scores if score.dataset == dataset), key=lambda score: (score.stem, score.key))
 
 
@@ -207,7 +207,7 @@ def dice_matrix(scores: Mapping[Key, Sequence[Score]], dataset: str, arm: str, s
 
 
 def require_equal_images(scores: Mapping[Key, Sequence[Score]]) -> None:
-    """Raises ValueError unless all runs scored the same images, for which differences are taken one by one."""
+    """Raises ValueError unless all runs were scored on the same images, because differences are taken per image."""
     (first, expected), *others = (
         (key, {(score.dataset, score.stem, score.key) for score in part}) for key, part in scores.items()
     )
@@ -216,8 +216,8 @@ def require_equal_images(scores: Mapping[Key, Sequence[Score]]) -> None:
             dataset, stem, _ = different[0]
             has, lacks = (key, first) if different[0] in found else (first, key)
             raise ValueError(
-                f"{title_of(has)} was scored on image {stem} of {dataset}, but {title_of(lacks)} was not (of "
-                f"{len(different)} such images the first); compare equal data: folds, say, are no seeds"
+                f"{title_of(has)} was scored on image {stem} of {dataset}, but {title_of(lacks)} was not (the "
+                f"first of {len(different)} such images); compare equal data (folds, for example, are not seeds)"
             )
 
 

@@ -1,4 +1,4 @@
-"""A run of a comparison: what is there of it, and whether it is fair to the others."""
+"""A run of a comparison: its state, and the checks that it is fair to the others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class ArmRun:
-    """One run of a comparison: an arm, a student, a seed, perhaps a setting of the sweep."""
+    """One run of a comparison: an arm, a student, a seed and possibly a setting of the sweep."""
 
     arm: str
     student: str
@@ -29,7 +29,7 @@ class ArmRun:
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """Arm, student and seed; one setting of each is compared."""
+        """Arm, student and seed; one setting of each combination is compared."""
         return self.arm, self.student, self.seed
 
     @property
@@ -49,7 +49,7 @@ class ArmRun:
 
     @property
     def scored_every(self) -> int:
-        """Steps from one score on the validation images to the next."""
+        """Steps between two scores on the validation images."""
         return steps_of_score(self.span, self.run.recipe)
 
     @property
@@ -68,23 +68,23 @@ class ArmRun:
 
 
 def require_fair(first: ArmRun, other: ArmRun) -> None:
-    """Raises ValueError unless two runs train for the same number of steps of the same size."""
+    """Raises ValueError unless two runs agree in steps, batch size, validation, test images and classes."""
     batches = [one.run.recipe.optimiser.batch_size for one in (first, other)]
     if first.steps != other.steps or batches[0] != batches[1]:
         raise ValueError(
             f"arm {other.arm!r} trains {other.steps} steps of {batches[1]} images, but arm {first.arm!r} {first.steps} "
-            f"of {batches[0]}; a fair comparison has equal steps (stages.NAME.steps sets them)"
+            f"of {batches[0]}; a fair comparison needs equal steps (set stages.NAME.steps)"
         )
     if first.scored_every != other.scored_every:
         raise ValueError(
             f"arm {other.arm!r} is scored on validation every {other.scored_every} steps, but arm {first.arm!r} every "
-            f"{first.scored_every}; the best of more scores is better (evaluate.every counts epochs of labelled images)"
+            f"{first.scored_every}; the best of more scores is higher (evaluate.every counts epochs of labelled images)"
         )
     selects = [one.run.recipe.evaluate.select for one in (first, other)]
     if selects[0] != selects[1]:
         raise ValueError(
             f"arm {other.arm!r} keeps weights by {selects[1]} (evaluate.select), but arm {first.arm!r} by "
-            f"{selects[0]}; a fair comparison keeps them by one figure"
+            f"{selects[0]}; a fair comparison needs the same figure"
         )
     if first.run.splits is not other.run.splits and first.test_keys != other.test_keys:
         raise ValueError(
@@ -93,11 +93,11 @@ def require_fair(first: ArmRun, other: ArmRun) -> None:
     if first.run.recipe.student.classes != other.run.recipe.student.classes:
         raise ValueError(f"arms {first.arm!r} and {other.arm!r} differ in student.classes; compare equal masks")
     if other.run.recipe.evaluate.patience:
-        raise ValueError("evaluate.patience ends a stage early, but a fair comparison has equal steps; set it to 0")
+        raise ValueError("evaluate.patience ends stages early, but a fair comparison needs equal steps; set it to 0")
 
 
 def require_different(runs: Sequence[ArmRun]) -> None:
-    """Raises ValueError where two arms ask for the very same runs: nothing would be compared."""
+    """Raises ValueError if two arms ask for the very same runs: nothing would be compared."""
     folders: dict[str, list[Path]] = {}
     for one in runs:
         folders.setdefault(one.arm, []).append(one.run.folder)
@@ -107,6 +107,6 @@ def require_different(runs: Sequence[ArmRun]) -> None:
 
 
 def best_of(values: Mapping[Key, float], figure: str) -> Key:
-    """The key of the best value of a figure: the largest Dice, the smallest distance."""
+    """The key of the best value of a figure: the largest Dice or the smallest distance, for example."""
     choose = min if figure in LOWER_IS_BETTER else max
     return choose(values, key=values.__getitem__)

@@ -1,4 +1,4 @@
-"""scores.csv: the Dice of every image in every run of a comparison, from which anyone can judge it again."""
+"""scores.csv: the Dice of every image in every run of a comparison, from which anyone can repeat it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Image = tuple[str, str]  # data set, stem
 
 
 def write_scores(path: Path, scores: Mapping[Key, Sequence[Score]]) -> None:
-    """Writes a line for each image of each run, in the runs' order."""
+    """Writes one line per image and run, in the order of the runs."""
     write_predictions(path, lines_of(scores))
 
 
 def lines_of(scores: Mapping[Key, Sequence[Score]]) -> Iterator[dict[str, str | float]]:
-    """Column -> value of every line; the group and the share under the mask are empty where they are not known."""
+    """Yields each line as column -> value; the group and the share under the mask are empty if they are not known."""
     for (arm, student, seed), part in scores.items():
         for score in part:
             yield {
@@ -42,15 +42,15 @@ def lines_of(scores: Mapping[Key, Sequence[Score]]) -> Iterator[dict[str, str | 
 def read_scores(paths: Sequence[Path], *, datasets: Sequence[str] | None = None) -> dict[Key, list[Score]]:
     """The scores of every run in these files, which may hold different arms, students or seeds of one comparison.
 
-    What one line says of an image's group and share holds for that image in all runs.
+    An image's group and share, if given in any line, hold for that image in all runs.
 
     Args:
         paths: of tables with the columns of scores.csv.
-        datasets: only these, in this order; all where not given.
+        datasets: only these, in this order; by default all.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a file is no such table, a run has an image twice, or lines disagree on an image.
+        FileNotFoundError: a file does not exist.
+        ValueError: a file is not such a table, a run has an image twice, or lines disagree on an image.
     """
     found: dict[Key, dict[Image, float]] = {}
     groups: dict[Image, str] = {}
@@ -58,7 +58,7 @@ def read_scores(paths: Sequence[Path], *, datasets: Sequence[str] | None = None)
     for path in paths:
         rows = list(numbered_rows(path))
         if not rows:
-            raise ValueError(f"{path} has no line below its columns")
+            raise ValueError(f"{path} has no lines below its header")
         for number, row in rows:
             where = f"{path}, line {number}"
             image = (intern(row["dataset"]), intern(row["stem"]))
@@ -67,11 +67,11 @@ def read_scores(paths: Sequence[Path], *, datasets: Sequence[str] | None = None)
                 raise ValueError(f"{where}: {row['arm']} with seed {row['seed']} has {'/'.join(image)} twice")
             run[image] = fraction(row, "dice", where)
             if (group := row.get("group")) and groups.setdefault(image, group) != group:
-                raise ValueError(f"{where}: {'/'.join(image)} is of group {group}, and of {groups[image]} before")
+                raise ValueError(f"{where}: {'/'.join(image)} is in group {group}, but in {groups[image]} before")
             if row.get("share"):
                 share = fraction(row, "share", where)
                 if (shares.setdefault(image, share) == 0) != (share == 0):
-                    raise ValueError(f"{where}: the mask of {'/'.join(image)} is empty in one line, in another not")
+                    raise ValueError(f"{where}: the mask of {'/'.join(image)} is empty in one line but not in another")
     there = list(dict.fromkeys(dataset for run in found.values() for dataset, _ in run))
     for name in datasets or ():
         if name not in there:
@@ -88,7 +88,7 @@ def read_scores(paths: Sequence[Path], *, datasets: Sequence[str] | None = None)
 
 
 def numbered_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """The lines of a table with the columns `NEEDED`, and their numbers in the file; errors as of `read_scores`."""
+    """The numbered lines of a table that has the columns `NEEDED`; errors as of `read_scores`."""
     if not path.is_file():
         raise FileNotFoundError(f"no scores at {path}; compare writes scores.csv beside compare.md")
     try:
@@ -96,7 +96,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             rows = csv.DictReader(file)
             names = list(rows.fieldnames or ())
             if missing := [name for name in NEEDED if name not in names]:
-                parted = "; its columns are parted by semicolons" if ";" in "".join(names) else ""
+                parted = "; its columns are separated by semicolons" if ";" in "".join(names) else ""
                 raise ValueError(f"{path} has no column {', '.join(missing)}; expected {', '.join(NEEDED)}{parted}")
             if twice := [name for name in names if names.count(name) > 1]:
                 raise ValueError(f"{path} has the column {twice[0]} twice")
@@ -105,7 +105,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                     raise ValueError(f"{path}, line {rows.line_num}: expected {len(names)} values")
                 yield rows.line_num, row
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no CSV in UTF-8: {error}") from error
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
 
 
 def whole(text: str, where: str) -> int:

@@ -1,4 +1,4 @@
-"""Is a difference between two arms more than chance? Intervals over images and over seeds, and one test of both."""
+"""Statistics of a difference between two arms: intervals over images and over seeds, and one test of both."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from numpy.typing import NDArray
 
 from distill.metrics.bootstrap import LEAST_GROUPS, count_groups, group_numbers, summary
 
-QUANTILES = 4000  # of a t variable, over which the tail of a sum is averaged
-ROUNDING = 1e-12  # what is smaller is none
+QUANTILES = 4000  # of a t variable, over which the tail probability of a sum is averaged
+ROUNDING = 1e-12  # smaller values count as 0
 
 Interval = tuple[float, float]
 
 
 def image_interval(difference: NDArray[np.float64], *, groups: Sequence[str | None], resamples: int) -> Interval | None:
-    """The bootstrap's 95 % interval of a mean over images, groups drawn whole; None under `LEAST_GROUPS` groups.
+    """The 95 % bootstrap interval of a mean over images, groups drawn whole; None below `LEAST_GROUPS` groups.
 
     Args:
-        difference: Dice of an arm less that of the control, (seeds, images).
-        groups: the sequence or patient of each image; an image of None is a group of its own.
-        resamples: sets that are drawn.
+        difference: Dice of an arm minus that of the control, (seeds, images).
+        groups: the sequence or patient of each image; an image with None is its own group.
+        resamples: number of sets drawn.
     """
     figure = summary(difference.mean(axis=0), groups=groups, resamples=resamples)
     return (figure["low"], figure["high"]) if "low" in figure else None
 
 
 def t_interval(differences: Sequence[float]) -> Interval | None:
-    """Student's 95 % t-interval of a mean; None for a single value, which tells nothing of the spread."""
+    """Student's 95 % t-interval of a mean; None for a single value, which says nothing about the spread."""
     from scipy.stats import t
 
     count = len(differences)
@@ -40,28 +40,28 @@ def t_interval(differences: Sequence[float]) -> Interval | None:
 
 
 def crossed_p_values(dice: NDArray[np.float64], *, groups: Sequence[str | None]) -> list[float | None]:
-    """For each arm but the first, the probability of so large a difference to it, either way, if there were none.
+    """The two-sided p value of the difference between each further arm and the first.
 
-    One model of all arms: what an arm scores is its mean plus effects of its seeds and of its groups of images, and a
-    rest, each with one variance for all arms. From the table's mean squares a difference of two arms has the variance
-    a + b, a = 2 MS_seeds / (S G) of the seeds (and the rest) and b = 2 max(0, MS_groups - MS_rest) / (S G) of the
-    groups. It is judged as a sum of two independent t variables of scales a^0.5 and b^0.5, with as many degrees of
-    freedom as their mean squares (for seeds) and g - 1 (for groups, which several arms share): g is the number of
-    groups of one size that tell as much, since few large ones may hold nearly all images.
+    There is one model for all arms: a score is the arm's mean, plus effects of its seed and of its group of images,
+    plus a rest, each with one variance for all arms. By the table's mean squares, the difference of two arms has the
+    variance a + b, with a = 2 MS_seeds / (S G) for the seeds (and the rest) and b = 2 max(0, MS_groups - MS_rest) /
+    (S G) for the groups. It is tested as a sum of two independent t variables with the scales a^0.5 and b^0.5. Their
+    degrees of freedom are those of the mean square for the seeds, and g - 1 for the groups, which several arms share.
+    g is the effective number of equal groups, because a few large groups may hold nearly all images.
 
     Args:
         dice: of every arm, the control first: (arms, seeds, images).
-        groups: the sequence or patient of each image; an image of None is a group of its own.
+        groups: the sequence or patient of each image; an image with None is its own group.
 
     Returns:
-        two-sided p values, not corrected for their number; None for a single seed, and under `LEAST_GROUPS` groups.
+        p values, not corrected for their number; None for a single seed and below `LEAST_GROUPS` groups.
     """
     arms, seeds, count = len(dice), dice.shape[1], count_groups(groups)
     if seeds < 2 or count < LEAST_GROUPS:
         return [None] * (arms - 1)
     values = group_values(dice, groups)
     differences = values.mean(axis=(1, 2))[1:] - values[0].mean()
-    values = values - values.mean(axis=0)  # what a seed or a group does to all arms alike cancels in a difference
+    values = values - values.mean(axis=0)  # an effect of a seed or group that all arms share cancels in a difference
     means = values.mean(axis=(1, 2), keepdims=True)
     of_seeds, of_groups = values.mean(axis=2, keepdims=True) - means, values.mean(axis=1, keepdims=True) - means
     rest = values - means - of_seeds - of_groups
@@ -75,13 +75,13 @@ def crossed_p_values(dice: NDArray[np.float64], *, groups: Sequence[str | None])
 
 
 def effective_groups(groups: Sequence[str | None]) -> float:
-    """The number of groups of one size whose mean varies as that of these groups of images (Kish, 1965)."""
+    """The number of equally large groups whose mean has the same variance as that of these groups (Kish, 1965)."""
     sizes = np.bincount(group_numbers(groups))
     return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
 def tail(distance: float, *, scales: Sequence[float], freedom: tuple[float, float]) -> float:
-    """The probability that a sum of two t variables, each with a scale and degrees of freedom, is so far from 0."""
+    """The probability that a sum of two t variables, each with its scale and degrees of freedom, is as far from 0."""
     from scipy.stats import t
 
     if max(scales) <= ROUNDING:
@@ -94,10 +94,10 @@ def tail(distance: float, *, scales: Sequence[float], freedom: tuple[float, floa
 
 
 def group_values(values: NDArray[np.float64], groups: Sequence[str | None]) -> NDArray[np.float64]:
-    """Values (..., images) as (..., groups), whose mean over groups is that over images and varies as it does.
+    """Values (..., images) as (..., groups), with the same mean and the same variance of that mean.
 
-    A group counts as many times as it has images: the mean over images plus the group's weighted deviation from it,
-    the linear part of a ratio of two means.
+    A group's value is the mean over images plus the group's deviation from it, weighted by its number of images: the
+    linear part of a ratio of two means.
     """
     places = group_numbers(groups)
     sizes = np.bincount(places)
@@ -108,9 +108,9 @@ def group_values(values: NDArray[np.float64], groups: Sequence[str | None]) -> N
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """P values corrected for their number (Holm, 1979): under the level, at most that often is any verdict false.
+    """P values corrected for their number (Holm, 1979), which controls the probability of any false verdict.
 
-    Those that were not tested (None) do not count.
+    Entries of None were not tested and do not count.
     """
     tested = sorted((value, place) for place, value in enumerate(p_values) if value is not None)
     corrected: list[float | None] = [None] * len(p_values)

@@ -17,12 +17,13 @@ from distill.metrics.bootstrap import LEAST_GROUPS
 from distill.runtime.io import write_json, write_text
 
 READING = f"""\
-Dice is the mean over images, then over seeds; the spread its standard deviation over seeds (n - 1). Differences are in
-percentage points of Dice. Over images: would other test images say the same (bootstrap of the seeds' mean differences;
-images of one sequence are drawn together; none from fewer than {LEAST_GROUPS} groups)? Over seeds: would other
-trainings (t-interval)? p: one model of arms, seeds and images crossed, corrected for all that is tested in this table
-(Holm). An arm helps, or hurts, where p is under 0.05 and the interval over images leaves 0 out; else there is no
-evidence, which is not evidence of no effect. A single seed gives no verdict.
+Dice is averaged over images, then over seeds; the seed spread is the standard deviation over seeds (n - 1). Differences
+are to the first arm, in percentage points of Dice. The interval over images covers the choice of test images (bootstrap
+of the differences averaged over seeds; images of one sequence are drawn together; none for fewer than {LEAST_GROUPS}
+groups). The interval over seeds covers the training runs (t-interval). p comes from one model of arms, seeds and images
+crossed, corrected for all tests in this table (Holm). An arm helps or hurts if p is below 0.05 and the interval over
+images excludes 0. Otherwise there is no evidence of a difference, which is not evidence of no effect. A single seed
+gives no verdict.
 """
 
 
@@ -31,8 +32,8 @@ class Extracted:
     """The teachers' part in a comparison.
 
     Attributes:
-        forwards: images that went through a teacher in this call.
-        views: folder of each cache -> views that it holds, for each of which a teacher ran once.
+        forwards: number of images that went through a teacher in this call.
+        views: folder of each cache -> number of views in it; a teacher ran once for each.
     """
 
     forwards: int
@@ -41,8 +42,8 @@ class Extracted:
     def text(self) -> str:
         """A line for the end of the table."""
         views = ", ".join(f"{count:,} ({name})" for name, count in self.views.items())
-        learned = f"Views that the distilled runs are trained on, each extracted once by its teacher: {views}. "
-        return f"{learned if views else ''}In the last call {self.forwards} images went through a teacher."
+        learned = f"Views on which the distilled runs are trained, each extracted once by its teacher: {views}. "
+        return f"{learned if views else ''}In the last call, {self.forwards} images went through a teacher."
 
 
 def write(
@@ -60,7 +61,7 @@ def write(
         scores: every image's figures, of every run.
         folder: for the four files.
         title: of table and picture.
-        extracted: what the runs were trained on; None where only their scores are known.
+        extracted: the views on which the runs were trained; None if only their scores are known.
     """
     folder.mkdir(parents=True, exist_ok=True)
     cached = {} if extracted is None else {
@@ -75,7 +76,7 @@ def write(
 
 
 def markdown(comparison: Comparison, *, title: str) -> str:
-    """The table of a comparison, and how to read it."""
+    """The table of a comparison, with an explanation."""
     count = len(comparison.seeds)
     trained = f", {', '.join(map(str, comparison.steps))} steps each" if comparison.steps else ""
     lines = [
@@ -94,12 +95,12 @@ def markdown(comparison: Comparison, *, title: str) -> str:
 
 
 def empty_lines(comparison: Comparison) -> list[str]:
-    """The table of frames without foreground, where a test set has some."""
+    """The table of frames without foreground; empty if no test set has such frames."""
     rows = [row for row in comparison.rows if row.empty]
     if not rows:
         return []
     return [
-        "Frames without foreground apart, mean over seeds and [range]; a false alarm is any predicted pixel:",
+        "Frames without foreground, mean over seeds and [range]; a false alarm is any predicted foreground pixel:",
         "",
         *table_of(
             [
@@ -119,7 +120,7 @@ def empty_lines(comparison: Comparison) -> list[str]:
 
 
 def mean_and_range(values: Sequence[float]) -> str:
-    """`0.912 [0.887, 0.938]` of figures one a seed; of one seed the figure alone."""
+    """`0.912 [0.887, 0.938]` of one figure per seed; the figure alone for a single seed."""
     if not values:
         return ""
     spread = f" [{min(values):.3f}, {max(values):.3f}]" if len(values) > 1 else ""
@@ -127,14 +128,14 @@ def mean_and_range(values: Sequence[float]) -> str:
 
 
 def table_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """The lines of a table of equal columns, without those that are empty in every row; a bar would end a cell."""
+    """The lines of a Markdown table, without columns that are empty in every row; bars in cells become slashes."""
     names = [name for name in rows[0] if any(row[name] for row in rows)]
     lines = [names, ["---"] * len(names), *([row[name].replace("|", "/") for name in names] for row in rows)]
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
 def cells_of(row: Row, *, several: bool) -> dict[str, str]:
-    """Column -> text of a row of the table; `several` seeds have a spread."""
+    """The cells of a row by column; the seed spread is given only for `several` seeds."""
     of = f" in {row.sequences} sequences" if row.sequences else ""
     few = "" if row.image_interval or row.verdict == CONTROL else f"fewer than {LEAST_GROUPS} groups"
     return {
@@ -153,12 +154,12 @@ def cells_of(row: Row, *, several: bool) -> dict[str, str]:
 
 
 def percent(interval: Interval | None) -> str:
-    """An interval in percentage points of Dice, signed; empty where there is none."""
+    """An interval in percentage points of Dice, signed; empty if there is none."""
     return f"[{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]" if interval else ""
 
 
 def tuning_lines(comparison: Comparison) -> list[str]:
-    """The validation figure of every arm's settings, the chosen one in bold, as lines; none without a sweep."""
+    """The lines on the validation figure of every arm's settings, the chosen one in bold; empty without a sweep."""
     if not comparison.tuning:
         return []
     figure = "Dice" if comparison.select == "dice" else comparison.select
@@ -168,7 +169,7 @@ def tuning_lines(comparison: Comparison) -> list[str]:
         tried = {name: f"**{value:.3f}**" if name == best else f"{value:.3f}" for name, value in figures.items()}
         rows.append({"arm": arm, "student": student, **tried})
     return [
-        f"Validation {figure} of what every arm tried with seed {comparison.seeds[0]}; the best, in bold, was taken:",
+        f"Validation {figure} of each setting tried with seed {comparison.seeds[0]}; each arm uses its best, in bold:",
         "",
         *table_of(rows),
         "",

@@ -35,15 +35,15 @@ def compute_losses(
 
     Args:
         span: the stage.
-        targets: those that are in the batch.
+        targets: the targets in the batch.
         logits: of every head, (N, K, H, W).
         projected: the student's projected features by the name of their target, (N, C, h, w).
-        batch: `mask` (N, H, W), the targets by name, teacher masks where teachers are dropped, and what the student's
-            average says where that teaches.
+        batch: `mask` (N, H, W), the targets by name, teacher masks if teachers are dropped, and the logits of the
+            student's average if it teaches.
         parameters: of the student.
-        divisors: scalars, of the terms on masks, see `divisors_of_parts`, where this is a part of a batch.
-        class_weights: of the terms on masks, one a class; none: all weigh the same.
-        temperature: of the terms on soft masks.
+        divisors: scalars for the terms on masks (`divisors_of_parts`), if this is a part of a batch.
+        class_weights: for the terms on masks, one per class; empty: all classes weigh the same.
+        temperature: for the terms on soft masks.
     """
     weighted = weights_for(class_weights, batch)
     terms: dict[str, Tensor] = {}
@@ -79,14 +79,14 @@ def compute_losses(
 
 
 def weights_for(class_weights: Sequence[float], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The argument (K,) of the terms on masks where classes have weights, on the batch's device; else none."""
+    """The keyword argument for class weights (K,) on the batch's device; empty if classes have no weights."""
     return {"class_weights": torch.tensor(class_weights, device=batch["mask"].device)} if class_weights else {}
 
 
 def divisors_of_parts(
     span: Span, masks: Sequence[Tensor], *, classes: int, class_weights: Sequence[float] = ()
 ) -> dict[str, list[Tensor]]:
-    """Term on masks -> its divisors, scalars, over all parts of a batch, whose masks (N, H, W) are given."""
+    """The scalar divisors of each term on masks, over all parts of a batch with these masks (N, H, W)."""
     weighted = weights_for(class_weights, {"mask": masks[0]})
 
     def asked(name: str, mask: Tensor) -> Tensor:
@@ -99,14 +99,14 @@ def divisors_of_parts(
 def weighted_teacher_loss(
     target: Target, term: Callable[..., Tensor], student: Tensor, *truth: Tensor, teacher_mask: Tensor | None
 ) -> Tensor:
-    """A term for one target, over the images that have the teacher, times a weight.
+    """A term for one target over the images that have the teacher, times the teacher's weight.
 
     Args:
-        target: its teacher's weight is the factor.
+        target: the target.
         term: a mean over the images that it is given.
         student: logits or projected features, (N, ...).
-        truth: the tensors that the term compares them with, each (N, ...).
-        teacher_mask: which images have the teacher, bool (N,); where not given, all.
+        truth: the tensors with which the term compares them, each (N, ...).
+        teacher_mask: bool (N,), the images that have the teacher; by default all.
     """
     if teacher_mask is None:
         return target.weight * term(student, *truth)
@@ -114,13 +114,13 @@ def weighted_teacher_loss(
 
 
 def mean_over_all(term: Callable[..., Tensor], student: Tensor, *truth: Tensor, chosen: Tensor) -> Tensor:
-    """A term's sum over the chosen images (N,) of a batch, as a mean over all; 0 where none is chosen."""
+    """A term's sum over the chosen images (N,) of a batch, divided by the number of all; 0 if none is chosen."""
     if not bool(chosen.any()):
         return 0 * student.sum()
     return chosen.float().mean() * term(student[chosen], *(tensor[chosen] for tensor in truth))
 
 
 def loss_function(name: str) -> Callable[..., Tensor]:
-    """The function of a term, which returns a scalar, by the registry `distill.config.registry.LOSSES`."""
+    """The function of a term (it returns a scalar) from the registry `distill.config.registry.LOSSES`."""
     module, _, attribute = LOSSES[name].partition(":")
     return getattr(import_module(module), attribute)

@@ -40,7 +40,7 @@ from distill.runtime.resize import resize
 from distill.runtime.threads import local_processes, own_cores, small_workers
 from students import MEAN, STD
 
-KEPT_AT_MOST = 2  # a decoded image has at most so many times the student's pixels a side, or what its crops need
+KEPT_AT_MOST = 2  # the most times a decoded image's side exceeds the student's, unless its crops need more
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -50,11 +50,11 @@ def normalise(images: Tensor) -> Tensor:
 
 
 class TrainingSet(Dataset):
-    """Samples of the training part with the targets that a stage imitates; indexed by (epoch, index) or with a side.
+    """Training samples with the targets that a stage imitates; indexed by (epoch, index) or (epoch, index, side).
 
-    A student that reads a teacher's maps gets those named in `inputs` instead of the image. With `on_device` targets
-    are left to `distill.distillation.device_targets.decode_targets`. With `plain` an item has `plain` too: an image
-    without a mask as it is before its look changes; of one with a mask, where nothing reads it, the image again.
+    A student that reads a teacher's maps gets those named in `inputs` instead of the image. With `on_device`, targets
+    are left to `distill.distillation.device_targets.decode_targets`. With `plain`, an item also has `plain`: the image
+    before its look is changed, if it has no mask; otherwise, since nothing reads it, the image again.
     """
 
     def __init__(
@@ -72,14 +72,14 @@ class TrainingSet(Dataset):
         self.plain = False
         self.kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         if recipe.augment.camera:
-            camera.transforms()  # once here, and not in every process that loads
+            camera.transforms()  # once here, not in every loading process
         mixed = bool(recipe.augment.amplitudes)
         self.donors = sum(bool(mask) for _, mask in key_pairs_of(samples)) if mixed else 0  # the first ones have masks
 
     def keep_in_memory(self) -> None:
-        """Decodes all images once, if what they take stays under this process's share of `data.memory_gb`.
+        """Decodes all images once, if they fit into this process's share of `data.memory_gb`.
 
-        Workers share them by forking.
+        Forked workers share them.
         """
         side = self.side_kept
         room = self.recipe.data.memory_gb * 1e9
@@ -90,11 +90,11 @@ class TrainingSet(Dataset):
 
     @property
     def side_kept(self) -> int:
-        """Pixels a side beyond which a decoded image is shrunk: even the smallest crop of it fills the largest side."""
+        """The side in pixels to which images are shrunk, so that the smallest crop still fills the largest side."""
         return math.ceil(max(self.recipe.sides) * max(KEPT_AT_MOST, LARGEST_ASPECT**0.5 / self.recipe.augment.min_crop))
 
     def decode(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image (H, W, 3) and mask (H, W) of a sample, uint8, shrunk where image_size needs far fewer pixels."""
+        """Image (H, W, 3) and mask (H, W) of a sample, uint8, shrunk if they are larger than `side_kept`."""
         image, mask = self.samples[index].read_image(), self.samples[index].read_mask()
         side = self.side_kept
         size = (min(image.shape[0], side), min(image.shape[1], side))
@@ -112,7 +112,7 @@ class TrainingSet(Dataset):
         image, mask = self.kept.get(number) or self.decode(number)
         drawn = self.draw(sample, mask, epoch)
         (side,) = asked or (recipe.image_size,)
-        size, box = (side, side), mirrored(drawn.box, drawn.view)  # a small result is turned sooner than a large image
+        size, box = (side, side), mirrored(drawn.box, drawn.view)  # turning a small result is faster than a large image
         item = {"mask": torch.from_numpy(flip(resize_mask(mask, size, box), drawn.view))}
         if not self.inputs:
             pixels = (flip(resize_image(image, size, box), drawn.view) / 255).clamp(0, 1)
@@ -130,7 +130,7 @@ class TrainingSet(Dataset):
         return item | draw_teacher_mask(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
 
     def draw(self, sample: Sample, mask: np.ndarray, epoch: int) -> Draw:
-        """The view, box and colours of a sample of mask (H, W); for a share of `augment.empty` a box with no object."""
+        """Draws view, box and colours for a sample with mask (H, W); at rate `augment.empty` a box without object."""
         augment, seed = self.recipe.augment, self.recipe.seed
         drawn = draw(augment, generator_for(seed, epoch, sample.key))
         random = generator_for(seed, epoch, sample.key, stream=EMPTY_STREAM)
@@ -147,7 +147,7 @@ class TrainingSet(Dataset):
         wanted: Sequence[Target],
         spectra: dict[tuple[str, ...], Tensor],
     ) -> Tensor:
-        """A target in a sample's drawn view and box, shaped as of `read_target`; those `wanted` share `spectra`."""
+        """A target in a sample's drawn view and box, shaped as in `read_target`; `wanted` targets share `spectra`."""
         if target.parts:
             return fuse_maps(
                 target, [self.decode_target(part, sample, drawn, wanted, spectra) for part in target.parts]
@@ -162,7 +162,7 @@ class TrainingSet(Dataset):
         return flip(on_grid(cache, target, spectra[target.source], box), turned)
 
     def deliver(self, target: Target, sample: Sample, drawn: Draw, item: dict[str, Any]) -> None:
-        """Puts into a sample's item what the device decodes a target from."""
+        """Adds to a sample's item the data from which the device decodes a target."""
         for part in target.sources:
             cache, key = self.caches[part.teacher], record_key(self.recipe.teachers[part.teacher], sample)
             read, box, turned = self.view_and_box(part, drawn)
@@ -170,14 +170,14 @@ class TrainingSet(Dataset):
             item.update(matrices_of_box(cache.codecs[part.map], part, box=box, turned=turned))
 
     def view_and_box(self, target: Target, drawn: Draw) -> tuple[str, Box, str]:
-        """The view that is read of a target for what was drawn, the box in it, and the view as which that is seen."""
+        """The view to read for a drawn target, the box in it, and the view to which the result is then turned."""
         read = self.recipe.view_read(target.teacher, drawn.view)
         if read == drawn.view:
             return read, drawn.box, "identity"
         return read, mirrored(drawn.box, drawn.view), drawn.view
 
     def change_look(self, image: Tensor, epoch: int, key: str) -> Tensor:
-        """A float image (3, H, W) in [0, 1] with what `augment.amplitudes` and `augment.camera` change, if anything."""
+        """A float image (3, H, W) in [0, 1], changed by `augment.amplitudes` and `augment.camera`, if they are set."""
         augment = self.recipe.augment
         if not (augment.amplitudes or augment.camera):
             return image
@@ -193,24 +193,24 @@ class TrainingSet(Dataset):
 def read_target(cache: Cache, target: Target, key: str, view: str, box: Box = WHOLE) -> Tensor:
     """A target decoded from a cache: features (K, *grid) in the coded space, or the logits of a soft mask.
 
-    Of one class these are (*grid), of several (classes, *grid).
+    Logits are (*grid) for one class, (classes, *grid) for several.
     """
     return on_grid(cache, target, read_spectrum(cache, target, key, view), box)
 
 
 def read_spectrum(cache: Cache, target: Target, key: str, view: str, *, under: Grid | None = None) -> Tensor:
-    """The cosine coefficients (K, U, V) that a target is made of, most of the work of reading it.
+    """The cosine coefficients (K, U, V) of a target; reading them is most of the work.
 
-    On whatever grid, or, of a band of the code, on grids that represent no more than those `under` certain frequencies.
+    They serve any grid, or with `under`, for a band of the code, only grids that represent no higher frequencies.
     """
     code, codec = cache.read(key, view, map=target.map, bands=target.bands), cache.codecs[target.map]
-    if target.by_fourier:  # a band of the whole map, as the paper makes it, of which a box is then seen
+    if target.by_fourier:  # as in the paper: a band of the whole map, from which a box is then taken
         return dct(fourier_band(codec.decode(code), target.band))
     return codec.coefficients(code, target.band if target.band in BANDS else "all", under=under)
 
 
 def on_grid(cache: Cache, target: Target, spectrum: Tensor, box: Box) -> Tensor:
-    """A target in a box of the image, on its grid, from its spectrum (K, U, V); shapes as of `read_target`."""
+    """A target in a box of the image, on its grid, from its spectrum (K, U, V); shapes as in `read_target`."""
     codec = cache.codecs[target.map]
     return as_target(codec, target, series(spectrum, codec.grid, box=box, grid=target.grid))
 
@@ -223,7 +223,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int], box: Box) -> Tensor:
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int], box: Box = WHOLE) -> np.ndarray:
-    """A mask (H, W) of class numbers as uint8 (*size): each class is resized as an image, the largest share wins."""
+    """A mask (H, W) of class numbers as uint8 (*size): each class is resized as an image; the largest share wins."""
     classes = classes_in(mask)
     if len(classes) == 1:
         return np.full(size, classes[0], dtype=np.uint8)

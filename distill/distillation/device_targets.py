@@ -1,9 +1,9 @@
-"""Targets that the device decodes: the integers that a loading process reads, and how a whole batch is decoded at once.
+"""Targets that the device decodes: integers read by a loading process, decoded for a whole batch at once.
 
-As decoded features a target takes 4 bytes a channel and cell of the student's grid, and two matrix products of a core;
-as integers mostly one byte a coded coefficient, whatever the grids. So beside a GPU a loading process only undoes the
-entropy coding, and integers become coefficients and these maps where the step runs. Coefficients are those of
-`Codec.coefficients` bit for bit, maps those of `distill.distillation.dataset` but for the order of sums.
+As decoded features, a target takes 4 bytes per channel and cell of the student's grid, and two matrix products of a
+core; as integers, mostly one byte per coded coefficient, whatever the grids. With a GPU, a loading process therefore
+only undoes the entropy coding; the device turns integers into coefficients and maps. Coefficients equal those of
+`Codec.coefficients` bit for bit, maps those of `distill.distillation.dataset` except for the order of sums.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from cache.fourier import fourier_band
 from cache.series import Box, dct, matrices, series
 from distill.distillation.targets import Target, as_target, fuse_maps
 
-PREFIX = "code:"  # of what is in a batch until it is decoded; no teacher is called so
+PREFIX = "code:"  # of the names of undecoded data in a batch; no teacher has such a name
 
 
 def read_code(cache: Cache, target: Target, key: str, *, view: str, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The integers (n,) of the bands of a record that a target is made of, by name, without those that are `known`."""
+    """The integers (n,) of the bands of a record that a target needs, by name, without those already `known`."""
     lacking = [band for band in target.bands if _integers_of(target, band) not in known]
     if not lacking:
         return {}
@@ -41,9 +41,9 @@ def matrices_of_box(codec: Codec, target: Target, *, box: Box, turned: str = "id
 
     Args:
         codec: of its map.
-        target: a part of a fused one, or one that is none.
-        box: of the image under the view that is read.
-        turned: the view as which the result is then seen.
+        target: an ordinary target, or a part of a fused one.
+        box: in the view that is read.
+        turned: the view to which the result is turned.
     """
     extent = extent_of(codec, target)
     down, across = (torch.from_numpy(one) for one in matrices(extent, codec.grid, box=box, grid=target.grid))
@@ -58,7 +58,7 @@ def matrices_of_box(codec: Codec, target: Target, *, box: Box, turned: str = "id
 def decode_targets(
     batch: Mapping[str, Tensor], targets: Iterable[Target], caches: Mapping[str, Cache]
 ) -> dict[str, Tensor]:
-    """A batch, tensors (N, ...) by name, with its targets instead of what they are decoded from, on the same device."""
+    """A batch, tensors (N, ...) by name, with decoded targets in place of their coded data, on the same device."""
     spectra: dict[tuple[str, ...], Tensor] = {}
 
     def seen(part: Target) -> Tensor:
@@ -77,7 +77,7 @@ def decode_targets(
 
 
 def spectrum_of(codec: Codec, target: Target, integers: Mapping[str, Tensor]) -> Tensor:
-    """The cosine coefficients (N, K, U, V) that a target is made of, from the `integers` (N, n) of its bands."""
+    """The cosine coefficients (N, K, U, V) of a target, from the `integers` (N, n) of its bands."""
     coefficients = codec.restore(integers)
     if target.by_fourier:
         return dct(fourier_band(series(coefficients, codec.grid), target.band))
@@ -85,7 +85,7 @@ def spectrum_of(codec: Codec, target: Target, integers: Mapping[str, Tensor]) ->
 
 
 def extent_of(codec: Codec, target: Target) -> tuple[int, int]:
-    """U and V of the coefficients that a target is made of."""
+    """U and V of a target's coefficients."""
     return codec.grid if target.by_fourier else codec.bands["low" if target.bands == ("low",) else "high"].extent
 
 

@@ -1,4 +1,4 @@
-"""Student and projections, the module that a training step runs; the student alone is what is published."""
+"""Student and projections, the module that a training step runs; only the student is published."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from distill.distillation.targets import Target
 
 
 class Distiller(nn.Module):
-    """A student with one linear projection (1x1 convolution) for each map imitated, on the student's side."""
+    """A student with one linear projection (1x1 convolution) of its features for each imitated map."""
 
     def __init__(self, student: Any, targets: Iterable[Target]) -> None:  # noqa: ANN401
         super().__init__()
@@ -36,7 +36,7 @@ class Distiller(nn.Module):
         A soft mask has no projection: the logits imitate it.
 
         Args:
-            inputs: what the student reads: images (N, 3, *size), or the maps of a teacher (a task decoder).
+            inputs: the student's input: images (N, 3, *size), or the maps of a teacher (for a task decoder).
             size: height and width of the logits.
             names: of targets.
         """
@@ -48,5 +48,5 @@ class Distiller(nn.Module):
 
 
 def key_of(target: str) -> str:
-    """A target's name as torch allows it for a module; a map's may hold dots, and never a colon."""
+    """A target's name in a form that torch allows for a module; map names may hold dots, but never a colon."""
     return target.replace(".", ":")

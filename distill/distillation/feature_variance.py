@@ -1,4 +1,4 @@
-"""Variance and effective rank of targets and projections, by which a collapsed projection is found."""
+"""Variance and effective rank of targets and projections, to detect a collapsed projection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distill.distillation.distiller import Distiller, key_of
 from distill.distillation.targets import Target
 
 FLAT = 0.01  # a projection with less than this share of its target's variance is constant
-NARROW = 0.1  # one with less than this share of its target's effective rank varies in next to no direction
+NARROW = 0.1  # a projection with less than this share of its target's effective rank varies in hardly any direction
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class FeatureVariance:
     target_rank: float
     variance: float
     rank: float
-    channels: int | None = None  # of the student's level, beyond which the rank of a linear projection cannot go
+    channels: int | None = None  # of the student's level: an upper limit on the rank of a linear projection
 
     @property
     def collapsed(self) -> bool:
-        """Whether the projection is (nearly) the same everywhere although its target is not."""
+        """Whether the projection is (nearly) constant or of very low rank, although its target is not."""
         flat = self.variance < FLAT * self.target_variance
         within_reach = self.target_rank if self.channels is None else min(self.target_rank, self.channels)
         return flat or self.rank < NARROW * within_reach
@@ -41,7 +41,7 @@ def variances_of(
     projected: Mapping[str, Tensor],
     batch: Mapping[str, Tensor],
 ) -> dict[str, FeatureVariance]:
-    """Target -> its figures in a batch, in the units of the terms that compare it with its projection (N, C, h, w)."""
+    """The variance of each target in a batch and of its projection (N, C, h, w), in the units of the loss terms."""
     found = {}
     for target in (target for target in targets if target.name in projected):
         wanted = batch[target.name] / target.deviation if target.band == "high" else batch[target.name]
@@ -53,7 +53,7 @@ def variances_of(
 def feature_variance(projected: Tensor, target: Tensor, *, channels: int | None = None) -> FeatureVariance:
     """Variance and effective rank of a batch of targets (N, C, h, w) and of their projections, in the same units.
 
-    `channels` is that of `FeatureVariance`.
+    `channels` is as in `FeatureVariance`.
     """
     (target_variance, target_rank), (variance, rank) = variance_and_rank(target), variance_and_rank(projected)
     return FeatureVariance(target_variance, target_rank, variance, rank, channels)
@@ -67,7 +67,7 @@ def variance_and_rank(maps: Tensor) -> tuple[float, float]:
     cells = maps.detach().float().transpose(0, 1).flatten(1)
     cells = cells - cells.mean(dim=1, keepdim=True)
     product = cells @ cells.T
-    if product.device.type == "mps":  # which has no double precision
+    if product.device.type == "mps":  # it has no double precision
         product = product.cpu()
     squares = torch.linalg.eigvalsh(product.double() / cells.shape[1]).clamp_min(0)
     if squares.sum() == 0:

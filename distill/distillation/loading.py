@@ -1,4 +1,4 @@
-"""Batches of training samples, loaded by processes of their own or in this one."""
+"""Batches of training samples, loaded by worker processes or in this process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
 
 
 def start_worker(_: int) -> None:
-    """A worker process computes on one thread; signals are for the process that saves, which then ends its workers."""
+    """Sets a worker process to one thread and ignores signals: the main process saves and then ends its workers."""
     compute_alone()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
@@ -34,7 +34,7 @@ def loader(dataset: TrainingSet, batches: Batches, *, workers: int) -> Iterator[
     """The batches of one stage, tensors (N, ...) by name, loaded by `workers` processes (0: in this one).
 
     Raises:
-        ValueError: shared memory does not hold the batches that these load ahead.
+        ValueError: shared memory does not hold the batches that they load ahead.
         RuntimeError: no batch has come for `SILENT_SECONDS`.
     """
     if workers:
@@ -48,13 +48,13 @@ def loader(dataset: TrainingSet, batches: Batches, *, workers: int) -> Iterator[
         prefetch_factor=AHEAD if workers else None,
         timeout=SILENT_SECONDS if workers else 0,
         multiprocessing_context="fork" if workers else None,
-        pin_memory=torch.cuda.is_available(),  # so that the copy to the GPU overlaps the step before
+        pin_memory=torch.cuda.is_available(),  # so that the copy to the GPU overlaps the previous step
     )
     return in_time(loaded, workers=workers)
 
 
 def bytes_of_batch(dataset: TrainingSet, batches: Batches) -> int:
-    """The bytes of a process's largest batch, by those of its first image; codes of others may be of 16 bits."""
+    """The bytes of a process's largest batch, from its first image; codes of 8 bits may have 16 in other images."""
     places = next(iter(batches), [])
     if not places:
         return 0

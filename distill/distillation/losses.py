@@ -1,11 +1,11 @@
 """Loss terms, each a pure function of the student's output and the truth or the teacher's output.
 
-Logits are (N, K, H, W); masks are (N, H, W) integers, 255 where ignored. With K = 1 the one class is
+Logits are (N, K, H, W); masks are (N, H, W) integers, 255 where ignored. With K = 1 the only class is
 foreground under a sigmoid; with K > 1 class 0 is background under a softmax. No term has a gradient for its target.
-With class weights a pixel counts as many times as its class weighs; in `dice` it is the score of a class that does.
+Class weights weigh each pixel by its class; in `dice` they weigh the score of each class.
 
-Every process of a run, and every part of a step, has equally many images of a batch. A mean over images is then the
-mean over these; a mean over what differs between images, such as labelled pixels, is divided by `count_of_all`.
+Every process of a run, and every part of a step, has the same number of images of a batch, so means over images can be
+averaged. Sums over quantities that differ between images, such as labelled pixels, are divided by `count_of_all`.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ def pixel_weights(mask: Tensor, class_weights: Tensor) -> Tensor:
 
     Args:
         mask: (N, H, W).
-        class_weights: one a class (K,), background first; of one class (2,), any number but 0 being foreground.
+        class_weights: one per class (K,), background first; (2,) for one class, all numbers but 0 being foreground.
     """
     valid = mask != IGNORED
     return class_weights[torch.where(valid, mask, 0).long().clamp(max=len(class_weights) - 1)] * valid
 
 
 def segment(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
-    """`cross_entropy` + `dice` of logits (N, K, H, W); images without a labelled pixel count in neither."""
-    logits = logits.float()  # once, so that the gradients of both are added before they are rounded again
+    """`cross_entropy` + `dice` of logits (N, K, H, W); images without labelled pixels do not count."""
+    logits = logits.float()  # once here, so that both gradients are added before they are rounded
     weighted = {"class_weights": class_weights}
     return cross_entropy(logits, mask, **weighted) + dice(logits, mask, **weighted)
 
@@ -71,7 +71,7 @@ def cross_entropy(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None 
 
 def dice(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
     """Soft Dice loss (Milletari et al. 2016, V-Net) of logits (N, K, H, W), smoothed by 1, per image and class; the
-    mean of those labelled.
+    mean over labelled images.
     """
     logits = logits.float()
     truth, valid = class_targets(logits, mask)
@@ -84,18 +84,18 @@ def dice(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = None) -
 
 
 def share_of_classes(valid: Tensor, scores: Tensor, class_weights: Tensor | None) -> Tensor:
-    """The weights (N, K) by which scores of images and classes are averaged: 0 where nothing is labelled, else 1.
+    """The weights (N, K) for averaging scores over images and classes: 0 if nothing is labelled, else 1.
 
-    With class weights those of several classes, in place of 1; of one class there is nothing to weigh.
+    With several classes and class weights, the class weights replace the 1.
     """
     labelled = valid.amax(dim=(2, 3)).expand_as(scores)
     return labelled if class_weights is None or scores.shape[1] == 1 else labelled * class_weights
 
 
 def contour_band(mask: Tensor, *, width: int) -> Tensor:
-    """Pixels (N, H, W) bool within `width` pixels of a border of classes: where a max and a min filter disagree.
+    """Pixels (N, H, W) bool within `width` pixels of a border between classes: where a max and a min filter disagree.
 
-    The edge of an ignored area is no such border.
+    The edge of an ignored area does not count as a border.
     """
     unknown, values = (mask == IGNORED)[:, None], mask[:, None].float()
     side = 2 * width + 1
@@ -105,11 +105,11 @@ def contour_band(mask: Tensor, *, width: int) -> Tensor:
 
 
 def boundary(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
-    """Contour against body of logits (N, K, H, W): mean cross-entropy over the contour band and over the rest, equally.
+    """Cross-entropy of logits (N, K, H, W), half its mean over the contour band and half its mean over the body.
 
-    In a mean over all pixels the contour weighs its share of the area, a few per cent; here it weighs half. The band
-    reaches 1/64 of the image's side to both sides of a contour. An image without a contour counts as body alone.
-    The split is that of BPKD (Liu et al. 2023), which distils edge and body apart, here for the truth's own mask.
+    In a mean over all pixels the contour would weigh as its share of the area, a few per cent; here it weighs half. The
+    band reaches 1/64 of the image's side to both sides of a contour. An image without a contour counts as body alone.
+    The split is that of BPKD (Liu et al. 2023), which distils edge and body separately; here it is of the true mask.
     """
     entropy = pixel_cross_entropy(logits.float(), mask)
     valid = mask != IGNORED
@@ -122,11 +122,11 @@ def boundary(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = Non
 
 
 def structure(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = None) -> Tensor:
-    """The structure loss of F3Net and PraNet of logits (N, K, H, W): cross-entropy and soft IoU, weighted to contours.
+    """The structure loss of F3Net and PraNet for logits (N, K, H, W): cross-entropy and soft IoU, weighted to contours.
 
-    A pixel weighs 1 + 5 |mean of the truth around it - the truth|, the mean over 31 x 31 pixels at 352 px a side and as
-    much of the image at other sizes. Each part is taken per image (and class) and averaged. PraNet's published code
-    loses the weight of its cross-entropy (`reduce='none'` makes it a plain mean); here it has it.
+    A pixel weighs 1 + 5 |mean of the truth around it - the truth|. The mean is over 31 x 31 pixels at 352 px a side,
+    and over the same share of the image at other sizes. Each part is computed per image (and class) and averaged. The
+    weight of the cross-entropy, which PraNet's published code loses (`reduce='none'` makes it a plain mean), is kept.
 
     Wei et al. 2020 (F3Net), Fan et al. 2020 (PraNet).
     """
@@ -152,16 +152,16 @@ def structure(logits: Tensor, mask: Tensor, *, class_weights: Tensor | None = No
 def imitate_mask(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature: float = 1.0) -> Tensor:
     """KL divergence from the teacher's soft mask to the student's, where the teacher is trusted.
 
-    On labelled pixels it counts where the teacher errs less than the student (as in HeteroAKD, which trusts the
-    teacher where it is better); elsewhere by the teacher's confidence |2 p - 1|. A mean over all pixels, so that the
-    term fades as the student overtakes its teacher. No gradient reaches the teacher's logits.
+    A labelled pixel counts if the teacher errs less than the student there (as in HeteroAKD, which trusts the teacher
+    where it is better); other pixels are weighted by the teacher's confidence |2 p - 1|. The mean is over all pixels,
+    so the term fades as the student overtakes its teacher. No gradient reaches the teacher's logits.
 
     Args:
         logits: the student's, (N, K, H, W).
         mask: (N, H, W), 255 where ignored.
-        soft: the teacher's logits at the same pixels, (N, H, W) of one class, (N, K, H, W) of several.
-        temperature: divides the logits of both, and the term is multiplied by its square, so that gradients keep their
-            size (Hinton et al. 2015). Whom to trust is judged without it.
+        soft: the teacher's logits at the same pixels, (N, H, W) for one class, (N, K, H, W) for several.
+        temperature: divides the logits of both; the term is multiplied by its square, so that gradients keep their size
+            (Hinton et al. 2015). Which of the two is trusted does not depend on it.
     """
     if logits.shape[1] > 1:
         return _imitate_classes(logits.float(), mask, soft.detach().float(), temperature=temperature)
@@ -193,7 +193,7 @@ def _imitate_classes(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature:
 
 
 def imitate_mask_mse(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """Mean square error of probabilities (N, K, H, W) to the teacher's, over all pixels; arguments as above.
+    """Mean squared error between probabilities (N, K, H, W) and the teacher's, over all pixels; arguments as above.
 
     It is the one part of MicroAUNet's published imitation (arXiv 2511.01143, `train.py`) that has a gradient: its KL
     divergence runs over a single channel, and its features are passed one argument too early.
@@ -206,9 +206,9 @@ def imitate_mask_mse(logits: Tensor, mask: Tensor, soft: Tensor, *, temperature:
 
 
 def weight_norm(parameters: Iterable[Tensor]) -> Tensor:
-    """The sum, a scalar, of the norms of the student's tensors, not squared: as in MicroAUNet's published second stage.
+    """The sum of the (unsquared) norms of the student's tensors, a scalar, as in MicroAUNet's published second stage.
 
-    Unlike weight decay its pull on a tensor does not fade as the tensor becomes small.
+    Unlike with weight decay, the pull on a tensor does not fade as the tensor becomes small.
     """
     return torch.stack([torch.linalg.vector_norm(parameter.float()) for parameter in parameters]).sum()
 
@@ -220,7 +220,7 @@ def imitate_features(projected: Tensor, target: Tensor, *, deviation: float = 1.
         projected: the student's projected features, (N, C, h, w).
         target: the teacher's band, or both bands as far as this grid holds them, in principal components of mean
             variance 1, (N, C, h, w).
-        deviation: not used: the low band holds most of that variance.
+        deviation: not used, because the low band holds most of that variance.
     """
     del deviation
     projected, target = projected.float(), target.detach().float()
@@ -229,17 +229,17 @@ def imitate_features(projected: Tensor, target: Tensor, *, deviation: float = 1.
 
 
 def imitate_mse(projected: Tensor, target: Tensor, *, deviation: float = 1.0) -> Tensor:
-    """Mean square error on a band (N, C, h, w), or on both at once, in units of its variance; arguments as above.
+    """Mean squared error on a band (N, C, h, w), or on both at once, in units of its variance; arguments as above.
 
-    EdgeSAM (Zhou et al. 2023) distils features by it, Polyp-DiFoM (2512.09307) each band, without the units.
+    EdgeSAM (Zhou et al. 2023) distils features with it, Polyp-DiFoM (2512.09307) each band, both without these units.
     """
     return functional.mse_loss(projected.float(), target.detach().float() / deviation)
 
 
 def imitate_high(projected: Tensor, target: Tensor, *, deviation: float) -> Tensor:
-    """Smooth L1 on the high band in units of its own deviation; a cosine is noise where the target is flat.
+    """Smooth L1 on the high band in units of its own deviation; where the target is flat, a cosine would be noise.
 
-    FreeKD (Zhang et al. 2024) takes L1 on the high bands of a Haar transform; the cosine series has its place here.
+    FreeKD (Zhang et al. 2024) uses L1 on the high bands of a Haar transform; here the cosine series takes its place.
 
     Args:
         projected: the student's projected features, (N, C, h, w), already in those units.

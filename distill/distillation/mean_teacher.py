@@ -1,9 +1,9 @@
-"""The mean teacher: what the student's own moving average says of images without masks.
+"""The mean teacher: the student imitates its own moving average on images without masks.
 
-Tarvainen and Valpola (2017). The average sees such an image as it is, the student with another look
-(`augment.colour`, `camera`, `amplitudes`), in the same view and box, so that both speak of the same pixels. With
-`augment.cutmix` half of an image is covered by another one, and so is what the average says of it (French et al. 2020,
-for whom this is what makes consistency work in segmentation).
+Tarvainen and Valpola (2017). The average sees such an image unchanged, the student with another look
+(`augment.colour`, `camera`, `amplitudes`), in the same view and box, so that their pixels correspond. With
+`augment.cutmix`, half of an image is covered by another image, and the average's prediction likewise (French et al.
+2020, who find that this makes consistency work in segmentation).
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from torch import Tensor
 from distill.metrics.overlap import IGNORED
 
 PLAIN = "plain"  # in a batch: images as the average sees them, (N, 3, H, W)
-AVERAGE = "average"  # in a batch: its logits as a soft mask, (N, H, W) of one class, (N, K, H, W) of several
-MIXED_AREA = 0.5  # of an image: what another covers
+AVERAGE = "average"  # in a batch: its logits as a soft mask, (N, H, W) for one class, (N, K, H, W) for several
+MIXED_AREA = 0.5  # of an image: the share that another covers
 
 
 def unlabelled_in(mask: Tensor) -> Tensor:
-    """A flag (N,) bool of each image of a batch: no pixel of its mask (N, H, W) is labelled."""
+    """Flags (N,) bool of the images of a batch whose mask (N, H, W) has no labelled pixel."""
     return (mask == IGNORED).flatten(1).all(dim=1)
 
 
 @torch.no_grad()
 def taught(batch: dict[str, Tensor], average: Callable[[Tensor], Tensor], *, cutmix: float) -> dict[str, Tensor]:
-    """A batch with the average's logits of its unlabelled images, 0 for others; some of these images are mixed.
+    """A batch with the average's logits for its unlabelled images (0 for others), some of which are mixed.
 
     Args:
         batch: `image` and `plain` (N, 3, H, W), `mask` (N, H, W).
         average: a network in evaluation mode, images to logits (n, K, H, W).
-        cutmix: the chance of an unlabelled image to be half covered by the one before it, the first by the last.
+        cutmix: the chance that an unlabelled image is half covered by the one before it (the first by the last).
     """
     unlabelled, images = unlabelled_in(batch["mask"]), batch["image"]
     logits = average(batch[PLAIN][unlabelled]) if bool(unlabelled.any()) else images.new_zeros(0, 1, *images.shape[2:])
@@ -46,12 +46,12 @@ def taught(batch: dict[str, Tensor], average: Callable[[Tensor], Tensor], *, cut
 
 
 def mix(tensors: Tensor, covered: Tensor) -> Tensor:
-    """Images or logits (n, C, H, W) which, where covered (n, 1, H, W), are those of the one before."""
+    """Images or logits (n, C, H, W), replaced where covered (n, 1, H, W) by those of the previous image."""
     return torch.where(covered, tensors.roll(1, dims=0), tensors)
 
 
 def draw_covered(count: int, size: tuple[int, int], *, share: float) -> Tensor:
-    """Pixels that another image covers, bool (count, 1, *size): of a share of images a box of `MIXED_AREA`."""
+    """Pixels covered by another image, bool (count, 1, *size): a box of `MIXED_AREA` in a `share` of the images."""
     covered = torch.zeros(count, 1, *size, dtype=torch.bool)
     for plane in covered:
         chosen, shape, top, left = torch.rand(4).tolist()

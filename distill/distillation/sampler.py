@@ -14,11 +14,11 @@ from distill.config.schedule import steps_of_epoch
 class Batches(Sampler):
     """Index batches of one rank: the order of epoch e is the permutation drawn from (seed, e).
 
-    A global batch is cut into equal consecutive parts, one a rank, so that the union over ranks is the same for any
-    number of processes. Starts at global step `start`; ends before `stop`. Of every batch, `share` images come from
-    the `unlabelled` ones, whose indices follow those of the labelled `images` and which have epochs of their own.
-    Where `sides` are given, each batch draws one by (seed, step), which stands third in its indices. `origin` is a
-    step and the epoch that begins there, so that a stage of other batches than the last does not draw its epochs again.
+    A global batch is cut into equal consecutive parts, one per rank, so the union over ranks is the same for any number
+    of processes. Batches go from global step `start` to before `stop`. Of every batch, `share` images come from the
+    `unlabelled` ones, whose indices follow those of the labelled `images` and which have their own epochs. If `sides`
+    are given, each batch draws one by (seed, step); it is the third entry of its indices. `origin` is a step and the
+    epoch that begins there, so that a stage with another batch size does not repeat the epochs of the previous one.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Batches(Sampler):
             yield [(*place, *self.side_at(step)) for place in places]
 
     def side_at(self, step: int) -> tuple[int, ...]:
-        """The side of a step's images where sides are given, else nothing."""
+        """The side of a step's images if sides are given, else empty."""
         if not self.sides:
             return ()
         return (int(np.random.default_rng([self.seed, step, 2]).choice(self.sides)),)
@@ -63,14 +63,14 @@ class Batches(Sampler):
         return indices[self.rank * len(indices) // self.ranks : (self.rank + 1) * len(indices) // self.ranks]
 
     def unlabelled_at(self, place: int) -> tuple[int, int]:
-        """The image at a place of the endless row of unlabelled images, permuted anew each time round."""
+        """The image at a place in the endless sequence of unlabelled images, permuted anew in each epoch."""
         epoch, position = divmod(place, self.unlabelled)
         return epoch, self.images + int(permutation(self.unlabelled, self.seed, epoch, 1)[position])
 
 
-@lru_cache(maxsize=4)  # two epochs of the labelled images, and two of the others
+@lru_cache(maxsize=4)  # two epochs of the labelled images and two of the others
 def permutation(images: int, *stream: int) -> np.ndarray:
-    """The order (images,) of so many images that a random stream draws; drawn once an epoch: a million take 24 ms."""
+    """The order (images,) drawn from a random stream, once per epoch; for a million images it takes 24 ms."""
     order = np.random.default_rng(stream).permutation(images)
     order.flags.writeable = False
     return order

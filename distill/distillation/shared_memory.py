@@ -1,7 +1,7 @@
 """Shared memory, through which worker processes hand over their batches, and a loader that does not wait for ever.
 
-Containers have 64 MB of it unless told otherwise. Where it is full, a worker says so on standard error and loses the
-batch, for which the loader would wait.
+Containers have 64 MB of it by default. If it is full, a worker writes an error to standard error and loses the batch,
+for which the loader would wait.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TypeVar
 from distill.runtime.threads import local_processes
 
 SHARED_MEMORY = Path("/dev/shm")
-SILENT_SECONDS = 600  # without a batch, after which workers count as dead
-IN_USE = 2  # batches that are not waiting any more: in the step, and on the way to it
+SILENT_SECONDS = 600  # without a batch, after which the workers count as dead
+IN_USE = 2  # batches no longer waiting: one in the step, one on the way to it
 
 Batch = TypeVar("Batch")
 
@@ -24,9 +24,9 @@ def check_shared_memory(batch: int, *, workers: int, ahead: int) -> None:
     """Raises ValueError unless the batches that are loaded ahead fit into shared memory.
 
     Args:
-        batch: bytes of one.
-        workers: processes that load.
-        ahead: batches of each.
+        batch: bytes of one batch.
+        workers: number of loading processes.
+        ahead: batches that each loads ahead.
     """
     try:
         status = os.statvfs(SHARED_MEMORY)
@@ -47,15 +47,15 @@ def cure(needed: float) -> str:
     """The remedy for too little shared memory, as the end of a sentence."""
     return (
         f"start the container with --shm-size={max(1, round(1.5 * needed / 1e9))}g or --ipc=host, or set workers=0, "
-        "which loads in the training process"
+        "to load in the training process"
     )
 
 
 def in_time(batches: Iterable[Batch], *, workers: int) -> Iterator[Batch]:
-    """The batches of a loader.
+    """Yields the batches of a loader.
 
     Raises:
-        RuntimeError: none has come for `SILENT_SECONDS`.
+        RuntimeError: no batch has come for `SILENT_SECONDS`.
     """
     try:
         yield from batches

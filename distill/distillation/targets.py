@@ -25,32 +25,32 @@ class Target:
 
     teacher: str
     map: str
-    band: str  # low, high, or all of both; mask: a soft mask, imitated by the logits
+    band: str  # low, high, or all (both); mask: a soft mask, imitated by the logits
     stride: int  # of the student's level
     grid: tuple[int, int]
     channels: int
     deviation: float  # rms of the band in the cache's coded space
     weight: float = 1.0  # of its teacher
-    split: str = "cosine"  # or fourier: what parts low from high
+    split: str = "cosine"  # or fourier: the split into low and high
     parts: tuple[Target, ...] = ()  # of a fused target, one of each teacher
 
     def at(self, side: int) -> Target:
-        """The same target for images of another side: on the grid that the student's level then has."""
+        """The same target for images of another side, on the grid of the student's level at that side."""
         return replace(self, grid=(side // self.stride,) * 2, parts=tuple(part.at(side) for part in self.parts))
 
     @property
     def sources(self) -> tuple[Target, ...]:
-        """The targets that are read from a cache for it: itself, or the parts of a fused one."""
+        """The targets to read from a cache: the target itself, or the parts of a fused one."""
         return self.parts or (self,)
 
     @property
     def source(self) -> tuple[str, ...]:
-        """Names the coefficients that it is evaluated from, which targets of other grids share."""
+        """The identity of its coefficients, which targets on other grids share."""
         return (self.teacher, self.map, self.band, self.split)
 
     @property
     def by_fourier(self) -> bool:
-        """Whether it is a band that is not one of the code's own."""
+        """Whether it is a Fourier band, which is not one of the code's own."""
         return self.band in BANDS and self.split == "fourier"
 
     @property
@@ -60,14 +60,14 @@ class Target:
 
     @property
     def name(self) -> str:
-        """Identifies the target in batches and logs: `sam/neck/low/16`."""
+        """The target's name in batches and logs: `sam/neck/low/16`."""
         return f"{self.teacher}/{self.map}/{self.band}/{self.stride}"
 
 
 def check_grids(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:
-    """Raises ValueError for a grid too coarse for the high band of the map that would be imitated there.
+    """Raises ValueError if a grid is too coarse for the high band of the map that would be imitated on it.
 
-    A grid that holds less than an octave above the low band would mostly imitate what is not there.
+    A grid that holds less than an octave above the low band cannot represent most of the high band.
     """
     for stride in (stride for band, stride in recipe.imitated if band == "high"):
         cells = min(recipe.sides) // stride
@@ -82,7 +82,7 @@ def check_grids(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:
 
 
 def check_mask(recipe: Recipe, maps: Collection[str], *, teacher: str) -> None:
-    """Raises ValueError for a teacher that should have a soft mask but has none: a network of several classes."""
+    """Raises ValueError if a teacher should have a soft mask but has none, like a network with several classes."""
     terms = recipe.mask_terms
     if terms and recipe.teachers[teacher].has_mask and MASK not in maps:
         raise ValueError(
@@ -93,25 +93,25 @@ def check_mask(recipe: Recipe, maps: Collection[str], *, teacher: str) -> None:
 
 
 def check_classes(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> None:
-    """Raises ValueError for a teacher whose soft masks are imitated but are of other classes than the student's."""
+    """Raises ValueError if a teacher's soft masks are imitated but have another number of classes than the student."""
     terms = recipe.mask_terms
     if not terms or MASK not in spec.names:
         return
     if spec[MASK].channels != recipe.student.classes:
         raise ValueError(
-            f"stages weigh {' and '.join(terms)}, but the soft masks of teacher {teacher!r} are of "
+            f"stages weigh {' and '.join(terms)}, but the soft masks of teacher {teacher!r} have "
             f"{spec[MASK].channels} class{'es' * (spec[MASK].channels > 1)}, and student.classes is "
-            f"{recipe.student.classes}; both must be the same, and class numbers must mean the same"
+            f"{recipe.student.classes}; both must be equal, and class numbers must have the same meaning"
         )
 
 
 def features_of(spec: FeatureSpec) -> list[MapSpec]:
-    """A teacher's maps but its soft mask."""
+    """A teacher's maps without its soft mask."""
     return [entry for entry in spec if entry.name != MASK]
 
 
 def nearest_map(spec: FeatureSpec, grid: tuple[int, int]) -> MapSpec:
-    """The teacher's map of features whose number of cells is nearest to that of `grid`, by ratio."""
+    """The teacher's feature map whose number of cells is nearest to that of `grid`, by ratio."""
     cells = grid[0] * grid[1]
 
     def distance(entry: MapSpec) -> float:
@@ -122,19 +122,19 @@ def nearest_map(spec: FeatureSpec, grid: tuple[int, int]) -> MapSpec:
 
 
 def note_idle_maps(recipe: Recipe, spec: FeatureSpec, *, teacher: str) -> str:
-    """A sentence on the teacher's maps that no level of the student imitates at the recipe's size; or nothing."""
+    """A sentence on the teacher's maps that no level of the student imitates at the recipe's size; empty if none."""
     used = {nearest_map(spec, (recipe.image_size // stride,) * 2).name for _, stride in recipe.imitated}
     idle = [entry.name for entry in features_of(spec) if entry.name not in used]
     if not (used and idle) or any(other.of == teacher for other in recipe.teachers.values()):  # a decoder reads all
         return ""
     return (
         f"{teacher}: at image_size={recipe.image_size} nothing imitates {' and '.join(idle)}, which other students and "
-        f"sizes may; teachers.{teacher}.strides leaves maps out"
+        f"sizes may; set teachers.{teacher}.strides to leave maps out"
     )
 
 
 def plan_targets(recipe: Recipe, caches: Mapping[str, Cache], student: nn.Module) -> tuple[Target, ...]:
-    """The targets that the recipe asks the student to imitate, from caches that are open.
+    """The targets that the recipe asks the student to imitate, from open caches.
 
     Raises:
         ValueError: the teacher's maps do not allow it, or a band of the code is empty.
@@ -155,7 +155,7 @@ def plan_targets(recipe: Recipe, caches: Mapping[str, Cache], student: nn.Module
 
 
 def plan_features(recipe: Recipe, teacher: str, store: Cache) -> Iterator[Target]:
-    """The targets that one teacher's features give, a band and a stride each; errors as in `plan_targets`."""
+    """The targets from one teacher's features, one per band and stride; errors as in `plan_targets`."""
     check_grids(recipe, store.spec, teacher=teacher)
     for band, stride in recipe.imitated:
         grid = (recipe.image_size // stride,) * 2
@@ -166,21 +166,21 @@ def plan_features(recipe: Recipe, teacher: str, store: Cache) -> Iterator[Target
             terms = [f"stages.NAME.losses.{term}=0" for term in recipe.terms if BAND_OF.get(term) == band]
             raise ValueError(
                 f"the {band} band of {teacher}/{name} is empty at fidelity {store.fidelity}; set "
-                f"{' and '.join(terms)}, or ask for a higher cache.fidelity"
+                f"{' and '.join(terms)}, or set a higher cache.fidelity"
             )
         weight = recipe.teachers[teacher].weight
         yield Target(teacher, name, band, stride, grid, codec.components, deviation, weight, recipe.imitate.bands)
 
 
 def deviation_of(codec: Codec, band: str, *, split: str) -> float:
-    """The expected root mean square of a band of a map, or of both, over components and cells in the coded space."""
+    """The expected root mean square of a band of a map (or of both) over components and cells in the coded space."""
     if band == "all":
         return math.hypot(*codec.band_deviation.values())
     return codec.band_deviation[band] if split == "cosine" else fourier_deviation(codec, band)
 
 
 def plan_inputs(recipe: Recipe, caches: Mapping[str, Cache]) -> tuple[Target, ...]:
-    """The inputs of a task decoder: every map of its teacher at the native grid, finest first; none for a student."""
+    """The inputs of a task decoder: every map of its teacher on its own grid, finest first; empty for a student."""
     if not recipe.reads_features:
         return ()
     ((teacher, store),) = caches.items()
@@ -193,9 +193,9 @@ def plan_inputs(recipe: Recipe, caches: Mapping[str, Cache]) -> tuple[Target, ..
 
 
 def fuse(targets: Iterable[Target], channels: int) -> tuple[Target, ...]:
-    """The targets with the features of all teachers fused, one target for each band and stride; soft masks as they are.
+    """The targets with the features of all teachers fused, one per band and stride; soft masks stay as they are.
 
-    A fused map has `channels`; a teacher's weight is the factor on its maps.
+    A fused map has `channels` channels; a teacher's weight multiplies its maps.
     """
     targets = tuple(targets)
     features = [target for target in targets if target.band != "mask"]
@@ -213,9 +213,9 @@ def fuse(targets: Iterable[Target], channels: int) -> tuple[Target, ...]:
 
 
 def as_target(codec: Codec, target: Target, seen: Tensor) -> Tensor:
-    """A map (..., K, *grid) in the coded space as the target that it is: itself, or the logits of a soft mask.
+    """A map (..., K, *grid) in the coded space as a target: unchanged, or as the logits of a soft mask.
 
-    Of one class these are (..., *grid), of several (..., classes, *grid).
+    Logits are (..., *grid) for one class, (..., classes, *grid) for several.
     """
     if target.band != "mask":
         return seen
@@ -224,11 +224,11 @@ def as_target(codec: Codec, target: Target, seen: Tensor) -> Tensor:
 
 
 def fuse_maps(target: Target, maps: Sequence[Tensor]) -> Tensor:
-    """A fused target (..., C, h, w) from its parts' maps (..., K, h, w) in their order: a fixed random 1x1 convolution.
+    """A fused target (..., C, h, w): a fixed random 1x1 convolution of its parts' maps (..., K, h, w), in their order.
 
-    The paper trains this convolution beside the student and lets the gradient through it, so that the target falls to
-    what is easy to imitate. Here it is drawn once and for all: a projection that nearly keeps distances (Johnson and
-    Lindenstrauss, 1984), with which the mean variance over channels is that of its input.
+    The paper trains this convolution together with the student and lets the gradient through it, so the target drifts
+    to what is easy to imitate. Here it is fixed: a random projection that nearly keeps distances (Johnson and
+    Lindenstrauss, 1984) and the mean variance over channels.
     """
     stacked = torch.cat([part.weight * values for part, values in zip(target.parts, maps, strict=True)], dim=-3)
     matrix = _projection(target.channels, stacked.shape[-3]).to(stacked)

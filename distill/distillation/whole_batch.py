@@ -1,4 +1,4 @@
-"""Divisors of loss terms over a whole batch, however its images are shared out among processes and parts of a step."""
+"""Divisors of loss terms over a whole batch, for any distribution of its images over processes and parts of a step."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _answer: ContextVar[Callable[[Tensor], Tensor] | None] = ContextVar("answer", de
 
 
 def count_of_all(count: Tensor) -> Tensor:
-    """A scalar count as a divisor of a sum over this process's images: its mean over processes, of at least one in all.
+    """The divisor of a sum over this process's images for a scalar count: its mean over processes, at least 1 in total.
 
     The mean over processes of such quotients, and of their gradients, is the quotient over the whole batch, however its
-    images are shared out. Every process must ask at the same time. Of one process it is the count itself. Where a step
-    takes its batch in parts, it is the mean over these too, so that a count may depend on masks alone, not on logits.
+    images are distributed. All processes must call this together. With one process it is the count itself. If a step
+    takes its batch in parts, it is the mean over these too; a count must therefore depend on masks only, not on logits.
     """
     answer = _answer.get()
     return mean_over_shares(count) if answer is None else answer(count)
 
 
 def mean_over_shares(count: Tensor, *, parts: int = 1) -> Tensor:
-    """The mean of a scalar count over processes and parts, of at least one in all; `count` is the sum over own ones."""
+    """The mean of a scalar count over processes and parts, at least 1 in total; `count` is the sum over own parts."""
     ranks = 1
     if distributed.is_available() and distributed.is_initialized():
         ranks = distributed.get_world_size()
@@ -38,7 +38,7 @@ def mean_over_shares(count: Tensor, *, parts: int = 1) -> Tensor:
 
 @contextmanager
 def answering(answer: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Has `count_of_all` give what `answer` says of a count, a scalar."""
+    """Makes `count_of_all` return `answer(count)`, a scalar, within the context."""
     token = _answer.set(answer)
     try:
         yield
@@ -47,11 +47,11 @@ def answering(answer: Callable[[Tensor], Tensor]) -> Iterator[None]:
 
 
 def divisors_of(term: Callable[[Tensor], Tensor], masks: Sequence[Tensor]) -> list[Tensor]:
-    """The divisors, scalars, that a term asks for, in its order, over all parts of a batch.
+    """The scalar divisors that a term asks for, in its order, over all parts of a batch.
 
     Args:
-        term: of a mask (N, H, W); its value is not used.
-        masks: of every part of this process's share.
+        term: a function of a mask (N, H, W); its value is not used.
+        masks: of all parts of this process's share.
     """
     asked: list[list[Tensor]] = []
     for mask in masks:
@@ -69,7 +69,7 @@ def divisors_of(term: Callable[[Tensor], Tensor], masks: Sequence[Tensor]) -> li
 
 @contextmanager
 def divided_by(divisors: Sequence[Tensor] | None) -> Iterator[None]:
-    """Has `count_of_all` give these scalar divisors one after the other; None: those of the batch at hand."""
+    """Makes `count_of_all` return these scalar divisors one after the other; None leaves it unchanged."""
     if divisors is None:
         yield
         return

@@ -16,9 +16,9 @@ from distill.runs.weights import load_student
 def evaluate(run: Run) -> dict[str, Any]:
     """Scores a run's student on each test data set and returns the run's metrics.
 
-    Writes `datasets`, `student`, `teachers` and `convention` into metrics.json and one line an image into
-    predictions.csv. The images are shared by the processes, and the result is the same for any number of them. Returns
-    at once where both files are there for the same weights.
+    Writes `datasets`, `student`, `teachers` and `convention` into metrics.json and one line per image into
+    predictions.csv. The processes share the images; the result is the same for any number of them. Returns at once if
+    both files exist for the same weights.
 
     Raises:
         FileNotFoundError: no student has been trained.
@@ -26,8 +26,8 @@ def evaluate(run: Run) -> dict[str, Any]:
     """
     if not all(run.splits.test.values()) or not run.splits.test:
         raise ValueError(
-            "there are no test images to evaluate on; give the split a test.csv or data.fractions a test share, "
-            "or leave evaluate and publish out of do="
+            "there are no test images to evaluate on; add a test.csv to the split, give the test part a share in "
+            "data.fractions, or leave evaluate and publish out of do="
         )
     caches = run.once_listed(lambda: open_caches(run, learning=False)) if run.recipe.reads_features else {}
     student = run.once_listed(lambda: load_student(run, caches)).to(run.accelerator.device)

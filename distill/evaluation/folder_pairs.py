@@ -1,4 +1,4 @@
-"""A folder of predictions and a folder of masks, paired by stem and read as what they stand for."""
+"""A folder of predictions and a folder of masks: their pairs by stem, and the meaning of their levels."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from distill.metrics.overlap import IGNORED, Flags
 from distill.runtime.issues import SHOWN, nearest, printable, several
 from distill.runtime.resize import resize
 
-PROBED = 16  # masks that are examined for void
-FOREGROUND = 128  # the level of a mask's foreground where levels pass 1
-COLOURED = 16  # levels between the channels of a pixel, more than JPEG's rounding makes of grey
+PROBED = 16  # masks that are examined for void (ignored) pixels
+FOREGROUND = 128  # the level from which masks are foreground, if any level exceeds 1
+COLOURED = 16  # difference of levels between a pixel's channels, more than JPEG makes of grey
 MOST_COLOURS = 256  # of a mask of several classes in colours
-ONE_CLASS = "where levels are class numbers, save one class at a time with 0 and 255 in both folders, and score it"
+ONE_CLASS = "if levels are class numbers, save one class at a time with 0 and 255 in both folders, and score it"
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ class Reading:
 
 
 def list_by_stem(folder: Path, *, key: str) -> dict[str, Path]:
-    """The pictures of a folder by stem (in Unicode's composed form), in the order of their names.
+    """The pictures of a folder by stem (in Unicode's composed form), sorted by name.
 
     Args:
-        folder: where to look; not in folders inside it.
-        key: what the user calls it, for the errors.
+        folder: the folder; folders inside it are not searched.
+        key: the user's key for it, for error messages.
 
     Raises:
-        FileNotFoundError: the folder is not there.
-        ValueError: it holds no picture, or two of one stem.
+        FileNotFoundError: the folder does not exist.
+        ValueError: it holds no picture, or two with the same stem.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"expected a folder at {key}={folder}, found {'a file' if folder.exists() else 'none'}")
@@ -64,13 +64,13 @@ def list_by_stem(folder: Path, *, key: str) -> dict[str, Path]:
         stem = unicodedata.normalize("NFC", path.stem)
         if stem in found:
             raise ValueError(
-                f"{key}={folder} has {found[stem].name} and {path.name} with one stem, so that the pair is not clear; "
+                f"{key}={folder} has {found[stem].name} and {path.name} with the same stem, so the pair is not clear; "
                 "rename or remove one"
             )
         found[stem] = path
     if not found:
         inner = f"; is it {key}={folder / 'masks'}?" if (folder / "masks").is_dir() else ""
-        raise ValueError(f"{key}={folder} holds no picture; expected files of {' '.join(SUFFIXES)}{inner}")
+        raise ValueError(f"{key}={folder} holds no picture; expected files with {' '.join(SUFFIXES)}{inner}")
     return found
 
 
@@ -78,8 +78,8 @@ def pair(predictions: Path, masks: Path, *, skip_bad: bool) -> tuple[list[Entry]
     """The pairs of two folders, and a sentence for each file without a partner.
 
     Raises:
-        FileNotFoundError: a folder is not there.
-        ValueError: a file has no partner and `skip_bad` is false, or none has one.
+        FileNotFoundError: a folder does not exist.
+        ValueError: a file has no partner and `skip_bad` is false, or no file has one.
     """
     found, truth = list_by_stem(predictions, key="predictions"), list_by_stem(masks, key="masks")
     lone = {"mask": found.keys() - truth.keys(), "prediction": truth.keys() - found.keys()}
@@ -92,7 +92,7 @@ def pair(predictions: Path, masks: Path, *, skip_bad: bool) -> tuple[list[Entry]
     entries = [Entry(stem, path, truth[stem]) for stem, path in found.items() if stem in truth]
     if not entries:
         raise ValueError(
-            f"no prediction in {predictions} has a mask in {masks}: files are paired by stem, as a.png with a.jpg, but "
+            f"no prediction in {predictions} has a mask in {masks}: files are paired by stem (a.png with a.jpg), but "
             f"{sentences[0]}"
         )
     settle(sentences, skip_bad=skip_bad)
@@ -105,25 +105,25 @@ def settle(sentences: Sequence[str], *, skip_bad: bool) -> None:
         return
     more = [f"and {len(sentences) - SHOWN} more"] if len(sentences) > SHOWN else []
     lines = [f"{several(len(sentences), 'file')} cannot be scored:", *sentences[:SHOWN], *more]
-    raise ValueError("\n  ".join(lines) + "\nfix them, or go on without them by skip_bad=true")
+    raise ValueError("\n  ".join(lines) + "\nfix them, or leave them out with skip_bad=true")
 
 
 def mask_threshold(paths: Sequence[Path]) -> int:
-    """The level from which these masks are foreground: 128 if any level passes 1, else 1; for all masks alike.
+    """The level from which masks are foreground, the same for all: 128 if any level exceeds 1, else 1.
 
     Raises:
-        ValueError: the highest level lies between, as where levels are the numbers of classes, or 255 is void.
+        ValueError: the highest level lies between, as if levels were class numbers, or 255 is void.
     """
     highest = _highest(paths, _levels, enough=FOREGROUND)
     if 1 < highest < FOREGROUND:
         raise ValueError(
-            f"the highest level in the masks is {highest}, so that none is foreground from {FOREGROUND} on; expected "
-            f"masks of 0 and 255, or of 0 and 1; {ONE_CLASS}"
+            f"the highest level in the masks is {highest}, but foreground begins at {FOREGROUND}; expected masks of 0 "
+            f"and 255, or of 0 and 1; {ONE_CLASS}"
         )
     if highest >= FOREGROUND and _have_void(paths):
         raise ValueError(
-            "the masks hold class numbers and 255, which is void (as in Pascal VOC), so that the void would be scored "
-            f"as the foreground; {ONE_CLASS}"
+            "the masks hold class numbers and 255, which is void (as in Pascal VOC) and would be scored as "
+            f"foreground; {ONE_CLASS}"
         )
     return threshold_of(highest)
 
@@ -134,7 +134,7 @@ def _levels(path: Path) -> np.ndarray:
 
 
 def _have_void(paths: Sequence[Path]) -> bool:
-    """Whether the first masks that hold 255 hold class numbers beside it and nothing else."""
+    """Whether the first masks that hold 255 hold only class numbers besides."""
     found = []
     for path in paths[:PROBED]:
         try:
@@ -147,17 +147,17 @@ def _have_void(paths: Sequence[Path]) -> bool:
 
 
 def prediction_scale(paths: Sequence[Path]) -> int:
-    """The level that stands for a probability of 1: 255, or 1 where no prediction passes 1 (masks of 0 and 1).
+    """The level that stands for a probability of 1: 255, or 1 if no prediction exceeds 1 (masks of 0 and 1).
 
     Raises:
-        ValueError: no level passes `MOST_CLASSES`, as where levels are the numbers of classes; or the 16 bits of a
-            prediction hold as little.
+        ValueError: no level exceeds `MOST_CLASSES`, as if levels were class numbers, or levels of more than 8 bits are
+            next to 0.
     """
     highest = _highest(paths, read_image, enough=MOST_CLASSES + 1)
     if highest <= 1 and (raw := _highest(paths, _levels, enough=2)) > 1:
         raise ValueError(
-            f"the highest level in the predictions is {raw}, but they are wider than 8 bits, so that it is next to no "
-            "probability; expected levels up to 65535 of integers, up to 1 of floats, or 8 bits"
+            f"the highest level in the predictions is {raw}, but they have more than 8 bits, so it means a probability "
+            "next to 0; expected integers up to 65535, floats up to 1, or 8 bits"
         )
     if 1 < highest <= MOST_CLASSES:
         raise ValueError(
@@ -184,12 +184,12 @@ def _highest(paths: Sequence[Path], read: Callable[[Path], np.ndarray], *, enoug
 
 
 def read_entries(entries: Sequence[Entry], *, threshold: int, scale: int) -> Iterator[Reading | str]:
-    """Each entry as arrays, or the sentence that says why it cannot be read.
+    """Yields each entry as arrays, or a sentence on why it cannot be read.
 
     Args:
         entries: of one data set.
         threshold: the level from which its masks are foreground (`mask_threshold`).
-        scale: the level of its predictions that stands for 1 (`prediction_scale`).
+        scale: the level of its predictions that means a probability of 1 (`prediction_scale`).
     """
     for entry in entries:
         path = entry.mask
@@ -202,13 +202,13 @@ def read_entries(entries: Sequence[Entry], *, threshold: int, scale: int) -> Ite
 
 
 def read_truth(path: Path, *, threshold: int) -> Flags:
-    """A mask (H, W), foreground from a level on; errors as of `read_probability`."""
+    """A mask (H, W) that is foreground from `threshold` on; errors as of `read_probability`."""
     picture = decode(encoded(path))
     if len(picture.getbands()) > 2 and (rgb := as_rgb(picture)).getcolors(MOST_COLOURS) is None:
         between = np.abs(np.asarray(rgb.convert("L")) - 127.5) < 127.5 - COLOURED
         if between.mean() > 0.5 and _is_coloured(np.asarray(rgb)):
             raise ValueError(
-                "it is a picture in colours, as a photograph, and not a mask; give the folder of the masks"
+                "it is a colour picture, such as a photograph, and not a mask; give the folder of the masks"
             )
     return np.asarray(as_levels(picture)) >= threshold
 
@@ -218,19 +218,19 @@ def _is_coloured(pixels: np.ndarray) -> bool:
 
 
 def read_probability(path: Path, *, scale: int = 255) -> np.ndarray:
-    """Grey values, or black and one colour by its brightest channel, over `scale`: float64 (H, W) in [0, 1].
+    """Grey values over `scale`, or black and one colour by its brightest channel: float64 (H, W) in [0, 1].
 
-    16 bits are scaled to 8, but where `scale` is 1.
+    16 bits are scaled to 8, unless `scale` is 1.
 
     Raises:
-        OSError: the file is absent, no picture, or truncated.
-        ValueError: its values have no known range, it is in colours, or it hides parts of itself by an alpha channel.
+        OSError: the file is missing, not a picture, or truncated.
+        ValueError: its values have no known range, it is in colour, or an alpha channel hides parts of it.
     """
     image = decode(encoded(path))
     if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
         raise ValueError(
-            "it has an alpha channel that is not opaque everywhere, so that it is not clear which values are meant; "
-            "save the mask itself as grey levels"
+            "it has an alpha channel that is not opaque everywhere, so it is not clear which values are meant; save "
+            "the mask itself as grey levels"
         )
     if scale == 1 and image.mode[0] in "IF":  # masks of 0 and 1 in 16 or 32 bits, which are not scaled to 8
         return np.asarray(as_levels(image)).astype(np.float64)
@@ -239,14 +239,14 @@ def read_probability(path: Path, *, scale: int = 255) -> np.ndarray:
     two = [colour for _, colour in rgb.getcolors(2) or ()]  # none where there are more
     if _is_coloured(pixels) and (0, 0, 0) not in two:
         raise ValueError(
-            "it is a picture in colours, as a photograph or an overlay, and not a probability; expected grey levels, "
+            "it is a colour picture, such as a photograph or an overlay, and not a probability; expected grey levels, "
             "or black and one colour; give the folder of the masks themselves"
         )
     return pixels.max(axis=2) / scale
 
 
 def fit(probability: np.ndarray, mask: Flags) -> Reading:
-    """The probability at the mask's size (H, W), by the project's resize (bilinear, antialiased) if it has another."""
+    """The probability at the mask's size (H, W), resized (bilinear, antialiased) if necessary."""
     if probability.shape == mask.shape:
         return Reading(probability, mask, resized=False)
     size = (mask.shape[0], mask.shape[1])

@@ -1,4 +1,4 @@
-"""Scores of a folder of predictions, in every convention."""
+"""Scores of a folder of predictions, in all conventions."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ def score_folders(
 ) -> dict[str, Any]:
     """Scores a folder of predictions against a folder of masks.
 
-    Files are paired by stem. Grey values over 255 are probabilities; where no prediction passes level 1, they are
-    taken as masks of 0 and 1. Masks are foreground from level 128 on, or from 1 where none of them passes 1. A
-    prediction of another size than its mask is resized to it.
+    Files are paired by stem. Grey values over 255 are probabilities; if no prediction exceeds level 1, predictions are
+    taken as masks of 0 and 1. Masks are foreground from level 128 on, or from 1 if no mask exceeds level 1. A
+    prediction is resized to the size of its mask if they differ.
 
     Args:
         predictions: folder of probabilities or masks.
         masks: folder of masks.
-        threshold: at which a probability is foreground.
+        threshold: the probability from which a pixel is foreground.
         tolerance: of surface Dice, in pixels.
         bootstrap: resamples for the intervals.
         skip_bad: whether files that cannot be paired or read are left out.
 
     Returns:
         {"images", "resized", "level_of_one", "left_out", "threshold", "tolerance", "conventions", "mean": {figure:
-        {"mean", "low", "high"}} (of few images the mean alone), "by_size": {size: {"images", figure: ...}},
+        {"mean", "low", "high"}} (mean only for few images), "by_size": {size: {"images", figure: ...}},
         "size_limits", "empty_masks": {"images", ...}, "per_image": {stem: {figure: value}}}
 
     Raises:
-        FileNotFoundError: a folder is not there.
-        ValueError: files that cannot be paired or read (unless `skip_bad`), or masks of several classes.
+        FileNotFoundError: a folder does not exist.
+        ValueError: files cannot be paired or read (unless `skip_bad`), or masks have several classes.
     """
     entries, left_out = pair(predictions, masks, skip_bad=skip_bad)
     scores = ScoreTable(len(entries))
@@ -75,5 +75,5 @@ def score_folders(
 
 
 def per_image(score: ImageScore) -> dict[str, float]:
-    """One image's entry: its figures, counts of pixels, and the share of the image that its mask covers."""
+    """The entry of one image: its figures, pixel counts, and the share of the image that its mask covers."""
     return {**score.figures, **dict(zip(("tp", "fp", "fn", "tn"), score.counts, strict=True)), "share": score.share}

@@ -1,4 +1,4 @@
-"""Mask teachers beside the student: both scored on the same images, and how far the two agree."""
+"""Mask teachers beside the student: scores of both on the same images, and their agreement."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ VALIDATION = "validation"
 def score_teachers(
     run: Run, predictor: Predictor, scores: Mapping[str, Scored]
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Every mask teacher beside the student, on the validation and test images whose soft masks are known.
+    """Scores of every mask teacher and the student on the validation and test images whose soft masks are known.
 
-    The figures are the first process's.
+    Only the first process has figures.
 
-    Training images do not count: a teacher has learned from their masks.
+    Training images are left out, because a teacher has learned from their masks.
 
     Args:
-        run: whose images and caches count.
+        run: for its images and caches.
         predictor: the student's.
-        scores: the student's figures of the test images.
+        scores: the student's scores on the test images.
 
     Returns:
-        teacher -> data set, or `validation` -> {"images", "of": how many there are, "teacher" and "student": the entry
-        of a data set over these images, "agreement": Dice and IoU of the student's mask against the teacher's}.
+        teacher -> data set, or `validation` -> {"images", "of": all images of the part, "teacher" and "student": the
+        entry of a data set over these images, "agreement": Dice and IoU of the student's mask with the teacher's}.
     """
     if run.recipe.reads_features or run.recipe.student.classes > 1:
         return {}
@@ -64,8 +64,8 @@ def side_by_side(
         predictor: the student's.
         masks: the teacher's.
         samples: whose soft masks are known.
-        scored: the student's figures, where it has been scored on them already.
-        what: names the work in the progress shown.
+        scored: the student's scores, if it has been scored on these samples already.
+        what: name shown with the progress.
     """
     score = partial(score_set, run)
     against_teacher = [masks.as_truth(sample) for sample in samples]

@@ -19,7 +19,7 @@ from distill.runtime.io import digest_of_file, write_parts
 
 IMAGE = ("dataset", "stem", "key")  # columns that name the image
 COLUMNS = (*IMAGE, *OVERLAPS)  # before any other figure
-SHARE = "share"  # of the image's area that its mask covers; a column where every figure was taken
+SHARE = "share"  # of the image's area that its mask covers; a column if every figure was computed
 PART = 1 << 20  # characters that are written at once
 
 
@@ -32,19 +32,19 @@ class Score:
     key: str
     dice: float
     iou: float
-    group: str | None = field(default=None, compare=False)  # the sequence or patient, where known
-    whole: ImageScore | None = field(default=None, repr=False, compare=False)  # every figure, where asked for
-    classes: dict[int, dict[str, float]] | None = field(default=None, repr=False, compare=False)  # the same of several
-    pairs: Pairs | None = field(default=None, repr=False, compare=False)  # of several: by true and predicted class
-    share: float | None = field(default=None, compare=False)  # of the image's area under its mask, where it was taken
+    group: str | None = field(default=None, compare=False)  # the sequence or patient, if known
+    whole: ImageScore | None = field(default=None, repr=False, compare=False)  # every figure, if asked for
+    classes: dict[int, dict[str, float]] | None = field(default=None, repr=False, compare=False)  # figures by class
+    pairs: Pairs | None = field(default=None, repr=False, compare=False)  # pixels by true and predicted class
+    share: float | None = field(default=None, compare=False)  # of the image's area under its mask, if computed
 
 
 def write_predictions(path: Path, lines: Iterable[Mapping[str, str | float]]) -> str:
-    """predictions.csv: one line a test image, with the full precision of its figures; returns its sha256 (hex).
+    """Writes predictions.csv, one line per test image with its figures in full precision; returns its sha256 (hex).
 
     Args:
         path: of the file.
-        lines: column -> value of each image, all with the columns of the first; written as they come.
+        lines: column -> value for each image, all with the columns of the first; written as they come.
     """
     digest = hashlib.sha256()
 
@@ -77,7 +77,7 @@ def read_rows(path: Path, *, digest: str | None = None) -> Iterator[dict[str, st
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is no table, or not that of the digest, where one is given.
+        ValueError: it is not a table, or does not match the digest, if one is given.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no predictions at {path}; type {command_for('evaluate')} first")
@@ -92,7 +92,7 @@ def read_rows(path: Path, *, digest: str | None = None) -> Iterator[dict[str, st
 def read_predictions(path: Path, *, digest: str | None = None) -> list[Score]:
     """The scores in a predictions.csv: Dice, IoU and the share under the mask; errors as of `read_rows`.
 
-    The names of images are held once, however many runs have scored them.
+    Image names are interned, so that they are held once for any number of runs.
     """
     return [
         Score(intern(row["dataset"]), intern(row["stem"]), intern(row["key"]), float(row["dice"]), float(row["iou"]),

@@ -1,4 +1,4 @@
-"""The results of an evaluation: predictions.csv, and its entries in metrics.json."""
+"""The results of an evaluation: predictions.csv, and the entries in metrics.json."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from distill.metrics.per_image import TOLERANCE
 from distill.runs.fingerprint import digest_file, digest_of
 from distill.runs.run import PREDICTIONS, Run
 
-DRAWN = "sequences, 10 at least"  # what the bootstrap draws, so that runs scored otherwise are scored again
+DRAWN = "sequences, 10 at least"  # what the bootstrap draws; runs scored with another value are scored again
 
 
 def scored_with(run: Run) -> dict[str, Any]:
-    """The entry `evaluated` of metrics.json: digest of the weights, and how intervals are drawn."""
+    """The entry `evaluated` of metrics.json: the digest of the weights, and the settings of the bootstrap."""
     entry = {"weights": digest_file(run.weights), "resamples": run.recipe.evaluate.bootstrap, "drawn": DRAWN}
     groups = sorted((sample.dataset, sample.key, sample.group) for sample in run.splits.tested if sample.group)
     return {**entry, "groups": digest_of(groups)} if groups else entry
 
 
 def write_results(run: Run, student: nn.Module, scores: Mapping[str, Scored], *, teachers: Mapping[str, Any]) -> None:
-    """Writes one line an image into predictions.csv, then the summaries into metrics.json.
+    """Writes one line per image into predictions.csv, then the summaries into metrics.json.
 
     Args:
-        run: that was evaluated.
+        run: the evaluated run.
         student: its network.
         scores: of each test data set.
         teachers: the entry of the mask teachers, see `distill.evaluation.mask_teachers`.
@@ -64,11 +64,11 @@ def write_results(run: Run, student: nn.Module, scores: Mapping[str, Scored], *,
 
 
 def read_scores(run: Run) -> list[Score]:
-    """The scores of an evaluated run on every test image, with the sequence that each comes from.
+    """The scores of an evaluated run on every test image, each with its sequence.
 
     Raises:
         FileNotFoundError: there is no predictions.csv.
-        ValueError: it is not the one that was written.
+        ValueError: it is not the file that was written.
     """
     groups = {(sample.dataset, sample.key): sample.group for sample in run.splits.tested}
     scores = read_predictions(run.predictions, digest=run.read_metrics().get(PREDICTIONS))
@@ -100,9 +100,9 @@ def summarise(scores: Scored, *, resamples: int) -> dict[str, Any]:
 
 
 def format_scores(figures: Mapping[str, Any]) -> str:
-    """`Dice 0.812 [0.780, 0.841], IoU 0.731 [0.700, 0.760] over 100 images`; of few images, that they have none.
+    """`Dice 0.812 [0.780, 0.841], IoU 0.731 [0.700, 0.760] over 100 images`; without intervals for few images.
 
-    Where frames have an empty mask, also the Dice of the others, and on how many of the former something is found.
+    If some masks are empty, it adds the Dice of the other frames and the number of empty ones with false positives.
     """
     parts = [f"{title} {format_mean(figures[name])}" for name, title in (("dice", "Dice"), ("iou", "IoU"))]
     if "pooled" in figures:
@@ -112,12 +112,12 @@ def format_scores(figures: Mapping[str, Any]) -> str:
 
 
 def format_empty(figures: Mapping[str, Any]) -> str:
-    """`; 0.533 on the 144 with foreground, false positives on 74 of the 80 without`; nothing where all have some."""
+    """`; Dice 0.533 on the 144 with foreground, false positives on 74 of the 80 without`; empty if all have some."""
     empty, images = figures.get("empty_masks", {}), figures["images"]
     if not empty.get("images"):
         return ""
     without, alarms = empty["images"], round(empty["frames_with_false_positives"]["mean"] * empty["images"])
-    found = figures["dice"]["mean"] * images - (without - alarms)  # an empty frame scores 1 where nothing is predicted
+    found = figures["dice"]["mean"] * images - (without - alarms)  # an empty frame scores 1 if nothing is predicted
     rest = images - without
     some = f"Dice {found / rest:.3f} on the {rest} with foreground, " if rest else ""
     return f"; {some}false positives on {alarms} of the {without} without"

@@ -1,4 +1,4 @@
-"""The figures of a data set's images, kept in mapped files as they are scored: memory does not grow with the images."""
+"""The scores of a data set's images, kept in mapped files: memory does not grow with the number of images."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from distill.runtime.mapped import mapped
 
 
 class Scored:
-    """The figures of images in their order.
+    """The scores of images, in their order.
 
     Attributes:
         samples: the images.
-        whole: every figure of one class, where it was taken.
-        classes: those of several.
+        whole: every figure for one class, if computed.
+        classes: every figure for several classes, if computed.
     """
 
     def __init__(self, samples: Sequence[Sample], *, classes: int = 1) -> None:
-        """Takes the scores of these images, of a student of so many classes."""
+        """Prepares for the scores of these images, by a student with `classes` classes."""
         self.samples = samples
         self.whole = ScoreTable(len(samples))
         self.classes = ClassTable(len(samples), classes=classes)
@@ -48,7 +48,7 @@ class Scored:
         self._count += 1
 
     def part(self, keys: Container[str]) -> Scored:
-        """The scores of the images of these keys, of a student of one class; none where another process has them."""
+        """The scores of the images with these keys, for one class; empty if another process has them."""
         chosen = np.array(
             [n for n, sample in enumerate(self.samples[: len(self)]) if sample.key in keys], dtype=np.intp
         )
@@ -73,14 +73,14 @@ class Scored:
 def score_set(
     run: Run, predictor: Predictor, samples: Sequence[Sample], *, what: str, whole: bool = True, reads_images: bool
 ) -> Scored:
-    """Scores images by the processes of a run; the first has their figures, the others none.
+    """Scores images with all processes of a run; the first process gets the scores, the others none.
 
     Args:
         run: for its processes and the student's classes.
         predictor: of a student or a teacher.
         samples: images with masks.
-        what: names the work in the progress shown.
-        whole: whether every figure is taken.
+        what: name shown with the progress.
+        whole: whether every figure is computed.
         reads_images: whether the predictor reads images.
     """
     classes, accelerator = run.recipe.student.classes, run.accelerator

@@ -1,4 +1,4 @@
-"""Scoring: a predictor's probabilities against the masks of samples; students, teachers and others alike."""
+"""Scoring: a predictor's probabilities against the masks of samples, for students, teachers and others."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from distill.runtime.progress import progress
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-GATHERED = 64  # scores of each process that are exchanged at once, 9 kB each
+GATHERED = 64  # scores of each process that are exchanged together, 9 kB each
 
 Predictor = Callable[[Sample], np.ndarray]  # -> probability (K, H, W) at the image's own size
 
 
 def predictor_of(network: Any, run: Run, caches: Mapping[str, cache.Cache]) -> Predictor:  # noqa: ANN401
-    """The predictor of a student, which reads images, or of a task decoder, which reads its teacher's cache.
+    """The predictor for a student, which reads images, or for a task decoder, which reads its teacher's cache.
 
     `network` is not copied.
     """
@@ -47,7 +47,7 @@ def predictor_of(network: Any, run: Run, caches: Mapping[str, cache.Cache]) -> P
 
 
 def predict_image(model: InferenceModel, sample: Sample) -> np.ndarray:
-    """A student's probability (K, H, W) of a sample."""
+    """A student's probability (K, H, W) for a sample."""
     return model.predict(sample.read_image())
 
 
@@ -62,18 +62,18 @@ def score(
     reads_images: bool = True,
     accelerator: Accelerator | None = None,
 ) -> Iterator[Score]:
-    """Yields Dice and IoU of each sample, in the order of `samples`; every other figure too, if `whole`.
+    """Yields Dice and IoU of each sample, in the order of `samples`; if `whole`, all other figures too.
 
     Args:
-        predictor: of a student, a teacher, an ONNX session.
+        predictor: for a student, a teacher or an ONNX session.
         samples: images with masks; the next ones are read on threads.
-        what: names the work in the progress shown.
+        what: name shown with the progress.
         classes: K.
-        whole: whether every figure of `distill.metrics` is taken, for K > 1 those of each class against the rest; 8 ms
-            an image of 288 x 384 pixels.
+        whole: whether every figure of `distill.metrics` is computed, for K > 1 of each class against the rest; takes
+            8 ms for an image of 288 x 384 pixels.
         shown: whether progress is shown at all.
         reads_images: whether the predictor reads images, and not a cache.
-        accelerator: where given, every process scores its share and all get all scores, some at a time.
+        accelerator: if given, every process scores its share, and all get all scores, some at a time.
     """
     rank, ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     mine = range(rank, len(samples), ranks)
@@ -93,7 +93,7 @@ def score(
 
 
 def score_one(probability: np.ndarray, sample: Sample, *, classes: int = 1, whole: bool = False) -> Score:
-    """The figures of one image, of which a probability (K, H, W) was predicted."""
+    """The scores of one image, from a predicted probability (K, H, W)."""
     mask = sample.read_mask()
     found = labels(probability)
     dice, iou = overlap(found, mask, classes=classes)
@@ -106,15 +106,15 @@ def score_one(probability: np.ndarray, sample: Sample, *, classes: int = 1, whol
 def validate(
     network: nn.Module, run: Run, *, caches: Mapping[str, cache.Cache] | None = None, select: str = "dice"
 ) -> dict[str, float]:
-    """Mean Dice over a run's validation images in the convention of the test, and one more figure where asked for.
+    """Mean Dice over a run's validation images, in the convention of the test, and the figure `select`.
 
     The processes of a run share the images.
 
     Args:
-        network: the one in training; neither copied nor moved, and left in the mode it was in.
-        run: whose validation images, recipe and processes count.
+        network: in training; it is neither copied nor moved, and its mode is restored.
+        run: for its validation images, recipe and processes.
         caches: those that a task decoder reads.
-        select: a figure of `distill.metrics.names.FIGURES`; of several classes dice or iou.
+        select: a figure of `distill.metrics.names.FIGURES`; for several classes dice or iou.
     """
     modes = {module: module.training for module in network.modules()}
     scores = list(

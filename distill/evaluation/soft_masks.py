@@ -26,25 +26,25 @@ logger = logging.getLogger("bandpass")
 
 @dataclass(frozen=True)
 class SoftMasks:
-    """The soft masks of one teacher: those that its cache holds, and those that its decoder can still compute.
+    """The soft masks of one teacher: those in its cache, and those that its decoder can still compute.
 
-    A task teacher's decoder reads another teacher's cache, so that it can predict every image whose features are
-    there, and no image passes a teacher again.
+    A task teacher's decoder reads another teacher's cache, so it can predict every image whose features are cached
+    without passing an image through a teacher again.
     """
 
     store: cache.Cache
     teacher: TaskTeacher | None = None
 
     def has(self, sample: Sample) -> bool:
-        """Whether the soft mask of a sample's plain view is there, or can be computed."""
+        """Whether the soft mask of a sample's plain view is cached or can be computed."""
         record = (sample.key, VIEW)
         return record in self.store or (self.teacher is not None and record in self.teacher.source)
 
     def probability(self, sample: Sample) -> np.ndarray:
-        """The teacher's probability of a sample, float32 (K, H, W) at the image's own size, by its cosine series.
+        """The teacher's probability for a sample, float32 (K, H, W) at the image's own size, by its cosine series.
 
         Raises:
-            KeyError: neither the cache nor the decoder knows the image.
+            KeyError: neither the cache nor the decoder has the image.
         """
         if self.teacher is None or (sample.key, VIEW) in self.store:
             coded = self.store.decode(sample.key, VIEW, map=MASK, grid=sample.size)
@@ -55,18 +55,18 @@ class SoftMasks:
         return (logits.sigmoid() if len(logits) == 1 else logits.softmax(dim=0)).numpy()
 
     def mask(self, sample: Sample) -> np.ndarray:
-        """The soft mask from the threshold on, uint8 (H, W) of 0 and 1."""
+        """The soft mask at the threshold 0.5, uint8 (H, W) of 0 and 1."""
         return (self.probability(sample)[0] >= THRESHOLD).astype(np.uint8)
 
     def as_truth(self, sample: Sample) -> Sample:
-        """The sample with the teacher's mask in the place of its own, to score agreement by."""
+        """The sample with the teacher's mask in place of its own, to score agreement."""
         return replace(sample, read_mask=partial(self.mask, sample))
 
 
 def soft_masks_of(run: Run) -> dict[str, SoftMasks]:
-    """The mask teachers of a run whose caches are there, by name; caches of features alone are not opened.
+    """The mask teachers of a run whose caches exist, by name.
 
-    One of other classes than the student's is left out.
+    Teachers of features alone, and those with other classes than the student, are left out.
     """
     found: dict[str, SoftMasks] = {}
     for name, entry in run.recipe.consulted.items():
@@ -78,7 +78,7 @@ def soft_masks_of(run: Run) -> dict[str, SoftMasks]:
 
 
 def decoder_of(run: Run, name: str) -> TaskTeacher | None:
-    """A task teacher's published decoder with the cache that it reads; None where either is not at hand."""
+    """A task teacher's published decoder with the cache that it reads; None if either is not available."""
     recipe = run.recipe.teachers[name]
     path = run.caches.get(recipe.of or "")
     if recipe.adapter != "task" or recipe.weights is None or path is None or not cache.exists(path):
@@ -88,7 +88,7 @@ def decoder_of(run: Run, name: str) -> TaskTeacher | None:
     try:
         _ = teacher.facts, teacher.decoder
     except (FileNotFoundError, ValueError) as error:
-        logger.warning("teacher %s is scored on the images whose soft masks its cache keeps alone: %s", name, error)
+        logger.warning("teacher %s is scored only on the images whose soft masks are in its cache: %s", name, error)
         return None
     return teacher
 

@@ -1,4 +1,4 @@
-"""The task teacher's decoder as a predictor: its input is what its teacher's cache holds of an image."""
+"""The task teacher's decoder as a predictor: its input is an image's features in its teacher's cache."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def predict(
     inputs: tuple[Target, ...],
     sample: Sample,
 ) -> np.ndarray:
-    """Probability float32 (K, H, W) of a sample at its own size, from the cached maps of its plain view.
+    """Probability float32 (K, H, W) for a sample at its own size, from the cached maps of its plain view.
 
     Raises:
-        KeyError: the cache holds nothing of this image.
+        KeyError: the cache does not hold this image.
     """
     device = next(decoder.parameters()).device
     maps = [read_target(caches[target.teacher], target, sample.key, "identity")[None] for target in inputs]

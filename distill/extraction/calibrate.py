@@ -19,13 +19,13 @@ from distill.runtime.threads import one_thread
 
 
 def restore_cache(plan: ExtractionPlan, extractor: FeatureExtractor) -> None:
-    """Writes a damaged manifest again, if it comes out as the shards say; no image passes the teacher for it."""
+    """Writes a damaged manifest again, if it comes out as the shards say; no image passes the teacher."""
     with suppress(cache.DamagedError):
         write_manifest(plan, extractor, codecs=None)
 
 
 def initialise_cache(plan: ExtractionPlan, extractor: FeatureExtractor) -> int:
-    """Fits the codecs, writes the manifest and the calibration images' records; returns how many these are."""
+    """Fits the codecs, writes the manifest and the records of the calibration images; returns their number."""
     records = plan.plain_records(plan.calibration)
     features = extract_features(plan, extractor, records)
     with one_thread():
@@ -40,7 +40,7 @@ def write_manifest(
     """Writes the manifest and statistics of a teacher's cache; without codecs, as `cache.create` describes.
 
     Raises:
-        cache.DamagedError: there are no codecs, and those of the folder cannot be shown to be its own.
+        cache.DamagedError: no codecs are given, and those in the folder cannot be shown to be its own.
     """
     teacher = extractor.teacher
     return cache.create(
@@ -60,10 +60,10 @@ def write_manifest(
 def extract_features(
     plan: ExtractionPlan, extractor: FeatureExtractor, records: Sequence[Record]
 ) -> dict[str, list[Tensor]]:
-    """Each map of the calibration images, (n, C, h, w) a batch, as `rounded_to_half` gives it.
+    """Each map of the calibration images, (n, C, h, w) per batch, as `rounded_to_half` gives it.
 
-    Batches are those of `distill.extraction.extract.fill`: what is coded from these maps is what extracting the same
-    images later would give.
+    Batches are those of `distill.extraction.extract.fill`, so the codes of these maps are those that extracting the
+    same images later would give.
     """
     features: dict[str, list[Tensor]] = {name: [] for name in extractor.teacher.spec.names}
     with Progress("calibrate", total=len(records), unit="images") as bar:
@@ -79,7 +79,7 @@ def extract_features(
 def fit_codecs(
     features: Mapping[str, Sequence[Tensor]], *, fidelity: float, shells: bool = False
 ) -> dict[str, cache.Codec]:
-    """A codec for each map, fitted on (n, C, h, w) a batch; a soft mask is cheap, and kept at least at `FIDELITY`.
+    """A codec for each map, fitted on (n, C, h, w) per batch; a soft mask is cheap and gets at least `FIDELITY`.
 
     Raises:
         ValueError: a map cannot be coded; the message names it.
@@ -91,7 +91,7 @@ def fit_codecs(
             asked = max(FIDELITY, fidelity) if mask else fidelity
             codecs[name] = cache.fit(batches, fidelity=asked, shells=shells and not mask)
         except ValueError as error:  # noqa: PERF203 - a map each
-            cure = "; where it is the same everywhere, its prompts or classes find nothing" if name == MASK else ""
+            cure = "; if it is the same everywhere, its prompts or classes find nothing" if name == MASK else ""
             hint = few_images_hint(sum(len(batch) for batch in batches))
             raise ValueError(f"no code for map {name!r}: {error}{cure}{hint}") from error
     return codecs

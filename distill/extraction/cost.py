@@ -18,10 +18,10 @@ from distill.extraction.teacher_inference import FeatureExtractor, batches_of
 from distill.runtime.progress import clock
 
 PROBED = 4  # images that pass the teacher
-MUCH = 1_000_000_000  # bytes of memory for calibration, from which on they are reported
-PATIENCE = 3.0  # seconds an image on a CPU, from which on one image is enough to judge by
+MUCH = 1_000_000_000  # bytes of memory for calibration, from which they are reported
+PATIENCE = 3.0  # seconds per image on a CPU, from which one image is enough for an estimate
 COMPRESSION = {0.8: 20.0, 0.9: 10.0, 0.95: 6.0, 1.0: 1.2}
-"""Fidelity -> raw fp16 bytes over coded ones: half of what EfficientNet-B0's maps take, since others may be harder."""
+"""Fidelity -> raw fp16 bytes over coded bytes: half the ratio for EfficientNet-B0's maps, as others may be harder."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Cost:
     """The cost of the missing records of a cache.
 
     Attributes:
-        seconds: of all processes together at work.
+        seconds: with all processes at work.
         coded: bytes on disk.
         raw: bytes of the same maps in half precision.
-        memory: bytes that calibration takes; 0 where it has been done.
+        memory: bytes of memory for calibration; 0 if it has been done.
     """
 
     seconds: float
@@ -47,7 +47,7 @@ class Cost:
 
 
 def estimate_cost(plan: ExtractionPlan, state: CacheState, extractor: FeatureExtractor) -> Cost:
-    """The cost of the records that are missing, of which there is at least one; some images pass the teacher for it."""
+    """The cost of the missing records, of which there is at least one; a few images pass the teacher for it."""
     spec, missing = extractor.teacher.spec, state.missing
     memory = 0 if state.initialised else memory_to_fit(len(plan.calibration), spec)
     seconds = seconds_per_image(plan, missing, extractor) * len(missing) / plan.processes
@@ -57,11 +57,11 @@ def estimate_cost(plan: ExtractionPlan, state: CacheState, extractor: FeatureExt
 
 
 def seconds_per_image(plan: ExtractionPlan, missing: Sequence[Record], extractor: FeatureExtractor) -> float:
-    """Seconds that an image takes to read and to pass the teacher, from `PROBED` of them or fewer."""
+    """Seconds to read an image and pass it through the teacher, from at most `PROBED` images."""
     probed = list(missing[:: max(1, len(missing) // PROBED)][:PROBED])
     patience = PATIENCE if plan.device.type == "cpu" else float("inf")  # a GPU wakes up slowly
     seconds = 0.0
-    for some in (probed[:1], probed):  # the first pass of a network is slow; if it is very slow, it is all there is
+    for some in (probed[:1], probed):  # the first pass of a network is slow; if it is very slow, it must do
         if seconds < patience:
             began = time.monotonic()
             for batch in batches_of(some, plan.read, teacher=extractor.teacher, size=extractor.size):
@@ -71,17 +71,17 @@ def seconds_per_image(plan: ExtractionPlan, missing: Sequence[Record], extractor
 
 
 def memory_to_fit(images: int, spec: FeatureSpec) -> int:
-    """The bytes of memory that calibration on so many images needs.
+    """The bytes of memory that calibration on `images` images needs.
 
-    All their maps wait in half precision, and of those that are held out of the largest map, components and
-    coefficients in single precision.
+    It holds all their maps in half precision, and for held-out images the components and coefficients of the largest
+    map in single precision.
     """
     values = [entry.channels * entry.grid[0] * entry.grid[1] for entry in spec]
     return 2 * images * sum(values) + 8 * min(HELD_OUT, max(1, images // 4)) * max(values)
 
 
 def check_memory(plan: ExtractionPlan, spec: FeatureSpec) -> None:
-    """Raises ValueError where calibration needs more memory than this machine has at all."""
+    """Raises ValueError if calibration needs more memory than this machine has in total."""
     needed, there = memory_to_fit(len(plan.calibration), spec), memory_of_machine()
     if there is not None and needed > there:
         raise ValueError(
@@ -92,6 +92,6 @@ def check_memory(plan: ExtractionPlan, spec: FeatureSpec) -> None:
 
 
 def memory_of_machine() -> int | None:
-    """Bytes; None where the system does not say. Free memory is not asked for: cached files count as used."""
+    """The bytes of memory of this machine; None if unknown. Not the free memory, where cached files count as used."""
     pages = os.sysconf("SC_PHYS_PAGES") if "SC_PHYS_PAGES" in os.sysconf_names else -1
     return pages * os.sysconf("SC_PAGE_SIZE") if pages > 0 else None

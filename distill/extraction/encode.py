@@ -23,17 +23,17 @@ from distill.runtime.issues import several
 from distill.runtime.progress import Progress
 from distill.runtime.threads import compute_alone, small_workers
 
-FEW = 32  # images, below which a code may not fit images that it was not fitted on
+FEW = 32  # images: a code fitted on fewer may not fit others
 
 Coded = tuple[tuple[str, str, dict[str, dict[str, bytes]]], dict[str, float]]  # a coded record, fidelity of each map
 
-_store: cache.Cache  # of a process that codes; set once, since opening a cache reads the heads of all its shards
+_store: cache.Cache  # of an encoding process; set once, because opening a cache reads the heads of all its shards
 
 
 class Encoders:
-    """Encodes maps beside the teacher's forward pass: one thread, or several processes.
+    """Encodes maps during the teacher's forward pass, in one thread or several processes.
 
-    One entropy coder holds the interpreter's lock, and a teacher on an accelerator is faster than one of them; on a CPU
+    An entropy coder holds the interpreter's lock, and a teacher on an accelerator is faster than one of them; on a CPU,
     the teacher uses all cores. The bytes are the same either way.
 
     Attributes:
@@ -41,14 +41,14 @@ class Encoders:
     """
 
     def __init__(self, store: cache.Cache, *, processes: int = 0) -> None:
-        """Starts `processes` processes; 0: a thread. They fork, so start them before other threads."""
+        """Starts `processes` processes, or a thread if 0. Processes are forked, so start them before other threads."""
         self.store, self.processes = store, processes
         self.ahead = max(16, 4 * processes)
         self.pool: Executor = _forked(store, processes) if processes else small_workers(1)
 
     def submit(self, record: Record, maps: Mapping[str, Tensor]) -> Future[Coded]:
-        """Encodes the maps (C, h, w) of a record; the future is its code."""
-        if self.processes:  # as arrays: tensors would travel through shared memory, of which containers have little
+        """Encodes the maps (C, h, w) of a record; returns the future code."""
+        if self.processes:  # as arrays: tensors would be sent through shared memory, which is small in containers
             return self.pool.submit(_encode, record, {name: features.numpy() for name, features in maps.items()})
         return self.pool.submit(encode, self.store, record, maps)
 
@@ -62,7 +62,7 @@ class Encoders:
 def _forked(store: cache.Cache, processes: int) -> Executor:
     fork = multiprocessing.get_context("fork")
     pool = ProcessPoolExecutor(processes, mp_context=fork, initializer=_begin, initargs=(store,))
-    for future in [pool.submit(_nothing) for _ in range(processes)]:  # so that they are there
+    for future in [pool.submit(_nothing) for _ in range(processes)]:  # so that all are started
         future.result()
     return pool
 
@@ -70,24 +70,24 @@ def _forked(store: cache.Cache, processes: int) -> Executor:
 def _begin(store: cache.Cache) -> None:
     global _store
     _store = store
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the extraction alone reports an interruption
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the extraction reports an interruption
     compute_alone()
     Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
 
 
 def _leave_with(parent: int) -> None:
-    """Ends this process once its parent was killed: nothing else would."""
+    """Ends this process once its parent has been killed; nothing else would."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
 
 
 def _nothing() -> None:
-    """Does nothing, in a process."""
+    """Does nothing, so that a process starts."""
 
 
 def _encode(record: Record, maps: Mapping[str, np.ndarray]) -> Coded:
-    """`encode` in a process, of maps (C, h, w) as arrays."""
+    """Runs `encode` in a process, on maps (C, h, w) as arrays."""
     return encode(_store, record, {name: torch.from_numpy(features) for name, features in maps.items()})
 
 
@@ -123,7 +123,7 @@ def write_coded(store: cache.Cache, coded: Sequence[Coded]) -> None:
     """Writes coded records as a shard, with the fidelity that they reached on average.
 
     Raises:
-        ValueError: that is less than what was asked, by more than chance.
+        ValueError: it is lower than asked for, by more than chance.
     """
     fidelity = {name: float(np.mean([reached[name] for *_, reached in coded])) for name in store.codecs}
     try:
@@ -152,16 +152,16 @@ def encode(store: cache.Cache, record: Record, maps: Mapping[str, Tensor]) -> Co
 
 
 def images_fitted(store: cache.Cache) -> int:
-    """The number of images that the codecs of a cache were fitted on."""
+    """The number of images on which the codecs of a cache were fitted."""
     return min(codec.images for codec in store.codecs.values())
 
 
 def few_images_hint(images: int) -> str:
-    """The end of a sentence on a code that does not fit, if it was fitted on fewer than `FEW` images; else nothing."""
+    """The end of a sentence on a code that does not fit, if it was fitted on fewer than `FEW` images; else empty."""
     if images >= FEW:
         return ""
     return (
         f"; the code was fitted on {several(images, 'image')}, too few to stand for others: give at least {FEW} "
-        "training images (those of data.unlabelled=DIR count, and cache.calibration must not be less), or train "
+        "training images (those of data.unlabelled=DIR count, and cache.calibration must be no less), or train "
         "without a teacher"
     )

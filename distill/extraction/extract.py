@@ -1,4 +1,4 @@
-"""`extract`: every training image passes each teacher once a view, and its maps are kept as frequency codes."""
+"""`extract`: every training image passes each teacher once per view, and its maps are kept as frequency codes."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ logger = logging.getLogger("bandpass")
 
 
 def extract(run: Run) -> dict[str, int]:
-    """Fills the cache of every teacher that the recipe consults; returns the forward passes (images) each one ran.
+    """Fills the cache of every teacher that the recipe consults; returns the number of images that passed each.
 
-    Work is shared by shards of 256 records: any process takes any shard, and a kill loses at most the shards being
+    Work is shared by shards of 256 records: any process can write any shard, and a kill loses at most the shards being
     written.
 
     Raises:
-        FileNotFoundError: a teacher's weights are not there.
+        FileNotFoundError: a teacher's weights do not exist.
         ValueError: the folder holds another teacher's features, or the code does not reach its fidelity.
     """
     return {name: 0 if recipe.cache else extract_teacher(run, name) for name, recipe in run.recipe.consulted.items()}
 
 
 def extract_teacher(run: Run, name: str) -> int:
-    """Fills one teacher's cache; returns the images that passed the teacher, over all processes and before any kill.
+    """Fills one teacher's cache; returns the number of images passed, over all processes and including before a kill.
 
-    The first process holds the folder's lock all the while, so that a second extraction waits, in a sentence. A
-    complete cache is not locked: it may lie where nobody may write.
+    The first process holds the folder's lock meanwhile; a second extraction says so and waits. A complete cache is not
+    locked, because it may lie in a read-only place.
     """
     plan = plan_extraction(run, name)
     lead = plan.rank == 0
     with cache.lock(plan.folder) if lead and not is_whole(plan.folder, plan.records) else nullcontext():
-        whole = lead and is_whole(plan.folder, plan.records)  # by now, if another extraction was waited for
+        whole = lead and is_whole(plan.folder, plan.records)  # by now, if this one waited for another extraction
         if not run.agree(lambda: whole):
             return complete_cache(run, plan)
-    logger.info("%s: all %d records are in %s; the teacher is not needed", name, len(plan.records), plan.folder)
-    return run.images_begun(name, 0) if lead else 0  # that passed before a kill
+    logger.info("%s: all %d records are in %s already; the teacher is not needed", name, len(plan.records), plan.folder)
+    return run.images_begun(name, 0) if lead else 0  # those that passed before a kill
 
 
 def complete_cache(run: Run, plan: ExtractionPlan) -> int:
-    """Repairs a cache and extracts what it lacks; returns the images that passed the teacher, over all processes."""
+    """Repairs a cache and extracts missing records; returns the number of images passed, over all processes."""
     began = time.monotonic()
     if plan.rank == 0 and cache.exists(plan.folder):
         cache.repair(plan.folder)
@@ -72,7 +72,7 @@ def complete_cache(run: Run, plan: ExtractionPlan) -> int:
 
 
 def extract_images(run: Run, plan: ExtractionPlan) -> int:
-    """Passes the images of the missing records through a teacher; returns how many, over all processes."""
+    """Passes the images of the missing records through a teacher; returns their number, over all processes."""
     teacher = load_teacher(plan.recipe, plan.origin).to(plan.device, PRECISIONS[plan.recipe.precision])
     check_grids(run.recipe, teacher.spec, teacher=plan.name)
     check_mask(run.recipe, teacher.spec.names, teacher=plan.name)
@@ -85,12 +85,12 @@ def extract_images(run: Run, plan: ExtractionPlan) -> int:
 
 
 def prepare_cache(run: Run, plan: ExtractionPlan, teacher: Any) -> tuple[int, int]:  # noqa: ANN401
-    """Reports what is missing and what it costs, and initialises the cache where it is not.
+    """Reports what is missing and its cost, and initialises the cache if necessary; for the first process only.
 
-    A manifest that was damaged alone is restored first. For the first process only.
+    If only the manifest is damaged, it is restored first.
 
     Returns:
-        The images that passed the teacher, and those that had to when this extraction first began.
+        The number of images that passed the teacher, and the number missing when this extraction first began.
     """
     state = inspect_cache(plan.folder, plan.records)
     extractor = FeatureExtractor(teacher, size=state.batch_size or plan.recipe.batch_size)
@@ -121,15 +121,15 @@ def report_plan(plan: ExtractionPlan, state: CacheState) -> None:
 
 
 def fill(run: Run, plan: ExtractionPlan, teacher: Any) -> int:  # noqa: ANN401
-    """Writes this process's share of the missing shards; returns the images of all of them.
+    """Writes this process's share of the missing shards; returns the number of images in all of them.
 
-    The calibration images have shards of their own: as a rule `initialise_cache` has written them, from the maps that
-    the codecs were fitted on; if it was killed before it could, they pass again, and the bytes are the same.
+    Calibration images have shards of their own. Usually `initialise_cache` has written them already, from the maps on
+    which the codecs were fitted. If it was killed before, they pass the teacher again, with the same bytes.
     """
     store, shards = open_missing(run, plan)
     store.check_identity(teacher.identity)
     fitted = set(plan.plain_records(store.calibration))
-    run.wait()  # none is written before all processes know what is missing
+    run.wait()  # nothing is written before all processes know what is missing
     own = shards[plan.rank :: plan.processes]
     extractor = FeatureExtractor(teacher, size=store.batch_size)
     with (
@@ -143,7 +143,7 @@ def fill(run: Run, plan: ExtractionPlan, teacher: Any) -> int:  # noqa: ANN401
 
 
 def open_missing(run: Run, plan: ExtractionPlan) -> tuple[cache.Cache, list[Sequence[Record]]]:
-    """The cache of a plan, and the shards that it lacks, as the first process lists them."""
+    """The cache of a plan, and its missing shards as the first process lists them."""
 
     def read() -> tuple[cache.Cache, list[Sequence[Record]]]:
         store = cache.open(plan.folder)
@@ -166,7 +166,7 @@ def open_missing(run: Run, plan: ExtractionPlan) -> tuple[cache.Cache, list[Sequ
 
 
 def extract_masks(run: Run, plan: ExtractionPlan) -> int:
-    """Writes a task teacher's masks of the missing records from the cache that it reads; returns 0: no image passes."""
+    """Writes a task teacher's masks for the missing records from the cache that it reads; returns 0 images passed."""
     teacher = TaskTeacher(Path(str(plan.recipe.weights)).expanduser(), cache.open(str(plan.source)), plan.origin)
     if plan.rank == 0 and not inspect_cache(plan.folder, plan.records).initialised:
         initialise_masks(plan.folder, teacher, fidelity=plan.fidelity, batch_size=plan.recipe.batch_size)
@@ -174,7 +174,7 @@ def extract_masks(run: Run, plan: ExtractionPlan) -> int:
     store = run.once_listed(lambda: cache.open(plan.folder))
     store.check_identity(teacher.identity)
     shards = cache.plan(store, plan.records)
-    run.wait()  # none is written before all processes know what is missing
+    run.wait()  # nothing is written before all processes know what is missing
     own = shards[plan.rank :: plan.processes]
     for shard in progress(own, what=f"masks of {plan.name}", total=len(own), unit="shards", shown=plan.rank == 0):
         write_masks(store, shard, teacher)

@@ -1,4 +1,4 @@
-"""The plan of an extraction: one teacher's cache, the records wanted and the images behind them."""
+"""The plan of an extraction: one teacher's cache, the wanted records and the images behind them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from distill.runs.licences import licences_of_images
 from distill.runs.run import Run
 from distill.runs.teacher_runs import origin_of
 
-GALLERY = 8  # validation images whose plain view is kept too: they are drawn, never learned from
+GALLERY = 8  # validation images whose plain view is cached too: for pictures, never for training
 
 
 class Input(NamedTuple):
@@ -34,25 +34,25 @@ class Input(NamedTuple):
 
 @dataclass(frozen=True)
 class ExtractionPlan:
-    """The intended content of one teacher's cache, found out once from a run.
+    """The intended content of one teacher's cache, derived once from a run.
 
     Attributes:
         name: of the teacher.
         recipe: of the teacher.
         folder: of its cache.
         source: folder of the cache that a task teacher reads; None for other teachers.
-        origin: recipe and runs that made the teacher; empty where weights are given.
-        fidelity: the cosine asked of the codes.
-        shells: whether ranges of frequencies have axes of their own in the codes.
-        records: that are wanted, sorted.
-        read: the image and the prompt of a record.
+        origin: recipe and runs that made the teacher; empty if weights are given.
+        fidelity: the cosine that the codes must reach.
+        shells: whether ranges of frequencies have their own axes in the codes.
+        records: the wanted records, sorted.
+        read: returns the image and the prompt of a record.
         training: key of each training image, labelled or not -> key of its record.
-        calibration: keys of the training images that the codecs are fitted on.
+        calibration: keys of the training images on which the codecs are fitted.
         terms: of the images, by data set.
-        unlabelled: how many training images have no mask.
+        unlabelled: the number of training images without a mask.
         device: where the teacher runs.
-        rank: of this process among those that share the work.
-        processes: that share it.
+        rank: of this process.
+        processes: the number of processes that share the work.
     """
 
     name: str
@@ -73,19 +73,19 @@ class ExtractionPlan:
     processes: int
 
     def plain_records(self, keys: Iterable[str]) -> list[Record]:
-        """The records of training images in their plain view, sorted; other keys are passed over."""
+        """The records of training images in their plain view, sorted; other keys are ignored."""
         return sorted((self.training[key], "identity") for key in keys if key in self.training)
 
 
 def plan_extraction(run: Run, name: str, *, folder: Path | None = None) -> ExtractionPlan:
     """The plan of one teacher of a run.
 
-    Wanted are all training images in every view, and some held-out images in their plain view (`shown_images`).
+    It wants all training images in every view, and some held-out images in their plain view (`shown_images`).
 
     Args:
-        run: whose images, recipe and processes count.
+        run: for its images, recipe and processes.
         name: of the teacher.
-        folder: of its cache; the run's own where not given.
+        folder: of its cache; by default the run's own.
     """
     shown, terms = shown_images(run, name), licences_of_images(run.splits, generated=run.recipe.data.name == "builtin")
     recipe, splits = run.recipe.teachers[name], run.splits
@@ -94,7 +94,7 @@ def plan_extraction(run: Run, name: str, *, folder: Path | None = None) -> Extra
     training = dict(zip((key for key, _ in key_pairs_of(splits.training)), images.learned, strict=True))
     plain = {(record_key(recipe, unlabel(sample)), "identity") for sample in shown}
     views = sorted(run.recipe.views_of(name))
-    ordered = ((key, view) for key in sorted(training.values()) for view in views)  # to sort a million again is quick
+    ordered = ((key, view) for key in sorted(training.values()) for view in views)  # so that sorting them is quick
     return ExtractionPlan(
         name=name,
         recipe=recipe,
@@ -116,7 +116,7 @@ def plan_extraction(run: Run, name: str, *, folder: Path | None = None) -> Extra
 
 
 class RecordedImages:
-    """The images by the keys of their records; those held out without their masks.
+    """The images by the keys of their records; held-out images come without their masks.
 
     Attributes:
         learned: the key of the record of each training image.
@@ -126,7 +126,7 @@ class RecordedImages:
         self.training, self.held_out = splits.training, splits.held_out
         self.learned = record_keys(recipe, self.training)
         shown = record_keys(recipe, map(unlabel, self.held_out))
-        self.places = {key: -1 - place for place, key in enumerate(shown)}  # of held-out images below 0
+        self.places = {key: -1 - place for place, key in enumerate(shown)}  # negative for held-out images
         self.places.update((key, place) for place, key in enumerate(self.learned))
 
     def __getitem__(self, key: str) -> Sample:
@@ -140,7 +140,7 @@ def read_record(recipe: TeacherRecipe, images: RecordedImages | Mapping[str, Sam
     Args:
         recipe: of the teacher.
         images: by the keys of their records.
-        record: whose image is read.
+        record: the record whose image is read.
     """
     key, view = record
     sample = images[key]
@@ -154,12 +154,12 @@ def gallery(run: Run) -> tuple[Sample, ...]:
 
 
 def shown_images(run: Run, name: str) -> Sequence[Sample]:
-    """The held-out images whose records are wanted: the gallery, or all that a task decoder is scored on."""
+    """The held-out images whose records are wanted: the gallery, or all on which a task decoder is scored."""
     recipe = run.recipe
     if recipe.reads_features:
         return run.splits.held_out
     read = recipe.teachers[name].of or ""
     if read not in run.caches or not recipe.teachers[read].cache:
         return gallery(run)
-    given = cache.open(run.caches[read])  # made elsewhere, so that it need not hold the gallery
+    given = cache.open(run.caches[read])  # made elsewhere, so it need not hold the gallery
     return tuple(sample for sample in gallery(run) if (sample.key, "identity") in given)

@@ -24,8 +24,8 @@ from students.published import require_published
 from students.task_decoder import TaskDecoder
 
 CURE = "publish the task teacher again with distill publish"
-FACTS = "task.json"  # in the published folder: which cache the decoder reads, and its training images
-FIDELITY = 0.99  # at least; a mask of one channel is cheap, and its contour must be kept
+FACTS = "task.json"  # in the published folder: the cache that the decoder reads, and its training images
+FIDELITY = 0.99  # at least; a one-channel mask is cheap, and its contour must be kept
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class TaskTeacher:
 
     @cached_property
     def decoder(self) -> TaskDecoder:
-        """The network, frozen, in eval mode."""
+        """The network, frozen and in eval mode."""
         decoder = TaskDecoder(**read_json(self.folder / "config.json", cure=CURE))
         if decoder.classes != 1:
             raise ValueError(
-                f"the task teacher in {self.folder} tells {decoder.classes} classes apart, but a soft mask is of one; "
+                f"the task teacher in {self.folder} has {decoder.classes} classes, but a soft mask is of one class; "
                 "train it with student.classes=1"
             )
         path = self.folder / "model.safetensors"
@@ -79,7 +79,7 @@ class TaskTeacher:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that the masks depend on, as JSON data."""
+        """Everything on which the masks depend, as JSON data."""
         weights = digest_file(self.folder / "model.safetensors")
         facts = {"teacher": "task", "weights": weights, "reads": self.facts["reads"], "of": self.source.identity}
         return {**facts, **self.origin}
@@ -92,10 +92,10 @@ class TaskTeacher:
         return FeatureSpec((MapSpec(MASK, 1, self.decoder.grid, stride),))
 
     def logits(self, key: str) -> Tensor:
-        """The logits (1, rows, columns) of an image in its plain view, averaged over the views that the cache holds.
+        """The logits (1, rows, columns) of an image in its plain view, averaged over the views in the cache.
 
         Raises:
-            FileNotFoundError: it holds none.
+            FileNotFoundError: the cache has no view of the image.
         """
         views = [view for view in self.source.views if (key, view) in self.source]
         if not views:
@@ -112,10 +112,10 @@ class TaskTeacher:
 
 
 def initialise_masks(folder: Path, teacher: TaskTeacher, *, fidelity: float, batch_size: int) -> None:
-    """Fits the codec on masks of images that the decoder was trained on, and writes the manifest.
+    """Fits the codec on masks of images on which the decoder was trained, and writes the manifest.
 
-    The manifest's calibration keys are all images on whose masks the decoder was trained, so that no run that tests,
-    validates or has no mask for one of them is trained on it.
+    The manifest's calibration keys are all images whose masks the decoder was trained on. A run that tests or validates
+    on one of them, or has no mask for it, is then refused.
     """
     labelled = sorted(teacher.facts["labelled"])
     masks = torch.stack([teacher.logits(key) for key in labelled[:256]])
@@ -135,6 +135,6 @@ def initialise_masks(folder: Path, teacher: TaskTeacher, *, fidelity: float, bat
 
 
 def write_masks(store: cache.Cache, shard: Sequence[Record], teacher: TaskTeacher) -> None:
-    """Writes the masks of some records as a shard."""
+    """Writes the masks of the records of a shard."""
     plain = {key: teacher.logits(key) for key in dict.fromkeys(key for key, _ in shard)}
     write_coded(store, [encode(store, (key, view), {MASK: flip(plain[key], view)}) for key, view in shard])

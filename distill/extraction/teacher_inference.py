@@ -1,4 +1,4 @@
-"""The forward pass of a teacher: batches read ahead by threads, halved where memory does not suffice."""
+"""The forward pass of a teacher: batches read ahead by threads, halved if memory runs out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from distill.extraction.plan import Input
 from distill.runtime.threads import own_cores, small_workers
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}  # of `teachers.NAME.precision`
-READERS = 8  # threads, at most, that read and preprocess images while the last batch passes the teacher
+READERS = 8  # at most: threads that read and preprocess images while the last batch passes the teacher
 
 logger = logging.getLogger("bandpass")
 
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     records: list[Record]
     pixels: Tensor  # (N, 3, S, S)
     valid: Tensor  # (N, 2): shares of the padded height and width that the image covers
-    prompts: list[np.ndarray] | None  # of each image, for a teacher that is prompted
+    prompts: list[np.ndarray] | None  # one per image, for a teacher with prompts
 
 
 def load_teacher(recipe: TeacherRecipe, origin: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401
@@ -36,11 +36,11 @@ def load_teacher(recipe: TeacherRecipe, origin: Mapping[str, Any] | None = None)
 
     Args:
         recipe: of the teacher.
-        origin: what made it, a part of its identity (`origin_of`).
+        origin: the recipe and runs that made it, a part of its identity (`origin_of`).
 
     Raises:
         ValueError: no weights are named.
-        FileNotFoundError: they are not there.
+        FileNotFoundError: the weights do not exist.
     """
     import teachers
 
@@ -63,9 +63,9 @@ def load_teacher(recipe: TeacherRecipe, origin: Mapping[str, Any] | None = None)
 
 
 def rounded_to_half(maps: Tensor) -> Tensor:
-    """Maps (N, C, h, w) as calibration keeps them: in half precision, but for images whose values pass its range.
+    """Maps (N, C, h, w) as calibration keeps them: in half precision, except images whose values exceed its range.
 
-    These stay as they are; the tensor is then float32, in which the others are rounded to half precision.
+    Those are kept unchanged; the tensor is then float32, with the other images rounded to half precision.
     """
     half = maps.half()
     fits = half.isfinite().flatten(1).all(dim=1)
@@ -84,10 +84,10 @@ def batches_of(
     """Preprocessed batches of `size` records, read by threads one batch ahead.
 
     Args:
-        records: in the order in which they are wanted.
-        read: the image and the prompt of a record.
-        teacher: whose preprocessing is applied.
-        size: records in a batch; the last may have fewer.
+        records: in the wanted order.
+        read: returns the image and the prompt of a record.
+        teacher: the teacher whose preprocessing is applied.
+        size: records per batch; the last may have fewer.
     """
 
     def prepare(record: Record) -> tuple[Any, np.ndarray | None]:
@@ -107,10 +107,10 @@ def batches_of(
 
 
 class FeatureExtractor:
-    """A teacher's forward pass over batches, in smaller parts where memory does not suffice.
+    """A teacher's forward pass over batches, in smaller parts if memory runs out.
 
     Attributes:
-        size: images in one forward pass; halved whenever the device's memory runs out, and so found once.
+        size: images per forward pass; halved whenever the device's memory runs out, and kept from then on.
     """
 
     def __init__(self, teacher: Any, *, size: int) -> None:  # noqa: ANN401
@@ -125,17 +125,17 @@ class FeatureExtractor:
         while (maps := self.attempt(batch)) is None:
             if self.size == 1:
                 raise ValueError(
-                    f"the teacher and one image do not fit into the memory of {self.teacher.device}; take a smaller "
-                    "teacher or teachers.NAME.image_size, end what else runs there, or extract on another machine"
+                    f"the teacher and one image do not fit into the memory of {self.teacher.device}; use a smaller "
+                    "teacher or teachers.NAME.image_size, end other work on it, or extract on another machine"
                 )
             self.size = max(1, min(self.size, len(batch.records)) // 2)
-            logger.warning("out of memory; the teacher goes on with %d images at a time", self.size)
+            logger.warning("out of memory; the teacher continues with %d images at a time", self.size)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
         return maps
 
     def attempt(self, batch: Batch) -> dict[str, Tensor] | None:
-        """The maps (N, C, h, w) of a batch; None where memory ran out."""
+        """The maps (N, C, h, w) of a batch; None if memory ran out."""
         parts = []
         try:
             for first in range(0, len(batch.records), self.size):

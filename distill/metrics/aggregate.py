@@ -18,20 +18,20 @@ from distill.metrics.threshold_sweep import Values
 # CVC-ClinicDB into about 27, 42 and 31 %. Limits in pixels, as in COCO, mean another size at every resolution.
 SIZES = {"small": 0.05, "medium": 0.15, "large": 1.0}
 
-Summary = dict[str, float]  # mean; low and high where there is an interval
+Summary = dict[str, float]  # mean; low and high if there is an interval
 
 
 def summarise_set(scores: ScoreTable, *, resamples: int) -> dict[str, Summary]:
-    """Every figure of a set of images with its percentile-bootstrap 95 % interval; images are resampled, those of one
-    sequence together. There is none of few images, see `distill.metrics.bootstrap.interval_of`.
+    """All figures of a set of images with percentile-bootstrap 95 % intervals; images of one sequence are resampled
+    together. Few images give no interval, see `distill.metrics.bootstrap.interval_of`.
 
-    Beside the means over images of what `score_everything` gives there are `dice_pooled` and `iou_pooled` (pixels
-    summed over images), and `dice_max_of_set` and `e_measure_max_of_set`, the largest value of the mean curve over
-    256 thresholds, which is what PySODMetrics calls the maximum; the best threshold is sought anew in each resample.
+    Besides the means over images of the figures of `score_everything`, there are `dice_pooled` and `iou_pooled` (pixels
+    summed over images), and `dice_max_of_set` and `e_measure_max_of_set`: the largest value of the mean curve over 256
+    thresholds, which PySODMetrics calls the maximum. Each resample has its own best threshold.
 
     Args:
         scores: of all images.
-        resamples: how many sets of as many images are drawn with replacement.
+        resamples: number of sets drawn with replacement.
 
     Raises:
         ValueError: there are no scores.
@@ -45,7 +45,7 @@ def summarise_set(scores: ScoreTable, *, resamples: int) -> dict[str, Summary]:
 
 
 def _statistics(means: Values, names: Sequence[str]) -> dict[str, Values]:
-    """Name -> figure (R,) of R sets of images, from the means (R, columns) of their `ScoreTable.rows`."""
+    """The figures (R,) of R sets of images by name, from the means (R, columns) of their `ScoreTable.rows`."""
     figures, rest = means[:, : len(names)], means[:, len(names) :]
     true, false, missed = rest[:, :3].T
     dice, e_measure = np.split(rest[:, 3:], 2, axis=1)
@@ -60,12 +60,12 @@ def _statistics(means: Values, names: Sequence[str]) -> dict[str, Values]:
 
 
 def size_of(share: float) -> str:
-    """`small`, `medium` or `large`, for the share of the image's area that a mask covers; its limit is included."""
+    """`small`, `medium` or `large`, for the share of the image's area that a mask covers; upper limits are included."""
     return next(name for name, limit in SIZES.items() if share <= limit)
 
 
 def summarise_sizes(scores: ScoreTable, *, resamples: int) -> dict[str, dict[str, Any]]:
-    """Size -> {"images": n, and each figure} over the images whose mask is not empty; without sizes of none."""
+    """{"images": n, and each figure} by size, over images with foreground; sizes without images are left out."""
     sizes = np.array([size_of(share) if share > 0 else "" for share in scores.shares.tolist()], dtype=str)
     chosen = {name: np.flatnonzero(sizes == name) for name in SIZES}
     return {
@@ -76,14 +76,14 @@ def summarise_sizes(scores: ScoreTable, *, resamples: int) -> dict[str, dict[str
 
 
 def summarise_empty(scores: ScoreTable, *, resamples: int) -> dict[str, Any]:
-    """False positives on the frames whose mask is empty: how many a frame, and the share of frames with any.
+    """False positives on frames whose mask is empty: their number per frame, and the share of frames with any.
 
-    A false positive is a patch of connected predicted pixels, as videos of colonoscopy are scored by false alarms a
+    A false positive is a patch of connected predicted pixels; videos of colonoscopy are scored by such false alarms per
     frame (Bernal et al., 2017, "Comparative validation of polyp detection methods in video colonoscopy").
 
     Returns:
-        {"images": n, "false_positives_per_frame": summary, "frames_with_false_positives": summary}; of no such frame
-        {"images": 0}.
+        {"images": n, "false_positives_per_frame": summary, "frames_with_false_positives": summary}; {"images": 0} if
+        there are no such frames.
     """
     empty = np.flatnonzero(scores.shares == 0)
     if not len(empty):
@@ -101,11 +101,11 @@ def summarise_empty(scores: ScoreTable, *, resamples: int) -> dict[str, Any]:
 
 
 def summarise_classes(scores: ClassTable, *, resamples: int) -> dict[str, dict[str, Any]]:
-    """Class number -> {"images": n, and each figure} over the n images in whose mask or prediction the class occurs.
+    """{"images": n, and each figure} by class number, over the n images in whose mask or prediction the class occurs.
 
     Args:
         scores: of all images.
-        resamples: how many sets of as many images are drawn with replacement.
+        resamples: number of sets drawn with replacement.
     """
     entries: dict[str, dict[str, Any]] = {}
     for number in range(1, scores.classes):
@@ -120,15 +120,15 @@ def summarise_classes(scores: ClassTable, *, resamples: int) -> dict[str, dict[s
 
 
 def summarise_confidence(scores: ScoreTable, *, resamples: int) -> dict[str, Any]:
-    """Calibration over the pixels of all images together; the interval is over images, those of one sequence together.
+    """Calibration over the pixels of all images together; the interval is over images, by sequence if known.
 
     Args:
         scores: of all images.
-        resamples: how many sets of as many images are drawn with replacement.
+        resamples: number of sets drawn with replacement.
 
     Returns:
         {"expected_calibration_error": summary, "bins": {"pixels": shares of all pixels, "said": mean
-        probabilities, "true": shares of true pixels}}, each list of BINS entries, None in a bin without pixels.
+        probabilities, "true": shares of true pixels}}; lists have BINS entries, None for a bin without pixels.
     """
     table, groups = scores.reliability, scores.groups
     means = resampled_means(table, groups=groups, resamples=resamples)

@@ -12,15 +12,15 @@ BINS = 10  # of equal width; the last one includes 1
 
 
 def reliability(probability: NDArray, truth: Flags) -> Values:
-    """The sums of one image from which calibration is computed.
+    """The sums over one image from which calibration is computed.
 
     Args:
         probability: (H, W) in [0, 1], as the network gives it, not stretched.
         truth: bool (H, W).
 
     Returns:
-        float64 (3, BINS): pixels whose probability lies in the bin, the sum of their probabilities, true ones among
-        them.
+        float64 (3, BINS): the number of pixels whose probability lies in the bin, the sum of their probabilities, and
+        the number of true pixels among them.
     """
     values = np.asarray(probability, dtype=np.float64).ravel()
     bins = np.minimum((values * BINS).astype(np.intp), BINS - 1)

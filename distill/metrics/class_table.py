@@ -1,4 +1,4 @@
-"""The scores of the images of a set with several classes, in a mapped file: memory does not grow with the images."""
+"""The scores of a set of images with several classes, in a mapped file, so that memory does not grow."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class ClassTable:
 
     Attributes:
         names: of the figures.
-        groups: the sequence or patient of each image, where known.
+        groups: the sequence or patient of each image, if known.
         pairs: the pixels of all images by true and predicted class.
     """
 
     def __init__(self, images: int, *, classes: int) -> None:
-        """Takes at most so many images of so many classes, background included."""
+        """Makes room for at most `images` images with `classes` classes, background included."""
         self.names: list[str] = []
         self.groups: list[str | None] = []
         self.pairs: Counter[tuple[int, int]] = Counter()
@@ -40,11 +40,11 @@ class ClassTable:
         Args:
             figures: of each class that occurs, as `score_classes` gives them.
             pairs: its pixels, as `class_pairs` gives them.
-            group: its sequence or patient, where known.
+            group: its sequence or patient, if known.
         """
         if figures and not self.names:
             self.names = list(next(iter(figures.values())))
-            width = 1 + len(self.names)  # 1 where the class occurs
+            width = 1 + len(self.names)  # 1 if the class occurs
             self._rows = mapped(self._images, (self.classes - 1) * width).reshape(-1, self.classes - 1, width)
         for number, own in figures.items():
             self._rows[len(self), number - 1] = [1, *(own[name] for name in self.names)]
@@ -52,7 +52,7 @@ class ClassTable:
         self.groups.append(group)
 
     def of_class(self, number: int) -> tuple[NDArray[np.intp], Values]:
-        """The images in which a class occurs, by number, and their figures (images, names)."""
+        """The numbers of the images in which a class occurs, and their figures (images, names)."""
         rows = self._rows[: len(self), number - 1]
         chosen = np.flatnonzero(rows[:, 0])
         return chosen, rows[chosen, 1:]

@@ -15,7 +15,7 @@ POOLED = (
     "background included; pixels of 255 count for nothing"
 )
 
-Pairs = Mapping[tuple[int, int], int]  # (true class, predicted class) -> pixels, where there are any
+Pairs = Mapping[tuple[int, int], int]  # (true class, predicted class) -> number of pixels, if any
 
 
 def class_pairs(predicted: NDArray, truth: NDArray, *, classes: int) -> Pairs:
@@ -24,7 +24,7 @@ def class_pairs(predicted: NDArray, truth: NDArray, *, classes: int) -> Pairs:
     Args:
         predicted: class numbers (H, W).
         truth: class numbers (H, W), 255 where ignored.
-        classes: numbers there are, background included.
+        classes: number of classes, background included.
     """
     counted = truth != IGNORED
     codes = truth[counted].astype(np.int64) * classes + predicted[counted]

@@ -1,4 +1,4 @@
-"""The image score: the Dice that a probability expects of its own mask, and how well it finds the masks that failed."""
+"""The image score: the Dice to expect of a mask by its probability, and how well it finds masks that failed."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 
 from distill.metrics.overlap import Flags
 
-FAILED = 0.5  # a mask of less Dice has failed
+FAILED = 0.5  # a mask with a lower Dice has failed
 
 
 def expected_dice(mask: Flags, probability: NDArray) -> float:
-    """The image score of one class, in [0, 1]; a calibrated probability is supposed.
+    """The image score for one class, in [0, 1]; it assumes a calibrated probability.
 
     2 sum(p over the mask) / (|mask| + sum(p)), the soft Dice confidence (Borges, Pacheco & Silva, 2024, "Soft Dice
     Confidence: A Near-Optimal Confidence Estimator for Selective Prediction in Semantic Segmentation",
-    arXiv:2402.10665), which is close to the expectation of Dice where pixels are independent. It would be 0 of every
-    empty mask, whose Dice is 1 where nothing is there: of that the score is the probability, 1 - max(p), as if the
-    pixels belonged to one object.
+    arXiv:2402.10665), which is close to the expected Dice if pixels are independent. For an empty mask it would always
+    be 0, although its Dice is 1 if there is no object. Its score is therefore the probability of that, 1 - max(p), as
+    if all pixels belonged to one object.
 
     Args:
-        mask: bool (H, W), as it was predicted.
+        mask: bool (H, W), the predicted mask.
         probability: (H, W) in [0, 1], of the class.
     """
     area = int(np.count_nonzero(mask))
@@ -38,17 +38,17 @@ def failure_auroc(scores: Sequence[float], dice: Sequence[float]) -> dict[str, A
 
     Args:
         scores: the image score of each image.
-        dice: the Dice of each image; under `FAILED` its mask failed.
+        dice: the Dice of each image; below `FAILED` its mask has failed.
 
     Returns:
         auroc: the share of pairs of a failed and another image in which the failed one has the lower score, ties
-        counting half; None where there is no such pair, which `reason` then says (else it is None).
+        counting half; None if there is no such pair, as `reason` then says (else `reason` is None).
     """
     failed = np.asarray(dice) < FAILED
     count, failures = len(failed), int(failed.sum())
     found: dict[str, Any] = {"images": count, "failed": failures, "auroc": None, "reason": None}
     if failures in (0, count):
-        found["reason"] = f"{'every' if failures else 'no'} image has a Dice under {FAILED}"
+        found["reason"] = f"{'every' if failures else 'no'} image has a Dice below {FAILED}"
         return found
     values = np.asarray(scores, dtype=np.float64)
     others = np.sort(values[~failed])

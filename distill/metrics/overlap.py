@@ -1,8 +1,8 @@
-"""Overlap of a predicted and a true mask, one figure an image.
+"""Overlap of a predicted and a true mask, per image.
 
-The convention, wherever the project gives a figure without another name: Dice and IoU of each image at threshold
-0.5 and at the mask's own size, then averaged over images. An empty prediction of an empty mask scores 1; where one
-of the two is empty and the other is not, it scores 0.
+The project's convention, unless a figure is named otherwise: Dice and IoU of each image at threshold 0.5 and at the
+mask's own size, then averaged over images. An empty prediction of an empty mask scores 1; if only one of the two is
+empty, the score is 0.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CONVENTION_SEVERAL = (
     " that occur in the mask or the prediction, then over images; an image without any scores 1"
 )
 THRESHOLD = 0.5
-IGNORED = 255  # pixels of a mask of several classes that count for nothing
+IGNORED = 255  # pixels that are ignored, in masks of several classes
 
 Flags = NDArray[np.bool_]
 
@@ -51,25 +51,25 @@ def confusion(prediction: Flags, truth: Flags) -> tuple[NDArray, NDArray, NDArra
 
 
 def dice(prediction: Flags, truth: Flags) -> NDArray:
-    """2 TP / (2 TP + FP + FN) of bool masks (..., H, W), float64 (...) in [0, 1]; 1 where both are empty."""
+    """2 TP / (2 TP + FP + FN) of bool masks (..., H, W), float64 (...) in [0, 1]; 1 if both are empty."""
     both, extra, missed = confusion(prediction, truth)
     return share_of(2 * both, 2 * both + extra + missed)
 
 
 def iou(prediction: Flags, truth: Flags) -> NDArray:
-    """TP / (TP + FP + FN) of bool masks (..., H, W), float64 (...) in [0, 1]; 1 where both are empty."""
+    """TP / (TP + FP + FN) of bool masks (..., H, W), float64 (...) in [0, 1]; 1 if both are empty."""
     both, extra, missed = confusion(prediction, truth)
     return share_of(both, both + extra + missed)
 
 
 def sensitivity(prediction: Flags, truth: Flags) -> NDArray:
-    """TP / (TP + FN) of bool masks (..., H, W), float64 (...): the share of true pixels that is found; 1 if none."""
+    """TP / (TP + FN) of bool masks (..., H, W), float64 (...): the share of true pixels that are found; 1 if none."""
     both, _, missed = confusion(prediction, truth)
     return share_of(both, both + missed)
 
 
 def specificity(prediction: Flags, truth: Flags) -> NDArray:
-    """TN / (TN + FP) of bool masks (..., H, W), float64 (...): the share of the background left alone; 1 if none."""
+    """TN / (TN + FP) of bool masks (..., H, W), float64 (...): the share of background predicted as such; 1 if none."""
     _, extra, _ = confusion(prediction, truth)
     background = np.count_nonzero(~truth, axis=(-2, -1))
     return share_of(background - extra, np.asarray(background))
@@ -82,24 +82,24 @@ def precision(prediction: Flags, truth: Flags) -> NDArray:
 
 
 def share_of(part: NDArray, whole: NDArray) -> NDArray:
-    """`part / whole`, float64 (...), and 1 where `whole` is 0."""
+    """`part / whole`, float64 (...), or 1 where `whole` is 0."""
     return np.divide(part, whole, out=np.ones(np.shape(whole)), where=whole > 0)
 
 
 def without_void(mask: NDArray) -> NDArray:
-    """Class numbers (H, W) of a mask, for pictures and counts: pixels that count for nothing are background."""
+    """Class numbers (H, W) of a mask for pictures and counts, with ignored pixels as background."""
     return mask % IGNORED
 
 
 def labels(probability: NDArray, *, threshold: float = THRESHOLD) -> NDArray[np.uint8]:
-    """Class numbers (H, W) of a probability (K, H, W): for K = 1 1 from `threshold` on, else the most probable."""
+    """Class numbers (H, W) of a probability (K, H, W): for K = 1, 1 from `threshold` on; else the most probable."""
     if len(probability) == 1:
         return (probability[0] >= threshold).astype(np.uint8)
     return probability.argmax(axis=0).astype(np.uint8)
 
 
 def foreground_of(probability: NDArray) -> NDArray:
-    """The probability of foreground (H, W), from those of one class, or of several with the background (K, H, W)."""
+    """The probability of foreground (H, W), from that of one class or of several with background (K, H, W)."""
     return probability[0] if len(probability) == 1 else 1 - probability[0]
 
 

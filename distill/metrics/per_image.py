@@ -1,4 +1,4 @@
-"""Every figure of one prediction and one mask; students, teachers and predictions from elsewhere are scored alike."""
+"""All figures of one prediction and one mask, for students, teachers and predictions from elsewhere."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class ImageScore:
     figures: dict[str, float]  # named as in `distill.metrics.names`
     curves: threshold_sweep.Curves
     counts: tuple[int, int, int, int]  # pixels: true positive, false positive, false negative, true negative
-    patches: int  # connected patches of prediction on an empty mask, each a false positive; 0 for another mask
+    patches: int  # connected predicted patches on an empty mask, each a false positive; 0 for other masks
     reliability: threshold_sweep.Values  # (3, bins), see `distill.metrics.calibration`
-    group: str | None = None  # the sequence or patient it comes from, where known
+    group: str | None = None  # the sequence or patient that it comes from, if known
 
     @property
     def share(self) -> float:
@@ -38,14 +38,14 @@ class ImageScore:
 def score_everything(
     probability: NDArray, mask: NDArray, *, threshold: float = THRESHOLD, tolerance: float = TOLERANCE
 ) -> ImageScore:
-    """Every figure of one prediction of one class, at the mask's own size.
+    """All figures of one prediction of one class, at the mask's own size.
 
     Args:
-        probability: (H, W) in [0, 1]. What was saved as grey values must be divided by 255 in double precision:
-            in single precision some values fall under the threshold that is their own.
-        mask: (H, W), the foreground where not 0. For the agreement of a student with its teacher, the teacher's
-            probability from its threshold on.
-        threshold: a probability of just that is foreground.
+        probability: (H, W) in [0, 1]. Saved grey values must be divided by 255 in double precision: in single
+            precision, some values equal to the threshold fall below it.
+        mask: (H, W), foreground where not 0. For the agreement of a student with its teacher, the teacher's mask at its
+            threshold.
+        threshold: the probability from which (inclusive) a pixel is foreground.
         tolerance: of surface Dice, in pixels.
 
     Raises:
@@ -86,7 +86,7 @@ def score_everything(
 
 
 def mask_figures(found: Flags, truth: Flags, *, tolerance: float) -> dict[str, float]:
-    """The figures of overlap and contour of two masks, bool (H, W) both; `tolerance` of surface Dice in pixels."""
+    """The overlap and contour figures of two bool masks (H, W); `tolerance` is that of surface Dice in pixels."""
     distances = surface.contour_distances(found, truth)
     return {
         "dice": float(dice(found, truth)),
@@ -102,16 +102,16 @@ def mask_figures(found: Flags, truth: Flags, *, tolerance: float) -> dict[str, f
 
 
 def score_classes(predicted: NDArray, truth: NDArray, *, classes: int) -> dict[int, dict[str, float]]:
-    """Overlap and contour of each class of one image, each class against the rest.
+    """Overlap and contour figures of each class of one image against the rest.
 
     Args:
-        predicted: class numbers (H, W), as `distill.metrics.labels` gives them.
-        truth: class numbers (H, W), 0 the background; pixels of 255 count for nothing.
-        classes: numbers there are, background included.
+        predicted: class numbers (H, W), as `distill.metrics.overlap.labels` gives them.
+        truth: class numbers (H, W), 0 the background; pixels of 255 are ignored.
+        classes: number of classes, background included.
 
     Returns:
-        class number -> figures, for the classes but background that occur in the mask or the prediction. Figures
-        over 256 thresholds and those of saliency are of one probability, and not given.
+        class number -> figures, for the classes other than background that occur in the mask or the prediction. Figures
+        over 256 thresholds and saliency figures need a single probability and are left out.
     """
     counted = truth != IGNORED
     pairs = {number: ((predicted == number) & counted, truth == number) for number in range(1, classes)}
@@ -123,11 +123,11 @@ def score_classes(predicted: NDArray, truth: NDArray, *, classes: int) -> dict[i
 
 
 def count_patches(found: Flags) -> int:
-    """Patches of connected foreground pixels (eight neighbours) of a mask (H, W)."""
+    """The number of connected foreground patches (eight neighbours) of a mask (H, W)."""
     return int(ndimage.label(found, structure=EIGHT)[1])
 
 
 def _counts(found: Flags, truth: Flags) -> tuple[int, int, int, int]:
-    """TP, FP, FN and TN of bool masks (H, W), in pixels."""
+    """The TP, FP, FN and TN of bool masks (H, W), in pixels."""
     true, false, missed = map(int, confusion(found, truth))
     return true, false, missed, truth.size - true - false - missed

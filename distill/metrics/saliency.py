@@ -1,6 +1,6 @@
 """Saliency figures of a soft prediction against a mask: mean absolute error, weighted F-measure, S-measure.
 
-Each takes the prediction stretched to 0..1 (`distill.metrics.threshold_sweep.stretch`) and equals PySODMetrics 1.6.2.
+Each uses the prediction stretched to 0..1 (`distill.metrics.threshold_sweep.stretch`) and equals PySODMetrics 1.6.2.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def mean_absolute_error(stretched: Values, truth: Flags) -> float:
 def weighted_f_measure(stretched: Values, truth: Flags) -> float:
     """The weighted F-measure with beta 1 (Margolin et al., CVPR 2014), in [0, 1].
 
-    An error beside the object counts more the further it lies from it (weight 2 - 2^(-d / 5)), and a miss inside the
-    object counts less where its neighbours, seen through a Gaussian window, were found. A pixel outside takes the
-    error of the nearest object pixel before that smoothing, and nothing lies beyond the image's border.
+    An error outside the object counts more the further it is from it (weight 2 - 2^(-d / 5)). A miss inside the object
+    counts less if its neighbours, seen through a Gaussian window, were found. Before that smoothing, a pixel outside
+    takes the error of the nearest object pixel; beyond the image's border the error is 0.
 
-    0 where the mask is empty, whatever the prediction, as PySODMetrics has it.
+    It is 0 for an empty mask, whatever the prediction, as in PySODMetrics.
 
     Args:
         stretched: (H, W) in 0..1.
@@ -53,7 +53,7 @@ def weighted_f_measure(stretched: Values, truth: Flags) -> float:
 def s_measure(stretched: Values, truth: Flags) -> float:
     """The structure measure, half of objects and half of regions (Fan et al., ICCV 2017), in [0, 1].
 
-    Of an empty mask it is 1 less the prediction's mean, of a full one its mean.
+    For an empty mask it is 1 minus the prediction's mean, for a full one its mean.
 
     Args:
         stretched: (H, W) in 0..1.
@@ -68,7 +68,7 @@ def s_measure(stretched: Values, truth: Flags) -> float:
 
 
 def _likeness(values: Values) -> float:
-    """The likeness to 1, in mean and uniformity, of the predictions (n,) of an object's pixels."""
+    """The similarity to 1, in mean and uniformity, of the predictions (n,) on an object's pixels."""
     mean = float(values.mean())
     deviation = float(values.std(ddof=1)) if values.size > 1 else 0.0
     return 2 * mean / (mean * mean + 1 + deviation + EPSILON)
@@ -102,7 +102,7 @@ def _similarity(prediction: Values, truth: Flags) -> float:
 
 
 def _box_around(truth: Flags, margin: int) -> tuple[slice, slice]:
-    """The rows and columns of a mask (H, W) that hold foreground, wider by `margin` where the image goes on."""
+    """The rows and columns of a mask (H, W) that hold foreground, with a margin inside the image."""
     spans = [np.flatnonzero(truth.any(axis=axis)) for axis in (1, 0)]
     rows, columns = (slice(max(int(span[0]) - margin, 0), int(span[-1]) + margin + 1) for span in spans)
     return rows, columns

@@ -1,4 +1,4 @@
-"""The scores of the images of a set as rows of numbers in mapped files: memory does not grow with the images."""
+"""The scores of a set of images as rows of numbers in mapped files, so that memory does not grow."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ AT_ONCE = 1024  # rows that are copied at once
 
 
 class ScoreTable:
-    """The parts of the `ImageScore`s of a set that are summarised, in the order in which they were added.
+    """The parts of a set's `ImageScore`s that are summarised, in the order in which they were added.
 
     Attributes:
         names: of the figures.
-        groups: the sequence or patient of each image, where known.
+        groups: the sequence or patient of each image, if known.
     """
 
     def __init__(self, images: int) -> None:
-        """Takes the scores of at most so many images; their files are made with the first."""
+        """Makes room for the scores of at most `images` images; files are created with the first score."""
         self.names: list[str] = []
         self.groups: list[str | None] = []
         self._images = images
@@ -41,7 +41,7 @@ class ScoreTable:
         return len(self.groups)
 
     def add(self, score: ImageScore) -> None:
-        """Adds an image; its figures are named as those of the first."""
+        """Adds an image; it must have the figures of the first."""
         self.names = self.names or list(score.figures)
         number = len(self)
         figures = [score.figures[name] for name in self.names]
@@ -57,7 +57,7 @@ class ScoreTable:
         self.groups.append(score.group)
 
     def part(self, chosen: NDArray[np.intp]) -> ScoreTable:
-        """The table of some of its images, by number."""
+        """The table of some of the images, by number."""
         some = ScoreTable(len(chosen))
         some.names, some.groups = self.names, [self.groups[number] for number in chosen]
         some._arrays = tuple(mapped(len(chosen), array.shape[1]) for array in self._arrays)
@@ -83,5 +83,5 @@ class ScoreTable:
 
     @property
     def patches(self) -> Values:
-        """(images,): connected patches of prediction on an empty mask; 0 for another mask."""
+        """(images,): connected predicted patches on an empty mask; 0 for other masks."""
         return self._arrays[2][: len(self), 1]

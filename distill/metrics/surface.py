@@ -1,7 +1,7 @@
 """Figures of the contour: distances between two contours in pixels, surface Dice, boundary IoU.
 
-The contour of a mask are its pixels with one of the four neighbours outside; beyond the image's border all is
-outside, so that a mask cut by the border has contour there. Distances are Euclidean between pixel centres.
+The contour of a mask consists of its pixels with one of the four neighbours outside the mask. Everything beyond the
+image's border is outside, so a mask cut by the border has contour there. Distances are Euclidean, from pixel centres.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ BAND = 0.02  # width of the band of boundary IoU, as a share of the image's diag
 class Distances(NamedTuple):
     """The distance of each contour pixel of one mask from the other's contour, in pixels.
 
-    Where one mask is empty the other's pixels have no counterpart: they lie as far as the image's diagonal, which no
-    distance in the image exceeds. Where both are empty there are no distances.
+    If one mask is empty, the other's pixels have no counterpart: their distance is the image's diagonal, which no
+    distance in the image exceeds. If both are empty, there are no distances.
     """
 
     of_prediction: Values  # (contour pixels of the prediction,)
@@ -36,14 +36,14 @@ def contour(mask: Flags) -> Flags:
 
 
 def contour_distances(prediction: Flags, truth: Flags) -> Distances:
-    """Distances between the contours of two masks, bool (H, W) both, with one pixel as the unit."""
+    """Distances in pixels between the contours of two bool masks (H, W)."""
     of_prediction, of_truth = (np.argwhere(contour(mask)) for mask in (prediction, truth))
     diagonal = math.hypot(*truth.shape)
     return Distances(_nearest(of_prediction, of_truth, diagonal), _nearest(of_truth, of_prediction, diagonal))
 
 
 def _nearest(points: np.ndarray, others: np.ndarray, none: float) -> Values:
-    """The distance of each point (n, 2) to the nearest of the others (m, 2); `none` where there are no others."""
+    """The distance of each point (n, 2) to the nearest of the others (m, 2); `none` if there are no others."""
     if not (len(points) and len(others)):
         return np.full(len(points), none)
     return cKDTree(others, balanced_tree=False, compact_nodes=False).query(points)[0]
@@ -52,8 +52,8 @@ def _nearest(points: np.ndarray, others: np.ndarray, none: float) -> Values:
 def hd95(distances: Distances) -> float:
     """The 95 % Hausdorff distance in pixels: the larger of the 95th percentiles of both directions.
 
-    Equals MONAI 1.6.1 where neither mask is empty; MONAI has nan or infinity where one is. Here it is 0 where both are
-    empty and the image's diagonal where one is, so that a mean over images stays finite. Percentiles are interpolated
+    It equals MONAI 1.6.1 if neither mask is empty; else MONAI gives nan or infinity. Here it is 0 if both are empty
+    and the image's diagonal if only one is, so that a mean over images stays finite. Percentiles are interpolated
     linearly; other libraries take one percentile of both directions together, which is smaller.
     """
     if not (len(distances.of_prediction) or len(distances.of_truth)):
@@ -64,7 +64,7 @@ def hd95(distances: Distances) -> float:
 def average_surface_distance(distances: Distances) -> float:
     """The mean over all contour pixels of both masks of the distance to the other's contour, in pixels (symmetric).
 
-    0 where both masks are empty, the image's diagonal where one is.
+    It is 0 if both masks are empty, the image's diagonal if only one is.
     """
     every = np.concatenate(distances)
     return float(every.mean()) if len(every) else 0.0
@@ -74,12 +74,12 @@ def surface_dice(distances: Distances, *, tolerance: float = 2.0) -> float:
     """The share of all contour pixels of both masks within `tolerance` of the other's contour, in [0, 1].
 
     Nikolov et al., 2018 ("Deep learning to achieve clinically applicable segmentation of head and neck anatomy"),
-    with contour pixels counted, not weighted by the length of their surface: this equals MONAI 1.6.1. 1 where both
-    masks are empty (MONAI has nan), 0 where one is.
+    with contour pixels counted, not weighted by the length of their surface, which equals MONAI 1.6.1. It is 1 if both
+    masks are empty (MONAI: nan), 0 if only one is.
 
     Args:
         distances: between the contours.
-        tolerance: pixels; a distance of just that is within.
+        tolerance: pixels; a distance equal to it is within.
     """
     every = np.concatenate(distances)
     empty = not (len(distances.of_prediction) and len(distances.of_truth))
@@ -91,9 +91,9 @@ def surface_dice(distances: Distances, *, tolerance: float = 2.0) -> float:
 def boundary_iou(prediction: Flags, truth: Flags) -> float:
     """The IoU of the inner boundary bands of two masks (Cheng et al., CVPR 2021), in [0, 1].
 
-    A mask's band are its pixels within d of its contour, d = `BAND` times the diagonal, rounded, at least 1. As in
-    the authors' evaluation the distance is that of a square (rows or columns, whichever is more), and the image's
-    border is contour. 1 where both masks are empty, 0 where one is.
+    A mask's band consists of its pixels within d of its contour; d is `BAND` times the diagonal, rounded, at least
+    1. As in the authors' evaluation, the distance is the larger of that in rows and that in columns, and the image's
+    border is contour. The IoU is 1 if both masks are empty, 0 if only one is.
 
     Args:
         prediction: bool (H, W).

@@ -31,7 +31,7 @@ def text(result: Mapping[str, Any]) -> str:
 def _block(
     head: str, figures: Mapping[str, Figure], summaries: Mapping[str, Mapping[str, float]], values: Mapping[str, str]
 ) -> str:
-    """Lines of title, mean and interval under a head."""
+    """A block of lines with title, mean and interval, under a head."""
     titles = {name: figure.title.format(**values) for name, figure in figures.items() if name in summaries}
     lines = [f"{head:<54}{'mean':>9}   95 % interval"]
     for name, title in titles.items():
@@ -42,7 +42,7 @@ def _block(
 
 
 def sizes(groups: Mapping[str, Mapping[str, Any]]) -> str:
-    """Means by the size of the foreground, one line a size."""
+    """Means by the size of the foreground, one line per size."""
     titles = {name: {**DICE, **OVERLAP, **CONTOUR}[name].title.split(",")[0] for name in BY_SIZE} | {"dice": "Dice"}
     limits = list(SIZES)
     lines = [f"{'by size, share of the image':<36}{'images':>8}" + "".join(f"{titles[n]:>14}" for n in BY_SIZE)]

@@ -1,12 +1,12 @@
 """PraNet's protocol: Dice, IoU and the E-measure of one image at each of 256 thresholds, from two histograms.
 
-The prediction is stretched to 0..1 by its own minimum and maximum and cut into levels 0..255; at threshold t every
-pixel of level t or more is foreground. How many true and how many false pixels that is, for all t at once, are the
-reversed cumulative sums of two histograms, and everything here follows from these counts.
+The prediction is stretched to 0..1 by its own minimum and maximum and cut into levels 0..255; at threshold t, every
+pixel of level t or more is foreground. The numbers of true and false positives for all t at once are the reversed
+cumulative sums of two histograms, and all figures here follow from these counts.
 
-Figures that carry the name of PySODMetrics equal its version 1.6.2, also where a mask is empty: there Dice and IoU
-are 0 at every threshold (an empty prediction of an empty mask included), unlike `distill.metrics`, where it is 1.
-PraNet's five test sets hold no empty mask.
+Figures that refer to PySODMetrics equal its version 1.6.2, also for an empty mask: there, Dice and IoU are 0 at every
+threshold, even if the prediction is empty too; in `distill.metrics.overlap` they are then 1. PraNet's five test sets
+have no empty masks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Curves:
 
 
 def stretch(probability: NDArray) -> Values:
-    """The prediction (H, W) mapped to 0..1 by its own minimum and maximum, float64; a constant one stays as it is."""
+    """The prediction (H, W) mapped to 0..1 by its own minimum and maximum, float64; a constant one is unchanged."""
     values = np.asarray(probability, dtype=np.float64)
     low, high = values.min(), values.max()
     return values if low == high else (values - low) / (high - low)
@@ -77,9 +77,9 @@ def e_measures(true: NDArray, false: NDArray, *, foreground: int, pixels: int) -
     """The enhanced-alignment measure (Fan et al., IJCAI 2018) at each threshold, (T,).
 
     Prediction and truth are centred on their means; a pixel's alignment 2ab / (a² + b²) enters as ((x + 1) / 2)².
-    Prediction and truth are binary, so that only four values occur, weighted by how many pixels have each. The sum is
-    divided by the number of pixels less 1, as the authors' code and PySODMetrics do, so that a perfect mask scores
-    n / (n - 1), a little over 1. Of an empty mask it is the share predicted as background, of a full one as foreground.
+    Prediction and truth are binary, so only four values occur, weighted by their numbers of pixels. The sum is divided
+    by the number of pixels minus 1, as in the authors' code and in PySODMetrics, so a perfect mask scores n / (n - 1),
+    slightly more than 1. For an empty mask it is the share predicted as background, for a full one as foreground.
 
     Args:
         true: true positives (T,).

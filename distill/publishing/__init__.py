@@ -4,21 +4,21 @@ adapt: a student with the batch-norm statistics of new images
 batch_norm: the statistics of batch norms, estimated anew
 card.md.jinja, teacher_card.md: the templates of the cards of a student and of a task teacher
 calibration: threshold and temperature, from one pass over the validation images
-card: the model card: what the student is, how good, from what, under which terms, and how it is used
+card: the model card: what the student is, how good it is, what it was made from, its terms, and its use
 examples: the example pictures of a model card
 folder: replacing a folder as a whole
 gallery: one picture of a run: input, the teacher's features, the student's prediction, the truth
 image_scores: how well the image score finds the masks that failed
-latency: how long a network takes for one frame
+latency: the time that a network takes for one frame
 markdown: text escaped as Markdown
 onnx_check: the check that model.onnx is the network that was evaluated
 onnx_on_demand: the ONNX file of a student that was published without one
-plan: all that must be known before anything is written
+plan: everything that must be known before anything is written
 provenance: what a student was made from, and the licence that follows
 publish: the verb: a plan, then the folder, then the Hub
-quantise: model.int8.onnx, kept where it is faster and as good
+quantise: model.int8.onnx, kept if it is faster and as accurate
 student: the contents of a student's folder
 task_teacher: the contents of a task teacher's folder
-temperature: by what logits are divided, so that the probability is calibrated
+temperature: the number that divides the logits, so that the probability is calibrated
 zoo: a student as it ships with Bandpass
 """

@@ -1,8 +1,8 @@
-"""A published student adapted to images of a new kind without masks: its batch-norm statistics, estimated anew.
+"""Adaptation of a published student to unlabelled images of a new kind: batch-norm statistics estimated anew.
 
 No weight is trained (Li et al., 2017, "Revisiting batch normalization for practical domain adaptation",
 arXiv:1603.04779; Schneider et al., 2020, "Improving robustness against common corruptions by covariate shift
-adaptation", NeurIPS). What is measured on such images afterwards is adaptation, not generalisation.
+adaptation", NeurIPS). Results on such images afterwards measure adaptation, not generalisation.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ from distill.runtime.threads import use_all_cores
 from students.config import locate
 from students.published import LEARNED
 
-COPIED = ("recipe.yaml", LEARNED)  # not results.json: its figures are those of the student before
+COPIED = ("recipe.yaml", LEARNED)  # not results.json, whose figures are those of the student before
 NOTE = """\
-> **Adapted.** This is {source} with the statistics of its batch norms estimated anew from {images} images without
-> masks (sha256 of their digests {sha256}); no weight was trained. The mean image score of findings was
-> {score_before:.3f} and is {score:.3f}, images with a finding were {found_before} and are {found}. The figures below
-> are those of the student before, and so are threshold and temperature: fitted on its validation images, not on these,
-> on which the probability need not be calibrated. What is measured on images of this origin
-> is adaptation, not generalisation; on others it may be worse.
+> **Adapted.** This is {source} with batch-norm statistics estimated anew from {images} images without masks (sha256 of
+> their digests {sha256}); no weight was trained. The mean image score of findings changed from {score_before:.3f} to
+> {score:.3f}, and the number of images with a finding from {found_before} to {found}. The results below are of the
+> student before adaptation. Its threshold and temperature are unchanged too: they were fitted on its validation images,
+> so on images like these the probability may not be calibrated. Results on images of this origin measure adaptation,
+> not generalisation; on other images the adapted student may be worse.
 > `distill publish student=THIS_FOLDER onnx=model.onnx` makes the ONNX file.
 """
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """An adaptation, as `adapted` of config.json says; there `earlier` holds that of a student adapted before.
+    """An adaptation, as in `adapted` of config.json, where `earlier` holds a previous adaptation.
 
     Attributes:
         source: the student that was adapted.
-        images: how many the statistics are of.
+        images: the number of images from which the statistics were estimated.
         sha256: of the sorted digests of their files.
-        score_before: mean image score of the student as it was, over the images in which it found something; 0 of none.
-        score: that of the adapted one, where a finding that was lost counts 0.
-        found_before: images with a finding by the student as it was.
-        found: by the adapted one.
+        score_before: mean image score of the original student, over images in which it found something; 0 if none.
+        score: the same of the adapted student; a finding that was lost counts as 0.
+        found_before: number of images in which the original student found something.
+        found: the same of the adapted student.
     """
 
     source: str
@@ -68,9 +68,9 @@ class Adaptation:
 
 
 def require_new(out: Path) -> None:
-    """Raises ValueError unless `out` is a new or an empty folder."""
+    """Raises ValueError unless `out` is new or an empty folder."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"out={out} is there already; choose an empty or a new folder")
+        raise ValueError(f"out={out} exists already; choose an empty or a new folder")
 
 
 def adapt(student: str | Path, images: str | Path, *, out: str | Path, trust: str | None = None) -> Adaptation:
@@ -78,15 +78,15 @@ def adapt(student: str | Path, images: str | Path, *, out: str | Path, trust: st
 
     Args:
         student: a published folder, a hub id or `zoo:NAME`.
-        images: a folder, a pattern or a picture, as `distill predict` takes them; videos are passed over.
+        images: a folder, a pattern or a picture, as `distill predict` takes them; videos are ignored.
         out: a new or empty folder.
         trust: the class of a student of your own, `my_nets:Net`, whose code may run.
 
     Raises:
-        FileNotFoundError: the student or the images are not there.
+        FileNotFoundError: the student or the images do not exist.
         ConnectionError: the hub could not be asked which files lie beside the student.
-        ValueError: `out` holds files, the student has no batch norm, there are fewer than `LEAST` images, it finds
-            nothing in any, or the mean image score fell; then nothing is written.
+        ValueError: `out` holds files, the student has no batch norm, there are fewer than `LEAST` images, the student
+            finds nothing in any of them, or the mean image score fell. Nothing is written then.
     """
     out = Path(out).expanduser()
     require_new(out)
@@ -95,7 +95,7 @@ def adapt(student: str | Path, images: str | Path, *, out: str | Path, trust: st
     model = load_model(student, trust=trust).to(device)
     if not norms_of(model):
         raise ValueError(
-            f"{student} has no batch norm with running statistics, so that there is nothing to estimate anew; train it "
+            f"{student} has no batch norm with running statistics, so there is nothing to estimate anew; train it "
             "further on such images instead (student.init=, data.unlabelled=)"
         )
     further = {name: file for name in (*COPIED, CARD) if (file := beside(student, name)) is not None}
@@ -120,10 +120,10 @@ def adapt(student: str | Path, images: str | Path, *, out: str | Path, trust: st
 
 
 def require_evidence(done: Adaptation, student: str | Path) -> None:
-    """Raises ValueError where the image scores of `student` and of its adapted copy do not speak for the copy."""
+    """Raises ValueError unless the image scores show that the adapted copy is no worse than `student`."""
     if not done.found_before:
         raise ValueError(
-            f"not adapted: {student} finds nothing in any of these {done.images} images, so that no image score tells "
+            f"not adapted: {student} finds nothing in any of these {done.images} images, so no image score can tell "
             "whether new statistics help; give images in which it finds something, or train it further on such images "
             "(student.init=, data.unlabelled=)"
         )
@@ -131,7 +131,7 @@ def require_evidence(done: Adaptation, student: str | Path) -> None:
         raise ValueError(
             f"not adapted: with statistics of these {done.images} images the mean image score of findings fell "
             f"from {done.score_before:.3f} to {done.score:.3f} (images with a finding: {done.found_before}, then "
-            f"{done.found}), so that nothing was written; keep {student} as it is"
+            f"{done.found}), so nothing was written; keep {student} as it is"
         )
 
 
@@ -152,10 +152,10 @@ def answer_of(model: InferenceModel, image: np.ndarray, *, threshold: float) -> 
 def compare_answers(
     before: Sequence[Answer], after: Sequence[Answer], *, source: str, digests: Sequence[str]
 ) -> Adaptation:
-    """The mean image scores of both, over images with a finding.
+    """Compares the mean image scores before and after, over images with a finding.
 
-    Images without any are left out: an empty mask's score measures something else, and is high for a student that finds
-    nothing.
+    Images without a finding are left out: the score of an empty mask measures something else, and is high for a student
+    that finds nothing.
     """
     scores = [new.score if new.found else 0.0 for old, new in zip(before, after, strict=True) if old.found or new.found]
     return Adaptation(
@@ -170,10 +170,10 @@ def compare_answers(
 
 
 def beside(source: str | Path, name: str) -> Path | None:
-    """A further file of a published student; None where it has none.
+    """Another file of a published student; None if it has no such file.
 
     Raises:
-        ConnectionError: the hub does not say whether it has.
+        ConnectionError: the hub does not say whether the file exists.
     """
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -188,7 +188,7 @@ def beside(source: str | Path, name: str) -> Path | None:
 
 
 def write_further(files: Mapping[str, Path], done: Adaptation, *, folder: Path) -> None:
-    """Copies into `folder` what lay beside the student, by name, and writes the card with a note."""
+    """Copies the further files of the student into `folder`, and writes the card with a note."""
     for name in COPIED:
         if name in files:
             shutil.copyfile(files[name], folder / name)
@@ -197,7 +197,7 @@ def write_further(files: Mapping[str, Path], done: Adaptation, *, folder: Path) 
 
 
 def adapted_card(card: str, done: Adaptation) -> str:
-    """The card of the student before with a note on top, and without its figures in the front matter."""
+    """The original student's card with a note on top, and without the results in its front matter."""
     import yaml
 
     front, body = "", card

@@ -21,7 +21,7 @@ from distill.inference.model import InferenceModel
 from distill.runtime.issues import first_line
 from distill.runtime.progress import progress
 
-LEAST = 8  # images: fewer say little of a camera
+LEAST = 8  # images: fewer say little about a camera
 BATCH = 16  # images whose statistics are taken together, as in training
 
 logger = logging.getLogger("bandpass")
@@ -35,12 +35,12 @@ def norms_of(model: InferenceModel) -> list[_BatchNorm]:
 def readable(
     inputs: Sequence[Input], *, use: Callable[[np.ndarray], object] | None = None, what: str = "read"
 ) -> list[tuple[Path, str]]:
-    """Path and sha256 of each picture that can be read; others are left out with a warning.
+    """Path and sha256 of each readable picture; the others are left out with a warning.
 
     Args:
         inputs: the pictures.
-        use: called with each that can be read, RGB uint8 (H, W, 3), in turn.
-        what: name of the progress.
+        use: called with each readable picture in turn, RGB uint8 (H, W, 3).
+        what: name shown with the progress.
 
     Raises:
         ValueError: fewer than `LEAST` are left.
@@ -73,17 +73,17 @@ def read(frames: Sequence[tuple[Path, str]], what: str) -> Iterator[np.ndarray]:
 
 
 def estimate_statistics(model: InferenceModel, frames: Sequence[tuple[Path, str]]) -> InferenceModel:
-    """A copy of the model whose batch norms have the mean statistics of batches of the images, all of one weight.
+    """A copy of the model whose batch norms have the mean statistics over batches of the images, equally weighted.
 
-    As in training each batch is normalised by its own statistics; dropout stays off. Neighbours of the list, frames of
-    one video as a rule, come into different batches.
+    As in training, each batch is normalised by its own statistics; dropout stays off. Neighbours in the list, usually
+    frames of one video, go into different batches.
     """
     adapted = copy.deepcopy(model).eval()
     norms = norms_of(adapted)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # torch's word for a plain mean over batches
+        norm.momentum = None  # in torch, None means a plain mean over batches
         norm.train()
     count = math.ceil(len(frames) / BATCH)
     with torch.no_grad():

@@ -1,6 +1,6 @@
 """Threshold and temperature with which a student is served, from one pass over the validation images.
 
-The tables of the evaluation stay at 0.5, the convention of `distill.metrics`, so that figures compare.
+The tables of the evaluation stay at threshold 0.5, the convention of `distill.metrics`, so that results are comparable.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from distill.metrics.overlap import THRESHOLD, dice
 from distill.publishing.temperature import Calibration, fit_temperature, pixels_of
 from distill.runtime.progress import progress
 
-PIXELS_OF_AN_IMAGE, PIXELS = 1 << 14, 1 << 22  # for the temperature, at most; evenly spread where there are more
+PIXELS_OF_AN_IMAGE, PIXELS = 1 << 14, 1 << 22  # at most, for the temperature; evenly spread if there are more
 
 GRID = tuple(round(0.05 * step, 2) for step in range(1, 20))  # 0.05 to 0.95
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A threshold, and what speaks for it.
+    """A chosen threshold, and its Dice.
 
     Attributes:
         threshold: of `GRID`.
-        dice: mean Dice over the images there.
+        dice: mean Dice over the images at that threshold.
         usual: mean Dice at 0.5.
-        images: how many.
+        images: the number of images.
     """
 
     threshold: float
@@ -44,7 +44,7 @@ def dice_on_grid(probability: np.ndarray, mask: np.ndarray) -> list[float]:
 
 
 def choose_threshold(table: Sequence[Sequence[float]]) -> Choice:
-    """The threshold of `GRID` with the best mean Dice; of equal ones the nearest to 0.5.
+    """The threshold of `GRID` with the best mean Dice; among equals, the one nearest to 0.5.
 
     `table` are the `dice_on_grid` of each image.
     """
@@ -56,7 +56,7 @@ def choose_threshold(table: Sequence[Sequence[float]]) -> Choice:
 def calibrate(
     predictor: Callable[[np.ndarray], np.ndarray], samples: Sequence[Sample], *, classes: int
 ) -> tuple[Choice | None, Calibration]:
-    """The threshold at temperature 1, of one class alone, and the temperature; every image has the same weight.
+    """The threshold at temperature 1 (with one class only) and the temperature; all images have the same weight.
 
     Args:
         predictor: image uint8 (H, W, 3) -> probability (K, H, W) at temperature 1.
@@ -64,10 +64,10 @@ def calibrate(
         classes: K.
 
     Raises:
-        ValueError: there are no images, or the predictor's output is no probability.
+        ValueError: there are no images, or the predictor's output is not a probability.
     """
     if not samples:
-        raise ValueError("expected validation images to calibrate on, got none; give data.fractions a share")
+        raise ValueError("expected validation images to calibrate on, got none; give them a share in data.fractions")
     most = max(1, min(PIXELS_OF_AN_IMAGE, PIXELS // len(samples)))
     table, pixels = [], []
     for sample in progress(samples, what="calibrate", total=len(samples)):

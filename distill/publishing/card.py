@@ -1,4 +1,4 @@
-"""The model card: what the student is, how good, from what, under which terms, and how it is used."""
+"""The model card: what the student is, how good it is, what it was made from, its terms, and how to use it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from distill.runtime.issues import several
 
 @dataclass(frozen=True)
 class Picture:
-    """An example picture: its file, relative to the card, and what stands over it."""
+    """An example picture: its file, relative to the card, and its title."""
 
     file: str
     title: str
@@ -42,14 +42,14 @@ def render_card(
     """The model card as Markdown with the Hub's YAML front matter.
 
     Args:
-        run: what was published.
+        run: the published run.
         metrics: its metrics.json.
-        origin: what it was made from.
+        origin: what the student was made from.
         check: the result of `distill.publishing.onnx_check.check_onnx`.
         pictures: the examples to show.
-        found: choice of the threshold, calibration, image scores, milliseconds of a frame, verdict on int8, and
-            `precision` of the weights of one in the zoo; what is missing was not asked for.
-        shipped: where it is loaded from, of one without ONNX file and encoder (`publish.zoo`).
+        found: choice of the threshold, calibration, image scores, latency, verdict on int8, and for a student of the
+            zoo the `precision` of its weights; an entry is missing if it was not asked for.
+        shipped: the place from which a student without ONNX file and encoder is loaded (`publish.zoo`).
     """
     import jinja2
     from markupsafe import Markup
@@ -119,10 +119,10 @@ def front_matter(run: Run, metrics: Mapping[str, Any], *, licence: Mapping[str, 
     """The card's YAML for the Hub: licence, tags, data sets and the results as a model-index.
 
     Args:
-        run: what was published.
+        run: the published run.
         metrics: its metrics.json.
-        licence: `license`, and `license_name` where that is `other`.
-        names: of the data sets, empty where they are generated.
+        licence: `license`, and `license_name` if that is `other`.
+        names: of the data sets; empty if they are generated.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -163,14 +163,14 @@ def has_few(datasets: Mapping[str, Any]) -> bool:
 
 
 def describe_fitted(run: Run, count: int) -> str:
-    """The images that threshold and temperature were fitted on, `count` with the empty regions among them, in words."""
+    """The images on which threshold and temperature were fitted, in words; `count` includes the empty regions."""
     whole = min(count, len(run.splits.val))
     regions = f" and {several(count - whole, 'region')} of them without an object" if count > whole else ""
     return f"{several(whole, 'validation image')}{regions}"
 
 
 def place_of_weights(recipe: Recipe, teacher: str) -> str:
-    """The origin of a teacher's weights, as far as the recipe states it; a cache may be all there was."""
+    """The origin of a teacher's weights, as far as the recipe states it; the teacher may be given as a cache alone."""
     asked = recipe.teachers.get(teacher)
     if asked and (made := origin_of(asked).get("made_by")):
         return f"made by recipe={made['recipe']}, run {', '.join(made['runs'])}"
@@ -178,7 +178,7 @@ def place_of_weights(recipe: Recipe, teacher: str) -> str:
 
 
 def encoder_of(recipe: Recipe) -> str:
-    """The pretrained weights that the student's backbone began with, in words; empty where there were none."""
+    """The pretrained weights from which the student's backbone was initialised, in words; empty if there were none."""
     place = recipe.student.encoder
     if place is None:
         return ""
@@ -192,23 +192,23 @@ def title_of(recipe: Recipe) -> str:
 
 
 def describe_split(data: DataRecipe) -> str:
-    """The origin of training, validation and test parts, in a sentence."""
+    """The origin of the training, validation and test parts, in words."""
     if data.name == "builtin":
-        return f"The parts were generated apart from one another (data.seed={data.seed})."
-    whole = f"; {', '.join(data.test_only)} as a whole" if data.test_only else ""
+        return f"The parts were generated separately (data.seed={data.seed})."
+    whole = f"; all of {', '.join(data.test_only)} is test data" if data.test_only else ""
     if data.name == "pranet":
         test = f"Training and test images are those of PraNet's folders{whole}."
         share = f"{data.validation:.0%} of the training part"
     elif data.split:
         test = (
-            f"Tested is what the split {public_name(data.split)} says, a data set that it does not mention as a whole"
-            f"{whole}."
+            f"Test images are those of the split {public_name(data.split)} and all images of data sets that it does "
+            f"not mention{whole}."
         )
-        share = f"{data.validation:.0%} of the training part where the split names none"
+        share = f"{data.validation:.0%} of the training part if the split names none"
     else:
-        test = f"Tested is a random {data.fractions[2]:.0%} of each data set (data.seed={data.seed})."
+        test = f"Test images are a random {data.fractions[2]:.0%} of each data set (data.seed={data.seed})."
         share = f"{data.fractions[1]:.0%}"
     if data.fold:
         share = f"fold {data.fold} of the training part"
-    limit = f", of about {data.max_validation:,} images at most" if data.max_validation else ""
-    return f"{test} Validation is {share}{limit}. Groups (sequences or patients) are kept whole where they are known."
+    limit = f", at most about {data.max_validation:,} images" if data.max_validation else ""
+    return f"{test} Validation is {share}{limit}. Groups (sequences or patients) are kept whole if they are known."

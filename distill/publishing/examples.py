@@ -22,7 +22,7 @@ def draw_examples(run: Run, model: InferenceModel, scores: Sequence[Score], *, f
     pictures: list[Picture] = []
     (folder / "examples").mkdir()
     if draw_gallery(run, model, folder / "examples" / "teacher.png"):
-        title = "validation images: input, what the caches hold (features as colours, soft masks), student, truth"
+        title = "validation images: input, cached features in colour or soft masks, student, ground truth"
         pictures.append(Picture("examples/teacher.png", title))
     chosen = evenly_with_both_ends(list(enumerate(ranked, start=1)), run.recipe.publish.examples)
     for number, (rank, figures) in enumerate(chosen, start=1):

@@ -1,4 +1,4 @@
-"""Replacing a folder as a whole: readers see the old one or the new one, and a kill leaves nothing behind for long."""
+"""Replacement of a whole folder: readers see the old one or the new one, and remains of a kill are swept up later."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EF
 
 @contextmanager
 def replaced(final: Path) -> Iterator[Path]:
-    """An empty folder to write into, which takes the place of `final` where nothing goes wrong.
+    """An empty folder to write into, which replaces `final` if nothing goes wrong.
 
     Args:
-        final: the folder, which need not be there.
+        final: the folder; it need not exist.
 
     Raises:
-        FileExistsError: another process works on `final`, or one was killed at it.
-        OSError: the disk is full; `final` is as it was, and nothing is left of the new folder.
+        FileExistsError: another process is writing `final`, or was killed while doing so.
+        OSError: the disk is full; `final` is unchanged, and nothing is left of the new folder.
     """
-    final = final.resolve()  # of a link, where it leads
+    final = final.resolve()  # a link is followed
     new, old = _beside(final, "new"), _beside(final, "old")
     try:
         new.mkdir(parents=True)  # which only one process can
@@ -41,7 +41,7 @@ def replaced(final: Path) -> Iterator[Path]:
         if any(reason in str(error) for reason in FULL):
             raise OSError(
                 errno.ENOSPC,
-                f"could not write {final} ({first_line(error)}); what was published before is intact: make "
+                f"could not write {final} ({first_line(error)}); what was published before is intact; make "
                 "room and publish again",
             ) from error
         raise
@@ -50,17 +50,17 @@ def replaced(final: Path) -> Iterator[Path]:
 
 
 def require_free(final: Path) -> None:
-    """Raises FileExistsError where another process works on `final`, or one was killed at it."""
+    """Raises FileExistsError if another process is writing `final`, or was killed while doing so."""
     final = final.resolve()
     if (new := _beside(final, "new")).exists():
         raise FileExistsError(
-            f"another process writes {final}, or one was killed at it: {new} is there; wait for it, or remove that "
-            "folder, and type the command again"
+            f"another process is writing {final}, or was killed while doing so: {new} exists; wait for it, or remove "
+            "that folder, and run the command again"
         )
 
 
 def sweep(final: Path) -> None:
-    """Removes what a killed process left beside `final`, and puts the former folder back where its end came between."""
+    """Removes what a killed process left beside `final`; puts the old folder back if it had not been replaced yet."""
     final = final.resolve()
     old = _beside(final, "old")
     if old.is_dir() and not final.exists():
@@ -70,7 +70,7 @@ def sweep(final: Path) -> None:
 
 
 def leftovers(final: Path) -> list[Path]:
-    """The folders that a process at work on `final`, or one that was killed, has beside it."""
+    """The folders beside `final` of a process that is writing it, or was killed while doing so."""
     final = final.resolve()
     return [folder for part in ("new", "old") if (folder := _beside(final, part)).exists()]
 

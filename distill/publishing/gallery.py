@@ -1,4 +1,4 @@
-"""One picture of a run: input, the teacher's features as its code keeps them, the student's prediction, the truth."""
+"""One picture of a run: input, the teacher's features as the cache stores them, the student's prediction, the truth."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SPREAD = 2.5  # deviations of a component between black and full colour
 
 
 def colours_of(features: np.ndarray) -> np.ndarray:
-    """Principal components (up to 3, h, w) as RGB in [0, 1], mid-grey at zero, each scaled by its own deviation."""
+    """Principal components (up to 3, h, w) as RGB in [0, 1]; zero is mid-grey, each is scaled by its own deviation."""
     return rgb_of(features / features.std(axis=(1, 2), keepdims=True).clip(1e-6))
 
 
 def rgb_of(components: np.ndarray) -> np.ndarray:
-    """Components in units of their deviation (up to 3, h, w) as RGB (h, w, 3) in [0, 1], mid-grey without any."""
+    """Components (up to 3, h, w) in units of their deviation as RGB (h, w, 3) in [0, 1]; missing ones are mid-grey."""
     three = np.pad(components, ((0, 3 - len(components)), (0, 0), (0, 0)))
     return (0.5 + three / (2 * SPREAD)).clip(0, 1).transpose(1, 2, 0)
 
@@ -44,7 +44,7 @@ def shown_key(recipe: TeacherRecipe, sample: Sample) -> str:
 
 
 def teacher_colours(store: cache.Cache, key: str) -> np.ndarray:
-    """A teacher's features of an image as colours (CELLS, CELLS, 3), from its code; `key` of the record."""
+    """A teacher's cached features of an image in colour (CELLS, CELLS, 3); `key` is that of the record."""
     name = store.spec.names[-1]
     features = store.decode(key, "identity", map=name, grid=(CELLS, CELLS))
     if name == MASK:
@@ -55,7 +55,7 @@ def teacher_colours(store: cache.Cache, key: str) -> np.ndarray:
 
 
 def draw_gallery(run: Run, model: InferenceModel, path: Path) -> bool:
-    """Writes the picture, a row an image of the validation part; False where no cache holds them."""
+    """Writes the picture, one row per validation image; returns False if no cache holds these images."""
     shown = [sample for sample in gallery(run) if without_void(sample.read_mask()).any()][:SHOWN]
     keys = {name: partial(shown_key, run.recipe.teachers[name]) for name in run.caches}
     stores = {

@@ -1,4 +1,4 @@
-"""Of a student that is published: how well its image score finds the test images whose mask failed."""
+"""The image scores of a published student: how well they find the test images whose mask failed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from distill.runtime.progress import progress
 def score_images(
     model: InferenceModel, test: Mapping[str, Sequence[Sample]], *, threshold: float
 ) -> dict[str, dict[str, Any]]:
-    """Test set -> means of expected and true Dice of the masks that are served, and `failure_auroc`.
+    """Mean expected and true Dice of the served masks, and `failure_auroc`, for each test set.
 
     Args:
         model: with its temperature.
         test: the test samples of each data set.
-        threshold: from which probability on a pixel is foreground.
+        threshold: the probability from which a pixel is foreground.
     """
     return {name: _score(model, samples, name, threshold=threshold) for name, samples in test.items()}
 

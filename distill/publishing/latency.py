@@ -12,12 +12,12 @@ from distill.runtime.hardware import machine
 from distill.runtime.timing import Timing
 
 ROUNDS = 100
-SECONDS = 2.0  # in which they begin, at least one
+SECONDS = 2.0  # in which runs are started, at least one
 WARM = 3
 
 
 def latency(run: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> dict[str, Any]:
-    """The model card's figures of a file on one thread: milliseconds for one frame, and where they were measured.
+    """Latency as the model card gives it: milliseconds for one frame on one thread, and the CPU.
 
     Args:
         run: uint8 (1, H, W, 3) -> probability (1, K, H, W), on one thread.

@@ -1,4 +1,4 @@
-"""Names, licences and notes that others wrote, as Markdown that shows just these: no markup, HTML or new lines."""
+"""Names, licences and notes by others, escaped so that Markdown shows them as text: no markup, HTML or new lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from distill.runtime.issues import printable
 
-SIGNS = re.compile(r"[\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word means nothing
+SIGNS = re.compile(r"[\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word is harmless
 BLOCKS = re.compile(r"^(?:[-+=#]|\d+(?=[.)]( |$)))")  # what begins a list, a heading or a line of a paragraph
 
 
@@ -24,12 +24,12 @@ def plain(value: object) -> str:
 
 
 def escape(value: object) -> object:
-    """A value as a template of Markdown prints it: strings `plain`, but for those that are marked as `Markup`."""
+    """A value as a Markdown template prints it: strings through `plain`, unless they are `Markup`."""
     return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def code(value: object) -> Markup:
-    """A text in the typeface of code, within a paragraph."""
+    """A text as inline code."""
     said = one_line(value)
     fence = _fence(said, least=1)
     space = " " if said.startswith("`") or said.endswith("`") else ""
@@ -37,12 +37,12 @@ def code(value: object) -> Markup:
 
 
 def block(value: object, language: str) -> Markup:
-    """A text of one line as a block of code."""
+    """A text of one line as a code block."""
     said = one_line(value)
     fence = _fence(said, least=3)
     return Markup(f"{fence}{language}\n{said}\n{fence}")
 
 
 def _fence(text: str, *, least: int) -> str:
-    """More backticks than follow one another in a text."""
+    """A fence with more backticks than any run of them in the text."""
     return "`" * max(least, 1 + max((len(run) for run in re.findall("`+", text)), default=0))

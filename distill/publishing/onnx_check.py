@@ -1,4 +1,4 @@
-"""The check of an ONNX file before it is published: it is the network that was evaluated."""
+"""The check of an ONNX file before it is published: is it the network that was evaluated?"""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from distill.runtime.progress import progress
 
 Item = TypeVar("Item")
 LARGEST_DIFFERENCE = 1e-3
-"""Of any probability, between torch and ONNX Runtime: a quarter of a grey level. Where the order of sums alone differs,
-sound students have come to 1.8e-4; a resize or a normalisation that is another one makes hundredths."""
-LARGEST_DICE_DIFFERENCE = 1e-3  # of a data set's mean, between metrics.json and ONNX Runtime
-IMAGES_AT_MOST = 200  # a data set, on which that is checked; evenly spread where there are more
+"""Of any probability, between torch and ONNX Runtime: a quarter of a grey level. If only the order of sums differs,
+sound students have reached 1.8e-4; another resize or another normalisation makes hundredths."""
+LARGEST_DICE_DIFFERENCE = 1e-3  # of a data set's mean Dice, between metrics.json and ONNX Runtime
+IMAGES_AT_MOST = 200  # of a data set, on which that is checked; evenly spread if there are more
 SIZES_AT_MOST = 4  # different image sizes that are also run as a batch of two, and cut to an odd size
 
 
 @dataclass
 class Comparison:
-    """The largest difference of torch and ONNX Runtime, and the image with it."""
+    """The largest difference between torch and ONNX Runtime, and where it occurred."""
 
     max_difference: float = 0.0
-    worst: str = ""  # the image with it
+    worst: str = ""  # the images with that difference
     batches: int = 0
     sizes: set[tuple[int, int]] = field(default_factory=set)
     dice: dict[str, dict[str, float]] = field(default_factory=dict)  # data set -> images, onnx, torch
 
     def compare(self, expected: np.ndarray, received: np.ndarray, *, what: str) -> None:
-        """Takes in one batch of probabilities (N, K, H, W) by torch and by ONNX Runtime.
+        """Compares one batch of probabilities (N, K, H, W) by torch and by ONNX Runtime.
 
         Raises:
-            ValueError: torch's are no probabilities, the shapes differ, or values by more than `LARGEST_DIFFERENCE`.
+            ValueError: torch's are not probabilities, or shapes differ, or values by `LARGEST_DIFFERENCE` or more.
         """
         if expected.shape != received.shape:
             raise ValueError(
@@ -59,7 +59,7 @@ class Comparison:
             self.max_difference, self.worst = difference, what
 
     def to_json(self) -> dict[str, Any]:
-        """For published.json and the model card."""
+        """The comparison as plain data, for published.json and the model card."""
         return {
             "max_difference": self.max_difference,
             "worst": self.worst,
@@ -78,13 +78,13 @@ def check_onnx(
         model: the student that was evaluated, on the CPU.
         run: the ONNX file.
         test: the test samples of each data set.
-        scores: the figures of the evaluation, an entry an image (`predictions.csv`).
+        scores: the scores of the evaluation, one per image (`predictions.csv`).
 
     Returns:
-        the largest difference and both Dice, JSON-able.
+        the largest difference and the Dice of both, JSON-able.
 
     Raises:
-        ValueError: they disagree, or the student's output is no probability.
+        ValueError: they disagree, or the student's output is not a probability.
     """
     comparison = Comparison()
     dice = {(figures.dataset, figures.stem, figures.key): figures.dice for figures in scores}
@@ -117,8 +117,8 @@ def by_torch(model: InferenceModel, images: np.ndarray) -> np.ndarray:
 
 
 def pairs(test: Mapping[str, Sequence[Sample]]) -> Iterator[tuple[str, np.ndarray]]:
-    """Batches uint8 (2, H, W, 3) by name: an image of each of a few sizes with its mirror image, whole and cut to an
-    odd size.
+    """Named batches uint8 (2, H, W, 3): for a few sizes, one image with its mirror image, whole and cut to an odd
+    size.
     """
     first: dict[tuple[int, int], Sample] = {}
     for samples in test.values():
@@ -133,7 +133,7 @@ def pairs(test: Mapping[str, Sequence[Sample]]) -> Iterator[tuple[str, np.ndarra
 
 
 def evenly_with_both_ends(items: Sequence[Item], count: int) -> list[Item]:
-    """At most `count` of the items at even distances, the first and the last among them."""
+    """At most `count` of the items, evenly spaced, including the first and the last."""
     if len(items) <= count:
         return list(items)
     return [items[round(position)] for position in np.linspace(0, len(items) - 1, count)]

@@ -1,4 +1,4 @@
-"""The ONNX file of a student that was published without one, made on demand and checked; its int8 file too."""
+"""The ONNX file of a student that was published without one, made on demand and checked, as is its int8 file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = logging.getLogger("bandpass")
 
 
 def open_calibration(source: str | Path, root: Path, *, home: Path) -> Splits:
-    """The images of a folder, cut as a recipe cuts them: the training part calibrates, all others judge.
+    """The images of a folder, split as by a recipe: the training part calibrates, the rest is for scoring.
 
     Raises:
         FileNotFoundError, ValueError: as `open_data`; masks have as many classes as the student.
@@ -45,14 +45,14 @@ def make_onnx(
     Args:
         source: a folder, a hub id or `zoo:NAME`.
         path: of the file, which is replaced.
-        trust: the class of a student of the user's own, as for `students.load`.
-        int8: images by which an int8 file is made beside it, if it is worth it, as `add_int8`.
+        trust: the class of a user's own student, as for `students.load`.
+        int8: images for an int8 file beside it, which is kept if it is worth it (`add_int8`).
 
     Returns:
-        the largest difference and where it was, JSON-able; `int8`, the verdict, where that was asked for.
+        the largest difference and where it occurred, JSON-able; with `int8`, also the verdict.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_model`; or the file disagrees with torch.
+        FileNotFoundError, ValueError: as of `load_model`; or the file disagrees with torch.
     """
     model = load_model(source, trust=trust)
     licence = students.licence_of(source) or "see the student's card"
@@ -77,7 +77,7 @@ def make_onnx(
         found["int8"] = add_int8(path, int8, classes=model.classes, threshold=threshold_of(source))
     elif small.is_file():
         small.unlink()
-        logger.info("removed %s, which was made of an earlier file; int8=DIR makes another", small)
+        logger.info("removed %s, which was made from an earlier file; int8=DIR makes a new one", small)
     return found
 
 
@@ -85,7 +85,7 @@ def check_frames(model: InferenceModel, run: Runner) -> dict[str, Any]:
     """Compares torch and ONNX Runtime on generated frames, one at a time and two at a time.
 
     Raises:
-        ValueError: they differ by more than 1e-3, or the student's output is no probability.
+        ValueError: they differ by more than 1e-3, or the student's output is not a probability.
     """
     comparison = Comparison()
     for number, size in enumerate((*FRAMES, (model.image_size, model.image_size))):

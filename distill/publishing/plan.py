@@ -1,4 +1,4 @@
-"""The plan of publishing a run: all that must be known before anything is written, found out once."""
+"""The plan of publishing a run: everything that must be known before anything is written, collected once."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Plan:
     """A run that is to be published.
 
     Attributes:
-        run: what is published.
-        folder: where.
+        run: the run to publish.
+        folder: where it is published.
         metrics: its metrics.json.
         record: what decides whether a published folder is the one asked for, JSON-able.
-        published: its published.json, where it is there already, with every file that it was published with, and
-            nothing is left beside it by a process that was killed; else empty.
+        published: published.json, if the folder exists with every file that was published and no killed process has
+            left anything beside it; else empty.
     """
 
     run: Run
@@ -57,7 +57,7 @@ def plan_publishing(run: Run) -> Plan:
     metrics = run.require_evaluated()
     if metrics["evaluated"]["weights"] != weights:
         results = run.folder / "metrics.json"
-        raise ValueError(f"{results} is of other weights than {run.weights}; type {command_for('evaluate')} first")
+        raise ValueError(f"{results} is for other weights than {run.weights}; type {command_for('evaluate')} first")
     asked = {key: value for key, value in asdict(run.recipe.publish).items() if key not in ("hub", "zoo")}
     record = {"weights": weights, "evaluated": metrics["evaluated"], "asked": asked, "template": template}
     found = read_json_if_sound(run.published / RECORD)
@@ -66,14 +66,14 @@ def plan_publishing(run: Run) -> Plan:
 
 
 def is_published(folder: Path, found: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
-    """Whether a published folder is there for this record, whole: no file is missing, and none is damaged.
+    """Whether a published folder exists for this record and is whole: no file is missing, and none is damaged.
 
-    A card that its owner has changed is whole, whatever the template says now.
+    A card that its owner has changed counts as whole, even if the template has changed since.
 
     Args:
-        folder: that was published.
+        folder: the published folder.
         found: its published.json.
-        record: what decides whether it is the one asked for.
+        record: what decides whether the folder is the one asked for.
     """
     names = found.get("files", ())
     if not found or not all((folder / name).is_file() for name in names):

@@ -26,12 +26,12 @@ class Provenance:
     """Origin and terms of a student.
 
     Attributes:
-        parts: part of the data -> images of each data set in it; without the parts that hold none.
+        parts: part of the data -> number of images of each data set in it; empty parts are left out.
         teachers: teacher's name in the recipe -> its terms.
         terms: of everything that the student was made from or tested on, each once.
-        learned: of what it was made from alone.
-        licence: `license`, and `license_name` where that is `other`.
-        contradictions: what stands against the licence that was asked for, a sentence each.
+        learned: the same without what it was only tested on.
+        licence: `license`, and `license_name` if that is `other`.
+        contradictions: sentences on the terms that contradict the licence asked for.
     """
 
     parts: Mapping[str, Mapping[str, int]]
@@ -67,7 +67,7 @@ def provenance_of(run: Run) -> Provenance:
 
 
 def parts_of_data(run: Run) -> dict[str, dict[str, int]]:
-    """Part of the data -> images of each data set in it; without the parts that hold none."""
+    """The number of images of each data set in each part of the data; empty parts are left out."""
     found = {
         "training": count(run.splits.train),
         "unlabelled": count(run.splits.unlabelled if run.recipe.takes_unlabelled else ()),
@@ -78,5 +78,5 @@ def parts_of_data(run: Run) -> dict[str, dict[str, int]]:
 
 
 def count(samples: Iterable[Sample]) -> dict[str, int]:
-    """Images of each data set, by name."""
+    """The number of images of each data set, by name."""
     return dict(sorted(Counter(sample.dataset for sample in samples).items()))

@@ -1,4 +1,4 @@
-"""Publishing: a folder that others can use, with a card, and an ONNX file that was checked against torch."""
+"""Publishing: a folder that others can use, with a card and an ONNX file that was checked against torch."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ logger = logging.getLogger("bandpass")
 
 
 def publish(run: Run) -> Path:
-    """Writes the student's folder and returns it; also to `publish.hub` and `publish.zoo`, where they are asked for.
+    """Writes the student's folder and returns it; also publishes to `publish.hub` and `publish.zoo`, if asked for.
 
-    The folder appears at once and whole: weights, config, model card, recipe, example pictures, and an ONNX file that
-    matches PyTorch within 1e-3. Returns at once where all that is there for the same weights and wishes.
+    The folder appears as a whole: weights, config, model card, recipe, example pictures, and an ONNX file that matches
+    PyTorch within 1e-3. Returns at once if the folder exists already for the same weights and settings.
 
     Raises:
         FileNotFoundError: nothing has been trained or evaluated yet.
@@ -57,7 +57,7 @@ def build(plan: Plan) -> Mapping[str, Any]:
 
 
 def complete(plan: Plan, folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes recipe and record, published.json, beside what `facts` are about; returns the record."""
+    """Completes the folder with the recipe and the record, published.json; returns the record."""
     recipe = public_recipe(plan.run.recipe)
     write_recipe(recipe, folder)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -70,9 +70,9 @@ def complete(plan: Plan, folder: Path, facts: Mapping[str, Any]) -> dict[str, An
 
 
 def push(folder: Path, repository: str | None) -> None:
-    """Uploads a published folder to the Hugging Face Hub, unless none is asked for, or it is there already.
+    """Uploads a published folder to the Hugging Face Hub, unless no repository is given or it is there already.
 
-    What an earlier student left there of weights and pictures is removed; other files of the repository stay.
+    Weights and pictures of an earlier student are removed from the repository; its other files stay.
 
     Raises:
         ValueError: the Hub refused or could not be reached.
@@ -92,7 +92,7 @@ def push(folder: Path, repository: str | None) -> None:
             commit_message=f"Publish {folder.parent.name}",
             delete_patterns=["*.safetensors", "*.onnx", "examples/*"],
         )
-    except Exception as error:  # of the Hub's client, of what it sends with, or of the system: they change by version
+    except Exception as error:  # by the Hub's client, its HTTP library or the system; they differ between versions
         raise ValueError(
             f"the Hub did not take {folder} as {repository!r}: {first_line(error)}; log in with "
             f"`hf auth login`, check name and network, and type {command_for('publish')} again (the folder "

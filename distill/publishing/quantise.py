@@ -1,4 +1,4 @@
-"""The int8 file: the network in whole numbers, calibrated on training images; kept where it is faster and as good."""
+"""The int8 file: the quantised network, calibrated on training images; kept if it is faster and as accurate."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from distill.runtime.issues import several
 from distill.runtime.progress import progress
 from distill.runtime.timing import interleaved, work_ratio
 
-CALIBRATION = 64  # training images, evenly spread, whose ranges of activations are taken
+CALIBRATION = 64  # training images, evenly spread, from which ranges of activations are taken
 OPERATORS = ("Conv", "ConvTranspose", "Concat", "MaxPool", "Add")  # never a gate, a resize, a norm or a softmax
-PERCENTILE = 99.99  # of an activation's levels: the rarest would make the steps of all others coarse
+PERCENTILE = 99.99  # of an activation's values: the rarest would make the steps of all others coarse
 POOLING = ("ReduceMean", "GlobalAveragePool")
 LARGEST_LOSS = 0.005  # of mean Dice over the validation images
-LARGEST_RATIO = 0.95  # of its seconds by those of the plain file: less would be within the noise of a measurement
+LARGEST_RATIO = (
+    0.95  # of its time over that of the plain file: a smaller gain would be within the noise of the measurement
+)
 ROUNDS = 20
 
 logger = logging.getLogger("bandpass")
@@ -38,10 +40,10 @@ class Verdict:
 
     Attributes:
         written: whether the file was kept.
-        why: in words.
-        dice: mean Dice of the file over the validation images; this and the following None where there is no file.
-        before: that of the plain file.
-        ratio: its CPU seconds by those of the plain file on one image and one thread, the median of interleaved runs.
+        why: the reason in words.
+        dice: mean Dice of the file over the validation images; None if there is no file, as are the following.
+        before: mean Dice of the plain file.
+        ratio: its CPU seconds over those of the plain file, for one image on one thread, median of interleaved runs.
     """
 
     written: bool
@@ -52,13 +54,13 @@ class Verdict:
 
 
 def add_int8(plain: Path, splits: Splits, *, classes: int, threshold: float) -> dict[str, Any]:
-    """Writes the quantised file beside the plain one, compares the two, and removes it where it is not worth it.
+    """Writes the quantised file beside the plain one, compares the two, and removes it if it is not worth keeping.
 
     Args:
-        plain: the exported file, as model.onnx; the other is then model.int8.onnx.
-        splits: whose training images calibrate, and on whose validation images both are scored.
+        plain: the exported file, such as model.onnx; the other one is then model.int8.onnx.
+        splits: training images for the calibration, and validation images on which both files are scored.
         classes: channels of the network's output.
-        threshold: from which probability on a pixel is foreground, where it is served.
+        threshold: the probability from which a pixel is foreground when the student is served.
 
     Returns:
         the `Verdict`, JSON-able.
@@ -71,7 +73,7 @@ def add_int8(plain: Path, splits: Splits, *, classes: int, threshold: float) -> 
     except OSError:  # a full disk says nothing about the network
         raise
     except Exception as error:  # of ONNX Runtime's quantiser, by operator and version; the student itself is whole
-        small.unlink(missing_ok=True)  # an older one
+        small.unlink(missing_ok=True)  # an older file
         why = (
             f"ONNX Runtime cannot quantise this network ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         )
@@ -86,7 +88,7 @@ def add_int8(plain: Path, splits: Splits, *, classes: int, threshold: float) -> 
 
 
 def compare_files(plain: Runner, small: Runner, *, val: Sequence[Sample], classes: int, threshold: float) -> Verdict:
-    """Whether the quantised file loses at most `LARGEST_LOSS` of Dice at the threshold that it has, and is faster."""
+    """The verdict: whether the quantised file loses at most `LARGEST_LOSS` of Dice at its threshold, and is faster."""
     table = []
     for sample in progress(val, what="validate the int8 file", total=len(val)):
         image, mask = sample.read_image()[None], sample.read_mask()
@@ -108,10 +110,10 @@ def compare_files(plain: Runner, small: Runner, *, val: Sequence[Sample], classe
 
 
 def quantise(source: Path, target: Path, samples: Sequence[Sample]) -> None:
-    """Static quantisation: weights int8 a channel, activations uint8 by the ranges in which they mostly are.
+    """Static quantisation: int8 weights per channel, uint8 activations by the ranges that hold most of their values.
 
     The resizes, the normalisation, the convolutions of `kept_in_float` and everything else but `OPERATORS` stay
-    float32; its metadata stays.
+    float32; the metadata is kept.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationDataReader
@@ -125,7 +127,7 @@ def quantise(source: Path, target: Path, samples: Sequence[Sample]) -> None:
             return len(samples)
 
         def set_range(self, start_index: int, end_index: int) -> None:
-            """Begins with one image, and ends before another."""
+            """Restricts the images to a range."""
             self.left = iter(samples[start_index:end_index])
 
         def get_next(self) -> dict[str, np.ndarray] | None:
@@ -135,7 +137,7 @@ def quantise(source: Path, target: Path, samples: Sequence[Sample]) -> None:
 
     root = logging.getLogger()
     level = root.level
-    root.setLevel(logging.ERROR)  # it advises a preparation that our exporter has done
+    root.setLevel(logging.ERROR)  # it recommends preprocessing that our exporter has done
     try:
         with tempfile.TemporaryDirectory(dir=target.parent) as place, contextlib.redirect_stdout(io.StringIO()):
             made = Path(place) / target.name
@@ -158,16 +160,16 @@ def quantise(source: Path, target: Path, samples: Sequence[Sample]) -> None:
 
 
 def kept_in_float(source: Path) -> list[str]:
-    """The names of convolutions that lose too much: the first, of pixels, grouped ones, and those of pooled vectors.
+    """The names of convolutions that lose too much: the first (on pixels), grouped ones, and those of pooled vectors.
 
-    Each channel of a depthwise convolution has a range of its own, and they share one scale; a gate of one value for
-    each channel (squeeze and excitation) multiplies its error into the whole map.
+    The channels of a depthwise convolution have different ranges but share one scale; the error of a gate with one
+    value per channel (squeeze and excitation) is multiplied into the whole map.
     """
     import onnx
 
     graph = onnx.load(str(source)).graph
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    made: set[str] = set()  # tensors that nodes make, and those of them that hold a value for each channel
+    made: set[str] = set()  # tensors that nodes make; `pooled`: those of them with one value per channel
     pooled: set[str] = set()
     for node in graph.node:
         of_nodes = [name for name in node.input if name in made]

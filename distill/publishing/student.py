@@ -1,4 +1,4 @@
-"""The published folder of a student: its network as weights and as ONNX file, checked, with a card and examples."""
+"""The published folder of a student: weights, an ONNX file that was checked, a card and examples."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ logger = logging.getLogger("bandpass")
 
 
 def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
-    """Writes a student into `folder`; returns what was found on the way.
+    """Writes a student into `folder`; returns the measurements made on the way.
 
-    These are the ONNX check, the threshold (at temperature 1), the temperature, int8, latency and image scores.
+    They are the ONNX check, the threshold (at temperature 1), the temperature, int8, latency and image scores.
 
     Raises:
         ValueError: the ONNX file disagrees with torch or with the evaluation.
@@ -75,7 +75,7 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
 
 
 def save_student(run: Run, student: Student, folder: Path, *, threshold: float, temperature: float) -> None:
-    """`model.safetensors` and `config.json`, from which `students.load` and `from_pretrained` rebuild it."""
+    """Writes `model.safetensors` and `config.json`, from which `students.load` and `from_pretrained` rebuild it."""
     config = {
         **student_arguments(run.recipe),
         "student": run.recipe.student.name,
@@ -93,11 +93,11 @@ def save_student(run: Run, student: Student, folder: Path, *, threshold: float, 
 
 
 def save_weights(network: Student, folder: Path, *, config: dict[str, Any] | None = None) -> None:
-    """`model.safetensors` and `config.json` of a network, which everybody may read who may read the folder."""
+    """Writes `model.safetensors` and `config.json` of a network, readable by everybody who may read the folder."""
     network.save_pretrained(folder, config=config)
     open_to_others(folder / "model.safetensors")
 
 
 def open_to_others(weights: Path) -> None:
-    """Lets everybody read weights who may read config.json beside them: safetensors lets their owner alone."""
+    """Gives the weights the permissions of config.json beside them; safetensors lets only their owner read them."""
     weights.chmod(weights.with_name("config.json").stat().st_mode)

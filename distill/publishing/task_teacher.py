@@ -1,4 +1,4 @@
-"""The published folder of a task teacher: the decoder, what it reads, what it learned from, and how good it is."""
+"""The published folder of a task teacher: the decoder, its input, its training images and its results."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The temperature of a published student: one number by which its logits are divided, so that p is calibrated.
+"""The temperature of a published student: one number that divides its logits, so that the probability is calibrated.
 
-Fitted on validation images by the least negative log-likelihood of their pixels (Guo et al., 2017, "On calibration of
-modern neural networks", ICML). A threshold is converted, so that masks are those of before.
+It minimises the negative log-likelihood of the pixels of validation images (Guo et al., 2017, "On calibration of modern
+neural networks", ICML). The threshold is converted, so that masks stay the same.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from scipy.optimize import minimize_scalar
 from distill.metrics.calibration import calibration_error, reliability
 from distill.metrics.overlap import IGNORED
 
-SMALLEST, LARGEST = 0.1, 10.0  # temperatures that are tried: a network that errs nowhere would have 0
-TINY = 1e-7  # a probability below counts as this: float32 knows none nearer to 1
+SMALLEST, LARGEST = 0.1, 10.0  # bounds of the search: a network without any error would have 0
+TINY = 1e-7  # the least probability: float32 has none nearer to 1 than 1 - TINY
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature, and what it does on the images that it was fitted on.
+    """A temperature, and its effect on the images on which it was fitted.
 
     Attributes:
-        temperature: of the published student; 1 leaves it as trained.
+        temperature: of the published student; 1 leaves the probability as trained.
         nll: mean negative log-likelihood of a pixel, in nats.
         nll_before: the same at temperature 1.
-        error: expected calibration error of the foreground's probability over these pixels.
+        error: expected calibration error of the foreground probability over these pixels.
         error_before: the same at temperature 1.
-        images: how many.
+        images: the number of images.
     """
 
     temperature: float
@@ -42,11 +42,11 @@ class Calibration:
 
 
 def fit_temperature(pixels: Sequence[tuple[np.ndarray, np.ndarray]]) -> Calibration:
-    """The temperature of the least mean negative log-likelihood of a pixel; `pixels` are the `pixels_of` each image,
-    (n, K) and (n,).
+    """The temperature with the least mean negative log-likelihood; `pixels` are the `pixels_of` each image, (n, K) and
+    (n,).
     """
     logs, truth = (np.concatenate(some) for some in zip(*pixels, strict=True))
-    if not len(truth):  # of several classes, where nothing is known anywhere
+    if not len(truth):  # of several classes, if all pixels are ignored
         return Calibration(1.0, 0.0, 0.0, 0.0, 0.0, len(pixels))
     best = round(best_temperature(logs, truth), 4)
     after, before = (
@@ -67,32 +67,32 @@ def pixels_of(probability: np.ndarray, mask: np.ndarray, *, most: int, classes: 
 
 
 def best_temperature(logs: np.ndarray, truth: np.ndarray) -> float:
-    """The temperature between `SMALLEST` and `LARGEST` of the least `nll` of `logs` (n, K) and `truth` (n,)."""
+    """The temperature between `SMALLEST` and `LARGEST` with the least `nll` of `logs` (n, K) and `truth` (n,)."""
     bounds = (math.log(SMALLEST), math.log(LARGEST))
     found = minimize_scalar(lambda log: nll(logs, truth, math.exp(log)), bounds=bounds, method="bounded")
     return math.exp(found.x)
 
 
 def is_at_bound(temperature: float) -> bool:
-    """Whether a fit ended where the search does, so that the best temperature may lie beyond it."""
+    """Whether a fit ended at a bound of the search; the best temperature may then lie beyond it."""
     return not 1.001 * SMALLEST < temperature < LARGEST / 1.001
 
 
 def tempered(logs: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities (n, K) at a temperature of log-probabilities (n, K)."""
+    """Probabilities (n, K) of log-probabilities (n, K) at a temperature."""
     scaled = np.exp((logs - logs.max(axis=1, keepdims=True)) / temperature)
     return scaled / scaled.sum(axis=1, keepdims=True)
 
 
 def nll(logs: np.ndarray, truth: np.ndarray, temperature: float) -> float:
-    """The mean negative log-likelihood of class numbers (n,) by log-probabilities (n, K) at a temperature."""
+    """The mean negative log-likelihood of class numbers (n,) under log-probabilities (n, K) at a temperature."""
     scaled = (logs - logs.max(axis=1, keepdims=True)) / temperature
     own = np.take_along_axis(scaled, truth[:, None].astype(np.intp), axis=1)[:, 0]
     return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - own, dtype=np.float64))
 
 
 def convert_threshold(threshold: float, temperature: float) -> float:
-    """The threshold that cuts probabilities at a temperature where `threshold` cuts those at 1."""
+    """The threshold that gives the same mask at a temperature as `threshold` gives at temperature 1."""
     if temperature == 1:
         return threshold
     return 1 / (1 + ((1 - threshold) / threshold) ** (1 / temperature))

@@ -1,4 +1,4 @@
-"""A student as it ships with Bandpass (`publish.zoo`): small, as float16 where masks or Dice stay the same."""
+"""A student as it ships with Bandpass (`publish.zoo`): small, in float16 if masks or Dice stay the same."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from students.catalogue import FOLDER, PREFIX
 from students.published import LEARNED
 
 LARGEST_BYTES = 10_000_000  # of model.safetensors
-LARGEST_DICE_DIFFERENCE = 0.0005  # of mean Dice over the validation images, either way
+LARGEST_DICE_DIFFERENCE = 0.0005  # of mean Dice over the validation images, in either direction
 COPIED = ("config.json", "recipe.yaml", LEARNED)
 FACTS = ("threshold", "calibration", "latency", "image_scores")  # of published.json; the int8 file does not ship
 RESULTS = "results.json"
@@ -38,12 +38,12 @@ logger = logging.getLogger("bandpass")
 
 @dataclass(frozen=True)
 class Precision:
-    """Whether weights are kept as float16, and the measurements behind it.
+    """The precision in which weights are kept, and the measurements behind it.
 
     Attributes:
         kept: `float16` (tensors of one dimension stay float32), or `float32`.
-        images: validation images on which the two were compared.
-        equal_masks: how many of them have the same mask.
+        images: number of validation images on which the two were compared.
+        equal_masks: number of these images whose mask is the same.
         dice: mean Dice with float16.
         dice_before: mean Dice with float32.
     """
@@ -56,11 +56,11 @@ class Precision:
 
 
 def write_to_zoo(plan: Plan, published: Mapping[str, Any], target: Path) -> Path:
-    """Writes a run's published student into the folder `target`: weights, config, recipe, card, results; returns it.
+    """Writes a run's published student into the folder `target` (weights, config, recipe, card, results); returns it.
 
     Raises:
-        ValueError: `target` is a file or holds other files, or the weights have more than `LARGEST_BYTES`.
-        FileExistsError: another process writes `target`.
+        ValueError: `target` is a file or holds other files, or the weights are larger than `LARGEST_BYTES`.
+        FileExistsError: another process is writing `target`.
     """
     target = target.expanduser()
     require_replaceable(target)
@@ -86,25 +86,25 @@ def write_to_zoo(plan: Plan, published: Mapping[str, Any], target: Path) -> Path
             shipped=place,
         )
         write_text(folder / "README.md", card)
-    logger.info("%s: %s, %.1f MB; as float16 Dice %.4f on %s (float32: %.4f), %s the same", target,
+    logger.info("%s: %s, %.1f MB; in float16 Dice %.4f on %s (float32: %.4f), %s unchanged", target,
                 precision.kept, written / 1e6, precision.dice, several(precision.images, "validation image"),
                 precision.dice_before, several(precision.equal_masks, "mask"))  # fmt: skip
     return target
 
 
 def require_replaceable(target: Path) -> None:
-    """Raises ValueError where `target` is neither new, nor an empty folder, nor one that `write_to_zoo` wrote."""
+    """Raises ValueError unless `target` is new, an empty folder, or one that `write_to_zoo` wrote."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not (target / RESULTS).is_file() or "student" not in read_json_if_sound(target / "config.json"):
         raise ValueError(
-            f"publish.zoo={target} is there, and is no student that publish.zoo wrote, with {RESULTS} and config.json; "
+            f"publish.zoo={target} exists, but publish.zoo did not write it (with {RESULTS} and config.json); "
             "name a new folder"
         )
 
 
 def halved(model: InferenceModel) -> InferenceModel:
-    """The model with its tensors of two and more dimensions rounded to float16, and computing in float32."""
+    """A copy of the model with its tensors of two or more dimensions rounded to float16; it computes in float32."""
     rounded = copy.deepcopy(model)
     for tensor in large_tensors(rounded.student):
         tensor.data = tensor.data.half().float()
@@ -112,7 +112,7 @@ def halved(model: InferenceModel) -> InferenceModel:
 
 
 def large_tensors(network: nn.Module) -> list[Any]:
-    """The floating tensors that are kept as float16: those of one dimension, of norms and biases, are small."""
+    """The floating-point tensors that are kept as float16; one-dimensional ones (norms, biases) are small."""
     tensors = (*network.parameters(), *network.buffers())
     return [tensor for tensor in tensors if tensor.is_floating_point() and tensor.ndim > 1]
 
@@ -120,13 +120,13 @@ def large_tensors(network: nn.Module) -> list[Any]:
 def compare_precisions(
     model: InferenceModel, half: InferenceModel, val: Sequence[Sample], *, threshold: float
 ) -> Precision:
-    """The precision to keep: float16 where masks are the same, or Dice within `LARGEST_DICE_DIFFERENCE`.
+    """The precision to keep: float16 if all masks are the same or Dice differs by at most `LARGEST_DICE_DIFFERENCE`.
 
     Args:
         model: with float32 weights.
         half: `halved` of it.
         val: the validation images.
-        threshold: from which probability on a pixel is foreground.
+        threshold: the probability from which a pixel is foreground.
     """
     same = 0
     table: list[list[float]] = []
@@ -142,10 +142,10 @@ def compare_precisions(
 
 
 def save_small(network: nn.Module, path: Path, *, as_half: bool) -> int:
-    """Writes a network's tensors, the large ones as float16 where asked for, and returns the file's bytes.
+    """Writes a network's tensors, the large ones as float16 if `as_half`, and returns the size of the file in bytes.
 
     Raises:
-        ValueError: they are more than `LARGEST_BYTES`.
+        ValueError: the file is larger than `LARGEST_BYTES`.
     """
     saved = copy.deepcopy(network)
     for tensor in large_tensors(saved) if as_half else ():
@@ -156,14 +156,14 @@ def save_small(network: nn.Module, path: Path, *, as_half: bool) -> int:
     if size > LARGEST_BYTES:
         raise ValueError(
             f"publish.zoo takes weights of at most {LARGEST_BYTES / 1e6:g} MB, but these have {size / 1e6:.1f} MB as "
-            f"{'float16' if as_half else 'float32'}; publish a smaller student (student.width), or push it by "
+            f"{'float16' if as_half else 'float32'}; publish a smaller student (student.width), or push it with "
             "publish.hub"
         )
     return size
 
 
 def results_of(plan: Plan, facts: Mapping[str, Any], precision: Precision, *, size: int) -> dict[str, Any]:
-    """results.json: what was measured, and what the student was made from."""
+    """results.json: the measurements, and what the student was made from."""
     run, origin, metrics = plan.run, plan.origin, plan.metrics
     return {
         "student": {"name": run.recipe.student.name, "width": run.recipe.student.width, **metrics["student"]},

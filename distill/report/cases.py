@@ -1,4 +1,4 @@
-"""The best, the median and the worst test images of every data set, chosen by rank of Dice and by nothing else."""
+"""The best, median and worst test images of every data set, chosen by the rank of their Dice and nothing else."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from distill.metrics.overlap import IGNORED, foreground_of, labels
 from distill.report import thumbnails
 from distill.report.inputs import Inputs, Row, share_of
 
-SHOWN = 24  # images of all data sets together, at most where there are up to eight data sets
+SHOWN = 24  # images over all data sets, the most for up to eight data sets
 EACH = 3  # of each kind
-ALARMS = 1  # frames without foreground of a data set in which something was found
+ALARMS = 1  # of a data set: frames without foreground in which something is predicted
 
 Ask = Callable[[Sample], np.ndarray]  # a sample -> the student's probability (K, H, W)
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a case: a title, its data URI, and a text for readers who do not see it."""
+    """One picture of a case: its title, its data URI, and an alternative text."""
 
     title: str
     uri: str
@@ -36,18 +36,18 @@ class Case:
 
     kind: str  # best, median, worst, false alarm
     row: Row
-    rank: int  # among the images with foreground, from 1 on; 0 for a false alarm
+    rank: int  # among the images with foreground, counted from 1; 0 for a false alarm
     images: int  # with foreground
     share: float
     tiles: tuple[Tile, ...]
 
 
 def cases(inputs: Inputs, ask: Ask, masks: Mapping[str, SoftMasks]) -> dict[str, list[Case]]:
-    """Data set -> its cases, best first.
+    """The cases of each data set, best first.
 
     Args:
         inputs: the run.
-        ask: gives the student's probability of a sample.
+        ask: returns the student's probability for a sample.
         masks: mask teachers, whose soft masks are shown where they are known.
     """
     each = max(1, min(EACH, SHOWN // (3 * max(1, len(inputs.rows)))))
@@ -66,7 +66,7 @@ def cases(inputs: Inputs, ask: Ask, masks: Mapping[str, SoftMasks]) -> dict[str,
 
 
 def places(images: int, each: int) -> list[tuple[str, int]]:
-    """Kind and place of the cases among `images` ranked ones, each place once, at most a third of them of one kind."""
+    """Kind and place of the cases among `images` ranked images: no place twice, at most a third of them per kind."""
     each = max(1, min(each, images // 3))
     middle = max(0, (images - each) // 2)
     wanted = {
@@ -96,18 +96,17 @@ def pictures(row: Row, ask: Ask, masks: Mapping[str, SoftMasks]) -> tuple[Tile, 
         return Tile(title, uri, alt, (image.shape[0], image.shape[1]))
 
     wrong = (
-        f"{np.mean((found > 0) & ~true & counted):.1%} of the image too much, {np.mean(true & (found == 0)):.1%} missed"
+        f"false positive {np.mean((found > 0) & ~true & counted):.1%} of the image, "
+        f"missed {np.mean(true & (found == 0)):.1%}"
     )
     shown = [
-        tile("contours", thumbnails.contours_tile(image, true, found > 0), f"{name}: true and predicted contour"),
-        tile("image", thumbnails.image_tile(image), f"{name}: the image alone"),
+        tile("contours", thumbnails.contours_tile(image, true, found > 0), f"{name}: true and predicted contours"),
+        tile("image", thumbnails.image_tile(image), f"{name}: the image"),
         tile("truth", thumbnails.mask_tile(truth), f"{name}: the true mask, {np.mean(true):.1%} of the image"),
         tile("student", thumbnails.probability_tile(foreground), f"{name}: the student's probability of foreground"),
     ]
     if len(probability) > 1:
-        shown[-1] = tile(
-            "student", thumbnails.mask_tile(found), f"{name}: the class that the student finds most probable"
-        )
+        shown[-1] = tile("student", thumbnails.mask_tile(found), f"{name}: the class that the student predicts")
     for teacher, known in masks.items():
         if known.has(sample):
             soft = foreground_of(known.probability(sample))

@@ -1,8 +1,8 @@
 """Charts as inline SVG: figures over steps, Dice against size, its distribution, calibration.
 
-Matplotlib draws them in stand-in colours, and the page's style sheet chooses the real ones.
+Matplotlib draws them in placeholder colours, which the page's style sheet replaces.
 
-So a chart follows the reader's light or dark scheme, takes the page's font and stays sharp on paper.
+A chart therefore follows the reader's light or dark scheme, uses the page's font and stays sharp in print.
 """
 
 from __future__ import annotations
@@ -65,15 +65,15 @@ STYLE: Any = {  # of matplotlib, whose names of settings are a type of their own
     "savefig.facecolor": "none",
 }
 
-BESIDE_TITLE = 3  # data sets whose names have room in the line of the title
-SHOWN = 1200  # points of a chart at most, over all data sets
+BESIDE_TITLE = 3  # the most data sets whose names fit beside the title
+SHOWN = 1200  # the most points of a chart, over all data sets
 WIDE = (3.6, 2.08)  # inches
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)  # per cent
 BINS = 20
 
 
 class Chart:
-    """One chart on its way into the page; `axes` is drawn on inside `chart(...)`, `svg` is there afterwards."""
+    """A chart in the making: draw on `axes` inside `chart(...)`; `svg` is available afterwards."""
 
     def __init__(self, axes: Axes) -> None:
         self.axes, self.svg = axes, ""
@@ -88,7 +88,7 @@ def chart(title: str, *, alt: str, size: tuple[float, float] = PANEL) -> Iterato
 
     Args:
         title: over the chart.
-        alt: text for readers who do not see it.
+        alt: alternative text, for readers who cannot see the chart.
         size: width and height in inches.
     """
     from matplotlib import rc_context
@@ -106,7 +106,7 @@ def chart(title: str, *, alt: str, size: tuple[float, float] = PANEL) -> Iterato
 
 
 def embedded(svg: str, *, alt: str, prefix: str) -> str:
-    """A whole SVG document as an element of the page: named, in the page's colours and font, its ids its own."""
+    """An SVG document as an element of the page: with a label, the page's colours and font, and unique ids."""
     body = svg[svg.index("<svg") :]
     box = re.search(r'viewBox="([^"]+)"', body)
     assert box is not None
@@ -132,8 +132,8 @@ def lines_chart(
 
     Args:
         title: over the chart.
-        series: name -> (step, value); a legend is drawn where there is more than one.
-        alt: text for readers who do not see it.
+        series: name -> (step, value); a legend is drawn if there is more than one.
+        alt: alternative text, for readers who cannot see the chart.
         spans: name, first and last step of each stage.
         mark: step and value of a point worth showing.
     """
@@ -160,12 +160,12 @@ def lines_chart(
 
 
 def note(axes: Axes, words: str, place: tuple[float, float], offset: tuple[float, float], **how: Any) -> None:  # noqa: ANN401
-    """Small words beside a place, for which the axes do not shrink."""
+    """Writes small text beside a place, without shrinking the axes."""
     axes.annotate(words, place, offset, textcoords="offset points", fontsize=6.5, **how).set_in_layout(False)
 
 
 def size_chart(inputs: Inputs) -> str:
-    """Dice of each image against the share of it that its mask covers, and the mean of each size."""
+    """Dice of each image against the share that its mask covers, with the mean for each size."""
     parts = inputs.rows
     limit = max(1, SHOWN // max(1, len(parts)))
     points: dict[str, np.ndarray] = {}
@@ -203,7 +203,7 @@ def size_chart(inputs: Inputs) -> str:
 
 
 def draw_means(axes: Any, entry: Mapping[str, Any], limits: tuple[float, float], colour: str) -> None:  # noqa: ANN401
-    """A line at the mean Dice of each size."""
+    """Draws a line at the mean Dice of each size."""
     ends = [limits[0], *(100 * share for share in list(SIZES.values())[:-1]), limits[1]]
     for number, size in enumerate(SIZES):
         if size in entry.get("by_size", {}):
@@ -212,9 +212,9 @@ def draw_means(axes: Any, entry: Mapping[str, Any], limits: tuple[float, float],
 
 
 def spread_chart(inputs: Inputs) -> str:
-    """A histogram of Dice: the mean alone hides those that were missed altogether."""
+    """A histogram of Dice: the mean alone hides images that were missed altogether."""
     parts = {name: np.array([row.dice for row in rows]) for name, rows in inputs.rows.items()}
-    told = [f"{name}: {100 * np.mean(values < 0.1):.0f} % of images under 0.1" for name, values in parts.items()]
+    told = [f"{name}: {100 * np.mean(values < 0.1):.0f} % of images below 0.1" for name, values in parts.items()]
     with chart("distribution of Dice", alt="Histogram of Dice. " + "; ".join(told)) as drawn:
         for (name, values), colour in zip(parts.items(), SERIES * len(parts), strict=False):
             share, edges = np.histogram(values, bins=BINS, range=(0, 1))
@@ -228,7 +228,7 @@ def spread_chart(inputs: Inputs) -> str:
 
 
 def calibration_chart(inputs: Inputs) -> str | None:
-    """The share of true pixels against the probability given; None where an older evaluation did not take it."""
+    """The share of true pixels against the predicted probability; None if an older evaluation lacks it."""
     parts = {name: entry["confidence"] for name, entry in inputs.metrics["datasets"].items() if "confidence" in entry}
     if not parts:
         return None

@@ -10,20 +10,20 @@ from distill.report.charts import lines_chart
 from distill.report.inputs import Inputs
 
 MEANINGS = {
-    "segment": "the student's mask against the truth",
-    "cross_entropy": "the same, its cross-entropy alone",
-    "dice": "the same, its soft Dice loss alone",
-    "boundary": "the same on the contour against the rest",
-    "structure": "the same, weighted towards contours",
+    "segment": "the student's mask against the ground truth: cross-entropy and soft Dice loss",
+    "cross_entropy": "the student's mask against the ground truth: cross-entropy only",
+    "dice": "the student's mask against the ground truth: soft Dice loss only",
+    "boundary": "cross-entropy against the ground truth, half on the contour and half on the rest",
+    "structure": "cross-entropy and soft IoU against the ground truth, weighted towards contours",
     "imitate_mask": "the student's mask against the teacher's soft mask",
-    "imitate_mask_mse": "the same, mean square error of probabilities",
+    "imitate_mask_mse": "the student's mask against the teacher's soft mask: mean squared error of probabilities",
     "imitate_low": "projected features against the teacher's low band",
     "imitate_high": "projected features against the teacher's high band",
     "imitate_features": "projected features against the teacher's, both bands",
-    "imitate_mse": "projected features against the teacher's, mean square error",
-    "imitate_low_mse": "the same, low band alone",
-    "imitate_high_mse": "the same, high band alone",
-    "mean_teacher": "the student's mask of images without one against its moving average's",
+    "imitate_mse": "projected features against the teacher's: mean squared error",
+    "imitate_low_mse": "projected features against the teacher's: mean squared error, low band only",
+    "imitate_high_mse": "projected features against the teacher's: mean squared error, high band only",
+    "mean_teacher": "on images without a mask, the student's prediction against that of its moving average",
     "weight_norm": "norms of the student's weights",
 }
 
@@ -38,7 +38,7 @@ class Panel(NamedTuple):
 
 
 def curves(inputs: Inputs) -> list[Panel]:
-    """The panels of a training; none where nothing was logged."""
+    """The panels of a training; empty if nothing was logged."""
     spans = stages_of(inputs)
     panels = []
     if points := list(series_of(inputs, "validation_dice")):
@@ -61,15 +61,15 @@ def curves(inputs: Inputs) -> list[Panel]:
     if spreads := list(ratios_of(inputs)):
         ends = ", ".join(f"{name} {points[-1][1]:.2f}" for name, points in spreads)
         svg = lines_chart("variance of projections", dict(spreads), alt=f"At the end: {ends}", spans=spans)
-        panels.append(Panel(svg, "as a share of the target's; near 0 the projection is the same everywhere"))
+        panels.append(Panel(svg, "as a share of the target's variance; near 0, the projection is the same everywhere"))
     if points := list(series_of(inputs, "learning_rate")):
         alt = f"Learning rate, at most {max(value for _, value in points):.2g}"
-        panels.append(Panel(lines_chart("learning rate", {"rate": points}, alt=alt, spans=spans), "of the schedule"))
+        panels.append(Panel(lines_chart("learning rate", {"rate": points}, alt=alt, spans=spans), "as scheduled"))
     return panels
 
 
 def series_of(inputs: Inputs, name: str) -> Iterator[tuple[float, float]]:
-    """(step, value) of one figure of the log."""
+    """(step, value) of one quantity in the log."""
     return ((line["step"], line[name]) for line in inputs.log if name in line)
 
 
@@ -102,7 +102,7 @@ def short(target: str) -> str:
 
 
 def describe(inputs: Inputs, term: str) -> str:
-    """The meaning of a term, and its weight in each stage."""
+    """The meaning of a loss term, and its weight in each stage."""
     stages: dict[str, Any] = {name: stage for name, stage in inputs.run.recipe.stages.items() if stage.runs}
     weights = {name: stage.losses.get(term, 0) for name, stage in stages.items()}
     told = ", ".join(f"{weight:g} in {name}" for name, weight in weights.items() if weight)

@@ -41,42 +41,42 @@ def summary(inputs: Inputs) -> list[Fact]:
     run, metrics = inputs.run, inputs.metrics
     recipe, student = run.recipe, metrics["student"]
     network = f"{recipe.student.name} of width {recipe.student.width}"
-    macs = f", {student['macs'] / 1e6:,.0f} million multiply-accumulates an image" if "macs" in student else ""
+    macs = f", {student['macs'] / 1e6:,.0f} million multiply-accumulates per image" if "macs" in student else ""
     sees = (
         "reads a teacher's cached features"
         if recipe.reads_features
-        else f"sees {recipe.image_size} x {recipe.image_size} pixels"
+        else f"input of {recipe.image_size} x {recipe.image_size} pixels"
     )
     facts = [Fact("student", f"{network}; {student['parameters']:,} parameters{macs}; {sees}")]
     if encoder := encoder_of(recipe):
-        facts.append(Fact("encoder", f"began with {encoder}"))
+        facts.append(Fact("encoder", f"initialised from {encoder}"))
     if recipe.student.init:
-        facts.append(Fact("began as", str(public_name(recipe.student.init))))
+        facts.append(Fact("initialised from", str(public_name(recipe.student.init))))
     if recipe.student.classes > 1:
-        facts.append(Fact("classes", f"{recipe.student.classes}, the background included"))
+        facts.append(Fact("classes", f"{recipe.student.classes}, background included"))
     for name, entry in recipe.consulted.items():
         facts.append(Fact(f"teacher {name}", f"{teacher_words(entry)}, weights {place_of_weights(recipe, name)}"))
     if not recipe.consulted:
         facts.append(Fact("teacher", "none: trained on masks alone"))
     optimiser = recipe.optimiser
-    average = f", averaged weights ({optimiser.ema:g} a step)" if optimiser.ema else ""
+    average = f", averaged weights (decay {optimiser.ema:g} per step)" if optimiser.ema else ""
     computed = inputs.training.get("precision", recipe.precision)
     facts.append(
         Fact(
             "optimiser",
-            f"AdamW, rate {optimiser.learning_rate:g} ({optimiser.schedule}), decay {optimiser.weight_decay:g}, "
-            f"batches of {optimiser.batch_size}{average}; {computed}; seed {recipe.seed}",
+            f"AdamW, learning rate {optimiser.learning_rate:g} ({optimiser.schedule}), weight decay "
+            f"{optimiser.weight_decay:g}, batch size {optimiser.batch_size}{average}; {computed}; seed {recipe.seed}",
         )
     )
     if training := inputs.training:
-        kept = f"; kept is step {training['best_step']:,}" if "best_step" in training else ""
+        kept = f"; the weights of step {training['best_step']:,} are kept" if "best_step" in training else ""
         if "steps" in training:
             facts.append(Fact("trained", f"{training['steps']:,} steps, {training['epochs']:g} epochs{kept}"))
     return facts
 
 
 def teacher_words(entry: TeacherRecipe) -> str:
-    """The teacher, or the one whose features are read, in a few words."""
+    """The teacher in a few words; for a task teacher, the teacher whose features it reads."""
     if entry.adapter == "task" and entry.of:
         return f"a decoder on the features of {entry.of}"
     size = f" at {entry.image_size} pixels" if entry.image_size else ""
@@ -104,29 +104,29 @@ def losses_of(stage: StageRecipe) -> str:
 
 
 def warnings(inputs: Inputs) -> Iterator[str]:
-    """Sentences to be read before any figure."""
+    """The warnings at the top of the page."""
     recipe = inputs.run.recipe
     if recipe.data.name == "builtin":
-        yield "Trained and tested on generated images: the figures say nothing about real ones."
+        yield "Trained and tested on generated images: the results say nothing about real images."
     if any((teacher.cache or teacher.weights) == "builtin" for teacher in recipe.consulted.values()):
         yield (
-            "The built-in teacher has SAM's architecture but is not SAM: it was trained with labels of the generator "
+            "The built-in teacher has SAM's architecture but is not SAM: it was trained with labels from the generator "
             "that made these images."
         )
     for one in inputs.training.get("collapsed", []):
-        yield f"The projection collapsed ({one}): nearly the same everywhere, nothing was transferred."
+        yield f"The projection collapsed ({one}): it is nearly the same everywhere, so it transferred nothing."
     yield "Not a medical device: for research only."
 
 
 def versions() -> list[Fact]:
-    """Python and the packages that matter."""
+    """Versions of Python and of the main packages, and the operating system."""
     found = [Fact(package, text) for package in PACKAGES if (text := version_of(package))]
     system = Fact("system", f"{platform.system()} {platform.machine()}")
     return [Fact("Python", platform.python_version()), *found, system]
 
 
 def version_of(package: str) -> str:
-    """The version of an installed package; empty where it is not installed."""
+    """The version of a package; empty if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -134,6 +134,6 @@ def version_of(package: str) -> str:
 
 
 def cost(inputs: Inputs) -> list[tuple[str, float]]:
-    """Verb -> seconds, as in metrics.json."""
+    """The seconds of each verb, as in metrics.json."""
     seconds: dict[str, Any] = inputs.metrics.get("seconds", {})
     return [(verb, float(spent)) for verb, spent in seconds.items()]

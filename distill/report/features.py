@@ -1,4 +1,4 @@
-"""The teacher's features as its code keeps them, and as a linear probe predicts them from the student, as colours."""
+"""The teacher's features in colour: as the cache stores them, and as a linear probe predicts them from the student."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from distill.report.cases import Tile
 from distill.report.inputs import Inputs
 from students import Student
 
-BUDGET = 60e9  # multiply-accumulates that probe the student may take: a few seconds on one core
+BUDGET = 60e9  # multiply-accumulates that the probe may spend on the student: a few seconds on one core
 AT_MOST, AT_LEAST = 64, 8  # training images on which the probe is fitted
-RIDGE = 1e-3  # of the mean variance of the student's channels
+RIDGE = 1e-3  # times the mean variance of the student's channels
 BATCH = 8
 VIEW = "identity"
 
@@ -60,11 +60,11 @@ class TeacherView:
 
 
 def teacher_views(inputs: Inputs, student: Any) -> list[TeacherView]:  # noqa: ANN401
-    """An entry for each teacher whose cache keeps features of validation images.
+    """An entry for each teacher whose cache holds features of validation images.
 
     Args:
         inputs: the run.
-        student: the trained one, on the CPU, in eval mode; a task decoder is not probed.
+        student: the trained student, on the CPU, in eval mode; a task decoder is not probed.
     """
     run, found = inputs.run, []
     for name, path in run.caches.items():
@@ -102,7 +102,7 @@ def recorded(store: cache.Cache, samples: Iterable[Sample], key_of: Callable[[Sa
 
 
 def chosen(inputs: Inputs, store: cache.Cache, imitated: Sequence[tuple[str, str, str, int]]) -> tuple[str, int]:
-    """Map and stride to show: the finest that was imitated; else a map about 1/8 of the student's images, at 1/8."""
+    """Map and stride to show: the finest that was imitated, otherwise a map of about 1/8 of the image size, at 1/8."""
     if imitated:
         _, name, _, stride = min(imitated, key=lambda target: target[3])
         return name, stride
@@ -120,7 +120,7 @@ def fit_probe(
     map_: str,
     stride: int,
 ) -> Probe | None:
-    """Fits the linear map by ridge regression; None where the student has no such level or few images are known.
+    """Fits the linear map by ridge regression; None if the student has no such level or too few images are cached.
 
     Args:
         inputs: the run.
@@ -153,7 +153,7 @@ def fit_probe(
 def pairs(
     student: Student, store: cache.Cache, samples: Sequence[Sample], *, map_: str, stride: int, size: int
 ) -> tuple[Tensor, Tensor]:
-    """Cells of the student's level (cells, C + 1), with a constant, and the teacher's components there (cells, K)."""
+    """The student's cells with a constant (cells, C + 1), and the teacher's components at the same cells (cells, K)."""
     level, grid = student.level_of(stride), (size // stride, size // stride)
     features, targets = [], []
     for first in range(0, len(samples), BATCH):
@@ -165,7 +165,7 @@ def pairs(
 
 
 def levels(student: Student, samples: Sequence[Sample], *, size: int) -> tuple[Tensor, ...]:
-    """The student's pyramid for some images, each map (N, C, h, w)."""
+    """The student's feature pyramid for some images, each map (N, C, h, w)."""
     whole = (0.0, 0.0, 1.0, 1.0)
     images = [normalise(resize_image(sample.read_image(), (size, size), whole) / 255) for sample in samples]
     with torch.inference_mode():
@@ -181,9 +181,9 @@ def draw(
     probe: Probe | None,
     size: int,
 ) -> Iterator[tuple[Tile, ...]]:
-    """A row an image: the image, all that the code keeps, its low band, its high band, the probe's prediction.
+    """One row per image: the image, the decoded features, their low band, their high band, the probe's prediction.
 
-    One scale of colours for all images; the high band, which is fainter, has one of its own.
+    All images share one colour scale, except the high band, which is fainter and has its own.
     """
     grid = (CELLS, CELLS)
     bands = ("all", "low", "high")
@@ -214,6 +214,6 @@ def predict_components(student: Student, sample: Sample, probe: Probe, *, size: 
 
 
 def colours(components: Tensor, size: tuple[int, int]) -> str:
-    """Components in units of their deviation (up to 3, h, w) as a picture of an image's shape; mid-grey is zero."""
+    """Components (up to 3, h, w), in units of their deviation, as a picture of the image's shape; mid-grey is zero."""
     pixels = (255 * rgb_of(components.numpy())).astype(np.uint8)
     return thumbnails.uri(thumbnails.resized(pixels, thumbnails.fitted(size, thumbnails.SIDE)))

@@ -1,4 +1,4 @@
-"""The files of a run that a page is made of, read once."""
+"""The files of a run from which a page is made, each read once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from distill.training.jsonl_log import read_log
 
 @dataclass(frozen=True)
 class Row:
-    """The scores of one test image: a line of predictions.csv with the image it is of."""
+    """The scores of one test image: a line of predictions.csv together with its sample."""
 
     sample: Sample
     figures: dict[str, float]  # every numeric column
@@ -47,22 +47,22 @@ class Inputs:
 
     @cached_property
     def training(self) -> dict[str, Any]:
-        """train.json; empty where there is none."""
+        """train.json; empty if there is none."""
         return self.run.read_summary() if self.run.trained.is_file() else {}
 
     @cached_property
     def published(self) -> dict[str, Any]:
-        """published.json; empty where there is none, or a damaged one."""
+        """published.json; empty if it is missing or damaged."""
         return read_json_if_sound(self.run.published / "published.json")
 
     @cached_property
     def log(self) -> list[dict[str, Any]]:
-        """The whole lines of log.jsonl."""
+        """The complete lines of log.jsonl."""
         return read_log(self.run.folder / "log.jsonl", digest=self.training.get(LOG))
 
     @cached_property
     def rows(self) -> dict[str, list[Row]]:
-        """Data set -> its rows in predictions.csv, in their order.
+        """The rows of each data set in predictions.csv, in file order.
 
         Raises:
             FileNotFoundError: there is no predictions.csv.
@@ -74,26 +74,26 @@ class Inputs:
         for line in read_rows(path, digest=self.metrics.get(PREDICTIONS)):
             name, stem, key = (line.pop(column) for column in ("dataset", "stem", "key"))
             if (name, stem, key) not in samples:
-                raise ValueError(f"{path} scores {name}/{stem}, which the recipe's data does not hold (any more)")
+                raise ValueError(f"{path} scores {name}/{stem}, which is not in the recipe's data, or no longer is")
             row = Row(samples[name, stem, key], {column: float(value) for column, value in line.items()})
             found.setdefault(name, []).append(row)
         return {name: rows for name, rows in found.items() if rows}
 
     @cached_property
     def targets(self) -> list[tuple[str, str, str, int]]:
-        """The targets that the student imitated, as (teacher, map, band, stride), soft masks left out."""
+        """The targets that the student imitated, as (teacher, map, band, stride), without soft masks."""
         names = [name.rsplit("/", 3) for name in self.training.get("targets", [])]
         return [(teacher, map_, band, int(stride)) for teacher, map_, band, stride in names if map_ != MASK]
 
 
 def share_of(row: Row) -> float:
-    """The share of an image that its mask covers; read from the mask where an older predictions.csv lacks it."""
+    """The share of an image that its mask covers; computed from the mask if an older predictions.csv lacks it."""
     if not math.isnan(known := row.figures.get(SHARE, math.nan)):
         return known
     return float((without_void(row.sample.read_mask()) > 0).mean())
 
 
 def starts_of_equal_parts(items: list[Row], count: int) -> Iterator[Row]:
-    """At most `count` of the items: the first of each of so many parts of equal length."""
+    """The first item of each of `count` equal parts of the list; all items if there are no more than `count`."""
     step = max(1.0, len(items) / count)
     return (items[int(place * step)] for place in range(min(count, len(items))))

@@ -1,4 +1,4 @@
-"""The page put together: each section for itself, so that one that cannot be drawn leaves the others standing."""
+"""Assembly of the page: sections are built independently, so one that fails does not affect the others."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ logger = logging.getLogger("bandpass")
 
 
 class Sections:
-    """Makes sections and keeps what could not be made, as sentences for the page and the log."""
+    """Builds sections and records each failure as a sentence for the page and the log."""
 
     def __init__(self) -> None:
         self.left_out: list[str] = []
 
     def make(self, what: str, build: Callable[[], Result]) -> Result | None:
-        """The result of `build`; None, and a sentence, where it fails."""
+        """Returns the result of `build`; if it fails, records a sentence and returns None."""
         try:
             return build()
-        except Exception as error:  # whatever a picture fails at, the figures of the page are worth having without it
+        except Exception as error:  # whatever goes wrong in a section, the rest of the page is worth having
             sentence = f"{what} {'are' if what.endswith('s') else 'is'} left out: {str(error) or type(error).__name__}"
             self.left_out.append(sentence)
             logger.warning("report: %s", sentence, exc_info=logger.isEnabledFor(logging.DEBUG))
@@ -120,12 +120,12 @@ def drawn(inputs: Inputs, sections: Sections) -> dict[str, Any]:
 
 
 def stores_of(run: Run) -> dict[str, cache.Cache]:
-    """The caches of a run that are there."""
+    """The caches of a run that exist."""
     return {name: cache.open(path) for name, path in run.caches.items() if cache.exists(path)}
 
 
 def absent(run: Run) -> list[str]:
-    """A sentence for each cache that is not there (any more)."""
+    """A sentence for each cache that does not exist, or no longer exists."""
     gone = {name: path for name, path in run.caches.items() if not cache.exists(path)}
     return [
         f"The features of teacher {name} are left out: its cache {path.name} is not there"
@@ -134,7 +134,7 @@ def absent(run: Run) -> list[str]:
 
 
 def measured(inputs: Inputs) -> dict[str, Any] | None:
-    """The latency of the published ONNX file, as publishing measured it, or else this call; None without one."""
+    """The latency of the published ONNX file, measured on publishing or else now; None if there is no such file."""
     from distill.inference.onnx_file import open_onnx
     from distill.publishing.latency import latency
 

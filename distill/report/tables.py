@@ -1,4 +1,4 @@
-"""The figures of metrics.json as rows of tables: every figure there is, with its interval and its convention."""
+"""The figures of metrics.json as table rows: every figure with its interval and its convention."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIDE_BY_SIDE = ("dice", "iou", "sensitivity", "precision", "surface_dice", "hd95
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean with its 95 % interval, as words; empty where the figure was not taken, the interval of few images."""
+    """A mean and its 95 % interval as text; empty if not measured, the interval also if there are too few images."""
 
     mean: str = ""
     interval: str = ""
@@ -27,7 +27,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A figure over all data sets."""
+    """One figure on every data set."""
 
     title: str
     convention: str
@@ -43,13 +43,13 @@ def cell(entry: Mapping[str, float] | None, *, digits: int = 3) -> Cell:
 
 
 def words(figure: Figure) -> Figure:
-    """A figure whose title and convention name what was chosen."""
+    """A figure with the threshold and the tolerance filled in to its title and convention."""
     chosen = {"threshold": f"{THRESHOLD:g}", "tolerance": f"{TOLERANCE:g}"}
     return Figure(figure.title.format(**chosen), figure.convention.format(**chosen))
 
 
 def results(metrics: Mapping[str, Any]) -> dict[str, list[Line]]:
-    """Group -> a line for each figure that any data set has."""
+    """The lines of each group of figures: one for each figure that any data set has."""
     entries = list(metrics["datasets"].values())
     if not any("dice_pooled" in entry for entry in entries):  # several classes, or an evaluation of an older version
         plain = {"dice": Figure("Dice", metrics["convention"]), "iou": Figure("IoU", metrics["convention"])}
@@ -74,7 +74,7 @@ Part = tuple[str, str, int, tuple[Cell, ...]]  # data set, what part of it, imag
 
 
 def parts(metrics: Mapping[str, Any], entry: str, words_of: Callable[[str], str]) -> list[Part]:
-    """The rows of an entry {part: figures} of every data set, such as `by_size`; none where there is none."""
+    """The rows of an entry {part: figures} of every data set, such as `by_size`; empty if no data set has it."""
     return [
         (name, words_of(part), group["images"], tuple(cell(group[key], digits=digits_of(key)) for key in BY_SIZE))
         for name, figures in metrics["datasets"].items()
@@ -92,13 +92,13 @@ def size_words(size: str) -> str:
 
 
 def titles(names: Sequence[str]) -> list[str]:
-    """Short heads of columns."""
+    """Short column heads."""
     every = {**DICE, **OVERLAP, **CONTOUR}
     return ["Dice" if name == "dice" else words(every[name]).title for name in names]
 
 
 def digits_of(name: str) -> int:
-    """Digits after the point that a figure is shown with."""
+    """The number of decimals with which a figure is shown."""
     return 1 if name in PIXELS else 3
 
 
@@ -115,7 +115,7 @@ class Beside:
 
 
 def teachers(metrics: Mapping[str, Any]) -> dict[str, list[Beside]]:
-    """Mask teacher -> an entry for each part of the data whose soft masks are known."""
+    """An entry of each mask teacher for each part of the data whose soft masks are known."""
     return {
         name: [
             Beside(
@@ -133,5 +133,5 @@ def teachers(metrics: Mapping[str, Any]) -> dict[str, list[Beside]]:
 
 
 def side(entry: Mapping[str, Any]) -> tuple[Cell, ...]:
-    """The figures of one of the two, in the order of `SIDE_BY_SIDE`."""
+    """The figures of the teacher or of the student, in the order of `SIDE_BY_SIDE`."""
     return tuple(cell(entry.get(name), digits=digits_of(name)) for name in SIDE_BY_SIDE)

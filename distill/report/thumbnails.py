@@ -1,4 +1,4 @@
-"""Small pictures as text: an image, a mask, a probability, contours, errors; each a data URI for the page."""
+"""Small pictures as data URIs for the page: an image, a mask, a probability, contours, errors."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from distill.metrics.overlap import IGNORED, Flags
 TRUTH, PREDICTION, BOTH, RIM_COLOUR = map(ImageColor.getrgb, (drawing.TRUTH, drawing.PREDICTION, "white", "black"))
 OTHER = (214, 120, 255)  # foreground that was found, but of another class
 CLASSES = ((0, 0, 0), (255, 255, 255), (86, 180, 233), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66))
-"""Background and classes of a mask; further ones begin anew after the background (Okabe and Ito's colours)."""
+"""Background and classes of a mask; further classes repeat the colours after the background (Okabe and Ito)."""
 
 SIDE = 240  # the longer side of a picture, in pixels
 LARGE = 320  # of the one with contours
 QUALITY = 82
 DIM, OPAQUE = 0.55, 0.8  # an error map: the grey image's brightness under the colours, and their opacity
-LINES = (2.3, 1.2)  # half the width of the truth's contour and of the prediction's, in pixels
+LINES = (2.3, 1.2)  # half the widths of the true and the predicted contour, in pixels
 RIM, RIM_OPACITY = 0.9, 0.6  # of the dark rim
 
 Colours = NDArray[np.uint8]
 
 
 def uri(pixels: Colours, *, exact: bool = False) -> str:
-    """A data URI of pixels uint8 (H, W) or (H, W, 3): a JPEG, or a PNG where `exact`, which is small for flat areas."""
+    """A data URI of pixels uint8 (H, W) or (H, W, 3): a JPEG, or if `exact` a PNG, which is small for flat areas."""
     stream = io.BytesIO()
     image = Image.fromarray(pixels)
     if exact:
@@ -58,7 +58,7 @@ def image_tile(image: Colours) -> str:
 
 
 def mask_tile(mask: NDArray) -> str:
-    """Class numbers (H, W) in flat colours: black background, white foreground, a colour a class from two on."""
+    """Class numbers (H, W) in flat colours: black background, white class 1, another colour for each further one."""
     small = resized(np.asarray(mask, dtype=np.uint8), fitted(mask.shape, SIDE), smooth=False)
     return uri(class_colours(small), exact=True)
 
@@ -78,9 +78,9 @@ def probability_tile(probability: NDArray) -> str:
 
 
 def errors_tile(image: Colours, truth: NDArray, found: NDArray) -> str:
-    """Right, false and missed pixels in colours, over the image in grey.
+    """Correct, false and missed pixels in colour, over the image in grey.
 
-    White is in both masks, amber in the prediction alone, cyan in the truth alone, violet in both under another class.
+    White: in both masks; amber: in the prediction only; cyan: in the truth only; violet: in both, of another class.
 
     Args:
         image: uint8 (H, W, 3).
@@ -102,8 +102,8 @@ def errors_tile(image: Colours, truth: NDArray, found: NDArray) -> str:
 
 
 def contours_tile(image: Colours, truth: Flags, found: Flags) -> str:
-    """The image (H, W, 3) with both contours (H, W), the prediction's finer line over the truth's, on a dark rim that
-    shows them.
+    """The image (H, W, 3) with the contours of both masks (H, W): the prediction's thinner line over the truth's, both
+    with a dark rim.
     """
     size = fitted(image.shape[:2], LARGE)
     pixels = resized(image, size).astype(np.float32)
@@ -117,7 +117,7 @@ def contours_tile(image: Colours, truth: Flags, found: Flags) -> str:
 
 
 def distances(mask: Flags, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Distances from a mask's outline in pixels, (H, W) of `size`, float; infinite without an outline."""
+    """Distances of all pixels from a mask's outline, float (H, W) of `size`; infinite if there is no outline."""
     large = resized(mask.astype(np.float32), size) >= 0.5
     if large.all() or not large.any():
         return np.full(size, np.inf, dtype=np.float32)

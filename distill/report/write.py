@@ -1,4 +1,4 @@
-"""report.html: written where a run is evaluated or published, and by `distill report` for a run of before."""
+"""report.html: written when a run is evaluated or published, and by `distill report` for an earlier run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distill.runs.run import Run
 from distill.runtime.io import SEAL, write_text
 
 NAME = "report.html"
-MARK = '<meta name="bandpass-content" content="{}">'  # a digest of the page's inputs, near its beginning
+MARK = '<meta name="bandpass-content" content="{}">'  # a digest of the page's inputs, near its start
 HEAD = 2000  # characters in which it stands
 
 logger = logging.getLogger("bandpass")
@@ -37,18 +37,18 @@ def report(run: Run) -> Path:
 
 
 def refresh(run: Run) -> None:
-    """Writes report.html unless it is there and of this content; what fails is a sentence, and the run goes on."""
+    """Writes report.html unless it is up to date; a failure is logged as a warning, and the run goes on."""
     try:
         path = run.folder / NAME
         if not (path.is_file() and MARK.format(content_of(run)) in path.read_text(encoding="utf-8")[:HEAD]):
             report(run)
-    except Exception as error:  # nothing that a page fails at is worth a run
-        logger.warning("report.html was not written (%s: %s); distill report run=%s tries again, --debug shows where",
+    except Exception as error:  # no failure of a page is worth losing a run
+        logger.warning("report.html was not written (%s: %s); try again: distill report run=%s (--debug shows where)",
                        type(error).__name__, error, run.folder)  # fmt: skip
 
 
 def content_of(run: Run) -> str:
-    """A digest of the content of a page: figures, training, what was published, and how the page is laid out."""
+    """A digest of everything on a page: metrics, training, publishing and layout."""
     inputs = Inputs(run)
     figures = {name: value for name, value in inputs.metrics.items() if name not in ("seconds", SEAL)}
     folder = files("distill.report")
@@ -57,9 +57,9 @@ def content_of(run: Run) -> str:
 
 
 def run_of(folder: Path, words: Sequence[str]) -> Run:
-    """The run of a run's folder, wherever that lies now.
+    """The run in a folder, which may have been moved since it was made.
 
-    Its caches are taken from `home/features`, where it lies in `home/runs`; else from where its recipe says.
+    If the folder lies in `home/runs`, its caches are taken from `home/features`; otherwise from where its recipe says.
 
     Raises:
         FileNotFoundError: the folder holds no run.

@@ -1,10 +1,10 @@
-"""Tools that know nothing of the field: files, threads, signals, progress, resizing, timing.
+"""General tools: files, threads, signals, progress, resizing, timing.
 
-io: text and JSON files, written as a whole, and named with the cure where they are damaged.
+io: text and JSON files, written as a whole; errors on damaged ones say what to do.
 mapped: arrays in temporary files.
 tensor_files: safetensors files that hold the digest of their own content.
 signals: SIGTERM and SIGINT, deferred while work is in progress, and their exit statuses.
-collector: a pause of the search for cycles of objects.
+collector: a pause of the search for reference cycles.
 threads: cores and threads of this machine's processes.
 hardware: processor, GPU and library versions, and whether bfloat16 is emulated.
 freed_memory: memory that is freed and taken again at every step.

@@ -1,4 +1,4 @@
-"""Python's search for cycles of objects that refer to each other."""
+"""Python's search for reference cycles (the garbage collector)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_collector() -> Iterator[None]:
-    """A pause of the search for cycles: samples hold none, and it took a quarter of the time of opening 100,000."""
+    """Pauses the search for cycles: samples have none, and it took a quarter of the time to open 100,000 samples."""
     was = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Memory that a training frees and takes again at every step."""
+"""Memory that a training frees and allocates again at every step."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ NEVER = (1 << 31) - 1
 
 
 def keep_freed_memory() -> None:
-    """Lets this process keep the memory that it frees, where the C library is glibc; elsewhere nothing changes.
+    """Lets this process keep the memory that it frees, if the C library is glibc; otherwise nothing changes.
 
-    glibc gives large blocks back to the system, which clears their pages when they are taken again: of a training step
-    on CPUs up to a quarter of the time. In turn the process takes up to a sixth more memory.
+    glibc returns large blocks to the system, which clears their pages when they are allocated again: up to a quarter of
+    the time of a training step on CPUs. In return, the process takes up to a sixth more memory.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

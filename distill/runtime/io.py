@@ -1,4 +1,4 @@
-"""Reading and writing artefacts: a reader sees a whole file or none, and a damaged file is named with the cure."""
+"""Reading and writing files: a reader sees a whole file or none; errors on damaged files say what to do."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ SEAL = "content_sha256"  # entry of a JSON file of a run: the digest of all othe
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replaces a file as a whole; its folder is made if need be."""
+    """Replaces a file as a whole; its folder is created if necessary."""
     write_parts(path, [data])
 
 
 def write_parts(path: Path, parts: Iterable[bytes]) -> None:
-    """Replaces a file as a whole by bytes that come in parts; its folder is made if need be."""
+    """Replaces a file as a whole by bytes given in parts; its folder is created if necessary."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path.parent, path.name, parts)
 
@@ -30,7 +30,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def digest_of_file(file: BinaryIO) -> str:
-    """The sha256 (hex) of the bytes of an open file from where it is."""
+    """The sha256 (hex) of an open file from its current position."""
     digest = hashlib.sha256()
     while block := file.read(1 << 20):
         digest.update(block)
@@ -43,13 +43,13 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
-    """Replaces a JSON file as a whole, with a digest of its content, which `read_json` checks."""
+    """Replaces a JSON file as a whole, adding a digest of its content, which `read_json` checks."""
     seal = seal_of(value)
     write_json(path, {**{name: part for name, part in value.items() if name != SEAL}, SEAL: seal})
 
 
 def seal_of(value: Mapping[str, Any]) -> str:
-    """The sha256 (hex) of a JSON object, keys sorted, without the entry that holds it."""
+    """The sha256 (hex) of a JSON object with sorted keys, without the entry for the digest itself."""
     content = {name: part for name, part in value.items() if name != SEAL}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -59,11 +59,11 @@ def read_json(path: Path, *, cure: str) -> dict[str, Any]:
 
     Args:
         path: of the file.
-        cure: what to do about a damaged one, as the end of a sentence.
+        cure: what to do about a damaged file, as the end of a sentence.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file holds no JSON object, or not the one that `write_sealed` wrote.
+        ValueError: the file does not hold a JSON object, or not the one that `write_sealed` wrote.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -78,7 +78,7 @@ def read_json(path: Path, *, cure: str) -> dict[str, Any]:
 
 
 def read_json_if_sound(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; an empty one where there is no such file, or a damaged one."""
+    """The object in a JSON file; empty if the file is missing or damaged."""
     try:
         return read_json(path, cure="")
     except (OSError, ValueError):

@@ -22,20 +22,20 @@ def several(count: int, noun: str) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of as many cells each as lines, cells below one another; the last column is as wide as it is."""
+    """Rows of cells as lines with aligned columns; the last column is not padded."""
     widths = [max(map(len, column)) for column in [*zip(*rows, strict=True)][:-1]]
     return ["  ".join([*map(str.ljust, row, widths), row[-1]]) for row in rows]
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message; its name where it has none."""
+    """The first line of an error's message, or the name of its class if it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def printable(text: object) -> str:
-    r"""A text that holds names of files as it may reach a terminal or a table: on one line, and valid UTF-8.
+    r"""A text with names of files, made safe for a terminal or a table: on one line and valid UTF-8.
 
-    Control characters (as begin escape sequences) and bytes that are not UTF-8 become escapes: `\x1b`, `\xe9`.
+    Control characters (which begin escape sequences) and bytes that are not UTF-8 become escapes: `\x1b`, `\xe9`.
     """
     return "".join(sign if sign.isprintable() else _escaped(sign) for sign in str(text))
 
@@ -50,7 +50,7 @@ class Problem:
 
     kind: str
     sentence: str
-    fatal: bool  # going on without one image does not fix it
+    fatal: bool  # leaving out one image does not fix it
 
 
 @dataclass
@@ -62,16 +62,16 @@ class Problems:
 
     @property
     def many(self) -> bool:
-        """Whether further sentences will not be shown, so that a costly hint need not be looked for."""
+        """Whether further sentences will not be shown, so that a costly hint is not needed."""
         return len(self.found) >= SHOWN
 
     def add(self, kind: str, sentence: str, *, fatal: bool = False) -> None:
-        """Records one problem, in a sentence that is `printable` whatever names of files it holds.
+        """Records one problem; its sentence is made `printable`, whatever file names it holds.
 
         Args:
             kind: a few words by which left-out images are counted, `missing mask`.
             sentence: the file, what is wrong with it, and what to do.
-            fatal: `data.skip_bad=true` does not help.
+            fatal: whether `data.skip_bad=true` does not help.
         """
         self.found.append(Problem(kind, printable(sentence), fatal))
 
@@ -79,7 +79,7 @@ class Problems:
         """Raises one ValueError for all problems, or returns the notes on what was left out.
 
         Args:
-            skip: `data.skip_bad`: problems of single images are left out; fatal ones are still raised.
+            skip: `data.skip_bad`: leave out images with a problem; fatal problems are still raised.
         """
         serious = [problem for problem in self.found if problem.fatal or not skip]
         if serious:
@@ -100,5 +100,5 @@ class Problems:
         if not all(problem.fatal for problem in serious):
             tail += ", or go on without these images by data.skip_bad=true"
         if any(problem.fatal for problem in serious) and "skip_bad" in tail:
-            tail += " (which does not help where a whole data set or the split is wrong)"
+            tail += " (which does not help if a whole data set or the split is wrong)"
         return "\n  ".join([head, *lines[:SHOWN], *more]) + f"\n{tail}"

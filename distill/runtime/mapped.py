@@ -1,4 +1,4 @@
-"""Arrays in temporary files: rows of very many images are held without taking memory that other work wants."""
+"""Arrays in temporary files: rows for very many images, without taking memory that other work needs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ reserve = getattr(os, "posix_fallocate", lambda *_: None)  # which macOS lacks
 
 
 def mapped(rows: int, width: int) -> NDArray[np.float64]:
-    """Zeros, float64 (rows, width), in a temporary file without a name, which goes with the array.
+    """Zeros, float64 (rows, width), in an unnamed temporary file, which is removed with the array.
 
-    Pages of it that memory is short of are written to disk, whatever the swap.
+    If memory is short, its pages are written to disk, even without swap.
 
     Raises:
-        OSError: there is no room for them.
+        OSError: there is no room for the file.
     """
     size = rows * width * np.dtype(np.float64).itemsize
     if not size:

@@ -1,4 +1,4 @@
-"""Channels last, which convolutions like best, except where the gradient is then wrong."""
+"""Channels last, with which convolutions are fastest, unless torch's gradient would be wrong."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import nn
 def memory_format_of(network: nn.Module, *, device: torch.device, precision: str) -> torch.memory_format:
     """The order of a network's tensors in memory for training.
 
-    On CPUs torch's gradient of the weights of a dilated depthwise convolution in bfloat16 reads memory that nothing has
-    written if the channels come last (measured with torch 2.15: another gradient at each call, some of them nan).
-    Contiguous tensors take another path, which is right.
+    On CPUs, torch's weight gradient of a dilated depthwise convolution in bfloat16 reads uninitialised memory if the
+    channels come last (measured with torch 2.15: a different gradient at each call, sometimes nan). Contiguous tensors
+    take another path, which is correct.
 
     Args:
-        network: what is trained.
-        device: where.
-        precision: fp32, bf16 or fp16, of the autocast.
+        network: the network in training.
+        device: where it is trained.
+        precision: of the autocast: fp32, bf16 or fp16.
     """
     wrong = device.type == "cpu" and precision != "fp32" and any(_is_dilated(part) for part in network.modules())
     return torch.contiguous_format if wrong else torch.channels_last

@@ -24,7 +24,7 @@ def clock(seconds: float) -> str:
 
 
 class Progress:
-    """Counts units of work; `update(n, note)` moves it on. Shows rate and remaining time."""
+    """Counts units of work by `update(n, note)`; shows rate and remaining time."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Progress:
             logger.info(self.line(note))
 
     def say(self, sentence: str) -> None:
-        """A line of its own, above the bar where there is one."""
+        """Logs a line of its own, above the bar if there is one."""
         if self.bar is not None:
             self.bar.clear()
         logger.info(sentence)
@@ -88,7 +88,7 @@ class Progress:
 def progress(
     items: Iterable[Item], *, what: str, total: int, unit: str = "images", shown: bool = True
 ) -> Iterator[Item]:
-    """Yields `items`, showing how far it is."""
+    """Yields `items` and shows the progress."""
     with Progress(what, total=total, unit=unit, shown=shown) as bar:
         for item in items:
             yield item

@@ -3,8 +3,8 @@
 Training, validation and the published networks all see images through this filter. It is separable: cell i of
 an axis is the weighted mean of the input pixels j with weights max(0, 1 - |j + 1/2 - c_i| / max(s, 1)), where
 s is the number of input pixels that a cell covers and c_i = start + (i + 1/2) s its centre; pixels that would
-lie outside the image are left out and the weights normalised. For a whole image that is
-`torch.nn.functional.interpolate(mode="bilinear", antialias=True)`; here it also takes a box, and is faster.
+lie outside the image are left out and the weights normalised. For a whole image this equals
+`torch.nn.functional.interpolate(mode="bilinear", antialias=True)`; this version also takes a box and is faster.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROUNDING = 1e-9  # a box drawn as corner plus side may pass 1 by a rounding erro
 def resize(images: Tensor, size: tuple[int, int], *, box: Box = WHOLE) -> Tensor:
     """Samples a box of the images on a grid of `size`.
 
-    Fastest where channels lie innermost in memory: `torch.from_numpy(image).permute(2, 0, 1)[None]` of an
+    Fastest if channels lie innermost in memory: `torch.from_numpy(image).permute(2, 0, 1)[None]` of an
     (H, W, 3) array is read in place, and only the rows and columns that the box needs become float.
 
     Args:
@@ -53,7 +53,7 @@ def resize(images: Tensor, size: tuple[int, int], *, box: Box = WHOLE) -> Tensor
     return x.permute(1, 3, 2, 0).contiguous()
 
 
-@lru_cache(maxsize=256)  # whole images of few sizes come again and again
+@lru_cache(maxsize=256)  # whole images of a few sizes recur
 def taps(inputs: int, outputs: int, low: float, high: float) -> tuple[slice, Tensor, Tensor]:
     """The triangle filter along one axis, as the few pixels that each cell reads.
 

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: work in progress is saved where it is whole, and the exit status says which of them it was."""
+"""SIGTERM and SIGINT: work in progress is saved at a safe point, and the exit status tells the signal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 TERMINATED = 128 + signal.SIGTERM  # exit statuses, as a shell reports them
 INTERRUPTED = 128 + signal.SIGINT
-LAUNCHED = "BANDPASS_LAUNCHED"  # in the environment of a process that another one of ours waits for
+LAUNCHED = "BANDPASS_LAUNCHED"  # in the environment of a process that another of our processes waits for
 CONTINUES = "the same command continues where this one stopped"
 
 logger = logging.getLogger("bandpass")
@@ -22,17 +22,17 @@ _next: list[str] = []
 
 
 def set_next(sentence: str) -> None:
-    """Sets what a process that a signal ends says of the next call; nothing if empty."""
+    """Sets the sentence on the next call that is logged when a signal ends the process; empty for none."""
     _next[:] = [sentence] if sentence else []
 
 
 def ended(how: str) -> str:
-    """`terminated` or `interrupted`, and what the next call does."""
+    """The line to log: `terminated` or `interrupted`, and what the next call does."""
     return "; ".join([how, *_next])
 
 
 def exit_on_signals() -> None:
-    """From now on SIGTERM ends this process with status 143 and a line, and SIGINT is remembered.
+    """Makes SIGTERM end this process with status 143 and a log line, and remembers SIGINT.
 
     Outside the main thread, which alone receives signals, nothing changes.
     """
@@ -40,13 +40,13 @@ def exit_on_signals() -> None:
         _received.clear()
         process = os.getpid()
         signal.signal(signal.SIGTERM, lambda *_: leave(process))
-        signal.signal(signal.SIGINT, interrupt)  # also where a shell has it ignored, as of what it runs beside itself
+        signal.signal(signal.SIGINT, interrupt)  # even if a shell ignores it, as for background jobs
 
 
 def leave_with_launcher() -> None:
-    """From now on this process ends with its launcher (torchrun, accelerate, compare), which a kill may end alone.
+    """Makes this process end with its launcher (torchrun, accelerate, compare), which may be killed alone.
 
-    Else it would go on, beside the job that is started in its place.
+    Otherwise it would continue beside the job that is started in its place.
     """
     if {"LOCAL_RANK", LAUNCHED} & os.environ.keys():
         threading.Thread(target=_leave_after, args=(os.getppid(),), daemon=True).start()
@@ -55,12 +55,12 @@ def leave_with_launcher() -> None:
 def _leave_after(launcher: int) -> None:
     while os.getppid() == launcher:
         time.sleep(1)
-    logger.error("the launcher, process %d, has ended, and so does this process; start the job again", launcher)
+    logger.error("the launcher, process %d, has ended, so this process ends too; start the job again", launcher)
     os._exit(1)
 
 
 def leave(process: int) -> NoReturn:
-    """Ends `process` by SystemExit and a line; one that was forked from it just ends."""
+    """Ends `process` by SystemExit with a log line; a process forked from it just ends."""
     if os.getpid() != process:
         os._exit(TERMINATED)
     logger.warning(ended("terminated"))
@@ -74,15 +74,15 @@ def interrupt(*_: Any) -> NoReturn:  # noqa: ANN401
 
 
 def interrupted() -> int:
-    """130 where SIGINT has come, although a library may have made another error of it; else 0."""
+    """130 if SIGINT has come, even if a library turned it into another error; else 0."""
     return INTERRUPTED if signal.SIGINT in _received else 0
 
 
 @contextmanager
 def signals_deferred() -> Iterator[Callable[[], bool]]:
-    """Within the context SIGTERM and SIGINT only make the given function true, so that work can stop where it is whole.
+    """Within the context, SIGTERM and SIGINT only make the yielded function true, so that work stops at a safe point.
 
-    What has come is delivered at the end; a second SIGINT at once. Outside the main thread nothing changes.
+    The signal is delivered at the end, a second SIGINT at once. Outside the main thread nothing changes.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -94,7 +94,7 @@ def signals_deferred() -> Iterator[Callable[[], bool]]:
         if number == signal.SIGINT and os.getpid() == process:
             if number in received:
                 interrupt()
-            logger.warning("interrupted: saving what is done; once more stops at once")
+            logger.warning("interrupted: saving what is done; interrupt again to stop at once")
         received.append(number)
 
     previous = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}

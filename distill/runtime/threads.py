@@ -1,7 +1,7 @@
-"""The cores of this machine: how many there are, and who computes on how many of them.
+"""The cores of this machine, and their use by processes and threads.
 
-Small work (an image resized, a map coded) belongs on one thread: with two, on a machine whose cores are busy, each
-barrier waits for a thread that something else has displaced, and fitting a code took 44 times as long.
+Small work (resizing an image, coding a map) belongs on one thread. With two threads on a machine whose cores are busy,
+each barrier waits for a thread that other work has displaced: fitting a code took 44 times as long.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 MOST_WORKERS = 12
-BUSY = 0.4  # of the cores: one busy process beside a job on two
+BUSY = 0.4  # of the cores: as one busy process beside a job on two cores
 STAT = Path("/proc/stat")
 
 
@@ -27,7 +27,7 @@ def usable_cores() -> int:
 
 
 def local_processes() -> int:
-    """The number of processes of this job that share this machine, as launchers say it."""
+    """The number of processes of this job that share this machine, as the launcher says."""
     return _number_in("LOCAL_WORLD_SIZE") or 1
 
 
@@ -39,29 +39,29 @@ def own_cores() -> int:
 def use_all_cores() -> None:
     """Shares the cores among this machine's processes, unless the user has set the number of threads.
 
-    Launchers set OMP_NUM_THREADS=1, which is no wish of the user's.
+    OMP_NUM_THREADS=1 does not count, because launchers set it.
     """
     torch.set_num_threads(threads_asked() or own_cores())
 
 
 def threads_asked() -> int:
-    """The number of threads of one process that the user has set in the environment; 0: none."""
+    """The number of threads per process that the user has set in the environment; 0 if not set."""
     own, launched = (_number_in(name) for name in ("BANDPASS_THREADS", "OMP_NUM_THREADS"))
     return own or (launched if launched > 1 else 0)
 
 
 def advice_beside_others(device: torch.device) -> str:
-    """A sentence where a network computes on cores that other work keeps busy, so that threads wait; else nothing."""
+    """A sentence of advice if a network computes on cores that other work keeps busy; else empty."""
     if device.type != "cpu" or threads_asked() or own_cores() == 1 or (share := busy_share()) < BUSY:
         return ""
     return (
-        f"other work keeps {share:.0%} of these cores busy, so that threads wait for one another: with "
-        f"BANDPASS_THREADS={max(1, int(own_cores() * (1 - share)))} in the environment this may be faster"
+        f"other work keeps {share:.0%} of these cores busy, so threads wait for one another; this may be faster with "
+        f"BANDPASS_THREADS={max(1, int(own_cores() * (1 - share)))} in the environment"
     )
 
 
 def busy_share(seconds: float = 0.3) -> float:
-    """The share of this process's cores, 0 to 1, that others keep busy while it waits; 0 but on Linux."""
+    """The share of this process's cores, 0 to 1, that others keep busy while it waits; 0 except on Linux."""
     try:
         before = _processor_times()
         time.sleep(seconds)
@@ -72,7 +72,7 @@ def busy_share(seconds: float = 0.3) -> float:
 
 
 def _processor_times() -> tuple[int, int]:
-    """The time that this process's cores have been idle, and all their time, in ticks since the machine started."""
+    """The idle time and the total time of this process's cores, in ticks since the machine started."""
     mine = {f"cpu{number}" for number in os.sched_getaffinity(0)}
     lines = map(str.split, STAT.read_text(encoding="ascii").splitlines())
     ticks = [[int(word) for word in words[1:9]] for words in lines if words[:1] and words[0] in mine]
@@ -80,21 +80,21 @@ def _processor_times() -> tuple[int, int]:
 
 
 def _number_in(variable: str) -> int:
-    """The number that a variable of the environment holds, of a list (`4,2`, as OpenMP takes it) the first; else 0."""
+    """The number in an environment variable, or the first of a list (`4,2`, as OpenMP allows); else 0."""
     said = os.environ.get(variable, "").split(",")[0].strip()
     return int(said) if said.isdecimal() else 0
 
 
 def workers_beside(device: torch.device, *, asked: int | None = None, cores: int | None = None) -> int:
-    """Processes that load or code beside a device: as asked, else none on a CPU and all cores but one elsewhere.
+    """The number of processes that load or code beside a device: `asked`, else 0 on a CPU and one less than the cores.
 
     Two bring 150 images of 352 px with their targets to an H100 in a second (LOG.md). They are forked, which macOS's
-    frameworks do not survive once they are in use: there none, unless they are asked for.
+    frameworks do not survive once they are in use; there the number is 0 unless asked for.
 
     Args:
         device: where the network computes.
-        asked: how many are requested.
-        cores: to share; where not given, this process's own: as many as it has threads.
+        asked: the number requested by the user.
+        cores: to share; by default as many as this process has threads.
     """
     if asked is not None:
         return asked
@@ -104,19 +104,19 @@ def workers_beside(device: torch.device, *, asked: int | None = None, cores: int
 
 
 def small_workers(threads: int) -> ThreadPoolExecutor:
-    """Threads for small work, each of which computes on itself alone."""
-    torch.get_num_threads()  # a thread that has not run torch yet would later take the number set last, by whomever
+    """A pool of threads for small work, each computing single-threaded."""
+    torch.get_num_threads()  # a thread that has not used torch yet would later take whatever number was set last
     return ThreadPoolExecutor(threads, initializer=compute_alone)
 
 
 def compute_alone(*_: object) -> None:
-    """This thread (or worker process) computes on itself alone; others keep what they have."""
+    """Makes this thread (or worker process) compute single-threaded; others are unaffected."""
     torch.set_num_threads(1)
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Small work in the calling thread, which has its threads back afterwards."""
+    """Makes torch single-threaded for small work, and restores the number of threads afterwards."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""Medians of interleaved runs, and rows of a table of figures with the limits that were wanted."""
+"""Medians of interleaved runs, and rows of a table of figures with their limits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger("bandpass")
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of the runs of one action, in the order they were made; `work` are those of this process's threads."""
+    """Seconds of the runs of one action, in order; `work` holds the CPU seconds of this process."""
 
     seconds: tuple[float, ...]
     work: tuple[float, ...] = ()
@@ -27,7 +27,7 @@ class Timing:
         return statistics.median(self.seconds)
 
     def percentile(self, share: float) -> float:
-        """Seconds that `share` (0 to 1) of the runs did not exceed; the nearest rank."""
+        """The percentile `share` (0 to 1) of the seconds, by nearest rank."""
         ranked = sorted(self.seconds)
         return ranked[max(0, math.ceil(round(share * len(ranked), 6)) - 1)]
 
@@ -35,13 +35,13 @@ class Timing:
 def interleaved(
     actions: Mapping[str, Callable[[], object]], *, rounds: int, warm: int = 2, what: str = "bench"
 ) -> dict[str, Timing]:
-    """Runs every action once a round, in an order that rotates, and returns the seconds of each.
+    """Runs every action once per round, in rotating order, and returns the seconds of each.
 
     Args:
-        actions: name -> what is timed; on an accelerator it must wait for the device itself.
-        rounds: measured runs of each.
-        warm: runs of each before anything is measured.
-        what: named by the progress bar.
+        actions: name -> action to time; on an accelerator it must itself wait for the device.
+        rounds: measured runs of each action.
+        warm: runs of each action before anything is measured.
+        what: name shown with the progress.
     """
     names = list(actions)
     for _ in range(warm):
@@ -60,7 +60,7 @@ def interleaved(
 
 
 def settle(result: object = None) -> object:
-    """Waits for the accelerator, if there is one, and hands `result` on: without it only the launch would be timed."""
+    """Waits for the accelerator, if any, and returns `result`; otherwise only the launch would be timed."""
     import torch
 
     if torch.accelerator.is_available():
@@ -69,13 +69,13 @@ def settle(result: object = None) -> object:
 
 
 def ratio(timings: Mapping[str, Timing], above: str, below: str) -> float:
-    """Median over the rounds of one action's seconds by another's: what both met in a round cancels."""
+    """Median over the rounds of one action's seconds over another's; disturbances within a round cancel."""
     pairs = zip(timings[above].seconds, timings[below].seconds, strict=True)
     return statistics.median(a / b for a, b in pairs)
 
 
 def work_ratio(timings: Mapping[str, Timing], above: str, below: str) -> float:
-    """As `ratio`, of the time that processors spent on this process: what a busy machine leaves as it is."""
+    """As `ratio`, but of the CPU seconds of this process, which a busy machine changes little."""
     pairs = zip(timings[above].work, timings[below].work, strict=True)
     return statistics.median(a / b for a, b in pairs)
 
@@ -88,9 +88,9 @@ class Row:
         figure: what was measured, in words.
         value: the figure.
         unit: `x` for a ratio, `ms`, `bytes`, `images/s`.
-        at_most: it should not be above this.
-        at_least: it should not be below this.
-        note: conditions: sizes, batch, what it was measured against.
+        at_most: the upper limit, if any.
+        at_least: the lower limit, if any.
+        note: conditions: sizes, batch, the reference.
     """
 
     figure: str
@@ -109,7 +109,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the figure is what was wanted; None where nothing was."""
+        """Whether the figure is within its limits; None if it has none."""
         if not self.wanted:
             return None
         low = self.at_least is None or self.value >= self.at_least
@@ -117,7 +117,7 @@ class Row:
 
 
 def told(rows: Iterable[Row]) -> list[Row]:
-    """The rows, each logged as soon as it is measured: a benchmark may take an hour."""
+    """The rows, each logged as soon as it is measured, because a benchmark may take an hour."""
     kept = []
     for row in rows:
         logger.info("%s: %.4g %s%s", row.figure, row.value, row.unit, f" (wanted {row.wanted})" if row.wanted else "")

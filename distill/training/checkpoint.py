@@ -18,19 +18,19 @@ logger = logging.getLogger("bandpass")
 
 
 def checkpoint_of(run: Run) -> Path:
-    """The file that a killed run continues from; removed when training is complete."""
+    """The file from which a killed run continues; removed when training is complete."""
     return run.folder / "checkpoints" / "last.safetensors"
 
 
 def find_checkpoint(run: Run) -> Path | None:
-    """The file that a run continues from, the same on all processes; None where it begins."""
+    """The file from which a run continues, the same on all processes; None for a new run."""
     path = checkpoint_of(run)
     there = run.accelerator.is_main_process and recover_checkpoint(path)
     return path if run.agree(lambda: there) else None
 
 
 def run_of(path: Path) -> str:
-    """The run that a file of checkpoints/ is of: the digest in its folder's name, or the name."""
+    """The run to which a file of checkpoints/ belongs: the digest in its folder's name, or else the name."""
     return digest_in(path.parent.parent.name)
 
 
@@ -40,30 +40,30 @@ def previous_of(path: Path) -> Path:
 
 
 def read_own(path: Path, *, cure: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors, of any shape, by name, and the record of a file of checkpoints/; errors as of `read_tensors`.
+    """The tensors (any shape) by name, and the record of a file of checkpoints/; errors as of `read_tensors`.
 
     Args:
         path: of the file.
-        cure: what to do about a damaged file, or another run's, as the end of a sentence; older files name no run.
+        cure: what to do if the file is damaged or belongs to another run (older files name no run); ends a sentence.
     """
     run = run_of(path)
     tensors, record = read_tensors(path, cure=cure)
     if (named := record.pop("run", run)) != run:
-        raise ValueError(f"{path} is damaged (it is of the run {named}); {cure}")
+        raise ValueError(f"{path} is damaged (it belongs to the run {named}); {cure}")
     return tensors, record
 
 
 def recover_checkpoint(path: Path) -> bool:
-    """Whether there is a checkpoint; where the last is damaged or missing, the one before it takes its place.
+    """Whether there is a checkpoint; if the last one is damaged or missing, the one before takes its place.
 
-    Where that is damaged too, both stay, and `load_checkpoint` says what to do.
+    If that is damaged too, both stay, and `load_checkpoint` says what to do.
 
     Raises:
-        ValueError: there is a folder in its place.
+        ValueError: there is a folder in place of the file.
     """
     previous = previous_of(path)
     if path.is_dir():
-        raise ValueError(f"expected a file at {path}, found a folder; remove it, and {previous.name} is used if there")
+        raise ValueError(f"expected a file at {path}, found a folder; remove it; {previous.name} is used if it exists")
     if not previous.is_file():
         return path.is_file()
     if path.is_file():
@@ -91,7 +91,7 @@ def remove_checkpoints(path: Path) -> None:
 def save_checkpoint(
     path: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer, state: dict[str, Any]
 ) -> None:
-    """Modules by name, optimiser and `state` (JSON-able: counters, scaler) in one file; the last one is kept beside."""
+    """Saves modules by name, optimiser and `state` (JSON-able) in one file; the previous file is kept beside it."""
     tensors = {
         f"{kind}.{name}": tensor for kind, module in modules.items() for name, tensor in module.state_dict().items()
     }
@@ -103,10 +103,10 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """Puts modules and optimiser back where `save_checkpoint` saw them and returns the state.
+    """Restores modules and optimiser as `save_checkpoint` saved them, and returns the state.
 
     Raises:
-        ValueError: the file cannot be read or is damaged, with what to do.
+        ValueError: the file cannot be read, is damaged, or does not fit; the message says what to do.
     """
     cure = "delete it to train from the start"
     tensors, state = read_own(path, cure=cure)
@@ -119,7 +119,7 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimiser: tor
             module.load_state_dict(parts.get(kind, {}))
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:400]
-        raise ValueError(f"{path} is no checkpoint of this training ({reason}); {cure}") from error
+        raise ValueError(f"{path} is not a checkpoint of this training ({reason}); {cure}") from error
     slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in parts.get("optimiser", {}).items():
         index, _, slot = name.partition(".")
@@ -132,7 +132,7 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimiser: tor
 def lay_out_as_parameters(optimiser: torch.optim.Optimizer) -> None:
     """Gives moments the strides of their parameters, as they had before they were saved.
 
-    A fused optimiser on a CPU walks through the memory of both at once, and does not notice where they differ.
+    A fused optimiser on a CPU walks through the memory of both together and does not notice different strides.
     """
     for parameter, slots in optimiser.state.items():
         for name, value in slots.items():

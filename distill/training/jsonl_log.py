@@ -1,4 +1,4 @@
-"""log.jsonl: losses and scores of a run, one JSON object a line; a resumed run goes on where its checkpoint stood."""
+"""log.jsonl: losses and scores of a run, one JSON object per line; a resumed run continues from its checkpoint."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ LONGEST_LINE = 1 << 16  # bytes, with room to spare
 
 
 class JsonlLog:
-    """Appends lines on the process that writes; elsewhere it does nothing."""
+    """Appends lines on the process that writes; on others it does nothing."""
 
     def __init__(self, path: Path, *, step: int, writes: bool, digest: str | None = None) -> None:
-        """Keeps the lines up to a step, which must be those of a digest where one is given.
+        """Keeps the lines up to a step; if a digest is given, they must match it.
 
         Raises:
-            ValueError: a line is damaged, or the lines are others.
+            ValueError: a line is damaged, or the lines do not match the digest.
         """
         self.path, self.writes = path, writes
         if writes:
@@ -41,22 +41,22 @@ class JsonlLog:
 
 
 def require_digest(path: Path, text: bytes, digest: str | None) -> None:
-    """Raises ValueError unless the lines of a log are those of a digest, where one is given."""
+    """Raises ValueError if a digest is given and the lines of a log do not match it."""
     if digest not in (None, found := hashlib.sha256(text).hexdigest()):
         raise ValueError(
-            f"{path} is damaged (expected lines of sha256 {digest:.12}, got {found[:12]}); put it back, or delete the "
+            f"{path} is damaged (expected lines of sha256 {digest:.12}, got {found[:12]}); restore it, or delete the "
             "file: it records losses and scores, and nothing else is lost"
         )
 
 
 def read_log(path: Path, *, digest: str | None = None) -> list[dict[str, Any]]:
-    """The entries of a log.jsonl; empty where there is none. A last line that a kill cut short is left out.
+    """The entries of a log.jsonl; empty if there is none. A last line cut short by a kill is left out.
 
     Raises:
-        ValueError: a line is damaged, or the file is not that of a digest.
+        ValueError: a line is damaged, or the file does not match the digest.
     """
     if path.is_dir():
-        raise ValueError(f"{path} is damaged (it is a folder); remove it, which loses losses and scores alone")
+        raise ValueError(f"{path} is damaged (it is a folder); remove it: only losses and scores are lost")
     text = path.read_bytes() if path.is_file() else b""
     if path.is_file():
         require_digest(path, text, digest)
@@ -64,14 +64,14 @@ def read_log(path: Path, *, digest: str | None = None) -> list[dict[str, Any]]:
 
 
 def read_validation(path: Path, *, digest: str | None = None) -> dict[int, float]:
-    """Step -> validation Dice of a log.jsonl; empty where there is none. Errors as of `read_log`."""
+    """The validation Dice of a log.jsonl by step; empty if there is none. Errors as of `read_log`."""
     return {
         entry["step"]: entry["validation_dice"] for entry in read_log(path, digest=digest) if "validation_dice" in entry
     }
 
 
 def last_step(path: Path) -> int:
-    """The step of the last whole line of a log.jsonl, of which only the end is read; 0 where there is none."""
+    """The step of the last complete line of a log.jsonl, from the end of the file; 0 if there is none."""
     if not path.is_file():
         return 0
     with path.open("rb") as stream:

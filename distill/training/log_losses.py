@@ -1,4 +1,4 @@
-"""The mean of every loss term since the last log, and how much projections vary: measured, logged, and warned of."""
+"""Means of the loss terms since the last log, and the variance of projections, with a warning if they collapse."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ class RunningMeans:
 
     @classmethod
     def of(cls, counters: Counters) -> RunningMeans:
-        """Those that a checkpoint was saved with, so that the log does not tell of an interruption."""
+        """The means saved in a checkpoint, so that the log does not depend on interruptions."""
         return cls({name: torch.tensor(value) for name, value in counters.sums.items()}, counters.summed)
 
     def keep(self, counters: Counters) -> None:
-        """Puts them where a checkpoint saves them; exact, as float32 is in float64."""
+        """Puts the sums where a checkpoint saves them; exact, because float64 holds every float32."""
         counters.sums = {name: float(value) for name, value in self.sums.items()}
         counters.summed = self.steps
 
     def add(self, terms: dict[str, Tensor]) -> None:
-        """Adds the terms of a step, scalars; nothing waits for the device."""
+        """Adds the terms of a step, scalars, without waiting for the device."""
         self.steps += 1
         for name, term in terms.items():
             self.sums[name] = term.detach().float() + self.sums.get(name, 0)
 
     def take(self, accelerator: Accelerator) -> dict[str, float]:
-        """The means over steps and processes, which so agree on whether the loss is finite; then begins anew."""
+        """Returns the means over steps and processes (so all agree on whether the loss is finite) and starts anew."""
         means = torch.stack(list(self.sums.values())) / self.steps
         if accelerator.num_processes > 1:
             means = accelerator.reduce(means, reduction="mean")
@@ -72,7 +72,7 @@ def log_losses(state: TrainingState, span: Span, means: dict[str, float], varian
 
 
 def log_collapsed(state: TrainingState, span: Span, variances: dict[str, FeatureVariance]) -> None:
-    """Records and warns of the projections that had collapsed when a stage ended."""
+    """Records the projections that had collapsed at the end of a stage, and warns about them."""
     for name, figures in variances.items():
         if figures.collapsed:
             state.counters.collapsed.append(f"{span.name}: {name}")

@@ -1,4 +1,4 @@
-"""Parameters in training: groups of the optimiser, frozen parts, the moving average, what the loss does not reach."""
+"""Parameters in training: optimiser groups, frozen parts, the moving average, parameters without gradient."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from distill.distillation.targets import Target
 
 
 def param_groups(distiller: Distiller, *, decay_norms: bool = True) -> list[dict[str, Any]]:
-    """The optimiser's groups of parameters, by part of the student, so that each can have a learning rate of its own.
+    """The optimiser's parameter groups, one per part of the student, so that each can have its own learning rate.
 
     Args:
         distiller: student and projections; the latter are in the part `rest`.
-        decay_norms: whether weight decay acts on tensors of at most one dimension too: biases, and norms' weights.
+        decay_norms: whether weight decay also acts on tensors of at most one dimension (biases and norms' weights).
     """
     parts = {name: list(getattr(distiller.student, name).parameters()) for name in PARTS}
     known = {id(parameter) for parameters in parts.values() for parameter in parameters}
@@ -38,24 +38,24 @@ def param_groups(distiller: Distiller, *, decay_norms: bool = True) -> list[dict
 
 
 def create_optimiser(distiller: Distiller, optimiser: OptimiserRecipe) -> torch.optim.AdamW:
-    """AdamW over the groups of `param_groups`; on CPUs one kernel, elsewhere as torch chooses."""
+    """AdamW over the groups of `param_groups`; fused on CPUs, elsewhere as torch chooses."""
     groups = param_groups(distiller, decay_norms=optimiser.decay_norms)
     fused = True if groups[0]["params"][0].device.type == "cpu" else None  # not False, which rules out `foreach` too
     return torch.optim.AdamW(groups, lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay, fused=fused)
 
 
 def frozen_by_author(student: nn.Module) -> frozenset[str]:
-    """Names of the parameters that a student's own code has frozen; they stay so in every stage."""
+    """Names of the parameters that a student's own code has frozen; they stay frozen in every stage."""
     return frozenset(name for name, parameter in student.named_parameters() if not parameter.requires_grad)
 
 
 def set_frozen(student: nn.Module, parts: Collection[str], *, kept: Collection[str] = ()) -> None:
-    """Puts the student into training mode, without gradient or new batch-norm statistics in what is frozen.
+    """Puts the student into training mode; frozen parts get no gradient and keep their batch-norm statistics.
 
     Args:
         student: changed in place.
         parts: frozen as a whole; encoder, decoder or head.
-        kept: names of parameters that are frozen in any case. A layer of which they are all rests with its statistics.
+        kept: names of parameters that are frozen in any case; a layer with no others keeps its statistics too.
     """
     student.train()
     for name in PARTS:
@@ -71,7 +71,7 @@ def set_frozen(student: nn.Module, parts: Collection[str], *, kept: Collection[s
 
 
 def forget_frozen(optimiser: torch.optim.Optimizer) -> None:
-    """Takes from an optimiser what it remembers of frozen parameters, so that they begin afresh when trained again."""
+    """Removes the optimiser's state of frozen parameters, so that they start afresh when trained again."""
     for group in optimiser.param_groups:
         for parameter in group["params"]:
             if not parameter.requires_grad:
@@ -79,11 +79,11 @@ def forget_frozen(optimiser: torch.optim.Optimizer) -> None:
 
 
 def averaged(student: nn.Module, optimiser: OptimiserRecipe) -> AveragedModel | None:
-    """The exponential moving average of weights and batch-norm statistics, `ema` a step; None where it is 0.
+    """The exponential moving average of weights and batch-norm statistics, with decay `ema` per step; None if it is 0.
 
-    It begins as the first step leaves them. With `ema_warmup` the decay of step n is at most (1 + n) / (10 + n), as
-    TensorFlow's moving average has it, so that the first weights do not outlive their worth. Whole numbers stay as they
-    are: batch norm's counts of batches, which nothing reads, would take a GPU four kernels a layer.
+    It starts from the weights after the first step. With `ema_warmup`, the decay at step n is at most (1 + n) /
+    (10 + n), as in TensorFlow's moving average, so that the first weights fade quickly. Integers are not averaged:
+    batch norm's batch counts, which nothing reads, would cost a GPU four kernels per layer.
     """
     decay, warmup = optimiser.ema, optimiser.ema_warmup
 
@@ -104,7 +104,7 @@ def reaches_all(
     size: tuple[int, int],
     kept: Collection[str] = (),
 ) -> bool:
-    """Whether a stage's loss reaches every parameter that its processes synchronise; found on a copy.
+    """Whether a stage's loss reaches every parameter that its processes synchronise; tested on a copy.
 
     Args:
         distiller: student and projections.
@@ -128,5 +128,5 @@ def reaches_all(
 
 
 def trains_logits(span: Span) -> bool:
-    """Whether any term of a stage is one on logits; of a stage without, Dice is uninformative."""
+    """Whether any loss term of a stage acts on the logits; without one, Dice is uninformative."""
     return bool({*TASK_LOSSES, *MASK_LOSSES, *AVERAGE_LOSSES}.intersection(span.terms))

@@ -1,4 +1,4 @@
-"""The data of a training, found out once: what there is, what is imitated, and where it goes on."""
+"""The data of a training, found out once: images, imitated targets, and the point from which it continues."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TrainingPlan:
     """A run that can be trained."""
 
     run: Run
-    caches: dict[str, Cache]  # open, and holding every training image in every view drawn
+    caches: dict[str, Cache]  # open; they hold every training image in every view drawn
     spans: tuple[Span, ...]  # the stages in steps
     checkpoint: Path | None  # to continue from
 
@@ -29,12 +29,12 @@ class TrainingPlan:
 
     @property
     def last(self) -> Span:
-        """The last stage that has any step."""
+        """The last stage with any steps."""
         return [span for span in self.spans if span.start < span.stop][-1]
 
 
 def plan_training(run: Run) -> TrainingPlan:
-    """Checks a run and opens what it is trained on.
+    """Checks a run and opens its caches.
 
     Raises:
         FileNotFoundError: a cache is missing or does not hold every training image in every view drawn.

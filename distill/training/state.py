@@ -28,7 +28,7 @@ from distill.training.parameters import averaged, create_optimiser, frozen_by_au
 from distill.training.plan import TrainingPlan
 from students import Student
 
-EXAMPLES = 64  # images, at most, of which a student may take statistics before the first step
+EXAMPLES = 64  # at most: images from which a student may take statistics before the first step
 EXAMPLES_AT_ONCE = 8
 
 logger = logging.getLogger("bandpass")
@@ -39,8 +39,8 @@ class Counters:
     """The progress of training; saved with every checkpoint."""
 
     step: int = 0  # of the plan
-    taken: int = 0  # steps; fewer than `step` where a stage ended early
-    # The score by which weights are kept, validation Dice or what evaluate.select names: negated where lower is better.
+    taken: int = 0  # steps actually done; fewer than `step` if a stage ended early
+    # The score by which weights are kept, validation Dice or what evaluate.select names; negated if lower is better.
     best: float = -math.inf
     best_step: int = 0
     stage_best: float = -math.inf
@@ -48,8 +48,8 @@ class Counters:
     seconds: float = 0.0
     collapsed: list[str] = field(default_factory=list)  # targets whose projection had collapsed when a stage ended
     gradient_ratio: float | None = None  # of the stage's task to its imitation, if imitate.gradient_share is set
-    best_dice: float | None = None  # validation Dice of the best weights where another figure chose them
-    sums: dict[str, float] = field(default_factory=dict)  # of loss terms since the last log, over `summed` steps
+    best_dice: float | None = None  # validation Dice of the best weights if another figure chose them
+    sums: dict[str, float] = field(default_factory=dict)  # sums of loss terms since the last log, over `summed` steps
     summed: int = 0
 
 
@@ -69,7 +69,7 @@ class TrainingState:
     log: JsonlLog
     bar: Progress
     memory_format: torch.memory_format
-    began: float  # time.monotonic() less the seconds of the trainings that this one continues
+    began: float  # time.monotonic() minus the seconds of the trainings that this one continues
 
     @property
     def run(self) -> Run:
@@ -78,7 +78,7 @@ class TrainingState:
 
     @property
     def scored(self) -> nn.Module:
-        """The network that is scored and kept: the averaged weights where there are such, else the student."""
+        """The network that is scored and kept: the averaged weights if there are any, else the student."""
         return self.student if self.average is None else self.average.module
 
     def inputs(self, batch: dict[str, Tensor]) -> Tensor | tuple[Tensor, ...]:
@@ -129,7 +129,7 @@ def build_state(plan: TrainingPlan) -> TrainingState:
 
 
 def example_images(dataset: TrainingSet) -> Iterator[Tensor]:
-    """Images spread over a training set, as a student reads them, (n, 3, H, W) at a time; of all processes the same."""
+    """Images spread over a training set, as a student reads them, (n, 3, H, W) at a time; the same on all processes."""
     chosen = list(range(0, len(dataset), -(-len(dataset) // EXAMPLES)))
     for start in range(0, len(chosen), EXAMPLES_AT_ONCE):
         yield torch.stack([dataset[0, index]["image"] for index in chosen[start : start + EXAMPLES_AT_ONCE]])
@@ -138,7 +138,7 @@ def example_images(dataset: TrainingSet) -> Iterator[Tensor]:
 def restore(
     plan: TrainingPlan, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer
 ) -> tuple[Counters, dict[str, Any] | None, str | None]:
-    """Puts modules and optimiser where the plan's checkpoint left them.
+    """Restores modules and optimiser from the plan's checkpoint, if there is one.
 
     Returns:
         The counters, the scaler's state, and the digest of the log.
@@ -152,7 +152,7 @@ def restore(
 
 
 def share_batch_norm(student: nn.Module, plan: TrainingPlan) -> None:
-    """Has batch norm see the images of all processes on several GPUs; warns where it still sees a part of the batch."""
+    """Synchronises batch norm over processes on several GPUs; warns if it still sees only a part of the batch."""
     run, optimiser = plan.run, plan.run.recipe.optimiser
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in student.modules()):
         return
@@ -183,7 +183,7 @@ def choose_synchronisation(
     inputs: tuple[Target, ...],
     frozen: frozenset[str],
 ) -> None:
-    """Makes processes look for parameters without gradient only where some stage leaves any: the search takes time."""
+    """Makes processes search for parameters without gradient only if some stage has any: the search takes time."""
     from accelerate import DistributedDataParallelKwargs
 
     run, size = plan.run, (plan.run.recipe.image_size,) * 2

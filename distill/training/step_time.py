@@ -26,15 +26,15 @@ class StepTime:
 
 
 def images_of_step(run: Run) -> int:
-    """The images of a run's largest steps: a batch, or all there are where they are fewer."""
+    """The number of images in a run's largest step: a batch, or all images if there are fewer."""
     size, labelled = run.recipe.optimiser.batch_size, len(run.splits.train)
     return max(min(size - span.unlabelled, labelled) + span.unlabelled for span in run.spans)
 
 
 def time_step(run: Run) -> StepTime:
-    """The fastest of a few steps of a run's student, forward and backward, without loading and imitation.
+    """The fastest of a few steps of a run's student, forward and backward.
 
-    Those cost little beside it.
+    Loading and imitation, which cost little in comparison, are left out.
     """
     recipe, accelerator = run.recipe, run.accelerator
     student = create_student(recipe).to(accelerator.device).train()

@@ -1,4 +1,4 @@
-"""Training: one loop, read downwards. What changes over time stands in the recipe's stages."""
+"""Training: one loop, to be read from top to bottom. What changes over time is in the recipe's stages."""
 
 from __future__ import annotations
 
@@ -41,31 +41,29 @@ from distill.training.state import TrainingState, build_state, save
 from distill.training.validation import is_stale, keep_best, restore_best, uses_early_stopping
 
 CHECKPOINT_EVERY_SECONDS = 60.0
-SEED_STRIDE = (
-    1_000_003  # between the streams of two steps; those of two seeds do not meet where the seeds are nearer than this
-)
-RANK_STRIDE = 1 << 40  # between those of two processes
+SEED_STRIDE = 1_000_003  # between the random streams of two steps; those of seeds closer than this do not overlap
+RANK_STRIDE = 1 << 40  # between the random streams of two processes
 
 logger = logging.getLogger("bandpass")
 
 
 def train(run: Run) -> dict[str, Any]:
-    """Trains the student of a run and returns the summary in `train.json`; at once where that is there already.
+    """Trains the student of a run and returns the summary in `train.json`; returns at once if the run is trained.
 
-    Continues bit-exactly from the last checkpoint after a kill: every random draw hangs on (seed, epoch, sample), the
-    schedule on the step. The student that scored best on validation is kept in `run.weights`.
+    After a kill it continues bit-exactly from the last checkpoint: every random draw depends on (seed, epoch, sample),
+    the schedule on the step. The student with the best validation score is kept in `run.weights`.
 
     Raises:
         FileNotFoundError: a cache is missing or does not hold every training image in every view drawn; or the weights
-            of a training that was complete have been removed.
+            of a complete training have been removed.
         ValueError: the student or the processes do not fit the recipe, the loss is no longer finite, or a file of the
             run is damaged.
-        SystemExit: with 143 after SIGTERM, when a checkpoint has been saved.
+        SystemExit: with status 143 after SIGTERM, once a checkpoint has been saved.
         KeyboardInterrupt: after SIGINT, likewise.
     """
     trained = run.agree(run.trained.is_file)
     with cache.lock(run.folder) if run.accelerator.is_main_process and not trained else nullcontext():
-        if trained or run.agree(run.trained.is_file):  # the latter by the training that this one waited for
+        if trained or run.agree(run.trained.is_file):  # the latter if this one waited for another training
             summary, _ = run.once_listed(lambda: read_trained(run))
             logger.info("trained already: %s", run.folder)
             return summary
@@ -76,7 +74,7 @@ def train(run: Run) -> dict[str, Any]:
 
 
 def run_stages(plan: TrainingPlan) -> dict[str, Any]:
-    """Every stage in turn; writes and returns the summary."""
+    """Runs every stage in turn; writes and returns the summary."""
     run, state = plan.run, build_state(plan)
     restore_best(state)
     asked = run.recipe.precision
@@ -93,7 +91,7 @@ def run_stages(plan: TrainingPlan) -> dict[str, Any]:
     run.wait()
     taken, best, step = summary["steps"], summary["validation_dice"], summary["best_step"]
     spent, select = clock(summary["seconds"]), run.recipe.evaluate.select
-    chosen = "best validation Dice" if select == "dice" else f"best {select} on validation, where Dice is"
+    chosen = "best validation Dice" if select == "dice" else f"best validation {select}, with Dice"
     logger.info("trained %s in %s; %s %.3f at step %d", several(taken, "step"), spent, chosen, best, step)
     if run.accelerator.is_main_process and best <= dice_of_nothing(run):
         logger.warning("the student finds nothing on the validation images: train longer, or look at the losses in %s",
@@ -102,7 +100,7 @@ def run_stages(plan: TrainingPlan) -> dict[str, Any]:
 
 
 def dice_of_nothing(run: Run) -> float:
-    """The mean validation Dice of an empty prediction: 1 on each image without an object; 0 for several classes."""
+    """The mean validation Dice of empty predictions: 1 for each image without an object; 0 for several classes."""
     if run.recipe.student.classes > 1:
         return 0.0
     return float(np.mean([not (sample.read_mask() == 1).any() for sample in run.validation]))
@@ -130,7 +128,7 @@ def summarise(state: TrainingState) -> dict[str, Any]:
 
 
 def run_stage(state: TrainingState, span: Span, *, stopping: Callable[[], bool] = lambda: False) -> None:
-    """The steps of one stage that are not done yet; logs, scores and saves on the way."""
+    """Runs the remaining steps of one stage; logs, scores and saves on the way."""
     counters = state.counters
     if counters.step >= span.stop:
         return
@@ -164,7 +162,7 @@ def run_stage(state: TrainingState, span: Span, *, stopping: Callable[[], bool] 
 
 
 def begin_stage(state: TrainingState, span: Span) -> None:
-    """Freezes what the stage freezes, without AdamW's moments of it, and selects this stage's targets."""
+    """Freezes the stage's frozen parts, drops their AdamW moments, and selects the stage's targets."""
     counters = state.counters
     if counters.step <= span.start:
         counters.step, counters.stage_best, counters.stale, counters.gradient_ratio = span.start, -math.inf, 0, None
@@ -175,7 +173,7 @@ def begin_stage(state: TrainingState, span: Span) -> None:
 
 
 def load_batches(state: TrainingState, span: Span) -> Iterator[dict[str, Tensor]]:
-    """The batches of a stage that are not done yet: tensors (N, ...) by name."""
+    """The remaining batches of a stage: tensors (N, ...) by name."""
     batches = batches_of(state, span, start=state.counters.step)
     workers = workers_beside(state.run.accelerator.device, asked=state.run.recipe.workers)
     return loader(state.dataset, batches, workers=workers)
@@ -200,7 +198,7 @@ def batches_of(state: TrainingState, span: Span, *, start: int) -> Batches:
 
 
 def must_stop(state: TrainingState, stopping: Callable[[], bool], *, logged: bool) -> bool:
-    """Whether a signal has come; several processes all-reduce it where they log, so that all stop at one step."""
+    """Whether a signal has come; several processes all-reduce this when they log, so that all stop at the same step."""
     accelerator = state.run.accelerator
     if accelerator.num_processes == 1:
         return stopping()
@@ -213,13 +211,13 @@ def must_stop(state: TrainingState, stopping: Callable[[], bool], *, logged: boo
 def train_step(
     state: TrainingState, span: Span, step: int, batch: dict[str, Tensor], *, watch: bool = False
 ) -> tuple[dict[str, Tensor], dict[str, FeatureVariance]]:
-    """One step of the optimiser on a batch: tensors (N, ...) by name.
+    """Does one step of the optimiser on a batch: tensors (N, ...) by name.
 
     Returns:
-        The unweighted terms and their weighted sum, `loss`, scalars; if `watch`, how much targets and projections vary.
+        The unweighted terms and their weighted sum, `loss`, scalars; if `watch`, variances of targets and projections.
     """
     recipe, accelerator = state.run.recipe, state.run.accelerator
-    # What a layer draws, as for dropout, hangs on the step and the process alone.
+    # The random draws of layers, such as dropout, depend on the step and the process alone.
     torch.manual_seed(recipe.seed + SEED_STRIDE * (step + 1) + RANK_STRIDE * accelerator.process_index)
     batch = {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
     if state.dataset.on_device:
@@ -229,7 +227,7 @@ def train_step(
             batch = taught(batch, state.scored.eval(), cutmix=recipe.augment.cutmix)
     terms, projected, part = backward(state, span, batch, measure=step % MEASURE_EVERY_STEPS == 0)
     variances: dict[str, FeatureVariance] = {}
-    if watch and torch.isfinite(terms["loss"]):  # else there are none to check; `log_losses` refuses the loss
+    if watch and torch.isfinite(terms["loss"]):  # else `log_losses` refuses the loss, and nothing is measured
         distiller = accelerator.unwrap_model(state.model)
         variances = variances_of(distiller, state.dataset.targets, projected=projected, batch=part)
     start, stop = span.schedule
@@ -240,7 +238,7 @@ def train_step(
         accelerator.clip_grad_norm_(state.model.parameters(), recipe.optimiser.gradient_clip)
     state.optimiser.step()
     state.optimiser.zero_grad()
-    if state.average is not None and not state.optimiser.step_was_skipped:  # as fp16 does where gradients overflow
+    if state.average is not None and not state.optimiser.step_was_skipped:  # as with fp16 when gradients overflow
         state.average.update_parameters(state.student)
     return terms, variances
 
@@ -248,13 +246,13 @@ def train_step(
 def backward(
     state: TrainingState, span: Span, batch: dict[str, Tensor], *, measure: bool = False
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """The gradient of a batch, whose parts (`optimiser.accumulate`) pass the network one after the other.
+    """Computes the gradient of a batch, whose parts (`optimiser.accumulate`) pass the network one after the other.
 
     With `imitate.gradient_share`, `measure` measures the gradients of both groups of terms on the first part.
 
     Returns:
-        The unweighted terms and their weighted sum, `loss`, scalars; of the last part the projected features
-        (N, C, h, w), and the part.
+        The unweighted terms and their weighted sum, `loss`, scalars; the projected features (N, C, h, w) of the last
+        part; and that part.
     """
     recipe, accelerator, targets = state.run.recipe, state.run.accelerator, state.dataset.targets
     count, names = recipe.optimiser.accumulate, tuple(target.name for target in state.dataset.targets)

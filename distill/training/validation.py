@@ -1,4 +1,4 @@
-"""Scores on the validation images: the best weights are kept, and a stage that makes no progress ends early."""
+"""Scores on the validation images: the best weights are kept, and a stage without progress ends early."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def keep_best(state: TrainingState, span: Span) -> str:
     """Scores the student on the validation images and keeps its weights if they are the best so far; returns a note."""
     run, counters, select = state.run, state.counters, state.run.recipe.evaluate.select
     if run.accelerator.num_processes > 1:
-        for buffer in state.scored.buffers():  # each process has batch-norm statistics of its own; the first's count
+        for (
+            buffer
+        ) in state.scored.buffers():  # each process has its own batch-norm statistics; those of the first count
             torch.distributed.broadcast(buffer, 0)
     figures = validate(state.scored, run, caches=state.plan.caches, select=select)
     dice, chosen = figures["dice"], figures[select]
@@ -40,16 +42,16 @@ def keep_best(state: TrainingState, span: Span) -> str:
 
 
 def may_be_kept(state: TrainingState, span: Span) -> bool:
-    """Whether weights of a stage may be the student: of any stage, or of the last alone."""
+    """Whether weights of a stage may be kept: those of any stage, or only those of the last."""
     return state.run.recipe.evaluate.select_from == "all" or span is state.plan.last
 
 
 def restore_best(state: TrainingState) -> None:
-    """Counts the score of the best weights as the best so far if they are of a later step than the checkpoint.
+    """Takes the score of the best weights as the best so far if they are from a later step than the checkpoint.
 
-    They are written at every better score, the checkpoint now and then. Without this, steps that a kill took back and
-    that come out otherwise (on a GPU, on another number of processes) would leave weights of one step under the score
-    of another.
+    Weights are written at every better score, checkpoints now and then. Without this, steps that are repeated after a
+    kill and turn out differently (on a GPU, with another number of processes) could leave weights with the score of
+    another step.
 
     Raises:
         ValueError: the file is damaged.

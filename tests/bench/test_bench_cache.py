@@ -102,9 +102,9 @@ def test_images_are_those_given_or_generated_and_too_few_are_told(tmp_path):
     for number in range(2):
         Image.fromarray(np.full((9, 8, 3), number, np.uint8)).save(tmp_path / f"{number}.png")
     assert [int(image[0, 0, 0]) for image in images_of(asked(images=str(tmp_path)), 2)] == [0, 1]
-    with pytest.raises(ValueError, match=r"images=.* holds 2 pictures, but 3 are measured; give more"):
+    with pytest.raises(ValueError, match=r"images=.* holds 2 pictures, but the benchmark needs 3; give more"):
         images_of(asked(images=str(tmp_path)), 3)
-    with pytest.raises(FileNotFoundError, match="images=/nowhere is no folder; give one with pictures"):
+    with pytest.raises(FileNotFoundError, match="images=/nowhere is not a folder; give one with pictures"):
         images_of(asked(images="/nowhere"), 1)
 
 

@@ -39,5 +39,5 @@ def test_what_cannot_be_measured_is_said():
     assert read_request(["what=teachers", "adapters=sam", "batch=2"]).options == {"adapters": "sam", "batch": "2"}
     with pytest.raises(ValueError, match=r"no adapter 'sma' to measure; choose from sam, .*; did you mean 'sam"):
         chosen({"adapters": "sma"})
-    with pytest.raises(ValueError, match=r"weights=x are those of one adapter of transformers, but adapters=sam,sam2"):
+    with pytest.raises(ValueError, match=r"weights=x are for one adapter of transformers, but adapters=sam,sam2"):
         chosen({"adapters": "sam,sam2", "weights": "x"})

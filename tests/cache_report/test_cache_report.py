@@ -106,7 +106,7 @@ def test_an_empty_cache_is_reported_as_empty(folder, tmp_path):
     for shard in folder.glob("shard-*"):
         shard.unlink()
     assert cache_command([f"cache={folder}", f"out={tmp_path / 'here'}"], dry=False) == 0
-    assert "It holds no record yet: distill extract fills it." in (tmp_path / "here" / "report.md").read_text()
+    assert "It holds no records yet: distill extract fills it." in (tmp_path / "here" / "report.md").read_text()
     assert not (tmp_path / "here" / "report.png").exists()
     assert json.loads((tmp_path / "here" / "report.json").read_text())["records"] == 0
 
@@ -156,7 +156,7 @@ def test_a_damaged_cache_is_not_shared_nor_put_into_another_one(folder, tmp_path
     (folder / "shard-notes.txt").write_text("no part of it")
     cache_command(["do=export", f"cache={folder}", f"out={tmp_path / 'whole'}"], dry=False)
     shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"is damaged: shard-.*; of a cache that you were given, get that file again"):
+    with pytest.raises(ValueError, match=r"is damaged: shard-.*\. If you were given the cache, get that file again"):
         cache_command(["do=export", f"cache={folder}", f"out={tmp_path / 'hub'}"], dry=False)
 
 

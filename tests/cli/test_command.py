@@ -247,7 +247,7 @@ def test_compare_says_what_the_teacher_was_worth(words, finished, tmp_path, monk
     ((name, views),) = found["cached_views"].items()
     assert views == 12 * 4 + 4
     assert (
-        f"\n\nViews that the distilled runs are trained on, each extracted once by its teacher: {views} ({name}). In"
+        f"\n\nViews on which the distilled runs are trained, each extracted once by its teacher: {views} ({name}). In"
         in text
     )
     extracted = []

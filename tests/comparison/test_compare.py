@@ -364,7 +364,7 @@ def test_what_cannot_be_compared_fairly_is_refused(tmp_path):
         plan_comparison(tuned_recipe(tmp_path, "arms.distilled.data.seed=7"), **options)
     with pytest.raises(ValueError, match="arms 'distilled' and 'again' are identical trainings"):
         plan_comparison(tuned_recipe(tmp_path, "arms.again={}"), **options)
-    with pytest.raises(ValueError, match=r"evaluate\.patience ends a stage early"):
+    with pytest.raises(ValueError, match=r"evaluate\.patience ends stages early"):
         plan_comparison(tuned_recipe(tmp_path, "evaluate.patience=2"), **options)
     with pytest.raises(
         ValueError, match=r"arm 'distilled' has a pretrained encoder, but its student\.encoder is empty"
@@ -403,7 +403,7 @@ def test_the_dry_run_tells_steps_and_hours_and_the_features_that_are_missing(tmp
     )
     assert f"baseline unet seed 3 (fast): 60 steps in {plan.runs[0].run.folder}" in text
     assert "baseline unet seed 4: 60 steps, with the best setting of the sweep\n" in text
-    assert "0 of 6 runs are there already" in text
+    assert "0 of 6 runs are done already" in text
     assert "6 runs to do, 320 steps, about 5 h 20 min one after the other on this machine" in text
     assert len(probed) == 1
     assert "teacher sam: " in text
@@ -437,9 +437,9 @@ def test_a_bar_in_a_name_does_not_end_a_cell():
 def test_a_test_set_that_can_give_no_verdict_is_named_before_hours_are_spent(tmp_path):
     few, many = (replace_tests(tmp_path, count, grouped=False) for count in (9, 10))
     grouped = replace_tests(tmp_path, 40, grouped=True)
-    assert "warning: builtin has 9 images to test; from fewer than 10 there is no interval and no verdict" in few
+    assert "warning: builtin has 9 test images; with fewer than 10 there is no interval and no verdict" in few
     assert "data.fractions=[0.6,0.1,0.3]" in few and "warning" not in many
-    assert "warning: builtin has 4 sequences or patients to test; from fewer than 10" in grouped
+    assert "warning: builtin has 4 test sequences or patients; with fewer than 10" in grouped
 
 
 def replace_tests(home, count, *, grouped):
@@ -477,7 +477,7 @@ def test_a_sweep_chooses_by_the_figure_that_validation_keeps_weights_by(tmp_path
         comparison = compare(tuned_recipe(tmp_path, "evaluate.select=hd95"), seeds=(3, 4), out=tmp_path / "out")
     assert comparison.tuning[1] == ("distilled", "unet", {"fast": 3.0, "slow": 8.0})
     text = (tmp_path / "out" / "compare.md").read_text()
-    assert "Validation hd95 of what every arm tried" in text
+    assert "Validation hd95 of each setting tried" in text
     assert "| baseline | unet | 9.000 | **4.000** |" in text
     assert "| distilled | unet | **3.000** | 8.000 |" in text
     assert "best on validation: distilled unet seed 3 (fast)" in caplog.text
@@ -497,7 +497,7 @@ def test_no_jobs_compare_what_is_there_and_name_what_is_not(tmp_path, monkeypatc
         lambda run: run.predictions.is_file(),
     )
     recipe = tuned_recipe(tmp_path, "arms.late={optimiser: {ema: 0.9}}")
-    with pytest.raises(ValueError, match="the control and another arm are not finished yet"):
+    with pytest.raises(ValueError, match="the control and another arm must be finished first"):
         compare(recipe, seeds=(3, 4), jobs=0, out=tmp_path / "out")
     early = choose_arms(recipe, ["baseline", "distilled"])
     compare(early, seeds=(3,), out=tmp_path / "first")
@@ -508,7 +508,7 @@ def test_no_jobs_compare_what_is_there_and_name_what_is_not(tmp_path, monkeypatc
     assert comparison.seeds == (3,)
     assert [row.arm for row in comparison.rows] == ["baseline", "distilled"]
     assert comparison.tuning[0] == ("baseline", "unet", {"fast": 0.5, "slow": 0.7})
-    assert "left out, since not every setting is tried yet: late" in caplog.text
+    assert "left out, because not every setting is tried yet: late" in caplog.text
 
 
 def test_an_arm_that_lacks_a_seed_of_the_control_is_left_out(tmp_path, monkeypatch):
@@ -524,7 +524,7 @@ def test_an_arm_that_lacks_a_seed_of_the_control_is_left_out(tmp_path, monkeypat
         ("baseline", 0), ("baseline", 1), ("late", 0), ("late", 1),
     }  # fmt: skip
     monkeypatch.setattr(Run, "is_evaluated", lambda run: False)
-    with pytest.raises(ValueError, match="the control and another arm are not finished yet"):
+    with pytest.raises(ValueError, match="the control and another arm must be finished first"):
         finished_of(planned())
 
 
@@ -563,5 +563,7 @@ def test_runs_of_different_numbers_of_processes_are_not_compared():
 
     require_equal_processes({"run 1": {"processes": 2}, "run 2": {"processes": 2}})
     require_equal_processes(runs(0, 1))
-    with pytest.raises(ValueError, match=r"same number of processes, got 2 \(run 2\), 4 \(run 4\); move the folders"):
+    with pytest.raises(
+        ValueError, match=r"same number of processes, got 2 \(run 2\), 4 \(run 4\); move away the folders"
+    ):
         require_equal_processes(runs(2, 4))

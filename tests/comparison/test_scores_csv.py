@@ -77,7 +77,7 @@ def test_a_group_that_one_file_knows_holds_for_all(tmp_path):
     grouped = table(tmp_path / "grouped.csv", lines("b", lambda i: f",s{i // 2}"), grouped_columns)
     assert [row.sequences for row in compare_files([plain, grouped])[0].rows] == [12] * 2
     other = table(tmp_path / "other.csv", lines("c", lambda i: f",s{i // 3}"), grouped_columns)
-    with pytest.raises(ValueError, match="line 4: d/2 is of group s0, and of s1 before"):
+    with pytest.raises(ValueError, match="line 4: d/2 is in group s0, but in s1 before"):
         compare_files([plain, grouped, other])
 
 
@@ -90,7 +90,7 @@ def test_arms_students_and_seeds_are_chosen_and_the_first_arm_is_the_control(tmp
         ({"students": ["vit"]}, "the tables have no student 'vit'; choose from unet"),
         ({"seeds": [7]}, "the tables have no seed 7; choose from 0, 1, 2"),
         ({"datasets": ["e"]}, "the tables have no dataset 'e'; choose from d"),
-        ({"arms": ["low"]}, "at least two arms, and there is only low"),
+        ({"arms": ["low"]}, "at least two arms, but there is only low"),
     ):
         with pytest.raises(ValueError, match=message):
             compare_files([tmp_path / "scores.csv"], **words)
@@ -105,12 +105,12 @@ def test_arms_students_and_seeds_are_chosen_and_the_first_arm_is_the_control(tmp
         (["a,0,d,x,0.5", "a,0,d,x,0.6"], "line 3: a with seed 0 has d/x twice"),
         (["a,0,d,x"], "line 2: expected 5 values"),
         (["a,0,d,x,0.5,7"], "line 2: expected 5 values"),
-        (["a,0,d,x,0.5", "b,1,d,x,0.5"], "arm 'a' has no scores with seed 1, but another has"),
+        (["a,0,d,x,0.5", "b,1,d,x,0.5"], "arm 'a' has no scores with seed 1, but another run has"),
         (["a,0,d,x,0.5", "b,0,d,y,0.5"], r"'a' \(seed 0\) was scored on image x of d, but arm 'b' \(seed 0\) was not"),
         (["a,0,d,x,0.5", "b,0,e,x,0.5"], r"arm 'a' \(seed 0\) was scored on image x of d, but arm 'b'"),
         (["a,0,d,x,0.5", "b,0,d,x,0.5", "b,0,e,x,0.5"], r"arm 'b' \(seed 0\) was scored on image x of e, but arm 'a'"),
-        (["a,0,d,x,0.5", "a,1,d,y,0.5", "b,0,d,x,0.5", "b,1,d,y,0.5"], "folds, say, are no seeds"),
-        ([], "has no line below its columns"),
+        (["a,0,d,x,0.5", "a,1,d,y,0.5", "b,0,d,x,0.5", "b,1,d,y,0.5"], "folds, for example, are not seeds"),
+        ([], "has no lines below its header"),
     ],
 )  # fmt: skip
 def test_a_wrong_table_is_named_with_its_line(lines, message, tmp_path):
@@ -120,7 +120,7 @@ def test_a_wrong_table_is_named_with_its_line(lines, message, tmp_path):
 
 def test_lines_that_disagree_on_an_image_are_refused(tmp_path):
     columns = ("arm", "seed", "dataset", "stem", "dice", "share")
-    with pytest.raises(ValueError, match="line 3: the mask of d/x is empty in one line, in another not"):
+    with pytest.raises(ValueError, match="line 3: the mask of d/x is empty in one line but not in another"):
         read_scores([table(tmp_path / "s.csv", ["a,0,d,x,1,0", "b,0,d,x,0.5,0.3"], columns)])
 
 
@@ -145,13 +145,13 @@ def test_a_table_without_a_column_and_a_missing_file_are_told(tmp_path):
         b'arm,seed,dataset,stem,dice\n"' + b"x" * 140_000,
     ):
         (tmp_path / "s.csv").write_bytes(wrong)
-        with pytest.raises(ValueError, match=r"s\.csv is no CSV in UTF-8"):
+        with pytest.raises(ValueError, match=r"s\.csv is not a CSV file in UTF-8"):
             read_scores([tmp_path / "s.csv"])
     with pytest.raises(ValueError, match="has no column seed, dice; expected arm, seed, dataset, stem, dice"):
         read_scores([table(tmp_path / "s.csv", [], ("arm", "dataset", "stem"))])
     (tmp_path / "s.csv").write_text("arm;seed;dataset;stem;dice\n")
     with pytest.raises(
-        ValueError, match="expected arm, seed, dataset, stem, dice; its columns are parted by semicolons"
+        ValueError, match="expected arm, seed, dataset, stem, dice; its columns are separated by semicolons"
     ):
         read_scores([tmp_path / "s.csv"])
     with pytest.raises(FileNotFoundError, match="no scores at"):

@@ -243,5 +243,7 @@ def test_the_sequences_of_clinicdb_are_those_of_its_table(shared):
 
 def test_the_card_says_how_a_data_set_of_the_field_was_cut():
     told = describe_split(DataRecipe(name="pranet", root="d", test_only=["etis"]))
-    assert told.startswith("Training and test images are those of PraNet's folders; etis as a whole. Validation is 10%")
+    assert told.startswith(
+        "Training and test images are those of PraNet's folders; all of etis is test data. Validation is 10%"
+    )
     assert "a random 10% of each data set" in describe_split(DataRecipe(name="polypgen", root="d"))

@@ -119,14 +119,12 @@ def test_soft_masks_of_other_classes_than_the_student_s_are_refused(tmp_path):
     published(tmp_path / "wise", classes=3)
     recipe = recipe_with(tmp_path / "wise", classes=4)
     spec = teachers.load("student", weights=tmp_path / "wise", classes=("all",)).spec
-    with pytest.raises(ValueError, match=r"soft masks of teacher 'wise' are of 3 classes, and student\.classes is 4"):
+    with pytest.raises(ValueError, match=r"soft masks of teacher 'wise' have 3 classes, and student\.classes is 4"):
         check_classes(recipe, spec, teacher="wise")
     squares = replace(recipe, stages={"s": replace(next(iter(recipe.stages.values())), losses={"imitate_mask_mse": 1})})
-    with pytest.raises(
-        ValueError, match=r"stages weigh imitate_mask_mse, but the soft masks of teacher 'wise' are of 3"
-    ):
+    with pytest.raises(ValueError, match=r"stages weigh imitate_mask_mse, but the soft masks of teacher 'wise' have 3"):
         check_classes(squares, spec, teacher="wise")
-    with pytest.raises(ValueError, match=r"soft masks of teacher 'wise' are of 3 classes, and student\.classes is 4"):
+    with pytest.raises(ValueError, match=r"soft masks of teacher 'wise' have 3 classes, and student\.classes is 4"):
         extract(run_of(recipe, tmp_path / "runs" / "run"))
     plain = {"wise": replace(recipe.teachers["wise"], classes=[])}
     with pytest.raises(ValueError, match=r"of teachers\.wise imitate_mask knows one foreground class, but student\.cl"):

@@ -113,7 +113,7 @@ def test_predictions_that_use_little_of_16_bits_are_refused(tmp_path):
     save(tmp_path / "masks" / "a.png", disc(12))
     (tmp_path / "predictions").mkdir()
     Image.fromarray((100 * disc(12)).astype(np.uint16)).save(tmp_path / "predictions" / "a.png")
-    with pytest.raises(ValueError, match="the highest level in the predictions is 100, but they are wider than 8 bits"):
+    with pytest.raises(ValueError, match="the highest level in the predictions is 100, but they have more than 8 bits"):
         score_command(words_of((tmp_path / "predictions", tmp_path / "masks")), dry=False)
 
 
@@ -169,16 +169,16 @@ def test_folders_that_cannot_be_scored_are_refused(folders, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"expected a folder at masks=.*nowhere, found none"):
         score_command([f"predictions={predictions}", f"masks={tmp_path / 'nowhere'}"], dry=False)
     (tmp_path / "none").mkdir()
-    with pytest.raises(ValueError, match=r"holds no picture; expected files of \.jpg"):
+    with pytest.raises(ValueError, match=r"holds no picture; expected files with \.jpg"):
         score_command([f"predictions={tmp_path / 'none'}", f"masks={masks}"], dry=False)
     save(tmp_path / "others" / "z.png", disc(5))
-    with pytest.raises(ValueError, match=r"files are paired by stem, as a\.png with a\.jpg"):
+    with pytest.raises(ValueError, match=r"files are paired by stem \(a\.png with a\.jpg\)"):
         score_command([f"predictions={tmp_path / 'others'}", f"masks={masks}"], dry=False)
     save(masks / "whole.png", disc(12))
-    with pytest.raises(ValueError, match=r"has whole\.jpg and whole\.png with one stem"):
+    with pytest.raises(ValueError, match=r"has whole\.jpg and whole\.png with the same stem"):
         score_command([f"predictions={predictions}", f"masks={masks}"], dry=False)
     save(tmp_path / "classes" / "whole.png", disc(12), scale=3)
-    with pytest.raises(ValueError, match=r"in the masks is 3, so that none .* from 128 on; .*save one class at a"):
+    with pytest.raises(ValueError, match=r"in the masks is 3, but foreground begins at 128; .*save one class at a"):
         score_command([f"predictions={predictions}", f"masks={tmp_path / 'classes'}", "skip_bad=true"], dry=False)
 
 
@@ -209,7 +209,7 @@ def test_photographs_are_no_masks_and_a_mask_of_one_colour_is_one_also_as_jpeg(t
     (tmp_path / "masks").mkdir()
     Image.fromarray(photograph).save(tmp_path / "masks" / "a.png")
     words = words_of((tmp_path / "predictions", tmp_path / "masks"))
-    with pytest.raises(ValueError, match=r"masks/a\.png cannot be read \(it is a picture in colours, as a photograph"):
+    with pytest.raises(ValueError, match=r"masks/a\.png cannot be read \(it is a colour picture, such as a photograph"):
         score_command(words, dry=False)
     (tmp_path / "masks" / "a.png").unlink()
     Image.fromarray(red).save(tmp_path / "masks" / "a.jpg", quality=60)
@@ -225,7 +225,7 @@ def test_predictions_in_colours_are_refused_and_not_scored_as_probabilities(tmp_
         pixels = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
     (tmp_path / "predictions").mkdir()
     Image.fromarray(pixels).save(tmp_path / "predictions" / "a.png")
-    with pytest.raises(ValueError, match=r"predictions/a\.png cannot be read \(it is a picture in colours, as a photo"):
+    with pytest.raises(ValueError, match=r"predictions/a\.png cannot be read \(it is a colour picture, such as"):
         score_command(words_of((tmp_path / "predictions", tmp_path / "masks")), dry=False)
 
 

@@ -50,7 +50,7 @@ def test_auroc_counts_ties_half_and_equals_the_rank_test_of_scipy():
 def test_where_no_mask_or_every_mask_failed_there_is_no_auroc_and_the_reason_is_told(dice, reason):
     found = failure_auroc([0.3, 0.4], dice)
     assert found["auroc"] is None
-    assert found["reason"] == f"{reason} a Dice under 0.5"
+    assert found["reason"] == f"{reason} a Dice below 0.5"
 
 
 def test_regions_have_the_score_of_their_class_and_an_image_the_mean_of_those_found():

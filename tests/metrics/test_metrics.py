@@ -240,5 +240,5 @@ def test_nothing_to_evaluate_is_said(tmp_path):
     ):
         evaluate(run)
     run.splits.test.clear()
-    with pytest.raises(ValueError, match=r"no test images to evaluate on; give the split a test\.csv"):
+    with pytest.raises(ValueError, match=r"no test images to evaluate on; add a test\.csv to the split"):
         evaluate(run)

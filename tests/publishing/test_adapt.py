@@ -78,9 +78,9 @@ def test_a_student_is_adapted_to_another_camera_and_says_so(student, frames, tmp
     assert metadata["adapted"] == record["sha256"]
     front, body = (out / "README.md").read_text().removeprefix("---\n").split("\n---\n", 1)
     assert yaml.safe_load(front) == {"license": "other", "license_name": "terms-of-discs"}
-    assert body.lstrip().startswith("> **Adapted.** This is `student` with the statistics of its batch norms")
-    assert "so are threshold and temperature: fitted on its validation images, not on these," in body
-    assert "is adaptation, not generalisation" in body and "# Discs" in body
+    assert body.lstrip().startswith("> **Adapted.** This is `student` with batch-norm statistics estimated anew")
+    assert "threshold and temperature are unchanged too: they were fitted on its validation images" in body
+    assert "measure adaptation" in body and "not generalisation" in body and "# Discs" in body
     assert {path.name for path in out.iterdir()} == {"model.safetensors", "config.json", "README.md", "learned.json"}
 
 
@@ -128,7 +128,7 @@ def test_where_the_image_score_falls_nothing_is_written(student, tmp_path, monke
     assert main(["adapt", f"student={student}", f"images={tmp_path / 'frames'}", f"out={out}"]) == 1
     told = capfd.readouterr().err
     assert "not adapted: with statistics of these 8 images the mean image score of findings fell from 0." in told
-    assert "to 0.000 (images with a finding: 8, then 0), so that nothing was written" in told
+    assert "to 0.000 (images with a finding: 8, then 0), so nothing was written" in told
     assert not out.exists()
 
 
@@ -148,12 +148,12 @@ def test_a_student_without_batch_norm_is_refused(frames, tmp_path):
     assert not any(isinstance(one, _BatchNorm) for one in student.modules())
     config = {"student": "malunet", "width": 8, "classes": 1, "image_size": 32}
     student.save_pretrained(tmp_path / "s", config={**config, "mean": students.MEAN, "std": students.STD})
-    with pytest.raises(ValueError, match=r"has no batch norm with running statistics, so that there is nothing to"):
+    with pytest.raises(ValueError, match=r"has no batch norm with running statistics, so there is nothing to"):
         adapt(tmp_path / "s", frames, out=tmp_path / "adapted")
 
 
 def test_what_is_missing_or_in_the_way_is_told(student, frames, tmp_path, capfd):
-    with pytest.raises(ValueError, match=r"is there already; choose an empty or a new folder"):
+    with pytest.raises(ValueError, match=r"exists already; choose an empty or a new folder"):
         adapt(student, frames, out=student)
     for path in sorted(frames.iterdir())[7:]:
         path.unlink()
@@ -185,7 +185,7 @@ def test_a_card_without_front_matter_gets_the_note_alone():
 
 def test_where_the_student_finds_nothing_no_score_can_tell(student, frames, tmp_path, monkeypatch):
     monkeypatch.setattr("distill.publishing.adapt.answer_of", lambda *_, threshold: Answer(0.9, False))
-    with pytest.raises(ValueError, match=r"not adapted: .*student finds nothing in any of these 20 images, so that no"):
+    with pytest.raises(ValueError, match=r"not adapted: .*student finds nothing in any of these 20 images, so no"):
         adapt(student, frames, out=tmp_path / "adapted")
     assert not (tmp_path / "adapted").exists()
 

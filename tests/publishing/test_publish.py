@@ -137,7 +137,8 @@ def test_the_published_threshold_is_the_best_of_the_grid_on_validation(run):
     assert found["dice"] == pytest.approx(max(means.values())) == pytest.approx(means[found["threshold"]])
     assert found["usual"] == pytest.approx(means[0.5])
     threshold = json.loads((run.published / "config.json").read_text())["threshold"]
-    said = f"The threshold {threshold:.4g} in `config.json` and in the ONNX file cuts where {found['threshold']} does"
+    said = f"in `config.json` and in the ONNX file corresponds to {found['threshold']} before calibration"
+    said = f"The threshold {threshold:.4g} {said}"
     assert said in card_of(run.published)[1]
 
 
@@ -373,7 +374,7 @@ def test_a_fit_that_ended_at_a_bound_is_no_calibration_on_the_card(tmp_path):
         assert card.count(f"on the {whole} and 2 regions of them without an object") == 2
         assert ("The probability is calibrated:" in card) == (temperature == 0.8)
         assert card.count("The probability is not calibrated") == (0 if temperature == 0.8 else 2)
-    assert "ended at 0.1, where the search does (0.1 to 10)." in cards[0.1]
+    assert "ended at 0.1, at a bound of the search (0.1 to 10)." in cards[0.1]
 
 
 def test_the_terms_of_a_published_student_are_carried_in_words(tmp_path):
@@ -395,7 +396,7 @@ def test_a_student_that_it_began_as_is_named_on_the_card(tmp_path):
     metrics = evaluate(run)
     run = replace(run, recipe=replace(run.recipe, student=replace(run.recipe.student, init="someone/discs")))
     card = render_card(run, metrics, origin=provenance_of(run), check=CHECK, pictures=[])
-    assert "The network began as the student someone/discs, whose terms count for this one as well." in card
+    assert "The network was initialised from the student someone/discs, whose terms apply to this one as well." in card
 
 
 def test_a_licence_that_was_asked_for_is_the_one_on_the_card(tmp_path):

@@ -187,5 +187,5 @@ def test_the_scores_of_test_sets_are_told_with_an_auroc_or_why_there_is_none():
     assert set(found) == {"left", "right"}
     assert found["left"]["images"] == 3
     assert found["left"]["auroc"] is None
-    assert found["left"]["reason"] == "no image has a Dice under 0.5"
+    assert found["left"]["reason"] == "no image has a Dice below 0.5"
     assert 0 < found["left"]["expected_dice"] <= 1

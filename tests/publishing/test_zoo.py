@@ -105,7 +105,7 @@ def test_the_results_say_what_was_measured_and_how_the_weights_are_kept(shipped)
     assert found["student"]["parameters"] == metrics["student"]["parameters"]
     assert found["training"] == {"left": 8}
     scores = found["published"]["image_scores"]
-    assert all(one["auroc"] is not None or "image has a Dice under 0.5" in one["reason"] for one in scores.values())
+    assert all(one["auroc"] is not None or "image has a Dice below 0.5" in one["reason"] for one in scores.values())
     weights = found["weights"]
     assert weights["kept"] == "float16"
     assert abs(weights["dice"] - weights["dice_before"]) <= zoo.LARGEST_DICE_DIFFERENCE or weights["equal_masks"] == 2
@@ -143,9 +143,7 @@ def test_a_student_that_is_too_large_is_refused_and_nothing_is_left(shipped, tmp
 
 def test_a_folder_of_something_else_is_not_replaced(shipped, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    told = (
-        r"is there, and is no student that publish\.zoo wrote, with results\.json and config\.json; name a new folder"
-    )
+    told = r"exists, but publish\.zoo did not write it \(with results\.json and config\.json\); name a new folder"
     for target in (tmp_path, tmp_path / "notes.txt"):
         with pytest.raises(ValueError, match=told):
             ship(shipped[0], target)
@@ -164,7 +162,7 @@ def test_a_student_of_the_zoo_is_replaced_but_not_while_another_process_writes_i
     new = here.with_name(".discs.new")
     new.mkdir()
     with pytest.raises(
-        FileExistsError, match=r"another process writes .*discs, or one was killed at it: .*\.discs\.new"
+        FileExistsError, match=r"another process is writing .*discs, or was killed while doing so: .*\.discs\.new"
     ):
         ship(shipped[0], here)
     assert new.is_dir(), "the other's"
@@ -183,11 +181,11 @@ def test_what_does_not_ship_is_not_told(shipped, tmp_path):
 def test_the_card_says_how_weights_are_kept_and_of_what_its_figures_are(shipped):
     card = (shipped[1] / "README.md").read_text(encoding="utf-8")
     weights = json.loads((shipped[1] / "results.json").read_text())["weights"]
-    told = "`model.safetensors` holds float16 (tensors of one dimension: float32), and computes in float32. As float16 "
+    told = "float16 weights (tensors of one dimension: float32); the network computes in float32. With float16, "
     assert told + f"{weights['equal_masks']} of {weights['images']} validation masks" in card
     assert f"mean Dice is {weights['dice']:.4f} (float32: {weights['dice_before']:.4f})" in card
-    assert "The ONNX file of the run, of float32 weights, matches PyTorch within 1e-3" in card
-    assert "`model.onnx` matches" not in card and "ms by `model.onnx`" not in card
+    assert "The ONNX file of the run, with float32 weights, matches PyTorch within 1e-3" in card
+    assert "`model.onnx` matches" not in card and "ms with `model.onnx`" not in card
 
 
 def test_a_task_teacher_is_not_shipped():

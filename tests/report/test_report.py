@@ -156,7 +156,7 @@ def test_the_teacher_s_bands_are_shown_beside_what_is_read_from_the_student(taug
     shown = len(taught.splits.val)
     for title in ("teacher, all of the code", "its low band", "its high band, own scale", "read from the student, 1/8"):
         assert page.words.count(title) == shown, title
-    cosine = float(re.search(r"its cosine with them is (-?\d\.\d\d)", page.text)[1])
+    cosine = float(re.search(r"its mean cosine with the teacher's features is (-?\d\.\d\d)", page.text)[1])
     assert 0.1 < cosine <= 1, "the discs are in the features, and the student finds them"
 
 
@@ -199,7 +199,7 @@ def test_several_classes_have_a_page(tmp_path):
     )
     train(run), evaluate(run), report(run)
     page = page_of(run)
-    assert "found as another class" in page.text
+    assert "predicted as another class" in page.text
     assert "averaged over the classes but background" in page.text
     assert "By class" in page.text
     pooled = json.loads((run.folder / "metrics.json").read_text())["datasets"]["left"]["pooled"]
@@ -221,7 +221,7 @@ def test_a_part_that_cannot_be_drawn_leaves_a_sentence_and_the_rest(tmp_path, mo
     report(run)
     page = page_of(run)
     assert "The cases are left out: the pencil broke." in page.text
-    assert "Every figure, with its convention" in page.text
+    assert "All metrics, with their conventions" in page.text
     monkeypatch.setattr(pages, "render", broken)
     (run.folder / NAME).unlink()
     refresh(run)

@@ -62,7 +62,7 @@ def test_a_second_interruption_stops_at_once(caplog):
     exit_on_signals()
     with pytest.raises(KeyboardInterrupt), signals_deferred():
         os.kill(os.getpid(), signal.SIGINT)
-        assert "interrupted: saving what is done; once more stops at once" in caplog.text
+        assert "interrupted: saving what is done; interrupt again to stop at once" in caplog.text
         os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError
 
