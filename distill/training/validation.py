@@ -21,9 +21,7 @@ def keep_best(state: TrainingState, span: Span) -> str:
     """Scores the student on the validation images and keeps its weights if they are the best so far; returns a note."""
     run, counters, select = state.run, state.counters, state.run.recipe.evaluate.select
     if run.accelerator.num_processes > 1:
-        for (
-            buffer
-        ) in state.scored.buffers():  # each process has its own batch-norm statistics; those of the first count
+        for buffer in state.scored.buffers():  # batch-norm statistics differ between processes; the first's count
             torch.distributed.broadcast(buffer, 0)
     figures = validate(state.scored, run, caches=state.plan.caches, select=select)
     dice, chosen = figures["dice"], figures[select]
