@@ -48,18 +48,18 @@ NAME = re.compile(
 class Recipe:
     """A whole run; the field names are the keys of `key=value`."""
 
-    name: str = setting("recipe", "names the run's folder")
-    image_size: int = setting(128, "side of the square the student sees, in pixels")
-    seed: int = setting(0, "of weights, data order and augmentation")
-    home: str = setting("artifacts", "where caches and runs are kept")
-    do: list[str] = setting(list(STEPS), "steps: extract, train, evaluate, publish")
-    precision: str = setting("fp32", "of the network's arithmetic: fp32, or mixed with bf16 (fp32 if emulated) or fp16")
+    name: str = setting("recipe", "first part of the name of the run's folder")
+    image_size: int = setting(128, "side of the square that the student sees, in pixels")
+    seed: int = setting(0, "random seed of weights, data order and augmentation")
+    home: str = setting("artifacts", "folder of caches and runs")
+    do: list[str] = setting(list(STEPS), "steps to do: extract, train, evaluate, publish")
+    precision: str = setting("fp32", "student's arithmetic: fp32, or mixed with bf16 (fp32 if emulated) or fp16")
     workers: int | None = setting(
         None,
-        "processes that load training images; 0: the main process does; null: so on a CPU, and beside a GPU all cores "
-        "but one, up to 12",
+        "processes that load training images; 0: the main process loads them; empty: 0 on a CPU; beside a GPU, all "
+        "cores but one, at most 12",
     )
-    trackers: list[str] = setting([], "Accelerate's trackers: tensorboard, wandb, ...")
+    trackers: list[str] = setting([], "experiment trackers of Accelerate: tensorboard, wandb, ...")
     data: DataRecipe = field(default_factory=DataRecipe)
     teachers: dict[str, TeacherRecipe] = field(default_factory=dict)
     cache: CacheRecipe = field(default_factory=CacheRecipe)
@@ -72,7 +72,7 @@ class Recipe:
     publish: PublishRecipe = field(default_factory=PublishRecipe)
     arms: dict[str, Any] = setting({}, "compare: name -> overrides; the first arm is the control")
     sweep: dict[str, Any] = setting(
-        {}, "compare: name -> overrides that every arm tries with the first seed; its best validation Dice decides"
+        {}, "compare: name -> overrides that every arm tries with the first seed; validation decides (evaluate.select)"
     )
 
     def __post_init__(self) -> None:
