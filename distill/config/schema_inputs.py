@@ -98,13 +98,13 @@ class DataRecipe:
         for colour in self.colours:
             require(
                 re.fullmatch(r"#?[0-9a-fA-F]{6}", colour) is not None,
-                f"data.colours holds {colour!r}, but must hold six hexadecimal digits a class, as ff0000",
+                f"data.colours holds {colour!r}, but must hold six hexadecimal digits for each class, as ff0000",
             )
         require(self.memory_gb >= 0, f"data.memory_gb is {self.memory_gb}, but must not be negative")
 
     @property
     def names_groups(self) -> bool:
-        """Whether `groups` was asked for by name, so that it must be there."""
+        """Whether the user named `groups`, so that the file must exist."""
         return self.groups not in (None, GROUPS)
 
 
@@ -188,13 +188,13 @@ class TeacherRecipe:
         require_choice("teachers.NAME.precision", self.precision, ("fp32", "bf16"))
         require(
             self.precision == "fp32" or (self.adapter != "task" and self.prompts is None),
-            "teachers.NAME.precision is bf16, but a task teacher reads a cache, and prompts need coordinates of more "
+            "teachers.NAME.precision is bf16, but a task teacher reads a cache, and coordinates of prompts need more "
             "bits; leave it out",
         )
         self.check_recipe()
         require(
             self.prompts is not None or (self.jitter, self.points) == (JITTER, POINTS),
-            "teachers.NAME.jitter and teachers.NAME.points are of teachers.NAME.prompts, which is not given",
+            "teachers.NAME.jitter and teachers.NAME.points need teachers.NAME.prompts, which is not given",
         )
         require(0 <= self.jitter <= 0.5, f"teachers.NAME.jitter is {self.jitter}, but must lie in [0, 0.5]")
         require(1 <= self.points <= 64, f"teachers.NAME.points is {self.points}, but must lie between 1 and 64")
@@ -202,25 +202,25 @@ class TeacherRecipe:
         require(0 <= self.drop < 1, f"teachers.NAME.drop is {self.drop}, but must lie in [0, 1)")
 
     def check_recipe(self) -> None:
-        """Raises ValueError where what makes the teacher does not fit it, or is changed and not there."""
+        """Raises ValueError if the teacher's recipe does not fit it, or has changes or seeds but is not given."""
         if self.recipe is None:
             given = [name for name in ("overrides", "seeds") if getattr(self, name)]
             require(not given, f"teachers.NAME.{''.join(given[:1])} is for teachers.NAME.recipe, which is not given")
             return
         require(
             self.adapter in MADE,
-            f"teachers.NAME.recipe is {self.recipe}, but no recipe makes a teacher {self.adapter}, only "
-            f"{', '.join(MADE)}; give its weights instead",
+            f"teachers.NAME.recipe is {self.recipe}, but a recipe makes teachers {', '.join(MADE)}, not "
+            f"{self.adapter}; give its weights instead",
         )
         require(
             len(set(self.seeds)) == len(self.seeds) >= 2 if self.adapter == "ensemble" else not self.seeds,
-            f"teachers.NAME.seeds is {self.seeds}, but must be two seeds or more where adapter is ensemble, each once, "
-            "and none elsewhere",
+            f"teachers.NAME.seeds is {self.seeds}, but must be at least two different seeds if adapter is ensemble, "
+            "and empty otherwise",
         )
 
     @property
     def has_mask(self) -> bool:
-        """Whether its cache holds soft masks beside features, or nothing else."""
+        """Whether its cache holds soft masks, with or without features."""
         return self.adapter in MASK_TEACHERS or self.prompts is not None
 
 

@@ -35,8 +35,8 @@ class StudentRecipe:
         require(self.width >= 1, f"student.width is {self.width}, but must be at least 1")
         require(
             self.init is None or self.encoder is None,
-            f"student.init is {self.init} and student.encoder {self.encoder}, but a student begins with one of them, "
-            "and a published one has an encoder; take one out",
+            f"student.init is {self.init} and student.encoder {self.encoder}, but a student starts from one of them, "
+            "and a published student has an encoder; take one out",
         )
         require(self.classes >= 1, f"student.classes is {self.classes}, but must be at least 1")
         wanted = max(2, self.classes)
@@ -51,13 +51,13 @@ class StudentRecipe:
         for key in ("width", "classes"):
             require(
                 key not in self.options,
-                f"student.options.{key} is {self.options.get(key)!r}, but student.{key} says it; write student.{key}=",
+                f"student.options.{key} is {self.options.get(key)!r}, but student.{key} sets it; write student.{key}=",
             )
 
 
 @dataclass(frozen=True)
 class ImitateRecipe:
-    """The places of the student at which the teacher is imitated."""
+    """The places in the student at which it imitates a teacher."""
 
     low: list[int] = setting([16, 8], "strides of the encoder maps that imitate the low band")
     high: list[int] = setting([8], "strides of the encoder maps that imitate the high band")
@@ -112,13 +112,13 @@ class AugmentRecipe:
             require(0 <= getattr(self, key) <= 1, f"augment.{key} is {getattr(self, key)}, but must lie in [0, 1]")
         require(
             bool(self.sizes) and all(0.25 <= factor <= 4 for factor in self.sizes),
-            f"augment.sizes is {self.sizes}, but must name factors from 0.25 to 4, as [0.75, 1, 1.25]",
+            f"augment.sizes is {self.sizes}, but must hold factors from 0.25 to 4, as [0.75, 1, 1.25]",
         )
 
 
 @dataclass(frozen=True)
 class OptimiserRecipe:
-    """AdamW and its schedule over all stages together, or from one stage with `restart` to the next."""
+    """AdamW and its schedule, which spans all stages, or those from one with `restart` to the next."""
 
     learning_rate: float = setting(2e-3, "highest learning rate, reached after the warm-up")
     weight_decay: float = setting(1e-2, "AdamW's decoupled weight decay")
@@ -143,7 +143,7 @@ class OptimiserRecipe:
         require(
             self.accumulate >= 1 and self.batch_size % self.accumulate == 0,
             f"optimiser.accumulate is {self.accumulate}, but must be a divisor of optimiser.batch_size "
-            f"({self.batch_size}), which stays the images of a step",
+            f"({self.batch_size}), the number of images of a step",
         )
         require(0 <= self.warmup < 1, f"optimiser.warmup is {self.warmup}, but must lie in [0, 1)")
         require_choice("optimiser.schedule", self.schedule, ("cosine", "polynomial", "constant"))
@@ -153,7 +153,7 @@ class OptimiserRecipe:
 
 @dataclass(frozen=True)
 class StageRecipe:
-    """One stage of training: how long, which terms with which weight, what is frozen."""
+    """One stage of training: its length, the weights of its loss terms, and what is frozen."""
 
     epochs: int = setting(10, "length in passes over the labelled images, in batches of these alone")
     steps: int | None = setting(None, "length in steps of the optimiser, instead of epochs")
@@ -178,16 +178,16 @@ class StageRecipe:
         require_choices("stages.NAME.freeze", self.freeze, PARTS)
         require(
             not ("encoder" in self.freeze and any(self.losses.get(term) for term in FEATURE_LOSSES)),
-            "stages.NAME freezes the encoder, but its imitation terms reach nothing else; unfreeze it or drop "
+            "stages.NAME freezes the encoder, but its imitation terms train nothing else; unfreeze it or drop "
             + " and ".join(term for term in self.losses if term in FEATURE_LOSSES and self.losses[term]),
         )
-        require(len(self.freeze) < len(PARTS), "stages.NAME freezes the whole student; nothing would learn")
+        require(len(self.freeze) < len(PARTS), "stages.NAME freezes the whole student, so nothing would be trained")
         require(self.lr_scale > 0, f"stages.NAME.lr_scale is {self.lr_scale}, but must be positive")
         for part, rate in self.part_lr_scale.items():
             require_choice("a part of stages.NAME.part_lr_scale", part, PARTS)
             require(
                 rate > 0,
-                f"stages.NAME.part_lr_scale.{part} is {rate}, but must be positive; stages.NAME.freeze stops it",
+                f"stages.NAME.part_lr_scale.{part} is {rate}, but must be positive; stages.NAME.freeze stops training",
             )
 
     @property
@@ -202,7 +202,7 @@ class StageRecipe:
 
     @property
     def averages(self) -> bool:
-        """Whether any term of this stage takes the student's own moving average for its teacher."""
+        """Whether the student's own moving average is the teacher of any term of this stage."""
         return any(self.losses.get(term, 0) > 0 for term in AVERAGE_LOSSES)
 
     @property

@@ -185,17 +185,17 @@ def test_a_recipe_that_makes_itself_a_teacher_is_refused():
     [
         (
             {"weights": "DIR"},
-            r"teachers\.made has weights DIR and recipe teacher\.yaml, which makes them; leave o",
+            r"teachers\.made has weights DIR and a recipe that makes them, teacher\.yaml; leave o",
         ),
         (
             {"adapter": "dinov2"},
-            r"no recipe makes a teacher dinov2, only student, ensemble, task, timm, sam; giv",
+            r"a recipe makes teachers student, ensemble, task, timm, sam, not dinov2; giv",
         ),
         (
             {"seeds": [1, 2]},
-            r"teachers\.NAME\.seeds is \[1, 2\], but must be two seeds or more where adapter is ens",
+            r"teachers\.NAME\.seeds is \[1, 2\], but must be at least two different seeds if adapter is ens",
         ),
-        ({"adapter": "ensemble"}, r"teachers\.NAME\.seeds is \[\], but must be two seeds or more"),
+        ({"adapter": "ensemble"}, r"teachers\.NAME\.seeds is \[\], but must be at least two different seeds"),
         ({"recipe": None, "overrides": {"seed": 1}}, r"teachers\.NAME\.overrides is for teachers\.NAME\.recipe, which"),
         ({"overrides": {"stagse": {}}}, r"teachers\.made\.recipe=teacher\.yaml: a recipe has no key 'stagse'; did you"),
     ],
