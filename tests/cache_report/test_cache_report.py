@@ -126,7 +126,7 @@ def test_verify_is_silent_on_a_whole_cache_and_names_damage_and_remedy(folder, c
     )
     assert "1 problem; distill extract with the recipe that made it repairs it" in caplog.text
     assert (
-        "of a copy (what teachers.NAME.cache reads) remove the files named, and export or import it ag" in caplog.text
+        "in a copy (read by teachers.NAME.cache) remove the files named, and export or import it ag" in caplog.text
     )
     (folder / "codec-p3.safetensors").write_bytes(b"")
     assert cache_command(["do=verify", f"cache={folder}"], dry=False) == 1

@@ -131,9 +131,9 @@ def test_what_is_not_trained_leaves_no_run(tmp_path, capfd):
 def test_few_images_are_warned_of(tmp_path):
     warned = list(few_images(small_run(tmp_path)))
     assert warned == [
-        "warning: left has 3 test images; from fewer than 20 a score says little",
-        "warning: right has 2 test images; from fewer than 20 a score says little",
-        "warning: 2 images to validate; from fewer than 10 the choice of the best weights is mostly chance",
+        "warning: left has 3 test images; with fewer than 20, a score says little",
+        "warning: right has 2 test images; with fewer than 20, a score says little",
+        "warning: 2 images to validate; with fewer than 10, the choice of the best weights is mostly chance",
     ]
     assert set(warned) <= set(introduction(small_run(tmp_path / "again")))
 

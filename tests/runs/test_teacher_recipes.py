@@ -80,7 +80,7 @@ def test_the_teacher_is_trained_first_and_recorded_and_reused_by_its_digest(tmp_
     assert (
         f"teacher made is made first, by recipe=teacher.yaml, in {teacher.folder}:\n  student unet of width 4" in shown
     )
-    assert "what they take can be said once the teacher is made" in shown
+    assert "their cost can be estimated once the teacher is made" in shown
     assert not teacher.folder.exists()
 
     assert main(["run", "recipe=student.yaml"]) == 0
