@@ -206,7 +206,7 @@ def test_a_run_is_found_by_folder_by_name_and_the_latest_by_its_recipe(home):
 
 def test_a_run_that_is_not_there_says_where_it_was_looked_for(home, capfd):
     assert main(["report", "run=nobody", f"home={home}"]) == 1
-    assert f"for a run of that name in {home}/runs; distill runs home=DIR lists those" in capfd.readouterr().err
+    assert f"for a run of that name in {home}/runs; distill runs home=DIR lists the runs" in capfd.readouterr().err
 
 
 def test_damaged_state_files_leave_a_run_in_the_list(home):
