@@ -151,5 +151,5 @@ def test_it_needs_an_average_images_without_masks_and_no_features_of_mixed_ones(
             stages={"both": StageRecipe(steps=3, losses={**TERMS, "imitate_low": 1.0})},
             teachers={"sam": TeacherRecipe(weights="FILE")},
         )
-    with pytest.raises(ValueError, match=r"stages\.both weighs mean_teacher, but no image of its batches is without"):
+    with pytest.raises(ValueError, match=r"stages\.both weighs mean_teacher, but its batches hold no images without"):
         check(run_of(averaging(), tmp_path))

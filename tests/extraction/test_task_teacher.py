@@ -161,7 +161,7 @@ def test_masks_of_images_without_labels_here_are_refused(distilled_run, caplog):
     train_part = distilled_run.splits.train
     with caplog.at_level("INFO", "bandpass"):
         open_caches(replace(distilled_run, splits=replace(distilled_run.splits, train=train_part[:4])))
-    assert "learned from the masks of 4 images that are not here" in caplog.text
+    assert "learned from the masks of 4 images that are not in this run" in caplog.text
     fewer = replace(distilled_run.splits, train=train_part[:4], unlabelled=train_part[4:])
     with pytest.raises(ValueError, match="was trained on the masks of 4 images that have no mask here"):
         open_caches(replace(distilled_run, splits=fewer))

@@ -85,7 +85,7 @@ def test_the_teacher_is_trained_first_and_recorded_and_reused_by_its_digest(tmp_
 
     assert main(["run", "recipe=student.yaml"]) == 0
     said = capfd.readouterr().err
-    assert f"made: recipe=teacher.yaml makes it first, in {teacher.folder}" in said
+    assert f"making teacher made first, by recipe=teacher.yaml, in {teacher.folder}" in said
     assert (teacher.published / "model.safetensors").is_file()
     origin = {"recipe": "teacher.yaml", "runs": [teacher.folder.name]}
     assert json.loads((run.caches["made"] / "manifest.json").read_text())["identity"]["made_by"] == origin
@@ -94,13 +94,13 @@ def test_the_teacher_is_trained_first_and_recorded_and_reused_by_its_digest(tmp_
     assert "recipe=recipe.yaml teachers.made.recipe=FILE" in card
     assert opened().folder == run.folder == open_run(read_recipe([f"recipe={run.folder / 'recipe.yaml'}"])).folder
     assert main(["run", "recipe=student.yaml"]) == 0
-    assert "makes it first" not in capfd.readouterr().err
+    assert "making teacher made first" not in capfd.readouterr().err
 
     # The same training under another name, in another home: it is found, and the student learns the same to the bit.
     words = ["home=other", "name=mine", f"data={json.dumps(DATA)}"]
     assert main(["run", "recipe=teacher.yaml", *words]) == 0
     assert main(["run", "recipe=student.yaml", "home=other"]) == 0
-    assert "makes it first" not in capfd.readouterr().err
+    assert "making teacher made first" not in capfd.readouterr().err
     again = opened("home=other")
     assert again.made["made"][0].recipe.name == "mine"
     assert again.folder.name == run.folder.name
@@ -245,7 +245,7 @@ def test_a_teacher_that_is_gone_is_made_again_where_its_cache_lacks_records(capf
     last.unlink()
     capfd.readouterr()
     assert main(["extract", "recipe=student.yaml"]) == 0
-    assert "makes it first" in capfd.readouterr().err
+    assert "making teacher made first" in capfd.readouterr().err
     assert (teacher.published / "model.safetensors").is_file()
     assert last.read_bytes() == whole
     shutil.rmtree(teacher.published)
