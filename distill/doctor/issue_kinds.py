@@ -15,7 +15,7 @@ ERROR, NOTE = "error", "note"
 KINDS = {
     "image in two parts": (
         ERROR,
-        "The same file is in training and in test or validation. Bandpass drops it from training; other software may not.",
+        "The same file is in training and in test or validation. A run here drops it from training; others may not.",
     ),
     "near copy in two parts": (
         ERROR,
