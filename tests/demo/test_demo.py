@@ -284,7 +284,7 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(ask, disc, 
     monkeypatch.setattr("distill.demo.session.MOST_PIXELS", 100)
     answer, body = ask("POST", "/images", disc.read_bytes())
     assert answer.status == 422
-    assert b"and at most 100 are taken here" in body
+    assert b"at most 100 are allowed" in body
 
 
 def post(server, data):
