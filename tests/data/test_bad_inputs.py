@@ -149,7 +149,7 @@ FILES = {
     ),
     truncate_an_image: "polyps/images/a3.png is truncated or damaged (",
     truncate_a_mask: "polyps/masks/a3.jpg is truncated or damaged (",
-    call_a_text_an_image: "polyps/images/a3.png is not a BMP, GIF, JPEG, PNG, TIFF or WEBP picture; replace or remove it",
+    call_a_text_an_image: "polyps/images/a3.png is not a BMP, GIF, JPEG, PNG, TIFF or WEBP picture; replace or remove",
     empty_a_file: "polyps/images/a3.png has 0 bytes; copy it again from its origin",
     break_a_link: (
         "polyps/images/a3.png cannot be opened (No such file or directory); check the file and its permissions"
