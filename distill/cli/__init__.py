@@ -1,8 +1,8 @@
-"""The commands that are typed: one file each, and what they share.
+"""The commands of the command line, one file each, and their common parts.
 
-commands: the list of commands, and how a command line finds one
-options: what a command takes, declared once: reading its words, their errors, its help
-logs: what is told, on standard error and in the run's log.txt
+commands: the list of commands, and finding the one that a command line names
+options: the arguments of a command, declared once for reading, errors and help
+logs: messages on standard error and in the run's log.txt
 messages: the first and the last lines of a run
 dry_run: `--dry-run` of a run: images, GB and hours
 run: `distill run`, `extract`, `train`, `evaluate`, `publish`

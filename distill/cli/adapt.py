@@ -1,4 +1,4 @@
-"""`distill adapt student=... images=... out=DIR`: a student with the batch-norm statistics of new images."""
+"""`distill adapt student=... images=... out=DIR`: estimates a student's batch-norm statistics on new images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger("bandpass")
 
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:
-    """Adapts, and says what changed; dry: only says what would be done."""
+    """Adapts the student and reports the change; dry: only says what would be done."""
     from distill.inference.inputs import find_inputs
     from distill.inference.segmenter import require_student
     from distill.publishing.adapt import adapt, require_new
@@ -34,8 +34,8 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
         f"adapted to {several(found.images, 'image')}: mean image score of findings {found.score_before:.3f}, now "
         f"{found.score:.3f}; images with a finding {found.found_before}, now {found.found}\n"
         f"the adapted student is in {given.out}\n"
-        "these scores prove nothing: where it was tried they rose and Dice fell; compare both on images with masks "
-        "before it is used\n"
+        "these scores prove nothing: where this was tried, they rose and Dice fell; compare both students on images "
+        "with masks before you use the new one\n"
     )
     return 0
 
@@ -43,21 +43,21 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 COMMAND = Command(
     "adapt",
     run,
-    does="Estimates the batch-norm statistics of a published student anew from images of a new hospital or camera, "
-    "without masks, and writes it as a student of its own. Nothing is written, and the command fails, where the mean "
-    "image score (the Dice that its probability expects) of findings falls, where one that is lost counts 0, or where "
-    "the student found nothing before. That is no proof: in the one hospital where it was tried, scores rose and Dice "
-    "fell, so check the adapted student on images with masks.",
-    writes=("out/  model.safetensors, config.json and card, which say what was done; no ONNX file",),
+    does="Estimates the batch-norm statistics of a published student anew on images of a new hospital or camera, "
+    "without masks, and writes the result as a new student. The command fails and writes nothing if the mean image "
+    "score of findings falls (the Dice expected from the probabilities; a lost finding counts 0), or if the student "
+    "found nothing before. A higher score proves nothing: in the one hospital where this was tried, scores rose and "
+    "Dice fell. Check the adapted student on images with masks.",
+    writes=("out/  model.safetensors; config.json and card, which say what was done; no ONNX file",),
     options=(
         TORCH_STUDENT,
         Option(
             "images",
-            "a folder of pictures, or a pattern in quotes ('DIR/**/*.png'); at least 8, better hundreds",
+            "a folder of pictures, or a pattern in quotes ('DIR/**/*.png'); at least 8 pictures, better hundreds",
             shown="FOLDER|'GLOB'",
             required=True,
         ),
-        Option("out", "a new folder for the adapted student", shown="DIR", read=path, required=True),
+        Option("out", "a new or empty folder for the adapted student", shown="DIR", read=path, required=True),
         TRUST,
         HOME,
     ),

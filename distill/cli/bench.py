@@ -21,7 +21,7 @@ def read_request(words: Sequence[str]) -> Request:
     """The requested measurements.
 
     Raises:
-        ValueError: wrong words, an unknown benchmark or key, or a number that is none.
+        ValueError: wrong words, an unknown benchmark or key, or a value that is not a number.
     """
     given = COMMAND.read(words)
     if not given.what:
@@ -39,7 +39,7 @@ def read_request(words: Sequence[str]) -> Request:
 
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:
-    """Measures; 1 if a figure is not what was wanted."""
+    """Measures; returns 1 if a figure misses its target."""
     import torch
 
     request = read_request(given.words)
@@ -51,7 +51,7 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
     for name in request.what:
         measured[name] = bench_module(name).measure(request)
         sys.stdout.write(table(name, measured[name]) + "\n")
-        if request.out is not None:  # after each: what was measured is kept if a later one fails
+        if request.out is not None:  # after each, so that figures are kept if a later one fails
             save(measured, request, given.words)
     missed = [row.figure for rows in measured.values() for row in rows if row.met is False]
     if missed:
@@ -74,14 +74,14 @@ def more_keys() -> list[str]:
 COMMAND = Command(
     "bench",
     run,
-    does="Measures sizes, rates and latencies side by side in one run. The exit status is 1 if one is not what was "
-    "wanted.",
+    does="Measures sizes, rates and latencies side by side in one run. The exit status is 1 if a figure misses its "
+    "target.",
     writes=("a table on standard output; FILE.json, and FILE.md beside it",),
     options=(
-        Option("what", f"which, with commas: {', '.join(BENCHES)}", "NAME,...", [], several_of(one_of(BENCHES))),
+        Option("what", f"benchmarks, with commas: {', '.join(BENCHES)}", "NAME,...", [], several_of(one_of(BENCHES))),
         Option("rounds", "measured runs of each side", "20", 20, whole(1)),
-        Option("threads", "of torch and ONNX Runtime", "1", 1, whole(1)),
-        Option("out", "JSON of the figures; a table in Markdown is written beside it", "FILE.json", read=path),
+        Option("threads", "threads of torch and ONNX Runtime", "1", 1, whole(1)),
+        Option("out", "figures as JSON; a table in Markdown is written beside it", "FILE.json", read=path),
     ),
     further=True,
     more=more_keys,

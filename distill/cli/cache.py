@@ -1,4 +1,4 @@
-"""`distill cache do=report,verify,export,import cache=DIR`: what a cache costs, whether it is whole, sharing it."""
+"""`distill cache do=report,verify,export,import cache=DIR`: reports on a cache, checks it, shares it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger("bandpass")
 
 
 def require_sense(given: SimpleNamespace) -> None:
-    """Raises ValueError or FileNotFoundError where the keys do not fit together, or the folder holds no cache."""
+    """Raises ValueError or FileNotFoundError if the keys do not fit together, or the folder holds no cache."""
     if given.rest and not any(word.startswith("recipe=") for word in given.rest):
         key, known = given.rest[0].partition("=")[0], [option.name for option in COMMAND.options]
         raise ValueError(f"distill cache has no key {key!r}{nearest(key, (*known, 'recipe'))}; {COMMAND.usage}")
@@ -37,7 +37,7 @@ def require_sense(given: SimpleNamespace) -> None:
 
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:
-    """Does with the cache what is asked; 1 if `verify` found anything."""
+    """Does what `do` asks; returns 1 if `verify` found a problem."""
     require_sense(given)
     if dry:
         logger.info("would %s %s of %s", " and ".join(given.do), given.cache,
@@ -55,7 +55,7 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 
 
 def write_report(given: SimpleNamespace) -> Path:
-    """Writes report.md, report.json and report.png, shows the first, and returns their folder."""
+    """Writes report.md, report.json and report.png, prints the first, and returns their folder."""
     from distill.cache_report.plot import plot
     from distill.cache_report.report import markdown, report
     from distill.runtime.io import write_json, write_text
@@ -78,7 +78,7 @@ def write_report(given: SimpleNamespace) -> Path:
 
 
 def with_teacher(given: SimpleNamespace, folder: Path) -> tuple[list[str], dict[str, Any]]:
-    """The additions of the live teacher to a report: lines of Markdown and plain data; writes rates.png."""
+    """The comparison with the live teacher, as lines of Markdown and plain data; writes rates.png."""
     from distill.cache_report.plot import plot_rates
     from distill.cache_report.rate_distortion import rate_lines, rates
     from distill.cache_report.teacher_agreement import agreement_lines, agreements, extract_maps, held_out
@@ -92,7 +92,7 @@ def with_teacher(given: SimpleNamespace, folder: Path) -> tuple[list[str], dict[
     name = teacher_of(run, store)
     if run.recipe.teachers[name].prompts is not None:
         raise ValueError(
-            f"teachers.{name}.prompts is set, but held-out images have no prompts to compare the live teacher by; "
+            f"teachers.{name}.prompts is set, but held-out images have no prompts for the live teacher; "
             "leave recipe out; the report then covers the cache alone"
         )
     recipe = run.recipe.teachers[name]
@@ -117,10 +117,10 @@ def with_teacher(given: SimpleNamespace, folder: Path) -> tuple[list[str], dict[
 
 
 def teacher_of(run: Run, store: cache.Cache) -> str:
-    """The recipe's name of the teacher that a cache was made with.
+    """The recipe's name of the teacher that made a cache.
 
     Raises:
-        ValueError: the recipe has none of its kind.
+        ValueError: the recipe has no teacher of that kind.
     """
     kind = store.identity.get("teacher")
     known = {name: teacher.adapter for name, teacher in run.recipe.teachers.items()}
@@ -133,7 +133,7 @@ def teacher_of(run: Run, store: cache.Cache) -> str:
 
 
 def verify(given: SimpleNamespace) -> int:
-    """Says what `cache.verify` finds and what to do; 1 if it finds anything. With a recipe, also what is missing."""
+    """Prints what `cache.verify` finds and what to do; with a recipe, also missing records. Returns 1 on a problem."""
     folder = given.cache
     problems = cache.verify(folder, expected=expected(given) if given.rest else ())
     for problem in problems:
@@ -143,15 +143,15 @@ def verify(given: SimpleNamespace) -> int:
         sys.stdout.write(f"{folder}: every byte is as it was written\n")
         return 0
     remedy = (
-        "distill extract with the recipe that made it repairs it: it extracts again what was damaged or is "
-        "missing; of a copy (what teachers.NAME.cache reads) remove the files named, and export or import it again"
+        "distill extract with the recipe that made it repairs it: it extracts again what is damaged or "
+        "missing; in a copy (read by teachers.NAME.cache) remove the files named, and export or import it again"
     )
     logger.error("%s: %s; %s", folder, several(harmful, "problem"), remedy)
     return 1
 
 
 def expected(given: SimpleNamespace) -> list[tuple[str, str]]:
-    """The records that the recipe would have extracted into the cache."""
+    """The records that the recipe would extract into the cache."""
     from distill.config.parse import read_recipe
     from distill.extraction.plan import plan_extraction
     from distill.runs.open_run import open_run
@@ -162,7 +162,7 @@ def expected(given: SimpleNamespace) -> list[tuple[str, str]]:
 
 
 def share(given: SimpleNamespace, verb: str) -> None:
-    """Copies a cache to `out`; an export with a README that says what it is."""
+    """Copies a cache to `out`; an export also gets a README."""
     from distill.cache_report.share import copy_cache, readme
     from distill.runtime.io import write_text
 
@@ -177,17 +177,17 @@ def share(given: SimpleNamespace, verb: str) -> None:
 COMMAND = Command(
     "cache",
     run,
-    does="Says what a cache costs, how faithful it is (with the recipe that made it: against the live teacher) and "
-    "whether it is whole; copies it for others.",
+    does="Reports the size of a cache and how faithful it is (with the recipe that made it: against the live teacher), "
+    "checks that it is complete and undamaged, and copies it for others.",
     writes=(
         "DIR-report/ (or OUT)   report.md, report.json, report.png",
-        "OUT                    of an export or import: the copy",
+        "OUT                    the copy of an export or import",
     ),
     options=(
-        Option("do", "with commas: report, verify, export, import", "report", ["report"], several_of(one_of(VERBS))),
+        Option("do", "of report, verify, export, import, with commas", "report", ["report"], several_of(one_of(VERBS))),
         Option("cache", "the folder, HOME/features/TEACHER-DIGEST", "DIR", read=path, required=True),
-        Option("out", "where a report, an export or an import goes", "DIR", read=path),
-        Option("images", "held-out images that a report with a recipe looks at", "16", 16, whole(1)),
+        Option("out", "folder for the report, export or import", "DIR", read=path),
+        Option("images", "held-out images for a report with a recipe", "16", 16, whole(1)),
     ),
     schema=Recipe,
     examples=(

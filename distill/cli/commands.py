@@ -1,4 +1,4 @@
-"""The commands of `distill`: what each is for in a line, where it is, and how a command line finds it."""
+"""The commands of `distill`, each with its place and a line on its use, and finding one on a command line."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ COMMANDS = {
         "distill.cli.run:EXTRACT",
         "the teachers' features of every training image, in a frequency-coded cache",
     ),
-    "train": ("distill.cli.run:TRAIN", "the student, stage by stage, from the cache; goes on bit for bit after a kill"),
+    "train": ("distill.cli.run:TRAIN", "the student, stage by stage, from the cache; resumes bit for bit after a kill"),
     "evaluate": (
         "distill.cli.run:EVALUATE",
-        "Dice and IoU on every test set; predictions=DIR masks=DIR: of any folder",
+        "Dice and IoU on every test set; with predictions=DIR masks=DIR, of any folder",
     ),
     "publish": ("distill.cli.run:PUBLISH", "safetensors, ONNX checked against it, model card, example pictures"),
     "compare": ("distill.cli.compare:COMMAND", "the recipe's arms over several seeds, with paired differences"),
     "predict": ("distill.cli.predict:COMMAND", "masks, overlays and a table for a picture, a folder or a video"),
-    "adapt": ("distill.cli.adapt:COMMAND", "a student with the batch-norm statistics of new images without masks"),
-    "demo": ("distill.cli.demo:COMMAND", "a local page that shows the masks of an image, a video or a camera"),
-    "doctor": ("distill.cli.doctor:COMMAND", "examines a data set: bad files, odd masks, copies, leaks of a split"),
-    "weights": ("distill.cli.weights:COMMAND", "known weights of every teacher; downloads them"),
-    "cache": ("distill.cli.cache:COMMAND", "what a cache costs, how faithful and how whole it is; shares it"),
-    "report": ("distill.cli.report:COMMAND", "the page of a run that has been evaluated, again"),
+    "adapt": ("distill.cli.adapt:COMMAND", "a student with batch-norm statistics of new images, without masks"),
+    "demo": ("distill.cli.demo:COMMAND", "a local page that shows masks on an image, a video or a camera"),
+    "doctor": ("distill.cli.doctor:COMMAND", "a check of a data set: bad files, odd masks, copies, leaks of a split"),
+    "weights": ("distill.cli.weights:COMMAND", "known weights of every teacher, to list, download and check"),
+    "cache": ("distill.cli.cache:COMMAND", "size, fidelity and integrity of a cache; copies to share"),
+    "report": ("distill.cli.report:COMMAND", "the page of an evaluated run, written anew"),
     "bench": ("distill.cli.bench:COMMAND", "sizes, rates and latencies, measured side by side"),
-    "recipes": ("distill.cli.recipes:COMMAND", "the recipes, a line each"),
-    "keys": ("distill.cli.keys:COMMAND", "the keys of a recipe with default and meaning: distill keys stages"),
-    "runs": ("distill.cli.runs:COMMAND", "the runs there are, with date, steps, Dice and folder"),
+    "recipes": ("distill.cli.recipes:COMMAND", "the recipes, one line each"),
+    "keys": ("distill.cli.keys:COMMAND", "the keys of a recipe with defaults and meanings: distill keys stages"),
+    "runs": ("distill.cli.runs:COMMAND", "your runs, with date, steps, Dice and folder"),
     "zoo": ("distill.cli.zoo:COMMAND", "the published students that come with Bandpass"),
 }
 SCORE = "distill.cli.score:COMMAND"
-OTHER: dict[str, tuple[tuple[str, ...], str]] = {  # command -> the keys by which it is another command, and that one
+OTHER: dict[str, tuple[tuple[str, ...], str]] = {  # command -> keys that turn it into another command, and that command
     "evaluate": (("predictions=", "masks="), SCORE),
     "compare": (("scores=",), "distill.cli.compare_scores:COMMAND"),
     "publish": (("onnx=", "student="), "distill.cli.onnx:COMMAND"),
@@ -56,18 +56,18 @@ Bandpass {version}: distil vision foundation models into light segmentation netw
   distill run recipe=sam_to_unet                         # needs no data: a few minutes
   distill doctor data.root=DIR
   distill predict student=sam_to_unet images=DIR out=masks
-distill COMMAND --help explains one. Several GPUs: accelerate launch --multi_gpu distill/run.py ...
+distill COMMAND --help explains a command. Several GPUs: accelerate launch --multi_gpu distill/run.py ...
 """
 
 logger = logging.getLogger("bandpass")
 
 
 def run_line(words: Sequence[str]) -> int:
-    """Runs a command line; returns the exit status: 0, 1 for an error that its line explains, 2 for an unknown flag."""
+    """Runs a command line; returns the exit status: 0, 1 for an error with a message, 2 for an unknown flag."""
     flags = {word for word in words if word.startswith("-")}
     rest = [word for word in words if not word.startswith("-")]
     if unknown := sorted(flags - set(FLAGS)):
-        logger.error("unknown option %s; there are %s, and key=value", unknown[0], ", ".join(FLAGS))
+        logger.error("unknown option %s; choose from %s, or give key=value", unknown[0], ", ".join(FLAGS))
         return 2
     command = rest.pop(0) if rest and "=" not in rest[0] else ""
     if "--version" in flags or not (command or rest) or (not command and flags & {"--help", "-h"}):
@@ -77,7 +77,7 @@ def run_line(words: Sequence[str]) -> int:
 
 
 def guarded(action: Callable[[], int], *, debug: bool) -> int:
-    """Does it; what a user can cause is told in one line, with a trace only under --debug."""
+    """Runs the action; errors that a user can cause become one line, with a traceback only under --debug."""
     try:
         return action()
     except KeyboardInterrupt:
@@ -114,13 +114,13 @@ def find(place: str) -> Command:
 
 
 def unknown_command(command: str) -> str:
-    """The sentence for a word that is no command."""
+    """The message for an unknown command."""
     hint = nearest(command, COMMANDS)
     return f"unknown command {command!r}; choose from {', '.join(COMMANDS)}, or give key=value{hint}"
 
 
 def overview() -> str:
-    """The output of `distill` alone: what it is, the commands, three examples; a screen of 24 lines."""
+    """The output of `distill` alone: its purpose, the commands and three examples, in at most 24 lines."""
     lines = [f"  {name:<10}{meaning}" for name, (_, meaning) in COMMANDS.items()]
     return OVERVIEW.format(version=released(), commands="\n".join(lines))
 
@@ -132,7 +132,7 @@ def help_text(command: str) -> str:
 
 
 def released() -> str:
-    """The version that is installed."""
+    """The installed version."""
     try:
         return version("bandpass-distill")
     except PackageNotFoundError:

@@ -13,7 +13,7 @@ from distill.config.schema import Recipe
 
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:
-    """Compares, running what is missing; dry: says which runs there would be."""
+    """Compares the arms and runs what is missing; dry: lists the runs."""
     from distill.comparison.compare import compare
     from distill.comparison.estimate import estimate
     from distill.comparison.plan import choose_arms, plan_comparison
@@ -33,16 +33,16 @@ COMMAND = Command(
     run,
     continues=True,
     does="Trains and tests every arm of the recipe with every seed, on the same data, in the same order, for the same "
-    "number of steps, and says what the first arm (the control) and the others differ by, with intervals over images "
-    "and over seeds. What is finished is skipped.",
+    "number of steps. Reports how each arm differs from the first one (the control), with intervals over images and "
+    "over seeds. Finished runs are skipped.",
     writes=("OUT/compare.json, compare.md, compare.png, scores.csv; the runs in HOME/runs",),
     options=(
-        Option("seeds", "of weights, data order and augmentation; the same for every arm", "0,1,2", [0, 1, 2],
+        Option("seeds", "seeds of weights, data order and augmentation, the same for every arm", "0,1,2", [0, 1, 2],
                several_of(whole(0))),
-        Option("arms", "which of the recipe's arms (all); the first is the control", "NAME,...", None, names),
-        Option("students", "each of these students for itself (the recipe's)", "NAME,...", None, names),
-        Option("jobs", "trainings at once; 0 runs nothing and compares what is finished", "1", 1, whole(0)),
-        Option("out", "folder of what is written (in HOME/compare)", "DIR", read=path),
+        Option("arms", "arms of the recipe (default: all); the first is the control", "NAME,...", None, names),
+        Option("students", "students, each compared on its own (default: the recipe's)", "NAME,...", None, names),
+        Option("jobs", "trainings at a time; 0 trains nothing and compares what is finished", "1", 1, whole(0)),
+        Option("out", "folder for the results (default: in HOME/compare)", "DIR", read=path),
     ),
     keys=(*KEYS, "evaluate.select"),
     schema=Recipe,

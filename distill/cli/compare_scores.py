@@ -1,4 +1,4 @@
-"""`distill compare scores=FILE,...`: runs whose scores were kept, of this machine, of others or of other software."""
+"""`distill compare scores=FILE,...`: compares runs from tables of scores, of any machine or software."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger = logging.getLogger("bandpass")
 
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:
-    """The table on standard output, and the files of a comparison where `out` says; dry: without files."""
+    """Prints the table, and writes the files of a comparison into `out`; dry: no files."""
     from distill.comparison.compare_files import compare_files
 
     out = None if dry else given.out
@@ -33,23 +33,23 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 COMMAND = Command(
     "compare",
     run,
-    does="Judges runs whose scores were kept, as those of a recipe are judged: of several machines, or of other "
-    "software. A table has the columns arm, seed, dataset, stem, dice (in [0, 1]) and, where they are known, student, "
-    "group (the sequence or patient) and share (of the image under its mask).",
+    does="Compares runs from tables of their scores, as it does those of a recipe: runs of several machines, or of "
+    "other software. A table has the columns arm, seed, dataset, stem, dice (in [0, 1]) and, if known, student, group "
+    "(the sequence or patient) and share (of the image under its mask).",
     writes=("a table on standard output; OUT/compare.json, compare.md, compare.png, scores.csv",),
     options=(
         Option(
             "scores",
-            "tables in UTF-8, each with some of the runs; compare leaves scores.csv beside compare.md",
+            "tables in UTF-8, each with some of the runs; distill compare writes scores.csv beside compare.md",
             "FILE,...",
             read=several_of(path),
             required=True,
         ),
-        Option("arms", "only these (all); the first is the control", "NAME,...", read=names),
-        Option("students", "only these (all)", "NAME,...", read=names),
-        Option("seeds", "only these (all)", "N,...", read=several_of(whole(0))),
-        Option("datasets", "only these (all)", "NAME,...", read=names),
-        Option("out", "folder of what is written (nothing is)", "DIR", read=path),
+        Option("arms", "only these arms (default: all); the first is the control", "NAME,...", read=names),
+        Option("students", "only these students (default: all)", "NAME,...", read=names),
+        Option("seeds", "only these seeds (default: all)", "N,...", read=several_of(whole(0))),
+        Option("datasets", "only these data sets (default: all)", "NAME,...", read=names),
+        Option("out", "folder for the results (default: nothing is written)", "DIR", read=path),
     ),
     examples=(
         "distill compare scores=artifacts/compare/NAME/scores.csv arms=baseline,distilled",

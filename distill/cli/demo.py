@@ -21,11 +21,11 @@ logger = logging.getLogger("bandpass")
 
 
 def open_server(given: SimpleNamespace) -> Server:
-    """The server of a student's page, bound and not yet serving.
+    """The server of a student's page, bound but not yet serving.
 
     Raises:
-        FileNotFoundError: the student is not there.
-        ValueError: it is no student of ours, or the address cannot be had.
+        FileNotFoundError: there is no such student.
+        ValueError: it is not a student of Bandpass, or the address is not available.
     """
     from distill.demo.server import Server
     from distill.demo.session import Session
@@ -43,12 +43,12 @@ def open_server(given: SimpleNamespace) -> Server:
         return Server(session, host=given.host, port=given.port)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
-        hint = "another program has that port; choose another by port=, or any by port=0" if taken else error.strerror
+        hint = "another program uses that port; choose another by port=, or any by port=0" if taken else error.strerror
         raise ValueError(f"cannot serve at {given.host}:{given.port}: {hint}") from error
 
 
 def default_student() -> str:
-    """The student of a demo for which none is given: the first of the zoo.
+    """The student of a demo if none is given: the first of the zoo.
 
     Raises:
         ValueError: there is none.
@@ -57,18 +57,18 @@ def default_student() -> str:
 
     if known := names():
         return PREFIX + known[0]
-    raise ValueError("distill demo needs student=, as in distill demo student=DIR, since none comes with this Bandpass")
+    raise ValueError("distill demo needs student=, as in distill demo student=DIR, as none comes with this Bandpass")
 
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:
-    """Serves until it is interrupted; dry: only opens the student and the address, and says so."""
+    """Serves until interrupted; dry: only opens the student and the address, and says so."""
     from distill.demo.server import is_loopback
     from distill.runtime.signals import set_next
 
     with open_server(given) as server:
         logger.info("%s by %s", server.session.segmenter.name, server.session.segmenter.place)
         if not is_loopback(given.host):
-            logger.warning("host=%s: whoever reaches this machine can use the page, and images travel unencrypted",
+            logger.warning("host=%s: anyone who reaches this machine can use the page, and images travel unencrypted",
                            given.host)  # fmt: skip
         if dry:
             logger.info("would serve at %s", server.url)
@@ -86,17 +86,15 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 COMMAND = Command(
     "demo",
     run,
-    does="Serves a page on this machine on which to drop an image and see its mask, or a video, or to open a camera "
-    "(an endoscope's picture on a capture card) and see each frame's. Nothing is sent anywhere, nothing is kept: "
-    "images stay in this process's memory, the last 8 of them.",
+    does="Serves a local page that shows the mask of an image or a video that is dropped on it, or of each frame of a "
+    "camera (such as an endoscope on a capture card). Nothing is sent anywhere or stored: the last 8 images stay in "
+    "this process's memory.",
     options=(
         replace(STUDENT, meaning=f"{STUDENT.meaning}; empty: the first that distill zoo lists", required=False),
-        Option(
-            "port", "where the page is: http://127.0.0.1:PORT; 0 for any that is free", "7860", 7860, whole(0, 65535)
-        ),
+        Option("port", "port of the page, http://127.0.0.1:PORT; 0: any free port", "7860", 7860, whole(0, 65535)),
         Option(
             "host",
-            "127.0.0.1 keeps the page to this machine; 0.0.0.0 shows it to the network",
+            "127.0.0.1: only this machine can open the page; 0.0.0.0: the network can",
             "127.0.0.1",
             "127.0.0.1",
         ),
@@ -104,7 +102,7 @@ COMMAND = Command(
         HOME,
     ),
     examples=(
-        "distill demo                                             # a student of the zoo, where there is one",
+        "distill demo                                             # the first student of the zoo",
         "distill demo student=artifacts/runs/RUN/student          # a page at http://127.0.0.1:7860",
         "distill demo student=sam_to_unet port=0                  # the latest run of a recipe, at a free port",
     ),

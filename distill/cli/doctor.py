@@ -32,24 +32,24 @@ logger = logging.getLogger("bandpass")
 class Labels:
     """The classes of the masks."""
 
-    classes: int = setting(1, "as in the recipe: from 2 on, masks hold class numbers")
+    classes: int = setting(1, "as in the recipe; 2 or more: masks hold class numbers")
 
 
 @dataclass(frozen=True)
 class Request:
-    """The data to examine: keys as a recipe has them, so that a command line can be taken over."""
+    """The data to examine, with the same keys as in a recipe."""
 
     data: DataRecipe = field(default_factory=DataRecipe)
     student: Labels = field(default_factory=Labels)
     home: str = setting("artifacts", "folder that keeps the file index")
-    out: str | None = setting(None, "folder of the page and the JSON file; empty: doctor in home")
+    out: str | None = setting(None, "folder for the page and the JSON file; empty: HOME/doctor")
 
 
 def read_request(words: Sequence[str]) -> Request:
-    """The request of a command line's `key=value` words; `data.name` is folder where it is not given.
+    """The request of a command line's `key=value` words; `data.name` is folder if not given.
 
     Raises:
-        ValueError: an unknown key, a value of the wrong kind, or data that is in no folder.
+        ValueError: an unknown key, a value of the wrong kind, or data that is not in a folder.
     """
     asked = overlaid({"data": {"name": "folder"}}, parse_overrides(words, Request))
     request: Request = build(Request, asked)
@@ -63,10 +63,10 @@ def read_request(words: Sequence[str]) -> Request:
 
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:
-    """Examines: a table on standard output, a page and a JSON file in `out`; 1 if there is an error among the issues.
+    """Prints a table, and writes a page and a JSON file into `out`; returns 1 if any issue is an error.
 
     Args:
-        given: its `rest` are the words.
+        given: `rest` holds the words.
         dry: only says which data sets would be examined.
     """
     request = read_request(given.rest)
@@ -81,7 +81,7 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
     write_json(out / "doctor.json", result)
     write_text(out / "doctor.html", render_page(result, diagnosis.issues))
     sys.stdout.write(table(result))
-    logger.info("pictures of all this are in %s", out / "doctor.html")
+    logger.info("pictures of these issues are in %s", out / "doctor.html")
     if result["errors"]:
         logger.info("%s: exit status 1", several(result["errors"], "error"))
     return 1 if result["errors"] else 0
@@ -90,9 +90,9 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 COMMAND = Command(
     "doctor",
     run,
-    does="Examines a data set before anyone trains on it: files that a run would stop at, odd masks, near copies, and "
-    "what the parts of a split share. The exit status is 1 if there is an error: files that a run would stop at, or "
-    "images, near copies and sequences on both sides of a split. Everything else is a note.",
+    does="Examines a data set before training: files that would stop a run, odd masks, near copies, and leaks between "
+    "the parts of a split. The exit status is 1 if there is an error: a file that would stop a run, or an image, near "
+    "copy or sequence on both sides of a split. Everything else is a note.",
     writes=("a table on standard output; OUT/doctor.html, with pictures, and OUT/doctor.json",),
     keys=(
         "data.root=DIR",
@@ -110,7 +110,7 @@ COMMAND = Command(
     schema=Request,
     needs=("data.root=DIR",),
     examples=(
-        "distill doctor data.root=DIR data.split=DIR              # table, page, JSON; exit status 1 if wrong",
-        "distill doctor data.name=pranet data.root=DIR            # a data set of the field, wherever it was unpacked",
+        "distill doctor data.root=DIR data.split=DIR              # table, page, JSON; exit status 1 on an error",
+        "distill doctor data.name=pranet data.root=DIR            # public data sets, wherever they were unpacked",
     ),
 )

@@ -1,4 +1,4 @@
-"""`--dry-run`: what a run would take, from a short probe of teacher and student on this machine; writes nothing."""
+"""`--dry-run`: the cost of a run, from a short probe of teacher and student on this machine; writes nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def estimate(recipe: Recipe) -> str:
     tests = len(splits.tested)
     unlabelled = f", {len(splits.unlabelled)} without masks" if splits.unlabelled else ""
     lines = [
-        f"dry run of {recipe.name}: nothing is written but the file index",
+        f"dry run of {recipe.name}: writes only the file index",
         f"images: {len(splits.train)} to train{unlabelled}, {len(splits.val)} to validate, {tests} to test",
         *(f"  note: {note}" for note in splits.notes),
         *few_images(run),
@@ -38,7 +38,7 @@ def estimate(recipe: Recipe) -> str:
 
 
 def estimate_run(run: Run) -> Iterator[str]:
-    """The lines of teachers and training; before those of a teacher that is to be made the lines of its run."""
+    """The lines of teachers and training; if a teacher must be made first, the lines of its run come before."""
     missing = list(missing_teachers(run))
     for name, one in missing:
         yield f"teacher {name} is made first, by recipe={run.recipe.teachers[name].recipe}, in {one.folder}:"
@@ -50,7 +50,7 @@ def estimate_run(run: Run) -> Iterator[str]:
 
 
 def estimate_teacher(run: Run, name: str, *, made: bool) -> Iterator[str]:
-    """Records that are missing, what they will weigh and how long the teacher needs for them, where it is `made`."""
+    """The missing records and, if the teacher is `made`, their size and the time it needs for them."""
     recipe, folder = run.recipe.teachers[name], run.caches[name]
     plan = plan_extraction(run, name)
     state = inspect_cache(folder, plan.records)
@@ -60,7 +60,7 @@ def estimate_teacher(run: Run, name: str, *, made: bool) -> Iterator[str]:
     if not state.missing or recipe.cache or recipe.adapter == "task":
         return
     if not made:
-        yield "  what they take can be said once the teacher is made"
+        yield "  their cost can be estimated once the teacher is made"
         return
     teacher = load_teacher(recipe).to(run.accelerator.device, PRECISIONS[recipe.precision])
     check_grids(run.recipe, teacher.spec, teacher=name)
@@ -70,7 +70,7 @@ def estimate_teacher(run: Run, name: str, *, made: bool) -> Iterator[str]:
 
 
 def estimate_training(run: Run) -> Iterator[str]:
-    """Steps, and the time they take without loading and imitation, which cost little beside them."""
+    """Steps and their time, without loading and imitation, which add little."""
     recipe, steps = run.recipe, run.spans[-1].stop
     if run.trained.is_file():
         yield f"trained already: {run.folder}"

@@ -13,9 +13,9 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
     """Writes every key that begins with the prefix, with its default and meaning.
 
     Raises:
-        ValueError: none does.
+        ValueError: no key does.
     """
-    del dry  # it writes nothing but to the terminal
+    del dry  # it writes to the terminal only
     chosen = [
         (f"{key}={default}", meaning) for key, default, meaning in describe_keys() if key.startswith(given.prefix)
     ]
@@ -30,8 +30,8 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 COMMAND = Command(
     "keys",
     run,
-    does="Lists the keys of a recipe with their defaults; NAME stands for what a recipe names. A recipe sets its own "
-    "values; on the command line they are given as key=value, lists with commas: do=extract,train.",
+    does="Lists the keys of a recipe with their defaults; NAME stands for a name that a recipe gives. A recipe sets "
+    "values of its own; on the command line, write key=value, and lists with commas: do=extract,train.",
     options=(Option("prefix", "how the keys begin; empty: all", default=""),),
     examples=("distill keys", "distill keys stages", "distill keys optimiser.learning_rate"),
     bare="prefix",

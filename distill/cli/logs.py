@@ -1,4 +1,4 @@
-"""Log output of a command: on standard error, and of a run also in `log.txt` of its folder."""
+"""Log output of a command on standard error; a run also logs to `log.txt` in its folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger("bandpass")
 
 
 def start_logging() -> None:
-    """Plain lines on standard error for people; other libraries speak only when something is wrong."""
+    """Sets up plain lines on standard error; other libraries log warnings and errors only."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(FORMAT))
     logger.handlers[:] = [handler]
@@ -25,7 +25,7 @@ def start_logging() -> None:
 
 
 def quieten(lead: bool) -> None:
-    """Only rank 0 speaks, and libraries keep their advice to themselves."""
+    """Lets only rank 0 log, and silences advice from libraries."""
     logger.setLevel(logging.INFO if lead else logging.ERROR)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(torch|transformers|timm|onnxscript|huggingface_hub)\b.*")
@@ -33,11 +33,11 @@ def quieten(lead: bool) -> None:
 
 @contextmanager
 def kept_in(folder: Path, *, lead: bool) -> Iterator[None]:
-    """Appends what is logged meanwhile to log.txt of a folder, with the time, and how it ended if by an error.
+    """Appends log lines to log.txt in a folder, with the time, and the error if one ends the run.
 
     Args:
         folder: of a run; made if need be.
-        lead: whether this is the first process; the others write nothing.
+        lead: whether this is the first process; others write nothing.
 
     Raises:
         ValueError: the folder cannot be made.
@@ -49,8 +49,8 @@ def kept_in(folder: Path, *, lead: bool) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(
-            f"the folder of the run, {folder}, cannot be made ({error.strerror}); give home=DIR, a folder that can be "
-            "written to"
+            f"the folder of the run, {folder}, cannot be made ({error.strerror}); give home=DIR, a folder that is "
+            "writable"
         ) from error
     with (folder / NAME).open("a", encoding="utf-8", errors="backslashreplace") as stream:
         handler = logging.StreamHandler(stream)

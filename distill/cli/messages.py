@@ -1,4 +1,4 @@
-"""The first and the last lines of a run: what it will do and on what, and what came out of it."""
+"""The first and the last lines of a run: what it will do, and its results."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from distill.runs.teacher_runs import missing_teachers
 from distill.runtime.issues import several
 from distill.runtime.threads import advice_beside_others
 
-FEW_TEST, FEW_VAL = 20, 10  # images under which a figure is warned of
+FEW_TEST, FEW_VAL = 20, 10  # with fewer images there is a warning
 
 BUILT_IN = """\
-This run uses only what is built in: generated frames, and a small teacher of SAM's architecture that was trained with
-labels on other frames of the same generator. It is not SAM. With your own images (images/ and masks/) and the real one:
+This run uses only built-in data: generated frames, and a small teacher with SAM's architecture that was trained with
+labels on other frames of the same generator. It is not SAM. For your own images (images/ and masks/) and the real SAM:
     distill run recipe={name} data.name=folder data.root=DIR \\
         teachers.{teacher}.weights=facebook/sam-vit-base{student}"""
 
@@ -50,7 +50,7 @@ def introduction(run: Run) -> Iterator[str]:
 
 
 def teachers_to_make(run: Run) -> Iterator[str]:
-    """A line for each run that makes a teacher and is not there yet, those of teachers' teachers first."""
+    """A line for each missing run that makes a teacher, those of teachers' teachers first."""
     for name, one in missing_teachers(run):
         yield from teachers_to_make(one)
         recipe, student = run.recipe.teachers[name].recipe, one.recipe.student
@@ -61,21 +61,21 @@ def teachers_to_make(run: Run) -> Iterator[str]:
 
 
 def few_images(run: Run) -> Iterator[str]:
-    """A warning for each test set, and for the validation images, that is too small for its figure to say much."""
+    """A warning for each test set, and for the validation set, that is too small for a reliable score."""
     splits = run.splits
     for name, samples in splits.test.items():
         if len(samples) < FEW_TEST:
             count = several(len(samples), "test image")
-            yield f"warning: {name} has {count}; from fewer than {FEW_TEST} a score says little"
+            yield f"warning: {name} has {count}; with fewer than {FEW_TEST}, a score says little"
     if len(splits.val) < FEW_VAL:
         yield (
-            f"warning: {several(len(splits.val), 'image')} to validate; from fewer than {FEW_VAL} the choice of the "
+            f"warning: {several(len(splits.val), 'image')} to validate; with fewer than {FEW_VAL}, the choice of the "
             "best weights is mostly chance"
         )
 
 
 def conclusion(run: Run, metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Scores with intervals, what it cost, where the student is, and the command to type next."""
+    """Scores with intervals, the cost, the student's folder, and the command to type next."""
     for name, scores in metrics.get("datasets", {}).items():
         yield f"{name}: {format_scores(scores)}"
     if "teacher_forwards" in metrics:
@@ -106,7 +106,7 @@ def next_commands(run: Run) -> list[str]:
 
 
 def is_done(run: Run, step: str) -> bool:
-    """Whether a step that follows training need not be typed again."""
+    """Whether a step after training is already done."""
     if step == "publish":
         return (run.published / "model.safetensors").is_file()
     return step == "evaluate" and run.is_evaluated()

@@ -1,4 +1,4 @@
-"""`distill publish student=... onnx=FILE`: the ONNX file of a published student, on demand."""
+"""`distill publish student=... onnx=FILE`: writes the ONNX file of a published student."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def onnx_path(key: str, value: str) -> Path:
 
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:
-    """Writes the file, and the quantised one where it is asked for; dry: only says so."""
+    """Writes the file and, if asked for, the quantised one; dry: only says so."""
     from distill.inference.segmenter import require_student
     from distill.publishing.onnx_on_demand import make_onnx, open_calibration
 
@@ -44,18 +44,18 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 COMMAND = Command(
     "publish",
     run,
-    does="Makes the ONNX file of a student that was published without one, as those of the zoo are, and compares it "
-    "with PyTorch on generated frames.",
+    does="Makes the ONNX file of a student that was published without one, such as those of the zoo, and checks it "
+    "against PyTorch on generated frames.",
     writes=(
-        "FILE.onnx       uint8 images of any size in, calibrated probability out; the threshold is in its metadata",
-        "FILE.int8.onnx  the same in whole numbers, where that is asked for and worth it",
+        "FILE.onnx       input: uint8 images of any size; output: calibrated probability; threshold in its metadata",
+        "FILE.int8.onnx  the same, quantised to int8, if asked for and worth it",
     ),
     options=(
         TORCH_STUDENT,
         Option("onnx", "the file to write", "FILE.onnx", read=onnx_path, required=True),
         Option(
             "int8",
-            "also write FILE.int8.onnx, calibrated on some images of this folder of images/ and masks/, if it is "
+            "also write FILE.int8.onnx, calibrated on some images of this folder (images/ and masks/), if it is "
             "faster and loses at most 0.5 percentage points of Dice on the others",
             "DIR",
             read=path,
@@ -65,6 +65,6 @@ COMMAND = Command(
     ),
     examples=(
         "distill publish student=zoo:NAME onnx=model.onnx",
-        "distill publish student=zoo:NAME onnx=model.onnx int8=DIR   # also model.int8.onnx, by the images of DIR",
+        "distill publish student=zoo:NAME onnx=model.onnx int8=DIR   # also model.int8.onnx, calibrated on DIR",
     ),
 )

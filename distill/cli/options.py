@@ -1,4 +1,4 @@
-"""The arguments of a command, declared once: the reading of its words, their errors and its `--help` follow."""
+"""The arguments of a command, declared once; reading, error messages and `--help` follow from them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Read = Callable[[str, str], Any]  # key, text as typed -> value; raises ValueErr
 
 @dataclass(frozen=True)
 class Option:
-    """A key of a command's own.
+    """A key that belongs to one command.
 
     Attributes:
         name: the key.
         meaning: what it sets, with its unit.
-        shown: what stands for its value in help, `DIR`; the default where there is one.
-        default: where it is not given.
-        read: makes a value of the text that was typed.
+        shown: placeholder of its value in help, as `DIR`, or the default if there is one.
+        default: its value if not given.
+        read: turns the typed text into a value.
         required: whether it must be given.
     """
 
@@ -45,18 +45,18 @@ class Command:
 
     Attributes:
         name: the word that is typed.
-        run: called with what `read` returns, and `dry`: only to say what would be done; returns the exit status.
-        does: sentences: what it does.
+        run: takes what `read` returns, and `dry` (only say what would be done); returns the exit status.
+        does: sentences on what it does.
         writes: a line for each thing that it writes.
         options: its own keys.
-        keys: those keys of `schema` that help shows, `KEY` with its default or `KEY=SHOWN`.
-        schema: of further keys: a recipe's, for a command that takes a recipe; None where there are none.
-        examples: commands.
-        needs: words of the schema that the usage shows, `recipe=NAME`.
-        bare: the key that a word without `=` is the value of, as in `distill keys stages`.
-        further: whether it takes keys beside its options although they are of no schema.
-        more: lines for help about those.
-        continues: whether a second call goes on where a first one was ended.
+        keys: the keys of `schema` that help shows, `KEY` with its default or `KEY=SHOWN`.
+        schema: schema of further keys: `Recipe` if the command takes a recipe; None if there are none.
+        examples: example commands.
+        needs: words of the schema that the usage shows, as `recipe=NAME`.
+        bare: the key whose value a word without `=` is, as in `distill keys stages`.
+        further: whether it takes other keys that belong to no schema.
+        more: help lines for those keys.
+        continues: whether a second call resumes where the first one ended.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Command:
 
     @property
     def usage(self) -> str:
-        """The command in a line; what may be left out is in brackets."""
+        """The command in one line, with optional words in brackets."""
         words = {o.name: o.name.upper() if o.name == self.bare else f"{o.name}={o.shown}" for o in self.options}
         own = [words[o.name] if o.required else f"[{words[o.name]}]" for o in self.options]
         return " ".join(
@@ -88,10 +88,10 @@ class Command:
         )
 
     def read(self, words: Sequence[str]) -> SimpleNamespace:
-        """The values of the command's own keys, by name; `rest` has the words of all other keys, `words` all.
+        """The values of the command's own keys, by name; `rest` has the words of all other keys, `words` has all.
 
         Raises:
-            ValueError: a word that is no key=value, an unknown key, one that is given twice or missing, a wrong value.
+            ValueError: a word is not key=value; a key is unknown, given twice or missing; a value is wrong.
         """
         known = {option.name: option for option in self.options}
         words = [f"{self.bare}={word}" if self.bare and "=" not in word else word for word in words]
@@ -100,7 +100,7 @@ class Command:
         given = split_words(own)
         for key in given:
             if key not in known:
-                choices = f"choose from {', '.join(known)}" if known else "it takes none"
+                choices = f"choose from {', '.join(known)}" if known else "it takes no keys"
                 raise ValueError(f"distill {self.name} has no key {key!r}{nearest(key, known)}; {choices}")
         values = {name: option.default for name, option in known.items()}
         read = {key: known[key].read(key, value) for key, value in given.items() if value}
@@ -126,7 +126,7 @@ class Command:
         return "\n".join([*lines, "Examples", *(f"  {example}" for example in self.examples)]) + "\n"
 
     def shown_keys(self) -> list[tuple[str, str]]:
-        """(`key=default`, meaning) of the keys of the schema that help shows."""
+        """(`key=default`, meaning) of each schema key that help shows."""
         assert self.schema is not None
         known = {key: (default, meaning) for key, default, meaning in describe_keys(self.schema)}
         shown = [(key, placeholder) for key, _, placeholder in (entry.partition("=") for entry in self.keys)]
@@ -134,7 +134,7 @@ class Command:
 
 
 def table(rows: Iterable[tuple[str, str]]) -> list[str]:
-    """Rows of a word and its meaning as lines, meanings below one another and wrapped at 110 columns."""
+    """Rows of (word, meaning) as lines in two columns, wrapped at 110 columns."""
     rows = list(rows)
     width = min(36, max((len(word) for word, _ in rows), default=0))
     lines = []
@@ -145,10 +145,10 @@ def table(rows: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def split_words(words: Sequence[str]) -> dict[str, str]:
-    """`["a=1", "b=x,y"]` as key -> value; a value is taken as it stands, commas and all.
+    """`["a=1", "b=x,y"]` as key -> value; a value is taken as it stands, including commas.
 
     Raises:
-        ValueError: a word that is no `key=value`, or a key that is given twice.
+        ValueError: a word is not `key=value`, or a key is given twice.
     """
     given: dict[str, str] = {}
     for word in words:
@@ -170,7 +170,7 @@ def number(key: str, value: str) -> float:
     """A number.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a number.
     """
     try:
         return float(value)
@@ -190,11 +190,11 @@ def truth(key: str, value: str) -> bool:
 
 
 def whole(least: int, most: int | None = None) -> Read:
-    """Reads a whole number from `least` on, to `most` where given."""
+    """Reads a whole number of at least `least` and, if given, at most `most`."""
 
     def read(key: str, value: str) -> int:
         if not value.isdecimal() or len(value) > 18 or int(value) < least or (most is not None and int(value) > most):
-            limits = f"from {least} on" if most is None else f"from {least} to {most}"
+            limits = f"of at least {least}" if most is None else f"from {least} to {most}"
             raise ValueError(f"{key} is {value!r}, but must be a whole number {limits}")
         return int(value)
 
@@ -212,7 +212,7 @@ def one_of(choices: Collection[str]) -> Read:
 
 
 def several_of(read: Read) -> Read:
-    """Reads values with commas between them, in brackets or not; they may hold spaces."""
+    """Reads values separated by commas, with or without brackets; values may hold spaces."""
     return lambda key, value: [read(key, part.strip()) for part in value.strip("[]").split(",") if part.strip()]
 
 

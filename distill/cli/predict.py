@@ -15,7 +15,7 @@ logger = logging.getLogger("bandpass")
 
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:
-    """Predicts, and writes a table of what was found to standard output; 1 if any file could not be read."""
+    """Predicts, and prints a table of the results; returns 1 if any file could not be read."""
     from distill.inference.inputs import find_inputs
     from distill.inference.output_dir import require_own
     from distill.inference.predict import predict
@@ -44,8 +44,8 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 
 
 _OTHERS = (
-    "an id on the hub, zoo:NAME (distill zoo lists them); or a run: its folder, or its name in HOME/runs, of which "
-    "RECIPE-STUDENT and RECIPE mean the latest"
+    "an id on the hub, zoo:NAME (distill zoo lists them), or a run: its folder, or its name in HOME/runs "
+    "(RECIPE-STUDENT or RECIPE: the latest such run)"
 )
 STUDENT = Option(
     "student",
@@ -55,22 +55,22 @@ STUDENT = Option(
 )
 TORCH_STUDENT = replace(STUDENT, meaning=f"a published folder, {_OTHERS}", shown="DIR|RUN|hub-id|zoo:NAME")
 TRUST = Option(
-    "trust", "consent to run the code of a student of this class, which is not one of Bandpass's", shown="my_nets:Net"
+    "trust", "allow the code of this class, which is not part of Bandpass, to run for a student", shown="my_nets:Net"
 )
-HOME = Option("home", "where runs are looked for by name", shown="artifacts", default="artifacts")
+HOME = Option("home", "folder in which runs are found by name", shown="artifacts", default="artifacts")
 COMMAND = Command(
     "predict",
     run,
     continues=True,
-    does="Segments pictures and videos by a published student. A second call leaves alone what is complete in out, "
-    "one with another student, threshold or flips does all again, and is refused where other images have results. "
-    "BANDPASS_THREADS=N in the environment sets the network's threads: 1 where other work keeps the cores busy.",
+    does="Segments pictures and videos with a published student. A second call skips what is complete in out; with "
+    "another student, threshold or flips it does everything again, and is refused if other images have results there. "
+    "BANDPASS_THREADS=N in the environment sets the network's threads: use 1 if other work keeps the cores busy.",
     writes=(
-        "out/masks/NAME.png      0 and 255 at the picture's own size; numbers of classes with a palette where several",
+        "out/masks/NAME.png      0 and 255 at the picture's own size; several classes: class numbers with a palette",
         "out/overlays/NAME.jpg   the picture with fill and contour",
-        "out/areas.csv           a line a picture and class: area in pixels and share, box, parts, expected Dice",
-        "out/videos/NAME.mp4, NAME.csv   the video with fill and contour, and a line a frame",
-        "out/predict.json        which student, threshold and palette made this",
+        "out/areas.csv           for each picture and class: area in pixels and as a share, box, parts, expected Dice",
+        "out/videos/NAME.mp4, NAME.csv   the video with fill and contour, and a line for each frame",
+        "out/predict.json        the student, threshold and palette of these results",
     ),
     options=(
         STUDENT,
@@ -83,11 +83,11 @@ COMMAND = Command(
         Option("out", "a folder for the results", shown="DIR", read=path, required=True),
         Option(
             "threshold",
-            "from which probability on a pixel is foreground; empty: what the student was published with",
+            "probability from which a pixel is foreground; empty: the student's own",
             read=number,
         ),
-        Option("flips", "the mean over four mirror images, in four times the time", "false", False, truth),
-        Option("probabilities", "grey pictures of the probability, too", "false", False, truth),
+        Option("flips", "average over four mirror images, which takes four times as long", "false", False, truth),
+        Option("probabilities", "also write the probability as grey pictures", "false", False, truth),
         TRUST,
         HOME,
     ),

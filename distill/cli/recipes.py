@@ -1,4 +1,4 @@
-"""`distill recipes`: the recipes that come with Bandpass, a line each."""
+"""`distill recipes`: the recipes that come with Bandpass, one line each."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from distill.cli.options import Command
 
 
 def run(_: SimpleNamespace, *, dry: bool) -> int:
-    """Writes the name of every recipe and the sentence that its file begins with."""
-    del dry  # it writes nothing but to the terminal
+    """Prints the name of every recipe and the first sentence of its file."""
+    del dry  # it writes to the terminal only
     width = max(map(len, recipes.names()))
     sys.stdout.write("".join(f"{name:<{width}}  {story(name)}\n" for name in recipes.names()))
     return 0
 
 
 def story(name: str) -> str:
-    """The first sentence of the comment that begins a recipe file."""
+    """The first sentence of a recipe file's leading comment."""
     text = (recipes.FOLDER / f"{name}.yaml").read_text(encoding="utf-8").partition("\n#\n")[0]
     return re.split(r"(?<=[.?!])\s", text.replace("\n# ", " ").removeprefix("# "), maxsplit=1)[0]
 

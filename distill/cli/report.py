@@ -1,4 +1,4 @@
-"""`distill report run=RUN`, or a recipe: the page of a run that has been evaluated, again."""
+"""`distill report run=RUN`, or with a recipe: writes the page of an evaluated run anew."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger("bandpass")
 
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:
-    """Writes report.html; further words say where this machine keeps the data.
+    """Writes report.html; further words say where the data is on this machine.
 
     Raises:
         ValueError: neither a run nor a recipe is given.
@@ -31,7 +31,7 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"no run {given.run!r}: looked for a folder of that path, and for a run of that name in {home}/runs; "
-                "distill runs home=DIR lists those of a home, and home=DIR says here too which one is meant"
+                "distill runs home=DIR lists the runs of a home, which home=DIR sets here too"
             )
         remember_words([f"recipe={folder / 'recipe.yaml'}", *given.rest])
         opened = run_of(folder, given.rest)
@@ -50,12 +50,12 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 COMMAND = Command(
     "report",
     run,
-    does="Writes the page of a run that has been evaluated, as after an update of Bandpass; every run writes its own.",
-    writes=("report.html in the run's folder: one file, without scripts or a network",),
+    does="Writes the page of an evaluated run anew, for example after an update of Bandpass; every run writes its own.",
+    writes=("report.html in the run's folder: one file that needs no scripts and no network",),
     options=(
         Option(
             "run",
-            "the run's folder, or its name in HOME/runs, of which RECIPE-STUDENT and RECIPE mean the latest",
+            "the run's folder, or its name in HOME/runs (RECIPE-STUDENT or RECIPE: the latest such run)",
             "DIR|RUN",
         ),
     ),

@@ -35,11 +35,11 @@ KEYS = (  # of a whole recipe
     "seed",
     "home",
 )
-AGAIN = "Give the words of the training again, or recipe=HOME/runs/RUN/recipe.yaml."
+AGAIN = "Give the same words as for training, or recipe=HOME/runs/RUN/recipe.yaml."
 
 
 def run(recipe: Recipe) -> dict[str, Any]:
-    """Does the steps of a recipe in their order; each returns at once where it is complete.
+    """Does the steps of a recipe in order; each returns at once if it is complete.
 
     Returns:
         `metrics.json` of the run: scores, seconds, images that went through a teacher.
@@ -74,7 +74,7 @@ def tell(lines: Iterable[str]) -> None:
 
 
 def refresh_report(run: Run) -> None:
-    """Writes the run's report where its figures may have changed."""
+    """Writes the run's report if its figures may have changed."""
     from distill.report.write import refresh
 
     if run.accelerator.is_main_process and {"evaluate", "publish"}.intersection(run.recipe.do):
@@ -83,11 +83,11 @@ def refresh_report(run: Run) -> None:
 
 @contextmanager
 def tracked(run: Run) -> Iterator[None]:
-    """Accelerate's trackers, where the recipe asks for some, from here to the end."""
+    """Runs Accelerate's trackers meanwhile, if the recipe asks for any."""
     if not run.recipe.trackers:
         yield
         return
-    # TensorBoard makes a folder of the project's name; the others keep many runs in one project.
+    # TensorBoard makes a folder with the project's name; other trackers keep many runs in one project.
     project = run.folder.name if run.recipe.trackers == ["tensorboard"] else "bandpass"
     run.accelerator.init_trackers(
         project, config={"run": run.folder.name}, init_kwargs={"wandb": {"name": run.folder.name}}
@@ -97,7 +97,7 @@ def tracked(run: Run) -> Iterator[None]:
 
 
 def run_steps(given: SimpleNamespace, *, dry: bool, step: str = "") -> int:
-    """Reads the recipe and does its steps, or one of them; dry: says what a run would take."""
+    """Reads the recipe and does its steps, or one of them; dry: prints what a run would cost."""
     if step and (extra := next((word for word in given.rest if word.startswith("do=")), "")):
         raise ValueError(f"distill {step} does that step alone; take {extra} out, or type distill run")
     remember_words(given.rest)
@@ -119,7 +119,7 @@ def run_steps(given: SimpleNamespace, *, dry: bool, step: str = "") -> int:
 def command(
     name: str, does: str, *, writes: tuple[str, ...], examples: tuple[str, ...], keys: tuple[str, ...] = KEYS
 ) -> Command:
-    """The command of a step, or of all."""
+    """The command of one step, or of all."""
     return Command(
         name,
         partial(run_steps, step="" if name == "run" else name),
@@ -135,9 +135,9 @@ def command(
 
 RUN = command(
     "run",
-    "Does the steps of a recipe: extract, train, evaluate, publish (do=extract,train leaves some out). What is "
-    "finished is skipped: the same command goes on where it was stopped. --dry-run says images, GB and hours, and "
-    "does nothing.",
+    "Does the steps of a recipe: extract, train, evaluate, publish (do=extract,train selects some). Finished work is "
+    "skipped, so the same command resumes a stopped run. --dry-run estimates images, GB and hours, and does nothing "
+    "else.",
     writes=(
         "HOME/features/TEACHER-DIGEST/     the cache",
         "HOME/runs/RECIPE-STUDENT-DIGEST/  log.txt, metrics.json, predictions.csv, report.html, student/",
@@ -145,14 +145,14 @@ RUN = command(
     examples=(
         "distill run recipe=sam_to_unet",
         "distill run recipe=timm_to_unet data.root=DIR teachers.efficientnet.weights=FILE --dry-run",
-        "distill run recipe=sam_to_unet student.width=16          # a second student: the cache is there",
+        "distill run recipe=sam_to_unet student.width=16          # a second student, from the same cache",
         "distill run recipe=artifacts/runs/RUN/recipe.yaml        # the same run again",
         "accelerate launch --multi_gpu distill/run.py recipe=sam_to_unet",
     ),
 )
 EXTRACT = command(
     "extract",
-    "Runs every teacher once on every training image and its flips, and keeps the features as a frequency code.",
+    "Runs every teacher once on every training image and its flips, and stores the features as a frequency code.",
     writes=("HOME/features/TEACHER-DIGEST/  manifest.json, statistics, shards (cache/README.md)",),
     keys=(
         *DATA,
@@ -176,7 +176,7 @@ EXTRACT = command(
 )
 TRAIN = command(
     "train",
-    "Trains the student, stage by stage, from the cache. A killed training goes on bit for bit (shown on CPUs).",
+    "Trains the student, stage by stage, from the cache. A killed training resumes bit for bit (shown on CPUs).",
     writes=("HOME/runs/RECIPE-STUDENT-DIGEST/  checkpoints/, log.jsonl, train.json, log.txt",),
     keys=(
         *DATA,

@@ -1,4 +1,4 @@
-"""`distill runs [home=DIR]`: the runs that there are."""
+"""`distill runs [home=DIR]`: the runs in a home."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from distill.training.jsonl_log import last_step
 
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:
-    """Writes a line for each run, the latest first."""
-    del dry  # it writes nothing but to the terminal
+    """Prints a line for each run, the latest first."""
+    del dry  # it writes to the terminal only
     found = runs_in(given.home)
     place = f"{given.home}/runs"
     lines = (
@@ -36,7 +36,7 @@ def columns(runs: Sequence[Listed]) -> list[str]:
 
 
 def steps_of(one: Listed) -> str:
-    """`600`; `at 450` of a training that is not complete; `none` where it has not begun, or its log is damaged."""
+    """`600`; `at 450` if training is not complete; `none` if it has not begun or its log is damaged."""
     if one.steps is not None:
         return str(one.steps)
     try:
@@ -49,9 +49,9 @@ def steps_of(one: Listed) -> str:
 COMMAND = Command(
     "runs",
     run,
-    does="Lists the runs with their date, steps of training and Dice on each test set, the latest first. A run is "
-    "given by its folder's name; without the digest, as sam_to_unet-unet, it is the latest run of that recipe and "
-    "student, and the recipe's name alone the latest of all: predict student=NAME, demo student=NAME, report run=NAME.",
-    options=(Option("home", "where runs are kept", "artifacts", "artifacts"),),
+    does="Lists the runs with their date, training steps and Dice on each test set, the latest first. Other commands "
+    "take the name of a run's folder: predict student=NAME, demo student=NAME, report run=NAME. Without the digest, as "
+    "sam_to_unet-unet, it means the latest run of that recipe and student; a recipe's name alone, its latest run.",
+    options=(Option("home", "folder of caches and runs", "artifacts", "artifacts"),),
     examples=("distill runs", "distill runs home=DIR"),
 )

@@ -1,4 +1,4 @@
-"""`distill evaluate predictions=DIR masks=DIR`: scores any folder of predictions, in every convention."""
+"""`distill evaluate predictions=DIR masks=DIR`: scores any folder of predictions, by every convention."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger("bandpass")
 
 
 def notes(result: dict[str, Any]) -> list[str]:
-    """Notes to be read before the tables."""
+    """The notes to read before the tables."""
     said = [f"scored {several(result['images'], 'image')}, each at its mask's size"]
     if result["resized"]:
         said.append(
@@ -29,33 +29,33 @@ def notes(result: dict[str, Any]) -> list[str]:
             f"{'was' if result['resized'] == 1 else 'were'} resized to the mask (bilinear, antialiased)"
         )
     if result["level_of_one"] == 1:
-        said.append("no prediction passes level 1, so that level 1 is taken as a probability of 1")
+        said.append("no prediction exceeds level 1, so level 1 is taken as a probability of 1")
     if result["left_out"]:
         said.append(f"left out {several(len(result['left_out']), 'file')}: {result['left_out'][0]}")
     if empty := result["empty_masks"]["images"]:
         said.append(
-            f"{several(empty, 'mask')} {'is' if empty == 1 else 'are'} empty: at a threshold an empty prediction of it "
-            "scores 1, but 0 in PraNet's figures and the weighted F-measure"
+            f"{several(empty, 'mask')} {'is' if empty == 1 else 'are'} empty: there, an empty prediction scores 1 at a "
+            "threshold, but 0 in PraNet's figures and the weighted F-measure"
         )
     return said
 
 
 def share(key: str, value: str) -> float:
-    """A threshold: over 0, and up to 1.
+    """A threshold, above 0 and at most 1.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not one.
     """
     if not 0 < number(key, value) <= 1:
-        raise ValueError(f"{key} is {number(key, value):g}, but must lie over 0 and up to 1")
+        raise ValueError(f"{key} is {number(key, value):g}, but must be above 0 and at most 1")
     return number(key, value)
 
 
 def distance(key: str, value: str) -> float:
-    """A distance in pixels, which is not negative.
+    """A distance in pixels, not negative.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not one.
     """
     if not number(key, value) >= 0:
         raise ValueError(f"{key} is {number(key, value):g} pixels, but must not be negative")
@@ -74,7 +74,7 @@ def new_file(key: str, value: str) -> Path:
 
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:
-    """Scores the folders: tables on standard output, JSON where `out` says; dry: only says what would be scored."""
+    """Scores the folders: prints tables, and writes JSON to `out`; dry: only says what would be scored."""
     if dry:
         entries, left_out = pair(given.predictions, given.masks, skip_bad=given.skip_bad)
         logger.info("would score %s; %s left out", several(len(entries), "image"), several(len(left_out), "file"))
@@ -99,29 +99,29 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 COMMAND = Command(
     "evaluate",
     run,
-    does="Scores any folder of predictions, in every convention. Pictures are paired with masks by stem; a mask is "
-    "foreground from level 128 (or 1) on.",
+    does="Scores any folder of predictions, by every convention. Pictures are paired with masks by stem; in a mask, "
+    "levels from 128 (or 1) on are foreground.",
     writes=("a table on standard output, and FILE.json: every figure of every image",),
     options=(
         Option(
             "predictions",
-            "a folder of pictures, grey values over 255 for probabilities",
+            "a folder of pictures; grey values / 255 are probabilities",
             "DIR",
             read=path,
             required=True,
         ),
         Option("masks", "a folder of masks", "DIR", read=path, required=True),
         Option("out", "every figure of every image", "FILE.json", read=new_file),
-        Option("bootstrap", "resamples of the 95 % intervals", "2000", 2000, whole(1)),
-        Option("threshold", "from which probability on a pixel is foreground", f"{THRESHOLD}", THRESHOLD, share),
+        Option("bootstrap", "bootstrap resamples for the 95 % intervals", "2000", 2000, whole(1)),
+        Option("threshold", "probability from which a pixel is foreground", f"{THRESHOLD}", THRESHOLD, share),
         Option(
             "tolerance",
-            "pixels: surface Dice counts a contour as met where the other is at most so far away",
+            "pixels within which contours count as equal in surface Dice",
             f"{TOLERANCE:g}",
             TOLERANCE,
             distance,
         ),
-        Option("skip_bad", "go on without files that cannot be paired or read", "false", False, truth),
+        Option("skip_bad", "leave out files that cannot be paired or read, instead of stopping", "false", False, truth),
     ),
     examples=(
         "distill evaluate predictions=DIR masks=DIR out=FILE.json # other people's results, scored the same way",

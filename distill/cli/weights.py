@@ -32,8 +32,8 @@ class Request:
         do: list, fetch or check.
         chosen: the checkpoints named; all where no name was given.
         named: whether names were given.
-        source: the local file of a project's release to translate; empty to download it.
-        filtered: whether the list leaves out checkpoints whose size is not known.
+        source: a local file of a project's release to convert; empty to download it.
+        filtered: whether the list omits checkpoints of unknown size.
         options: `weights`, `adapter`, ... of do=check.
     """
 
@@ -55,7 +55,7 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
         return 0
     if request.do == "list":
         shown = "\n\n".join(map(describe, request.chosen)) if request.named else table(request.chosen)
-        sys.stdout.write(shown + ("\nsizes of others are not known\n" if request.filtered else "\n"))
+        sys.stdout.write(shown + ("\nother checkpoints have no known size\n" if request.filtered else "\n"))
         return 0
     for entry in request.chosen:
         if dry:
@@ -67,7 +67,7 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
 
 
 def run_selftest(given: SimpleNamespace, *, dry: bool) -> int:
-    """Tests checkpoints against the stored summaries; 1 where one differs, or one that was named cannot be tested."""
+    """Tests checkpoints against stored summaries; returns 1 if one differs or a named one cannot be tested."""
     if dry:
         sys.stdout.write(selftest.describe(given.name) + "\n")
         return 0
@@ -101,10 +101,10 @@ def read_request(given: SimpleNamespace) -> Request:
 
 
 def filtered(entries: Sequence[Published], *, licence: str, size: str) -> tuple[Published, ...]:
-    """The checkpoints of a licence, by a part of its name, and up to a size; empty: of any.
+    """The checkpoints whose licence contains a text, up to a size; empty: any.
 
     Raises:
-        ValueError: the size is none, or nothing is left.
+        ValueError: the size is invalid, or nothing is left.
     """
     if size and not SIZE.fullmatch(size):
         raise ValueError(f"size={size}, but must be a number with MB or GB, as 500MB")
@@ -135,10 +135,10 @@ def names_of(entries: Sequence[Published]) -> str:
 
 
 def find(name: str, known: Sequence[Published], *, alone: bool) -> list[Published]:
-    """The checkpoints of a name, of a hub id or (unless one `alone` is wanted) of a teacher.
+    """The checkpoints with a name, a hub id or (unless one `alone` is wanted) a teacher.
 
     Raises:
-        ValueError: there is none, or it names several.
+        ValueError: there is none, or several where one is wanted.
     """
     found = [entry for entry in known if name in (entry.name, entry.hub_id)]
     several = [entry for entry in known if entry.teacher == name]
@@ -149,8 +149,8 @@ def find(name: str, known: Sequence[Published], *, alone: bool) -> list[Publishe
     if not found:
         names = [entry.name for entry in known]
         raise ValueError(
-            f"no known weights {name!r}{nearest(name, names)}; do=list shows those that are; any other hub id can be "
-            "given to teachers.NAME.weights itself"
+            f"no known weights {name!r}{nearest(name, names)}; do=list shows the known ones; give any other hub id "
+            "to teachers.NAME.weights directly"
         )
     return found
 
@@ -162,7 +162,7 @@ def table(entries: Sequence[Published]) -> str:
     lines = [
         *(line.rstrip() for line in aligned(cells)),
         "",
-        "size and sha256 are of the safetensors file, where its page gives them; do=list name=NAME shows all of one",
+        "size and sha256 are of the safetensors file, if its page gives them; do=list name=NAME shows all of one",
         f"measured here on real images: {MEASURED}; the nearest that a hub serves is {NEAREST}, not measured",
         "do=fetch name=NAME downloads one; timm has hundreds more: teachers.NAME.adapter=timm, weights=timm/...",
     ]
@@ -175,7 +175,7 @@ def license_of(entry: Published) -> str:
 
 
 def describe(entry: Published) -> str:
-    """The known facts of one checkpoint, a line each."""
+    """The known facts of one checkpoint, one line each."""
     facts: Mapping[str, str] = {
         "teacher": entry.teacher,
         "hub id": entry.hub_id,
@@ -193,7 +193,7 @@ def describe(entry: Published) -> str:
 
 
 def words_for(entry: Published, place: Path | None) -> str:
-    """The recipe's keys that make a checkpoint a teacher."""
+    """The recipe keys that make a checkpoint a teacher."""
     weights = entry.hub_id if entry.hub_id and not entry.revision else str(place or "PLACE, which do=fetch prints")
     more = f" teachers.NAME.model={entry.model} teachers.NAME.licence={entry.licence}" if entry.release else ""
     more += f" teachers.NAME.variant={entry.variant}" if entry.variant else ""
@@ -207,33 +207,31 @@ COMMAND = Command(
     run,
     does="Lists the known weights of every teacher, with size, licence and checksum; downloads them; checks a file; "
     "tests real checkpoints.",
-    writes=(
-        "the hub's cache, with do=fetch or selftest; golden=FILE.json, with do=selftest, where figures are missing",
-    ),
+    writes=("the hub's cache, with do=fetch or selftest; golden=FILE.json, with do=selftest, if figures are missing",),
     options=(
         Option(
             "do",
-            "list, fetch, check; selftest: the smallest of each adapter on a generated image, beside stored figures",
+            "list, fetch, check; selftest: the smallest of each adapter on a generated image, against stored figures",
             "list|fetch|check|selftest",
             "list",
             one_of(("list", "fetch", "check", "selftest")),
         ),
-        Option("name", "which, with commas: a name, a hub id, or for do=list a teacher", "NAME,...", (), names),
-        Option("licence", "do=list: those whose licence has this in its name", "TEXT", ""),
-        Option("size", "do=list: those of at most this size", "500MB", ""),
-        Option("weights", "do=check: loads them strictly, says what they are, runs them on one image", "PATH", ""),
-        Option("adapter", "do=check: the teacher that loads them, where no config.json says it", "NAME", ""),
+        Option("name", "checkpoints, with commas: a name, a hub id, or for do=list a teacher", "NAME,...", (), names),
+        Option("licence", "do=list: only those whose licence contains this text", "TEXT", ""),
+        Option("size", "do=list: only those of at most this size", "500MB", ""),
+        Option("weights", "do=check: loads these strictly, says what they are, and runs them on one image", "PATH", ""),
+        Option("adapter", "do=check: the teacher that loads them, if no config.json says it", "NAME", ""),
         Option("model", "do=check: as teachers.NAME.model", "NAME", ""),
         Option("variant", "do=check: as teachers.NAME.variant", "NAME", ""),
         Option("image_size", "do=check: as teachers.NAME.image_size", "PIXELS", ""),
         Option(
             "from",
-            "do=fetch, a release page's file: your copy of it, instead of a download; do=selftest: the file or folder "
-            "of the checkpoint, or a folder of several by name",
+            "do=fetch of a file from a release page: your copy of it, instead of a download; do=selftest: the file or "
+            "folder of the checkpoint, or a folder with several by name",
             "FILE.pth|DIR",
             "",
         ),
-        Option("golden", "do=selftest: the stored figures (those of teachers/)", "FILE.json", read=path),
+        Option("golden", "do=selftest: the stored figures (default: those in teachers/)", "FILE.json", read=path),
     ),
     examples=(
         "distill weights do=list",

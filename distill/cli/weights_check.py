@@ -1,4 +1,4 @@
-"""`distill weights do=check`: what a file of weights is, and whether its teacher runs on one image."""
+"""`distill weights do=check`: identifies a file of weights, and runs its teacher on one image."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SIDES = (360, 480)  # of the image, height and width
 
 
 def check(options: Mapping[str, str]) -> str:
-    """The facts of weights, a line each, after they were loaded strictly and run on one image.
+    """The facts about weights, one line each, after loading them strictly and running them on one image.
 
     Args:
-        options: `weights`, and where given `adapter`, `model`, `variant`, `image_size`.
+        options: `weights` and, if given, `adapter`, `model`, `variant`, `image_size`.
 
     Raises:
-        ValueError: nothing says which teacher they belong to, or they are not its own.
-        FileNotFoundError: there are none.
+        ValueError: nothing says which teacher they belong to, or they do not fit it.
+        FileNotFoundError: there are no such weights.
     """
     adapter = options.get("adapter") or adapter_of(options["weights"])
     size = options.get("image_size")
@@ -63,10 +63,10 @@ def check(options: Mapping[str, str]) -> str:
 
 
 def adapter_of(weights: str) -> str:
-    """The teacher that a config.json beside weights names.
+    """The teacher that a config.json beside the weights names.
 
     Raises:
-        ValueError: there is none, or it does not say.
+        ValueError: there is no config.json, or it names no teacher.
     """
     path = Path(weights).expanduser()
     config = (path if path.is_dir() else path.parent) / "config.json"

@@ -1,4 +1,4 @@
-"""Fetching known weights: into the hub's cache, or from a project's release page into this folder."""
+"""Fetching known weights: into the hub's cache, or from a project's release page into the working folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fetch(entry: Published) -> Path:
 
     Raises:
         FileNotFoundError: it cannot be fetched; the message says why and what to do.
-        ValueError: it is another file than was published.
+        ValueError: the file differs from the published one.
     """
     before = local(entry)
     if before is None and not is_offline():
@@ -33,38 +33,38 @@ def fetch(entry: Published) -> Path:
         model, _ = download(entry.hub_id, (MODEL, CONFIG), revision=entry.revision)
     except NotOnHubError as failure:
         raise FileNotFoundError(
-            f"{entry.hub_id} is not in the hub's cache, and {failure}; fetch it where there is a network and copy the "
-            f"folder, then teachers.NAME.weights=FOLDER"
+            f"{entry.hub_id} is not in the hub's cache, and {failure}; fetch it where there is a network, copy the "
+            f"folder, and set teachers.NAME.weights=FOLDER"
         ) from failure
     if before is not None:
-        logger.info("%s was here already", entry.hub_id)
+        logger.info("%s is already here", entry.hub_id)
     digest = sha256_shown(model)
     if entry.sha256 and digest != entry.sha256:
         raise ValueError(
-            f"{model} has sha256 {digest}, but {entry.sha256} was published; if its owner has changed it, "
-            f"https://huggingface.co/{entry.hub_id}/commits/main says so, and teachers.NAME.weights takes it all the "
-            "same; else delete the file and fetch it again"
+            f"{model} has sha256 {digest}, but {entry.sha256} was published; if "
+            f"https://huggingface.co/{entry.hub_id}/commits/main shows that its owner changed it, you can give it to "
+            "teachers.NAME.weights; else delete the file and fetch it again"
         )
     logger.info("sha256 %s%s", digest, ", as published" if entry.sha256 else "")
     return model.parent
 
 
 def fetch_release(entry: Published, source: str = "") -> Path:
-    """Writes a checkpoint of a project's release page as NAME.safetensors in this folder, if it is not there.
+    """Writes a checkpoint of a project's release page as NAME.safetensors to the working folder, if it is missing.
 
     Args:
         entry: the checkpoint.
-        source: the release's file; if empty, the one of its own name in this folder, else it is downloaded.
+        source: the release's file; if empty, the file of that name in the working folder, else it is downloaded.
 
     Returns:
         The safetensors file.
 
     Raises:
         FileNotFoundError: there is no such file, or it cannot be downloaded; the message says what to type next.
-        ValueError: it is another file, or a damaged one.
+        ValueError: it is another file, or is damaged.
     """
     if (before := local(entry)) and not source:
-        logger.info("%s was here already", before)
+        logger.info("%s is already here", before)
         return before
     target, page = Path(f"{entry.name}.safetensors").resolve(), page_of(entry)
     checkpoint = Path(source or entry.release.rpartition("/")[2]).expanduser()
@@ -86,13 +86,13 @@ def fetch_release(entry: Published, source: str = "") -> Path:
     else:
         releases.convert_tracer(checkpoint, target)
     digest = sha256_shown(target)
-    known = ", as measured" if digest == entry.sha256 else f", another file than the one measured, {entry.sha256}"
+    known = ", as measured" if digest == entry.sha256 else f", not the file that was measured, {entry.sha256}"
     logger.info("sha256 %s%s", digest, known if entry.sha256 else "")
     return target
 
 
 def sha256_shown(path: Path) -> str:
-    """The sha256 of a file's bytes (hex), with a bar: some are of gigabytes."""
+    """The sha256 of a file (hex), with a progress bar for large files."""
     import hashlib
 
     digest = hashlib.sha256()
@@ -104,7 +104,7 @@ def sha256_shown(path: Path) -> str:
 
 
 def local(entry: Published) -> Path | None:
-    """The folder in the hub's cache, or the file in this folder, that holds a checkpoint; no socket is opened."""
+    """The folder in the hub's cache, or file in the working folder, that holds a checkpoint; opens no socket."""
     if entry.release:
         file = Path(f"{entry.name}.safetensors")
         return file.resolve() if file.is_file() else None

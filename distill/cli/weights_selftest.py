@@ -1,4 +1,4 @@
-"""`distill weights do=selftest`: real checkpoints on a generated image, against stored summaries of their maps."""
+"""`distill weights do=selftest`: compares real checkpoints on a generated image with stored summaries of maps."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from teachers.weights.known import MEASURED, PUBLISHED
 GOLDEN = Path(teachers.__file__).with_name("golden.json")
 FRAME, SIZE = (0, 0), (240, 320)  # seed and index of the generator; height and width
 VALUES = 8  # of each map
-TOLERANCE = 0.01  # of a map's standard deviation: an interpolation of another kind changes more, another CPU far less
+TOLERANCE = 0.01  # of a map's standard deviation: another interpolation changes more, another CPU far less
 
 logger = logging.getLogger("bandpass")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A real checkpoint; one of the known ones is fetched by its name.
+    """A real checkpoint; known ones are fetched by name.
 
     Attributes:
         adapter: the teacher that loads it.
-        weights: those that come with Bandpass, as `teachers.load` takes them; empty where they are fetched, or given.
+        weights: those that come with Bandpass, as `teachers.load` takes them; empty if they are fetched or given.
         options: of `teachers.load`.
-        config: a config.json for a file that does not say what it is.
+        config: a config.json for a file without one.
     """
 
     adapter: str
@@ -69,16 +69,16 @@ SUBJECTS: dict[str, Subject] = {  # the smallest of each adapter
 
 
 class AbsentError(FileNotFoundError):
-    """The weights are not here and not to be had."""
+    """The weights are not here and cannot be fetched."""
 
 
 def selftest(names: Sequence[str], *, source: str, golden: Path) -> tuple[str, bool]:
-    """A table of results, and whether all is well: nothing differs, and what was named could be tried.
+    """A table of results, and whether all is well: nothing differs, and every named checkpoint was tested.
 
     Args:
-        names: of the checkpoints; all where there are none.
+        names: names of checkpoints; all if there are none.
         source: the folder or file of one checkpoint, or a folder that holds them by name; empty to fetch them.
-        golden: the file of the stored summaries, to which those of a checkpoint that has none are added.
+        golden: the file of stored summaries; missing ones are added to it.
 
     Raises:
         ValueError: an unknown name.
@@ -101,11 +101,11 @@ def selftest(names: Sequence[str], *, source: str, golden: Path) -> tuple[str, b
             if name not in stored["checkpoints"]:
                 stored["checkpoints"][name] = found
                 write_json(golden, stored)
-                result = f"golden written to {golden}, where there was none"
+                result = f"golden written to {golden}, which had none"
         rows.append((name, SUBJECTS[name].adapter, f"{perf_counter() - began:.1f}", result))
         well = well and fine
     same = stored["image"]["sha256"] == hashlib.sha256(image.tobytes()).hexdigest()
-    drawn = "" if same else "\nthe generator draws another image here than where the stored figures were made"
+    drawn = "" if same else "\nthe generator draws another image here than on the machine of the stored figures"
     return "\n".join(line.rstrip() for line in aligned(rows)) + drawn, well
 
 
@@ -115,7 +115,7 @@ def frame() -> np.ndarray:
 
 
 def read_golden(path: Path) -> dict[str, Any]:
-    """The stored summaries; a new file's where there is none."""
+    """The stored summaries, or the start of a new file."""
     if path.is_file():
         return read_json(path, cure="restore it, or give golden=FILE.json")
     digest = hashlib.sha256(frame().tobytes()).hexdigest()
@@ -124,11 +124,11 @@ def read_golden(path: Path) -> dict[str, Any]:
 
 
 def summarise(name: str, source: str, image: np.ndarray) -> dict[str, Any]:
-    """The summary of a checkpoint's maps of one image: sha256 of the weights, pixels, and of each map some figures.
+    """The summary of a checkpoint on one image: sha256 of the weights, pixels, and some figures of each map.
 
     Raises:
-        AbsentError: the weights are not to be had.
-        ValueError: they are not the adapter's, or are damaged.
+        AbsentError: the weights cannot be fetched.
+        ValueError: they do not fit the adapter, or are damaged.
     """
     subject = SUBJECTS[name]
     with TemporaryDirectory() as folder:
@@ -147,10 +147,10 @@ def summarise(name: str, source: str, image: np.ndarray) -> dict[str, Any]:
 
 
 def place_of(name: str, source: str) -> str:
-    """The weights of a checkpoint, as `teachers.load` takes them; fetched where no source is given.
+    """The weights of a checkpoint, as `teachers.load` takes them; fetched if no source is given.
 
     Raises:
-        AbsentError: they are not to be had.
+        AbsentError: they cannot be fetched.
     """
     subject, entry = SUBJECTS[name], next((entry for entry in PUBLISHED if entry.name == name), None)
     if subject.weights:
@@ -179,7 +179,7 @@ def figures(value: torch.Tensor) -> dict[str, Any]:
 
 
 def compare(found: Mapping[str, Any], stored: Mapping[str, Any] | None, *, tolerance: float) -> tuple[str, bool]:
-    """A summary beside the stored one in words, and whether they agree."""
+    """The comparison of a summary with the stored one in words, and whether they agree."""
     if stored is None:
         return "", True
     for key in ("weights", "pixels"):
@@ -192,7 +192,7 @@ def compare(found: Mapping[str, Any], stored: Mapping[str, Any] | None, *, toler
     worst = max(differences, key=differences.__getitem__)
     told = f"largest difference {differences[worst]:.1e} standard deviations, in {worst}"
     fine = differences[worst] <= tolerance
-    return (f"equal: {told}" if fine else f"DIFFERS: {told}; at most {tolerance:g} is wanted"), fine
+    return (f"equal: {told}" if fine else f"DIFFERS: {told}; at most {tolerance:g} is allowed"), fine
 
 
 def difference(found: Mapping[str, Any], stored: Mapping[str, Any]) -> float:
@@ -202,7 +202,7 @@ def difference(found: Mapping[str, Any], stored: Mapping[str, Any]) -> float:
 
 
 def describe(names: Sequence[str]) -> str:
-    """The downloads that would be made, a line each."""
+    """The downloads that would be made, one line each."""
     known = {entry.name: entry for entry in PUBLISHED}
     lines = []
     for name in names or SUBJECTS:

@@ -14,10 +14,10 @@ TITLES = ("name", "parameters", "trained on", "Dice at 0.5")
 
 
 def run(_: SimpleNamespace, *, dry: bool) -> int:
-    """Writes a line for each student, read from its files."""
+    """Prints a line for each student, read from its files."""
     from students.catalogue import FOLDER, PREFIX, names  # which imports torch
 
-    del dry  # it writes nothing but to the terminal
+    del dry  # it writes to the terminal only
     rows = [row(f"{PREFIX}{name}", read_json_if_sound(FOLDER / name / "results.json")) for name in names()]
     if not rows:
         sys.stdout.write("no published student comes with this copy of Bandpass\n")
@@ -39,8 +39,8 @@ COMMAND = Command(
     "zoo",
     run,
     does="Lists the published students that come with Bandpass, with their parameters, the images that they were "
-    "trained on, and their mean Dice at threshold 0.5 on each test set. Their names stand wherever a published student "
-    "does: predict, demo, student.init=, teachers.NAME.weights= with adapter=student, students.load(). The card of "
-    "each, README.md in students/zoo/NAME, says under which terms the data stands.",
+    "trained on, and their mean Dice at threshold 0.5 on each test set. Use their names wherever a published student "
+    "is taken: predict, demo, student.init=, teachers.NAME.weights= with adapter=student, students.load(). The card of "
+    "each, README.md in students/zoo/NAME, gives the terms of its training data.",
     examples=("distill zoo", "distill predict student=zoo:NAME images=DIR out=masks"),
 )

@@ -1,4 +1,4 @@
-"""Statements of a recipe's settings, each with its meaning, and of their ranges."""
+"""Declarations of a recipe's settings, with their meanings, and of their ranges."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def setting(default: Any, meaning: str) -> Any:  # noqa: ANN401
 
 
 def require(condition: bool, sentence: str) -> None:
-    """Raises ValueError with `sentence` unless `condition` holds: how every range in a recipe is stated."""
+    """Raises ValueError with `sentence` unless `condition` holds; every range in a recipe is checked with it."""
     if not condition:
         raise ValueError(sentence)
 
@@ -30,7 +30,7 @@ def require_choice(what: str, value: str, choices: Collection[str]) -> None:
 
 
 def require_choices(what: str, values: list[str], choices: tuple[str, ...]) -> None:
-    """Raises ValueError unless each of `values` is one of `choices`, none of them twice."""
+    """Raises ValueError unless each of `values` is one of `choices`, and none is given twice."""
     for value in values:
         require_choice(what, value, choices)
     require(len(set(values)) == len(values), f"{what} names something twice: {', '.join(values)}")

@@ -1,4 +1,4 @@
-"""Recipe files: where they are found, and how one extends another."""
+"""Recipe files: finding them, and laying one over the recipe that it extends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from distill.config.schema import Recipe
 from distill.config.values import from_yaml
 from distill.runtime.issues import nearest
 
-BYTES = 1_000_000  # of a recipe file at most
+BYTES = 1_000_000  # the most that a recipe file may have
 
 
 def find_recipe(name: str) -> Path:
@@ -34,11 +34,11 @@ def find_recipe(name: str) -> Path:
 
 
 def file_at(name: str) -> Path | None:
-    """The file of a path, `~` expanded; None where there is none, or where the path is none."""
+    """The file at a path, `~` expanded; None if there is no file, or if the path is invalid."""
     try:
         path = Path(name).expanduser()
         return path if path.is_file() else None
-    except (OSError, RuntimeError, ValueError):  # too long, of an unknown user, with a null byte
+    except (OSError, RuntimeError, ValueError):  # too long, of an unknown user, or with a null byte
         return None
 
 
@@ -46,8 +46,8 @@ def load_layer(path: Path) -> dict[str, Any]:
     """A recipe file as nested plain data, laid over the recipe that it `extends`.
 
     Raises:
-        ValueError: the file is no YAML mapping, or extends itself.
-        FileNotFoundError: what it extends does not exist.
+        ValueError: the file is not a YAML mapping, or extends itself.
+        FileNotFoundError: the recipe that it extends does not exist.
     """
     layers, seen = [read_mapping(path)], [path.resolve()]
     while (parent := layers[-1].pop("extends", None)) is not None:
@@ -63,17 +63,17 @@ def load_layer(path: Path) -> dict[str, Any]:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a recipe's keys.
+    """The content of a YAML file that holds a recipe's keys.
 
     Raises:
-        ValueError: it does not.
+        ValueError: it is too large, or is not a YAML mapping in UTF-8.
     """
     if path.stat().st_size > BYTES:
         raise ValueError(f"{path} holds {path.stat().st_size:,} bytes, but a recipe has at most {BYTES:,}")
     try:
         layer = from_yaml(path.read_text(encoding="utf-8"), Recipe)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8; save it as such") from error
+        raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8") from error
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if layer is not None and not isinstance(layer, dict):

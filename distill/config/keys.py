@@ -1,4 +1,4 @@
-"""The keys of a schema: which there are, what type and meaning each has, and the nearest to one that there is not."""
+"""The keys of a schema, each with its type and meaning, and the nearest key to an unknown one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from distill.config.schema import Recipe, TeacherRecipe
 
-# What people type out of habit, and the key it is here.
+# What people type out of habit -> the key here.
 HABITS = {
     "lr": "optimiser.learning_rate",
     "batch": "optimiser.batch_size",
@@ -33,7 +33,7 @@ def fields_of(schema: type) -> dict[str, Any]:
 
 
 def schema_under(annotation: Any) -> tuple[type | None, bool]:  # noqa: ANN401
-    """The dataclass an annotation leads to, and whether through a mapping of names (`dict[str, StageRecipe]`)."""
+    """The dataclass in an annotation, and whether it is the value of a mapping (`dict[str, StageRecipe]`)."""
     if dataclasses.is_dataclass(annotation):
         return typing.cast("type", annotation), False
     if typing.get_origin(annotation) is dict:
@@ -50,7 +50,7 @@ def required(annotation: Any) -> Any:  # noqa: ANN401
 
 
 def annotation_under(annotation: Any, key: str) -> Any:  # noqa: ANN401
-    """The annotation of what lies under a key of a mapping; `Any` where the schema is untyped."""
+    """The annotation of the value of a key; `Any` where the schema is untyped."""
     if annotation is Recipe and key in ("recipe", "extends"):
         return str
     if annotation is Recipe and key in LAYERS:
@@ -72,12 +72,12 @@ def annotation_at(schema: Any, key: str) -> Any:  # noqa: ANN401
 
 
 def known_keys() -> list[str]:
-    """Every settable key, `NAME` standing for what the recipe names: `stages.NAME.epochs`."""
+    """Every settable key; `NAME` stands for a name that a recipe gives: `stages.NAME.epochs`."""
     return [key for key, _, _ in describe_keys()]
 
 
 def describe_keys(schema: type = Recipe, prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """Every key as (key, default as one would type it, meaning); `NAME` stands for what a recipe names."""
+    """Every key as (key, default as typed, meaning); `NAME` stands for a name that a recipe gives."""
     annotations = fields_of(schema)
     for field in dataclasses.fields(schema):
         nested, named = schema_under(annotations[field.name])
@@ -93,7 +93,7 @@ def default_of(field: dataclasses.Field[Any]) -> Any:  # noqa: ANN401
 
 
 def default_at(key: str) -> Any:  # noqa: ANN401
-    """The default of a dotted key of a recipe; None under a name that only recipes give.
+    """The default of a dotted key of a recipe; None for a name that a recipe gives.
 
     Raises:
         KeyError: there is no such key.
@@ -124,7 +124,7 @@ def show(value: Any) -> str:  # noqa: ANN401
 
 
 def unknown_key(key: str, schema: type, prefix: str) -> str:
-    """The sentence for an unknown key: the nearest key beside it, or anywhere in the recipe under its last name."""
+    """The message for an unknown key, with the nearest key in the recipe."""
     beside = get_close_matches(key.rsplit(".", 1)[-1], fields_of(schema), n=1)
     near = elsewhere(key) or (f"{prefix}{beside[0]}" if beside else None)
     hint = f"did you mean {near!r}?" if near else f"keys there are {', '.join(fields_of(schema))}"
@@ -132,7 +132,7 @@ def unknown_key(key: str, schema: type, prefix: str) -> str:
 
 
 def elsewhere(key: str) -> str | None:
-    """The key of a recipe that a word most likely means: of the same last name, by habit, or spelt alike."""
+    """The key that a word most likely means: with the same last part, by habit, or with similar spelling."""
     last, everywhere = key.rsplit(".", 1)[-1], known_keys()
     same = [known for known in everywhere if known.rsplit(".", 1)[-1] == last]
     near = [HABITS[last]] if last in HABITS else same or get_close_matches(key, everywhere, n=1, cutoff=0.75)

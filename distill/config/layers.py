@@ -1,4 +1,4 @@
-"""Layers of nested plain data: one laid over another, stages in the order that was meant, keys that name other keys."""
+"""Layers of nested plain data: one laid over another, the order of stages, and keys that refer to other keys."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 from distill.config.keys import DEPTH, LAYERS, default_at
 
 REFERENCE = re.compile(r"\$\{([\w-]+(?:\.[\w-]+)*)\}")
-LONGEST = 2000  # characters of a text that names other keys
-NEEDED = {"teachers": "adapter", "stages": "losses"}  # required key of a new entry; without it, a name is a slip
+LONGEST = 2000  # characters of a text once its references are filled in
+NEEDED = {"teachers": "adapter", "stages": "losses"}  # required key of a new entry; without it, a name is mistyped
 
 
 def overlaid(below: dict[str, Any], above: dict[str, Any], *, ordered: bool = True) -> dict[str, Any]:
-    """Two nested mappings as one; where both have a value, the upper one counts, and its null takes a mapping away.
+    """Merges two nested mappings; the upper layer's values win, and its null removes a mapping.
 
     Args:
         below: the layer beneath.
         above: the layer on top.
-        ordered: whether the order of the upper layer's stages is meant, as in a file; on a command line it is not, and
-            a new stage comes last.
+        ordered: whether the upper layer's order of stages counts, as in a file; on a command line it does not, and a
+            new stage comes last.
     """
     merged = dict(below)
     for key, value in above.items():
@@ -39,10 +39,10 @@ def overlaid(below: dict[str, Any], above: dict[str, Any], *, ordered: bool = Tr
 
 
 def extended(below: dict[str, Any], above: dict[str, Any], *, ordered: bool = True) -> dict[str, Any]:
-    """A recipe laid over another, as `overlaid`; a stage or teacher that it takes away is gone from the arms below too.
+    """A recipe laid over another (`overlaid`); a stage or teacher that it removes is removed from the arms below too.
 
     Raises:
-        ValueError: a new teacher or stage is a slip (`check_names`).
+        ValueError: the name of a new teacher or stage looks like a typing error (`check_names`).
     """
     check_names(below, above)
     gone = {part: [name for name, entry in mapping_at(above, part).items() if entry is None] for part in NEEDED}
@@ -53,7 +53,7 @@ def extended(below: dict[str, Any], above: dict[str, Any], *, ordered: bool = Tr
 
 
 def _without(changes: Any, gone: dict[str, list[str]]) -> Any:  # noqa: ANN401
-    """The changes of an arm without those to what is gone."""
+    """The changes of an arm, except those to removed teachers and stages."""
     if not isinstance(changes, dict):
         return changes
     left = {
@@ -65,8 +65,9 @@ def _without(changes: Any, gone: dict[str, list[str]]) -> Any:  # noqa: ANN401
 
 
 def in_order(stages: dict[str, Any], *, below: list[str], above: list[str]) -> dict[str, Any]:
-    """The stages in the upper layer's order where it names all of the lower one's, else each new one where it is
-    written: before the next stage that the lower layer has, or after what is written above it.
+    """The stages in the upper layer's order if it names all of the lower layer's stages.
+
+    Else each new stage comes before the next one that the lower layer has, or after the one written above it.
     """
     if set(below) <= set(above):
         return {name: stages[name] for name in above if name in stages}
@@ -81,10 +82,10 @@ def in_order(stages: dict[str, Any], *, below: list[str], above: list[str]) -> d
 
 
 def placed(stages: dict[str, Any]) -> dict[str, Any]:
-    """The stages after each `before` has moved its stage, and without the key.
+    """The stages in the order that their `before` keys ask for, without these keys.
 
     Raises:
-        ValueError: one names a stage that there is not, or they contradict each other.
+        ValueError: a `before` names an unknown stage, or two contradict each other.
     """
     order, wanted = list(stages), {}
     for name, stage in stages.items():
@@ -108,12 +109,12 @@ def placed(stages: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_names(below: dict[str, Any], above: dict[str, Any]) -> None:
-    """Refuses slips of names: a new teacher or stage without its required key, and one to take away that is not there.
+    """Refuses mistyped names: a new teacher or stage without its required key, or the removal of an unknown one.
 
-    So it is with arms and settings of a sweep; one without changes is `{}` where the lower layer has others.
+    The same holds for arms and settings of a sweep; one without changes is written `{}`.
 
     Raises:
-        ValueError: such a name, with the nearest that the lower layer has.
+        ValueError: such a name; the message gives the nearest name in the lower layer.
     """
     for part in (*NEEDED, *LAYERS):
         known, given = (mapping_at(layer, part) for layer in (below, above))
@@ -124,7 +125,7 @@ def check_names(below: dict[str, Any], above: dict[str, Any]) -> None:
                 near = get_close_matches(name, known, n=1, cutoff=0.5)
                 hint = f"did you mean '{part}.{near[0]}'?" if near else f"it has {', '.join(known)}."
                 more = f" A new one needs {part}.{name}.{needed}" if slip else ""
-                gone = "" if slip else " to take away"
+                gone = "" if slip else " to remove"
                 raise ValueError(f"the recipe has no {part}.{name}{gone}; {hint}{more}")
 
 
@@ -135,10 +136,10 @@ def mapping_at(layer: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def resolved(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The recipe with `${key}` replaced by the value of that key, as often as keys name keys.
+    """The recipe with each `${key}` replaced by the value of that key, which may itself refer to keys.
 
     Raises:
-        ValueError: anything else in `${...}`, such as a resolver; a key that there is not, or that names itself.
+        ValueError: `${...}` holds anything else, such as a resolver, an unknown key, or a key that refers to itself.
     """
     return {key: _resolve(value, key, recipe, chain=()) for key, value in recipe.items()}
 
@@ -163,24 +164,24 @@ def _resolve(value: Any, key: str, recipe: dict[str, Any], *, chain: tuple[str, 
 
 
 def _text_of(name: str, key: str, recipe: dict[str, Any], *, chain: tuple[str, ...]) -> str:
-    """The value of the key that another one names within a text."""
+    """The value of a key that a text refers to, as text."""
     value = _value_of(name, key, recipe, chain=chain)
     if value is None:
-        raise ValueError(f"{key} names {name}, which is not set")
+        raise ValueError(f"{key} refers to {name}, which is not set")
     return str(value)
 
 
 def _value_of(name: str, key: str, recipe: dict[str, Any], *, chain: tuple[str, ...]) -> Any:  # noqa: ANN401
-    """The value of the key that another one names: what the recipe sets, or the default."""
+    """The value of a key that another key refers to: the recipe's, or the default."""
     if name in chain or len(chain) > DEPTH:
-        raise ValueError(f"{key} names {name}, which names itself in turn")
+        raise ValueError(f"{key} refers to {name}, which refers to itself")
     value: Any = recipe
     for part in name.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     try:
         value = default_at(name) if value is None else value
     except KeyError as error:
-        raise ValueError(f"{key} names {name}, but a recipe has no such key") from error
+        raise ValueError(f"{key} refers to {name}, but a recipe has no such key") from error
     if isinstance(value, dict) or dataclasses.is_dataclass(value):
-        raise ValueError(f"{key} names {name}, which is a mapping of keys and no value")
+        raise ValueError(f"{key} refers to {name}, which is a mapping of keys, not a value")
     return _resolve(value, name, recipe, chain=(*chain, name))

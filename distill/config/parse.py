@@ -1,4 +1,4 @@
-"""From `key=value` to a `Recipe`: one way to read files and the command line, and errors that name the nearest key."""
+"""From `key=value` to a `Recipe`: files and the command line are read alike; errors name the nearest key."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_recipe(words: Sequence[str]) -> Recipe:
     """The recipe of a command line: `recipe=NAME_OR_FILE` and overrides.
 
     Raises:
-        ValueError: no recipe is named, or something in it is wrong.
+        ValueError: no recipe is named, or it is invalid.
         FileNotFoundError: the recipe does not exist.
     """
     overrides = parse_overrides(words)
@@ -46,7 +46,7 @@ def read_recipe(words: Sequence[str]) -> Recipe:
 
 
 def check_arms(file: dict[str, Any], overrides: dict[str, Any]) -> None:
-    """Raises ValueError where the command line names an arm that is new, but so near to one that it is a slip."""
+    """Raises ValueError if a new arm on the command line looks like the misspelt name of another."""
     known = mapping_at(file, "arms")
     for name in mapping_at(overrides, "arms"):
         if name not in known and (near := get_close_matches(name, known, n=1, cutoff=0.75)):
@@ -54,7 +54,7 @@ def check_arms(file: dict[str, Any], overrides: dict[str, Any]) -> None:
 
 
 def check_changes(layer: dict[str, Any], changes: Any) -> None:  # noqa: ANN401
-    """Raises ValueError where an arm or a setting of a sweep does not make a recipe of this layer."""
+    """Raises ValueError if an arm or a setting of a sweep does not give a valid recipe over this layer."""
     if changes is not None and not isinstance(changes, dict):
         raise ValueError(f"it is {changes!r}, but must be a mapping of keys")
     check_names(layer, changes or {})
@@ -62,10 +62,10 @@ def check_changes(layer: dict[str, Any], changes: Any) -> None:  # noqa: ANN401
 
 
 def parse_overrides(words: Sequence[str], schema: type = Recipe) -> dict[str, Any]:
-    """`["a.b=1", "c=[x,y]"]` as nested plain data; what the schema calls text stays as it was typed.
+    """`["a.b=1", "c=[x,y]"]` as nested plain data; values that the schema declares as text stay as typed.
 
     Raises:
-        ValueError: a word that is no `key=value`, or a value that cannot be read.
+        ValueError: a word is not `key=value`, or a value cannot be read.
     """
     merged: dict[str, Any] = {}
     for word in words:
@@ -74,7 +74,7 @@ def parse_overrides(words: Sequence[str], schema: type = Recipe) -> dict[str, An
         if not equals or not all(parts):
             raise ValueError(f"expected key=value, got {word!r}")
         if len(parts) > DEPTH:
-            raise ValueError(f"{key[:100]} has {len(parts)} levels, which no key has")
+            raise ValueError(f"{key[:100]} has {len(parts)} levels, more than any key")
         try:
             put(merged, parts, parse_value(value, annotation_at(schema, key)))
         except ValueError as error:
@@ -83,10 +83,10 @@ def parse_overrides(words: Sequence[str], schema: type = Recipe) -> dict[str, An
 
 
 def put(merged: dict[str, Any], parts: Sequence[str], value: Any) -> None:  # noqa: ANN401
-    """Sets a value under a path of keys; a mapping is laid over one that is there.
+    """Sets a value under a path of keys; a mapping is laid over an existing one.
 
     Raises:
-        ValueError: a value, and no mapping, lies on the way.
+        ValueError: something on the path is a value instead of a mapping.
     """
     for depth, part in enumerate(parts[:-1], start=1):
         if merged.get(part) is None:
@@ -100,7 +100,7 @@ def put(merged: dict[str, Any], parts: Sequence[str], value: Any) -> None:  # no
 
 
 def parse_value(value: str, annotation: Any) -> Any:  # noqa: ANN401
-    """The value of a word of the command line: text as it stands, anything else as YAML; commas make a list.
+    """The value of a command-line word: text as typed, anything else read as YAML; commas make a list.
 
     Raises:
         ValueError: it is not YAML.
@@ -117,7 +117,7 @@ def parse_value(value: str, annotation: Any) -> Any:  # noqa: ANN401
 
 
 def unquoted(value: str) -> str:
-    """Text as it was typed, without the quotes round the whole of it."""
+    """Text as typed, without quotes around the whole."""
     if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
         try:
             return str(from_yaml(value, str))
@@ -127,13 +127,13 @@ def unquoted(value: str) -> str:
 
 
 def parse_list(value: str, annotation: Any) -> Any:  # noqa: ANN401
-    """A list in brackets or without; what is in it is cut at commas, or read as YAML where it has quotes or brackets.
+    """A list with or without brackets, split at commas, or read as YAML if it holds quotes or brackets.
 
     Raises:
-        ValueError: a bracket is open, or it is not YAML.
+        ValueError: a bracket is not closed, or it is not YAML.
     """
     if value.startswith("[") != value.endswith("]"):
-        raise ValueError("a bracket is open; write [a, b], or a,b")
+        raise ValueError("a bracket has no partner; write [a, b], or a,b")
     inside = value[1:-1] if value.startswith("[") else value
     if annotation == list[str] and not any(mark in inside for mark in "\"'[]{}"):
         return [part.strip() for part in inside.split(",") if part.strip()]
@@ -144,7 +144,7 @@ def build_recipe(*layers: dict[str, Any]) -> Recipe:
     """A checked recipe from layers of nested plain data, later ones winning.
 
     Raises:
-        ValueError: an unknown key, a wrong type, a value out of range, or a teacher with weights and a recipe for them.
+        ValueError: an unknown key, a wrong type, a value out of range, or a teacher with both weights and a recipe.
     """
     merged: dict[str, Any] = {}
     for layer in layers:
@@ -155,14 +155,14 @@ def build_recipe(*layers: dict[str, Any]) -> Recipe:
     for name, entry in recipe.teachers.items():
         require(
             entry.recipe is None or entry.weights is None,
-            f"teachers.{name} has weights {entry.weights} and recipe {entry.recipe}, which makes them; leave one out, "
+            f"teachers.{name} has weights {entry.weights} and a recipe that makes them, {entry.recipe}; leave one out, "
             f"as teachers.{name}.recipe=null",
         )
     return recipe
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The full recipe as YAML; reading it gives the same recipe again. Weights that a recipe makes are left out."""
+    """The full recipe as YAML, from which the same recipe is read; weights that a recipe makes are left out."""
     data = dataclasses.asdict(recipe)
     for teacher in data["teachers"].values():
         teacher["weights"] = None if teacher["recipe"] else teacher["weights"]

@@ -1,14 +1,14 @@
-"""The words that a recipe may use for parts of a student, for what it imitates, and for the terms of a loss."""
+"""The names that a recipe may use: steps, data sets, parts of a student, teachers and loss terms."""
 
 from __future__ import annotations
 
-STEPS = {  # of a run, in this order; each is called with the run, and returns at once where its output is complete
+STEPS = {  # of a run, in this order; each is called with the run, and returns at once if its output is complete
     "extract": "distill.extraction.extract:extract",
     "train": "distill.training.train:train",
     "evaluate": "distill.evaluation.evaluate:evaluate",
     "publish": "distill.publishing.publish:publish",
 }
-DATA_NAMES = (  # the keys of distill.data.sources.open_data.DATASETS, so that a slip is told before anything is loaded
+DATA_NAMES = (  # the keys of distill.data.sources.open_data.DATASETS, so that errors show before anything is loaded
     "builtin",
     "folder",
     "datasets",
@@ -21,7 +21,7 @@ DATA_NAMES = (  # the keys of distill.data.sources.open_data.DATASETS, so that a
     "pranet",
 )
 PARTS = ("encoder", "decoder", "head")
-SPLITS = ("cosine", "fourier")  # by which the low and the high band part
+SPLITS = ("cosine", "fourier")  # what separates the low from the high band
 TASK_LOSSES = {
     "segment": "distill.distillation.losses:segment",
     "cross_entropy": "distill.distillation.losses:cross_entropy",
@@ -37,7 +37,7 @@ MASK_TEACHERS = (
     "oneformer",
 )  # the adapters whose caches can hold soft masks
 MADE = ("student", "ensemble", "task", "timm", "sam")  # the adapters whose weights a recipe can make
-PROMPTED = ("sam",)  # the adapters that can be asked for soft masks
+PROMPTED = ("sam",)  # the adapters that take prompts for soft masks
 MASK_LOSSES = {
     "imitate_mask": "distill.distillation.losses:imitate_mask",
     "imitate_mask_mse": "distill.distillation.losses:imitate_mask_mse",
@@ -52,14 +52,14 @@ FEATURE_LOSSES = {
 }
 AVERAGE_LOSSES = {"mean_teacher": "distill.distillation.losses:imitate_mask"}  # by the student's moving average
 WEIGHT_LOSSES = {"weight_norm": "distill.distillation.losses:weight_norm"}
-TASK_DECODER = "task_decoder"  # the student's name where it is a task teacher's decoder
+TASK_DECODER = "task_decoder"  # the student's name if it is a task teacher's decoder
 LOSSES = {
     **TASK_LOSSES,
     **MASK_LOSSES,
     **FEATURE_LOSSES,
     **AVERAGE_LOSSES,
     **WEIGHT_LOSSES,
-}  # a new term: distill/README.md says what it needs
+}  # distill/README.md says what a new term needs
 BAND_OF = {  # what a term imitates: a band of a teacher's features, both at once, or its soft mask
     "imitate_mask": "mask",
     "imitate_mask_mse": "mask",

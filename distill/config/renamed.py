@@ -1,10 +1,10 @@
-"""Keys, terms and adapters that were renamed or removed: each is refused with what to write instead."""
+"""Renamed and removed keys, terms and adapters: each is refused, and the message gives its replacement."""
 
 from __future__ import annotations
 
 import re
 
-# Old -> new. NAME stands for what a recipe names; KEY=VALUE renames one value of a key.
+# Old -> new. NAME stands for a name that a recipe gives; KEY=VALUE renames one value of a key.
 RENAMED = {
     "stages.NAME.learning_rate": "stages.NAME.lr_scale",
     "stages.NAME.rates": "stages.NAME.part_lr_scale",
@@ -16,13 +16,13 @@ RENAMED = {
     "teachers.NAME.adapter=dinov3": "teachers.NAME.adapter=transformers",
 }
 REMOVED = {
-    "stages.NAME.losses.relate": "it was removed, since nothing measured was better with it; "
+    "stages.NAME.losses.relate": "it was removed because it improved no measurement; "
     "stages.NAME.losses.imitate_features imitates the same maps",
 }
 
 
 def refuse_renamed(key: str, value: object = None) -> None:
-    """Raises ValueError where a key, or a key with this text as its value, has another name now or is gone.
+    """Raises ValueError if a key, or a key with this value, was renamed or removed.
 
     Args:
         key: as written, `stages.semantic.rates`.

@@ -19,7 +19,7 @@ class Span:
     start: int
     stop: int
     per_epoch: int  # steps in a pass over the labelled images, in batches of these alone
-    unlabelled: int = 0  # images of every batch that carry no mask
+    unlabelled: int = 0  # images without a mask in every batch
     origin: tuple[int, int] = (0, 0)  # a step, and the epoch of the labelled images that begins there
     schedule: tuple[int, int] = (0, 0)  # steps [start, stop) over which the learning rate rises and falls
 
@@ -37,7 +37,7 @@ class Span:
 def spans_of(recipe: Recipe, *, labelled: int, unlabelled: int = 0) -> tuple[Span, ...]:
     """The stages laid end to end, in steps, for so many labelled and unlabelled training images.
 
-    An epoch is as many steps whether or not unlabelled images are mixed in, so that arms with and without them are
+    An epoch has the same number of steps with and without unlabelled images, so that arms with and without them are
     equally long and are scored equally often.
     """
     spans: list[Span] = []
@@ -49,7 +49,7 @@ def spans_of(recipe: Recipe, *, labelled: int, unlabelled: int = 0) -> tuple[Spa
         share = min(unlabelled_of(recipe, stage), unlabelled)
         length = stage.epochs * per_epoch if stage.steps is None else stage.steps
         own = steps_of_epoch(labelled, min(batch - share, labelled))
-        if length and steps not in (0, own):  # whose epochs are longer or shorter: goes on after the last one begun
+        if length and steps not in (0, own):  # epochs of another length: continue after the last one begun
             origin = (start, origin[1] + math.ceil((start - origin[0]) / steps))
         steps = own if length else steps
         spans.append(Span(name, stage, start, start + length, per_epoch, share, origin))
@@ -58,19 +58,19 @@ def spans_of(recipe: Recipe, *, labelled: int, unlabelled: int = 0) -> tuple[Spa
 
 
 def schedule_of(span: Span, restarts: Sequence[int], *, total: int) -> tuple[int, int]:
-    """The steps [start, stop) of a stage's schedule: from the last restart up to it to the next one, or the end."""
+    """The steps [start, stop) of a stage's schedule: from the last restart before it to the next one or the end."""
     start = max((step for step in restarts if step <= span.start), default=0)
     return start, min((step for step in restarts if step > start), default=total)
 
 
 def unlabelled_of(recipe: Recipe, stage: StageRecipe) -> int:
-    """Images of a batch that are unlabelled where there are such: some in stages that learn from them, none else."""
+    """Unlabelled images in a batch, if there are any: some in stages that learn from them, none in others."""
     batch, share = recipe.optimiser.batch_size, recipe.data.unlabelled_share
     return min(max(1, round(share * batch)), batch - 1) if share and stage.takes_unlabelled else 0
 
 
 def steps_of_epoch(images: int, batch: int) -> int:
-    """Steps in a pass over the labelled images: full batches only, or one of all images where they are fewer."""
+    """Steps in a pass over the labelled images: full batches only, or one batch of all if they do not fill one."""
     return max(1, images // batch)
 
 

@@ -1,7 +1,7 @@
 """The schema of a recipe.
 
-A recipe is a YAML file read into these frozen dataclasses (`distill.config.parse` reads it), so that names, types and
-ranges are checked before anything is loaded.
+`distill.config.parse` reads the YAML file of a recipe into these frozen dataclasses. Names, types and ranges are thus
+checked before anything is loaded.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ NAME = re.compile(
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole run; the field names are the keys of `key=value`."""
+    """The settings of a whole run; field names are the keys of `key=value`."""
 
-    name: str = setting("recipe", "names the run's folder")
-    image_size: int = setting(128, "side of the square the student sees, in pixels")
-    seed: int = setting(0, "of weights, data order and augmentation")
-    home: str = setting("artifacts", "where caches and runs are kept")
-    do: list[str] = setting(list(STEPS), "steps: extract, train, evaluate, publish")
-    precision: str = setting("fp32", "of the network's arithmetic: fp32, or mixed with bf16 (fp32 if emulated) or fp16")
+    name: str = setting("recipe", "first part of the name of the run's folder")
+    image_size: int = setting(128, "side of the square that the student sees, in pixels")
+    seed: int = setting(0, "random seed of weights, data order and augmentation")
+    home: str = setting("artifacts", "folder of caches and runs")
+    do: list[str] = setting(list(STEPS), "steps to do: extract, train, evaluate, publish")
+    precision: str = setting("fp32", "student's arithmetic: fp32, or mixed with bf16 (fp32 if emulated) or fp16")
     workers: int | None = setting(
         None,
-        "processes that load training images; 0: the main process does; null: so on a CPU, and beside a GPU all cores "
-        "but one, up to 12",
+        "processes that load training images; 0: the main process loads them; empty: 0 on a CPU; beside a GPU, all "
+        "cores but one, at most 12",
     )
-    trackers: list[str] = setting([], "Accelerate's trackers: tensorboard, wandb, ...")
+    trackers: list[str] = setting([], "experiment trackers of Accelerate: tensorboard, wandb, ...")
     data: DataRecipe = field(default_factory=DataRecipe)
     teachers: dict[str, TeacherRecipe] = field(default_factory=dict)
     cache: CacheRecipe = field(default_factory=CacheRecipe)
@@ -72,7 +72,7 @@ class Recipe:
     publish: PublishRecipe = field(default_factory=PublishRecipe)
     arms: dict[str, Any] = setting({}, "compare: name -> overrides; the first arm is the control")
     sweep: dict[str, Any] = setting(
-        {}, "compare: name -> overrides that every arm tries with the first seed; its best validation Dice decides"
+        {}, "compare: name -> overrides that every arm tries with the first seed; validation decides (evaluate.select)"
     )
 
     def __post_init__(self) -> None:
@@ -81,13 +81,13 @@ class Recipe:
 
     @property
     def terms(self) -> set[str]:
-        """The loss terms that any stage that runs weighs."""
+        """The loss terms with a positive weight in any stage that runs."""
         stages = [stage for stage in self.stages.values() if stage.runs]
         return {term for stage in stages for term, weight in stage.losses.items() if weight > 0}
 
     @property
     def sides(self) -> tuple[int, ...]:
-        """The sides of the squares that training sees, in pixels: whole cells of 32, as PraNet rounds them."""
+        """The sides of the squares that training sees, in pixels, rounded to multiples of 32 as by PraNet."""
         return tuple(
             self.image_size if factor == 1 else max(1, round(self.image_size * factor / SIDE_STEP)) * SIDE_STEP
             for factor in self.augment.sizes
@@ -95,12 +95,12 @@ class Recipe:
 
     @property
     def mask_terms(self) -> list[str]:
-        """The terms on soft masks that any stage weighs."""
+        """The terms on soft masks with a positive weight in any stage."""
         return [term for term in MASK_LOSSES if term in self.terms]
 
     @property
     def imitated(self) -> list[tuple[str, int]]:
-        """Band and stride of every level of the student whose features any stage compares with a teacher's."""
+        """Band and stride of each student level that any stage compares with a teacher's features."""
         bands = dict.fromkeys(BAND_OF[term] for term in FEATURE_LOSSES if term in self.terms)
         return [(band, stride) for band in bands for stride in getattr(self.imitate, band)]
 
@@ -120,20 +120,20 @@ class Recipe:
         return self.student.name == TASK_DECODER
 
     def views_of(self, name: str) -> list[str]:
-        """The views that a teacher's cache holds; a task teacher's are those of the cache that it reads."""
+        """The views in a teacher's cache; those of a task teacher are the views in the cache that it reads."""
         source = self.teachers.get(self.teachers[name].of or "")
         return (source or self.teachers[name]).views
 
     def view_read(self, name: str, view: str) -> str:
-        """The view that is read of a teacher's cache where training draws `view`: another where that is mirrored."""
+        """The view to read from a teacher's cache when training draws `view`; identity if that view is mirrored."""
         return view if view in self.views_of(name) else "identity"
 
     @property
     def consulted(self) -> dict[str, TeacherRecipe]:
         """The teachers whose caches are needed: those that a term imitates, or that a task decoder reads.
 
-        One of weight 0 is not imitated; it may still be read.
-        A task teacher's masks are made from the cache of the teacher that it is `of`, which therefore comes first.
+        A teacher of weight 0 is not imitated, but may still be read.
+        A task teacher's masks are made from the cache of its source teacher (`of`), which therefore comes first.
         """
         features = self.reads_features or bool(FEATURE_LOSSES.keys() & self.terms)
         masks = bool(self.mask_terms)
@@ -149,7 +149,7 @@ class Recipe:
 
 
 def check_names(recipe: Recipe) -> None:
-    """Names become folders, columns and titles: letters, digits and a few signs."""
+    """Requires names of letters, digits and a few signs: they become folders, columns and titles."""
     given = {"name": [recipe.name], "teachers": list(recipe.teachers), "stages": list(recipe.stages)}
     for key, names in {**given, "arms": list(recipe.arms), "sweep": list(recipe.sweep)}.items():
         for name in names:
@@ -160,11 +160,11 @@ def check_names(recipe: Recipe) -> None:
             )
     for key in ("teachers", "stages"):
         for name in given[key]:
-            require("." not in name, f"{key} names {name!r}, but a dot is what stands between the parts of a key")
+            require("." not in name, f"{key} names {name!r}, but a dot separates the parts of a key")
 
 
 def check_ranges(recipe: Recipe) -> None:
-    """The keys at the top, each for itself."""
+    """Checks each top-level key on its own."""
     require(32 <= recipe.image_size <= 4096, f"image_size is {recipe.image_size}, but must lie between 32 and 4096")
     require((recipe.workers or 0) >= 0, f"workers is {recipe.workers}, but must not be negative")
     require(recipe.seed >= 0, f"seed is {recipe.seed}, but must not be negative")
@@ -173,16 +173,16 @@ def check_ranges(recipe: Recipe) -> None:
 
 
 def check_stages(recipe: Recipe) -> None:
-    """There is something to train, and a teacher where one is imitated."""
+    """Requires something to train, and a teacher if one is imitated."""
     require(any(stage.runs for stage in recipe.stages.values()), "stages has no stage with at least one epoch or step")
     require(
         bool(recipe.teachers) or not recipe.imitates,
-        "stages imitate a teacher, but teachers is empty; name one, or drop the imitate terms",
+        "stages imitate a teacher, but teachers is empty; name one, or drop the imitate_* terms",
     )
 
 
 def check_averages(recipe: Recipe) -> None:
-    """The student's moving average teaches where there is one, and mixed images have no features to imitate."""
+    """Requires a moving average for mean_teacher, and no imitation in stages that mix images."""
     stages = {name: stage for name, stage in recipe.stages.items() if stage.runs and stage.averages}
     require(
         not stages or recipe.optimiser.ema > 0,
@@ -191,23 +191,23 @@ def check_averages(recipe: Recipe) -> None:
     )
     require(
         not (stages and recipe.reads_features),
-        f"stages weigh mean_teacher, but student.name={TASK_DECODER} reads a teacher's features and no images",
+        f"stages weigh mean_teacher, but student.name={TASK_DECODER} reads a teacher's features, not images",
     )
     mixed = recipe.augment.cutmix > 0
     require(
         bool(stages) or not mixed,
-        f"augment.cutmix is {recipe.augment.cutmix}, but no stage weighs mean_teacher, whose images it mixes",
+        f"augment.cutmix is {recipe.augment.cutmix}, but no stage weighs mean_teacher, for which it mixes images",
     )
     for name, stage in stages.items():
         require(
             not (mixed and stage.imitates),
-            f"augment.cutmix mixes images, but stages.{name} imitates what a teacher saw of each; set "
-            "augment.cutmix=0, or imitate in a stage of its own",
+            f"augment.cutmix mixes images, but stages.{name} also imitates a teacher, which saw each image alone; set "
+            "augment.cutmix=0, or imitate in another stage",
         )
 
 
 def check_weights(recipe: Recipe) -> None:
-    """The built-in teacher is for generated frames only."""
+    """Requires generated frames for the built-in teacher."""
     for name, teacher in recipe.consulted.items():
         require(
             recipe.data.name == "builtin" or teacher.weights != "builtin" or teacher.cache is not None,
@@ -217,18 +217,18 @@ def check_weights(recipe: Recipe) -> None:
 
 
 def check_views(recipe: Recipe) -> None:
-    """Every flip that training draws is in every cache, or may be made by mirroring."""
+    """Requires each flip that training draws to be in every cache, or to be made by mirroring."""
     for name in (name for name, entry in recipe.consulted.items() if not entry.mirror):
         missing = [view for view in recipe.augment.views if view not in recipe.views_of(name)]
         require(
             not missing,
-            f"augment.views draws {', '.join(missing)}, but teachers.{name}.views does not show it to the "
-            f"teacher; add it there, take it from augment.views, or set teachers.{name}.mirror=true",
+            f"augment.views draws {', '.join(missing)}, but teachers.{name}.views does not hold it; "
+            f"add it there, remove it from augment.views, or set teachers.{name}.mirror=true",
         )
 
 
 def check_strides(recipe: Recipe) -> None:
-    """Every term of features has a stride at which it imitates."""
+    """Requires a stride for each term on features."""
     for term in FEATURE_LOSSES:
         band = BAND_OF[term]
         require(
@@ -238,7 +238,7 @@ def check_strides(recipe: Recipe) -> None:
 
 
 def check_sources(recipe: Recipe) -> None:
-    """A task teacher reads the features of another teacher of the recipe."""
+    """Requires that a task teacher reads the features of another teacher of the recipe."""
     sources = [name for name, entry in recipe.teachers.items() if entry.adapter != "task"]
     for name, teacher in recipe.teachers.items():
         require(
@@ -249,17 +249,17 @@ def check_sources(recipe: Recipe) -> None:
 
 
 def check_prompts(recipe: Recipe) -> None:
-    """A task decoder's source cache has no soft masks."""
+    """Refuses prompts for a teacher whose features a task decoder reads."""
     read = [teacher.of for teacher in recipe.teachers.values() if teacher.of]
     for name in read + (list(recipe.consulted) if recipe.reads_features else []):
         require(
             name not in recipe.teachers or recipe.teachers[name].prompts is None,
-            f"teachers.{name}.prompts is set, but a task decoder reads features and no masks; leave it out",
+            f"teachers.{name}.prompts is set, but a task decoder reads features, not masks; leave it out",
         )
 
 
 def check_task_decoder(recipe: Recipe) -> None:
-    """A student that is a task decoder reads one teacher, imitates none, and has no encoder."""
+    """Requires that a task decoder reads one teacher, imitates none, and is given no encoder."""
     if not recipe.reads_features:
         return
     require(
@@ -273,28 +273,27 @@ def check_task_decoder(recipe: Recipe) -> None:
         "publish.encoder": recipe.publish.encoder or None,
         "publish.zoo": recipe.publish.zoo,
     }.items():
-        require(value is None, f"{key} is {value}, but student.name={TASK_DECODER} has no such thing; leave it out")
+        require(value is None, f"{key} is {value}, but student.name={TASK_DECODER} does not support it; leave it out")
 
 
 def check_soft_masks(recipe: Recipe) -> None:
-    """Soft masks are imitated where a teacher has them, and of as many classes as the student tells apart."""
+    """Requires a teacher with soft masks if they are imitated, with as many classes as the student has."""
     terms = " and ".join(recipe.mask_terms)
     if not terms:
         return
     require(
         any(teacher.has_mask and teacher.weight > 0 for teacher in recipe.teachers.values()),
-        f"stages weigh {terms}, but no teacher has adapter: {' or '.join(MASK_TEACHERS)}, nor "
-        "prompts; train one with recipe=adapt_teacher and add it as teachers.NAME={adapter: task, of: ..., weights: "
-        "DIR}, or ask SAM "
-        "with teachers.NAME.prompts=boxes",
+        f"stages weigh {terms}, but no teacher gives soft masks (adapter {', '.join(MASK_TEACHERS)}, or prompts); "
+        "train one with recipe=adapt_teacher and add it as teachers.NAME={adapter: task, of: ..., weights: DIR}, or "
+        "prompt SAM with teachers.NAME.prompts=boxes",
     )
     masked = {name: teacher for name, teacher in recipe.teachers.items() if teacher.has_mask and teacher.weight > 0}
     single = [name for name, teacher in masked.items() if teacher.adapter != "student" or teacher.classes != ["all"]]
     require(
         recipe.student.classes == 1 or not single,
-        f"of teachers.{', '.join(single)} {terms} knows one foreground class, but student.classes is "
-        f"{recipe.student.classes}; several have a published student of as many, as teachers.NAME={{adapter: student, "
-        "weights: DIR, classes: [all]}",
+        f"{terms} needs soft masks of {recipe.student.classes} classes (student.classes), but teachers."
+        f"{', '.join(single)} gives one foreground class; take a published student with as many classes, as "
+        "teachers.NAME={adapter: student, weights: DIR, classes: [all]}",
     )
 
 
@@ -313,7 +312,7 @@ def check_teacher_weights(recipe: Recipe) -> None:
     require(
         len(weighted) > 1 or not dropped,
         f"teachers.{''.join(dropped)}.drop is above 0, but no other teacher has a positive weight, and at "
-        "least one must stay; name another one, or set it to 0",
+        "least one must stay; name another one, or set drop to 0",
     )
     require(
         not (recipe.imitate.fuse and dropped),

@@ -21,49 +21,47 @@ class DataRecipe:
 
     name: str = setting(
         "builtin",
-        "builtin (generated), folder (images/ and masks/), datasets (the datasets library loads it), or of the field: "
-        "kvasir-seg, cvc-clinicdb, cvc-colondb, etis, cvc-300, polypgen, pranet (five of these, cut as PraNet does)",
+        "builtin (generated), folder (images/ and masks/), datasets (loaded by the datasets library), or a public "
+        "one: kvasir-seg, cvc-clinicdb, cvc-colondb, etis, cvc-300, polypgen, pranet (five of these, in PraNet's "
+        "split)",
     )
     root: str | None = setting(
-        None,
-        "folder: one data set, or a folder of several; datasets: path or hub id; of the field: where it was unpacked",
+        None, "folder: one data set, or a folder of several; datasets: path or hub id; public: where it was unpacked"
     )
     train: list[str] = setting([], "data sets under root to train on; empty: all")
     test: list[str] = setting([], "data sets under root to test on; empty: all")
     split: str | None = setting(
-        None, "folder with train.csv, test.csv and perhaps val.csv (columns dataset,stem or stem)"
+        None, "folder with train.csv, test.csv and optionally val.csv (columns dataset,stem or stem)"
     )
-    fractions: list[float] = setting([0.8, 0.1, 0.1], "train, val, test where no split is given")
+    fractions: list[float] = setting([0.8, 0.1, 0.1], "shares of train, val and test if no split is given")
     test_only: list[str] = setting(
-        [], "folder: data sets of which every image is tested, whatever the split says; none of them may be trained on"
+        [], "folder: data sets used for testing alone: all their images are test images, whatever the split says"
     )
     labels: str = setting(
-        "100%", "training images that keep their masks, as 10% or as a number; the others are unlabelled"
+        "100%", "training images that keep their masks, as a share (10%) or a number; the others count as unlabelled"
     )
-    unlabelled: str | None = setting(None, "folder of images without masks, which join imitate_* and mean_teacher only")
+    unlabelled: str | None = setting(None, "folder of images without masks, used by imitate_* and mean_teacher only")
     unlabelled_share: float = setting(
-        0.5, "share of every batch that is unlabelled, in stages that imitate (others take labelled ones); 0: none"
+        0.5, "share of every batch that is unlabelled, in stages with imitate_* or mean_teacher; 0: none"
     )
-    validation: float = setting(
-        0.1, "share of the training part held out for validation where the split has no val.csv"
-    )
+    validation: float = setting(0.1, "share of the training part held out for validation, if the split has no val.csv")
     max_validation: int = setting(
-        2000, "validation images at most, whole groups chosen by content, since training scores them often; 0: no limit"
+        2000, "most validation images, in whole groups chosen by content (training scores them often); 0: no limit"
     )
-    groups: str | None = setting(GROUPS, "in a data set's folder: columns stem,group; a group is never cut in two")
-    fold: str | None = setting(None, "k/n: the k-th of n cross-validation folds of the training part is the validation")
-    image_column: str = setting("image", "datasets: the column with images")
-    mask_column: str = setting("mask", "datasets: the column with masks")
+    groups: str | None = setting(GROUPS, "file in a data set's folder: columns stem,group; a group is never divided")
+    fold: str | None = setting(None, "k/n: validate on the k-th of n cross-validation folds of the training part")
+    image_column: str = setting("image", "datasets: column of the images")
+    mask_column: str = setting("mask", "datasets: column of the masks")
     colours: list[str] = setting(
         [],
-        "several classes: the colour of each in the masks, background first, as [000000,ff0000,00ff00]; empty: levels "
-        "or palette indices are class numbers",
+        "several classes: colour of each class in the masks, background first, such as [000000,ff0000,00ff00]; "
+        "empty: levels or palette indices are class numbers",
     )
-    images: dict[str, int] = setting({"train": 160, "val": 40, "test": 120}, "builtin: frames in each split")
+    images: dict[str, int] = setting({"train": 160, "val": 40, "test": 120}, "builtin: number of frames in each part")
     size: list[int] = setting([128, 128], "builtin: height and width of a frame, in pixels")
-    seed: int = setting(0, "of the generated frames and of random splits; not of the training")
-    skip_bad: bool = setting(False, "go on without the images that cannot be used, instead of stopping")
-    memory_gb: float = setting(2.0, "decoded training images are kept in memory up to this size on each machine")
+    seed: int = setting(0, "seed of generated frames and of random splits, not of training")
+    skip_bad: bool = setting(False, "leave out images that cannot be used, instead of stopping")
+    memory_gb: float = setting(2.0, "keep decoded training images in memory if all fit into this size, on each machine")
 
     def __post_init__(self) -> None:
         require(
@@ -100,13 +98,13 @@ class DataRecipe:
         for colour in self.colours:
             require(
                 re.fullmatch(r"#?[0-9a-fA-F]{6}", colour) is not None,
-                f"data.colours holds {colour!r}, but must hold six hexadecimal digits a class, as ff0000",
+                f"data.colours holds {colour!r}, but must hold six hexadecimal digits for each class, as ff0000",
             )
         require(self.memory_gb >= 0, f"data.memory_gb is {self.memory_gb}, but must not be negative")
 
     @property
     def names_groups(self) -> bool:
-        """Whether `groups` was asked for by name, so that it must be there."""
+        """Whether the user named `groups`, so that the file must exist."""
         return self.groups not in (None, GROUPS)
 
 
@@ -116,24 +114,23 @@ class TeacherRecipe:
 
     adapter: str = setting(
         "sam",
-        "sam, fpn (SAM 2, SAM 3, EdgeTAM), dinov2, oneformer, mask2former, timm, transformers (any vision model), "
-        "student (a published one), ensemble (several), or importable class, my_module:MyTeacher: what loads it "
-        "(teachers.TEACHERS); task: what recipe=adapt_teacher published",
+        "what loads the teacher (teachers.TEACHERS): sam, fpn (SAM 2, SAM 3, EdgeTAM), dinov2, oneformer, "
+        "mask2former, timm, transformers (any vision model), student (a published one), ensemble (several students), "
+        "task (what recipe=adapt_teacher published), or your own class, my_module:MyTeacher",
     )
     weights: str | None = setting(
-        None,
-        "builtin, a hub id, a folder or a file; student: also RUN, zoo:NAME; task: one published; ensemble: A,B,...",
+        None, "builtin, hub id, folder or file; student: also RUN or zoo:NAME; task: a published one; ensemble: A,B,..."
     )
     recipe: str | None = setting(
         None,
-        "instead of weights: the recipe (a name or a YAML file) whose run makes them; extract does it first where it "
-        "is missing. Its home and data are those of this recipe. timm, sam: the encoder of the student that it trains",
+        "instead of weights: a recipe (name or YAML file) whose run makes them, with home and data of this recipe; "
+        "extract runs it first if it is missing. timm, sam: the encoder of the student that it trains",
     )
-    overrides: dict[str, Any] = setting({}, "recipe: changes to it, as overrides.student.encoder=FILE")
-    seeds: list[int] = setting([], "recipe, ensemble: a run of each seed")
+    overrides: dict[str, Any] = setting({}, "recipe: changes to it, such as overrides.student.encoder=FILE")
+    seeds: list[int] = setting([], "ensemble made by a recipe: a run for each of these seeds")
     of: str | None = setting(None, "task: the teacher of this recipe whose cached features it reads")
     model: str | None = setting(
-        None, "timm: name of the backbone; student: class of a student of your own, my_nets:Net, whose code is run"
+        None, "timm: name of the backbone; student: your own student class, my_nets:Net, whose code is then run"
     )
     strides: list[int] = setting(
         [],
@@ -145,32 +142,32 @@ class TeacherRecipe:
     )
     classes: list[str] = setting(
         [],
-        "oneformer, mask2former: labels whose soft mask is kept too, by name or number; student of several classes: "
-        "[all] for the soft masks of all",
+        "oneformer, mask2former: labels whose soft masks are kept too, by name or number; student of several "
+        "classes: [all] keeps the soft masks of all",
     )
-    image_size: int | None = setting(None, "side of the square the teacher sees, in pixels; empty: its own")
-    norm: bool = setting(True, "timm, transformers: maps are taken under the network's final norm, where it has one")
+    image_size: int | None = setting(None, "side of the square that the teacher sees, in pixels; empty: its own")
+    norm: bool = setting(True, "timm, transformers: apply the network's final norm, if it has one, to the maps")
     mean: list[float] = setting(
-        [], "timm, transformers: mean of red, green, blue pixels in [0, 1]; empty: the weights' own"
+        [], "timm, transformers: mean of red, green and blue, for pixels in [0, 1]; empty: the weights' own"
     )
     std: list[float] = setting([], "timm, transformers: their standard deviation; empty: the weights' own")
-    variant: str | None = setting(None, "sam: medsam, for weights of MedSAM: its own pixels, and one mask a prompt")
+    variant: str | None = setting(None, "sam: medsam, for weights of MedSAM (other pixels, one mask per prompt)")
     views: list[str] = setting(list(VIEWS), "views of each image to extract")
-    mirror: bool = setting(False, "views that are not extracted are made of identity by mirroring its features")
-    licence: str | None = setting(None, "licence of the weights, where their files state none")
-    cache: str | None = setting(None, "folder of a finished cache: trains from it without the teacher's weights")
-    batch_size: int = setting(8, "images in one forward pass; halved where memory runs out")
-    precision: str = setting("fp32", "of its arithmetic: fp32 (without TF32), or bf16: faster on a GPU, another cache")
+    mirror: bool = setting(False, "make views that are not extracted by mirroring the features of identity")
+    licence: str | None = setting(None, "licence of the weights, if their files state none")
+    cache: str | None = setting(None, "folder of a finished cache, to train from it without the teacher's weights")
+    batch_size: int = setting(8, "images in one forward pass; halved if memory runs out")
+    precision: str = setting("fp32", "arithmetic: fp32 (without TF32), or bf16 (faster on a GPU, but another cache)")
     prompts: str | None = setting(
         None,
-        "sam: prompts of its soft mask: boxes (of the training masks; a grid where there is none) or grid; "
-        "empty: it has none",
+        "sam: prompts for its soft mask: boxes (of the training masks; a grid for images without a mask) or grid; "
+        "empty: no soft mask",
     )
-    jitter: float = setting(JITTER, "prompts=boxes: each edge of a box is moved by up to this share of the box's side")
-    points: int = setting(POINTS, "points along each side of the grid of points")
-    weight: float = setting(1.0, "factor on its imitation terms; 0: unused")
+    jitter: float = setting(JITTER, "prompts=boxes: each edge of a box moves by up to this share of the box's side")
+    points: int = setting(POINTS, "points along each side of the grid of prompts")
+    weight: float = setting(1.0, "factor on its imitation terms; 0: not imitated")
     drop: float = setting(
-        0.0, "share of samples, drawn anew every epoch, without this teacher; each keeps one where shares allow"
+        0.0, "share of samples without this teacher, drawn anew every epoch; each keeps one if the shares allow it"
     )
 
     def __post_init__(self) -> None:
@@ -191,13 +188,13 @@ class TeacherRecipe:
         require_choice("teachers.NAME.precision", self.precision, ("fp32", "bf16"))
         require(
             self.precision == "fp32" or (self.adapter != "task" and self.prompts is None),
-            "teachers.NAME.precision is bf16, but a task teacher reads a cache, and prompts need coordinates of more "
+            "teachers.NAME.precision is bf16, but a task teacher reads a cache, and coordinates of prompts need more "
             "bits; leave it out",
         )
         self.check_recipe()
         require(
             self.prompts is not None or (self.jitter, self.points) == (JITTER, POINTS),
-            "teachers.NAME.jitter and teachers.NAME.points are of teachers.NAME.prompts, which is not given",
+            "teachers.NAME.jitter and teachers.NAME.points need teachers.NAME.prompts, which is not given",
         )
         require(0 <= self.jitter <= 0.5, f"teachers.NAME.jitter is {self.jitter}, but must lie in [0, 0.5]")
         require(1 <= self.points <= 64, f"teachers.NAME.points is {self.points}, but must lie between 1 and 64")
@@ -205,25 +202,25 @@ class TeacherRecipe:
         require(0 <= self.drop < 1, f"teachers.NAME.drop is {self.drop}, but must lie in [0, 1)")
 
     def check_recipe(self) -> None:
-        """Raises ValueError where what makes the teacher does not fit it, or is changed and not there."""
+        """Raises ValueError if the teacher's recipe does not fit it, or has changes or seeds but is not given."""
         if self.recipe is None:
             given = [name for name in ("overrides", "seeds") if getattr(self, name)]
             require(not given, f"teachers.NAME.{''.join(given[:1])} is for teachers.NAME.recipe, which is not given")
             return
         require(
             self.adapter in MADE,
-            f"teachers.NAME.recipe is {self.recipe}, but no recipe makes a teacher {self.adapter}, only "
-            f"{', '.join(MADE)}; give its weights instead",
+            f"teachers.NAME.recipe is {self.recipe}, but a recipe makes teachers {', '.join(MADE)}, not "
+            f"{self.adapter}; give its weights instead",
         )
         require(
             len(set(self.seeds)) == len(self.seeds) >= 2 if self.adapter == "ensemble" else not self.seeds,
-            f"teachers.NAME.seeds is {self.seeds}, but must be two seeds or more where adapter is ensemble, each once, "
-            "and none elsewhere",
+            f"teachers.NAME.seeds is {self.seeds}, but must be at least two different seeds if adapter is ensemble, "
+            "and empty otherwise",
         )
 
     @property
     def has_mask(self) -> bool:
-        """Whether its cache holds soft masks beside features, or nothing else."""
+        """Whether its cache holds soft masks, with or without features."""
         return self.adapter in MASK_TEACHERS or self.prompts is not None
 
 
@@ -231,10 +228,12 @@ class TeacherRecipe:
 class CacheRecipe:
     """The fidelity of the frequency code."""
 
-    fidelity: float = setting(0.8, "mean cosine of decoded and true features, centred and scaled, on held-out images")
+    fidelity: float = setting(
+        0.8, "wanted mean cosine of decoded and true features, centred and scaled, on held-out images"
+    )
     calibration: int = setting(256, "training images on which the code's statistics are fitted")
     shells: bool = setting(
-        False, "whether each range of frequencies has axes of its own: a quarter fewer bytes, more work to decode"
+        False, "separate axes for each range of frequencies: a quarter fewer bytes, more work to decode"
     )
 
     def __post_init__(self) -> None:

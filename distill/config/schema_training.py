@@ -16,19 +16,19 @@ from distill.config.registry import AVERAGE_LOSSES, FEATURE_LOSSES, LOSSES, MASK
 class StudentRecipe:
     """The student."""
 
-    name: str = setting("unet", "a student (students.STUDENTS) or importable class, my_package.nets:MyNet")
+    name: str = setting("unet", "a student (students.STUDENTS) or your own class, my_package.nets:MyNet")
     width: int = setting(8, "channels of the first level")
     classes: int = setting(
-        1, "1: one foreground class (sigmoid); more: softmax over class numbers, 0 is background, 255 ignored"
+        1, "1: one foreground class (sigmoid); more: softmax over class numbers; 0 is background, 255 is ignored"
     )
     class_weights: list[float] = setting(
-        [], "weight of each class in the terms on masks, as [1, 4, 2]; of one class [background, foreground]; empty: 1"
+        [], "weight of each class in the terms on masks, as [1, 4, 2]; one class: [background, foreground]; empty: 1"
     )
     init: str | None = setting(None, "start from a published student: folder, run, hub id or zoo:NAME")
     encoder: str | None = setting(
         None,
-        "pretrained weights of the encoder: a file of its backbone, one that publish.encoder wrote, or hub: what timm "
-        "publishes; sam2_adapted: a folder or hub id",
+        "pretrained encoder: a file of its backbone, a file that publish.encoder wrote, or hub (what timm "
+        "publishes); sam2_adapted: a folder or hub id",
     )
     options: dict[str, Any] = setting({}, "further arguments of the student's class")
 
@@ -36,8 +36,8 @@ class StudentRecipe:
         require(self.width >= 1, f"student.width is {self.width}, but must be at least 1")
         require(
             self.init is None or self.encoder is None,
-            f"student.init is {self.init} and student.encoder {self.encoder}, but a student begins with one of them, "
-            "and a published one has an encoder; take one out",
+            f"student.init is {self.init} and student.encoder {self.encoder}, but a student starts from one of them, "
+            "and a published student has an encoder; take one out",
         )
         require(self.classes >= 1, f"student.classes is {self.classes}, but must be at least 1")
         wanted = max(2, self.classes)
@@ -52,24 +52,24 @@ class StudentRecipe:
         for key in ("width", "classes"):
             require(
                 key not in self.options,
-                f"student.options.{key} is {self.options.get(key)!r}, but student.{key} says it; write student.{key}=",
+                f"student.options.{key} is {self.options.get(key)!r}, but student.{key} sets it; write student.{key}=",
             )
 
 
 @dataclass(frozen=True)
 class ImitateRecipe:
-    """The places of the student at which the teacher is imitated."""
+    """The places in the student at which it imitates a teacher."""
 
     low: list[int] = setting([16, 8], "strides of the encoder maps that imitate the low band")
-    high: list[int] = setting([8], "strides that imitate the high band")
+    high: list[int] = setting([8], "strides of the encoder maps that imitate the high band")
     all: list[int] = setting([16, 8], "strides that imitate both bands at once: imitate_features, imitate_mse")
-    temperature: float = setting(
-        1.0, "of imitate_mask: logits are divided by it, and the term multiplied by its square"
+    temperature: float = setting(1.0, "imitate_mask: divides the logits; the term is multiplied by its square")
+    bands: str = setting(
+        "cosine", "what separates low from high: cosine (the code's own), or fourier (Polyp-DiFoM's box)"
     )
-    bands: str = setting("cosine", "what parts low from high: cosine (the code's own), or fourier (Polyp-DiFoM's box)")
 
     fuse: int = setting(
-        0, "channels to which a fixed random 1x1 convolution brings the maps of all teachers; 0: each teacher apart"
+        0, "channels to which a fixed random 1x1 convolution brings the maps of all teachers together; 0: no fusion"
     )
     gradient_share: float = setting(
         0.0,
@@ -97,24 +97,22 @@ class ImitateRecipe:
 class AugmentRecipe:
     """Augmentation of the training images; every draw depends on (seed, epoch, sample) alone."""
 
-    views: list[str] = setting(list(VIEWS), "flips to draw from; each must be in the cache")
-    min_crop: float = setting(0.6, "smallest random crop: the mean of its sides as a share of the image's; 1: no crop")
-    empty: float = setting(
-        0.0, "share of labelled images of which a region without any object is shown, where one is found"
-    )
+    views: list[str] = setting(list(VIEWS), "flips to draw from, each in the cache or mirrored (teachers.NAME.mirror)")
+    min_crop: float = setting(0.6, "smallest crop: geometric mean of its sides as a share of the image's; 1: no crop")
+    empty: float = setting(0.0, "share of labelled images that are cropped to an object-free region, if one is found")
     colour: float = setting(0.1, "strength of brightness, contrast, saturation and hue changes; 0: none")
     camera: float = setting(
         0.0,
-        "0 to 1: scales the chance (0.3 each) of what another camera changes: gamma, white balance, blur, noise, JPEG, "
-        "light, highlights, borders",
+        "0 to 1: factor on the chance (0.3 each) of changes that another camera makes: gamma, white balance, blur, "
+        "noise, JPEG, light, highlights, borders",
     )
     amplitudes: float = setting(
-        0.0, "share of images whose low frequencies take amplitudes (colour, light) of another training image"
+        0.0, "share of images whose low frequencies take the amplitudes (colour, light) of another training image"
     )
     cutmix: float = setting(
-        0.0, "share of images without masks of which half is covered by another, in stages with mean_teacher"
+        0.0, "share of images without masks that are half covered by another one, in stages with mean_teacher"
     )
-    sizes: list[float] = setting([1.0], "factors on image_size, one drawn for each batch, to the next multiple of 32")
+    sizes: list[float] = setting([1.0], "factors on image_size, one drawn per batch, rounded to a multiple of 32")
 
     def __post_init__(self) -> None:
         require_choices("augment.views", self.views, VIEWS)
@@ -124,28 +122,28 @@ class AugmentRecipe:
             require(0 <= getattr(self, key) <= 1, f"augment.{key} is {getattr(self, key)}, but must lie in [0, 1]")
         require(
             bool(self.sizes) and all(0.25 <= factor <= 4 for factor in self.sizes),
-            f"augment.sizes is {self.sizes}, but must name factors from 0.25 to 4, as [0.75, 1, 1.25]",
+            f"augment.sizes is {self.sizes}, but must hold factors from 0.25 to 4, as [0.75, 1, 1.25]",
         )
 
 
 @dataclass(frozen=True)
 class OptimiserRecipe:
-    """AdamW and its schedule over all stages together, or from one stage with `restart` to the next."""
+    """AdamW and its schedule, which spans all stages, or those from one with `restart` to the next."""
 
-    learning_rate: float = setting(2e-3, "largest step size, after the warm-up")
-    weight_decay: float = setting(1e-2, "AdamW's decoupled decay")
-    batch_size: int = setting(16, "images a step over all processes")
-    warmup: float = setting(0.05, "share of all steps in which the learning rate rises from zero")
-    schedule: str = setting("cosine", "cosine, polynomial (power 0.9) or constant, after the warm-up")
-    gradient_clip: float = setting(1.0, "largest norm of the gradient; 0: not clipped")
+    learning_rate: float = setting(2e-3, "highest learning rate, reached after the warm-up")
+    weight_decay: float = setting(1e-2, "AdamW's decoupled weight decay")
+    batch_size: int = setting(16, "images per step, over all processes")
+    warmup: float = setting(0.05, "share of all steps during which the learning rate rises from zero")
+    schedule: str = setting("cosine", "learning rate after the warm-up: cosine, polynomial (power 0.9) or constant")
+    gradient_clip: float = setting(1.0, "largest norm of the gradient; 0: no clipping")
     ema: float = setting(
-        0.0, "decay a step of the averaged weights that are scored and published, as 0.99; 0: the weights themselves"
+        0.0, "decay per step of averaged weights, which are then scored and published, such as 0.99; 0: no averaging"
     )
-    sync_batchnorm: bool = setting(True, "several GPUs: batch norm sees the images of all, not of each")
-    ema_warmup: bool = setting(False, "the decay of step n is at most (1 + n) / (10 + n), so that first weights fade")
-    decay_norms: bool = setting(True, "weight_decay acts on the weights of norms and on biases too")
+    sync_batchnorm: bool = setting(True, "several GPUs: batch norm uses the images of all GPUs, not of each alone")
+    ema_warmup: bool = setting(False, "limit the decay of step n to (1 + n) / (10 + n), so that the first weights fade")
+    decay_norms: bool = setting(True, "apply weight_decay to the weights of norms and to biases too")
     accumulate: int = setting(
-        1, "parts in which a step takes its batch, one after the other, where memory is short; losses are of the whole"
+        1, "process a batch in so many parts, one after the other, to save memory; losses are of the whole batch"
     )
 
     def __post_init__(self) -> None:
@@ -155,7 +153,7 @@ class OptimiserRecipe:
         require(
             self.accumulate >= 1 and self.batch_size % self.accumulate == 0,
             f"optimiser.accumulate is {self.accumulate}, but must be a divisor of optimiser.batch_size "
-            f"({self.batch_size}), which stays the images of a step",
+            f"({self.batch_size}), the number of images of a step",
         )
         require(0 <= self.warmup < 1, f"optimiser.warmup is {self.warmup}, but must lie in [0, 1)")
         require_choice("optimiser.schedule", self.schedule, ("cosine", "polynomial", "constant"))
@@ -165,19 +163,19 @@ class OptimiserRecipe:
 
 @dataclass(frozen=True)
 class StageRecipe:
-    """One stage of training: how long, which terms with which weight, what is frozen."""
+    """One stage of training: its length, the weights of its loss terms, and what is frozen."""
 
     epochs: int = setting(10, "length in passes over the labelled images, in batches of these alone")
-    steps: int | None = setting(None, "length in steps of the optimiser instead of epochs")
-    losses: dict[str, float] = setting({}, f"weight of each term, 0 is off: {', '.join(LOSSES)}")
-    freeze: list[str] = setting([], "encoder, decoder, head: parts that are not trained")
+    steps: int | None = setting(None, "length in steps of the optimiser, instead of epochs")
+    losses: dict[str, float] = setting({}, f"weight of each term (0: off): {', '.join(LOSSES)}")
+    freeze: list[str] = setting([], "parts that are not trained: encoder, decoder, head")
     lr_scale: float = setting(1.0, "factor on the schedule's learning rate")
     part_lr_scale: dict[str, float] = setting({}, "further factors for encoder, decoder or head, as {encoder: 0.1}")
     restart: bool = setting(
-        False, "the schedule begins anew: warm-up and decay over this stage and those after it, up to the next restart"
+        False, "begin the schedule anew: warm-up and decay over this stage and those after it, up to the next restart"
     )
     before: list[str] = setting(
-        [], "stages that this one comes before; empty: where it is written, on a command line last"
+        [], "stages that this one must precede; empty: where it is written, or last if the command line adds it"
     )
 
     def __post_init__(self) -> None:
@@ -190,16 +188,16 @@ class StageRecipe:
         require_choices("stages.NAME.freeze", self.freeze, PARTS)
         require(
             not ("encoder" in self.freeze and any(self.losses.get(term) for term in FEATURE_LOSSES)),
-            "stages.NAME freezes the encoder, but its imitation terms reach nothing else; unfreeze it or drop "
+            "stages.NAME freezes the encoder, but its imitation terms train nothing else; unfreeze it or drop "
             + " and ".join(term for term in self.losses if term in FEATURE_LOSSES and self.losses[term]),
         )
-        require(len(self.freeze) < len(PARTS), "stages.NAME freezes the whole student; nothing would learn")
+        require(len(self.freeze) < len(PARTS), "stages.NAME freezes the whole student, so nothing would be trained")
         require(self.lr_scale > 0, f"stages.NAME.lr_scale is {self.lr_scale}, but must be positive")
         for part, rate in self.part_lr_scale.items():
             require_choice("a part of stages.NAME.part_lr_scale", part, PARTS)
             require(
                 rate > 0,
-                f"stages.NAME.part_lr_scale.{part} is {rate}, but must be positive; stages.NAME.freeze stops it",
+                f"stages.NAME.part_lr_scale.{part} is {rate}, but must be positive; stages.NAME.freeze stops training",
             )
 
     @property
@@ -214,7 +212,7 @@ class StageRecipe:
 
     @property
     def averages(self) -> bool:
-        """Whether any term of this stage takes the student's own moving average for its teacher."""
+        """Whether the student's own moving average is the teacher of any term of this stage."""
         return any(self.losses.get(term, 0) > 0 for term in AVERAGE_LOSSES)
 
     @property
@@ -227,20 +225,18 @@ class StageRecipe:
 class EvaluateRecipe:
     """The scoring of the student."""
 
-    bootstrap: int = setting(2000, "resamples for the 95 % intervals")
-    every: float = setting(5.0, "epochs between two scores on the validation images; a fraction is allowed")
-    patience: int = setting(
-        0, "a stage ends after so many scores on validation without a better one; 0: it runs to its end"
-    )
+    bootstrap: int = setting(2000, "bootstrap resamples for the 95 % intervals")
+    every: float = setting(5.0, "epochs between two validations; a fraction is allowed")
+    patience: int = setting(0, "end a stage after so many validations without a better score; 0: never")
     select: str = setting(
         "dice",
-        "figure of the evaluation by which validation keeps weights, and a sweep a setting: dice, iou, hd95, ...",
+        "metric by which validation chooses the weights to keep and the setting of a sweep: dice, iou, hd95, ...",
     )
-    select_from: str = setting("all", "the stages whose weights may be kept: all, or the last")
+    select_from: str = setting("all", "stages whose weights may be kept: all, or only the last")
     empty_regions: bool = setting(
         False,
-        "validation also has a region without any object, of each image where one is found: false alarms count there, "
-        "and for the threshold",
+        "also validate on an object-free region of each image, if one is found: false alarms then count, also for "
+        "the threshold",
     )
 
     def __post_init__(self) -> None:
@@ -254,8 +250,8 @@ class EvaluateRecipe:
 class PublishRecipe:
     """The published files."""
 
-    encoder: bool = setting(False, "also write the trained encoder alone, which student.encoder=FILE starts from")
-    examples: int = setting(4, "example pictures in the folder")
+    encoder: bool = setting(False, "also write the trained encoder alone, to start from with student.encoder=FILE")
+    examples: int = setting(4, "number of example pictures in the folder")
     int8: bool = setting(
         False,
         "also write model.int8.onnx, if it is faster and loses at most 0.5 percentage points of Dice on "
@@ -264,10 +260,10 @@ class PublishRecipe:
     hub: str | None = setting(None, "hub id to push the published folder to")
     zoo: str | None = setting(
         None,
-        "also write the student as it ships with Bandpass: students/zoo/NAME, or any folder; float16 where masks or "
-        "Dice on validation images are equal, at most 10 MB, without ONNX file and pictures",
+        "also write the student in the form that ships with Bandpass, to students/zoo/NAME or any folder: at most "
+        "10 MB, no ONNX file, no pictures, float16 if masks or Dice on validation images stay equal",
     )
-    licence: str | None = setting(None, "licence of the student; empty: derived from teacher and data")
+    licence: str | None = setting(None, "licence of the student; empty: derived from teachers and data")
 
     def __post_init__(self) -> None:
         require(self.examples >= 0, f"publish.examples is {self.examples}, but must not be negative")

@@ -1,4 +1,4 @@
-"""The recipes that make teachers (`teachers.NAME.recipe`): what they inherit, and that none makes itself."""
+"""The recipes that make teachers (`teachers.NAME.recipe`): what they inherit, and a check against circles."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from distill.config.parse import build_recipe
 from distill.config.registry import STEPS
 from distill.config.schema import Recipe, TeacherRecipe
 
-WITH_ENCODER = ("timm", "sam")  # adapters that take the encoder of the student that the recipe trains
+WITH_ENCODER = ("timm", "sam")  # adapters that take the encoder of the trained student
 
-Step = tuple[str, str]  # on the way from a recipe to its teacher's: the file, and the changes to it
+Step = tuple[str, str]  # from a recipe to its teacher's recipe: its file, and the changes to it
 
 
 def recipes_of_teachers(recipe: Recipe, *, above: tuple[Step, ...] = ()) -> dict[str, tuple[Recipe, ...]]:
-    """Teacher -> the recipes that make it, one a seed of an ensemble; of the teachers that are consulted.
+    """Consulted teacher -> the recipes that make it, one for each seed of an ensemble.
 
-    Home and data are those of `recipe`, without the images that no term would read; `teachers.NAME.overrides` come
+    Home and data are those of `recipe`, without images that no term would read; `teachers.NAME.overrides` are applied
     last. The recipes of the teachers' own teachers are checked too.
 
     Args:
-        recipe: whose teachers are made.
-        above: what led to it.
+        recipe: the recipe whose teachers are made.
+        above: the steps that led to it.
 
     Raises:
         FileNotFoundError: there is no such recipe.
-        ValueError: it makes itself a teacher, or the changes do not fit it.
+        ValueError: a recipe needs itself as a teacher, or the changes do not fit it.
     """
     made: dict[str, tuple[Recipe, ...]] = {}
     for name, entry in recipe.consulted.items():
@@ -38,8 +38,8 @@ def recipes_of_teachers(recipe: Recipe, *, above: tuple[Step, ...] = ()) -> dict
         step = (str(find_recipe(entry.recipe).resolve()), json.dumps([entry.overrides, entry.seeds], sort_keys=True))
         if step in above:
             raise ValueError(
-                f"teachers.{name}.recipe={entry.recipe} makes itself a teacher, whose training would never begin; name "
-                "another recipe, or change its teachers by overrides"
+                f"teachers.{name}.recipe={entry.recipe} makes itself a teacher, so its training would never begin; "
+                "name another recipe, or change its teachers by overrides"
             )
         try:
             made[name] = recipes_of_teacher(recipe, entry)
@@ -63,13 +63,13 @@ def recipes_of_teacher(recipe: Recipe, entry: TeacherRecipe) -> tuple[Recipe, ..
         inherited |= source_of_task(recipe, entry, layer)
     layer = extended(extended(layer, inherited), entry.overrides, ordered=False)
     made = build_recipe(layer)
-    if not made.takes_unlabelled:  # who learns from masks alone is the same with and without further images
+    if not made.takes_unlabelled:  # it learns from masks alone, so images without masks change nothing
         layer = extended(layer, {"data": {"unlabelled": None}})
     return tuple(build_recipe(layer, {"seed": seed}) for seed in entry.seeds) or (build_recipe(layer),)
 
 
 def source_of_task(recipe: Recipe, entry: TeacherRecipe, layer: dict[str, Any]) -> dict[str, Any]:
-    """The changes by which a task teacher's recipe reads the very cache that its masks are made from."""
+    """The changes that make a task teacher's recipe read the cache that its masks are made from."""
     source = recipe.teachers[str(entry.of)]
     return {
         "teachers": {**dict.fromkeys(mapping_at(layer, "teachers")), str(entry.of): asdict(source)},

@@ -1,4 +1,4 @@
-"""Plain data of YAML text, and typed values of plain data. What the schema calls text stays text as it was written."""
+"""From YAML text to plain data, and from plain data to typed values. Text in the schema stays text as written."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from distill.config.keys import DEPTH, annotation_under, default_of, fields_of, 
 from distill.config.renamed import refuse_renamed
 from distill.runtime.issues import first_line
 
-LONGEST = 4000  # characters of a text: a path has at most as many
-NODES = 10_000  # values that a recipe may hold, each alias counted as often as it is used
+LONGEST = 4000  # characters of a text; no path is longer
+NODES = 10_000  # values that a recipe may hold; an alias counts each time it is used
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
-EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")  # 1e-3: a number, though not in YAML 1.1
-ODD_NUMBER = re.compile(r"[-+]?(0[0-9_]|[0-9_]+:)")  # 010 and 1:30: of base 8 and 60 in YAML 1.1, which nobody means
+EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")  # 1e-3 is a number, though not in YAML 1.1
+ODD_NUMBER = re.compile(r"[-+]?(0[0-9_]|[0-9_]+:)")  # 010 and 1:30 have base 8 and 60 in YAML 1.1, which nobody means
 PLAIN = {f"tag:yaml.org,2002:{name}": name for name in ("null", "bool", "int", "float", "str", "timestamp", "value")}
 
 
 class Loader(yaml.SafeLoader):
-    """YAML's safe loader, with 1e-3 for a number."""
+    """YAML's safe loader, which also reads 1e-3 as a number."""
 
 
 class Dumper(yaml.SafeDumper):
-    """YAML's safe dumper, which writes every value out, without aliases, and quotes the text 1e-3."""
+    """YAML's safe dumper, which writes no aliases, and quotes the text 1e-3."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401
-        """True: whatever it is."""
+        """True for any data."""
         return True
 
 
@@ -44,10 +44,10 @@ def from_yaml(text: str, annotation: Any) -> Any:  # noqa: ANN401
 
     Args:
         text: a document, or the value of a key.
-        annotation: of what it is read for; where that is text, `007`, `1.10`, `on` and `2024_01_15` stay as written.
+        annotation: type of the value; if it is text, `007`, `1.10`, `on` and `2024_01_15` stay as written.
 
     Raises:
-        ValueError: it is not YAML, holds a tag, a key twice, or more values or levels than any recipe has.
+        ValueError: it is not YAML, or holds a tag, a key twice, or more values or levels than any recipe has.
     """
     try:
         node = yaml.compose(text, Loader=Loader)
@@ -60,7 +60,7 @@ def from_yaml(text: str, annotation: Any) -> Any:  # noqa: ANN401
 
 
 class _Nodes:
-    """Makes plain data of nodes and counts them, so that aliases of aliases end in a sentence and not in memory."""
+    """Turns nodes into plain data and counts them, so that nested aliases raise an error instead of filling memory."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -82,12 +82,12 @@ class _Nodes:
         return self.scalar(node, inner)
 
     def mapping(self, node: yaml.MappingNode, annotation: Any, *, depth: int) -> dict[str, Any]:  # noqa: ANN401
-        """A mapping, with what `<<` merges into it beneath its own keys."""
+        """A mapping; what `<<` merges into it lies beneath its own keys."""
         below: dict[str, Any] = {}
         own: dict[str, Any] = {}
         for key_node, value in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                raise ValueError(f"line {key_node.start_mark.line + 1} has a key that is no text")
+                raise ValueError(f"line {key_node.start_mark.line + 1} has a key that is not text")
             if key_node.tag == "tag:yaml.org,2002:merge":
                 merged = self.plain(value, annotation, depth=depth + 1)
                 for part in reversed(merged if isinstance(merged, list) else [merged]):
@@ -108,20 +108,20 @@ class _Nodes:
         if annotation is str or kind in ("str", "timestamp", "value"):
             return node.value
         if kind in ("int", "float") and ODD_NUMBER.match(node.value):
-            raise ValueError(f"{node.value[:40]!r} is no decimal number; put quotes around it where text is meant")
+            raise ValueError(f"{node.value[:40]!r} is not a decimal number; put quotes around it if it is text")
         try:
             return getattr(self.constructor, f"construct_yaml_{kind}")(node)
         except (ValueError, OverflowError, KeyError, IndexError) as error:
-            raise ValueError(f"{node.value[:40]!r} is no number that can be read") from error
+            raise ValueError(f"{node.value[:40]!r} cannot be read as a number") from error
 
 
 def build(schema: type, given: Any, prefix: str = "") -> Any:  # noqa: ANN401
-    """An instance of a schema of settings from nested plain data.
+    """An instance of a schema, from nested plain data.
 
     Args:
         schema: a dataclass of fields made by `setting`.
         given: key -> value; None for the defaults.
-        prefix: of its keys in messages, `stages.semantic.`.
+        prefix: put before its keys in messages, as `stages.semantic.`.
 
     Raises:
         ValueError: an unknown or renamed key, a wrong type or a value out of range.
@@ -149,10 +149,10 @@ def build(schema: type, given: Any, prefix: str = "") -> Any:  # noqa: ANN401
 
 
 def typed(value: Any, annotation: Any, key: str) -> Any:  # noqa: ANN401
-    """A plain value as the type that the schema wants; a single one where it wants a list is a list of one.
+    """A plain value as the type in the schema; a single value becomes a list of one if the schema has a list.
 
     Raises:
-        ValueError: it cannot be; the message names the key, the type expected and the value received.
+        ValueError: the value does not fit; the message names the key, the type expected and the value received.
     """
     kind = required(annotation)
     if value is None and (kind is not annotation or kind is Any):
@@ -175,7 +175,7 @@ def typed(value: Any, annotation: Any, key: str) -> Any:  # noqa: ANN401
 
 
 def named(value: Any, annotation: Any, key: str) -> dict[str, Any]:  # noqa: ANN401
-    """A mapping of names of the recipe's own; each value is typed under its name."""
+    """A mapping whose names the recipe gives; each value is typed under its name."""
     if value is not None and not isinstance(value, dict):
         raise ValueError(f"{key} is {value!r}, but must be a mapping, as '{key}={{NAME: VALUE, ...}}'")
     given = {str(name): part for name, part in (value or {}).items()}

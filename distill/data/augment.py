@@ -1,7 +1,7 @@
 """Augmentation of a training image, drawn from (seed, epoch, sample) alone.
 
-A flip chooses a view that the cache holds; a crop is a box of that view, which the frequency code evaluates
-exactly; colour changes the student's input only. So the targets need no augmentation of their own.
+A flip chooses a view in the cache; a crop is a box of that view, which the frequency code evaluates exactly; colour
+changes only the student's input. The targets therefore need no augmentation of their own.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from distill.config.schema import AugmentRecipe
 
 LARGEST_ASPECT = 1.25  # of a crop's sides, relative to the image's own
 HUE_SHARE = 0.1  # of the colour strength: hue carries more than brightness
-FULL_IMAGE_CHANCE = 0.2  # so that training also sees images as they will be seen at test time
-EMPTY_STREAM = 4  # of random numbers: where a region without an object is shown
-EMPTY_SIDES = (0.4, 0.8)  # of such a region, of the image's
+FULL_IMAGE_CHANCE = 0.2  # so that training also sees whole images, as at test time
+EMPTY_STREAM = 4  # of random numbers, for regions without an object
+EMPTY_SIDES = (0.4, 0.8)  # of such a region, relative to the image's
 EMPTY_TRIES = 20
 
 
@@ -38,7 +38,7 @@ class Draw:
 
 
 def generator_for(seed: int, epoch: int, sample: str, *, stream: int = 0) -> np.random.Generator:
-    """A stream of a sample: independent of workers, ranks, restarts and of what else is in the data set."""
+    """A sample's random stream, independent of workers, ranks, restarts and other samples."""
     return np.random.default_rng([seed, epoch, zlib.crc32(sample.encode()), *([stream] if stream else [])])
 
 
@@ -68,9 +68,9 @@ def random_box(side: float, random: np.random.Generator) -> Box:
 
 
 def draw_empty_box(mask: np.ndarray, random: np.random.Generator) -> Box | None:
-    """A box of an image in which its mask (H, W) is 0 throughout, of `EMPTY_SIDES`; None if none is found.
+    """A box of sides `EMPTY_SIDES` in which a mask (H, W) is 0 throughout; None if none is found.
 
-    Where every training image shows an object, a student finds one in every image; such boxes are images without.
+    If every training image shows an object, a student finds one in every image; such boxes are images without one.
     """
     height, width = mask.shape
     for _ in range(EMPTY_TRIES):
@@ -82,7 +82,7 @@ def draw_empty_box(mask: np.ndarray, random: np.random.Generator) -> Box | None:
 
 
 def mirrored(box: Box, view: str) -> Box:
-    """The box of the plain image that a box of a view shows; its own inverse."""
+    """The box in the original image that corresponds to a box of a view; its own inverse."""
     y0, x0, y1, x1 = box
     if view in ("vflip", "rot180"):
         y0, y1 = 1 - y1, 1 - y0
@@ -102,7 +102,7 @@ def colour(image: Tensor, drawn: Draw) -> Tensor:
 
 
 def blend(base: Tensor, image: Tensor, share: float) -> Tensor:
-    """The mixture (1 - share) of a base and `share` of an image (3, H, W), clamped to [0, 1], in the image's place."""
+    """The mixture of `share` of an image (3, H, W) and 1 - `share` of a base, clamped to [0, 1], in place."""
     return image.mul_(share).add_((1 - share) * base).clamp_(0, 1)
 
 
@@ -114,7 +114,7 @@ def grey(image: Tensor) -> Tensor:
 def turn_hue(image: Tensor, turn: float) -> Tensor:
     """The hue of a float image (3, H, W) in [0, 1] turned by a share of the circle, in HSV; value and saturation stay.
 
-    What torchvision's `adjust_hue` does, in a third of its time, which was most of what loading an image took.
+    The same as torchvision's `adjust_hue` in a third of the time; `adjust_hue` took most of the time to load an image.
     """
     red, green, blue = image
     value = torch.maximum(torch.maximum(red, green), blue)

@@ -1,7 +1,7 @@
-"""Changes of camera and hospital in an image: colours, focus, noise, compression, light, borders.
+"""Changes that another camera or hospital makes to an image: colours, focus, noise, compression, light, borders.
 
-All of it is photometric, so that cached targets stay exact. A student trained on one endoscope otherwise learns that
-endoscope. Each change is drawn by itself, from (seed, epoch, sample) alone.
+All changes are photometric, so cached targets stay exact. Without them, a student trained on one endoscope learns that
+endoscope. Each change is drawn on its own, from (seed, epoch, sample) alone.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-STREAM = 3  # a random stream of its own, apart from that of views, crops and colours
-CHANCE = 0.3  # of each change, where augment.camera is 1
+STREAM = 3  # a random stream apart from that of views, crops and colours
+CHANCE = 0.3  # of each change, if augment.camera is 1
 LARGEST_GAMMA = 1.6
 LARGEST_GAIN = 0.25  # of a colour channel: white balance
 LARGEST_BLUR = 2.0  # standard deviation in pixels of a side of `BLUR_SIDE`
 BLUR_SIDE = 256
 LARGEST_NOISE = 0.06  # standard deviation, of pixels in [0, 1]
 WORST_JPEG, BEST_JPEG = 25, 90  # quality, the latter never reached
-DARKEST_CORNER = 0.7  # of the light is missing in the corners
-WIDEST_BORDER = 0.06  # of the image's side, black; an ellipse also takes the corners, a quarter of the image at most
+DARKEST_CORNER = 0.7  # most light that is missing in the corners
+WIDEST_BORDER = 0.06  # of the image's side, black; an ellipse also covers the corners, at most a quarter of the image
 MOST_HIGHLIGHTS = 12
 LARGEST_HIGHLIGHT = 0.02  # standard deviation, of the image's side
 AMPLITUDE_BOX = 0.03  # half the side of the box of low frequencies whose amplitudes are mixed, of the image's side
@@ -30,14 +30,14 @@ AMPLITUDE_BOX = 0.03  # half the side of the box of low frequencies whose amplit
 
 @cache
 def transforms() -> ModuleType:
-    """Functions of torchvision, imported when they are needed: it brings torch's compiler along, 1.5 s of a start."""
+    """Functions of torchvision, imported when needed: it also imports torch's compiler, which takes 1.5 s."""
     from torchvision.transforms.v2 import functional
 
     return functional
 
 
 def change_camera(image: Tensor, share: float, random: np.random.Generator) -> Tensor:
-    """A float image (3, H, W) in [0, 1] as from another camera; each change has `share` times `CHANCE`."""
+    """A float image (3, H, W) in [0, 1] as from another camera; each change has the chance `share` times `CHANCE`."""
     for change in CHANGES:
         if random.random() < CHANCE * share:
             image = change(image, random)
@@ -74,13 +74,13 @@ def compress(image: Tensor, random: np.random.Generator) -> Tensor:
 
 
 def vignette(image: Tensor, random: np.random.Generator) -> Tensor:
-    """An image (3, H, W) whose light falls off towards the corners, from a centre that need not be the image's."""
+    """An image (3, H, W) whose light falls off towards the corners, from a centre near the image's."""
     rows, columns = (axis - random.uniform(-0.3, 0.3) for axis in coordinates(image))
     return image * (1 - DARKEST_CORNER * random.random() * ((rows**2 + columns**2) / 2).clamp(0, 1))
 
 
 def border(image: Tensor, random: np.random.Generator) -> Tensor:
-    """An image (3, H, W) in a black border, rectangular to elliptic, as of many endoscopes; its mask stays as it is."""
+    """An image (3, H, W) in a black border, rectangular to elliptic, as of many endoscopes; the mask is not changed."""
     rows, columns = (axis.abs() for axis in coordinates(image))
     height, width = 1 - 2 * WIDEST_BORDER * random.random(2)
     power = 2 ** random.uniform(1, 4)  # 2: an ellipse; 16: nearly a rectangle
@@ -109,7 +109,7 @@ def coordinates(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mix_amplitudes(image: Tensor, other: Tensor, share: float) -> Tensor:
-    """An image with its low frequencies' amplitudes partly those of another image; the phases, so the shapes, stay.
+    """An image whose low-frequency amplitudes are partly another image's; its phases, and so its shapes, stay.
 
     Fourier domain adaptation (Yang and Soatto 2020), mixed as by Xu et al. (2021).
 

@@ -1,4 +1,4 @@
-"""Regions in which nothing is to be found, as validation samples of their own, where every image shows an object."""
+"""Regions without any object, as additional validation samples for data in which every image shows an object."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Part = tuple[slice, slice]  # rows and columns
 
 
 def empty_regions(samples: Sequence[Sample]) -> tuple[Sample, ...]:
-    """A region without foreground of each image where one is found; the same at every call. Every mask is read once."""
+    """A region without foreground of each image, if one is found; the same at every call. Reads every mask once."""
     regions = []
     for sample, read in zip(samples, read_ahead(samples, images=False), strict=True):
         random = generator_for(0, 0, sample.key, stream=EMPTY_STREAM)
@@ -29,7 +29,7 @@ def empty_regions(samples: Sequence[Sample]) -> tuple[Sample, ...]:
 
 
 def region_of(sample: Sample, box: Box) -> Sample:
-    """The part of a sample in a box in which its mask is empty, with a name and a key of its own."""
+    """The part of a sample in a box where its mask is empty, with its own name and key."""
     (height, width), (y0, x0, y1, x1) = sample.size, box
     rows, columns = (
         slice(math.ceil(low * pixels), math.floor(high * pixels))

@@ -1,8 +1,8 @@
-"""The facts that earlier scans found in each file, so that one that has not changed is neither read nor decoded again.
+"""The facts that earlier scans found in each file; an unchanged file is neither read nor decoded again.
 
-The index (`home/file_index.table`) is one table of rows of equal size, sorted by a digest of the path, which is mapped
-and not parsed: two million files take 0.2 GB that all processes of a machine share. Its rows are also found by content,
-so that a renamed or copied file is read again but not decoded again; a bad file is never recorded.
+The index (`home/file_index.table`) is a table of rows of equal size, sorted by a digest of the path. It is mapped, not
+parsed: two million files take 0.2 GB, which all processes of a machine share. Rows are also found by content, so a
+renamed or copied file is read again but not decoded again. Bad files are never recorded.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from distill.data.image_io import Source
 from distill.runtime.io import write_bytes
 
 NAME = "file_index.table"  # a line of `HEAD` bytes: version and sha256 of the rows; then the rows
-VERSION = 5  # of the contents: raised when reading changes what a file means
+VERSION = 5  # of the contents; raised when the way of reading files changes
 HEAD = 128
 AT_ONCE = 1 << 14  # files that are looked up at once: 8 MB
 NO_FILE = (-1, -1, -1)
 
 ROW = np.dtype(
     [
-        ("place", "<u8"),  # of the file: half of the digest of kind and path, by which rows are sorted
+        ("place", "<u8"),  # half of the digest of the file's kind and path, by which rows are sorted
         ("rest", "<u8"),  # the other half
         ("kind", "<u8"),  # a digest
         ("stamp", "<i8", 3),  # size in bytes, time of change of the content and of the entry in ns
@@ -53,14 +53,14 @@ class Facts(NamedTuple):
     key: str  # sha256 (hex) of the file's bytes
     size: tuple[int, int]  # height and width, EXIF rotation applied
     low: int = 0  # lowest level of a mask, or class number but 255; 0 for an image
-    high: int = 0  # the highest; of an image the highest level of more than 8 bits, 0 where it has 8
+    high: int = 0  # the highest; of an image with more than 8 bits its highest level, 0 with 8 bits
     below: int = 0  # highest level of a mask under 255
     void: bool = False  # whether a mask of several classes has pixels of 255
 
 
 @dataclass
 class FileIndex:
-    """The index of a home; its file is replaced as a whole so that no reader meets half of it."""
+    """The index of a home; its file is replaced as a whole, so no reader sees half of it."""
 
     path: Path
     rows: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, ROW))
@@ -68,7 +68,7 @@ class FileIndex:
 
     @classmethod
     def load(cls, home: Path) -> FileIndex:
-        """Maps the index of a home; one that is absent, damaged or of another version counts as empty."""
+        """Maps the index of a home; a missing or damaged index, or one of another version, counts as empty."""
         path = home / NAME
         try:
             with path.open("rb") as stream:
@@ -89,13 +89,13 @@ class FileIndex:
         """Writes the index if this scan found anything new."""
         if not self.new:
             return
-        rows = np.concatenate([*reversed(self.new), self.rows])  # of two rows of a file the newer stays
+        rows = np.concatenate([*reversed(self.new), self.rows])  # of two rows of a file, the newer one stays
         rows = rows[np.unique(rows["place"], return_index=True)[1]]
         head = json.dumps({"version": VERSION, "sha256": hashlib.sha256(rows.view(np.uint8).data).hexdigest()})
         write_bytes(self.path, b"".join((head.ljust(HEAD - 1).encode(), b"\n", rows.view(np.uint8).data)))
 
     def find(self, tasks: Sequence[Task], stamps: NDArray[np.int64]) -> list[Facts | None]:
-        """The facts of each file that has not changed since it was read; `stamps` (n, 3) are those of `stamps_of`."""
+        """The facts of each file that has not changed since it was read; `stamps` (n, 3) come from `stamps_of`."""
         found: list[Facts | None] = [None] * len(tasks)
         for start in range(0, len(tasks) if len(self.rows) else 0, AT_ONCE):
             some = slice(start, start + AT_ONCE)
@@ -115,13 +115,13 @@ class FileIndex:
 
     @cached_property
     def by_content(self) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
-        """Parts (n,) of all keys in ascending order, and the rows (n,) that they are of."""
+        """Parts (n,) of all keys in ascending order, and their rows (n,)."""
         parts = self.rows["key"][:, 0]
         order = np.argsort(parts, kind="stable")
         return parts[order], order
 
     def find_content(self, kind: Kind, key: str) -> Facts | None:
-        """The facts of bytes that were read under whatever name."""
+        """The facts of bytes that were read before under any name."""
         parts, order = self.by_content
         wanted, number = np.frombuffer(bytes.fromhex(key), "<u8"), digests_of([kind])[0, 0]
         first, last = (int(np.searchsorted(parts, wanted[0], side=side)) for side in ("left", "right"))
@@ -129,7 +129,7 @@ class FileIndex:
         return next(facts_in(rows[(rows["kind"] == number) & (rows["key"] == wanted).all(axis=1)]), None)
 
     def record(self, tasks: Sequence[Task], stamps: NDArray[np.int64], *, facts: Sequence[Facts]) -> None:
-        """Records the facts of sources that had `stamps` (n, 3) before they were read; of no files by content alone."""
+        """Records the facts of sources with `stamps` (n, 3) from before reading; non-files by content only."""
         if not tasks:
             return
         rows = np.zeros(len(tasks), ROW)
@@ -146,9 +146,9 @@ class FileIndex:
 
 
 def stamps_of(sources: Iterable[Source | str]) -> NDArray[np.int64]:
-    """Size and times of change of files, (n, 3); -1 for what is no file, or not there.
+    """Size and times of change of files, (n, 3); -1 for a source that is not a file, or is missing.
 
-    The second time changes even where another file of the same size was put in its place with its old time.
+    The second time changes even if another file of the same size and modification time takes its place.
     """
     values = array("q")
     for source in sources:
@@ -161,7 +161,7 @@ def stamps_of(sources: Iterable[Source | str]) -> NDArray[np.int64]:
 
 
 def places_of(sources: Iterable[Source | str]) -> list[str]:
-    """The absolute path of each file; nothing for another source."""
+    """The absolute path of each file; empty for other sources."""
     here = f"{Path.cwd()}{os.sep}"
     names = [str(source) if isinstance(source, (str, Path)) else "" for source in sources]
     return [name if name.startswith((os.sep, "/")) or not name else here + name for name in names]
@@ -174,7 +174,7 @@ def digests_of(names: Iterable[str]) -> NDArray[np.uint64]:
 
 
 def facts_in(rows: NDArray[np.void]) -> Iterator[Facts]:
-    """The facts in rows (n,), in their order; equal sizes are one object."""
+    """The facts in rows (n,), in order; equal sizes share one object."""
     keys, sizes = rows["key"].tobytes().hex(), dict[tuple[int, int], tuple[int, int]]()
     for number, (height, width, low, high, below, void) in enumerate(rows["facts"].tolist()):
         size = sizes.setdefault((height, width), (height, width))

@@ -6,7 +6,7 @@ RENAME = "rename it, as convmv -f latin1 -t utf8 does"
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a name as Python lists it is text that can be written to a file or a terminal."""
+    """Whether a name, as Python lists it, can be written to a file or a terminal."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:

@@ -1,8 +1,8 @@
-"""Pixels from files: any size and mode that Pillow reads, in one form.
+"""Pixels from files of any size and mode that Pillow reads, in one form.
 
-An image becomes uint8 (H, W, 3) RGB, a mask uint8 (H, W) of 0 and 1; class numbers are read by
-`distill.data.mask_classes`.
-The EXIF rotation of a file is applied to that file: a mask without one is taken as drawn on the upright picture.
+An image becomes uint8 (H, W, 3) RGB, a mask uint8 (H, W) of 0 and 1; `distill.data.mask_classes` reads class numbers.
+The EXIF rotation of a file is applied to that file only: a mask without one is taken as drawn on the upright
+picture.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import numpy as np
 from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # theirs; GIF too, by the demo and the datasets library
-NO_PICTURE = f"is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture"
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # of these suffixes; GIF for the demo and the datasets library
+NO_PICTURE = f"is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture"
 VOLUMES = (".dcm", ".dicom", ".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
-NO_VOLUMES = "3-D volumes, DICOM and NIfTI are not there: save each slice or frame, and its mask, as a PNG of its own"
+NO_VOLUMES = "3-D volumes, DICOM and NIfTI are not supported: save each slice or frame, and its mask, as its own PNG"
 SEVERAL = ("GIF", "PNG", "TIFF", "WEBP")  # formats in which a second picture is another slice or frame
 
 
-NEARLY_FULL = 255 * 256  # of 16 bits: a level from which on all of them are used
-MOST_PIXELS = 100_000_000  # of a picture; as RGB 0.3 GB, of which several copies are made
+NEARLY_FULL = 255 * 256  # a level from which 16 bits count as fully used
+MOST_PIXELS = 100_000_000  # of a picture; as RGB 0.3 GB, in several copies
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -36,21 +36,21 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> what makes the picture upright."""
+"""EXIF orientation -> the turn that makes the picture upright."""
 
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `decode` has a limit of its own
 
 
 class TooLargeError(OSError):
-    """A picture of more pixels than are taken."""
+    """A picture with too many pixels."""
 
 
 class NotAFileError(OSError):
-    """A pipe, a device or a socket where a file was expected."""
+    """A pipe, a device or a socket instead of a file."""
 
 
 class Source(Protocol):
-    """A place that holds the bytes of one encoded picture; a `Path` is one."""
+    """A source of the bytes of one encoded picture, such as a `Path`."""
 
     def read_bytes(self) -> bytes:
         """The encoded bytes."""
@@ -64,14 +64,14 @@ def read_image(source: Source | str | bytes, *, most_pixels: int = MOST_PIXELS) 
 
     Args:
         source: path or encoded bytes of the image.
-        most_pixels: refuse a larger one before it is decoded.
+        most_pixels: larger images are refused before they are decoded.
 
     Raises:
-        OSError: the file is absent, no regular file, no picture, truncated or too large.
+        OSError: the file is missing, not a regular file, not a picture, truncated or too large.
         ValueError: it holds several pictures, or its values have no known range.
     """
     image = decode(encoded(source), most_pixels=most_pixels)
-    return np.array(as_rgb(image))  # a copy: torch wants memory it may write to
+    return np.array(as_rgb(image))  # a copy: torch needs writable memory
 
 
 def read_mask(source: Source | str | bytes, *, threshold: int) -> np.ndarray:
@@ -79,18 +79,18 @@ def read_mask(source: Source | str | bytes, *, threshold: int) -> np.ndarray:
 
     Args:
         source: path or encoded bytes of the mask.
-        threshold: 128, or 1 where no mask of the whole data set exceeds 1 (see `threshold_of`).
+        threshold: 128, or 1 if no mask of the whole data set exceeds 1 (see `threshold_of`).
 
     Raises:
-        OSError: the file is absent, no picture, or truncated.
+        OSError: the file is missing, truncated or not a picture.
     """
     return (np.asarray(as_levels(decode(encoded(source)))) >= threshold).view(np.uint8)
 
 
 def threshold_of(highest: int) -> int:
-    """The level from which a mask is foreground, given the highest level in its whole data set.
+    """The level from which a mask is foreground, given the highest level in the whole data set.
 
-    It is decided per data set and never per file: an empty mask saved as JPEG holds 0-7.
+    It is decided per data set, never per file: an empty mask saved as JPEG holds 0-7.
     """
     return 128 if highest > 1 else 1
 
@@ -99,7 +99,7 @@ def encoded(source: Source | str | bytes) -> bytes:
     """The bytes behind a source.
 
     Raises:
-        OSError: the file is absent or cannot be read, or is a pipe or a device, whose bytes may never end.
+        OSError: the file is missing or cannot be read, or is a pipe or a device, whose bytes may never end.
     """
     if isinstance(source, bytes):
         return source
@@ -113,19 +113,19 @@ def encoded(source: Source | str | bytes) -> bytes:
 
 
 def decode(data: bytes, *, most_pixels: int = MOST_PIXELS) -> Image.Image:
-    """Decodes every pixel (so that a truncated file is noticed) and applies the EXIF rotation.
+    """Decodes every pixel (so that truncated files are noticed) and applies the EXIF rotation.
 
-    Whatever Pillow raises of a file becomes one of the errors below, so that one bad file never ends a run.
+    Whatever Pillow raises becomes one of the errors below, so one bad file never ends a run.
 
     Raises:
-        OSError: no picture (`PIL.UnidentifiedImageError`), damaged, or of too many pixels (`TooLargeError`).
-        ValueError: it holds several pictures, as a volume or a video does.
+        OSError: not a picture (`PIL.UnidentifiedImageError`), damaged, or with too many pixels (`TooLargeError`).
+        ValueError: it holds several pictures, like a volume or a video.
     """
     try:
         image = opened(data)
         if image.width * image.height > most_pixels:
             raise TooLargeError(
-                f"it has {image.width} x {image.height} pixels, and at most {most_pixels:,} are taken here"
+                f"it has {image.width} x {image.height} pixels, but at most {most_pixels:,} are allowed"
             )
         pictures = getattr(image, "n_frames", 1) if image.format in SEVERAL else 1
         image.load()
@@ -133,12 +133,12 @@ def decode(data: bytes, *, most_pixels: int = MOST_PIXELS) -> Image.Image:
     except UnidentifiedImageError as error:
         raise UnidentifiedImageError(f"it {NO_PICTURE}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise TooLargeError(f"it has too many pixels, and at most {most_pixels:,} are taken here") from error
+        raise TooLargeError(f"it has too many pixels; at most {most_pixels:,} are allowed") from error
     except MemoryError as error:
         raise TooLargeError("it does not fit into memory") from error
     except OSError:
         raise
-    except Exception as error:  # of a damaged file the parsers of Pillow raise nearly anything
+    except Exception as error:  # Pillow's parsers raise nearly anything on damaged files
         raise OSError(str(error) or type(error).__name__) from error
     if pictures > 1:
         raise ValueError(f"holds {pictures} pictures; {NO_VOLUMES}")
@@ -146,26 +146,26 @@ def decode(data: bytes, *, most_pixels: int = MOST_PIXELS) -> Image.Image:
 
 
 def opened(data: bytes) -> Image.Image:
-    """A picture of which the header was read; no format is tried but `FORMATS`: EPS would start Ghostscript."""
+    """A picture whose header is read; only `FORMATS` are tried, because EPS would start Ghostscript."""
     return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """A picture turned as its EXIF orientation says; no other EXIF entry is read: any may be malformed."""
+    """A picture turned by its EXIF orientation; other EXIF entries are not read, as any may be malformed."""
     turn = TURNS.get(orientation_of(image))
     return image if turn is None else image.transpose(turn)
 
 
 def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation of a picture, 1 to 8; 1, which is upright, where it has none."""
+    """The EXIF orientation of a picture, 1 to 8; 1 (upright) if it has none."""
     return image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 def why_unreadable(error: Exception) -> str:
-    """The end of a sentence on a file that could not be read: what is wrong with it, and what to do.
+    """The end of a sentence that begins with the name of an unreadable file: what is wrong, and what to do.
 
     Args:
-        error: as `read_image`, `read_mask` or `decode` raised it; the sentence begins with the file's name.
+        error: the error that `read_image`, `read_mask` or `decode` raised.
     """
     if isinstance(error, UnidentifiedImageError):
         return f"{NO_PICTURE}; replace or remove it"
@@ -183,12 +183,12 @@ def why_unreadable(error: Exception) -> str:
 
 
 def is_volume(name: str) -> bool:
-    """Whether a file name has the suffix of a format of volumes."""
+    """Whether a file name has the suffix of a volume format."""
     return name.lower().endswith(VOLUMES)
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """A picture of any mode as RGB of 8 bits."""
+    """A picture of any mode as 8-bit RGB."""
     if image.mode == "RGB":
         return image
     if image.mode[0] in "IF":
@@ -199,11 +199,11 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def as_levels(image: Image.Image) -> Image.Image:
-    """A mask of any mode as one channel of 8 bits, unscaled.
+    """A mask of any mode as one 8-bit channel, unscaled.
 
-    Colours count by their brightest channel; a palette of greys by its greys, another by its indices (which are the
-    classes) unless it has black elsewhere than at 0, as where colours were reduced to a palette. 16 bits that are used
-    to the full are scaled to 8; of others values over 255 count as 255.
+    Colours count by their brightest channel. A palette of greys counts by its greys, another palette by its indices
+    (the classes), unless black is not at index 0, as when colours were reduced to a palette. Fully used 16 bits are
+    scaled to 8; otherwise values over 255 count as 255.
     """
     if image.mode == "L":
         return image
@@ -221,7 +221,7 @@ def as_levels(image: Image.Image) -> Image.Image:
 
 
 def _has_indices(image: Image.Image) -> bool:
-    """Whether the indices of a palette are meant: it is not of greys, and black, if it is used, is the first."""
+    """Whether the indices of a palette count: it is not all grey, and black, if used, has index 0."""
     palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
     used = np.unique(np.asarray(image))
     black = [index for index in used[used < len(palette)].tolist() if not palette[index].any()]
@@ -229,7 +229,7 @@ def _has_indices(image: Image.Image) -> bool:
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
-    """16 bits, or floats in [0, 1], of any shape, mapped to uint8; ValueError for other values."""
+    """Integers of 16 bits, or floats in [0, 1], of any shape, mapped to uint8; ValueError for other values."""
     low, high = float(values.min()), float(values.max())
     ceiling = 1.0 if values.dtype.kind == "f" else 65535.0
     if not (low >= 0 and high <= ceiling):

@@ -1,6 +1,6 @@
 """Masks of several classes: from levels, palette indices or colours to class numbers.
 
-Class 0 is the background, 255 counts for nothing. Class numbers cannot survive a lossy format; colours can.
+Class 0 is the background, 255 is ignored. A lossy format destroys class numbers, but not colours.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from PIL import Image
 from distill.data.image_io import Source, as_rgb, decode, encoded
 from distill.metrics.overlap import IGNORED
 
-LOSSY = (".jpg", ".jpeg", ".webp")  # a mask saved so may hold small values that mean nothing
-MOST_CLASSES = 32  # a picture without levels beyond, but perhaps 255, holds class numbers
-FAR = 100.0  # distance in RGB from which a pixel is of no colour of the table; JPEG noise stays below
+LOSSY = (".jpg", ".jpeg", ".webp")  # in such a mask, small values may be noise
+MOST_CLASSES = 32  # a picture with no higher levels, except perhaps 255, holds class numbers
+FAR = 100.0  # distance in RGB from which a pixel has no colour of the table; JPEG noise stays below
 FAR_SHARE = 0.01  # share of a mask's pixels that may be so far from all colours
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The way in which the masks of a run are read."""
+    """The way to read the masks of a run."""
 
     classes: int = 1  # 1: foreground and background; more: class numbers, background included
-    colours: tuple[str, ...] = ()  # of each class in the files, as ff0000; none: levels or palette indices are numbers
+    colours: tuple[str, ...] = ()  # of each class, as ff0000; none: levels or palette indices are the numbers
 
     def __post_init__(self) -> None:
         if self.colours and len(self.colours) != self.classes:
             raise ValueError(
                 f"data.colours names {len(self.colours)} colours, but student.classes is {self.classes}; give one "
-                f"colour a class, the background's first"
+                f"colour for each class, the background first"
             )
 
     @property
@@ -40,7 +40,7 @@ class Reading:
 
     @property
     def kind(self) -> str:
-        """The name under which the file index keeps facts of masks that are read so."""
+        """The kind under which the file index keeps facts of masks read this way."""
         return " ".join(["classes", *self.colours]) if self.several else "mask"
 
 
@@ -48,15 +48,15 @@ FOREGROUND = Reading()
 
 
 def read_classes(source: Source | str | bytes, *, colours: tuple[str, ...] = ()) -> np.ndarray:
-    """Reads a mask of several classes as uint8 (H, W) of class numbers, 255 where ignored.
+    """Reads a mask of several classes as uint8 (H, W) of class numbers; 255 is ignored.
 
     Args:
         source: path or encoded bytes of the mask.
-        colours: of the classes, background first; where there are none, levels or palette indices are the numbers.
+        colours: of the classes, background first; if empty, levels or palette indices are the class numbers.
 
     Raises:
-        OSError: the file is absent, no picture, or truncated.
-        ValueError: its pixels are no class numbers, or of no colour of the table.
+        OSError: the file is missing, truncated or not a picture.
+        ValueError: its pixels are not class numbers, or have no colour of the table.
     """
     return as_classes(decode(encoded(source)), colours=colours)
 
@@ -79,12 +79,12 @@ def as_classes(image: Image.Image, *, colours: tuple[str, ...] = ()) -> np.ndarr
 
 
 def is_void_beside(below: int) -> bool:
-    """Whether 255 is void in a mask that holds it, given the mask's highest level below 255: of one class that is 0."""
+    """Whether 255 means void in a mask, given its highest level below 255 (0 in a mask of one class)."""
     return 0 < below <= MOST_CLASSES
 
 
 def _by_number(values: np.ndarray) -> np.ndarray:
-    """Class numbers, uint8 (H, W), of wide integers or of floats that are whole."""
+    """Class numbers, uint8 (H, W), of wide integers or whole floats."""
     if values.min() < 0 or values.max() > IGNORED or (values != np.rint(values)).any():
         raise ValueError(
             f"holds {values.dtype} from {values.min():g} to {values.max():g}, but class numbers lie between 0 and "
@@ -100,7 +100,7 @@ def _by_colour(pixels: np.ndarray, colours: tuple[str, ...]) -> np.ndarray:
     far = float((distances.min(axis=0) > FAR**2).mean())
     if far > FAR_SHARE:
         raise ValueError(
-            f"has {far:.0%} of its pixels in no colour of data.colours ({', '.join(colours)}); add the colour that is "
-            f"missing, or correct the mask"
+            f"has {far:.0%} of its pixels in no colour of data.colours ({', '.join(colours)}); add the missing "
+            f"colour, or correct the mask"
         )
     return distances.argmin(axis=0).astype(np.uint8)

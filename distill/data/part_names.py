@@ -1,11 +1,11 @@
-"""Names of the parts of a split, as folders have them and splits of the `datasets` library."""
+"""Names of the parts of a split, in folders and in the `datasets` library."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-PARTS = {  # what a folder, or a split of the `datasets` library, may be called, plain -> the part that it is
+PARTS = {  # plain name of a folder, or of a split of the `datasets` library -> the part
     **dict.fromkeys(("train", "training", "trainset", "traindataset"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "valset"), "val"),
     **dict.fromkeys(("test", "testing", "testset", "testdataset"), "test"),
@@ -18,9 +18,9 @@ def plain(name: str) -> str:
 
 
 def without_part(name: str) -> str:
-    """The name of a data set without the part of a split that it begins with: `train-polyps` and `test-polyps` are one.
+    """The name of a data set without a leading part name: `train-polyps` and `test-polyps` are one data set.
 
-    `train` and `test` themselves are one too, of no name.
+    `train` and `test` themselves are one data set without a name.
     """
     first, _, rest = name.partition("-")
     return rest if plain(first) in PARTS else name

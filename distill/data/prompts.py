@@ -1,9 +1,9 @@
 """The prompts of a prompted teacher for each image, and the keys of the records that depend on them.
 
-The prompts of labelled training images are the boxes of their mask's components, moved at random as a person's would
-be; those of all others, and of these too where the recipe says so, a grid of points. Validation and test images are
-never prompted with their own mask, which the features would give away. The prompt is part of a record's key, so that
-an image whose mask is withheld (`data.labels`) does not find the record that its mask once prompted.
+Labelled training images are prompted with the boxes of their mask's components, moved at random like a person's boxes;
+all other images, or all if the recipe says so, with a grid of points. Validation and test images are never prompted
+with their own mask, which the features would give away. The prompt is part of a record's key, so an image whose mask
+is withheld (`data.labels`) does not find the record that its mask once prompted.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import numpy as np
 from distill.config.schema import TeacherRecipe
 from distill.data.sample import Sample, key_pairs_of
 
-SPECK = 1e-4  # share of the image under which a component of a mask gives no box, unless it is all there is
+SPECK = 1e-4  # smaller components of a mask (share of the image) give no box, unless all are smaller
 
 
 def has_boxes(recipe: TeacherRecipe, sample: Sample) -> bool:
-    """Whether a sample is prompted with its own mask; a held-out one, which comes here without its mask, never is."""
+    """Whether a sample is prompted with its own mask; a held-out one comes here without its mask and never is."""
     return recipe.prompts == "boxes" and bool(sample.mask_key)
 
 
 def policy_of(recipe: TeacherRecipe) -> str:
-    """The rule by which prompts are made, in a line that changes whenever they would."""
+    """The rule for prompts, in a line that changes whenever the prompts would."""
     grid = f"grid 1: {recipe.points} x {recipe.points} points"
     if recipe.prompts == "grid":
         return grid
@@ -36,7 +36,7 @@ def policy_of(recipe: TeacherRecipe) -> str:
 
 
 def record_key(recipe: TeacherRecipe, sample: Sample) -> str:
-    """The key (sha256, hex) under which a teacher's cache holds a sample: of the image, and of the prompt if any.
+    """The key (sha256, hex) of a sample in a teacher's cache: of the image and, if any, the prompt.
 
     Args:
         recipe: of the teacher.
@@ -56,9 +56,9 @@ def record_keys(recipe: TeacherRecipe, samples: Iterable[Sample]) -> list[str]:
 
 
 def check_cached_prompts(recipe: TeacherRecipe, said: str, *, folder: Path) -> None:
-    """Raises ValueError where a cache was extracted with other prompts than the recipe's: its records differ.
+    """Raises ValueError if a cache was extracted with other prompts than the recipe's, because its records differ.
 
-    `said` are the prompts that the identity of the cache in `folder` names; empty for a teacher that is not prompted.
+    `said` has the prompts in the identity of the cache in `folder`; empty for a teacher without prompts.
     """
     extracted = said.split("; soft mask")[0]
     if extracted != ("" if recipe.prompts is None else policy_of(recipe)):
@@ -70,10 +70,10 @@ def check_cached_prompts(recipe: TeacherRecipe, said: str, *, folder: Path) -> N
 
 
 def prompt_of(recipe: TeacherRecipe, sample: Sample, view: str) -> np.ndarray:
-    """The prompt of a sample under a view, the same in every view: in fractions of the image's sides.
+    """The prompt of a sample under a view, at the same place in every view, in fractions of the image's sides.
 
     Returns:
-        boxes (B, 4) as x0, y0, x1, y1, none of them where there is no foreground; or points (P, 2) as x, y.
+        Boxes (B, 4) as x0, y0, x1, y1, none without foreground; or points (P, 2) as x, y.
     """
     if not has_boxes(recipe, sample):
         return grid_of(recipe.points)
@@ -87,7 +87,7 @@ def grid_of(points: int) -> np.ndarray:
 
 
 def boxes_of(mask: np.ndarray) -> np.ndarray:
-    """The boxes (B, 4) of the components of a mask (H, W), edge to edge, in fractions of its sides, but for specks."""
+    """The boxes (B, 4) of the components of a mask (H, W), edge to edge, in fractions of its sides, without specks."""
     from scipy import ndimage
 
     height, width = mask.shape

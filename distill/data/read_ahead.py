@@ -1,4 +1,4 @@
-"""Samples whose pixels are read while those before them are in use: results are those of reading in turn."""
+"""Reading the pixels of samples in advance on threads; results are the same as without."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Reading = tuple[Sample, Future[np.ndarray] | None, Future[np.ndarray]]
 
 
 def read_ahead(samples: Iterable[Sample], *, images: bool = True) -> Iterator[Sample]:
-    """The samples in their order, with readers that return what threads have read; an error comes in its turn.
+    """The samples in order, with readers that return what threads have read; errors are raised in their turn.
 
     Args:
-        samples: whose pixels are wanted once, soon after one another.
-        images: whether images are read too, and not masks alone.
+        samples: samples whose pixels are each needed once, soon after one another.
+        images: whether to read images too, not only masks.
     """
     pool = small_workers(min(THREADS, own_cores()))
     waiting: deque[Reading] = deque()
@@ -38,10 +38,10 @@ def read_ahead(samples: Iterable[Sample], *, images: bool = True) -> Iterator[Sa
                 yield _with_pixels(*waiting.popleft())
         while waiting:
             yield _with_pixels(*waiting.popleft())
-    except BaseException:  # the others are not wanted any more
+    except BaseException:  # the others are no longer needed
         pool.shutdown(cancel_futures=True)
         raise
-    pool.shutdown(wait=False)  # what was yielded may be asked for later
+    pool.shutdown(wait=False)  # yielded samples may be read later
 
 
 def _with_pixels(sample: Sample, image: Future[np.ndarray] | None, mask: Future[np.ndarray]) -> Sample:

@@ -1,4 +1,4 @@
-"""Samples, which are pairs of image and mask, and splits, which are parts of them."""
+"""Samples (pairs of image and mask), and splits of them into parts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AT_ONCE = 4096  # keys that are written as JSON at once
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads the pixels of one source when it is called; there may be millions, and a `functools.partial` is larger."""
+    """Reads the pixels of one source when called; smaller than a `functools.partial`, as there may be millions."""
 
     read: Callable[[Any], np.ndarray]
     source: Any  # a path as text, or another source of bytes
@@ -33,11 +33,10 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image with its mask, identified by content; the pixels are read when they are needed.
+    """One image with its mask, identified by content; pixels are read when needed.
 
-    A mask holds 0 and 1, or class numbers with 255 where ignored. Of an unlabelled image the `mask_key` is empty, and
-    the mask is 255 everywhere. The two readers are made of module functions, so that a sample can be sent to another
-    process.
+    A mask holds 0 and 1, or class numbers, where 255 is ignored. An unlabelled image has an empty `mask_key` and a mask
+    of 255 everywhere. The two readers are made of module functions, so that a sample can be sent to another process.
     """
 
     dataset: str
@@ -51,7 +50,7 @@ class Sample:
 
 
 class KeyedSamples(Sequence[Sample]):
-    """Samples that are made when they are asked for, and whose keys are known without."""
+    """Samples that are made on demand, whose keys are known without making them."""
 
     @abstractmethod
     def key_pairs(self) -> Iterator[tuple[str, str]]:
@@ -82,14 +81,14 @@ def keys_of(samples: Iterable[Sample]) -> set[str]:
 class Splits:
     """The parts of the data. No image key is in two of them: test beats val, val beats train, train beats unlabelled.
 
-    Unlabelled images join the terms of imitation and `mean_teacher` only.
+    Unlabelled images are used only by imitation terms and `mean_teacher`.
     """
 
     train: Sequence[Sample]
     val: Sequence[Sample]
     test: Mapping[str, Sequence[Sample]] = field(hash=False)  # data set -> samples
-    dropped: int = 0  # images taken out of a part because a part that ranks above it holds the same image
-    notes: tuple[str, ...] = ()  # sentences about the data that the user should read once
+    dropped: int = 0  # images removed from a part because a higher-ranked part holds the same image
+    notes: tuple[str, ...] = ()  # sentences about the data for the user
     unlabelled: Sequence[Sample] = ()
 
     @property
@@ -109,11 +108,11 @@ class Splits:
 
     @property
     def hidden(self) -> set[str]:
-        """The keys of images whose masks nothing that is trained or teaches here may have seen."""
+        """The keys of images whose masks no student or teacher here may have seen."""
         return keys_of(self.held_out) | keys_of(self.unlabelled)
 
     def calibration(self, count: int) -> list[Sample]:
-        """The training images on which a code is fitted: `count` with the smallest keys, a choice fixed by content."""
+        """The training images on which a code is fitted: the `count` with the smallest keys, fixed by content."""
         training = self.training
         places = {key: place for place, (key, _) in enumerate(key_pairs_of(training))}
         return [training[place] for _, place in nsmallest(count, places.items())]
@@ -123,7 +122,7 @@ class Splits:
     def digest(self) -> str:
         """The sha256 (hex) over the keys of images and masks of each part; names and places do not count.
 
-        Without unlabelled images there is nothing of them in it, so that older runs keep their names.
+        Without unlabelled images it has no entry for them, so that older runs keep their names.
         """
         digest = hashlib.sha256()
         for text in self._texts():
@@ -131,7 +130,7 @@ class Splits:
         return digest.hexdigest()
 
     def _texts(self) -> Iterator[str]:
-        """The JSON of all keys in pieces, since that of a million images has 140 MB."""
+        """The JSON of all keys in pieces, because that of a million images has 140 MB."""
         yield from ("[", *_texts_of_keys(self.train), ", ", *_texts_of_keys(self.val), ", {")
         for number, name in enumerate(sorted(self.test)):
             yield f"{', ' if number else ''}{json.dumps(name)}: "
@@ -144,7 +143,7 @@ class Splits:
 
 
 def _joined(*parts: Sequence[Sample]) -> Sequence[Sample]:
-    """The samples of several parts, which stay in their file where they follow one another there."""
+    """The samples of several parts; they stay in their file if they are consecutive there."""
     joined: Sequence[Sample] = reduce(operator.add, parts, ())
     return joined
 

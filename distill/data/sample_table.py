@@ -1,7 +1,7 @@
-"""Very many samples in one mapped file, which all processes of a machine and their loading processes share.
+"""Very many samples in one mapped file, shared by all processes of a machine and their loader processes.
 
-As objects a million samples take 1.2 GB, in each of eight processes and, since counting references writes to them, in
-each of their forked loaders too. Here they take 0.2 GB once, and a sample is made when it is asked for.
+As objects, a million samples take 1.2 GB in each of eight processes, and, because reference counting writes to them, in
+each of their forked loaders too. In the file they take 0.2 GB once, and a sample is made on demand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from distill.data.sample import KeyedSamples, Reader, Sample, Splits
 
-FROM = 20_000  # images from which they are kept in a file
+FROM = 20_000  # images from which samples are kept in a file
 AT_ONCE = 4096  # samples that are written or made at once
 ABSENT = -1
 
@@ -36,21 +36,21 @@ ROW = np.dtype(
         ("size", "<i4", 2),  # height and width
         ("numbers", "<i4", 3),  # of the data set, and of what reads image and mask
         ("begin", "<i8"),  # of the texts in bytes
-        ("lengths", "<i4", 4),  # of stem, places of image and mask, group; `ABSENT`: the mask is of no file, no group
+        ("lengths", "<i4", 4),  # of stem, places of image and mask, group; `ABSENT`: no mask file, no group
     ]
 )
 
-CODING = ("utf-8", "surrogatepass")  # of texts, among which are names of files that are not UTF-8
+CODING = ("utf-8", "surrogatepass")  # of texts, which include file names that are not UTF-8
 Read = Callable[[Any], np.ndarray]
 
 
 @dataclass(frozen=True)
 class SampleFile:
-    """A file without a name: a token, all texts, then the rows. It is freed with the object that opened it.
+    """A file without a name, with a token, all texts, then the rows. It is freed with the object that opened it.
 
     Attributes:
-        path: by which other processes of this machine find it; on Linux alone.
-        token: its first bytes, since the path may be another file's elsewhere.
+        path: the path by which other processes of this machine find it; Linux only.
+        token: its first bytes, because on another machine the path may be another file.
         size: in bytes.
         count: of the samples.
         datasets: names of the data sets.
@@ -72,7 +72,7 @@ class SampleFile:
             OSError: the file is not there, or not on this machine.
             ValueError: it is another file.
         """
-        if not self.path.is_file():  # nor a pipe of another process, which would be waited for
+        if not self.path.is_file():  # also not a pipe of another process, which would block
             raise FileNotFoundError(self.path)
         with self.path.open("rb") as stream:
             if stream.read(len(self.token)) != self.token:
@@ -85,13 +85,13 @@ class SampleFile:
         return self.text[self.size - self.count * ROW.itemsize :].view(ROW)
 
     def __reduce__(self) -> tuple[type[SampleFile], tuple[Any, ...]]:
-        """For another process, which maps the file itself."""
+        """Pickles the description; the other process maps the file itself."""
         return SampleFile, (self.path, self.token, self.size, self.count, self.datasets, self.readers)
 
 
 @dataclass(frozen=True, eq=False)
 class SampleTable(KeyedSamples):
-    """Samples that lie in a file from row `start` to `stop`; equal to no other object, nor to a tuple of the same."""
+    """Samples in a file from row `start` to `stop`; equal only to itself, not to a tuple of the same samples."""
 
     file: SampleFile
     start: int
@@ -105,7 +105,7 @@ class SampleTable(KeyedSamples):
     @overload
     def __getitem__(self, place: slice) -> Sequence[Sample]: ...
     def __getitem__(self, place: int | slice) -> Sample | Sequence[Sample]:
-        """A sample, or those of a slice, which stay in the file where they follow one another."""
+        """A sample, or those of a slice, which stay in the file if they are consecutive."""
         chosen = range(self.start, self.stop)[place]
         if isinstance(chosen, int):
             return next(self._make(chosen, chosen + 1))
@@ -118,7 +118,7 @@ class SampleTable(KeyedSamples):
             yield from self._make(start, min(start + AT_ONCE, self.stop))
 
     def __add__(self, other: Sequence[Sample]) -> Sequence[Sample]:
-        """The samples of both, in the file where the others follow these there."""
+        """The samples of both, in the file if the others follow directly there."""
         if isinstance(other, SampleTable) and other.file is self.file and other.start == self.stop:
             return SampleTable(self.file, self.start, other.stop)
         return (*self, *other) if len(other) else self
@@ -158,7 +158,7 @@ def _key_pairs(rows: NDArray[np.void]) -> Iterator[tuple[str, str]]:
 
 
 def in_reach(splits: Splits) -> bool:
-    """Whether samples in the file of another process can be read here; from then on they can whatever becomes of it."""
+    """Whether samples in another process's file can be read here; if so, they stay readable even if it ends."""
     try:
         return isinstance(splits.train, SampleTable) and len(splits.train.file.rows) > 0
     except (OSError, ValueError):
@@ -175,7 +175,7 @@ def in_file(splits: Splits) -> Splits:
     except (OSError, ValueError) as error:
         place = tempfile.gettempdir()
         logger.warning(
-            "no file can be kept in %s (%s): %d samples stay in the memory of each process", place, error, total
+            "cannot keep a file in %s (%s): %d samples stay in the memory of each process", place, error, total
         )
         return splits
     spans = pairwise(accumulate(map(len, parts), initial=0))
@@ -184,7 +184,7 @@ def in_file(splits: Splits) -> Splits:
 
 
 def has_files(sample: Sample) -> bool:
-    """Whether the image of a sample is a file of its own, and its mask one too, or unknown."""
+    """Whether the image of a sample is a file, and its mask is a file too or unknown."""
     image, mask = sample.read_image, sample.read_mask
     return (
         isinstance(image, Reader)
@@ -195,7 +195,7 @@ def has_files(sample: Sample) -> bool:
 
 
 def write_samples(samples: Iterable[Sample]) -> SampleFile:
-    """Writes samples, of which each `has_files`, into a file that no folder lists, and maps it.
+    """Writes samples that all `has_files` into an unlisted file, and maps it.
 
     Raises:
         OSError: the disk is full, or nothing can be mapped there.
@@ -232,7 +232,7 @@ def _write_some(
     datasets: dict[str, int],
     readers: dict[int, tuple[int, Read]],
 ) -> NDArray[np.void]:
-    """Writes the texts of samples; their rows (n,)."""
+    """Writes the texts of samples; returns their rows (n,)."""
     rows = np.zeros(len(samples), ROW)
     numbers: list[tuple[int, int, int]] = []
     texts: list[str | None] = []
@@ -258,10 +258,10 @@ def _write_some(
 
 
 def _bytes_of(text: str) -> int:
-    """The number of bytes that a text is written in."""
+    """The number of bytes of a text once encoded."""
     return len(text.encode(*CODING))
 
 
 def _digests(keys: Iterable[str]) -> NDArray[np.uint8]:
-    """Digests of hexadecimal keys one after the other; zeros of an empty key."""
+    """The digests of hexadecimal keys, one after the other; zeros for an empty key."""
     return np.frombuffer(bytes.fromhex("".join(key or "0" * 64 for key in keys)), np.uint8)

@@ -1,4 +1,4 @@
-"""Reads every file once: its hash, its size, its levels; `distill.data.file_index` keeps what was found."""
+"""Reads the hash, size and levels of every file once; `distill.data.file_index` keeps the results."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from distill.data.mask_classes import as_classes
 from distill.metrics.overlap import IGNORED
 from distill.runtime.progress import progress
 
-JPEG = b"\xff\xd8"  # how such a file begins, whatever its name
-MANY = 500  # files from which a scan is announced, and shows its progress
+JPEG = b"\xff\xd8"  # the first bytes of such a file, whatever its name
+MANY = 500  # files from which a scan is announced and shows progress
 
 logger = logging.getLogger("bandpass")
 
@@ -28,11 +28,11 @@ def scan(tasks: Sequence[Task], *, home: Path) -> list[Facts | str]:
     """Reads every file that the file index does not know, on several threads.
 
     Args:
-        tasks: what each source should be, and the source.
+        tasks: the kind that each source should have, and the source.
         home: the folder of the index.
 
     Returns:
-        For each task its facts, or what is wrong with it: the end of a sentence that begins with the file's name.
+        For each task its facts, or what is wrong: the end of a sentence that begins with the file's name.
     """
     index = FileIndex.load(home)
     stamps = stamps_of(source for _, source in tasks)
@@ -60,7 +60,7 @@ def _read_all(tasks: Sequence[Task], index: FileIndex) -> list[Facts | str]:
 def _facts_or_reason(index: FileIndex, task: Task) -> Facts | str:
     try:
         return read_facts(*task, index=index)
-    except Exception as error:  # one bad file never ends a run, whatever a library raises of it
+    except Exception as error:  # one bad file never ends a run, whatever a library raises
         return why_unreadable(error)
 
 
@@ -73,7 +73,7 @@ def read_facts(kind: Kind, source: Source | str, *, index: FileIndex) -> Facts:
         index: asked first, by content.
 
     Raises:
-        OSError: the file is no picture or truncated.
+        OSError: the file is not a picture, or is truncated.
         ValueError: it is empty, or its values have no known range.
     """
     data = encoded(source)
@@ -95,7 +95,7 @@ def read_facts(kind: Kind, source: Source | str, *, index: FileIndex) -> Facts:
     colours = tuple(kind.split()[1:])
     if not colours and data.startswith(JPEG):
         raise ValueError(
-            "is a JPEG, which does not keep class numbers; save it as PNG, or give data.colours where it holds colours"
+            "is a JPEG, which does not keep class numbers; save it as PNG, or give data.colours if it holds colours"
         )
     numbers = as_classes(image, colours=colours)
     classes = np.flatnonzero(np.bincount(numbers.ravel(), minlength=IGNORED + 1)[:IGNORED])

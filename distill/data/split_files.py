@@ -1,4 +1,4 @@
-"""The tables beside the pictures: which image belongs to which part, and which images belong together."""
+"""Split files and group files: the part of each image, and the images that belong together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Name = tuple[str, str]  # data set, stem
 
 @dataclass(frozen=True)
 class Roles:
-    """The part that each image is in, as split files have it."""
+    """The part of each image, from split files."""
 
     parts: dict[Name, str]  # -> train, val or test
     has_val: bool
@@ -37,18 +37,18 @@ def read_roles(
     tested: Sequence[str],
     problems: Problems,
 ) -> Roles:
-    """Reads train.csv, test.csv and perhaps val.csv of `data.split`.
+    """Reads train.csv, test.csv and, if there is one, val.csv of `data.split`.
 
     Args:
-        data: the data part of the recipe. Rows of data sets in `data.test_only` are passed over.
-        stems: the stems that each data set under the root has; None where the data set was not chosen.
-        trained: data sets to train on; rows of others in train.csv and val.csv are passed over.
-        tested: data sets to test on; rows of others in test.csv are passed over.
-        problems: rows that fit nothing are added to it.
+        data: the data part of the recipe. Rows of data sets in `data.test_only` are skipped.
+        stems: the stems of each data set under the root; None if the data set was not chosen.
+        trained: data sets to train on; rows of others in train.csv and val.csv are skipped.
+        tested: data sets to test on; rows of others in test.csv are skipped.
+        problems: receives rows that fit no image.
 
     Raises:
-        FileNotFoundError: a file is not there.
-        ValueError: a file lacks its columns, or trains on what `data.test_only` names.
+        FileNotFoundError: a file is missing.
+        ValueError: a file lacks its columns, or trains on a data set in `data.test_only`.
     """
     tables = _read_tables(Path(data.split or "").expanduser(), sets=list(stems))
     tables = _pass_over_whole(tables, data, trained=trained)
@@ -77,13 +77,13 @@ def read_roles(
 
 
 def read_groups(folder: Path, name: str | None, stems: Iterable[str], *, problems: Problems) -> dict[str, str]:
-    """Reads a data set's group file: the group of each stem; nothing where there is no such file.
+    """Reads a data set's group file: the group of each stem; empty if there is no such file.
 
     Args:
         folder: of the data set.
-        name: of the file, with columns stem and group, or stem and one of another name; None: no groups.
-        stems: that the data set has. A file that knows none of them is a problem.
-        problems: is added to.
+        name: of the file, with columns stem and group, or stem and one other; None: no groups.
+        stems: the stems of the data set. A file that has none of them is a problem.
+        problems: receives what is wrong.
 
     Raises:
         ValueError: the file lacks its columns, or has several that may be the group.
@@ -100,7 +100,7 @@ def read_groups(folder: Path, name: str | None, stems: Iterable[str], *, problem
         if groups.setdefault(stem, group) != group:
             problems.add(
                 "group file",
-                f"{folder / name} puts {stem} into {groups[stem]!r} and into {group!r}; leave one of the lines",
+                f"{folder / name} puts {stem} into {groups[stem]!r} and into {group!r}; keep one of the lines",
                 fatal=True,
             )
     stems = list(stems)
@@ -119,13 +119,13 @@ def _pass_over_whole(
 ) -> dict[str, list[Name]]:
     """The tables without the rows of data sets in `data.test_only`.
 
-    With `data.train` these are passed over knowingly; without, the split would train or validate on what is tested.
+    With `data.train` the user skips them knowingly; without it, the split would train or validate on test images.
     """
     for part in ("train", "val") if not data.train else ():
         for name, count in Counter(name for name, _ in tables.get(part, []) if name in data.test_only).items():
             raise ValueError(
-                f"data.test_only names {name!r}, of which {part}.csv has {several(count, 'row')}; every image of it is "
-                f"tested, so say what to train on instead by data.train=[{','.join(trained)}]"
+                f"data.test_only names {name!r}, but {part}.csv has {several(count, 'row')} of it; all its images are "
+                f"tested, so name the data sets to train on by data.train=[{','.join(trained)}]"
             )
     return {part: [row for row in rows if row[0] not in data.test_only] for part, rows in tables.items()}
 
@@ -138,9 +138,9 @@ def _test_whole(
     tested: Sequence[str],
     asked: Collection[str],
 ) -> list[str]:
-    """Gives the test every image of a tested data set that no file mentions and that is not trained on.
+    """Adds to the test part all images of each test data set that no split file mentions.
 
-    No row is left that could mention the data sets of `data.test_only`, which `asked` names.
+    The data sets of `data.test_only` (`asked`) have no rows left that could mention them.
     """
     mentioned = {name for name, _ in rows} | {name for name, _ in parts}
     whole = [name for name in tested if name not in mentioned]
@@ -158,7 +158,7 @@ def _test_whole(
 
 
 def _forbid_absent(part: str, rows: Iterable[Name], stems: Mapping[str, set[str] | None], problems: Problems) -> None:
-    """Rows of a data set that is not under the root must be passed over knowingly, by data.train or data.test."""
+    """Reports rows of data sets that are not under the root; data.train or data.test must exclude them."""
     option = "test" if part == "test" else "train"
     for name, count in Counter(name for name, _ in rows if name not in stems).items():
         problems.add(
@@ -170,7 +170,7 @@ def _forbid_absent(part: str, rows: Iterable[Name], stems: Mapping[str, set[str]
 
 
 def _require_rows(data: DataRecipe, parts: Mapping[Name, str], problems: Problems) -> None:
-    """A data set that the recipe names for a part must have images in that part."""
+    """Reports data sets that the recipe names for a part in which they have no images."""
     for option, asked, part in (("train", data.train, "train"), ("test", data.test, "test")):
         for name in asked:
             if not any(dataset == name and found == part for (dataset, _), found in parts.items()):

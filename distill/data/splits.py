@@ -1,7 +1,7 @@
-"""Training, validation and test: cut by content, by group, and without leaks.
+"""Splitting into training, validation and test by content, by group, and without leaks.
 
-Every random choice orders images by a hash of their key, so that renaming and copying change nothing. Groups
-(sequences, patients) are never cut in two.
+Every random choice orders images by a hash of their key, so renaming and copying change nothing. Groups (sequences,
+patients) are never divided.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Parts:
     def take_out(self, part: str, samples: Iterable[Sample], *, held: set[str], by: str) -> list[Sample]:
         """The samples of a part whose image key is not `held` by another part, each image once.
 
-        What goes is counted, and noted under the names of the part and of the parts that hold it.
+        Removed images are counted, and noted with the names of the part and of the parts that hold them (`by`).
         """
         samples = list(samples)
         clean = [sample for sample in samples if sample.key not in held]
@@ -50,7 +50,7 @@ class Parts:
 
 
 def finish(parts: Parts, data: DataRecipe, *, share: float) -> Splits:
-    """Closes leaks (test beats validation beats training), cuts validation where it is not given, and takes stock.
+    """Closes leaks (test beats validation beats training), cuts validation if it is not given, and adds notes.
 
     Args:
         parts: train, val (or None) and test.
@@ -58,7 +58,7 @@ def finish(parts: Parts, data: DataRecipe, *, share: float) -> Splits:
         share: of each data set's training images that becomes validation.
 
     Raises:
-        ValueError: a part is left without images, or `data.fold` is no fold.
+        ValueError: a part is left without images, or `data.fold` is invalid.
     """
     tested = {sample.key for part in parts.test.values() for sample in part}
     if parts.val is None or data.fold:
@@ -84,7 +84,7 @@ def cut_test(samples: Sequence[Sample], *, share: float, seed: int) -> tuple[lis
     """Cuts the share to be tested from one data set, each image once.
 
     Returns:
-        The rest (with copies of tested images, which `finish` drops and counts), and the test images.
+        The other samples (with copies of test images, which `finish` drops and counts), and the test images.
     """
     once, _ = _once(samples)
     chosen = keys_of(choose(bundle(once, purpose="test", seed=seed), share=share))
@@ -94,7 +94,7 @@ def cut_test(samples: Sequence[Sample], *, share: float, seed: int) -> tuple[lis
 
 
 def cut_validation(samples: Sequence[Sample], data: DataRecipe, *, share: float) -> tuple[list[Sample], list[Sample]]:
-    """Cuts validation from every data set of the training part: a fold, or the share, of `data.max_validation` at most.
+    """Cuts validation from every data set of the training part: a fold, or the share, at most `data.max_validation`.
 
     Returns:
         Training and validation.
@@ -111,7 +111,7 @@ def cut_validation(samples: Sequence[Sample], data: DataRecipe, *, share: float)
 
 
 def limit_validation(val: list[Sample], data: DataRecipe, *, notes: list[str]) -> list[Sample]:
-    """About `data.max_validation` images of a validation part that is given, of every data set its share."""
+    """About `data.max_validation` images of a given validation part, from each data set in proportion."""
     if not data.max_validation or len(val) <= data.max_validation:
         return val
     chosen: set[str] = set()
@@ -120,7 +120,7 @@ def limit_validation(val: list[Sample], data: DataRecipe, *, notes: list[str]) -
         chosen.update(sample.key for sample in kept or mine)
     notes.append(
         f"data.max_validation={data.max_validation}: {len(chosen)} of {several(len(val), 'validation image')} are "
-        "validated on; the others are left out"
+        "used; the others are left out"
     )
     return [sample for sample in val if sample.key in chosen]
 
@@ -147,7 +147,7 @@ def bundle(samples: Iterable[Sample], *, purpose: str, seed: int) -> list[list[S
 
 
 def choose(groups: Sequence[list[Sample]], *, share: float) -> list[Sample]:
-    """The whole groups whose images come closest to the share of all, at least one group and never all of them."""
+    """The whole groups whose images come closest to the share, at least one group and never all."""
     sizes = [len(group) for group in groups]
     if share <= 0 or len(groups) < 2:
         return []
@@ -156,14 +156,14 @@ def choose(groups: Sequence[list[Sample]], *, share: float) -> list[Sample]:
 
 
 def closest_sum(sizes: Sequence[int], wanted: int) -> list[int]:
-    """Places of some but not all sizes whose sum is closest to `wanted`; earlier sizes are preferred.
+    """The places of some but not all sizes whose sum is closest to `wanted`; earlier sizes are preferred.
 
     Sums are built up size by size, and the first way to reach a sum is kept (subset sum by dynamic programming).
     """
     totals = [0, *accumulate(sizes)]
     if wanted in totals[1:-1]:
         return list(range(totals.index(wanted)))
-    last = np.full(min(wanted + max(sizes) + 1, totals[-1]), -1, np.int64)  # sum -> place added last; -1: no way to it
+    last = np.full(min(wanted + max(sizes) + 1, totals[-1]), -1, np.int64)  # sum -> place added last; -1: not reachable
     last[0] = len(sizes)
     for place, size in enumerate(sizes):
         after = last[size : size + wanted + 1]
@@ -188,7 +188,7 @@ def deal(groups: Sequence[list[Sample]], *, hands: int) -> list[list[Sample]]:
 
 
 def _once(samples: Iterable[Sample]) -> tuple[list[Sample], int]:
-    """Each image once, whichever its name, and how many of the others had another mask."""
+    """Each image once, under any name, and how many of the others had another mask."""
     samples = list(samples)
     if len(keys_of(samples)) == len(samples):
         return samples, 0
@@ -201,17 +201,17 @@ def _once(samples: Iterable[Sample]) -> tuple[list[Sample], int]:
 
 
 def ordered(samples: Iterable[Sample]) -> tuple[Sample, ...]:
-    """Samples by their images and masks, whatever their names."""
+    """Samples in the order of their keys, independent of names."""
     return tuple(sorted(samples, key=lambda sample: (sample.key, sample.mask_key)))
 
 
 def sequence_of(sample: Sample) -> tuple[str, str | None]:
-    """The sequence or patient of a sample, by data set and group; folders that are parts of one set share them."""
+    """The sequence or patient of a sample, by data set and group; folders that are parts of one set share groups."""
     return without_part(sample.dataset), sample.group
 
 
 def familiar(training: Iterable[Sample], test: dict[str, list[Sample]], *, what: str | None) -> list[str]:
-    """Notes on tested images whose sequence or patient is also in the training part."""
+    """Notes on test images whose sequence or patient is also in the training part."""
     known = {sequence_of(sample) for sample in training if sample.group is not None}
     notes = []
     for name, part in test.items():

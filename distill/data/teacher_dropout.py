@@ -1,7 +1,7 @@
-"""Teacher masks: which teachers an image has where some are dropped at random (as UNIC does, Sariyildiz et al. 2024).
+"""Teacher masks: the teachers of an image when some are dropped at random (as in UNIC, Sariyildiz et al. 2024).
 
-With several teachers a student can please the one that is easy to imitate and pass over the others; where it often has
-to do without one, it cannot. The draw hangs on (seed, epoch, sample) alone, as every other one does.
+With several teachers, a student can imitate the easy one and neglect the others; it cannot if it often has to do
+without one. Like every other draw, this one depends on (seed, epoch, sample) alone.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ STREAM = 2  # apart from that of views, crops and colours
 
 
 def teacher_mask_key(teacher: str) -> str:
-    """The batch's entry of a teacher mask: which of its images have the teacher, a bool each."""
+    """The key of a teacher mask in a batch: a bool for each image, whether it has the teacher."""
     return f"{teacher}/teacher_mask"
 
 
 def draw_teacher_mask(drop: Mapping[str, float], *, seed: int, epoch: int, sample: str) -> dict[str, Tensor]:
     """The teachers that a sample has in an epoch.
 
-    The shares lie one after the other round a circle of length 1, and a teacher is dropped where one drawn point, or
-    that point after a further turn, falls into its share (systematic sampling, Madow 1949). So each teacher is dropped
-    with just its share, and as few as can be at once: where the shares sum to at most the number of teachers less 1,
-    every sample has at least one; where they sum to more, no rule could keep both the shares and that.
+    The shares lie one after the other around a circle of length 1, and a teacher is dropped if one drawn point, or that
+    point after a further turn, falls into its share (systematic sampling, Madow 1949). So each teacher is dropped with
+    exactly its share, and as few as possible at once: if the shares sum to at most the number of teachers less 1, every
+    sample keeps at least one; if they sum to more, no rule could do both.
 
     Args:
-        drop: teacher -> the share of samples that do without it, under 1.
+        drop: teacher -> the share of samples without it, under 1.
         seed: of the recipe.
         epoch: of the labelled or the unlabelled images.
         sample: key of the image.
 
     Returns:
-        A bool tensor () under `teacher_mask_key` of each teacher; empty where nothing is to be dropped.
+        A bool tensor () under `teacher_mask_key` of each teacher; empty if no teacher has a share.
     """
     if not any(drop.values()):
         return {}

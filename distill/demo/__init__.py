@@ -1,6 +1,6 @@
-"""A local page for a published student, by nothing but the standard library.
+"""A local page for a published student, served by the standard library.
 
 page.html: the page
-server: the page and what it asks for, over HTTP
-session: the student, the last images that were segmented, and views of them
+server: the page and its requests, over HTTP
+session: the student, the last segmented images, and their views
 """

@@ -1,4 +1,4 @@
-"""The page and what it asks for, over HTTP on this machine."""
+"""The page and its requests, over HTTP on this machine."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from distill.inference.images import UNREADABLE
 from distill.inference.segmenter import settle_threshold
 from distill.runtime.issues import first_line
 
-LARGEST = 64 << 20  # bytes of an image that is taken
-MOST_BYTES = 256 << 20  # of all images that are being received or wait for the network
+LARGEST = 64 << 20  # most bytes of an image
+MOST_BYTES = 256 << 20  # of all images that are received or wait for the network
 MOST_WAITING = 64  # requests that wait for a part of those bytes
-WAIT_SECONDS = 30.0  # that they wait
+WAIT_SECONDS = 30.0  # for which they wait at most
 BODY_SECONDS = 120.0  # in which an image must have arrived
-DRAIN_SECONDS = 5.0  # in which the rest of a refused one is read, so that its sender reads the answer
+DRAIN_SECONDS = 5.0  # for reading the rest of a refused image, so that its sender reads the answer
 CHUNK = 1 << 16
 BUSY = "too many images are being sent at once; try again in a moment"
 FIGURES = "X-Figures"  # header of a frame's answer: its figures as JSON
 TYPES = {"jpeg": "image/jpeg", "png": "image/png"}
-POLICY = (  # a browser that keeps it cannot fetch or send anything but from and to this server
+POLICY = (  # with it, a browser loads from and sends to this server only
     "default-src 'none'; img-src 'self' data:; media-src blob:; connect-src 'self'; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
@@ -48,7 +48,7 @@ class Answer(NamedTuple):
 
 
 class RefusedError(Exception):
-    """An answer other than 200, with a sentence."""
+    """An answer with a status other than 200, and a sentence."""
 
     def __init__(self, status: HTTPStatus, sentence: str) -> None:
         super().__init__(sentence)
@@ -56,7 +56,7 @@ class RefusedError(Exception):
 
 
 class Budget:
-    """A number of bytes that requests share: whoever needs some waits until they are free, or is refused."""
+    """A number of bytes that requests share: a request waits until its bytes are free, or is refused."""
 
     def __init__(self, count: int) -> None:
         self.free, self.waiting, self.changed = count, 0, threading.Condition()
@@ -111,7 +111,7 @@ class Server(ThreadingHTTPServer):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that is bound to this host."""
+    """Whether a server bound to this host is reachable from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -137,7 +137,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(self.post)
 
     def answer(self, work: Any) -> None:  # noqa: ANN401
-        """Sends the `Answer` that `work` returns, or the sentence of what it refuses."""
+        """Sends the `Answer` that `work` returns, or the sentence of its refusal."""
         try:
             self.require_own_name()
             answer = work(*self.words())
@@ -162,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
             self.drain()
 
     def drain(self) -> None:
-        """Reads what a refused request still sends: a connection that is closed before would take the answer along."""
+        """Reads what a refused request still sends: closing the connection earlier would lose the answer."""
         until = time.monotonic() + DRAIN_SECONDS
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_WR)
@@ -177,15 +177,15 @@ class Handler(BaseHTTPRequestHandler):
         return [part for part in address.path.split("/") if part], query
 
     def require_own_name(self) -> None:
-        """Refuses what a web page elsewhere asks, be it under its own host name, which may lead here, or under ours."""
+        """Refuses requests of other web pages, under their own host name (which may lead here) or under ours."""
         place = self.headers.get("Host", "")
         try:
             name = urlsplit(f"//{place}").hostname or ""
         except ValueError as error:
-            raise RefusedError(HTTPStatus.BAD_REQUEST, f"{place!r} is no host name") from error
+            raise RefusedError(HTTPStatus.BAD_REQUEST, f"{place!r} is not a host name") from error
         if self.server.local and not is_loopback(name):
             raise RefusedError(HTTPStatus.FORBIDDEN, f"this server answers to localhost, not to {name!r}")
-        origin = self.headers.get("Origin")  # browsers send it with whatever a page posts, and never a wrong one
+        origin = self.headers.get("Origin")  # browsers send it, correctly, with every POST of a page
         if origin is not None and origin.partition("://")[2] != place:
             raise RefusedError(HTTPStatus.FORBIDDEN, f"this server answers to its own page, not to one of {origin}")
 
@@ -208,13 +208,13 @@ class Handler(BaseHTTPRequestHandler):
                 drawn = session.draw(parts[1], parts[2], threshold=threshold_of(query, session))
                 return Answer(drawn, TYPES[VIEWS[parts[2]]])
         except (KeyError, IndexError, ValueError) as error:
-            raise RefusedError(HTTPStatus.NOT_FOUND, "there is no such thing here, or no longer") from error
+            raise RefusedError(HTTPStatus.NOT_FOUND, "this does not exist here, or no longer") from error
         raise RefusedError(HTTPStatus.NOT_FOUND, "there is no such page")
 
     def post(self, parts: list[str], query: dict[str, str]) -> Answer:
-        """Segments the image in the request's body: to be asked about, or as a frame, whose overlay is the answer."""
+        """Segments the image in the request's body: for later requests, or as a frame, answered by its overlay."""
         if parts not in (["images"], ["frames"]):
-            raise RefusedError(HTTPStatus.NOT_FOUND, "images are sent to /images, frames of a film to /frames")
+            raise RefusedError(HTTPStatus.NOT_FOUND, "send images to /images, and frames of a film to /frames")
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
             raise RefusedError(HTTPStatus.LENGTH_REQUIRED, "expected a picture with its length (Content-Length)")
@@ -254,13 +254,13 @@ def threshold_of(query: dict[str, str], session: Session) -> float:
     """The threshold of a request, or the student's own; several classes have none.
 
     Raises:
-        RefusedError: it is no probability.
+        RefusedError: it is not a probability.
     """
     asked = query.get("threshold") if session.segmenter.classes == 1 else None
     try:
         return settle_threshold(session.segmenter, None if asked is None else float(asked))
     except ValueError as error:
-        raise RefusedError(HTTPStatus.BAD_REQUEST, f"threshold={asked} is no probability over 0") from error
+        raise RefusedError(HTTPStatus.BAD_REQUEST, f"threshold={asked} is not a probability above 0") from error
 
 
 def as_json(value: Any) -> Answer:  # noqa: ANN401

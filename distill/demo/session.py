@@ -1,4 +1,4 @@
-"""The demo without its web: images are segmented once, and drawn at any threshold from their probability."""
+"""The demo without HTTP: images are segmented once, and drawn at any threshold from their probability."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from distill.inference.regions import measure_regions
 from distill.inference.segmenter import Segmenter
 from distill.metrics.overlap import foreground_of, labels
 
-KEPT = 8  # images with their probabilities, the last ones segmented
+KEPT = 8  # the last segmented images, with their probabilities
 VIEWS = {"image": "jpeg", "overlay": "jpeg", "mask": "png", "probability": "png"}
-GENERIC = ("student", "model.onnx")  # names that every published student has; the run's stands before them
+GENERIC = ("student", "model.onnx")  # generic names of published students; the run's name comes before them
 NOWHERE = (".", "..", "~", "/")
-MOST_PIXELS = 50_000_000  # of an image; the last 8 of them with one plane of probability are then under 3 GB
+MOST_PIXELS = 50_000_000  # of an image; 8 of them, with one plane of probability, take under 3 GB
 GENERATED_SIZE = (384, 480)
 
 
@@ -50,10 +50,10 @@ class Segmented:
 
 
 class Session:
-    """A student, the last images that it segmented, and the example pictures that it was published with.
+    """A student, the last images that it segmented, and its published example pictures.
 
-    Safe to use from several threads; one at a time decodes an image and has the network, and one at a time draws, so
-    that memory does not grow with the number of requests.
+    Safe to use from several threads; one at a time decodes an image and uses the network, and one at a time draws, so
+    memory does not grow with the number of requests.
     """
 
     def __init__(self, segmenter: Segmenter, *, examples: Path | None = None) -> None:
@@ -79,8 +79,8 @@ class Session:
         """Segments the bytes of a picture file; the output names it for `draw` and `regions`.
 
         Raises:
-            OSError: the bytes are no picture, or one of more than `MOST_PIXELS`.
-            ValueError: its values have no known range, or the student's output is no probability.
+            OSError: the bytes are not a picture, or it has more than `MOST_PIXELS`.
+            ValueError: its values have no known range, or the student's output is not a probability.
         """
         digest = hashlib.sha256(data)
         digest.update(bytes([flips]))
@@ -115,7 +115,7 @@ class Session:
         """The image of a name.
 
         Raises:
-            KeyError: it was never segmented, or too many others were since.
+            KeyError: it was never segmented, or too many others have been since.
         """
         with self.kept:
             return self.images[name]
@@ -149,7 +149,7 @@ class Session:
 
 
 def title_of(source: str) -> str:
-    """The last part of a student's place that is not generic: the run's, of `runs/RUN/student`, also from within it."""
+    """The last part of a student's place that is not generic: RUN of `runs/RUN/student`, also from within it."""
     given = [part for part in reversed(Path(source).parts) if part not in (*GENERIC, *NOWHERE)]
     whole = [part for part in reversed(Path(source).expanduser().resolve().parts) if part not in GENERIC]
     return (given or whole)[0]

@@ -48,7 +48,7 @@ def examine_cases(cases: Sequence[Case], *, several_classes: bool, groups: str |
     Args:
         cases: of any number of data sets.
         several_classes: whether masks hold class numbers.
-        groups: where sequences or patients are known from, `data.groups`.
+        groups: the source of sequences or patients, `data.groups`.
     """
     issues: list[Issue] = []
     for dataset in dict.fromkeys(case.sample.dataset for case in cases):
@@ -61,7 +61,7 @@ def examine_cases(cases: Sequence[Case], *, several_classes: bool, groups: str |
 
 
 def check_masks(dataset: str, cases: Sequence[Case], *, several_classes: bool) -> list[Issue]:
-    """Masks of one data set: levels in between, none, all, tiny or huge foreground."""
+    """Checks the masks of one data set: levels in between; empty, full, tiny or huge foreground."""
     highest = max(int(np.flatnonzero(case.inspection.levels).max()) for case in cases)
     threshold = 1 if several_classes else threshold_of(highest)
     top = 254 if several_classes else 255  # class 255 counts for nothing
@@ -78,7 +78,7 @@ def check_masks(dataset: str, cases: Sequence[Case], *, several_classes: bool) -
 
 
 def _between(dataset: str, cases: Sequence[Case]) -> Iterator[Issue]:
-    """One issue for noise at the ends, which is reported once, and one for levels that noise does not reach."""
+    """One issue for noise near 0 and 255, and one for levels that noise does not reach."""
     noisy = [case for case in cases if case.inspection.share(1, 254) > 0]
     soft = [case for case in cases if case.inspection.share(*SOFT) > 0]
     soft.sort(key=lambda case: -case.inspection.share(*SOFT))
@@ -94,22 +94,22 @@ def _between(dataset: str, cases: Sequence[Case]) -> Iterator[Issue]:
 
 
 def _numbers(dataset: str, cases: Sequence[Case]) -> Iterator[Issue]:
-    """One issue for masks that look like class numbers, with 255 for what is not known."""
+    """One issue for masks that look like class numbers, with 255 for unknown pixels."""
     numbered = [case for case in cases if _is_numbered(case.inspection)]
     if numbered:
         count = f"{len(numbered)} of {several(len(cases), 'mask')} of {dataset}"
-        yield _of("class numbers", f"{count} hold 255 and else only the lowest levels, 1, 2, ...", *numbered[:1])
+        yield _of("class numbers", f"{count} hold 255 and otherwise only the lowest levels, 1, 2, ...", *numbered[:1])
 
 
 def _is_numbered(inspection: Inspection) -> bool:
-    """Whether a mask holds 0, 255, and 1 to a few with no gap, on more pixels than noise would."""
+    """Whether a mask holds 0, 255, and 1 to a few without a gap, on more pixels than noise would."""
     inner = np.flatnonzero(inspection.levels[1:255]) + 1
     consecutive = bool(len(inner)) and len(inner) == inner[-1] < SOFT[0]
     return consecutive and inspection.levels[255] > 0 and inspection.share(1, SOFT[0] - 1) > NUMBERED
 
 
 def check_images(cases: Iterable[Case]) -> list[Issue]:
-    """Images without content, and those whose file turns them while the mask's does not."""
+    """Checks for images without content, and for images with an EXIF turn that their masks do not have."""
     issues = []
     for case in cases:
         if case.inspection.spread < FLAT:
@@ -121,7 +121,7 @@ def check_images(cases: Iterable[Case]) -> list[Issue]:
 
 
 def check_copies(cases: Sequence[Case]) -> list[Issue]:
-    """Files with the same bytes."""
+    """Checks for files with the same bytes."""
     by_key: dict[str, list[Case]] = {}
     for case in cases:
         by_key.setdefault(case.sample.key, []).append(case)
@@ -139,7 +139,7 @@ def check_copies(cases: Sequence[Case]) -> list[Issue]:
 
 
 def check_near(cases: Sequence[Case]) -> list[Issue]:
-    """Images that look nearly alike: across parts one issue an image, within a part one a group."""
+    """Checks for near copies: across parts, one issue for each image; within a part, one for each group."""
     if not cases:
         return []
     near = find_near(np.stack([case.inspection.thumbnail for case in cases]))
@@ -155,7 +155,7 @@ def _codes(names: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _near_within(cases: Sequence[Case], near: Near) -> Iterator[Issue]:
-    """One issue for each group of images that pairs connect, in the order of the first of each."""
+    """One issue for each group of images that pairs connect, in the order of their first images."""
     groups = components(near, len(cases))
     sizes, pairs = np.bincount(groups), np.bincount(groups[near.first], minlength=len(cases))
     least = np.full(len(cases), np.inf)
@@ -173,7 +173,7 @@ def _near_within(cases: Sequence[Case], near: Near) -> Iterator[Issue]:
 
 
 def _near_across(cases: Sequence[Case], near: Near) -> Iterator[Issue]:
-    """One issue for each image of the part that ranks higher, with the image that is most like it."""
+    """One issue for each image of the higher-ranked part, with the image most like it."""
     ranks = np.array([RANK.get(case.part, -1) for case in cases])
     swapped = ranks[near.first] > ranks[near.second]
     high = np.where(swapped, near.first, near.second)
@@ -187,7 +187,7 @@ def _near_across(cases: Sequence[Case], near: Near) -> Iterator[Issue]:
 
 
 def check_sequences(cases: Sequence[Case], *, what: str | None) -> list[Issue]:
-    """Sequences or patients of which frames are in more than one part; `what` names where they are known from."""
+    """Checks for sequences or patients with frames in several parts; `what` names the source of sequences."""
     training = [case.sample for case in cases if case.part in ("train", "val")]
     tests: dict[str, list[Sample]] = {}
     for case in cases:
@@ -211,7 +211,7 @@ def check_sequences(cases: Sequence[Case], *, what: str | None) -> list[Issue]:
 
 
 def names_of(cases: Sequence[Case]) -> str:
-    """The names of cases, a few of many: frames of a still camera may be thousands; doctor.json has them all."""
+    """The names of the first cases: a still camera may give thousands; doctor.json has them all."""
     names = ", ".join(case.name for case in cases[:NAMED])
     return f"{names} and {len(cases) - NAMED} more" if len(cases) > NAMED else names
 

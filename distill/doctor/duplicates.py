@@ -1,9 +1,9 @@
-"""Near copies of images, also mirrored: a perceptual hash proposes, two correlations on thumbnails decide.
+"""Near copies of images, also mirrored: a perceptual hash proposes pairs, two correlations on thumbnails decide.
 
-Pairs whose hashes differ in few bits are compared on thumbnails of 32 x 32 grey levels: the correlation of the whole,
-which finds copies that were scaled, re-encoded or brightened, and that of the details in the middle, without which two
-smooth frames behind the same dark border would count as copies. The limits were set by eye on the 1,612 images of
-Kvasir-SEG and CVC-ClinicDB; cropped copies are not found.
+Pairs whose hashes differ in few bits are compared on thumbnails of 32 x 32 grey levels. The correlation of the whole
+finds copies that were scaled, re-encoded or brightened. The correlation of the details in the middle rejects smooth
+frames that merely share a dark border. The limits were set by eye on the 1,612 images of Kvasir-SEG and CVC-ClinicDB;
+cropped copies are not found.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cache.spec import VIEWS, flip
 from distill.doctor.hashes import hash_images, near_pairs
 
 WHOLE = 0.9895  # least correlation of two thumbnails
-DETAIL = 0.4  # least correlation of what is finer than `BLUR` in their middle
+DETAIL = 0.4  # least correlation of details finer than `BLUR` in their middle
 BLUR = 2.0  # standard deviation in cells of a thumbnail
 MARGIN = 6  # cells at each border that hold no detail but the edge of the field of view
 PAIRS_AT_ONCE = 8192  # pairs that are correlated at once: 64 MB
@@ -31,7 +31,7 @@ Values = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Near:
-    """Pairs of images that show nearly the same, as arrays (p,): of video frames there may be many millions."""
+    """Pairs of near copies, as arrays (p,): video frames may give many millions."""
 
     first: NDArray[np.int64]  # places, each less than that in `second`
     second: NDArray[np.int64]
@@ -44,7 +44,7 @@ class Near:
 
 
 def find_near(thumbnails: NDArray[np.uint8]) -> Near:
-    """Near copies among thumbnails (n, 32, 32): every pair once, most alike first, under the view that fits best."""
+    """Near copies among thumbnails (n, 32, 32): every pair once, under its best view, most alike first."""
     count, hashes = max(len(thumbnails), 1), hash_images(thumbnails)
     codes, views, likenesses = [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)], [np.zeros(0, np.float32)]
     for number, view in enumerate(VIEWS):
@@ -87,7 +87,7 @@ def correlation(
     first: NDArray[np.int64],
     second: NDArray[np.int64],
 ) -> Values:
-    """The products (p,) of the `vectors` of pairs; each image's are made once."""
+    """The products (p,) of the `vectors` of pairs; each image's vectors are computed once."""
     sides = []
     for grey, places in ((thumbnails, first), (turned, second)):
         own, of = np.unique(places, return_inverse=True)
@@ -96,8 +96,9 @@ def correlation(
 
 
 def normalise(grey: Values) -> Values:
-    """Thumbnails (n, h, w) as vectors (n, h * w) of mean 0 and length 1, so that a product is a correlation; 0 where
-    all cells are alike.
+    """Thumbnails (n, h, w) as vectors (n, h * w) of mean 0 and length 1, whose products are correlations.
+
+    A vector is 0 if all cells are alike.
     """
     flat = grey.reshape(len(grey), grey.shape[1] * grey.shape[2])
     flat = flat - flat.mean(axis=1, keepdims=True)
@@ -111,6 +112,6 @@ def details(grey: Values) -> Values:
 
 
 def components(near: Near, count: int) -> NDArray[np.int64]:
-    """(count,): the number of the group that each image is in; pairs connect."""
+    """The group number of each image, (count,); pairs connect images."""
     edges = coo_array((np.ones(len(near.first), np.bool_), (near.first, near.second)), shape=(count, count))
     return connected_components(edges, directed=False)[1].astype(np.int64)

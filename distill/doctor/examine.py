@@ -1,4 +1,4 @@
-"""A data set examined: its images and masks read once, and every issue that is found in them."""
+"""Examination of a data set: its images and masks are read once, and every issue is collected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from distill.runtime.issues import Problems
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The issues of a data set, and the images they were looked for in."""
+    """The issues of a data set, and the images that were examined."""
 
     root: str
     cases: list[Case]
@@ -28,7 +28,7 @@ class Diagnosis:
 
 
 def examine_data(data: DataRecipe, *, classes: int, home: Path) -> Diagnosis:
-    """Examines every chosen data set; what cannot be used is told and left out of the further checks.
+    """Examines every chosen data set; unusable files are reported and left out of further checks.
 
     Args:
         data: which data sets, as in a recipe.
@@ -36,8 +36,8 @@ def examine_data(data: DataRecipe, *, classes: int, home: Path) -> Diagnosis:
         home: folder that keeps the file index.
 
     Raises:
-        FileNotFoundError: the root or the split is not there, or holds no data set.
-        ValueError: choices that do not fit together, or tables that cannot be read.
+        FileNotFoundError: the root or the split does not exist, or holds no data set.
+        ValueError: the choices do not fit together, or a table cannot be read.
     """
     problems, found, reading = Problems(str(data.root)), find_for(data), Reading(classes, tuple(data.colours))
     trained, tested = choose_data_sets(data, found.places)
@@ -61,5 +61,5 @@ def examine_data(data: DataRecipe, *, classes: int, home: Path) -> Diagnosis:
 
 
 def find_for(data: DataRecipe) -> Found:
-    """The data sets that a recipe means, and the folders that they lie in; errors as in `examine_data`."""
+    """The data sets of a recipe, and their folders; errors as in `examine_data`."""
     return find_data_sets(data.root) if data.name == "folder" else find_named(data)

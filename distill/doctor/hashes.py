@@ -1,9 +1,9 @@
-"""Hashes of images, and every pair of them that differs in few bits: of a million in minutes, and without a miss.
+"""Hashes of images, and every pair that differs in few bits: complete, and minutes for a million images.
 
 The hash has a bit for each pair of neighbouring cells of an 8 x 8 thumbnail: which of the two is brighter (a difference
-hash in both directions, 112 bits). Its bits are dealt out to seven bands of 16. Of two hashes that differ in at most 12
+hash in both directions, 112 bits). Its bits are dealt out to seven bands of 16. If two hashes differ in at most 12
 bits, one of the first six bands differs in at most one bit, or the last is equal: else they would differ in 2 x 6 + 1.
-So all pairs are among those whose bands are in one bucket, or in neighbouring ones (multi-index hashing, Norouzi,
+All pairs are thus among those whose bands are in one bucket, or in neighbouring ones (multi-index hashing, Norouzi,
 Punjani and Fleet, 2012).
 """
 
@@ -21,7 +21,7 @@ BITS = 2 * CELLS * (CELLS - 1)
 NEAR_BITS = 12  # in which the hashes of near copies may differ
 BAND_BITS = 16
 RADII = (1, 1, 1, 1, 1, 1, 0)  # bits in which a band may differ
-DEALT = np.random.default_rng(0).permutation(BITS)  # bits of a band should have little to do with one another
+DEALT = np.random.default_rng(0).permutation(BITS)  # bits of a band should be nearly independent
 HASHED_AT_ONCE = 8192  # thumbnails: 64 MB
 COMPARED_AT_ONCE = 1 << 21  # pairs of hashes: 100 MB
 
@@ -46,7 +46,7 @@ def hash_images(thumbnails: NDArray[np.uint8]) -> Hashes:
 
 
 def near_pairs(hashes: Hashes, others: Hashes) -> Iterator[Pairs]:
-    """Every pair (i, j), i < j, once, of which `hashes[i]` and `others[j]` differ in at most `NEAR_BITS`; some at once.
+    """Every pair (i, j), i < j, once, whose `hashes[i]` and `others[j]` differ in at most `NEAR_BITS`, in batches.
 
     Args:
         hashes: of images, (n, 8).
@@ -61,7 +61,7 @@ def near_pairs(hashes: Hashes, others: Hashes) -> Iterator[Pairs]:
 
 
 def pairs_of_band(hashes: Hashes, others: Hashes, *, band: int, radius: int) -> Iterator[Pairs]:
-    """Pairs (i, j), i < j, of hashes (n, 8) of which one band differs in `radius` bits at most, four in `NEAR_BITS`."""
+    """Pairs (i, j), i < j, of hashes (n, 8) in which a band differs in at most `radius` bits, four in `NEAR_BITS`."""
     count = len(hashes)
     if not count:
         return
@@ -69,11 +69,11 @@ def pairs_of_band(hashes: Hashes, others: Hashes, *, band: int, radius: int) -> 
     second = buckets % count
     first = np.argsort(hashes[:, band], kind="stable")
     bands, ends = hashes[first, band].astype(np.int64), np.searchsorted(buckets, count * np.arange(1, 2**BAND_BITS + 1))
-    half = 4 * (band < 4)  # the four bands of which this is none tell the most
+    half = 4 * (band < 4)  # the four bands without this one tell the most
     own, other = (one[order, half : half + 4].copy().view(np.uint64)[:, 0]
                   for one, order in ((hashes, first), (others, second)))  # fmt: skip
     for mask in [0, *(1 << bit for bit in range(BAND_BITS * radius))]:
-        wanted = bands ^ mask  # the bucket of each i; in it the j > i lie from `start` on, `lengths` of them
+        wanted = bands ^ mask  # the bucket of each i; its j > i lie from `start` on, `lengths` of them
         start = np.searchsorted(buckets, wanted * count + first + 1)
         lengths = ends[wanted] - start
         total = np.cumsum(lengths)
@@ -88,9 +88,9 @@ def pairs_of_band(hashes: Hashes, others: Hashes, *, band: int, radius: int) -> 
 
 
 def count_bits(words: NDArray) -> NDArray:
-    """The number of bits that are set in each of some unsigned words of any shape, which are overwritten.
+    """The number of set bits in each of some unsigned words of any shape, which are overwritten.
 
-    Neighbouring bits are added, then neighbouring sums: in numpy from 2.0 on, `bitwise_count`.
+    Neighbouring bits are added, then neighbouring sums; numpy has `bitwise_count` from 2.0 on.
     """
     kind, size = words.dtype.type, 8 * words.dtype.itemsize
     full = (1 << size) - 1

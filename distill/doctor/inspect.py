@@ -1,4 +1,4 @@
-"""Reading each image and its mask once: a thumbnail, the mask's levels, and whether EXIF tags turn the pictures."""
+"""Reading each image and its mask once: a thumbnail, the mask's levels, and whether an EXIF tag turns the image."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Inspection:
     """The properties of one pair of image and mask that the checks need."""
 
     thumbnail: NDArray[np.uint8]  # grey (32, 32)
-    levels: NDArray[np.uint32]  # pixels of each level of the mask (256,); of each class where there are several
-    turned: bool  # the image's file asks for a turn that the mask's does not
+    levels: NDArray[np.uint32]  # pixels of each level of the mask (256,); of each class if there are several
+    turned: bool  # the image has an EXIF turn that the mask does not have
 
     @property
     def spread(self) -> float:
@@ -38,7 +38,7 @@ class Inspection:
 
 
 def inspect_all(pairs: Sequence[Pair], *, reading: Reading) -> list[Inspection]:
-    """The inspections of readable pairs, in their order, read on several threads with progress."""
+    """The inspections of readable pairs, in order, on several threads with progress."""
     with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
         inspections = pool.map(partial(inspect_pair, reading=reading), pairs)
         return list(progress(inspections, what="examine", total=len(pairs)))

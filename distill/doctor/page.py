@@ -1,4 +1,4 @@
-"""doctor.html: every issue with pictures, one file without scripts or links to elsewhere."""
+"""doctor.html: every issue with pictures, in one file without scripts or external links."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from distill.doctor.table import format_sequences, format_sizes, verdict
 from distill.metrics.surface import contour
 from distill.report.thumbnails import TRUTH, uri
 
-SHOWN = 12  # issues of a kind with pictures; the rest are in doctor.json
-SENTENCES = 40  # issues of a kind reported without a picture
-PICTURES = 6  # of one issue
+SHOWN = 12  # issues of a kind with pictures; doctor.json has all
+SENTENCES = 40  # issues of a kind on the page, those after `SHOWN` without pictures
+PICTURES = 6  # of one issue at most
 TALL, WIDE = 132, 200  # pixels of a thumbnail at most
 
 
@@ -33,7 +33,7 @@ class Thumbnail:
 
 
 def render_page(result: Mapping[str, Any], issues: Sequence[Issue]) -> str:
-    """The page as HTML, from the content of doctor.json and the issues with the samples to be shown."""
+    """The page as HTML, from the content of doctor.json and the issues with their samples."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -62,7 +62,7 @@ def render_page(result: Mapping[str, Any], issues: Sequence[Issue]) -> str:
 
 
 def thumbnails_of(issue: Issue) -> list[Thumbnail]:
-    """The images of an issue with the contours of their masks, a few of many."""
+    """The first images of an issue, with the contours of their masks."""
     shown = zip(issue.samples, issue.where, strict=True)
     return [thumbnail(sample, part=part) for sample, part in list(shown)[:PICTURES]]
 

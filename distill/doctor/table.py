@@ -12,7 +12,7 @@ from distill.doctor.issue_kinds import ERROR, Issue, by_kind
 from distill.runtime.issues import several
 
 WIDTH, INDENT = 118, 20  # columns of a printed line, and before an issue
-EXAMPLES = {"error": 8, "note": 3}  # issues of a kind that are printed; the rest is counted
+EXAMPLES = {"error": 8, "note": 3}  # issues of a kind that are printed; the others are counted
 
 
 def to_json(root: str, cases: Sequence[Case], issues: Sequence[Issue]) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def _describe(cases: Sequence[Case]) -> dict[str, Any]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The tables that are printed: data sets, then issues, errors first."""
+    """The printed tables: data sets, then issues, errors first."""
     lines = [f"{'data set':<24}{'images':>8}  {'parts':<34}{'size':<22}sequences"]
     for name, entry in result["datasets"].items():
         parts = ", ".join(f"{part} {count}" for part, count in entry["parts"].items()) or "no split"
@@ -89,11 +89,11 @@ def format_sizes(entry: Mapping[str, Any]) -> str:
 
 
 def format_sequences(entry: Mapping[str, Any]) -> str:
-    """The number of sequences, where it is known."""
+    """The number of sequences, if it is known."""
     return str(entry["sequences"]) if entry["sequences"] else "not known"
 
 
 def verdict(result: Mapping[str, Any]) -> str:
-    """One sentence on all of it."""
+    """The number of images, errors and notes, in a sentence."""
     found = f"{several(result['errors'], 'error')} and {several(result['notes'], 'note')}"
     return f"{several(result['images'], 'image')} examined: {found}"

@@ -43,7 +43,7 @@ def draw_example(path: Path, image: np.ndarray, *, mask: np.ndarray, probability
         for place, (words, colour) in enumerate(captions.get(name, [("probability of foreground", TEXT)])):
             x = (left + 0.06 + 0.55 * place) / width
             figure.text(x, FOOT / 2 / height, words, color=colour, size=9, va="center")
-    # A stem may hold a dollar sign, which is no formula, or letters that the font lacks, which show as boxes.
+    # A stem may hold a dollar sign, which must not start a formula, or letters that the font lacks, shown as boxes.
     figure.text(0.06 / width, 1 - HEAD / 2 / height, title, color=TEXT, size=10, va="center", parse_math=False)
 
     foreground = foreground_of(probability)
@@ -58,7 +58,7 @@ def draw_example(path: Path, image: np.ndarray, *, mask: np.ndarray, probability
 
 
 def draw_contour(axes: Axes, plane: np.ndarray, *, colour: str) -> None:
-    """The line at 0.5 of a plane (H, W), with a dark rim that shows it on any image; none where nothing crosses 0.5."""
+    """Draws the line at 0.5 of a plane (H, W), with a dark rim; nothing if no value crosses 0.5."""
     values = plane.astype(np.float32)
     if values.min() < THRESHOLD < values.max():
         axes.contour(values, levels=[THRESHOLD], colors="black", linewidths=3.0, alpha=0.6)

@@ -1,4 +1,4 @@
-"""Images through a student: one mask, one overlay and one row of figures each; finished ones are skipped."""
+"""Prediction of images: a mask, an overlay and a row of figures each; finished ones are skipped."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from distill.metrics.overlap import labels
 from distill.runtime.issues import first_line
 
 TABLE_COLUMNS = ("image", "key", "width", "height", *COLUMNS)
-DARK = 64  # of 255: an image without a brighter level is nearly black, as 12 bits are that are stored as 16
+DARK = 64  # of 255: an image without a brighter level is nearly black, such as 12 bits stored as 16
 UNREADABLE = (OSError, ValueError)
 JPEG = {"quality": 92, "subsampling": 0}  # colours at full resolution: a contour is thin
 
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of masks, and the files that are wanted."""
+    """Settings of masks, and of the files to write."""
 
     threshold: float
     flips: bool = False
@@ -51,13 +51,13 @@ class Outcome:
     """The result of one image."""
 
     found: bool = False
-    seconds: float | None = None  # in the network; None where its results were there already
+    seconds: float | None = None  # in the network; None if its results existed already
     dark: bool = False  # no level reaches `DARK`
     failure: str = ""  # why it cannot be read or segmented
 
 
 class ImagePredictor:
-    """Writes the results of images into `out`; several threads may call it, of which one at a time has the network."""
+    """Writes the results of images into `out`; threads may share it, and one at a time uses the network."""
 
     def __init__(self, segmenter: Segmenter, options: Options, *, out: Path) -> None:
         self.segmenter, self.options, self.out = segmenter, options, out
@@ -65,7 +65,7 @@ class ImagePredictor:
         self.network = threading.Lock()
 
     def __call__(self, one: Input) -> Outcome:
-        """Writes the results of an image, unless those of the same bytes are there; of one that fails none stay."""
+        """Writes the results of an image, unless they exist for the same bytes; if it fails, none stay."""
         try:
             data = encoded(one.path)
             key = hashlib.sha256(data).hexdigest()
@@ -78,8 +78,8 @@ class ImagePredictor:
             with self.network:
                 probability, seconds = self.segmenter.timed(image, flips=self.options.flips)
             mask = labels(probability, threshold=self.options.threshold)
-            files = list(self.files(one, image, mask, probability))  # a JPEG of over 65,500 pixels there is not
-        except Exception as error:  # of torch or of ONNX Runtime, whose errors share no class of their own
+            files = list(self.files(one, image, mask, probability))  # fails for a JPEG of over 65,500 pixels
+        except Exception as error:  # of torch or ONNX Runtime, whose errors share no class
             return self.failed(one, f"cannot be segmented ({first_line(error)})")
         for path, content in files:
             with whole_file(path) as file:
@@ -90,14 +90,14 @@ class ImagePredictor:
         return Outcome(found=bool(mask.any()), seconds=seconds, dark=bool(image.max() < DARK))
 
     def failed(self, one: Input, why: str) -> Outcome:
-        """The outcome of an image without results; those of what the file was before are removed."""
+        """The outcome of an image that failed; results of the file's earlier content are removed."""
         remove_results(self.paths(one), self.table, name=one.name)
         return Outcome(failure=f"{one.path} {why}")
 
     def files(
         self, one: Input, image: np.ndarray, mask: np.ndarray, probability: np.ndarray
     ) -> Iterator[tuple[Path, bytes]]:
-        """The files of a result and their bytes, of an image (H, W, 3), a mask (H, W) and a probability (K, H, W)."""
+        """The files of a result and their bytes, from an image (H, W, 3), a mask (H, W) and a probability (K, H, W)."""
         mask_file, overlay, *maps = self.paths(one)
         yield mask_file, encode(mask_picture(mask, classes=self.segmenter.classes), "png")
         yield overlay, encode(Image.fromarray(draw_overlay(image, mask)), "jpeg")
@@ -115,7 +115,7 @@ class ImagePredictor:
         return paths
 
     def is_done(self, one: Input, key: str) -> bool:
-        """Whether the results of an image are there, and of these bytes."""
+        """Whether the results of an image exist, for the same bytes."""
         rows = self.table.of(one.name)
         return bool(rows) and rows[0]["key"] == key and all(path.is_file() for path in self.paths(one))
 
@@ -130,9 +130,9 @@ def encode(picture: Image.Image, form: str) -> bytes:
 def predict_images(
     predictor: ImagePredictor, images: Sequence[Input], *, threads: int
 ) -> Generator[Outcome, None, None]:
-    """The outcome of each image in turn, read and written while another one is in the network.
+    """The outcome of each image in turn; others are read and written while one is in the network.
 
-    The table is saved at the end, also of an interrupted run.
+    The table is saved at the end, even if the run is interrupted.
     """
     pool = ThreadPoolExecutor(threads)
     futures: list[Future[Outcome]] = [pool.submit(predictor, one) for one in images]

@@ -20,8 +20,8 @@ class Input:
 
     Attributes:
         path: of the file.
-        name: its path within what was asked for, by which tables call it: `sub/a.jpg`; bytes that are not UTF-8 are
-            surrogates, as in every path of Python.
+        name: its path relative to `images`, used in tables: `sub/a.jpg`; bytes that are not UTF-8 are surrogates, as
+            in every path of Python.
         video: whether it is a video.
     """
 
@@ -31,25 +31,25 @@ class Input:
 
     @property
     def stem(self) -> str:
-        """The name without its suffix, by which the files of its results are called."""
+        """The name without its suffix, which names the files of its results."""
         return str(Path(self.name).with_suffix(""))
 
 
 def find_inputs(images: str, *, out: Path) -> tuple[list[Input], list[str]]:
-    """The pictures and videos that `images` means, in the order of their names.
+    """The pictures and videos that `images` means, ordered by name.
 
     Args:
-        images: a file, a folder (of which what lies directly in it is taken), or a pattern with `*`, `?`, `[...]` or
-            `**` for any folders between.
-        out: the folder of results; no mask or overlay in it is taken.
+        images: a file, a folder (only files directly in it are taken), or a pattern with `*`, `?`, `[...]`, or `**` for
+            any folders between.
+        out: the folder of results; masks and overlays in it are not taken.
 
     Returns:
-        them, and the names of files that were passed over, since their suffix is none of a picture or a video, and of
-        folders within a folder, with a slash at the end.
+        The inputs; and the names of files that were skipped because of their suffix, and of folders in the folder, with
+        a slash at the end.
 
     Raises:
         FileNotFoundError: there is nothing of that name.
-        ValueError: no picture or video among what there is, or two whose results would have one name.
+        ValueError: there is no picture or video, or the results of two would have the same name.
     """
     path = Path(images).expanduser()
     if path.is_dir():
@@ -77,7 +77,7 @@ def find_inputs(images: str, *, out: Path) -> tuple[list[Input], list[str]]:
 
 
 def folders_in(path: Path) -> list[Path]:
-    """The folders in a folder, but hidden ones; none in what is no folder."""
+    """The folders in a folder, without hidden ones; none if the path is not a folder."""
     there = path.iterdir() if path.is_dir() else ()
     return sorted(one for one in there if one.is_dir() and not one.name.startswith("."))
 
@@ -87,7 +87,7 @@ def _input(path: Path, root: Path) -> Input:
 
 
 def _root(pattern: Path) -> Path:
-    """The folders of a pattern before its first sign."""
+    """The folders of a pattern before its first special character."""
     parts: list[str] = []
     for part in pattern.parts[:-1]:
         if any(sign in part for sign in MAGIC):
@@ -103,7 +103,7 @@ def _nothing(images: str, path: Path, count: int, *, inner: Sequence[str]) -> st
     if not inner:
         return said
     hint = f"images={path / 'images'}" if "images/" in inner else f"images='{path}/**/*.*'"
-    return f"{said}; folders inside it are not searched unless you ask for it, as by {hint}"
+    return f"{said}; folders inside it are searched only if you ask for it, as by {hint}"
 
 
 def _require_own_names(inputs: Iterable[Input]) -> None:
@@ -112,6 +112,6 @@ def _require_own_names(inputs: Iterable[Input]) -> None:
         other = taken.setdefault((one.video, one.stem), one)
         if other is not one:
             raise ValueError(
-                f"{printable(other.name)} and {printable(one.name)} have one stem, so that their masks would have one "
-                "name; rename or remove one, or choose among them by a pattern, as images='DIR/*.png'"
+                f"{printable(other.name)} and {printable(one.name)} have the same stem, so their masks would have one "
+                "name; rename or remove one, or choose one by a pattern, as images='DIR/*.png'"
             )

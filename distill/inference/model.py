@@ -1,4 +1,4 @@
-"""The network as it is used: an image of any size in, a probability of that size out, every resize inside."""
+"""The network in use: takes an image of any size, returns a probability of that size, and does every resize."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import students
 from distill.metrics.overlap import THRESHOLD
 from students import MEAN, STD, Student
 
-TINY = 1e-30  # a probability below counts as this where its logarithm is taken
+TINY = 1e-30  # smaller probabilities count as this in a logarithm
 
 
 class InferenceModel(nn.Module):
-    """A student between the two resizes that training implies: what is evaluated, exported and served.
+    """A student between the two resizes that training implies; this is evaluated, exported and served.
 
     The image is resized with the antialiased filter of `distill.runtime.resize` to `image_size`, normalised and
     segmented; the probability, not the logits, is resized back with the same filter, so that a pixel of a small
     image gets the mean over its area, and rounding errors stay small whatever the range of the logits.
 
-    The temperature, by which logits are divided so that the probability is calibrated, acts on what the resize gives:
-    there it changes no order, so that a threshold can be converted and masks stay the same.
+    The temperature, which divides the logits to calibrate the probability, acts after the resize: there it keeps the
+    order of values, so a threshold can be converted and masks stay the same.
     """
 
     mean: Tensor
@@ -48,7 +48,7 @@ class InferenceModel(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Probability float32 (N, K, H, W) in [0, 1] of RGB images uint8 (N, H, W, 3), of any H and W.
 
-        K = 1: of the foreground (sigmoid); several: of each class, summing to 1 (softmax).
+        K = 1: of the foreground (sigmoid); K > 1: of each class, summing to 1 (softmax).
         """
         x = self.normalised(image)
         logits = self.student(x)
@@ -71,7 +71,7 @@ class InferenceModel(nn.Module):
     def normalised(self, image: Tensor) -> Tensor:
         """The student's input float32 (N, 3, image_size, image_size) of RGB images uint8 (N, H, W, 3)."""
         x = image.permute(0, 3, 1, 2).to(self.mean.dtype)
-        # Not channels last, as the image came: there torch's group norm loses three digits.
+        # Not channels last as in the image: torch's group norm loses three digits there.
         x = _resize(x, (self.image_size, self.image_size)).contiguous()
         return (x / 255 - self.mean) / self.std
 
@@ -79,7 +79,7 @@ class InferenceModel(nn.Module):
         """Probability float32 (K, H, W) of one RGB image uint8 (H, W, 3), computed on the model's device.
 
         Raises:
-            ValueError: an array of another type or shape, such as floats in [0, 1], or no array.
+            ValueError: not an array, or one of another type or shape, such as floats in [0, 1].
         """
         if not isinstance(image, np.ndarray):
             raise ValueError(f"expected an RGB image as an array of uint8, got {type(image).__name__}")
@@ -91,8 +91,9 @@ class InferenceModel(nn.Module):
 
 
 def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images (N, C, H, W) as (N, C, *size), by the filter of `distill.runtime.resize` as ONNX has an operator for it; a
-    test holds the two together.
+    """Images (N, C, H, W) as (N, C, *size), by the filter of `distill.runtime.resize`, as an operator that ONNX has.
+
+    A test keeps the two equal.
     """
     return functional.interpolate(images, size, mode="bilinear", antialias=True)
 
@@ -106,15 +107,15 @@ def load_model(source: str | Path, *, trust: str | None = None) -> InferenceMode
     """A published student from a folder, a hub id or `zoo:NAME`, ready to `predict`; in eval mode, on the CPU.
 
     Args:
-        source: which of these.
-        trust: the class of a student of the user's own, as for `students.load`.
+        source: one of these.
+        trust: the user's own student class, as for `students.load`.
 
     Raises:
         FileNotFoundError: a folder without `config.json`.
-        ValueError: as `students.load`, or config.json lacks how images are shown to the student.
+        ValueError: as `students.load`, or config.json lacks size, mean or std of images.
     """
     config = students.read_config(source, needs=("image_size", "mean", "std"))
     student = students.load(source, trust=trust)
     mean, std = tuple(config["mean"]), tuple(config["std"])
-    temperature = config.get("temperature", 1.0)  # students of before have none
+    temperature = config.get("temperature", 1.0)  # older students have none
     return InferenceModel(student, image_size=config["image_size"], mean=mean, std=std, temperature=temperature).eval()

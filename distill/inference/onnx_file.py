@@ -1,4 +1,4 @@
-"""The student as one ONNX file, and how it is run without torch."""
+"""Writing a student as one ONNX file, and running it without torch."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def export_onnx(model: InferenceModel, path: Path, *, metadata: Mapping[str, str
     """Writes `image` uint8 (N, H, W, 3) -> `probability` float32 (N, K, H, W) for any N, H, W, weights included.
 
     Args:
-        model: on the CPU, in eval mode; left as it is.
+        model: on the CPU, in eval mode; not changed.
         path: the file to write.
         metadata: the file's own description (`metadata_props`).
-        plain: layer by layer, and not in the fewer operators of `students.onnx`; to compare with.
+        plain: layer by layer, without the fused operators of `students.onnx`; for comparison.
 
     Raises:
         ValueError: the student uses an operation that ONNX does not have.
@@ -67,7 +67,7 @@ def export_onnx(model: InferenceModel, path: Path, *, metadata: Mapping[str, str
 def onnx_metadata(
     model: InferenceModel, *, name: str, threshold: float, licence: str, run: str, adapted: str = ""
 ) -> dict[str, str]:
-    """The metadata of a student's ONNX file, as strings; a threshold only where there is one class.
+    """The metadata of a student's ONNX file, as strings; a threshold only for one class.
 
     Args:
         model: with its temperature.
@@ -75,7 +75,7 @@ def onnx_metadata(
         threshold: of its probability.
         licence: of its weights.
         run: that published it.
-        adapted: the sha256 of the images that its batch-norm statistics are of; nothing where it is as it was trained.
+        adapted: the sha256 of the images that gave its batch-norm statistics; empty if it was not adapted.
     """
     return {
         "name": name,
@@ -92,7 +92,7 @@ def onnx_metadata(
 
 @contextlib.contextmanager
 def quiet() -> Iterator[io.StringIO]:
-    """Keeps what the exporter prints, logs and warns about from the user; yields what it printed."""
+    """Hides the exporter's output, logs and warnings from the user; yields what it printed."""
     said = io.StringIO()
     loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
     levels = [logger.level for logger in loggers]
@@ -108,12 +108,12 @@ def quiet() -> Iterator[io.StringIO]:
 
 
 def start_session(path: Path, *, threads: int) -> Any:  # noqa: ANN401
-    """ONNX Runtime's session of a file on the CPU, with so many threads; 0: as it sees fit."""
+    """ONNX Runtime's session of a file on the CPU, with so many threads; 0: its own choice."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or they burn the cores that torch needs
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning takes cores that torch needs
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
@@ -122,7 +122,7 @@ def open_onnx(path: Path, *, threads: int = 0) -> Runner:
 
     Args:
         path: an ONNX file.
-        threads: how many; 0: as ONNX Runtime sees fit.
+        threads: how many; 0: ONNX Runtime's choice.
     """
     session = start_session(path, threads=threads)
 

@@ -1,4 +1,4 @@
-"""The folder of results: what made it, what is finished in it, and its tables; whole after a kill at any instant."""
+"""The folder of results: its settings, finished results and tables; consistent after a kill at any time."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ RECORD = "predict.json"
 KINDS = MASKS, OVERLAYS, PROBABILITIES, VIDEOS = "masks", "overlays", "probabilities", "videos"
 TABLES = PICTURE_TABLE, VIDEO_TABLE = "areas.csv", "videos.csv"
 UNFINISHED = ".writing-"
-FORMULA = ("=", "+", "-", "@")  # by which a spreadsheet knows a cell that it computes
-SAVE_EVERY_SECONDS = 5.0  # what a kill costs at most; saving at every image would cost the square of their number
+FORMULA = ("=", "+", "-", "@")  # a spreadsheet computes cells that begin with these
+SAVE_EVERY_SECONDS = 5.0  # at most lost by a kill; saving at every image would take quadratic time
 
 
 class Table:
-    """A CSV of rows by the name of the input they are about, saved as a whole every few seconds.
+    """A CSV of rows by the name of their input, saved as a whole every few seconds.
 
     Names are written by `cell`. Safe to use from several threads.
 
     Raises:
-        ValueError: the file has other columns, as where a spreadsheet saved it with semicolons.
+        ValueError: the file has other columns, for example if a spreadsheet saved it with semicolons.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
@@ -38,7 +38,7 @@ class Table:
         self.rows: dict[str, list[dict[str, Any]]] = {}
         self.lock, self.saved = threading.Lock(), time.monotonic()
         if path.is_file():
-            again = "as where a spreadsheet saved it; remove it, and its images are done again"
+            again = "perhaps because a spreadsheet saved it; remove it, and its images are done again"
             try:
                 with path.open(encoding="utf-8", newline="") as stream:
                     reader = csv.DictReader(stream)
@@ -53,7 +53,7 @@ class Table:
                 raise ValueError(f"{path} is not the table that distill predict wrote ({error}), {again}") from error
 
     def of(self, name: str) -> list[dict[str, Any]]:
-        """The rows of an input; none where it has none."""
+        """The rows of an input; empty if it has none."""
         return self.rows.get(cell(name), [])
 
     def put(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -85,12 +85,12 @@ def remove_results(files: Iterable[Path], table: Table, *, name: str) -> None:
 
 
 def cell(name: str) -> str:
-    """A file's name as a table has it: printable, and after an apostrophe where a spreadsheet would compute it."""
+    """A file's name in a table: printable, with an apostrophe in front if a spreadsheet would compute it."""
     return f"'{printable(name)}" if name.startswith(FORMULA) else printable(name)
 
 
 def require_own(out: Path) -> None:
-    """Refuses a folder that holds files which no prediction wrote; one that is empty or not there may be used.
+    """Refuses a folder with files that distill predict did not write; an empty or new folder is accepted.
 
     Raises:
         ValueError: such a folder, or a file.
@@ -101,25 +101,25 @@ def require_own(out: Path) -> None:
         return
     if others := sorted(path.name for path in out.iterdir() if not path.name.startswith(".")):
         raise ValueError(
-            f"out={out} holds {others[0]!r} but no {RECORD}, so that distill predict did not make it and will not "
+            f"out={out} holds {others[0]!r} but no {RECORD}, so distill predict did not make it and will not "
             "write into it; choose an empty or a new folder"
         )
 
 
 def prepare(out: Path, settings: Mapping[str, Any], *, about: Mapping[str, Any], stems: Collection[str]) -> str:
-    """Makes `out` a folder of results by these settings: results by other settings are removed.
+    """Prepares `out` for results with these settings; results with other settings are removed.
 
     Args:
-        out: the folder; made if need be. Held by this process (`cache.lock`).
-        settings: what decides the pixels of a mask, JSON-able.
-        about: what else the record shall say.
+        out: the folder; made if need be. This process holds its lock (`cache.lock`).
+        settings: the settings that decide the pixels of a mask, JSON-able.
+        about: further entries of the record.
         stems: of the inputs, whose results are made anew.
 
     Returns:
-        a sentence where older results were removed, else nothing.
+        A sentence if older results were removed, else empty.
 
     Raises:
-        ValueError: among the results by other settings are some that would not be made anew.
+        ValueError: some results with other settings would not be made anew.
     """
     _sweep(out)
     path = out / RECORD
@@ -136,9 +136,9 @@ def prepare(out: Path, settings: Mapping[str, Any], *, about: Mapping[str, Any],
             f"{out} was made with {said}, and holds results of {others[0]!r}, which is not among images= now; choose "
             "another out="
         )
-    for kind in KINDS:  # so that no mask of another student stays among those of this one
+    for kind in KINDS:  # so that no mask of another student stays
         shutil.rmtree(out / kind, ignore_errors=True)
-    for name in TABLES:  # and no other CSV: it would be the user's own
+    for name in TABLES:  # other CSV files are the user's own
         (out / name).unlink(missing_ok=True)
     write_json(path, {**settings, **about})
     return f"{out} was made with {said}: everything in it is done again"
@@ -151,9 +151,9 @@ def place(out: Path, kind: str, stem: str, suffix: str) -> Path:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """The name under which a result is written before it is whole, and which becomes `path` where nothing goes wrong.
+    """A temporary name for a result while it is written; it becomes `path` if nothing fails.
 
-    Its folder is made if need be. Nothing is forced to disk: unlike a cache, a mask is made again in no time.
+    Its folder is made if need be. Nothing is forced to disk: unlike a cache, a mask is quickly made again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{UNFINISHED}{secrets.token_hex(8)}")  # a longer one might be too long for the system
@@ -180,7 +180,7 @@ def _short(value: Any) -> str:  # noqa: ANN401
 
 
 def _sweep(out: Path) -> None:
-    """Removes what killed writers left behind; the folder is held, so that none is at work."""
+    """Removes what killed writers left; the folder is locked, so no writer is at work."""
     found = [*out.glob(f"{UNFINISHED}*")]
     for kind in KINDS:
         found += (out / kind).rglob(f"{UNFINISHED}*")

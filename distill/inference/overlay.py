@@ -1,7 +1,7 @@
 """Masks as pictures: a palette, and a mask drawn onto its image as a translucent fill with a contour.
 
-The contour is drawn without stairs: the mask is blurred, a blurred edge rises as the normal distribution's function of
-the distance to it, so that each level of the blurred mask stands for a distance, and colours follow from a table.
+The contour is antialiased: the mask is blurred, and a blurred edge follows the normal distribution function of the
+distance to it. Each level of the blurred mask thus stands for a distance, and a table gives its colour.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from distill.inference.drawing import PREDICTION, TRUTH
 from distill.inference.regions import box_of
 
 COLOURS = (PREDICTION, TRUTH, "#ff5d9e", "#8ce563", "#b18cff", "#ff7a3d", "#4f8cff", "#f4f4f6")  # of classes 1 to 8
-GOLDEN = 0.618034  # further hues lie far from each other when they are this far apart on the circle
+GOLDEN = 0.618034  # at this distance on the circle, successive hues differ clearly
 FILL, RIM = 0.26, 0.55  # opacity of the fill and of the dark rim that shows the contour on any image
-DEVIATIONS = 1.6  # of the blur in the reach of the line: far enough apart for 8 bits to tell the distances
+DEVIATIONS = 1.6  # of the blur within the reach of the line, so that 8 bits can tell distances apart
 EDGE = 128  # the level of a blurred mask on its edge
 
 
@@ -82,7 +82,7 @@ def _draw(
     window = (slice(max(top - margin, 0), bottom + margin), slice(max(left - margin, 0), right + margin))
     inside = mask[window].astype(np.uint8)
     blurred = Image.fromarray(inside * np.uint8(255)).filter(ImageFilter.GaussianBlur(reach / DEVIATIONS))
-    level = np.maximum(np.asarray(blurred), inside * np.uint8(EDGE))  # a lone pixel blurs away, and must still be seen
+    level = np.maximum(np.asarray(blurred), inside * np.uint8(EDGE))  # a single pixel blurs away, but must stay visible
     keep, add = _tables(width)
     region = drawn[window]
     mixed = region * keep[level][..., None] + np.asarray(paint, np.float32) * add[level][..., None]

@@ -25,8 +25,8 @@ from distill.runtime.progress import progress
 from distill.runtime.threads import usable_cores, use_all_cores
 from students.catalogue import place_of
 
-KEPT = 20  # failures that are named at the end; the rest is counted
-NAMED = 5  # files that are passed over, likewise
+KEPT = 20  # failures that are listed at the end; the others are counted
+NAMED = 5  # skipped files, likewise
 
 logger = logging.getLogger("bandpass")
 
@@ -41,9 +41,9 @@ class Summary:
         found: how many of them have a finding.
         kept: how many of them were complete already.
         seconds: how long the others took, with reading and writing.
-        latency: median and 95th percentile of the network alone, in milliseconds; None where none was run.
+        latency: median and 95th percentile of the network alone, in milliseconds; None if it did not run.
         dark: how many of the others are nearly black.
-        videos: the figures of each video, by name; None where it was complete already.
+        videos: the figures of each video, by name; None if it was complete already.
         failures: a sentence for each file that could not be read.
     """
 
@@ -58,12 +58,12 @@ class Summary:
     failures: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """In words, printable: one line for the pictures, one for each video, one for each failure."""
+        """The summary as printable lines: one for the pictures, one for each video, one for each failure."""
         said = [_picture_line(self)] if self.pictures else []
         if self.dark:
             said.append(
-                f"{several(self.dark, 'image')} without a level over {DARK - 1} of 255, nearly black: its masks mean "
-                "little; levels of 12 bits that are stored as 16 must be multiplied by 16"
+                f"{several(self.dark, 'image')} without a level over {DARK - 1} of 255, nearly black: masks mean "
+                "little; 12-bit levels that are stored as 16 bits must be multiplied by 16"
             )
         said += [f"{name}: {video.line() if video else 'complete already'}" for name, video in self.videos.items()]
         if self.failures:
@@ -96,26 +96,26 @@ def predict(
 ) -> Summary:
     r"""Writes masks, overlays and figures of images and videos; what is finished in `out` is skipped.
 
-    Tables name a file by its path within `images`: control characters and bytes that are not UTF-8 as escapes
-    (`\x1b`, `\xff`), and after an apostrophe where it begins with `=`, `+`, `-` or `@`, so that no spreadsheet
+    Tables name a file by its path within `images`: control characters and bytes that are not UTF-8 become escapes
+    (`\x1b`, `\xff`), and a name that begins with `=`, `+`, `-` or `@` gets an apostrophe, so that no spreadsheet
     computes it.
 
     Args:
         student: a published folder, a hub id, or a `model.onnx`.
         images: a picture, a folder, a pattern or a video.
-        out: the folder of results. Those of these images by another student or threshold are removed first.
-        threshold: from which probability on a pixel is foreground; the student's own if not given.
-        flips: the mean probability over the image and its mirror images.
+        out: the folder of results. Results of these images by another student or threshold are removed first.
+        threshold: probability from which a pixel is foreground; the student's own if not given.
+        flips: average the probability over the image and its mirror images.
         probabilities: also write the probabilities, as grey PNG.
-        trust: the class of a student of your own, `my_nets:Net`, whose code may run.
+        trust: your own student class, `my_nets:Net`, whose code may run.
 
     Returns:
-        how many and how fast; unreadable files are named in its `failures`.
+        Counts and times; its `failures` name unreadable files.
 
     Raises:
-        FileNotFoundError: the student or the images are not there.
-        ValueError: no student of ours or a damaged one, no picture, or an `out` that holds other files, or results of
-            other images by another student or threshold.
+        FileNotFoundError: the student or the images do not exist.
+        ValueError: the student is damaged or not Bandpass's, there is no picture, or `out` holds other files, or
+            results of other images by another student or threshold.
         BlockingIOError: another process works in `out`.
     """
     out = Path(out).expanduser()
@@ -127,7 +127,7 @@ def predict(
     segmenter = open_segmenter(student, trust=trust)
     options = Options(settle_threshold(segmenter, threshold), flips, probabilities)
     if passed:
-        logger.info("passing over %s", printable(named(passed)))
+        logger.info("skipping %s", printable(named(passed)))
     with cache.lock(out, wait=False):
         stems = {one.stem for one in inputs}
         if said := prepare(out, settings_of(segmenter, options), about=about(segmenter), stems=stems):
@@ -144,7 +144,7 @@ def predict(
 
 
 def by_onnx(student: str | Path) -> str:
-    """The words by which a published student runs from its ONNX file, and the command that makes it where it is not."""
+    """The words that run a published student from its ONNX file, with the command that makes it if there is none."""
     made = Path(place_of(student)) / "model.onnx"
     return (
         f"student={shlex.quote(str(made))}"
@@ -154,33 +154,33 @@ def by_onnx(student: str | Path) -> str:
 
 
 def named(passed: Sequence[str]) -> str:
-    """Files and folders that were passed over, in words: the first few names, and how many more."""
+    """Skipped files and folders in words: the first few names, and how many more."""
     more = f" and {len(passed) - NAMED} more" if len(passed) > NAMED else ""
-    folders = "; folders inside it are searched where a pattern asks for it, as 'DIR/**/*.*'"
+    folders = "; folders inside it are searched if a pattern asks for it, as 'DIR/**/*.*'"
     inner = any(name.endswith("/") for name in passed)
-    return f"{', '.join(passed[:NAMED])}{more}: by name neither picture nor video{folders if inner else ''}"
+    return f"{', '.join(passed[:NAMED])}{more}: by suffix neither picture nor video{folders if inner else ''}"
 
 
 def settings_of(segmenter: Segmenter, options: Options) -> dict[str, Any]:
-    """The settings that decide the pixels of a mask: results by other settings are done again."""
+    """The settings that decide the pixels of a mask; results with other settings are done again."""
     threshold = options.threshold if segmenter.classes == 1 else None
     return {"format": 2, "student": segmenter.digest, "threshold": threshold, "flips": options.flips}
 
 
 def about(segmenter: Segmenter) -> dict[str, Any]:
     """Further entries of the record."""
-    meaning = "255 is foreground" if segmenter.classes == 1 else "levels are numbers of classes, 0 is background"
+    meaning = "255 is foreground" if segmenter.classes == 1 else "levels are class numbers, 0 is background"
     return {
         "name": printable(segmenter.name),
         "classes": segmenter.classes,
-        "masks": f"{meaning}; of the size of the upright picture",
+        "masks": f"{meaning}; same size as the upright picture",
         "palette": palette(segmenter.classes),
         "boxes": "left, top, right, bottom in pixels, right and bottom exclusive",
     }
 
 
 def introduction(segmenter: Segmenter, options: Options) -> str:
-    """The first line: which student, where it runs, and how."""
+    """The first line: the student, where it runs, and how."""
     rule = f"threshold {options.threshold:g}" if segmenter.classes == 1 else f"{segmenter.classes} classes"
     return f"{segmenter.name} by {segmenter.place}, {rule}{', mean over four flips' if options.flips else ''}"
 
@@ -190,7 +190,7 @@ def add_pictures(summary: Summary, predictor: ImagePredictor, pictures: Sequence
     began = time.monotonic()
     outcomes: list[Outcome] = []
     work = predict_images(predictor, pictures, threads=usable_cores() + 1)
-    with closing(work):  # so that the table is saved wherever this is interrupted
+    with closing(work):  # saves the table even if this is interrupted
         for outcome in progress(work, what="predict", total=len(pictures)):
             if outcome.failure:
                 summary.failures.append(outcome.failure)
@@ -209,7 +209,7 @@ def add_videos(summary: Summary, segmenter: Segmenter, options: Options, videos:
     if not videos:
         return
     if options.probabilities:
-        logger.info("probabilities=true is for pictures; of a video there are overlay and table")
+        logger.info("probabilities=true is for pictures; a video gets overlay and table only")
     table = Table(summary.out / VIDEO_TABLE, VIDEO_COLUMNS)
     for one in videos:
         try:

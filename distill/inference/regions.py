@@ -1,4 +1,4 @@
-"""The regions of a mask in figures: area, box, connected components."""
+"""Figures of the regions of a mask: area, box, connected components, expected Dice."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class ClassRegions:
         label: the number of the class, from 1 on.
         area: pixels.
         share: of the image's pixels, in [0, 1].
-        components: connected parts (pixels that touch at a corner are connected).
+        components: number of connected parts (pixels that touch at a corner are connected).
         largest: pixels of the largest of them.
-        box: (left, top, right, bottom) around all of them, in pixels, right and bottom exclusive; None for no pixel.
+        box: (left, top, right, bottom) around all parts, in pixels, right and bottom exclusive; None without pixels.
         highest: the highest probability of the class in the image.
         expected_dice: the image score of the class (`distill.metrics.image_score`).
     """
@@ -40,7 +40,7 @@ class ClassRegions:
     expected_dice: float
 
     def row(self) -> dict[str, object]:
-        """By the names of `COLUMNS`; an empty box is left empty."""
+        """The figures by the names of `COLUMNS`; without a box its cells are empty."""
         return {
             "class": self.label,
             "area": self.area,
@@ -66,7 +66,7 @@ def measure_regions(labels: np.ndarray, probability: np.ndarray) -> list[ClassRe
 
 
 def image_score(labels: np.ndarray, probability: np.ndarray) -> float:
-    """The expected Dice of an image in [0, 1], of several classes the mean over those found, or else the least one.
+    """The expected Dice of an image in [0, 1]; with several classes the mean over those found, or else the lowest.
 
     Arguments as of `measure_regions`: (H, W) and (K, H, W).
     """
@@ -77,7 +77,7 @@ def image_score(labels: np.ndarray, probability: np.ndarray) -> float:
 
 
 def _measure(mask: np.ndarray, label: int, plane: np.ndarray) -> ClassRegions:
-    """The regions of one class, of its mask, bool (H, W), and its probability (H, W)."""
+    """The regions of one class, from its mask, bool (H, W), and its probability (H, W)."""
     highest, expected, box = float(plane.max()), expected_dice(mask, plane), box_of(mask)
     if box is None:
         return ClassRegions(label, 0, 0.0, 0, 0, None, highest, expected)
@@ -89,7 +89,7 @@ def _measure(mask: np.ndarray, label: int, plane: np.ndarray) -> ClassRegions:
 
 
 def box_of(mask: np.ndarray) -> tuple[int, int, int, int] | None:
-    """(left, top, right, bottom) around the true pixels of bool (H, W), right and bottom exclusive; None of none."""
+    """(left, top, right, bottom) around the true pixels of bool (H, W), right and bottom exclusive; None if none is."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     if not len(rows):
         return None

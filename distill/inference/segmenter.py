@@ -1,4 +1,4 @@
-"""A published student in use, from a folder or an ONNX file: an image of any size in, its probability out."""
+"""A published student in use, from a folder or an ONNX file: takes an image of any size, returns its probability."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ ONNX_SUFFIX = ".onnx"
 HUB_FILES = ("config.json", "model.safetensors")
 FLIPS = ((), (1,), (0,), (0, 1))  # axes of an image: as it is, left to right, top to bottom, both
 TRIED_SIZE = (48, 64)  # of the image on which a student is tried when it is opened
-REMEDY = "it is damaged or was not trained to an end, and is not used; download or publish it again"
+REMEDY = "it is damaged or not fully trained, and is not used; download or publish it again"
 ROUNDING = 1e-3  # by which a probability may leave [0, 1]: a resize in float32, or an int8 file
 
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A student as it is used.
+    """A student in use.
 
     Attributes:
-        name: as messages call it.
-        digest: of the files that it was read from.
+        name: its name in messages.
+        digest: digest of its files.
         classes: channels of the probability; 1 means one foreground class.
-        threshold: from which probability on a pixel is foreground; of no meaning for several classes.
-        place: what runs it, in words.
-        run: an RGB image uint8 (H, W, 3) to its probability float32 (K, H, W).
+        threshold: probability from which a pixel is foreground; unused with several classes.
+        place: library and device that run it, in words.
+        run: maps an RGB image uint8 (H, W, 3) to its probability float32 (K, H, W).
     """
 
     name: str
@@ -50,10 +50,10 @@ class Segmenter:
 
         Args:
             image: of any height and width.
-            flips: the mean over the image, its two mirror images and the image turned by half, each turned back.
+            flips: average over the image, its two mirror images and the image rotated by 180 degrees, each turned back.
 
         Raises:
-            ValueError: the student's output is no probability.
+            ValueError: the student's output is not a probability.
         """
         if not flips:
             return self._checked(image)
@@ -64,25 +64,25 @@ class Segmenter:
         return total / len(FLIPS)
 
     def _checked(self, image: np.ndarray) -> np.ndarray:
-        """`run` of an image (H, W, 3), whose output must be a probability (K, H, W)."""
+        """The output of `run` for an image (H, W, 3), checked to be a probability (K, H, W)."""
         found = self.run(image)
         require_probability(found, (self.classes, *image.shape[:2]), what=self.name)
         return found
 
     def timed(self, image: np.ndarray, *, flips: bool = False) -> tuple[np.ndarray, float]:
-        """The probability (K, H, W), and how long it took in seconds, from pixels in memory to itself in memory."""
+        """The probability (K, H, W), and the seconds from pixels in memory to probability in memory."""
         began = time.perf_counter()
         probability = self.probability(image, flips=flips)
         return probability, time.perf_counter() - began
 
 
 def require_probability(found: np.ndarray, shape: tuple[int, ...], *, what: str) -> None:
-    """Refuses an output that is no probability: "nothing found" of a damaged student would be a false statement.
+    """Refuses an output that is not a probability: "nothing found" by a damaged student would be false.
 
     Args:
         found: the output, (N, K, H, W) or (K, H, W).
-        shape: that it must have.
-        what: gave it, in words.
+        shape: the required shape.
+        what: the source of the output, in words.
 
     Raises:
         ValueError: another shape, values that are not finite, or values outside [0, 1].
@@ -95,25 +95,25 @@ def require_probability(found: np.ndarray, shape: tuple[int, ...], *, what: str)
 
 
 def settle_threshold(segmenter: Segmenter, asked: float | None) -> float:
-    """The threshold that was asked for, or the student's own.
+    """The requested threshold, or the student's own.
 
     Raises:
-        ValueError: it is no probability, or the student has several classes.
+        ValueError: it is not a probability, or the student has several classes.
     """
     if asked is None:
         return segmenter.threshold
     if segmenter.classes > 1:
         raise ValueError(
-            f"{segmenter.name} has {segmenter.classes} classes, of which the most probable is taken, so that "
-            "threshold= means nothing; take it out"
+            f"{segmenter.name} has {segmenter.classes} classes, of which the most probable is taken, so "
+            "threshold= has no meaning; take it out"
         )
     if not 0 < asked <= 1:
-        raise ValueError(f"threshold is {asked:g}, but must lie over 0 and up to 1")
+        raise ValueError(f"threshold is {asked:g}, but must be above 0 and at most 1")
     return asked
 
 
 def require_student(source: str | Path) -> None:
-    """Raises FileNotFoundError where no student has this name; nothing is opened."""
+    """Raises FileNotFoundError if no student has this name; opens nothing."""
     path = Path(place_of(source)).expanduser()
     if path.suffix.lower() != ONNX_SUFFIX:
         locate(source, "config.json")
@@ -124,15 +124,15 @@ def require_student(source: str | Path) -> None:
 def open_segmenter(source: str | Path, *, trust: str | None = None) -> Segmenter:
     """Opens a published folder, a hub id, `zoo:NAME` or a `model.onnx`, and tries it on one image.
 
-    A folder runs on the GPU where there is one; an ONNX file runs on the CPU.
+    A folder runs on the GPU if there is one; an ONNX file runs on the CPU.
 
     Args:
-        source: which of these.
-        trust: the class of a student of the user's own, as for `students.load`.
+        source: one of these.
+        trust: the user's own student class, as for `students.load`.
 
     Raises:
         FileNotFoundError: there is nothing of that name.
-        ValueError: it is no student that Bandpass published, or one whose output is no probability.
+        ValueError: it is not a student that Bandpass published, or its output is not a probability.
     """
     require_student(source)
     path = Path(place_of(source)).expanduser()
@@ -153,12 +153,12 @@ def _open_folder(folder: Path, *, name: str, trust: str | None) -> Segmenter:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     weights, own = digest_weights(str(folder), served=True), source_of(read_config(folder)["student"])
-    with contextlib.redirect_stdout(io.StringIO()):  # where the hub's mixin says that it reads a folder
+    with contextlib.redirect_stdout(io.StringIO()):  # the hub's mixin prints that it reads a folder
         model = load_model(folder, trust=trust).to(device)
     threads = f" ({several(torch.get_num_threads(), 'thread')})" if device.type == "cpu" else ""
     return Segmenter(
         name=name,
-        digest=digest_of([weights, *own]) if own else weights,  # another class of one's own makes other masks
+        digest=digest_of([weights, *own]) if own else weights,  # another class of the user makes other masks
         classes=model.classes,
         threshold=threshold_of(folder),
         place=f"torch on {device.type}{threads}",
@@ -202,10 +202,10 @@ def read_metadata(path: Path, metadata: Mapping[str, str], channels: object) -> 
     Args:
         path: of the file.
         metadata: its `metadata_props`.
-        channels: of its output; a number where the file fixes one.
+        channels: of its output; a number if the file fixes it.
 
     Raises:
-        ValueError: numbers out of range, or other classes than the output has channels.
+        ValueError: numbers are out of range, or classes differ from the output's channels.
     """
     classes = int(_number_of(metadata, "classes", default=channels, lowest=1, highest=IGNORED - 1, name=path))
     if isinstance(channels, int) and classes != channels:
@@ -216,7 +216,7 @@ def read_metadata(path: Path, metadata: Mapping[str, str], channels: object) -> 
 def _number_of(
     description: Mapping[str, object], key: str, *, default: object, highest: float, lowest: float = 0, name: object
 ) -> float:
-    """A number of a student's description: over 0 and at least `lowest`, at most `highest`; whole from 1 on."""
+    """A number of a student's description: above 0, from `lowest` to `highest`; whole if `lowest` is given."""
     text = description.get(key, default)
     try:
         number = float(str(text))

@@ -1,4 +1,4 @@
-"""Videos through a student: the video with the mask drawn in, and a table of its frames."""
+"""Prediction of videos: the video with the mask drawn in, and a table of its frames."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from distill.runtime.progress import Progress
 FIGURES = ("frames", "found", "rate", "done_per_second", "p50_ms", "p95_ms")
 TABLE_COLUMNS = ("video", "key", *FIGURES)
 FRAME_COLUMNS = ("frame", "seconds", *COLUMNS, "milliseconds")
-WHOLE = 0.98  # of the frames that a video counts: encoders may be a few off, a file that was cut off lacks more
+WHOLE = 0.98  # of the frames that a video declares: encoders may be a few off, a truncated file lacks more
 LATENCIES_KEPT = 10_000  # the last ones, so that memory does not grow with a video
 
 
@@ -38,10 +38,10 @@ class VideoResult:
     Attributes:
         frames: how many it holds.
         found: how many of them have a finding.
-        rate: frames a second of the video.
-        done_per_second: frames a second in the making, with reading, drawing and writing.
+        rate: frames per second of the video.
+        done_per_second: frames per second of processing, with reading, drawing and writing.
         p50_ms: median milliseconds of a frame in the network, pixels in memory to probability in memory.
-        p95_ms: what 95 of 100 frames stay under.
+        p95_ms: 95th percentile of the same.
     """
 
     frames: int
@@ -52,7 +52,7 @@ class VideoResult:
     p95_ms: float
 
     def line(self) -> str:
-        """In words."""
+        """The figures in words."""
         said = "in real time" if self.done_per_second >= self.rate else "slower than it plays"
         return (
             f"{self.frames} frames at {self.rate:.4g}/s, {self.found} with a finding; done at "
@@ -72,17 +72,17 @@ def results_of(one: Input, *, out: Path) -> tuple[Path, Path]:
 
 
 def is_done(one: Input, table: Table, *, out: Path) -> bool:
-    """Whether the results of a video are there, and of these bytes."""
+    """Whether the results of a video exist, for the same bytes."""
     rows = table.of(one.name)
     there = all(path.is_file() for path in results_of(one, out=out))
     return there and bool(rows) and rows[0]["key"] == digest_file(one.path)
 
 
 def predict_video(segmenter: Segmenter, options: Options, one: Input, *, out: Path, table: Table) -> VideoResult:
-    """Writes `videos/NAME.mp4` and `videos/NAME.csv`, which appear when they are whole, and the row of the video.
+    """Writes `videos/NAME.mp4` and `videos/NAME.csv`, which appear once complete, and the row of the video.
 
     Raises:
-        ValueError: the file is no video, damaged or cut off; then nothing of it is left.
+        ValueError: the file is not a video, damaged or truncated; then no results stay.
     """
     written, frames = results_of(one, out=out)
     with whole_file(written) as video_file, whole_file(frames) as frame_file:
@@ -121,8 +121,8 @@ def _predict_frames(
     at_end = number if facts.counted else round(seconds * facts.rate) + 1  # frames may be fewer than a rate says
     if at_end < WHOLE * facts.frames:
         raise ValueError(
-            f"it ends at frame {at_end} of the {facts.frames} that it declares; copy it again from its origin, or let "
-            "`ffmpeg -i OLD -c copy NEW` count those that are there"
+            f"it ends at frame {at_end} of the {facts.frames} that it declares; copy it again from its origin, or "
+            "correct the count with `ffmpeg -i OLD -c copy NEW`"
         )
     p50, p95 = percentiles(latencies)
     return VideoResult(number, found, float(facts.rate), number / (time.monotonic() - began), p50, p95)

@@ -1,4 +1,4 @@
-"""Reading and writing video files: frames with their times, upright, of whatever length."""
+"""Reading and writing video files of any length: upright frames with their times."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-ENCODERS = {  # the first that the installed PyAV has; options for a contour that stays sharp
+ENCODERS = {  # the first one in the installed PyAV is used; options keep the contour sharp
     "libx264": {"crf": "20", "preset": "veryfast"},
     "libopenh264": {"b": "8M"},
     "mpeg4": {"qscale": "3"},
 }
 TICKS = 60_000  # a second: whole for 24, 25, 30, 50 and 60 frames a second, and for 30 * 1000 / 1001
 BT601, LIMITED = 6, 1  # FFmpeg's numbers of the matrix and the range by which RGB becomes yuv420p
-DEFAULT_RATE = Fraction(25)  # where a file states none
+DEFAULT_RATE = Fraction(25)  # if a file states none
 SQUARE = Fraction(1)
 
 
@@ -32,7 +32,7 @@ def require_library() -> None:
         ValueError: it is not installed; the message says what to install.
     """
     if find_spec("av") is None:
-        raise ValueError("video is read and written by PyAV, which is not installed; pip install 'av>=17'")
+        raise ValueError("videos need PyAV, which is not installed; pip install 'av>=17'")
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Facts:
     """Properties of a video file, by its header.
 
     Attributes:
-        rate: frames a second.
-        frames: how many, by its own count or else its length; 0 where it states neither.
+        rate: frames per second.
+        frames: number of frames, by its own count or else its length; 0 if it states neither.
         counted: whether that is its own count.
-        pixel_aspect: width by height of a pixel of its upright frames.
+        pixel_aspect: width / height of a pixel of its upright frames.
     """
 
     rate: Fraction
@@ -56,11 +56,11 @@ class Facts:
 def open_video(path: Path) -> Iterator[tuple[Facts, Iterator[tuple[float, np.ndarray]]]]:
     """Opens a video: its properties, and its frames as (seconds from the start, RGB uint8 (H, W, 3)).
 
-    Frames are upright: the rotation that a phone writes beside them is applied. They are decoded as they are asked
-    for, so that memory does not depend on the length.
+    Frames are upright: the rotation in a phone's metadata is applied. They are decoded on demand, so memory does not
+    depend on the length.
 
     Raises:
-        ValueError: the file is no video, or damaged; also while frames are read.
+        ValueError: the file is not a video, or is damaged; also while frames are read.
     """
     import av
 
@@ -74,7 +74,7 @@ def open_video(path: Path) -> Iterator[tuple[Facts, Iterator[tuple[float, np.nda
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         decoded = _decode(container, stream)
-        first = next(decoded, None)  # which alone tells how it is turned
+        first = next(decoded, None)  # only a frame tells its rotation
         facts = _facts(container, stream, turned=first is not None and _quarters(first) % 2 == 1)
         frames = decoded if first is None else itertools.chain([first], decoded)
         yield facts, _upright(frames, rate=facts.rate)
@@ -83,10 +83,10 @@ def open_video(path: Path) -> Iterator[tuple[Facts, Iterator[tuple[float, np.nda
 def _facts(container: Any, stream: Any, *, turned: bool) -> Facts:  # noqa: ANN401
     rate = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
     length = (container.duration or 0) / 1_000_000  # FFmpeg counts it in microseconds
-    if "matroska" in container.format.name:  # whose end it is, on a clock that need not start at 0
+    if "matroska" in container.format.name:  # it states the end, on a clock that may not start at 0
         length -= (container.start_time or 0) / 1_000_000
     frames = stream.frames
-    if "mp4" in container.format.name and stream.duration:  # one that was trimmed may hold more than it shows
+    if "mp4" in container.format.name and stream.duration:  # a trimmed file may hold more frames than it shows
         frames = min(frames, round(stream.duration * stream.time_base * rate))
     aspect = Fraction(stream.sample_aspect_ratio or SQUARE)
     return Facts(
@@ -114,7 +114,7 @@ def _decode(container: Any, stream: Any) -> Iterator[Any]:  # noqa: ANN401
 def _upright(decoded: Iterable[Any], *, rate: Fraction) -> Iterator[tuple[float, np.ndarray]]:
     """Frames, uint8 (H, W, 3), with the seconds since the first.
 
-    Times go on where those of a recording joined from two begin again.
+    If times start again, as in a recording joined from two, they continue.
     """
     offset, last = None, float("-inf")
     for number, frame in enumerate(decoded):
@@ -129,20 +129,20 @@ def _upright(decoded: Iterable[Any], *, rate: Fraction) -> Iterator[tuple[float,
 
 
 def _quarters(frame: Any) -> int:  # noqa: ANN401
-    """By how many quarters of a turn a frame must be turned to the left to stand upright."""
+    """The quarter turns to the left that make a frame upright."""
     return round(frame.rotation / 90)
 
 
 class VideoWriter:
     """Writes frames of one size into an MP4 at the times they are given.
 
-    The file appears at `path` as frames come in; it is playable once the context is left. An odd side is made even by
-    repeating its last row or column, as the coding of colours in pairs of pixels wants it.
+    The file at `path` grows with each frame; it is playable once the context ends. An odd side is made even by
+    repeating its last row or column, because colours are coded for pairs of pixels.
 
     Args:
         path: of the file, whatever its suffix.
-        rate: frames a second, as the file states it.
-        pixel_aspect: width by height of a pixel.
+        rate: frames per second, as the file states it.
+        pixel_aspect: width / height of a pixel.
     """
 
     def __init__(self, path: Path, *, rate: Fraction, pixel_aspect: Fraction = SQUARE) -> None:
@@ -156,12 +156,12 @@ class VideoWriter:
         self.stream.codec_context.time_base = Fraction(1, TICKS)
         self.stream.codec_context.sample_aspect_ratio = pixel_aspect
         self.stream.pix_fmt = "yuv420p"
-        # said, since players take large videos without a word for BT.709
+        # stated, because players assume BT.709 for large videos
         self.stream.codec_context.colorspace, self.stream.codec_context.color_range = BT601, LIMITED
         self.tick = -1
 
     def write(self, image: np.ndarray, seconds: float) -> None:
-        """Adds a frame, RGB uint8 (H, W, 3), shown from `seconds` on; times that do not rise are moved a little."""
+        """Adds a frame, RGB uint8 (H, W, 3), shown from `seconds` on; times that do not rise are shifted a little."""
         import av
 
         height, width = image.shape[:2]

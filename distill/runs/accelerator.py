@@ -19,14 +19,14 @@ SHARDED = {"FSDP": "FSDP", "DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Megatron-LM
 
 @contextmanager
 def one_precision() -> Iterator[None]:
-    """Keeps the precision of this process's accelerator, whatever a run that is done meanwhile has for its own."""
+    """Restores the precision of this process's accelerator after another run has used its own."""
     from accelerate.state import AcceleratorState
 
     before = dict(AcceleratorState._shared_state)
     try:
         yield
     finally:
-        AcceleratorState._shared_state.clear()  # the same object: accelerators that are there already read it
+        AcceleratorState._shared_state.clear()  # the same object, because existing accelerators read it
         AcceleratorState._shared_state.update(before)
 
 
@@ -34,8 +34,8 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
     """The accelerator of a run.
 
     Raises:
-        ValueError: a tracker that is not installed, a precision that this machine does not have, or a configuration
-            of Accelerate that splits networks over processes.
+        ValueError: a tracker is not installed, this machine does not support the precision, or Accelerate's
+            configuration splits networks over processes.
     """
     import torch
     from accelerate import Accelerator
@@ -47,7 +47,7 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
         if os.environ.get(f"ACCELERATE_USE_{variable}", "").lower() in ("true", "1"):
             raise ValueError(
                 f"Accelerate is configured for {title}, which splits a network over GPUs; every network here fits on "
-                "one, and each process trains all of it: give accelerate launch a configuration without, or --multi_gpu"
+                "one GPU, and each process trains all of it: use a configuration without it, or --multi_gpu"
             )
     installed = [str(tracker) for tracker in get_available_trackers()]
     for tracker in recipe.trackers:
@@ -59,9 +59,9 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
     computed = precision_here(recipe.precision)
     precision = "no" if computed == "fp32" else computed
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
-        AcceleratorState._reset_state()  # Accelerate keeps the first precision of a process; a notebook may want two
+        AcceleratorState._reset_state()  # Accelerate keeps a process's first precision; a notebook may need two
     return Accelerator(
-        cpu=not torch.accelerator.is_available(),  # unless it is said, processes without a GPU do not find each other
+        cpu=not torch.accelerator.is_available(),  # without this, processes without a GPU do not find each other
         mixed_precision=precision,
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),  # whatever the environment says
         dynamo_backend="no",  # likewise

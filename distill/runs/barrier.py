@@ -1,8 +1,8 @@
-"""Waiting for each other, however long the work of one process takes.
+"""Waiting for other processes, however long the work of one takes.
 
-Collectives give up after torch's ordinary timeout (10 minutes with NCCL, 30 with gloo), so that a process that hangs
-ends the job. Fitting codes, publishing, or another run's lock keep the first process for longer; the others then look
-every second whether it has come.
+Collectives give up after torch's ordinary timeout (10 minutes with NCCL, 30 with gloo), so a process that hangs ends
+the job. Fitting codes, publishing, or another run's lock can take the first process longer; the others then check
+every second whether it has arrived.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch.distributed import Store
 
 LONGEST_SECONDS = 86_400.0
-FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0  # seconds between two looks, twice as long each time
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0  # seconds between two checks, doubled each time
 TELL_SECONDS = 600.0
 
 Decision = TypeVar("Decision")
@@ -27,17 +27,17 @@ logger = logging.getLogger("bandpass")
 
 
 def wait_for_all(accelerator: Accelerator | PartialState) -> None:
-    """Returns on every process when all are here.
+    """Returns on every process once all have called it.
 
     Raises:
-        TimeoutError: one has not come within a day.
+        TimeoutError: one has not arrived within a day.
     """
     import torch
 
     if accelerator.num_processes > 1 and torch.distributed.is_initialized():
         store = torch.distributed.distributed_c10d._get_default_store()
         meet(store, f"bandpass/{next(_numbers)}", rank=accelerator.process_index, processes=accelerator.num_processes)
-    accelerator.wait_for_everyone()  # none leaves, and may end with the store, before all have seen all
+    accelerator.wait_for_everyone()  # else a process could leave, and end the store, before others have seen all
 
 
 def agree(accelerator: Accelerator, decide: Callable[[], Decision]) -> Decision:
@@ -52,7 +52,7 @@ def agree(accelerator: Accelerator, decide: Callable[[], Decision]) -> Decision:
 
 
 def leave_together() -> None:
-    """Waits for the other processes, if there are any, and disconnects: gloo aborts one whose partners have left."""
+    """Waits for other processes, if any, and disconnects: gloo aborts a process whose partners have left."""
     from accelerate import PartialState
 
     state = PartialState()
@@ -65,13 +65,13 @@ def meet(store: Store, name: str, *, rank: int, processes: int) -> None:
     """Returns when every process has called it with this name.
 
     Args:
-        store: that all processes see.
-        name: new for each barrier.
+        store: the store that all processes share.
+        name: a new name for each barrier.
         rank: of this process.
-        processes: how many there are.
+        processes: number of processes.
 
     Raises:
-        TimeoutError: one has not come within `LONGEST_SECONDS`.
+        TimeoutError: one has not arrived within `LONGEST_SECONDS`.
     """
     store.set(f"{name}/{rank}", "")
     began, told, pause = time.monotonic(), 0.0, FIRST_PAUSE
@@ -84,5 +84,5 @@ def meet(store: Store, name: str, *, rank: int, processes: int) -> None:
         told, away = waited, [other for other in range(processes) if not store.check([f"{name}/{other}"])]
         sentence = f"process {rank} has waited {waited / 60:.0f} minutes for {', '.join(map(str, away))}"
         if waited >= LONGEST_SECONDS:
-            raise TimeoutError(f"{sentence}; see what keeps it, and run the same command again")
+            raise TimeoutError(f"{sentence}; find out what blocks it, and run the same command again")
         logger.info("%s", sentence)

@@ -23,7 +23,7 @@ def build_student(recipe: Recipe, caches: Mapping[str, cache.Cache]) -> Any:  # 
     """A network of the recipe's kind with random weights: a student, or a task decoder that fits its teacher's maps.
 
     Raises:
-        ValueError: its class does not take what the recipe gives.
+        ValueError: its class does not accept the recipe's arguments.
     """
     if recipe.reads_features:
         inputs = plan_inputs(recipe, caches)
@@ -39,7 +39,7 @@ def create_student(recipe: Recipe, caches: Mapping[str, cache.Cache] | None = No
     """The student to train: fresh from the seed, with a pretrained backbone, or from a published one.
 
     Raises:
-        ValueError: the published student (`student.init`) is of another shape than the recipe asks for, or the
+        ValueError: the published student (`student.init`) has another shape than the recipe asks for, or the
             student has no backbone for `student.encoder`.
     """
     torch.manual_seed(recipe.seed)
@@ -55,8 +55,8 @@ def create_student(recipe: Recipe, caches: Mapping[str, cache.Cache] | None = No
     if any(not name.startswith("head.") for name in rebuilt):
         raise ValueError(
             f"student.init={recipe.student.init} does not fit student {recipe.student.name} of width "
-            f"{recipe.student.width}: {len(rebuilt)} tensors differ, the first is {rebuilt[0]}; give the name and the "
-            "width it was trained with"
+            f"{recipe.student.width}: {len(rebuilt)} tensors differ, the first is {rebuilt[0]}; give the name and "
+            "width with which it was trained"
         )
     student.load_state_dict(kept, strict=False)
     return student

@@ -1,4 +1,4 @@
-"""Opening a run's caches, each checked to hold what is read of it, and nothing of what is held out."""
+"""Opening a run's caches, with checks that each holds what is read, and nothing of held-out images."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ logger = logging.getLogger("bandpass")
 
 
 def open_caches(run: Run, *, learning: bool = True) -> dict[str, cache.Cache]:
-    """The caches that a run reads, each checked to hold what is read of it.
+    """The caches that a run reads, each checked to hold what is read.
 
     Args:
-        run: whose caches are opened.
-        learning: every training image is wanted in every view drawn; else every validation and test image as it is.
+        run: the run.
+        learning: whether to check every training image in every view; else every validation and test image as it is.
 
     Raises:
         FileNotFoundError: a cache is missing or incomplete.
-        ValueError: a cache was fitted on images that this run validates or tests on, or on masks it must not be
-            trained on.
+        ValueError: a cache was fitted on images that this run validates or tests on, or its teacher learned from
+            masks that are hidden here.
     """
     opened: dict[str, cache.Cache] = {}
     held_out = keys_of(run.splits.held_out)
@@ -53,7 +53,7 @@ def open_caches(run: Run, *, learning: bool = True) -> dict[str, cache.Cache]:
 
 
 def describe_missing(run: Run, name: str, store: cache.Cache, missing: Sequence[tuple[str, str]]) -> str:
-    """Of how many images and in which views records of a teacher are missing, one by name, and damaged shards."""
+    """The number of images and the views of missing records, with one example, and damaged shards."""
     keys, views = {key for key, _ in missing}, dict.fromkeys(view for _, view in missing)
     stems = {record_key(run.recipe.teachers[name], sample): sample.stem for sample in run.splits.training}
     stems |= {sample.key: sample.stem for sample in run.splits.held_out}
@@ -63,20 +63,20 @@ def describe_missing(run: Run, name: str, store: cache.Cache, missing: Sequence[
 
 
 def read_records(run: Run, name: str, *, learning: bool) -> list[tuple[str, str]]:
-    """The records that are read of a teacher's cache; see `open_caches`."""
+    """The records that a run reads from a teacher's cache; see `open_caches`."""
     splits, teacher = run.splits, run.recipe.teachers[name]
     if not learning:
         return [(key, "identity") for key, _ in key_pairs_of(splits.held_out)]
     keys = sorted(set(record_keys(teacher, splits.training)))
     views = dict.fromkeys(run.recipe.view_read(name, view) for view in run.recipe.augment.views)
     wanted = [(key, view) for key in keys for view in views]
-    if run.recipe.reads_features:  # which is validated from the cache while it learns
+    if run.recipe.reads_features:  # validation also reads the cache
         wanted += [(sample.key, "identity") for sample in splits.val]
     return wanted
 
 
 def lacks_records(run: Run, name: str) -> bool:
-    """Whether a teacher's cache is not there, or lacks a record that is learned from."""
+    """Whether a teacher's cache is missing, or lacks a record for training."""
     try:
         return bool(cache.open(run.caches[name]).missing(read_records(run, name, learning=True)))
     except (FileNotFoundError, cache.DamagedError):
@@ -84,7 +84,7 @@ def lacks_records(run: Run, name: str) -> bool:
 
 
 def check_labels(run: Run, path: Path, store: cache.Cache) -> None:
-    """Refuses a teacher that was trained on masks which this run must not be trained on, by the record in its cache.
+    """Refuses a teacher that, by the record in its cache, learned from masks that are hidden here.
 
     Raises:
         ValueError: it was trained on masks of images that are held out, or that have no mask here.
@@ -95,7 +95,7 @@ def check_labels(run: Run, path: Path, store: cache.Cache) -> None:
     if seen is None:
         if MASK in store.spec.names:
             logger.warning(
-                "%s does not say which masks its teacher learned from; see that none of them is tested here", path
+                "%s does not say which masks its teacher learned from; check that none of them is tested here", path
             )
         return
     if known := len(run.splits.hidden.intersection(seen)):
@@ -104,4 +104,4 @@ def check_labels(run: Run, path: Path, store: cache.Cache) -> None:
             "held out; train it with the same data.split, data.labels and data.seed"
         )
     if further := len(set(seen) - keys_of(run.splits.train)):
-        logger.info("the teacher behind %s learned from the masks of %d images that are not here", path, further)
+        logger.info("the teacher behind %s learned from the masks of %d images that are not in this run", path, further)

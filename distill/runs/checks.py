@@ -22,16 +22,16 @@ EXAMPLE_WEIGHTS = {
     "transformers": "facebook/dinov3-vitb16-pretrain-lvd1689m",
     "mask2former": "facebook/mask2former-swin-small-coco-panoptic",
     "oneformer": "shi-labs/oneformer_coco_swin_large",
-    "timm": "timm/tf_efficientnet_b0.in1k (not measured; measured is what "
-    "`distill weights do=fetch name=tracer-te0-efficientnet-b0` gets)",
+    "timm": "timm/tf_efficientnet_b0.in1k (not measured; for the measured weights type "
+    "`distill weights do=fetch name=tracer-te0-efficientnet-b0`)",
 }
 
 
 def check(run: Run) -> None:
-    """Refuses a run that cannot go well, before any costly work.
+    """Refuses a run that cannot succeed, before any costly work.
 
     Raises:
-        ValueError: the student cannot be made, or does not fit what the recipe asks of it.
+        ValueError: the student cannot be made, or does not fit the recipe.
     """
     recipe = run.recipe
     check_teacher_weights(recipe)
@@ -43,12 +43,12 @@ def check(run: Run) -> None:
     check_published_teachers(run)
     if not recipe.reads_features:
         check_student(recipe)
-    for _, one in missing_teachers(run):  # those of the others were checked before they were trained
+    for _, one in missing_teachers(run):  # the others were checked before they were trained
         check(one)
 
 
 def check_student(recipe: Recipe) -> None:
-    """Raises ValueError where the student cannot be made, or does not fit the image size and the strides asked for."""
+    """Raises ValueError if the student cannot be made, or does not fit the image size and the strides."""
     student = create_student(recipe)
     if recipe.student.name not in students.STUDENTS:
         check_contract(student, image_size=recipe.image_size)
@@ -57,13 +57,13 @@ def check_student(recipe: Recipe) -> None:
 
 
 def check_teacher_weights(recipe: Recipe) -> None:
-    """Raises ValueError for a teacher of which neither weights nor a cache are given."""
+    """Raises ValueError for a teacher with neither weights nor a cache."""
     for name, teacher in recipe.consulted.items():
         if teacher.weights is None and teacher.cache is None:
             if teacher.adapter == "task":
                 raise ValueError(
                     f"teachers.{name}.weights is not given; recipe=adapt_teacher trains a task teacher and publishes "
-                    f"it; then teachers.{name}.weights=DIR"
+                    f"it; then set teachers.{name}.weights=DIR"
                 )
             raise ValueError(
                 f"teachers.{name}.weights is not given; give a file, a folder or a hub id, for example "
@@ -72,14 +72,14 @@ def check_teacher_weights(recipe: Recipe) -> None:
 
 
 def check_selection(recipe: Recipe) -> None:
-    """Raises ValueError where `evaluate.select` is no figure that validation has."""
+    """Raises ValueError if `evaluate.select` is not a metric of validation."""
     known = FIGURES if recipe.student.classes == 1 else OVERLAPS
     if recipe.evaluate.select not in known:
         raise ValueError(f"evaluate.select is {recipe.evaluate.select!r}, but must be one of {', '.join(known)}")
 
 
 def check_shares(run: Run) -> None:
-    """Raises ValueError where processes, or the parts of a step, cannot have equal shares of a batch's images."""
+    """Raises ValueError if a batch cannot be divided equally among processes, or among the parts of a step."""
     processes, batch = run.accelerator.num_processes, run.recipe.optimiser.batch_size
     parts = run.recipe.optimiser.accumulate
     if batch % processes:
@@ -100,12 +100,12 @@ def check_shares(run: Run) -> None:
 
 
 def check_unlabelled(run: Run) -> None:
-    """Raises ValueError where a stage's teacher is the student's average, and no image without a mask is shown."""
+    """Raises ValueError if a stage has mean_teacher, but no image without a mask."""
     for span in run.spans:
         if span.stage.averages and span.stage.runs and not span.unlabelled:
             raise ValueError(
-                f"stages.{span.name} weighs mean_teacher, but no image of its batches is without a mask; name some "
-                "with data.unlabelled=DIR, put masks away with data.labels=25%, or set data.unlabelled_share above 0"
+                f"stages.{span.name} weighs mean_teacher, but its batches hold no images without masks; name some "
+                "with data.unlabelled=DIR, hide masks with data.labels=25%, or set data.unlabelled_share above 0"
             )
 
 
@@ -122,11 +122,11 @@ def check_student_strides(recipe: Recipe, student: Student) -> None:
 
 
 def check_sides(recipe: Recipe, student: Student) -> None:
-    """Shows the student an image of every side that training has, and one of `image_size`.
+    """Shows the student an image of every size in training, and one of `image_size`.
 
     Raises:
-        ValueError: it refuses one of them, as networks do that need a certain size, or at least one; or pads it, so
-            that its maps have other cells than what they are to imitate.
+        ValueError: the student refuses one of them, as some networks need a certain size, or pads it, so that its
+            maps have other cells than the maps that they imitate.
     """
     student.eval()
     side = recipe.image_size

@@ -1,4 +1,4 @@
-"""Fingerprints of caches and runs: digests of what was asked for and of its input files."""
+"""Fingerprints of caches and runs: digests of their settings and input files."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from distill.runtime.io import digest_of_file, read_json_if_sound
 from students.catalogue import place_of
 from students.registry import code_of
 
-# What does not change the trained weights, or is a place rather than a content, is no part of a run's identity.
+# Settings that do not change the trained weights, or are places, are not part of a run's identity.
 NOT_IDENTITY = ("name", "home", "do", "workers", "trackers", "publish", "arms", "sweep")
 OF_SERVING = ("threshold", "temperature", "run", "adapted")  # entries of a published student's config.json
 SETTINGS = ("config.json", "preprocessor_config.json")  # beside weights: of the network, and of its pixels
-OF_PLACE = ("weights", "cache", "of", "recipe", "overrides", "seeds")  # of a teacher: for which digests stand
-DEFAULTS = 1  # of the schema: to be raised when a default changes, so that old artefacts are not taken for new ones
+OF_PLACE = ("weights", "cache", "of", "recipe", "overrides", "seeds")  # of a teacher; digests stand for them
+DEFAULTS = 1  # of the schema: raise it when a default changes, so that old artefacts are not taken for new ones
 
 
 def essence(part: Any) -> Any:  # noqa: ANN401
-    """The fields of a recipe (or a part of one) that differ from the defaults, as plain data, the order of names kept.
+    """The fields of a recipe (or a part of one) that differ from the defaults, as plain data, in order.
 
-    So a setting that a later version adds leaves the names of older artefacts as they are.
+    A setting that a later version adds therefore keeps the names of older artefacts.
     """
     if isinstance(part, dict):
         return [[name, essence(value)] for name, value in part.items()]
@@ -46,7 +46,7 @@ def digest_of(value: Any) -> str:  # noqa: ANN401
 
 
 def digest_file(path: Path) -> str:
-    """The sha256 (hex) of a file's bytes; read once a process while size and times of change stay the same."""
+    """The sha256 (hex) of a file's bytes, read once per process while its size and times of change stay the same."""
     status = path.stat()
     return _digest_bytes(str(path), status.st_size, (status.st_mtime_ns, status.st_ctime_ns))
 
@@ -59,11 +59,11 @@ def _digest_bytes(path: str, size: int, changed: tuple[int, int]) -> str:
 
 
 def digest_weights(weights: str | None, *, served: bool = False) -> str:
-    """The digest of weights: of the content of a local file or folder or of the zoo; of a hub id, the id itself.
+    """The digest of weights: of the content of a local file, a folder or a zoo student; for a hub id, the id itself.
 
     Args:
         weights: as a recipe names them.
-        served: whether threshold and temperature of a published student count too, on which its masks depend.
+        served: whether threshold and temperature of a published student count too, because masks depend on them.
     """
     builtin = str(files("teachers") / "builtin")
     path = Path(builtin if weights == "builtin" else place_of(weights or "")).expanduser()
@@ -82,9 +82,9 @@ def digest_weights(weights: str | None, *, served: bool = False) -> str:
 
 
 def digest_learned(file: Path) -> str:
-    """The digest of a file of weights; of a calibrated student's config.json without what only serving depends on.
+    """The digest of a file of weights; for a calibrated student's config.json, without entries for serving.
 
-    So a student that is published again, with another threshold, leaves the names of what was made from it as they are.
+    A student that is published again with another threshold therefore keeps the names of what was made from it.
     """
     config = read_json_if_sound(file) if file.name == "config.json" else {}
     if "temperature" not in config:
@@ -93,9 +93,9 @@ def digest_learned(file: Path) -> str:
 
 
 def source_of(name: str) -> list[str]:
-    """For a class of the user's own (`module:Class`) the digest of the file that defines it, as a list; else nothing.
+    """The digest of the file that defines a user's own class (`module:Class`), as a list; empty for other classes.
 
-    So an edited network trains anew, and an edited teacher is extracted from again. Its imports do not count.
+    An edited network is therefore trained anew, and an edited teacher extracted anew. Imports do not count.
     """
     file = code_of(name)
     return [digest_file(file)] if file else []
@@ -110,15 +110,15 @@ def fingerprint_features(
     source: str = "",
     made: str = "",
 ) -> str:
-    """The digest that names a teacher's cache: teacher, pixels, views, kind of code and the images it was fitted on.
+    """The digest that names a teacher's cache: teacher, pixels, views, kind of code and calibration images.
 
     Args:
         teacher: the teacher's part of the recipe.
-        fidelity: the cosine the code was asked for.
+        fidelity: the requested cosine.
         calibration: keys of the images on which the code's statistics are fitted.
         shells: `cache.shells`.
-        source: the cache that a task teacher reads; empty for one that is shown images.
-        made: the digests of the runs that make its weights, and so stand for them; empty where weights are given.
+        source: the cache that a task teacher reads; empty for a teacher that sees images.
+        made: the digests of the runs that make its weights; empty if weights are given.
     """
     asked = essence(teacher)
     for place in (*OF_PLACE, "batch_size", "licence", "weight", "drop", "mirror"):
@@ -129,12 +129,12 @@ def fingerprint_features(
 
 
 def fingerprint_run(recipe: Recipe, *, splits: str, caches: dict[str, str]) -> str:
-    """The digest that names a run: its settings (no place, no idle stage, not the recipe's name), images and caches.
+    """The digest that names a run: its settings (without places, idle stages and the recipe's name), images and caches.
 
     Args:
         recipe: the resolved recipe.
         splits: `Splits.digest`.
-        caches: what stands for each teacher's cache that the recipe consults.
+        caches: teacher -> the name of its cache's content, for each consulted teacher.
     """
     asked = essence(recipe)
     for place in (*NOT_IDENTITY, "teachers", "cache", *(() if recipe.imitates else ("imitate",))):
@@ -145,10 +145,10 @@ def fingerprint_run(recipe: Recipe, *, splits: str, caches: dict[str, str]) -> s
     asked.get("evaluate", {}).pop("bootstrap", None)
     shares = {name: [entry.weight, entry.drop] for name, entry in recipe.consulted.items() if recipe.imitates}
     if changed := {name: share for name, share in shares.items() if share != [1.0, 0.0]}:
-        asked["heard"] = changed  # the word under which older runs have it
+        asked["heard"] = changed  # the word in older runs
         if any(drop for _, drop in changed.values()):
             asked["dropped"] = "systematically"  # older runs drew otherwise
-    given = [name for name, entry in recipe.consulted.items() if entry.cache]  # whose names do not say the views
+    given = [name for name, entry in recipe.consulted.items() if entry.cache]  # their names do not include the views
     views = recipe.augment.views
     if mirrored := [name for name in given if any(recipe.view_read(name, view) != view for view in views)]:
         asked["mirrored"] = mirrored

@@ -1,4 +1,4 @@
-"""Finding a run by its folder or its name, the latest of a recipe by the recipe's name, and the list of all."""
+"""Finding a run by folder, by name, or as the latest of a recipe, and the list of runs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 from distill.runtime.io import read_json_if_sound
 
-PUBLISHED = ("student", "teacher")  # the folder of a run that others use
-DIGEST = re.compile(r"-[0-9a-f]{12}$")  # how a run's folder ends
+PUBLISHED = ("student", "teacher")  # the published folder of a run
+DIGEST = re.compile(r"-[0-9a-f]{12}$")  # the end of the name of a run's folder
 DATED = ("log.txt", "metrics.json", "train.json", "log.jsonl", "recipe.yaml")  # the newest of these dates a run
 
 
 def digest_in(name: str) -> str:
-    """The digest that the name of a run's folder ends with; the name itself where it has none."""
+    """The digest at the end of the name of a run's folder; the name itself if it has none."""
     found = DIGEST.search(name)
     return found[0][1:] if found else name
 
@@ -26,10 +26,10 @@ class Listed:
     """A run as it is listed.
 
     Attributes:
-        folder: where it is; its name is RECIPE-STUDENT-DIGEST.
-        date: when something was last written.
-        steps: of the optimiser, once training is complete.
-        dice: the mean on each test set, once it is evaluated.
+        folder: its folder, named RECIPE-STUDENT-DIGEST.
+        date: the time of the last change.
+        steps: optimiser steps, once training is complete.
+        dice: mean Dice on each test set, once it is evaluated.
     """
 
     folder: Path
@@ -44,7 +44,7 @@ class Listed:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run, and not of a published student, which also has a recipe."""
+    """Whether a folder is a run's, not that of a published student, which also has a recipe."""
     held = [(folder / name).is_file() for name in DATED]
     return any(held) and not (folder / "model.safetensors").is_file() and not (folder / "config.json").is_file()
 
@@ -56,7 +56,7 @@ def runs_in(home: str | Path) -> list[Listed]:
 
 
 def listed(folder: Path) -> Listed:
-    """A run's folder as it is listed; what cannot be read of it is left out."""
+    """The entry of a run in the list; what cannot be read is left out."""
     changed = max((folder / name).stat().st_mtime for name in DATED if (folder / name).is_file())
     scores = read_json_if_sound(folder / "metrics.json").get("datasets", {})
     dice = {name: score["dice"]["mean"] for name, score in scores.items()}
@@ -64,10 +64,10 @@ def listed(folder: Path) -> Listed:
 
 
 def find_run(name: str, *, home: str | Path) -> Path | None:
-    """The folder of the run that a word means; None where it means none.
+    """The folder of the run that a word means; None if there is no such run.
 
     Args:
-        name: a run's folder; or, in `home`, its name, RECIPE-STUDENT or RECIPE, of which the latest is meant.
+        name: a run's folder, or its name in `home`; RECIPE-STUDENT or RECIPE means the latest such run.
         home: the folder that holds `runs/`.
     """
     place = Path(name).expanduser()
@@ -83,12 +83,12 @@ def find_run(name: str, *, home: str | Path) -> Path | None:
 
 
 def recipe_of(one: Listed) -> str:
-    """The name of a run's recipe: what is before the student's in the folder's name."""
+    """The name of a run's recipe: the part of the folder's name before the student's."""
     return one.name.rpartition("-")[0]
 
 
 def student_of(name: str, *, home: str | Path) -> str:
-    """The place that `student=` names: the published folder of a run, by path or by name; anything else as it is.
+    """The place that `student=` names: the published folder of a run, given by path or name; else the word itself.
 
     Raises:
         FileNotFoundError: the run has published nothing yet.

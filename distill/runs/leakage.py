@@ -1,4 +1,4 @@
-"""Leakage through weights to start from and teachers: what they were trained on must not be tested on here."""
+"""Leakage through starting weights and teachers: their training images must not be tested on here."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ logger = logging.getLogger("bandpass")
 
 
 def check_leakage(recipe: Recipe, splits: Splits) -> None:
-    """Refuses weights to start from that were trained on masks of images which are held out, or unlabelled, here.
+    """Refuses starting weights that were trained on masks of images which are held out, or unlabelled, here.
 
-    Weights that Bandpass did not publish have no record of it; of a student to start from that is said once. A record
-    knows images by their bytes: where none of them is here, it is said that they may be here in another form.
+    Weights that Bandpass did not publish have no record of this; for a student, that is logged once. A record knows
+    images by their bytes: if none of them is here, a note says that they may be here in another form.
 
     Raises:
-        ValueError: they were, by the record that lies beside them.
+        ValueError: the record beside the weights names such images.
     """
     for setting, keys in training_keys_of_start(recipe).items():
         if keys is None:
@@ -35,10 +35,10 @@ def check_leakage(recipe: Recipe, splits: Splits) -> None:
 
 
 def check_teachers(run: Run) -> None:
-    """Refuses teachers whose recipes learn from images that are held out here, or from masks that are not shown here.
+    """Refuses teachers whose recipes learn from images that are held out here, or from masks that are hidden here.
 
     Raises:
-        ValueError: one does.
+        ValueError: a teacher does.
     """
     held_out, hidden = keys_of(run.splits.held_out), run.splits.hidden
     for name, runs in run.made.items():
@@ -54,29 +54,29 @@ def check_teachers(run: Run) -> None:
                 continue
             raise ValueError(
                 f"teachers.{name}.recipe={run.recipe.teachers[name].recipe} would train a teacher on {seen}; without "
-                f"data and weights to start from in teachers.{name}.overrides it learns from the images of this recipe"
+                f"data and starting weights in teachers.{name}.overrides, it learns from the images of this recipe"
             )
 
 
 def check_published_teachers(run: Run) -> None:
-    """Refuses published students as teachers that learned from masks which are held out, or unlabelled, here.
+    """Refuses published students as teachers if they learned from masks which are held out, or unlabelled, here.
 
-    Their cache says so too, once it has been extracted.
+    Their cache records this too, once it is extracted.
 
     Raises:
-        ValueError: one did, by the record that lies beside its weights.
+        ValueError: the record beside the weights names such masks.
     """
     for name in run.caches:
         teacher = run.recipe.teachers[name]
         if teacher.adapter in ("student", "ensemble") and name not in run.made and teacher.weights is not None:
             folders = [folder for place in places_of(teacher.weights) for folder in folders_of(place)]
             keys = {key for folder in folders for key in learned_keys(folder) or ()}
-            remedy = "take those that it was trained with (PraNet's split, of the zoo), or a teacher trained with yours"
+            remedy = "use those with which it was trained (zoo: PraNet's split), or a teacher trained with yours"
             _require_shown(f"teachers.{name}.weights={teacher.weights}", keys, run.splits, remedy=remedy)
 
 
 def training_keys_of_start(recipe: Recipe) -> dict[str, set[str] | None]:
-    """`student.init=...`, `student.encoder=...` -> keys of the images it was trained on with masks; None: no record."""
+    """`student.init=...`, `student.encoder=...` -> keys of the images with masks in its training; None: no record."""
     found: dict[str, set[str] | None] = {}
     for name in ("init", "encoder"):
         if place := getattr(recipe.student, name):
@@ -102,9 +102,9 @@ def folders_of(place: str) -> list[Path]:
 
 
 def _require_shown(setting: str, keys: set[str], splits: Splits, *, remedy: str) -> None:
-    """Refuses weights that learned from the masks of these images, by key, where one is held out or unlabelled here.
+    """Refuses weights that learned from masks of these images (keys) if one is held out or unlabelled here.
 
-    Where none of them is here, it is said that they may be here in another form.
+    If none of the images is here, a note says that they may be here in another form.
     """
     if known := len(splits.hidden & keys):
         raise ValueError(
@@ -118,8 +118,8 @@ def _require_shown(setting: str, keys: set[str], splits: Splits, *, remedy: str)
 @lru_cache
 def _note_others(setting: str, count: int) -> None:
     logger.info(
-        "%s was trained on the masks of %s, none of which is here as it was; if they are here all the same, resized or "
-        "saved anew, validation and test may hold some of them",
+        "%s was trained on the masks of %s, none of which is here as it was; if they are here resized or saved anew, "
+        "validation and test may hold some of them",
         setting,
         several(count, "image"),
     )
@@ -127,5 +127,5 @@ def _note_others(setting: str, count: int) -> None:
 
 @lru_cache
 def _warn_unknown(setting: str) -> None:
-    if setting.startswith("student.init="):  # an encoder is as a rule a library's, which was not trained on these masks
-        logger.warning("%s does not say which masks it learned from; see that none of them is tested here", setting)
+    if setting.startswith("student.init="):  # an encoder is usually a library's, not trained on these masks
+        logger.warning("%s does not say which masks it learned from; check that none of them is tested here", setting)

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 def open_run(recipe: Recipe, *, accelerator: Accelerator | None = None, splits: Splits | None = None) -> Run:
-    """Opens the data, unless its splits are given, and names the folders; of the runs that make teachers too.
+    """Opens the data, unless splits are given, and names the folders, for the runs that make teachers too.
 
-    Of a teacher that a recipe makes, the run's own recipe has the weights, whether they are there yet or not.
+    If a recipe makes a teacher, the run's recipe names its weights, whether or not they exist yet.
     """
     accelerator = accelerator or start_accelerator(recipe)
     home = Path(recipe.home).expanduser()
@@ -47,16 +47,16 @@ def open_run(recipe: Recipe, *, accelerator: Accelerator | None = None, splits: 
 
 
 def open_splits(recipe: Recipe, accelerator: Accelerator, *, home: Path) -> Splits:
-    """The data of a recipe: the first process opens it; the others take over samples in its file, or open it then."""
+    """The data of a recipe: the first process opens it; the others use its sample file, or open the data afterwards."""
 
     def opened() -> Splits:
         return open_data(recipe.data, home=home, classes=recipe.student.classes)
 
     if accelerator.num_processes == 1:
         return opened()
-    own = opened() if accelerator.is_main_process else None  # so that the others find its index of files
+    own = opened() if accelerator.is_main_process else None  # the others then find its file index
     if own:
-        _ = own.digest  # goes with what is handed on
+        _ = own.digest  # handed on with the splits
     handed = agree(accelerator, lambda: own if own and in_reach(own) else None)
     return own or (handed if handed and in_reach(handed) else opened())
 
@@ -64,12 +64,12 @@ def open_splits(recipe: Recipe, accelerator: Accelerator, *, home: Path) -> Spli
 def open_teachers(
     recipe: Recipe, makers: Mapping[str, tuple[Recipe, ...]], splits: Splits, accelerator: Accelerator
 ) -> dict[str, tuple[Run, ...]]:
-    """Teacher -> the runs that make it; trained ones where there are any, whatever their recipe is called.
+    """Teacher -> the runs that make it; trained runs if there are any, whatever the name of their recipe.
 
     Args:
-        recipe: whose teachers they are.
+        recipe: the recipe with the teachers.
         makers: teacher -> the recipes of the runs that make it.
-        splits: of `recipe`, which also serve those that ask for the same data.
+        splits: the splits of `recipe`, also used for recipes with the same data.
         accelerator: the processes.
     """
     made: dict[str, tuple[Run, ...]] = {}
@@ -89,9 +89,9 @@ def weights_of(teacher: TeacherRecipe, made: tuple[Run, ...]) -> str:
 
 
 def finished_twin(run: Run) -> Run:
-    """The run, or where it is not trained yet the one that a recipe of another name asked for and that is.
+    """The run or, if it is not trained yet, a trained one that differs only in the name of its recipe.
 
-    Studies share their controls in this way: what a recipe is called is no part of what is trained.
+    Studies share their controls this way.
     """
     if run.trained.is_file():
         return run

@@ -1,4 +1,4 @@
-"""Names of a run's caches and folder: what is asked for, and a digest of it."""
+"""Names of a run's caches and folder, which end with a digest of their settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distill.runs.fingerprint import digest_file, fingerprint_features, fingerpr
 
 @dataclass(frozen=True)
 class CacheName:
-    """The place of a teacher's features, and their part of the names of what is made from them."""
+    """The place of a teacher's features, and the name of their content for what is made from them."""
 
     path: Path
     content: str
@@ -25,8 +25,8 @@ def name_caches(
 ) -> dict[str, CacheName]:
     """Teacher -> its cache, for every teacher that the recipe consults.
 
-    `calibration` are the keys of the records on which each teacher's code is fitted, `made` stands for the runs that
-    make a teacher.
+    `calibration` has the keys of the records on which each teacher's code is fitted, `made` the digests of the
+    runs that make a teacher.
 
     Raises:
         FileNotFoundError: a cache that the recipe names does not exist.
@@ -45,14 +45,14 @@ def name_caches(
                 source=source,
                 made=made.get(name, ""),
             )
-            title = re.sub(r"[^\w.-]", ".", teacher.model or teacher.adapter)  # recipes may call it what they like
+            title = re.sub(r"[^\w.-]", ".", teacher.model or teacher.adapter)  # a recipe may give any name
             content = f"{title}-{digest[:12]}"
             names[name] = CacheName(home / "features" / content, content)
     return names
 
 
 def given_cache(folder: Path, *, teacher: str) -> CacheName:
-    """A cache that the recipe names: its manifest stands for it, whatever its folder is called.
+    """A cache that the recipe names, identified by its manifest, not by its folder.
 
     Raises:
         FileNotFoundError: there is no cache.

@@ -1,4 +1,4 @@
-"""The part of a recipe that may be published, and the command that runs it again elsewhere."""
+"""The part of a recipe that may be published, and the command that runs it elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PLACES = ("root", "split", "unlabelled", "init", "encoder", "weights", "cache") 
 
 
 def public_recipe(recipe: Recipe) -> Recipe:
-    """The recipe without the places of this machine: `command` asks for those."""
+    """The recipe without paths on this machine; `command` asks for those."""
     data = replace(
         recipe.data,
         root=public_name(recipe.data.root),
@@ -47,14 +47,14 @@ def public_recipe(recipe: Recipe) -> Recipe:
 
 
 def public_values(values: Any) -> Any:  # noqa: ANN401
-    """Nested plain data with every path on this machine as its last part."""
+    """Nested plain data in which every path on this machine is reduced to its last part."""
     if isinstance(values, dict):
         return {name: public_values(value) for name, value in values.items()}
     return public_name(values) if isinstance(values, str) else values
 
 
 def places_in(values: Any, key: str) -> dict[str, str]:  # noqa: ANN401
-    """Dotted key -> text, of the texts in nested plain data that name places, by their keys; a recipe's is a file."""
+    """Dotted key -> text, for the texts in nested plain data whose keys say that they are places."""
     if isinstance(values, dict):
         return {
             found: text for name, value in values.items() for found, text in places_in(value, f"{key}.{name}").items()
@@ -65,20 +65,20 @@ def places_in(values: Any, key: str) -> dict[str, str]:  # noqa: ANN401
 
 
 def public_name(place: str | None) -> str | None:
-    """A hub id or a built-in name as it is; of a path on this machine (or several, with commas) the last part."""
+    """A hub id or a built-in name unchanged; the last part of a path on this machine (or several, with commas)."""
     if not place:
         return place
     return ",".join(path.name if path.exists() else part for part, path in paths_in(place))
 
 
 def paths_in(place: str) -> list[tuple[str, Path]]:
-    """A place, or those of several students with commas between, as they are written and as paths."""
+    """One place, or several separated by commas, each as written and as a path."""
     parts = [place] if Path(place).expanduser().exists() else place.split(",")
     return [(part, Path(part).expanduser()) for part in parts]
 
 
 def command(recipe: Recipe) -> str:
-    """The command that runs the public recipe again; what only its user can know is in capitals."""
+    """The command that runs the public recipe again; the user replaces the words in capitals."""
     data, student = recipe.data, recipe.student
     places = {"data.root": data.root, "data.split": data.split, "data.unlabelled": data.unlabelled}
     places |= {"student.init": student.init, "student.encoder": student.encoder}

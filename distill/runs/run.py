@@ -1,4 +1,4 @@
-"""A recipe made concrete: its data opened, its folders named. Every verb works on a `Run`."""
+"""A recipe with its data opened and its folders named. Every verb works on a `Run`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from students.registry import code_of
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-LATE_SECONDS = 60.0  # for which a node may list a shared folder as it was
+LATE_SECONDS = 60.0  # for which a node may list a shared folder late
 PAUSE_SECONDS = 1.0
 PREDICTIONS = "predictions_sha256"  # entries of metrics.json: the digest of the table of test images,
 BEGUN = "extraction_begun"  # and, while images are extracted, teacher -> images
@@ -44,7 +44,7 @@ class Run:
     folder: Path  # of the run: recipe.yaml, log.jsonl, metrics.json, checkpoints/, student/
     accelerator: Accelerator
     made: dict[str, tuple[Run, ...]] = field(default_factory=dict)  # teacher -> the runs that make its weights
-    step: str = ""  # that is being done; none outside one
+    step: str = ""  # the step at work; empty between steps
 
     @cached_property
     def spans(self) -> tuple[Span, ...]:
@@ -53,13 +53,13 @@ class Run:
 
     @cached_property
     def validation(self) -> tuple[Sample, ...]:
-        """The validation images; then, where `evaluate.empty_regions` is set, regions without an object."""
+        """The validation images and, with `evaluate.empty_regions`, regions without an object."""
         wanted = self.recipe.evaluate.empty_regions and not self.recipe.reads_features
         return (*self.splits.val, *(empty_regions(self.splits.val) if wanted else ()))
 
     @property
     def weights(self) -> Path:
-        """The student's tensors that scored best on validation; final once `trained` is there."""
+        """The student's tensors with the best validation score; final once `trained` exists."""
         return self.folder / "checkpoints" / "best.safetensors"
 
     @property
@@ -82,15 +82,15 @@ class Run:
 
         Raises:
             FileNotFoundError: training is not complete.
-            ValueError: the file is damaged, or another run's.
+            ValueError: the file is damaged, or belongs to another run.
         """
         return self._read_own(self.trained, cure=f"delete it and the folder checkpoints in {self.folder} to train anew")
 
     def read_metrics(self) -> dict[str, Any]:
-        """The content of metrics.json; empty where there is none yet.
+        """The content of metrics.json; empty if there is none yet.
 
         Raises:
-            ValueError: the file is damaged, or another run's.
+            ValueError: the file is damaged, or belongs to another run.
         """
         path = self.folder / "metrics.json"
         return self._read_own(path, cure="delete it, and evaluate again") if path.exists() else {}
@@ -99,18 +99,18 @@ class Run:
         state = read_json(path, cure=cure)
         own, found = (DIGEST.search(str(name)) for name in (self.folder.name, state.get("run", "")))
         if own and found and own[0] != found[0]:
-            raise ValueError(f"{path} is damaged (it is of the run {state['run']}); {cure}")
+            raise ValueError(f"{path} is damaged (it belongs to the run {state['run']}); {cure}")
         return state
 
     def write_own(self, path: Path, state: Mapping[str, Any]) -> None:
-        """Replaces a state file, which then holds the run's name and a digest of all."""
+        """Replaces a state file; adds the run's name and a digest of everything."""
         write_sealed(path, {**state, "run": self.folder.name})
 
     def require_evaluated(self) -> dict[str, Any]:
         """The content of metrics.json once test sets have been scored.
 
         Raises:
-            FileNotFoundError: none has been.
+            FileNotFoundError: no test set has been scored.
         """
         metrics = self.read_metrics()
         if "datasets" not in metrics:
@@ -130,11 +130,11 @@ class Run:
         self.write_own(self.folder / "metrics.json", metrics)
 
     def images_begun(self, teacher: str, images: int) -> int:
-        """The images that a step's extraction had to pass when it first began, which a kill may have come between.
+        """The number of images that a step's extraction had to do when it first began, before any kill.
 
         Args:
-            teacher: of the extraction.
-            images: that it has to pass now; returned as they are outside a step.
+            teacher: the teacher of the extraction.
+            images: the number to do now; returned as it is outside a step.
         """
         if not self.step:
             return images
@@ -144,7 +144,7 @@ class Run:
         return max(images, begun.get(teacher, 0))
 
     def has_scores(self) -> bool:
-        """Whether `predictions` are there, and as they were written."""
+        """Whether `predictions` exists, unchanged since it was written."""
         digest = self.read_metrics().get(PREDICTIONS)
         return self.predictions.is_file() and digest in (None, digest_file(self.predictions))
 
@@ -165,22 +165,22 @@ class Run:
         if not self.trained.is_file():
             state = "is not complete" if self.weights.is_file() else "has not begun"
             code = code_of(self.recipe.student.name)
-            edited = f" (one of before {code} was edited counts as another student's)" if code else ""
+            edited = f" (a training before {code} was edited is another student's)" if code else ""
             raise FileNotFoundError(f"training in {self.folder} {state}{edited}; type {command_for('train')} first")
 
     def agree(self, decide: Callable[[], Any]) -> Any:  # noqa: ANN401
-        """The first process's decision, on all processes: files may change between one look and the next."""
+        """The first process's decision, on all processes: files may change between two looks."""
         return agree(self.accelerator, decide)
 
     def wait(self) -> None:
-        """Waits until all processes are here, however long the work of one takes."""
+        """Waits until all processes have arrived, however long the work of one takes."""
         wait_for_all(self.accelerator)
 
     def once_listed(self, read: Callable[[], Read]) -> Read:
-        """The result of reading files that another process has written, which a node may list late: it tries again.
+        """The result of `read`, with retries: a node may list files of another process late.
 
         Raises:
-            FileNotFoundError: `read` raises it, of several processes for `LATE_SECONDS`.
+            FileNotFoundError: `read` still raises it (after `LATE_SECONDS` if there are several processes).
         """
         limit = time.monotonic() + (LATE_SECONDS if self.accelerator.num_processes > 1 else 0.0)
         while True:
@@ -189,10 +189,10 @@ class Run:
             except FileNotFoundError as error:  # noqa: PERF203 - once a second
                 if time.monotonic() >= limit:
                     raise
-                logger.info("waiting, since this machine may list the folder late: %s", error)
+                logger.info("waiting, because this machine may list the folder late: %s", error)
                 time.sleep(PAUSE_SECONDS)
 
     @property
     def digest(self) -> str:
-        """The end of the folder's name, which stands for all that the trained weights depend on."""
+        """The end of the folder's name: a digest of everything that determines the trained weights."""
         return digest_in(self.folder.name)

@@ -1,4 +1,4 @@
-"""One step of a run: its verb, found in the registry of steps, what must be there before it, and what it took."""
+"""One step of a run: its verb from the registry of steps, the teachers that it needs, and its cost."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ logger = logging.getLogger("bandpass")
 
 
 def do_step(name: str, run: Run) -> Any:  # noqa: ANN401
-    """Does a step, adds what it took to metrics.json, and returns what its verb returns.
+    """Does a step, adds its cost to metrics.json, and returns what its verb returns.
 
-    Before extraction, what makes the teachers that are missing is trained, tested and published; their runs keep what
-    that took.
+    Before extraction, missing teachers are trained, tested and published; their runs record that cost.
     """
     module, _, verb = STEPS[name].partition(":")
     if name == "extract":
@@ -32,19 +31,19 @@ def do_step(name: str, run: Run) -> Any:  # noqa: ANN401
 
 
 def make_teachers(run: Run) -> None:
-    """Trains, tests and publishes the teachers that are missing; a killed training continues by the same command."""
+    """Trains, tests and publishes missing teachers; the same command resumes a killed training."""
     missing = run.agree(lambda: [one.folder for _, one in missing_teachers(run)])
     for name, one in ((name, one) for name, runs in run.made.items() for one in runs):
         if one.folder not in missing:
             continue
-        logger.info("%s: recipe=%s makes it first, in %s", name, run.recipe.teachers[name].recipe, one.folder)
+        logger.info("making teacher %s first, by recipe=%s, in %s", name, run.recipe.teachers[name].recipe, one.folder)
         with one_precision():
             do_all(replace(one, accelerator=start_accelerator(one.recipe)))
-        logger.info("%s: made; %s goes on", name, run.folder.name)
+        logger.info("teacher %s is made; %s continues", name, run.folder.name)
 
 
 def do_all(run: Run) -> None:
-    """All steps; of a run that is trained those alone that need no features."""
+    """Does all steps; if the run is trained, only those that need no features."""
     trained = run.agree(run.trained.is_file) and not run.recipe.reads_features
     for step in STEPS:
         if not (trained and step in ("extract", "train")):
@@ -52,7 +51,7 @@ def do_all(run: Run) -> None:
 
 
 def add_cost(run: Run, step: str, *, seconds: float, result: Any) -> None:  # noqa: ANN401
-    """Adds what a step took to metrics.json: a run that was killed, or is run again, keeps what it has cost."""
+    """Adds the cost of a step to metrics.json; it accumulates over kills and repeated calls."""
     metrics = run.read_metrics()
     spent = metrics.setdefault("seconds", {})
     spent[step] = round(spent.get(step, 0.0) + seconds, 1)

@@ -1,4 +1,4 @@
-"""The trained student, its tensors checked against the digests that were recorded with them."""
+"""The trained student, with its tensors checked against their recorded digests."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def read_trained(run: Run) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """train.json, and the tensors that `train` kept, by name, on the CPU.
 
     Raises:
-        FileNotFoundError: no training is complete, or its weights have been removed.
-        ValueError: they are not what training wrote, with what to do.
+        FileNotFoundError: training is not complete, or its weights have been removed.
+        ValueError: the files are not what training wrote; the message says what to do.
     """
     run.require_trained()
     cure = (

@@ -125,9 +125,7 @@ def test_verify_is_silent_on_a_whole_cache_and_names_damage_and_remedy(folder, c
         f"{shard.name}: its bytes are not those its name was made from; to extract again: " in capsys.readouterr().out
     )
     assert "1 problem; distill extract with the recipe that made it repairs it" in caplog.text
-    assert (
-        "of a copy (what teachers.NAME.cache reads) remove the files named, and export or import it ag" in caplog.text
-    )
+    assert "in a copy (read by teachers.NAME.cache) remove the files named, and export or import it ag" in caplog.text
     (folder / "codec-p3.safetensors").write_bytes(b"")
     assert cache_command(["do=verify", f"cache={folder}"], dry=False) == 1
     assert "codec-p3.safetensors is damaged or missing; distill extract with the recipe" in capsys.readouterr().out
@@ -166,7 +164,7 @@ def test_a_damaged_cache_is_not_shared_nor_put_into_another_one(folder, tmp_path
         (["do=reprot", "cache=x"], r"do is 'reprot', but must be one of report, verify, export, import; did you mean"),
         (["do=verify"], r"needs cache=, as in distill cache \[do=report\] cache=DIR"),
         (["cache=x", "ouz=y"], r"has no key 'ouz'; did you mean 'out'\?"),
-        (["cache=x", "images=0"], r"images is '0', but must be a whole number from 1 on"),
+        (["cache=x", "images=0"], r"images is '0', but must be a whole number of at least 1"),
     ],
 )
 def test_wrong_words_are_told(words, message):

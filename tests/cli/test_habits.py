@@ -131,9 +131,9 @@ def test_what_is_not_trained_leaves_no_run(tmp_path, capfd):
 def test_few_images_are_warned_of(tmp_path):
     warned = list(few_images(small_run(tmp_path)))
     assert warned == [
-        "warning: left has 3 test images; from fewer than 20 a score says little",
-        "warning: right has 2 test images; from fewer than 20 a score says little",
-        "warning: 2 images to validate; from fewer than 10 the choice of the best weights is mostly chance",
+        "warning: left has 3 test images; with fewer than 20, a score says little",
+        "warning: right has 2 test images; with fewer than 20, a score says little",
+        "warning: 2 images to validate; with fewer than 10, the choice of the best weights is mostly chance",
     ]
     assert set(warned) <= set(introduction(small_run(tmp_path / "again")))
 
@@ -206,7 +206,7 @@ def test_a_run_is_found_by_folder_by_name_and_the_latest_by_its_recipe(home):
 
 def test_a_run_that_is_not_there_says_where_it_was_looked_for(home, capfd):
     assert main(["report", "run=nobody", f"home={home}"]) == 1
-    assert f"for a run of that name in {home}/runs; distill runs home=DIR lists those" in capfd.readouterr().err
+    assert f"for a run of that name in {home}/runs; distill runs home=DIR lists the runs" in capfd.readouterr().err
 
 
 def test_damaged_state_files_leave_a_run_in_the_list(home):

@@ -80,7 +80,7 @@ def test_the_list_is_filtered_by_licence_and_by_size(capsys):
     assert "dinov2-small" in shown and MEASURED in shown
     assert "dinov2-base" not in shown  # 346 MB
     assert "DINOv3 License" not in shown
-    assert "sizes of others are not known" in shown
+    assert "other checkpoints have no known size" in shown
 
 
 def test_what_is_known_of_new_families_has_its_words(capsys):
@@ -128,7 +128,7 @@ def test_what_is_here_already_is_found_and_its_words_work(hub, tmp_path, monkeyp
     assert main(["weights", "do=fetch", "name=sam-vit-base"]) == 0
     out, err = capfd.readouterr()
     assert "teachers.NAME.adapter=sam teachers.NAME.weights=facebook/sam-vit-base" in out
-    assert "was here already" in err
+    assert "is already here" in err
     assert "as published" in err
     assert teachers.load("sam", weights="facebook/sam-vit-base").identity["weights"] == digest
     monkeypatch.setattr(weights_command, "PUBLISHED", (replace(small, sha256="f" * 64),))
@@ -146,7 +146,7 @@ def test_offline_nothing_is_asked_and_the_sentence_says_so(hub, monkeypatch, cap
     assert main(["weights", "do=fetch", "name=dinov2-base"]) == 1
     said = capfd.readouterr().err
     assert "facebook/dinov2-base is not in the hub's cache, and the hub was not asked, because HF_HUB_OFFLINE" in said
-    assert "fetch it where there is a network and copy the folder" in said
+    assert "fetch it where there is a network, copy the folder" in said
     with pytest.raises(FileNotFoundError, match="the hub was not asked, because HF_HUB_OFFLINE is set"):
         teachers.load("sam2", weights="facebook/sam2.1-hiera-tiny")
 
@@ -213,7 +213,7 @@ def test_the_release_of_tracer_becomes_a_file_that_timm_loads(hub, backbone, tmp
     assert (
         f"teachers.NAME.model=tf_efficientnet_b0 teachers.NAME.licence=Apache-2.0 teachers.NAME.weights={file}" in out
     )
-    assert "another file than the one measured" in err
+    assert "not the file that was measured" in err
     found = load_file(file)
     assert found.keys() == backbone.keys()
     assert all(torch.equal(found[name], value) for name, value in backbone.items())
@@ -221,7 +221,7 @@ def test_the_release_of_tracer_becomes_a_file_that_timm_loads(hub, backbone, tmp
     assert teacher.spec.names == ("stride8", "stride16")
     monkeypatch.setattr(releases, "convert_tracer", lambda *_: pytest.fail("it was converted again"))
     assert main(["weights", "do=fetch", f"name={MEASURED}"]) == 0
-    assert "was here already" in capfd.readouterr().err
+    assert "is already here" in capfd.readouterr().err
     assert main(["weights", f"name={MEASURED}"]) == 0
     assert f"here     {file}" in capfd.readouterr().out
 

@@ -40,7 +40,7 @@ def test_figures_are_written_where_there_are_none_then_compared_and_a_difference
     given = [f"from={folder}", "name=dinov2-small,sam2.1-hiera-tiny"]
     assert main(words(folder, *given)) == 0
     shown = capsys.readouterr().out
-    assert shown.count(f"golden written to {folder / 'golden.json'}, where there was none") == 2
+    assert shown.count(f"golden written to {folder / 'golden.json'}, which had none") == 2
     assert main(words(folder, *given)) == 0
     shown = capsys.readouterr().out
     assert shown.count("equal: largest difference 0.0e+00 standard deviations, in ") == 2
@@ -52,7 +52,7 @@ def test_figures_are_written_where_there_are_none_then_compared_and_a_difference
     (folder / "golden.json").write_text(json.dumps(stored))
     assert main(words(folder, *given)) == 1
     shown = capsys.readouterr().out
-    assert "DIFFERS: largest difference 2.0e-02 standard deviations, in fpn1; at most 0.01 is wanted" in shown
+    assert "DIFFERS: largest difference 2.0e-02 standard deviations, in fpn1; at most 0.01 is allowed" in shown
     assert "equal: largest difference" in shown
     stored["image"]["sha256"] = "0" * 64
     (folder / "golden.json").write_text(json.dumps(stored))

@@ -454,8 +454,8 @@ def replace_tests(home, count, *, grouped):
 
 
 def test_jobs_and_seeds_are_whole_numbers():
-    for word, said in (("jobs=-1", "jobs is '-1', but must be a whole number from 0 on"),
-                       ("seeds=0,a", "seeds is 'a', but must be a whole number from 0 on")):  # fmt: skip
+    for word, said in (("jobs=-1", "jobs is '-1', but must be a whole number of at least 0"),
+                       ("seeds=0,a", "seeds is 'a', but must be a whole number of at least 0")):  # fmt: skip
         with pytest.raises(ValueError, match=said):
             COMMAND(["recipe=sam_to_unet", word], dry=True)
     with pytest.raises(ValueError, match="seeds is '-1'"):

@@ -63,17 +63,17 @@ def test_every_arm_of_every_recipe_is_a_valid_recipe_of_equal_steps():
             ["stages.semantic.losses.imitate=1"],
             r"but must be one of segment, cross_entropy, dice, boundary, structure, imitate_mask",
         ),
-        (["stages.semantic.freeze=encoder"], r"freezes the encoder, but its imitation terms reach nothing else"),
+        (["stages.semantic.freeze=encoder"], r"freezes the encoder, but its imitation terms train nothing else"),
         (["stages.semantic.freeze=encoder,decoder,head"], r"freezes"),
-        (["teachers.sam.views=identity"], r"draws hflip, vflip, rot180, but teachers\.sam\.views does not show it"),
+        (["teachers.sam.views=identity"], r"draws hflip, vflip, rot180, but teachers\.sam\.views does not hold it"),
         (["data.name=folder", "data.root=x"], r"teachers\.sam\.weights=builtin is for generated frames only"),
         (["data.fractions=[0.5,0.2,0.1]"], r"must be three shares"),
         (["stages.semantics.epochs=3"], r"no stages\.semantics; did you mean 'stages\.semantic'"),
         (["arms.baseline.stages.semantc.epochs=3"], r"arm 'baseline': the recipe has no stages\.semantc"),
-        (["stages.boundry=null"], r"no stages\.boundry to take away; did you mean 'stages\.boundary'"),
-        (["teachers.dino=null"], r"no teachers\.dino to take away; it has sam"),
-        (["arms.base=null"], r"no arms\.base to take away; did you mean 'arms\.baseline'"),
-        (["arms.baseline.stages.boundry=null"], r"arm 'baseline': the recipe has no stages\.boundry to take away"),
+        (["stages.boundry=null"], r"no stages\.boundry to remove; did you mean 'stages\.boundary'"),
+        (["teachers.dino=null"], r"no teachers\.dino to remove; it has sam"),
+        (["arms.base=null"], r"no arms\.base to remove; did you mean 'arms\.baseline'"),
+        (["arms.baseline.stages.boundry=null"], r"arm 'baseline': the recipe has no stages\.boundry to remove"),
         (["stages.semantic.losses.segmnt=1"], r"is 'segmnt', but must be one of .*; did you mean 'segment'"),
         (["imitate.high=[]"], r"stages weigh imitate_high, but imitate\.high names no stride"),
         (["stages.semantic.steps=-1"], r"steps is -1, but must not be negative"),
@@ -99,7 +99,7 @@ def test_every_arm_of_every_recipe_is_a_valid_recipe_of_equal_steps():
         (["data.colours=000000,reddish"], r"data\.colours holds 'reddish', but must hold six hexadecimal digits"),
         (
             ["teachers.sam.recipe=unet_scratch"],
-            r"teachers\.sam has weights builtin and recipe unet_scratch, which",
+            r"teachers\.sam has weights builtin and a recipe that makes them, unet_scratch",
         ),
         (["image_size=8"], r"image_size is 8, but must lie between 32 and 4096"),
     ],
@@ -113,7 +113,7 @@ def test_a_wrong_word_is_told_in_a_sentence(words, sentence):
 @pytest.mark.parametrize("key", ["teachers", "stages"])
 def test_a_name_with_a_dot_is_refused_before_anything_is_extracted(key):
     stages = {"all.of": {"epochs": 1, "losses": {"segment": 1.0}}} if key == "stages" else {}
-    with pytest.raises(ValueError, match=rf"{key} names '[a-z0-9.]+', but a dot is what stands between"):
+    with pytest.raises(ValueError, match=rf"{key} names '[a-z0-9.]+', but a dot separates the parts"):
         build_recipe({"teachers": {"sam2.1": {"weights": "builtin"}} if key == "teachers" else {}, "stages": stages})
 
 
@@ -178,7 +178,7 @@ def test_every_term_on_what_a_teacher_gives_names_its_band_and_every_term_is_a_f
 
 @pytest.mark.parametrize("words", [["teachers.sam.jitter=0.2"], ["teachers.sam.points=8"]])
 def test_settings_of_prompts_without_prompts_are_refused(words):
-    with pytest.raises(ValueError, match=r"jitter and teachers\.NAME\.points are of teachers\.NAME\.prompts"):
+    with pytest.raises(ValueError, match=r"jitter and teachers\.NAME\.points need teachers\.NAME\.prompts"):
         read_recipe(["recipe=sam_to_unet", *words])
 
 

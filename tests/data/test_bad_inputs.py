@@ -149,7 +149,7 @@ FILES = {
     ),
     truncate_an_image: "polyps/images/a3.png is truncated or damaged (",
     truncate_a_mask: "polyps/masks/a3.jpg is truncated or damaged (",
-    call_a_text_an_image: "polyps/images/a3.png is no BMP, GIF, JPEG, PNG, TIFF or WEBP picture; replace or remove it",
+    call_a_text_an_image: "polyps/images/a3.png is not a BMP, GIF, JPEG, PNG, TIFF or WEBP picture; replace or remove",
     empty_a_file: "polyps/images/a3.png has 0 bytes; copy it again from its origin",
     break_a_link: (
         "polyps/images/a3.png cannot be opened (No such file or directory); check the file and its permissions"
@@ -181,7 +181,7 @@ def test_no_format_is_tried_that_is_not_promised():
         stream = io.BytesIO()
         picture.save(stream, form, **({"save_all": True, "append_images": [picture]} if form == "MPO" else {}))
         if form in ("EPS", "PPM", "PCX"):
-            with pytest.raises(UnidentifiedImageError, match="it is no BMP, GIF, JPEG, PNG, TIFF or WEBP picture"):
+            with pytest.raises(UnidentifiedImageError, match="it is not a BMP, GIF, JPEG, PNG, TIFF or WEBP picture"):
                 decode(stream.getvalue())
         else:
             assert decode(stream.getvalue()).size == (6, 4)
@@ -359,7 +359,7 @@ def test_a_bad_row_or_column_of_a_table_is_named(parquet):
         return open_data(DataRecipe(name="datasets", root=str(parquet), **options), home=parquet.parent / "home")
 
     sentence = (
-        "polyps: row 3 of train, column mask, is no BMP, GIF, JPEG, PNG, TIFF or WEBP picture; replace or remove it"
+        "polyps: row 3 of train, column mask, is not a BMP, GIF, JPEG, PNG, TIFF or WEBP picture; replace or remove it"
     )
     with pytest.raises(ValueError, match=sentence):
         opened()

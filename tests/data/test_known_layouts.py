@@ -197,13 +197,15 @@ def test_volumes_are_refused_in_a_sentence(tmp_path, name):
     folder = tmp_path / "polyps"
     fill(folder, "images", "masks", stems=[f"a{i}" for i in range(5)])
     (folder / "images" / name).write_bytes(b"DICM")
-    with pytest.raises(ValueError, match=rf"polyps/images/{name} .*3-D volumes, DICOM and NIfTI are not there: save"):
+    with pytest.raises(
+        ValueError, match=rf"polyps/images/{name} .*3-D volumes, DICOM and NIfTI are not supported: save"
+    ):
         opened(folder, "folder")
     (tmp_path / "only").mkdir()
     (tmp_path / "only" / name).write_bytes(b"DICM")
-    with pytest.raises(FileNotFoundError, match=r"no data set in .*3-D volumes, DICOM and NIfTI are not there"):
+    with pytest.raises(FileNotFoundError, match=r"no data set in .*3-D volumes, DICOM and NIfTI are not supported"):
         opened(tmp_path / "only", "folder")
-    with pytest.raises(FileNotFoundError, match=r"is a file .*3-D volumes, DICOM and NIfTI are not there"):
+    with pytest.raises(FileNotFoundError, match=r"is a file .*3-D volumes, DICOM and NIfTI are not supported"):
         opened(tmp_path / "only" / name, "folder")
 
 

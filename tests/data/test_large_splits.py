@@ -46,9 +46,7 @@ def test_of_a_validation_that_is_given_every_data_set_keeps_its_share():
     splits = finished(parts, max_validation=120)
     counts = [sum(sample.dataset == name for sample in splits.val) for name in ("polyps", "rest")]
     assert counts == [90, 30] and len(splits.train) == 50
-    assert splits.notes == (
-        "data.max_validation=120: 120 of 1200 validation images are validated on; the others are left out",
-    )
+    assert splits.notes == ("data.max_validation=120: 120 of 1200 validation images are used; the others are left out",)
     assert len(finished(parts, max_validation=1200).val) == 1200
 
 

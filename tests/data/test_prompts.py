@@ -145,7 +145,7 @@ def test_what_cannot_be_prompted_is_refused():
         TeacherRecipe(adapter="timm", prompts="boxes")
     with pytest.raises(ValueError, match=r"teachers\.NAME\.prompts is 'box', but must be one of boxes, grid"):
         TeacherRecipe(prompts="box")
-    with pytest.raises(ValueError, match=r"nor prompts; .*or ask SAM with teachers\.NAME\.prompts=boxes"):
+    with pytest.raises(ValueError, match=r"or prompts\); .*or prompt SAM with teachers\.NAME\.prompts=boxes"):
         stages = {"one": StageRecipe(losses={"segment": 1.0, "imitate_mask": 1.0})}
         replace(recipe_of(), teachers={"sam": TeacherRecipe(weights="x")}, stages=stages)
     with pytest.raises(ValueError, match=r"teachers\.sam\.prompts is set, but a task decoder reads features"):

@@ -264,7 +264,7 @@ def test_an_unreadable_picture_is_named_and_skip_bad_goes_on_without_it(tmp_path
     folder, more = make(tmp_path / "polyps", 10), tmp_path / "more"
     save_image(more / "images" / "good.png", 100)
     (more / "images" / "bad.png").write_text("not a picture")
-    sentence = "more/images/bad.png is no BMP, GIF, JPEG, PNG, TIFF or WEBP picture; replace or remove it"
+    sentence = "more/images/bad.png is not a BMP, GIF, JPEG, PNG, TIFF or WEBP picture; replace or remove it"
     with pytest.raises(ValueError, match=sentence) as error:
         open_folder(folder, unlabelled=str(more))
     assert f"found 1 problem in data.unlabelled={more}" in str(error.value)
@@ -312,7 +312,8 @@ def test_a_whole_data_set_is_never_trained_or_validated_on(centres, tmp_path, pa
     parts[part]["clinic"] = range(3)
     split = write_split(tmp_path, **parts)
     with pytest.raises(
-        ValueError, match=rf"data.test_only names 'clinic', of which {part}.csv has 3 rows; .* by data.train=\[kvasir\]"
+        ValueError,
+        match=rf"data.test_only names 'clinic', but {part}.csv has 3 rows of it; .* by data.train=\[kvasir\]",
     ):
         open_folder(centres, split=split, test_only=["clinic"])
     assert len(open_folder(centres, split=split, test_only=["clinic"], train=["kvasir"]).test["clinic"]) == 12

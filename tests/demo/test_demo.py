@@ -146,7 +146,7 @@ def test_loopback_is_the_default_and_a_port_in_use_is_told(server, student):
     assert is_loopback(COMMAND.read(["student=s"]).host)
     assert not is_loopback("0.0.0.0")
     assert not is_loopback("example.org")
-    with pytest.raises(ValueError, match=r"another program has that port; choose another by port=, or any by port=0"):
+    with pytest.raises(ValueError, match=r"another program uses that port; choose another by port=, or any by port=0"):
         open_server(COMMAND.read([f"student={student}", f"port={server.server_address[1]}"]))
 
 
@@ -284,7 +284,7 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(ask, disc, 
     monkeypatch.setattr("distill.demo.session.MOST_PIXELS", 100)
     answer, body = ask("POST", "/images", disc.read_bytes())
     assert answer.status == 422
-    assert b"and at most 100 are taken here" in body
+    assert b"at most 100 are allowed" in body
 
 
 def post(server, data):

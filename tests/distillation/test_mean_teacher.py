@@ -146,10 +146,10 @@ def test_it_needs_an_average_images_without_masks_and_no_features_of_mixed_ones(
         averaging(optimiser=OptimiserRecipe(batch_size=4))
     with pytest.raises(ValueError, match=r"augment\.cutmix is 1\.0, but no stage weighs mean_teacher"):
         averaging(stages={"first": StageRecipe(steps=3, losses={"segment": 1.0})})
-    with pytest.raises(ValueError, match=r"augment\.cutmix mixes images, but stages\.both imitates"):
+    with pytest.raises(ValueError, match=r"augment\.cutmix mixes images, but stages\.both also imitates"):
         averaging(
             stages={"both": StageRecipe(steps=3, losses={**TERMS, "imitate_low": 1.0})},
             teachers={"sam": TeacherRecipe(weights="FILE")},
         )
-    with pytest.raises(ValueError, match=r"stages\.both weighs mean_teacher, but no image of its batches is without"):
+    with pytest.raises(ValueError, match=r"stages\.both weighs mean_teacher, but its batches hold no images without"):
         check(run_of(averaging(), tmp_path))

@@ -193,7 +193,7 @@ def test_odd_masks_are_notes(polyps, frames, capsys):
     assert kinds["tiny foreground"] == ["polyps/a2: 0.01% of the image", "polyps/a3: 0.01% of the image"]
     assert kinds["empty mask"] == ["polyps/a5: highest level 0"]
     assert "1 of 16 masks of polyps hold levels from 16 to 239, at most 8.23% of their pixels (polyps/a3)" in str(kinds)
-    assert kinds["class numbers"][0].startswith("1 of 16 masks of polyps hold 255 and else only the lowest levels")
+    assert kinds["class numbers"][0].startswith("1 of 16 masks of polyps hold 255 and otherwise only the lowest levels")
     assert kinds["one colour"] == ["polyps/a6 has no content (deviation 0.0)"]
     assert kinds["turned by EXIF"] == ["polyps/a7 is turned by its EXIF tag, its mask is not"]
     assert kinds.keys() <= KINDS.keys()

@@ -86,7 +86,7 @@ def test_what_was_resized_and_what_is_empty_is_said(folders, caplog, monkeypatch
     with caplog.at_level("INFO", logger="bandpass"):
         score_command(words_of(folders), dry=False)
     assert "1 prediction had another size and was resized to the mask (bilinear, antialiased)" in caplog.text
-    assert "1 mask is empty: at a threshold an empty prediction of it scores 1, but 0 in PraNet's" in caplog.text
+    assert "1 mask is empty: there, an empty prediction scores 1 at a threshold, but 0 in PraNet's" in caplog.text
 
 
 def test_masks_and_predictions_of_zeros_and_ones_are_understood(tmp_path):
@@ -187,9 +187,9 @@ def test_folders_that_cannot_be_scored_are_refused(folders, tmp_path):
     [
         ("treshold=0.4", "no key 'treshold'.*did you mean 'threshold'"),
         ("threshold=high", "threshold is 'high', but must be a number"),
-        ("threshold=1.5", "threshold is 1.5, but must lie over 0 and up to 1"),
+        ("threshold=1.5", "threshold is 1.5, but must be above 0 and at most 1"),
         ("bootstrap=many", "bootstrap is 'many', but must be a whole number"),
-        ("bootstrap=0", "bootstrap is '0', but must be a whole number from 1 on"),
+        ("bootstrap=0", "bootstrap is '0', but must be a whole number of at least 1"),
         ("tolerance=-1", "must not be negative"),
         ("skip_bad=maybe", "must be true or false"),
         ("out=.", "out=. is a folder; name a file"),

@@ -34,7 +34,7 @@ def test_precisions_that_a_teacher_cannot_have_are_refused():
     with pytest.raises(ValueError, match=r"precision is 'fp16', but must be one of fp32, bf16"):
         TeacherRecipe(precision="fp16")
     for changes in ({"adapter": "task", "of": "sam"}, {"adapter": "sam", "prompts": "boxes"}):
-        with pytest.raises(ValueError, match=r"precision is bf16, but a task teacher reads a cache, and prompts need"):
+        with pytest.raises(ValueError, match=r"precision is bf16, but a task teacher reads a cache, and coordinates"):
             TeacherRecipe(precision="bf16", **changes)
 
 

@@ -142,7 +142,7 @@ def test_a_task_teacher_has_the_views_of_the_cache_it_reads(distilled_run):
 
 def test_what_a_decoder_cannot_have_is_refused():
     for word in ("student.encoder=x.safetensors", "student.init=somewhere", "publish.encoder=true"):
-        with pytest.raises(ValueError, match="=task_decoder has no such thing; leave it out"):
+        with pytest.raises(ValueError, match="=task_decoder does not support it; leave it out"):
             read_recipe(["recipe=adapt_teacher", word])
     with pytest.raises(ValueError, match=r"weights=builtin is for generated frames only, but data\.name is folder"):
         read_recipe(["recipe=adapt_teacher", "data.name=folder", "data.root=x"])
@@ -161,7 +161,7 @@ def test_masks_of_images_without_labels_here_are_refused(distilled_run, caplog):
     train_part = distilled_run.splits.train
     with caplog.at_level("INFO", "bandpass"):
         open_caches(replace(distilled_run, splits=replace(distilled_run.splits, train=train_part[:4])))
-    assert "learned from the masks of 4 images that are not here" in caplog.text
+    assert "learned from the masks of 4 images that are not in this run" in caplog.text
     fewer = replace(distilled_run.splits, train=train_part[:4], unlabelled=train_part[4:])
     with pytest.raises(ValueError, match="was trained on the masks of 4 images that have no mask here"):
         open_caches(replace(distilled_run, splits=fewer))
@@ -224,9 +224,9 @@ def test_a_recipe_that_cannot_have_masks_is_refused(features, task_run):
     recipe = distilled_recipe(features, task_run)
     with pytest.raises(ValueError, match=r"teachers\.masks\.of is 'sam', but must name the teacher .*: drawn"):
         replace(recipe, teachers={**recipe.teachers, "masks": replace(recipe.teachers["masks"], of="sam")})
-    with pytest.raises(ValueError, match="stages weigh imitate_mask, but no teacher has adapter: task"):
+    with pytest.raises(ValueError, match=r"stages weigh imitate_mask, but no teacher gives soft masks \(adapter task"):
         replace(recipe, teachers={"drawn": recipe.teachers["drawn"]})
-    with pytest.raises(ValueError, match=r"imitate_mask knows one foreground class, but student\.classes is 3"):
+    with pytest.raises(ValueError, match=r"imitate_mask needs soft masks of 3 classes \(student\.classes\), but"):
         replace(recipe, student=StudentRecipe(width=2, classes=3))
     with pytest.raises(ValueError, match="reads the features of one teacher and imitates none"):
         replace(recipe, student=StudentRecipe(name="task_decoder"))

@@ -126,7 +126,7 @@ def test_a_folder_of_pictures_becomes_masks_overlays_and_a_table(student, images
     told = capsys.readouterr()
     assert "3 images: 3 with a finding, 0 without" in told.out
     assert f"left out 1 file:\n  {images / 'broken.png'} cannot be read (it {NO_PICTURE})" in told.out
-    assert "passing over notes.txt: by name neither picture nor video" in told.err
+    assert "skipping notes.txt: by suffix neither picture nor video" in told.err
     assert f"faster on a CPU: distill publish student={student} onnx=model.onnx, then student=model.onnx" in told.err
     (student / "model.onnx").touch()
     assert by_onnx(student) == f"student={student / 'model.onnx'}"
@@ -292,14 +292,14 @@ def test_inputs_that_are_none_are_told(images, tmp_path):
     ):
         find_inputs(str(tmp_path / "nowhere"), out=out)
     with pytest.raises(
-        ValueError, match=r"neither a picture .* not searched unless you ask for it, as by images=.*images$"
+        ValueError, match=r"neither a picture .* searched only if you ask for it, as by images=.*images$"
     ):
         find_inputs(str(tmp_path), out=out)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"means neither a picture \(.*\) nor a video \([^;]*\)$"):
         find_inputs(str(tmp_path / "empty"), out=out)
     write_disc(images / "disc0.jpg", 0)
-    with pytest.raises(ValueError, match=r"disc0\.jpg and disc0\.png have one stem"):
+    with pytest.raises(ValueError, match=r"disc0\.jpg and disc0\.png have the same stem"):
         find_inputs(str(images), out=out)
 
 
@@ -313,7 +313,9 @@ def test_what_is_passed_over_is_named(images):
     assert [one.name for one in inputs] == ["disc0.png", "disc1.png", "disc2.png"]
     assert passed == ["notes.txt", "slices.gif", "more/"]
     told = named([*passed, *"abcd"])
-    assert told.startswith("notes.txt, slices.gif, more/, a, b and 2 more: by name neither picture nor video; folders")
+    assert told.startswith(
+        "notes.txt, slices.gif, more/, a, b and 2 more: by suffix neither picture nor video; folders"
+    )
 
 
 def test_a_link_that_leads_nowhere_is_named_and_left_out(student, images, tmp_path, capsys):
@@ -371,7 +373,7 @@ def test_a_wrong_word_is_told(word, sentence):
 
 
 def test_a_threshold_out_of_range_is_refused(student, images, tmp_path):
-    with pytest.raises(ValueError, match=r"threshold is 1\.5, but must lie over 0 and up to 1"):
+    with pytest.raises(ValueError, match=r"threshold is 1\.5, but must be above 0 and at most 1"):
         distill.predict(student, images, out=tmp_path / "out", threshold=1.5)
 
 

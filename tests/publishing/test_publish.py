@@ -410,7 +410,7 @@ def test_a_licence_that_was_asked_for_is_the_one_on_the_card(tmp_path):
 def test_a_licence_that_contradicts_what_the_student_was_made_from_is_granted_with_a_warning(tmp_path):
     run = research_job(tmp_path, licence="apache-2.0")
     sentence = (
-        "publish.licence=apache-2.0 was asked for, but our-own, which this student was made from, is under: not known"
+        "publish.licence=apache-2.0 was asked for, but our-own, from which this student was made, is under: not known"
     )
     front, body = render(run)
     assert front["license"] == "apache-2.0"

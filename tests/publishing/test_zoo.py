@@ -197,7 +197,7 @@ def test_a_task_teacher_is_not_shipped():
         "publish": {"zoo": "somewhere"},
     }
     with pytest.raises(
-        ValueError, match=r"publish\.zoo is somewhere, but student\.name=task_decoder has no such thing"
+        ValueError, match=r"publish\.zoo is somewhere, but student\.name=task_decoder does not support it"
     ):
         build_recipe(recipe)
 

@@ -78,7 +78,7 @@ def test_what_is_listed_late_is_waited_for_by_several_processes_and_told(tmp_pat
     with caplog.at_level("INFO"):
         assert runs.Run.once_listed(shared, late) == "read"
     assert late.calls == 3
-    assert caplog.text.count("waiting, since this machine may list the folder late: no file at x") == 2
+    assert caplog.text.count("waiting, because this machine may list the folder late: no file at x") == 2
     monkeypatch.setattr(runs, "LATE_SECONDS", 0.05)
     with pytest.raises(FileNotFoundError, match="no file at x; type distill extract first"):
         runs.Run.once_listed(shared, Late(10**9))

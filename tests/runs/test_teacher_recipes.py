@@ -80,12 +80,12 @@ def test_the_teacher_is_trained_first_and_recorded_and_reused_by_its_digest(tmp_
     assert (
         f"teacher made is made first, by recipe=teacher.yaml, in {teacher.folder}:\n  student unet of width 4" in shown
     )
-    assert "what they take can be said once the teacher is made" in shown
+    assert "their cost can be estimated once the teacher is made" in shown
     assert not teacher.folder.exists()
 
     assert main(["run", "recipe=student.yaml"]) == 0
     said = capfd.readouterr().err
-    assert f"made: recipe=teacher.yaml makes it first, in {teacher.folder}" in said
+    assert f"making teacher made first, by recipe=teacher.yaml, in {teacher.folder}" in said
     assert (teacher.published / "model.safetensors").is_file()
     origin = {"recipe": "teacher.yaml", "runs": [teacher.folder.name]}
     assert json.loads((run.caches["made"] / "manifest.json").read_text())["identity"]["made_by"] == origin
@@ -94,13 +94,13 @@ def test_the_teacher_is_trained_first_and_recorded_and_reused_by_its_digest(tmp_
     assert "recipe=recipe.yaml teachers.made.recipe=FILE" in card
     assert opened().folder == run.folder == open_run(read_recipe([f"recipe={run.folder / 'recipe.yaml'}"])).folder
     assert main(["run", "recipe=student.yaml"]) == 0
-    assert "makes it first" not in capfd.readouterr().err
+    assert "making teacher made first" not in capfd.readouterr().err
 
     # The same training under another name, in another home: it is found, and the student learns the same to the bit.
     words = ["home=other", "name=mine", f"data={json.dumps(DATA)}"]
     assert main(["run", "recipe=teacher.yaml", *words]) == 0
     assert main(["run", "recipe=student.yaml", "home=other"]) == 0
-    assert "makes it first" not in capfd.readouterr().err
+    assert "making teacher made first" not in capfd.readouterr().err
     again = opened("home=other")
     assert again.made["made"][0].recipe.name == "mine"
     assert again.folder.name == run.folder.name
@@ -185,17 +185,17 @@ def test_a_recipe_that_makes_itself_a_teacher_is_refused():
     [
         (
             {"weights": "DIR"},
-            r"teachers\.made has weights DIR and recipe teacher\.yaml, which makes them; leave o",
+            r"teachers\.made has weights DIR and a recipe that makes them, teacher\.yaml; leave o",
         ),
         (
             {"adapter": "dinov2"},
-            r"no recipe makes a teacher dinov2, only student, ensemble, task, timm, sam; giv",
+            r"a recipe makes teachers student, ensemble, task, timm, sam, not dinov2; giv",
         ),
         (
             {"seeds": [1, 2]},
-            r"teachers\.NAME\.seeds is \[1, 2\], but must be two seeds or more where adapter is ens",
+            r"teachers\.NAME\.seeds is \[1, 2\], but must be at least two different seeds if adapter is ens",
         ),
-        ({"adapter": "ensemble"}, r"teachers\.NAME\.seeds is \[\], but must be two seeds or more"),
+        ({"adapter": "ensemble"}, r"teachers\.NAME\.seeds is \[\], but must be at least two different seeds"),
         ({"recipe": None, "overrides": {"seed": 1}}, r"teachers\.NAME\.overrides is for teachers\.NAME\.recipe, which"),
         ({"overrides": {"stagse": {}}}, r"teachers\.made\.recipe=teacher\.yaml: a recipe has no key 'stagse'; did you"),
     ],
@@ -245,7 +245,7 @@ def test_a_teacher_that_is_gone_is_made_again_where_its_cache_lacks_records(capf
     last.unlink()
     capfd.readouterr()
     assert main(["extract", "recipe=student.yaml"]) == 0
-    assert "makes it first" in capfd.readouterr().err
+    assert "making teacher made first" in capfd.readouterr().err
     assert (teacher.published / "model.safetensors").is_file()
     assert last.read_bytes() == whole
     shutil.rmtree(teacher.published)

@@ -433,7 +433,7 @@ def test_a_size_that_the_student_pads_is_told_before_anything_costly(features, t
 
 
 def test_sizes_that_make_no_sense_are_refused(features):
-    with pytest.raises(ValueError, match=r"augment\.sizes is \[\], but must name factors from 0\.25 to 4"):
+    with pytest.raises(ValueError, match=r"augment\.sizes is \[\], but must hold factors from 0\.25 to 4"):
         AugmentRecipe(sizes=[])
     recipe = recipe_of(features, augment=AugmentRecipe(sizes=[0.5]))
     with pytest.raises(ValueError, match=r"imitate\.high asks for stride 8, a grid of 4x4 cells, but the high band"):
