@@ -24,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from distill.cli.logs import start_logging
     from distill.runtime.signals import exit_on_signals, leave_with_launcher
 
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as by 2>&-; progress and messages then go nowhere
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - until the end
     start_logging()
     exit_on_signals()
     leave_with_launcher()

@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from distill.runtime.issues import nearest
+from distill.runtime.issues import nearest, printable
 from distill.runtime.signals import ended, interrupted
 
 if TYPE_CHECKING:
@@ -87,8 +87,15 @@ def guarded(action: Callable[[], int], *, debug: bool) -> int:
         if debug:
             raise
         expected = isinstance(error, (ValueError, OSError))
-        logger.error("%s%s", error, "" if expected else f" [{type(error).__name__}; --debug shows where]")
+        logger.error("%s%s", told(error), "" if expected else f" [{type(error).__name__}; --debug shows where]")
         return interrupted() or 1
+
+
+def told(error: Exception) -> str:
+    """The message of an error; of one of the system, the file and the reason without its number."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{printable(error.filename)}: {error.strerror[:1].lower()}{error.strerror[1:]}"
+    return str(error)
 
 
 def dispatch(command: str, words: list[str], flags: set[str]) -> int:

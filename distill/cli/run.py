@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from distill.config.command import remember_words
 from distill.config.parse import read_recipe
 from distill.config.registry import STEPS
 from distill.config.schema import Recipe
+from distill.runtime.signals import PLANNED
 
 if TYPE_CHECKING:
     from distill.runs.run import Run
@@ -52,6 +54,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
 
     use_all_cores()
     run = open_run(recipe)
+    require_planned(run)
     lead = run.accelerator.is_main_process
     quieten(lead)
     check(run)
@@ -65,6 +68,16 @@ def run(recipe: Recipe) -> dict[str, Any]:
         refresh_report(run)
         tell(conclusion(run, metrics))
     return metrics
+
+
+def require_planned(run: Run) -> None:
+    """Raises ValueError if `compare` has planned another run for this process: the data is not what it was then."""
+    planned = os.environ.get(PLANNED, run.folder.name)
+    if run.folder.name != planned:
+        raise ValueError(
+            f"the data has changed since the comparison was planned: it now makes the run {run.folder.name} instead of "
+            f"{planned}; type the same command again"
+        )
 
 
 def tell(lines: Iterable[str]) -> None:

@@ -19,7 +19,7 @@ import torch
 from distill.comparison.runs import ArmRun
 from distill.config.parse import write_recipe
 from distill.runtime.progress import Progress
-from distill.runtime.signals import LAUNCHED, leave
+from distill.runtime.signals import LAUNCHED, PLANNED, leave
 from distill.runtime.threads import threads_asked, usable_cores
 from distill.training.jsonl_log import last_step
 
@@ -197,6 +197,7 @@ def run_one(one: ArmRun, processes: Processes, *, jobs: int, verbs: Sequence[str
             **os.environ,
             **({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {}),
             LAUNCHED: "1",
+            PLANNED: folder.name,
             "BANDPASS_THREADS": str(threads),
             "OMP_NUM_THREADS": str(threads),
         },

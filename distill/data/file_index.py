@@ -25,7 +25,7 @@ from distill.data.image_io import Source
 from distill.runtime.io import write_bytes
 
 NAME = "file_index.table"  # a line of `HEAD` bytes: version and sha256 of the rows; then the rows
-VERSION = 5  # of the contents; raised when the way of reading files changes
+VERSION = 6  # of the contents; raised when the way of reading files changes
 HEAD = 128
 AT_ONCE = 1 << 14  # files that are looked up at once: 8 MB
 NO_FILE = (-1, -1, -1)
@@ -37,7 +37,7 @@ ROW = np.dtype(
         ("kind", "<u8"),  # a digest
         ("stamp", "<i8", 3),  # size in bytes, time of change of the content and of the entry in ns
         ("key", "<u8", 4),  # sha256 of the file's bytes
-        ("facts", "<i4", 6),  # height, width, then as in `Facts`
+        ("facts", "<i4", 7),  # height, width, then as in `Facts`
     ]
 )
 
@@ -56,6 +56,7 @@ class Facts(NamedTuple):
     high: int = 0  # the highest; of an image with more than 8 bits its highest level, 0 with 8 bits
     below: int = 0  # highest level of a mask under 255
     void: bool = False  # whether a mask of several classes has pixels of 255
+    turned: bool = False  # whether an EXIF tag turns the picture
 
 
 @dataclass
@@ -86,13 +87,16 @@ class FileIndex:
         return cls(path)
 
     def save(self) -> None:
-        """Writes the index if this scan found anything new."""
+        """Writes the index if this scan found anything new; a home that cannot be written costs only the next scan."""
         if not self.new:
             return
         rows = np.concatenate([*reversed(self.new), self.rows])  # of two rows of a file, the newer one stays
         rows = rows[np.unique(rows["place"], return_index=True)[1]]
         head = json.dumps({"version": VERSION, "sha256": hashlib.sha256(rows.view(np.uint8).data).hexdigest()})
-        write_bytes(self.path, b"".join((head.ljust(HEAD - 1).encode(), b"\n", rows.view(np.uint8).data)))
+        try:
+            write_bytes(self.path, b"".join((head.ljust(HEAD - 1).encode(), b"\n", rows.view(np.uint8).data)))
+        except OSError as error:
+            logger.warning("%s cannot be written (%s); every file is read again next time", self.path, error.strerror)
 
     def find(self, tasks: Sequence[Task], stamps: NDArray[np.int64]) -> list[Facts | None]:
         """The facts of each file that has not changed since it was read; `stamps` (n, 3) come from `stamps_of`."""
@@ -141,7 +145,7 @@ class FileIndex:
         kinds = {kind: digests_of([kind])[0, 0] for kind in dict.fromkeys(kind for kind, _ in tasks)}
         rows["kind"] = [kinds[kind] for kind, _ in tasks]
         rows["key"] = np.frombuffer(bytes.fromhex("".join(one.key for one in facts)), "<u8").reshape(-1, 4)
-        rows["facts"] = [(*one.size, one.low, one.high, one.below, one.void) for one in facts]
+        rows["facts"] = [(*one.size, one.low, one.high, one.below, one.void, one.turned) for one in facts]
         self.new.append(rows)
 
 
@@ -176,6 +180,6 @@ def digests_of(names: Iterable[str]) -> NDArray[np.uint64]:
 def facts_in(rows: NDArray[np.void]) -> Iterator[Facts]:
     """The facts in rows (n,), in order; equal sizes share one object."""
     keys, sizes = rows["key"].tobytes().hex(), dict[tuple[int, int], tuple[int, int]]()
-    for number, (height, width, low, high, below, void) in enumerate(rows["facts"].tolist()):
+    for number, (height, width, low, high, below, void, turned) in enumerate(rows["facts"].tolist()):
         size = sizes.setdefault((height, width), (height, width))
-        yield Facts(keys[64 * number : 64 * number + 64], size, low, high, below, bool(void))
+        yield Facts(keys[64 * number : 64 * number + 64], size, low, high, below, bool(void), bool(turned))

@@ -7,6 +7,7 @@ picture.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import stat
 import warnings
@@ -16,6 +17,8 @@ from typing import Protocol
 
 import numpy as np
 from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
+
+from distill.runtime.issues import printable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # of these suffixes; GIF for the demo and the datasets library
@@ -110,6 +113,23 @@ def encoded(source: Source | str | bytes) -> bytes:
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise NotAFileError("it is a pipe or a device, not a regular file")
     return path.read_bytes()
+
+
+def unchanged(source: Source | str, key: str) -> bytes:
+    """The bytes behind a source, which still have the sha256 `key` (hex): what is made of them is filed under it.
+
+    Raises:
+        ValueError: the source cannot be read any more, or holds other bytes.
+    """
+    try:
+        data = encoded(source)
+    except OSError as error:
+        raise ValueError(
+            f"{printable(source)} {why_unreadable(error)}; it was there when the data was opened"
+        ) from error
+    if hashlib.sha256(data).hexdigest() != key:
+        raise ValueError(f"{printable(source)} has changed since the data was opened; type the same command again")
+    return data
 
 
 def decode(data: bytes, *, most_pixels: int = MOST_PIXELS) -> Image.Image:
@@ -207,6 +227,8 @@ def as_levels(image: Image.Image) -> Image.Image:
     """
     if image.mode == "L":
         return image
+    if image.mode in ("LA", "RGBA") and _is_in_alpha(image):
+        raise ValueError("has its shape in the alpha channel alone, of one colour; save it with levels of 0 and 255")
     if image.mode[0] in "IF":
         values = np.asarray(image)
         if not np.isfinite(values).all():
@@ -218,6 +240,12 @@ def as_levels(image: Image.Image) -> Image.Image:
     if image.mode in ("1", "LA"):
         return image.convert("L")
     return reduce(ImageChops.lighter, as_rgb(image).split())
+
+
+def _is_in_alpha(image: Image.Image) -> bool:
+    """Whether all pixels have one colour and differ in alpha alone, as when an object was cut out."""
+    *colours, (low, high) = image.getextrema()
+    return low < high and all(least == most for least, most in colours)
 
 
 def _has_indices(image: Image.Image) -> bool:

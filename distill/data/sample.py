@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from distill.data.image_io import unchanged
 from distill.runtime.collector import without_collector
 
 AT_ONCE = 4096  # keys that are written as JSON at once
@@ -25,10 +26,15 @@ class Reader:
 
     read: Callable[[Any], np.ndarray]
     source: Any  # a path as text, or another source of bytes
+    key: str = ""  # sha256 (hex) that the bytes must still have; empty: not a file, or not checked
 
     def __call__(self) -> np.ndarray:
-        """The pixels, uint8: (H, W, 3) of an image, (H, W) of a mask."""
-        return self.read(self.source)
+        """The pixels, uint8: (H, W, 3) of an image, (H, W) of a mask.
+
+        Raises:
+            ValueError: the file cannot be read any more, or is another one than when the data was opened.
+        """
+        return self.read(unchanged(self.source, self.key) if self.key else self.source)
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,8 +145,8 @@ class SampleTable(KeyedSamples):
                 mask_key=mask_key,
                 size=(height, width),
                 group=None if lengths[3] == ABSENT else group,
-                read_image=Reader(file.readers[numbers[1]], image),
-                read_mask=Reader(file.readers[numbers[2]], (height, width) if lengths[2] == ABSENT else mask),
+                read_image=Reader(file.readers[numbers[1]], image, key),
+                read_mask=Reader(file.readers[numbers[2]], (height, width) if lengths[2] == ABSENT else mask, mask_key),
             )
 
 

@@ -13,7 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from distill.data.file_index import Facts, FileIndex, Kind, Task, stamps_of
-from distill.data.image_io import Source, as_levels, as_rgb, decode, encoded, why_unreadable
+from distill.data.image_io import (
+    Source,
+    as_levels,
+    as_rgb,
+    decode,
+    encoded,
+    opened,
+    orientation_of,
+    why_unreadable,
+)
 from distill.data.mask_classes import as_classes
 from distill.metrics.overlap import IGNORED
 from distill.runtime.progress import progress
@@ -83,15 +92,16 @@ def read_facts(kind: Kind, source: Source | str, *, index: FileIndex) -> Facts:
     if known := index.find_content(kind, key):
         return known
     image = decode(data)
+    turned = orientation_of(opened(data)) > 1
     if kind == "image":
         width, height = as_rgb(image).size
         wide = int(np.asarray(image).max()) if image.mode[0] == "I" else 0
-        return Facts(key, (height, width), high=wide)
+        return Facts(key, (height, width), high=wide, turned=turned)
     if kind == "mask":
         grey = as_levels(image)
         levels = np.flatnonzero(grey.histogram())
         below = levels[levels < IGNORED].max(initial=0)
-        return Facts(key, (grey.height, grey.width), int(levels[0]), int(levels[-1]), below=int(below))
+        return Facts(key, (grey.height, grey.width), int(levels[0]), int(levels[-1]), below=int(below), turned=turned)
     colours = tuple(kind.split()[1:])
     if not colours and data.startswith(JPEG):
         raise ValueError(
@@ -100,4 +110,5 @@ def read_facts(kind: Kind, source: Source | str, *, index: FileIndex) -> Facts:
     numbers = as_classes(image, colours=colours)
     classes = np.flatnonzero(np.bincount(numbers.ravel(), minlength=IGNORED + 1)[:IGNORED])
     low, high = (int(classes[0]), int(classes[-1])) if classes.size else (0, 0)
-    return Facts(key, (numbers.shape[0], numbers.shape[1]), low, high, void=bool((numbers == IGNORED).any()))
+    void = bool((numbers == IGNORED).any())
+    return Facts(key, (numbers.shape[0], numbers.shape[1]), low, high, void=void, turned=turned)

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 TERMINATED = 128 + signal.SIGTERM  # exit statuses, as a shell reports them
 INTERRUPTED = 128 + signal.SIGINT
+PLANNED = "BANDPASS_RUN"  # in the environment of a process of `compare`: the name of the run that it is to do
 LAUNCHED = "BANDPASS_LAUNCHED"  # in the environment of a process that another of our processes waits for
 CONTINUES = "the same command continues where this one stopped"
 

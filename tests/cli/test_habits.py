@@ -14,6 +14,7 @@ import pytest
 from published import write_student
 from small_run import small_run
 
+from distill.cli.commands import told
 from distill.cli.logs import kept_in, logger
 from distill.cli.messages import conclusion, few_images, introduction, next_commands
 from distill.config.command import command_for, command_to_predict, remember_words
@@ -161,6 +162,17 @@ def test_the_log_is_kept_in_the_run_s_folder_by_the_first_process_alone(tmp_path
         kept_in(tmp_path / "file" / "run", lead=True),
     ):
         pass
+
+
+def test_an_error_of_the_system_is_told_without_its_number():
+    assert told(OSError(28, "No space left on device", "home/cache")) == "home/cache: no space left on device"
+    assert told(FileNotFoundError("DIR holds no picture")) == "DIR holds no picture"
+
+
+def test_closed_streams_stop_nothing(tmp_path):
+    run = Path(__file__).parents[2] / "distill" / "run.py"
+    line = f"{sys.executable} {run} recipes >&- 2>&-"
+    assert subprocess.run(["bash", "-c", line], cwd=tmp_path, check=False).returncode == 0
 
 
 def test_runs_are_listed_the_latest_first(home, capsys):

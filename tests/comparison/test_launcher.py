@@ -12,6 +12,7 @@ from importlib import import_module
 import pytest
 import torch
 
+from distill.cli.run import require_planned
 from distill.comparison.launcher import Processes, advice_on_jobs, left_on_sigterm, places_for, run_missing
 from distill.comparison.plan import plan_comparison
 from distill.config.parse import read_recipe
@@ -57,6 +58,21 @@ def test_what_is_tested_already_is_not_run_again_and_what_is_trained_is_tested(t
     assert not ran
     run_missing(runs, jobs=2)
     assert ran == [("distilled unet seed 0", ("train", "evaluate"))]
+
+
+def test_a_process_of_a_comparison_does_only_the_run_that_was_planned(tmp_path, monkeypatch):
+    (one, *_) = runs_in(tmp_path, seeds=[0])
+    told: dict[str, dict] = {}
+    monkeypatch.setattr(Processes, "run", lambda *args, env: told.update(env=env) or 0)
+    assert module.run_one(one, Processes(), jobs=1, verbs=["train"]) == ""
+    assert told["env"]["BANDPASS_RUN"] == one.run.folder.name
+    monkeypatch.setenv("BANDPASS_RUN", one.run.folder.name)
+    require_planned(one.run)
+    monkeypatch.setenv("BANDPASS_RUN", "sam_to_unet-unet-0123456789ab")
+    with pytest.raises(
+        ValueError, match=r"data has changed since the comparison was planned: it now makes the run sam_"
+    ):
+        require_planned(one.run)
 
 
 def test_several_gpus_are_shared_among_the_runs(monkeypatch):

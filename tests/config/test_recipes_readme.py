@@ -50,7 +50,7 @@ def test_its_recipes_are_valid(block, tmp_path):
 def test_its_arms_and_commands_are_valid(tmp_path):
     arms = next(block for language, block in BLOCKS if language == "yaml" and block.startswith("arms"))
     (tmp_path / "mine.yaml").write_text(f"extends: timm_to_unet\n{arms}")
-    assert list(read_recipe([f"recipe={tmp_path / 'mine.yaml'}"]).sweep) == ["rate 0.0005", "rate 0.002"]
+    assert list(read_recipe([f"recipe={tmp_path / 'mine.yaml'}"]).sweep) == ["rate 5e-4", "rate 2e-3"]
     commands = [line for language, block in BLOCKS if language == "sh" for line in block.splitlines()]
     for line in commands:
         program, verb, *words = shlex.split(line)

@@ -287,6 +287,71 @@ def test_twelve_bits_in_sixteen_are_told(polyps):
     assert open_folder(polyps).notes == (note,), "the file index knows it too"
 
 
+def test_a_file_that_changes_or_vanishes_after_the_data_was_opened_is_named_and_not_read(polyps):
+    samples = {sample.stem: sample for sample in all_of(open_folder(polyps))}
+    for part, read in (("images", samples["a1"].read_image), ("masks", samples["a1"].read_mask)):
+        pixels, path = read(), polyps / part / "a1.png"
+        path.write_bytes((polyps / part / "a2.png").read_bytes())
+        with pytest.raises(ValueError, match=rf"{part}/a1\.png has changed since the data was opened; type the same"):
+            read()
+        path.unlink()
+        with pytest.raises(ValueError, match=rf"{part}/a1\.png cannot be opened .*; it was there when the data was"):
+            read()
+        Image.fromarray(pixels if part == "images" else pixels * 255).save(path)
+
+
+def test_an_unlabelled_picture_that_changes_is_named_too(polyps, tmp_path):
+    pictures = make(tmp_path / "more", lambda disc: disc * 255) / "images"
+    for path in pictures.iterdir():
+        path.write_bytes((polyps / "images" / path.name).read_bytes() + b"\0")
+    (sample, *_) = open_folder(polyps, unlabelled=str(pictures)).unlabelled
+    (pictures / f"{sample.stem}.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="has changed since the data was opened"):
+        sample.read_image()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_a_mask_whose_shape_is_in_its_alpha_channel_alone_is_refused(polyps, mode):
+    levels = np.asarray(Image.open(polyps / "masks" / "a3.png"))
+    white = Image.new(mode.removesuffix("A"), (32, 24), "white")
+    white.putalpha(Image.fromarray(levels))
+    white.save(polyps / "masks" / "a3.png")
+    with pytest.raises(ValueError, match=r"a3\.png has its shape in the alpha channel alone, of one colour; save it"):
+        open_folder(polyps)
+    opaque = Image.open(polyps / "masks" / "a4.png").convert(mode)
+    opaque.putalpha(Image.fromarray(levels))
+    assert np.array_equal(np.asarray(image_io.as_levels(opaque)), np.asarray(Image.open(polyps / "masks" / "a4.png")))
+
+
+def test_images_that_exif_turns_are_told_of_where_their_masks_are_not_turned(polyps):
+    for number, turn in ((1, 3), (2, 3), (3, 1)):
+        exif = Image.Exif()
+        exif[0x112] = turn
+        path = polyps / "images" / f"a{number}.png"
+        Image.open(path).save(path, exif=exif)
+    told = "2 images of polyps are turned by EXIF, the mask is not; look at them: distill doctor"
+    assert told in open_folder(polyps).notes and told in open_folder(polyps).notes, "the file index knows it too"
+    mask = polyps / "masks" / "a2.png"
+    exif = Image.Exif()
+    exif[0x112] = 3
+    Image.open(mask).save(mask, exif=exif)
+    assert (
+        "1 image of polyps is turned by EXIF, the mask is not; look at them: distill doctor"
+        in open_folder(polyps).notes
+    )
+
+
+def test_a_home_that_cannot_be_written_costs_only_the_index(polyps, monkeypatch, caplog):
+    def refuse(path, data):
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr("distill.data.file_index.write_bytes", refuse)
+    assert count(open_folder(polyps)) == 12
+    assert (
+        "file_index.table cannot be written (Read-only file system); every file is read again next time" in caplog.text
+    )
+
+
 def test_a_damaged_file_index_is_written_anew_and_believed_in_nothing(polyps, tmp_path, caplog):
     before, index = open_folder(polyps).digest, tmp_path / "home" / "file_index.table"
     whole, random = index.read_bytes(), np.random.default_rng(0)
@@ -294,7 +359,7 @@ def test_a_damaged_file_index_is_written_anew_and_believed_in_nothing(polyps, tm
         index.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         assert open_folder(polyps).digest == before
         assert index.read_bytes() == whole
-    for damaged in (b"", b"{", b"[]", b'{"version": 5}\n', b"[" * 100_000, whole[:-5]):
+    for damaged in (b"", b"{", b"[]", b'{"version": 6}\n', b"[" * 100_000, whole[:-5]):
         caplog.clear()
         index.write_bytes(damaged)
         assert open_folder(polyps).digest == before

@@ -82,7 +82,7 @@ def examine(
     samples: list[Sample] = []
     notes: list[str] = []
     for dataset, found in matches.items():
-        notes += _note_dark(dataset, [image for _, image, _ in found])
+        notes += [*_note_dark(dataset, [image for _, image, _ in found]), *_note_turned(dataset, found)]
         if not found or not _is_kind(dataset, found, reading, problems=problems):
             continue
         if reading.several:
@@ -136,6 +136,13 @@ def _note_dark(dataset: str, images: Sequence[Facts]) -> list[str]:
         f"images of {dataset} have 16 bits of which {bits} are used (highest level {highest} of 65535), so that they "
         f"are read nearly black; save them in 8 bits, or multiply their levels by {2 ** (16 - bits)}"
     ]
+
+
+def _note_turned(dataset: str, found: Sequence[Match]) -> list[str]:
+    """A note on images that an EXIF tag turns and masks that none turns: of one size they may still not fit."""
+    count = sum(image.turned and not mask.turned for _, image, mask in found)
+    told = f"{several(count, 'image')} of {dataset} {'is' if count == 1 else 'are'} turned by EXIF, the mask is not"
+    return [f"{told}; look at them: distill doctor"] if count else []
 
 
 def _match(pair: Pair, image: Facts | str, mask: Facts | str, *, problems: Problems) -> Match | None:
@@ -229,6 +236,6 @@ def _sample(match: Match, read: Callable[[Any], np.ndarray]) -> Sample:
         mask_key=mask.key,
         size=image.size,
         group=pair.group,
-        read_image=Reader(read_image, pair.image),
-        read_mask=Reader(read, pair.mask),
+        read_image=Reader(read_image, pair.image, image.key),
+        read_mask=Reader(read, pair.mask, mask.key),
     )

@@ -194,7 +194,7 @@ def examine_pictures(pictures: Pictures, data: DataRecipe, *, home: Path) -> tup
                 mask_key="",
                 size=facts.size,
                 group=None,
-                read_image=Reader(read_image, str(picture.path)),
+                read_image=Reader(read_image, str(picture.path), facts.key),
                 read_mask=Reader(nothing_known, facts.size),
             )
         )
