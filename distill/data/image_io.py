@@ -244,8 +244,10 @@ def as_levels(image: Image.Image) -> Image.Image:
 
 def _is_in_alpha(image: Image.Image) -> bool:
     """Whether all pixels have one colour and differ in alpha alone, as when an object was cut out."""
-    *colours, (low, high) = image.getextrema()
-    return low < high and all(least == most for least, most in colours)
+    pixels = np.asarray(image)
+    pixels = pixels.reshape(-1, pixels.shape[-1])
+    varies = pixels.min(axis=0) < pixels.max(axis=0)
+    return bool(varies[-1]) and not varies[:-1].any()
 
 
 def _has_indices(image: Image.Image) -> bool:
