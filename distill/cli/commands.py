@@ -56,7 +56,7 @@ Bandpass {version}: distil vision foundation models into light segmentation netw
   distill run recipe=sam_to_unet                         # needs no data: a few minutes
   distill doctor data.root=DIR
   distill predict student=sam_to_unet images=DIR out=masks
-distill COMMAND --help explains a command. Several GPUs: accelerate launch --multi_gpu distill/run.py ...
+distill COMMAND --help explains one. Several GPUs: accelerate launch --multi_gpu distill/run.py ...
 """
 
 logger = logging.getLogger("bandpass")
