@@ -74,6 +74,8 @@ def write_report(given: SimpleNamespace) -> Path:
     write_json(folder / "report.json", data)
     sys.stdout.write(text)
     logger.info("written to %s", folder)
+    if "verify" not in given.do:
+        logger.info("the bytes were not checked: distill cache do=verify cache=%s", given.cache)
     return folder
 
 
