@@ -73,8 +73,8 @@ class ImitateRecipe:
     )
     gradient_share: float = setting(
         0.0,
-        "factor on all imitate_* terms such that the norm of their gradient is this share of that of the other terms; "
-        "0: the weights of the stage alone",
+        "norm of the gradient of all imitate_* terms, as a share of that of the other terms; a common factor holds it; "
+        "0: no factor",
     )
 
     def __post_init__(self) -> None:
