@@ -66,7 +66,7 @@ def test_what_cannot_be_measured_is_said(bench):
         read_request(["what=won"])
     with pytest.raises(ValueError, match=r"bench what=own has no key 'sise'; choose from .*; did you mean 'size'\?"):
         read_request(["what=own", "sise=3"])
-    with pytest.raises(ValueError, match="rounds is 'x', but must be a whole number from 1 on"):
+    with pytest.raises(ValueError, match="rounds is 'x', but must be a whole number of at least 1"):
         read_request(["what=own", "rounds=x"])
     with pytest.raises(ValueError, match="distill bench needs what=NAME"):
         read_request([])

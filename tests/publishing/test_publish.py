@@ -321,7 +321,7 @@ def test_publishing_before_training_or_evaluation_says_what_to_run(tmp_path):
         publish(run)
     evaluate(run)
     run.weights.write_bytes(b"other")
-    with pytest.raises(ValueError, match="of other weights"):
+    with pytest.raises(ValueError, match="for other weights"):
         publish(run)
     run.weights.unlink()
     with pytest.raises(FileNotFoundError, match=r"best\.safetensors has been removed since; put it back"):
