@@ -121,7 +121,7 @@ def check_codec(tensors: Mapping[str, TensorPlace], numbers: Any) -> None:  # no
             raise ValueError(f"expected {name} from {low:g} to {high:g}, got {_shortened(numbers[name])}")
     for name in _CODEC_COUNTS:
         if not _is_whole(numbers[name], 1):
-            raise ValueError(f"expected {name} to be a whole number from 1 on, got {_shortened(numbers[name])}")
+            raise ValueError(f"expected {name} to be a whole number of at least 1, got {_shortened(numbers[name])}")
     if not isinstance(numbers["entropy"], str):
         raise ValueError(f"expected entropy to be the name of a coder, got {_shortened(numbers['entropy'])}")
 
@@ -218,7 +218,7 @@ _MANIFEST: dict[str, tuple[Callable[[Any], bool], str]] = {
         "file, sha256, entropy, spread and held_out of each map",
     ),
     "calibration": (lambda value: _is_list_of(value, _is_text), "a list of keys"),
-    "batch_size": (lambda value: _is_whole(value, 1, MAX_SIDE), "a whole number from 1 on"),
+    "batch_size": (lambda value: _is_whole(value, 1, MAX_SIDE), "a whole number of at least 1"),
     "licence": (_is_text, "a text"),
     "versions": (lambda value: _is_dict_of(value, _is_text), "a version for each library"),
     "terms": (lambda value: value is None or _is_dict_of(value, _is_text), "a text for each data set"),

@@ -43,7 +43,7 @@ class Request:
         """
         value = self.options.get(key, str(default))
         if not value.isdecimal() or int(value) < least:
-            raise ValueError(f"{key} is {value!r}, but must be a whole number from {least} on")
+            raise ValueError(f"{key} is {value!r}, but must be a whole number of at least {least}")
         return int(value)
 
 

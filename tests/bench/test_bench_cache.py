@@ -111,7 +111,7 @@ def test_images_are_those_given_or_generated_and_too_few_are_told(tmp_path):
 def test_the_command_knows_their_keys():
     assert read_request(["what=cache,train", "sam=0", "live=0", "images=DIR"]).options == {
         "sam": "0", "live": "0", "images": "DIR"}  # fmt: skip
-    with pytest.raises(ValueError, match="sam is 'two', but must be a whole number from 0 on"):
+    with pytest.raises(ValueError, match="sam is 'two', but must be a whole number of at least 0"):
         asked(sam="two").whole("sam", 2)
     with pytest.raises(ValueError, match=r"bench what=cache has no key 'live'; choose from images, out, rounds, sam"):
         read_request(["what=cache", "live=0"])

@@ -121,7 +121,7 @@ def test_what_an_original_checkpoint_lacks_or_has_too_much_is_named(tmp_path):
     refused(lambda state: state.update({"head.weight": torch.zeros(2)}), r"holds unknown 1 tensor \(head\.weight\)")
     refused(
         lambda state: [state.pop(name) for name in list(state) if name.startswith("image")],
-        r"no original checkpoint of teacher 'sam': it holds no tensor image_encoder\.\*; give sam_vit_b_01ec64",
+        r"not an original checkpoint of teacher 'sam': it holds no tensor image_encoder\.\*; give sam_vit_b_01ec64",
     )
 
 
