@@ -28,6 +28,8 @@ def open_run(recipe: Recipe, *, accelerator: Accelerator | None = None, splits: 
 
     If a recipe makes a teacher, the run's recipe names its weights, whether or not they exist yet.
     """
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"expected a Recipe, as distill.read_recipe([...]) returns, but got {type(recipe).__name__}")
     accelerator = accelerator or start_accelerator(recipe)
     home = Path(recipe.home).expanduser()
     splits = splits or open_splits(recipe, accelerator, home=home)

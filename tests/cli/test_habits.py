@@ -14,6 +14,7 @@ import pytest
 from published import write_student
 from small_run import small_run
 
+import distill
 from distill.cli.commands import told
 from distill.cli.logs import kept_in, logger
 from distill.cli.messages import conclusion, few_images, introduction, next_commands
@@ -167,6 +168,13 @@ def test_the_log_is_kept_in_the_run_s_folder_by_the_first_process_alone(tmp_path
 def test_an_error_of_the_system_is_told_without_its_number():
     assert told(OSError(28, "No space left on device", "home/cache")) == "home/cache: no space left on device"
     assert told(FileNotFoundError("DIR holds no picture")) == "DIR holds no picture"
+
+
+def test_words_in_place_of_a_recipe_are_refused_in_a_sentence():
+    with pytest.raises(
+        TypeError, match=r"expected a Recipe, as distill\.read_recipe\(\[\.\.\.\]\) returns, but got list"
+    ):
+        distill.train(["recipe=sam_to_unet"])
 
 
 def test_closed_streams_stop_nothing(tmp_path):

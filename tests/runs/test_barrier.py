@@ -36,7 +36,10 @@ def test_who_waits_is_told_for_whom_and_not_for_ever(monkeypatch, caplog):
     monkeypatch.setattr(barrier, "LONGEST_SECONDS", 0.2)
     store = HashStore()
     store.set("a/1", "")
-    with caplog.at_level("INFO"), pytest.raises(TimeoutError, match="process 0 has waited 0 minutes for 2, 3; find out"):
+    with (
+        caplog.at_level("INFO"),
+        pytest.raises(TimeoutError, match="process 0 has waited 0 minutes for 2, 3; find out"),
+    ):
         meet(store, "a", rank=0, processes=4)
     assert "process 0 has waited 0 minutes for 2, 3" in caplog.text
 

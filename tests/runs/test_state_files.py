@@ -30,7 +30,9 @@ def test_the_file_of_another_run_is_refused_and_that_of_a_folder_with_another_na
         other.folder.mkdir()
         (other.folder / "metrics.json").write_bytes(data)
         if refused:
-            with pytest.raises(ValueError, match=r"is damaged \(it belongs to the run discs-unet-0123456789ab\); delete it"):
+            with pytest.raises(
+                ValueError, match=r"is damaged \(it belongs to the run discs-unet-0123456789ab\); delete it"
+            ):
                 other.read_metrics()
         else:
             assert other.read_metrics()["teacher_forwards"] == 3
