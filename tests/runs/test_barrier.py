@@ -38,7 +38,7 @@ def test_who_waits_is_told_for_whom_and_not_for_ever(monkeypatch, caplog):
     store.set("a/1", "")
     with (
         caplog.at_level("INFO"),
-        pytest.raises(TimeoutError, match="process 0 has waited 0 minutes for 2, 3; find out"),
+        pytest.raises(TimeoutError, match="process 0 has waited 0 minutes for 2, 3; find"),
     ):
         meet(store, "a", rank=0, processes=4)
     assert "process 0 has waited 0 minutes for 2, 3" in caplog.text

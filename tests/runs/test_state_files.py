@@ -31,7 +31,7 @@ def test_the_file_of_another_run_is_refused_and_that_of_a_folder_with_another_na
         (other.folder / "metrics.json").write_bytes(data)
         if refused:
             with pytest.raises(
-                ValueError, match=r"is damaged \(it belongs to the run discs-unet-0123456789ab\); delete it"
+                ValueError, match=r"is damaged \(it belongs to the run discs-unet-0123456789ab\); delete"
             ):
                 other.read_metrics()
         else:
