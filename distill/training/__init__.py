@@ -4,12 +4,8 @@ train: the loop, and one step of the optimiser.
 plan: the data of a training: its run, open caches, stages in steps, and the checkpoint to continue from.
 state: the objects that the loop works on, built from a plan and restored from its checkpoint.
 parameters: groups of parameters, frozen parts, and the moving average of the weights.
-<<<<<<< HEAD
 gradient_share: the factor on imitation that holds its gradient at a share of that of the other terms.
-log_losses: means of the loss terms, the variance of projections, and what is logged of both.
-=======
 log_losses: means of the loss terms, the variance of projections, and their logging.
->>>>>>> 294ac59abddb4c7cb8a3e4c7c8e2a0335ddcc58f
 validation: scores on the validation images, the best weights, and the early end of a stage.
 checkpoint: the file from which a killed training continues.
 jsonl_log: log.jsonl, written and read.

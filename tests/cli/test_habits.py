@@ -171,9 +171,7 @@ def test_an_error_of_the_system_is_told_without_its_number():
 
 
 def test_words_in_place_of_a_recipe_are_refused_in_a_sentence():
-    with pytest.raises(
-        TypeError, match=r"expected a Recipe, as distill\.read_recipe.* returns, but got list"
-    ):
+    with pytest.raises(TypeError, match=r"expected a Recipe, as distill\.read_recipe.* returns, but got list"):
         distill.train(["recipe=sam_to_unet"])
 
 
