@@ -280,13 +280,13 @@ def backward(
                 temperature=recipe.imitate.temperature,
             )
             weighted = {name: span.stage.losses[name] * term for name, term in terms.items()}
-            if recipe.imitate.gradient_share:
+            if recipe.imitate.gradient_share and BAND_OF.keys() & weighted:
                 if measure and not found:
                     ratio = gradient_ratio(weighted, state.student.parameters(), accelerator)
                     state.counters.gradient_ratio = smoothed(state.counters.gradient_ratio, ratio)
                 factor = imitation_factor(recipe.imitate.gradient_share, state.counters.gradient_ratio)
                 weighted = {name: factor * term if name in BAND_OF else term for name, term in weighted.items()}
-                terms[FACTOR] = torch.tensor(factor)
+                terms[FACTOR] = torch.tensor(factor, device=accelerator.device)
             loss = torch.stack(list(weighted.values())).sum()
             accelerator.backward(loss / count)
         found.append({name: term.detach() for name, term in {"loss": loss, **terms}.items()})

@@ -74,6 +74,7 @@ def test_a_stage_without_imitation_trains_as_before(tmp_path):
     for run in (plain, held):
         training.train(run)
     assert all(torch.equal(a, weights_of(held)[name]) for name, a in weights_of(plain).items())
+    assert "imitate_factor" not in (held.folder / "log.jsonl").read_text()
 
 
 def test_what_only_one_group_reaches_does_not_count():
