@@ -71,7 +71,7 @@ def summary(inputs: Inputs) -> list[Fact]:
     if training := inputs.training:
         kept = f"; the weights of step {training['best_step']:,} are kept" if "best_step" in training else ""
         if "steps" in training:
-            facts.append(Fact("trained", f"{training['steps']:,} steps, {training['epochs']:g} epochs{kept}"))
+            facts.append(Fact("trained", f"{training['steps']:,} steps, {training['epochs']:.3g} epochs{kept}"))
     return facts
 
 
