@@ -176,6 +176,11 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
+def is_turned(data: bytes) -> bool:
+    """Whether an EXIF tag turns the picture with these encoded bytes."""
+    return orientation_of(opened(data)) != 1
+
+
 def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation of a picture, 1 to 8; 1 (upright) if it has none."""
     return image.getexif().get(ExifTags.Base.Orientation, 1)

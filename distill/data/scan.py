@@ -19,8 +19,7 @@ from distill.data.image_io import (
     as_rgb,
     decode,
     encoded,
-    opened,
-    orientation_of,
+    is_turned,
     why_unreadable,
 )
 from distill.data.mask_classes import as_classes
@@ -92,7 +91,7 @@ def read_facts(kind: Kind, source: Source | str, *, index: FileIndex) -> Facts:
     if known := index.find_content(kind, key):
         return known
     image = decode(data)
-    turned = orientation_of(opened(data)) > 1
+    turned = is_turned(data)
     if kind == "image":
         width, height = as_rgb(image).size
         wide = int(np.asarray(image).max()) if image.mode[0] == "I" else 0

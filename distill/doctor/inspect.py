@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from distill.data.image_io import Source, as_levels, as_rgb, decode, encoded, opened, orientation_of
+from distill.data.image_io import Source, as_levels, as_rgb, decode, encoded, is_turned
 from distill.data.mask_classes import Reading, as_classes
 from distill.data.sources.pairs import Pair
 from distill.doctor.hashes import SIDE
@@ -55,4 +55,4 @@ def inspect_pair(pair: Pair, *, reading: Reading) -> Inspection:
 
 def _open(source: Source | str) -> tuple[Image.Image, bool]:
     data = encoded(source)
-    return decode(data), orientation_of(opened(data)) != 1
+    return decode(data), is_turned(data)

@@ -14,10 +14,34 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from distill.config.registry import BAND_OF
+from distill.training.state import TrainingState
 
 FACTOR = "imitate_factor"  # its name in the log
 MEASURE_EVERY_STEPS = 10
 SMOOTHING = 0.9  # weight of earlier measurements in the mean of logarithms
+
+
+def balanced(
+    state: TrainingState, weighted: dict[str, Tensor], *, measure: bool
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weighted terms with imitation scaled by its factor, and the factor under its name in the log.
+
+    Nothing changes without `imitate.gradient_share`, and in a stage without imitation.
+
+    Args:
+        state: holds the ratio of gradients on which the factor rests.
+        weighted: term -> its weighted value, a scalar whose graph is kept.
+        measure: whether the ratio is measured anew.
+    """
+    share, accelerator = state.run.recipe.imitate.gradient_share, state.run.accelerator
+    if not share or BAND_OF.keys().isdisjoint(weighted):
+        return weighted, {}
+    if measure:
+        ratio = gradient_ratio(weighted, state.student.parameters(), accelerator)
+        state.counters.gradient_ratio = smoothed(state.counters.gradient_ratio, ratio)
+    factor = imitation_factor(share, state.counters.gradient_ratio)
+    scaled = {name: factor * term if name in BAND_OF else term for name, term in weighted.items()}
+    return scaled, {FACTOR: torch.tensor(factor, device=accelerator.device)}
 
 
 def imitation_factor(share: float, ratio: float | None) -> float:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 import cache
 from distill.config.parse import write_recipe
-from distill.config.registry import BAND_OF
 from distill.config.schedule import Span, learning_rate_at, steps_of_score
 from distill.distillation.criterion import compute_losses, divisors_of_parts
 from distill.distillation.device_targets import decode_targets
@@ -33,7 +32,7 @@ from distill.runtime.signals import TERMINATED, signals_deferred
 from distill.runtime.tensor_files import digest_tensors, read_tensors
 from distill.runtime.threads import workers_beside
 from distill.training.checkpoint import checkpoint_of, remove_checkpoints
-from distill.training.gradient_share import FACTOR, MEASURE_EVERY_STEPS, gradient_ratio, imitation_factor, smoothed
+from distill.training.gradient_share import MEASURE_EVERY_STEPS, balanced
 from distill.training.log_losses import LOG_EVERY_STEPS, RunningMeans, log_collapsed, log_losses
 from distill.training.parameters import forget_frozen, set_frozen
 from distill.training.plan import TrainingPlan, plan_training
@@ -280,15 +279,9 @@ def backward(
                 temperature=recipe.imitate.temperature,
             )
             weighted = {name: span.stage.losses[name] * term for name, term in terms.items()}
-            if recipe.imitate.gradient_share and BAND_OF.keys() & weighted:
-                if measure and not found:
-                    ratio = gradient_ratio(weighted, state.student.parameters(), accelerator)
-                    state.counters.gradient_ratio = smoothed(state.counters.gradient_ratio, ratio)
-                factor = imitation_factor(recipe.imitate.gradient_share, state.counters.gradient_ratio)
-                weighted = {name: factor * term if name in BAND_OF else term for name, term in weighted.items()}
-                terms[FACTOR] = torch.tensor(factor, device=accelerator.device)
+            weighted, factor = balanced(state, weighted, measure=measure and not found)
             loss = torch.stack(list(weighted.values())).sum()
             accelerator.backward(loss / count)
-        found.append({name: term.detach() for name, term in {"loss": loss, **terms}.items()})
+        found.append({name: term.detach() for name, term in {"loss": loss, **terms, **factor}.items()})
     means = {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
     return means, projected, part

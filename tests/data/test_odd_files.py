@@ -329,15 +329,14 @@ def test_images_that_exif_turns_are_told_of_where_their_masks_are_not_turned(pol
         exif[0x112] = turn
         path = polyps / "images" / f"a{number}.png"
         Image.open(path).save(path, exif=exif)
-    told = "2 images of polyps are turned by EXIF, the mask is not; look at them: distill doctor"
+    told = "2 images of polyps are turned by EXIF, the mask is not; distill doctor shows them"
     assert told in open_folder(polyps).notes and told in open_folder(polyps).notes, "the file index knows it too"
     mask = polyps / "masks" / "a2.png"
     exif = Image.Exif()
     exif[0x112] = 3
     Image.open(mask).save(mask, exif=exif)
     assert (
-        "1 image of polyps is turned by EXIF, the mask is not; look at them: distill doctor"
-        in open_folder(polyps).notes
+        "1 image of polyps is turned by EXIF, the mask is not; distill doctor shows them" in open_folder(polyps).notes
     )
 
 

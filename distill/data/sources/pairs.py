@@ -142,7 +142,7 @@ def _note_turned(dataset: str, found: Sequence[Match]) -> list[str]:
     """A note on images that an EXIF tag turns and masks that none turns: of one size they may still not fit."""
     count = sum(image.turned and not mask.turned for _, image, mask in found)
     told = f"{several(count, 'image')} of {dataset} {'is' if count == 1 else 'are'} turned by EXIF, the mask is not"
-    return [f"{told}; look at them: distill doctor"] if count else []
+    return [f"{told}; distill doctor shows them"] if count else []
 
 
 def _match(pair: Pair, image: Facts | str, mask: Facts | str, *, problems: Problems) -> Match | None:
