@@ -5,7 +5,7 @@ Every verb of the command line is a function of a recipe:
     recipe = distill.read_recipe(["recipe=sam_to_unet", "student.width=16"])
     distill.extract(recipe); distill.train(recipe); distill.evaluate(recipe); distill.publish(recipe)
 
-`distill.predict` and `distill.adapt(student, images, out=...)` use published students.
+`distill.predict`, `distill.calibrate` and `distill.adapt(student, images, out=...)` use published students.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from distill.config.schema import Recipe
     from distill.inference.predict import predict
     from distill.publishing.adapt import adapt
+    from distill.publishing.calibrate import calibrate
     from distill.verbs import evaluate, extract, publish, report, train
 
 __all__ = [
     "Recipe",
     "adapt",
+    "calibrate",
     "compare",
     "evaluate",
     "extract",
@@ -41,6 +43,7 @@ __all__ = [
 _PLACES = {  # imported on use: `distill --help` needs no torch
     "Recipe": "distill.config.schema",
     "adapt": "distill.publishing.adapt",
+    "calibrate": "distill.publishing.calibrate",
     "compare": "distill.comparison.compare",
     "evaluate": "distill.verbs",
     "extract": "distill.verbs",

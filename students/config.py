@@ -116,5 +116,6 @@ FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # name -> what a value
     "mean": _three(-1000, 1000),
     "std": _three(1e-6, 1000),
     "threshold": ("number above 0 and below 1", lambda value: _is_number(value, 0, 1) and 0 < value < 1),
+    "region_threshold": ("number above 0 and below 1", lambda value: _is_number(value, 0, 1) and 0 < value < 1),
     "temperature": ("number from 0.01 to 100", lambda value: _is_number(value, 0.01, 100)),
 }

@@ -23,7 +23,10 @@ from students.registry import STUDENTS, code_of, resolve
 LEARNED = "learned.json"  # in the folder: the keys of the images whose masks it was trained on
 RECORD = "published.json"  # in the folder: the sha256 of each file, by name
 # Entries of config.json that are not options of the class.
-NO_ARGUMENTS = ("student", "image_size", "mean", "std", "threshold", "temperature", "run", "adapted", "code_sha256")
+NO_ARGUMENTS = (
+    *("student", "image_size", "mean", "std", "threshold", "region_threshold", "temperature"),
+    *("run", "adapted", "calibrated", "code_sha256"),
+)
 
 logger = logging.getLogger("bandpass")
 

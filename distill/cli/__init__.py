@@ -10,6 +10,7 @@ compare: `distill compare`
 compare_scores: `distill compare scores=FILE,...`
 predict: `distill predict`
 adapt: `distill adapt`
+calibrate: `distill calibrate`
 demo: `distill demo`
 doctor: `distill doctor`
 onnx: `distill publish student=... onnx=FILE`

@@ -18,8 +18,9 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
     """Adapts the student and reports the change; dry: only says what would be done."""
     from distill.inference.inputs import find_inputs
     from distill.inference.segmenter import require_student
-    from distill.publishing.adapt import adapt, require_new
+    from distill.publishing.adapt import adapt
     from distill.publishing.batch_norm import require_enough
+    from distill.publishing.derived import require_new
 
     student = student_of(given.student, home=given.home)
     if dry:

@@ -30,6 +30,7 @@ COMMANDS = {
     "publish": ("distill.cli.run:PUBLISH", "safetensors, ONNX checked against it, model card, example pictures"),
     "compare": ("distill.cli.compare:COMMAND", "the recipe's arms over several seeds, with paired differences"),
     "predict": ("distill.cli.predict:COMMAND", "masks, overlays and a table for a picture, a folder or a video"),
+    "calibrate": ("distill.cli.calibrate:COMMAND", "a student's thresholds for a new hospital, by images with masks"),
     "adapt": ("distill.cli.adapt:COMMAND", "a student with batch-norm statistics of new images, without masks"),
     "demo": ("distill.cli.demo:COMMAND", "a local page that shows masks on an image, a video or a camera"),
     "doctor": ("distill.cli.doctor:COMMAND", "a check of a data set: bad files, odd masks, copies, leaks of a split"),
@@ -52,7 +53,6 @@ FLAGS = ("--help", "-h", "--version", "--dry-run", "--debug")
 OVERVIEW = """\
 Bandpass {version}: distil vision foundation models into light segmentation networks.
 {commands}
-
   distill run recipe=sam_to_unet                         # needs no data: a few minutes
   distill doctor data.root=DIR
   distill predict student=sam_to_unet images=DIR out=masks

@@ -35,6 +35,7 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
         given.images,
         out=given.out,
         threshold=given.threshold,
+        region_threshold=given.region_threshold,
         flips=given.flips,
         probabilities=given.probabilities,
         trust=given.trust,
@@ -63,14 +64,14 @@ COMMAND = Command(
     run,
     continues=True,
     does="Segments pictures and videos with a published student. A second call skips what is complete in out; with "
-    "another student, threshold or flips it does everything again, and is refused if other images have results there. "
+    "another student, thresholds or flips it does everything again, and is refused if other images have results there. "
     "BANDPASS_THREADS=N in the environment sets the network's threads: use 1 if other work keeps the cores busy.",
     writes=(
         "out/masks/NAME.png      0 and 255 at the picture's own size; several classes: class numbers with a palette",
         "out/overlays/NAME.jpg   the picture with fill and contour",
         "out/areas.csv           for each picture and class: area in pixels and as a share, box, parts, expected Dice",
         "out/videos/NAME.mp4, NAME.csv   the video with fill and contour, and a line for each frame",
-        "out/predict.json        the student, threshold and palette of these results",
+        "out/predict.json        the student, thresholds and palette of these results",
     ),
     options=(
         STUDENT,
@@ -84,6 +85,12 @@ COMMAND = Command(
         Option(
             "threshold",
             "probability from which a pixel is foreground; empty: the student's own",
+            read=number,
+        ),
+        Option(
+            "region_threshold",
+            "probability that a connected region must reach in a pixel, or else it is dropped: a high one loses false "
+            "alarms, and also true regions; empty: the student's own, by default every region stays",
             read=number,
         ),
         Option("flips", "average over four mirror images, which takes four times as long", "false", False, truth),

@@ -18,7 +18,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from distill.demo.session import VIEWS, Session, generated
 from distill.inference.images import UNREADABLE
-from distill.inference.segmenter import settle_threshold
+from distill.inference.segmenter import settle_thresholds
+from distill.inference.thresholds import Thresholds
 from distill.runtime.issues import first_line
 
 LARGEST = 64 << 20  # most bytes of an image
@@ -203,9 +204,9 @@ class Handler(BaseHTTPRequestHandler):
             if parts[0] == "generated":
                 return Answer(generated(int(parts[1])), TYPES["png"])
             if parts[0] == "images" and parts[2] == "regions":
-                return as_json(session.regions(parts[1], threshold=threshold_of(query, session)))
+                return as_json(session.regions(parts[1], thresholds=thresholds_of(query, session)))
             if parts[0] == "images":
-                drawn = session.draw(parts[1], parts[2], threshold=threshold_of(query, session))
+                drawn = session.draw(parts[1], parts[2], thresholds=thresholds_of(query, session))
                 return Answer(drawn, TYPES[VIEWS[parts[2]]])
         except (KeyError, IndexError, ValueError) as error:
             raise RefusedError(HTTPStatus.NOT_FOUND, "this does not exist here, or no longer") from error
@@ -226,7 +227,7 @@ class Handler(BaseHTTPRequestHandler):
             try:
                 if parts == ["images"]:
                     return as_json(session.segment(data, flips=flips))
-                overlay, figures = session.frame(data, threshold=threshold_of(query, session), flips=flips)
+                overlay, figures = session.frame(data, thresholds=thresholds_of(query, session), flips=flips)
                 return Answer(overlay, TYPES["jpeg"], {FIGURES: json.dumps(figures)})
             except UNREADABLE as error:
                 sentence = f"this cannot be read: {first_line(error)}"
@@ -250,17 +251,18 @@ class Handler(BaseHTTPRequestHandler):
         logger.debug(format, *values)
 
 
-def threshold_of(query: dict[str, str], session: Session) -> float:
-    """The threshold of a request, or the student's own; several classes have none.
+def thresholds_of(query: dict[str, str], session: Session) -> Thresholds:
+    """The thresholds of a request, or the student's own; several classes have none.
 
     Raises:
-        RefusedError: it is not a probability.
+        RefusedError: one is not a probability.
     """
-    asked = query.get("threshold") if session.segmenter.classes == 1 else None
+    names = ("threshold", "region_threshold") if session.segmenter.classes == 1 else ()
     try:
-        return settle_threshold(session.segmenter, None if asked is None else float(asked))
+        return settle_thresholds(session.segmenter, *(float(query[name]) if name in query else None for name in names))
     except ValueError as error:
-        raise RefusedError(HTTPStatus.BAD_REQUEST, f"threshold={asked} is not a probability above 0") from error
+        asked = " and ".join(f"{name}={query[name]}" for name in names if name in query)
+        raise RefusedError(HTTPStatus.BAD_REQUEST, f"expected probabilities above 0, got {asked}") from error
 
 
 def as_json(value: Any) -> Answer:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""The demo without HTTP: images are segmented once, and drawn at any threshold from their probability."""
+"""The demo without HTTP: images are segmented once, and drawn at any thresholds from their probability."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from distill.inference.images import encode
 from distill.inference.overlay import draw_overlay, mask_picture, palette, probability_picture
 from distill.inference.regions import measure_regions
 from distill.inference.segmenter import Segmenter
-from distill.metrics.overlap import foreground_of, labels
+from distill.inference.thresholds import Thresholds
+from distill.metrics.overlap import foreground_of
 
 KEPT = 8  # the last segmented images, with their probabilities
 VIEWS = {"image": "jpeg", "overlay": "jpeg", "mask": "png", "probability": "png"}
@@ -70,7 +71,7 @@ class Session:
             "source": segmenter.name,
             "place": segmenter.place,
             "classes": segmenter.classes,
-            "threshold": segmenter.threshold,
+            **segmenter.thresholds.entries(),
             "palette": palette(segmenter.classes),
             "examples": len(self.examples),
         }
@@ -94,7 +95,9 @@ class Session:
                     self.images.popitem(last=False)
         return {"id": name, **one.facts()}
 
-    def frame(self, data: bytes | bytearray, *, threshold: float, flips: bool = False) -> tuple[bytes, dict[str, Any]]:
+    def frame(
+        self, data: bytes | bytearray, *, thresholds: Thresholds, flips: bool = False
+    ) -> tuple[bytes, dict[str, Any]]:
         """The overlay of a frame of a film as the bytes of a JPEG file, and its figures; nothing is kept.
 
         Errors as of `segment`.
@@ -102,7 +105,7 @@ class Session:
         with self.network:
             one = self._segmented(data, flips=flips)
         with self.drawing:
-            mask = labels(one.probability, threshold=threshold)
+            mask = thresholds.mask(one.probability)
             return one.overlay(mask), {**one.facts(), "regions": one.regions(mask)}
 
     def _segmented(self, data: bytes | bytearray, *, flips: bool) -> Segmented:
@@ -120,7 +123,7 @@ class Session:
         with self.kept:
             return self.images[name]
 
-    def draw(self, name: str, view: str, *, threshold: float) -> bytes:
+    def draw(self, name: str, view: str, *, thresholds: Thresholds) -> bytes:
         """One of `VIEWS` of an image, as the bytes of a picture file.
 
         Raises:
@@ -132,12 +135,12 @@ class Session:
                 return encode(Image.fromarray(one.image), form)
             if view == "probability":
                 return encode(probability_picture(foreground_of(one.probability)), form)
-            mask = labels(one.probability, threshold=threshold)
+            mask = thresholds.mask(one.probability)
             if view == "mask":
                 return encode(mask_picture(mask, classes=self.segmenter.classes), form)
             return one.overlay(mask)
 
-    def regions(self, name: str, *, threshold: float) -> list[dict[str, Any]]:
+    def regions(self, name: str, *, thresholds: Thresholds) -> list[dict[str, Any]]:
         """The regions of an image, an entry for each class but the background.
 
         Raises:
@@ -145,7 +148,7 @@ class Session:
         """
         one = self.image(name)
         with self.drawing:
-            return one.regions(labels(one.probability, threshold=threshold))
+            return one.regions(thresholds.mask(one.probability))
 
 
 def title_of(source: str) -> str:

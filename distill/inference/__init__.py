@@ -10,6 +10,7 @@ overlay: masks as pictures, and drawn onto their image
 predict: masks, overlays and figures of images and videos
 regions: area, box, connected parts and expected Dice of a mask
 segmenter: a student in use, from a folder or an ONNX file
+thresholds: from a probability to a mask, by hysteresis thresholding
 video: prediction of a video
 video_files: reading and writing videos
 """
@@ -19,9 +20,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distill.inference.model import load_model, threshold_of
+    from distill.inference.model import load_model
 
-__all__ = ["load_model", "threshold_of"]
+__all__ = ["load_model"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

@@ -28,7 +28,7 @@ from distill.inference.output_dir import (
 from distill.inference.overlay import draw_overlay, mask_picture, probability_picture
 from distill.inference.regions import COLUMNS, measure_regions
 from distill.inference.segmenter import Segmenter
-from distill.metrics.overlap import labels
+from distill.inference.thresholds import Thresholds
 from distill.runtime.issues import first_line
 
 TABLE_COLUMNS = ("image", "key", "width", "height", *COLUMNS)
@@ -41,7 +41,7 @@ JPEG = {"quality": 92, "subsampling": 0}  # colours at full resolution: a contou
 class Options:
     """Settings of masks, and of the files to write."""
 
-    threshold: float
+    thresholds: Thresholds
     flips: bool = False
     probabilities: bool = False
 
@@ -77,7 +77,7 @@ class ImagePredictor:
         try:
             with self.network:
                 probability, seconds = self.segmenter.timed(image, flips=self.options.flips)
-            mask = labels(probability, threshold=self.options.threshold)
+            mask = self.options.thresholds.mask(probability)
             files = list(self.files(one, image, mask, probability))  # fails for a JPEG of over 65,500 pixels
         except Exception as error:  # of torch or ONNX Runtime, whose errors share no class
             return self.failed(one, f"cannot be segmented ({first_line(error)})")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import students
-from distill.metrics.overlap import THRESHOLD
+from distill.inference.thresholds import Thresholds
 from students import MEAN, STD, Student
 
 TINY = 1e-30  # smaller probabilities count as this in a logarithm
@@ -25,6 +25,8 @@ class InferenceModel(nn.Module):
 
     The temperature, which divides the logits to calibrate the probability, acts after the resize: there it keeps the
     order of values, so a threshold can be converted and masks stay the same.
+
+    Its `thresholds` make a mask of a probability: `model.thresholds.mask(model.predict(image))`.
     """
 
     mean: Tensor
@@ -38,10 +40,11 @@ class InferenceModel(nn.Module):
         mean: tuple[float, ...] = MEAN,
         std: tuple[float, ...] = STD,
         temperature: float = 1.0,
+        thresholds: Thresholds | None = None,
     ) -> None:
         super().__init__()
         self.student, self.image_size, self.classes = student, image_size, student.classes
-        self.temperature = temperature
+        self.temperature, self.thresholds = temperature, thresholds or Thresholds()
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -98,11 +101,6 @@ def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(images, size, mode="bilinear", antialias=True)
 
 
-def threshold_of(source: str | Path) -> float:
-    """The threshold that a student was published with; `source` as for `load_model`."""
-    return float(students.read_config(source).get("threshold", THRESHOLD))
-
-
 def load_model(source: str | Path, *, trust: str | None = None) -> InferenceModel:
     """A published student from a folder, a hub id or `zoo:NAME`, ready to `predict`; in eval mode, on the CPU.
 
@@ -118,4 +116,11 @@ def load_model(source: str | Path, *, trust: str | None = None) -> InferenceMode
     student = students.load(source, trust=trust)
     mean, std = tuple(config["mean"]), tuple(config["std"])
     temperature = config.get("temperature", 1.0)  # older students have none
-    return InferenceModel(student, image_size=config["image_size"], mean=mean, std=std, temperature=temperature).eval()
+    return InferenceModel(
+        student,
+        image_size=config["image_size"],
+        mean=mean,
+        std=std,
+        temperature=temperature,
+        thresholds=Thresholds.of(config),
+    ).eval()

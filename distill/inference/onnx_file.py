@@ -64,15 +64,12 @@ def export_onnx(model: InferenceModel, path: Path, *, metadata: Mapping[str, str
             raise ValueError(f"student {name} cannot be exported to ONNX: {reason}") from error
 
 
-def onnx_metadata(
-    model: InferenceModel, *, name: str, threshold: float, licence: str, run: str, adapted: str = ""
-) -> dict[str, str]:
-    """The metadata of a student's ONNX file, as strings; a threshold only for one class.
+def onnx_metadata(model: InferenceModel, *, name: str, licence: str, run: str, adapted: str = "") -> dict[str, str]:
+    """The metadata of a student's ONNX file, as strings; thresholds only for one class.
 
     Args:
-        model: with its temperature.
+        model: with its temperature and thresholds.
         name: of the student.
-        threshold: of its probability.
         licence: of its weights.
         run: that published it.
         adapted: the sha256 of the images that gave its batch-norm statistics; empty if it was not adapted.
@@ -80,7 +77,7 @@ def onnx_metadata(
     return {
         "name": name,
         "classes": str(model.classes),
-        **({"threshold": str(threshold)} if model.classes == 1 else {}),
+        **({name: str(value) for name, value in model.thresholds.entries().items()} if model.classes == 1 else {}),
         "temperature": str(model.temperature),
         "image_size": str(model.image_size),
         "licence": licence,

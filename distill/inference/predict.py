@@ -16,7 +16,7 @@ from distill.inference.images import DARK, ImagePredictor, Options, Outcome, pre
 from distill.inference.inputs import Input, find_inputs
 from distill.inference.output_dir import VIDEO_TABLE, Table, prepare, remove_results, require_own
 from distill.inference.overlay import palette
-from distill.inference.segmenter import Segmenter, open_segmenter, settle_threshold
+from distill.inference.segmenter import Segmenter, open_segmenter, settle_thresholds
 from distill.inference.video import TABLE_COLUMNS as VIDEO_COLUMNS
 from distill.inference.video import VideoResult, is_done, percentiles, predict_video, results_of
 from distill.inference.video_files import require_library
@@ -90,6 +90,7 @@ def predict(
     *,
     out: str | Path,
     threshold: float | None = None,
+    region_threshold: float | None = None,
     flips: bool = False,
     probabilities: bool = False,
     trust: str | None = None,
@@ -103,8 +104,9 @@ def predict(
     Args:
         student: a published folder, a hub id, or a `model.onnx`.
         images: a picture, a folder, a pattern or a video.
-        out: the folder of results. Results of these images by another student or threshold are removed first.
+        out: the folder of results. Results of these images by another student or other thresholds are removed first.
         threshold: probability from which a pixel is foreground; the student's own if not given.
+        region_threshold: probability that a connected region must reach, or else it is dropped; likewise.
         flips: average the probability over the image and its mirror images.
         probabilities: also write the probabilities, as grey PNG.
         trust: your own student class, `my_nets:Net`, whose code may run.
@@ -115,7 +117,7 @@ def predict(
     Raises:
         FileNotFoundError: the student or the images do not exist.
         ValueError: the student is damaged or not Bandpass's, there is no picture, or `out` holds other files, or
-            results of other images by another student or threshold.
+            results of other images by another student or other thresholds.
         BlockingIOError: another process works in `out`.
     """
     out = Path(out).expanduser()
@@ -125,7 +127,7 @@ def predict(
         require_library()
     use_all_cores()
     segmenter = open_segmenter(student, trust=trust)
-    options = Options(settle_threshold(segmenter, threshold), flips, probabilities)
+    options = Options(settle_thresholds(segmenter, threshold, region_threshold), flips, probabilities)
     if passed:
         logger.info("skipping %s", printable(named(passed)))
     with cache.lock(out, wait=False):
@@ -163,8 +165,15 @@ def named(passed: Sequence[str]) -> str:
 
 def settings_of(segmenter: Segmenter, options: Options) -> dict[str, Any]:
     """The settings that decide the pixels of a mask; results with other settings are done again."""
-    threshold = options.threshold if segmenter.classes == 1 else None
-    return {"format": 2, "student": segmenter.digest, "threshold": threshold, "flips": options.flips}
+    pixel, region = options.thresholds.pixel, options.thresholds.region
+    one = segmenter.classes == 1
+    return {
+        "format": 2,
+        "student": segmenter.digest,
+        "threshold": pixel if one else None,
+        "region_threshold": region if one and region > pixel else None,
+        "flips": options.flips,
+    }
 
 
 def about(segmenter: Segmenter) -> dict[str, Any]:
@@ -181,7 +190,7 @@ def about(segmenter: Segmenter) -> dict[str, Any]:
 
 def introduction(segmenter: Segmenter, options: Options) -> str:
     """The first line: the student, where it runs, and how."""
-    rule = f"threshold {options.threshold:g}" if segmenter.classes == 1 else f"{segmenter.classes} classes"
+    rule = str(options.thresholds) if segmenter.classes == 1 else f"{segmenter.classes} classes"
     return f"{segmenter.name} by {segmenter.place}, {rule}{', mean over four flips' if options.flips else ''}"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from distill.inference.thresholds import Thresholds
 from distill.metrics.overlap import IGNORED, THRESHOLD
 from distill.runs.fingerprint import digest_file, digest_of, digest_weights, source_of
 from distill.runtime.issues import first_line, several
@@ -33,7 +34,7 @@ class Segmenter:
         name: its name in messages.
         digest: digest of its files.
         classes: channels of the probability; 1 means one foreground class.
-        threshold: probability from which a pixel is foreground; unused with several classes.
+        thresholds: from its probability to a mask; unused with several classes.
         place: library and device that run it, in words.
         run: maps an RGB image uint8 (H, W, 3) to its probability float32 (K, H, W).
     """
@@ -41,7 +42,7 @@ class Segmenter:
     name: str
     digest: str
     classes: int
-    threshold: float
+    thresholds: Thresholds
     place: str
     run: Callable[[np.ndarray], np.ndarray]
 
@@ -94,22 +95,23 @@ def require_probability(found: np.ndarray, shape: tuple[int, ...], *, what: str)
         raise ValueError(f"expected probabilities in [0, 1] of {what}, got values from {low:g} to {high:g}; {REMEDY}")
 
 
-def settle_threshold(segmenter: Segmenter, asked: float | None) -> float:
-    """The requested threshold, or the student's own.
+def settle_thresholds(segmenter: Segmenter, pixel: float | None = None, region: float | None = None) -> Thresholds:
+    """The requested thresholds, or the student's own where None is given.
 
     Raises:
-        ValueError: it is not a probability, or the student has several classes.
+        ValueError: one is not a probability, or the student has several classes.
     """
-    if asked is None:
-        return segmenter.threshold
-    if segmenter.classes > 1:
-        raise ValueError(
-            f"{segmenter.name} has {segmenter.classes} classes, of which the most probable is taken, so "
-            "threshold= has no meaning; take it out"
-        )
-    if not 0 < asked <= 1:
-        raise ValueError(f"threshold is {asked:g}, but must be above 0 and at most 1")
-    return asked
+    asked = {"threshold": pixel, "region_threshold": region}
+    for name, value in asked.items():
+        if value is not None and segmenter.classes > 1:
+            raise ValueError(
+                f"{segmenter.name} has {segmenter.classes} classes, of which the most probable is taken, so "
+                f"{name}= has no meaning; take it out"
+            )
+        if value is not None and not 0 < value <= 1:
+            raise ValueError(f"{name} is {value:g}, but must be above 0 and at most 1")
+    own = segmenter.thresholds
+    return Thresholds(own.pixel if pixel is None else pixel, own.region if region is None else region)
 
 
 def require_student(source: str | Path) -> None:
@@ -149,7 +151,7 @@ def open_segmenter(source: str | Path, *, trust: str | None = None) -> Segmenter
 def _open_folder(folder: Path, *, name: str, trust: str | None) -> Segmenter:
     import torch
 
-    from distill.inference.model import load_model, threshold_of
+    from distill.inference.model import load_model
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     weights, own = digest_weights(str(folder), served=True), source_of(read_config(folder)["student"])
@@ -160,7 +162,7 @@ def _open_folder(folder: Path, *, name: str, trust: str | None) -> Segmenter:
         name=name,
         digest=digest_of([weights, *own]) if own else weights,  # another class of the user makes other masks
         classes=model.classes,
-        threshold=threshold_of(folder),
+        thresholds=model.thresholds,
         place=f"torch on {device.type}{threads}",
         run=model.predict,
     )
@@ -185,19 +187,19 @@ def _open_onnx(path: Path) -> Segmenter:
             f"{path} takes {inputs} and returns {sorted(outputs)}, but a published student takes '{ONNX_INPUT}' "
             f"(uint8, N x H x W x 3) and returns '{ONNX_OUTPUT}' (N x K x H x W); publish it with distill publish"
         )
-    classes, threshold = read_metadata(path, session.get_modelmeta().custom_metadata_map, outputs[ONNX_OUTPUT][1])
+    classes, thresholds = read_metadata(path, session.get_modelmeta().custom_metadata_map, outputs[ONNX_OUTPUT][1])
     return Segmenter(
         name=str(path),
         digest=digest_file(path),
         classes=classes,
-        threshold=threshold,
+        thresholds=thresholds,
         place=f"ONNX Runtime on cpu ({several(threads, 'thread')})",
         run=lambda image: session.run([ONNX_OUTPUT], {ONNX_INPUT: np.ascontiguousarray(image)[None]})[0][0],
     )
 
 
-def read_metadata(path: Path, metadata: Mapping[str, str], channels: object) -> tuple[int, float]:
-    """Classes and threshold of an ONNX file, by its metadata.
+def read_metadata(path: Path, metadata: Mapping[str, str], channels: object) -> tuple[int, Thresholds]:
+    """Classes and thresholds of an ONNX file, by its metadata.
 
     Args:
         path: of the file.
@@ -210,7 +212,8 @@ def read_metadata(path: Path, metadata: Mapping[str, str], channels: object) -> 
     classes = int(_number_of(metadata, "classes", default=channels, lowest=1, highest=IGNORED - 1, name=path))
     if isinstance(channels, int) and classes != channels:
         raise ValueError(f"{path} says classes={classes}, but its output has {channels}; publish the student again")
-    return classes, _number_of(metadata, "threshold", default=THRESHOLD, highest=1, name=path)
+    pixel = _number_of(metadata, "threshold", default=THRESHOLD, highest=1, name=path)
+    return classes, Thresholds(pixel, _number_of(metadata, "region_threshold", default=pixel, highest=1, name=path))
 
 
 def _number_of(

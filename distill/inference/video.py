@@ -19,7 +19,6 @@ from distill.inference.overlay import draw_overlay
 from distill.inference.regions import COLUMNS, measure_regions
 from distill.inference.segmenter import Segmenter
 from distill.inference.video_files import VideoWriter, open_video
-from distill.metrics.overlap import labels
 from distill.runs.fingerprint import digest_file
 from distill.runtime.issues import printable
 from distill.runtime.progress import Progress
@@ -110,7 +109,7 @@ def _predict_frames(
         for number, (seconds, image) in enumerate(frames, start=1):
             probability, spent = segmenter.timed(image, flips=options.flips)
             latencies.append(spent)
-            mask = labels(probability, threshold=options.threshold)
+            mask = options.thresholds.mask(probability)
             writer.write(draw_overlay(image, mask), seconds)
             found += bool(mask.any())
             said = {"frame": number, "seconds": f"{seconds:.3f}", "milliseconds": f"{spent * 1000:.1f}"}

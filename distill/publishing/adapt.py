@@ -8,8 +8,7 @@ adaptation", NeurIPS). Results on such images afterwards measure adaptation, not
 from __future__ import annotations
 
 import hashlib
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,26 +18,21 @@ import torch
 
 import students
 from distill.inference.inputs import find_inputs
-from distill.inference.model import InferenceModel, load_model, threshold_of
+from distill.inference.model import InferenceModel, load_model
 from distill.inference.regions import image_score
-from distill.metrics.overlap import labels
 from distill.publishing.batch_norm import estimate_statistics, norms_of, read, readable
+from distill.publishing.derived import further_files, name_of, require_new, write_further
 from distill.publishing.folder import replaced
 from distill.publishing.markdown import code
-from distill.publishing.plan import CARD
 from distill.publishing.student import save_weights
-from distill.runtime.io import write_text
 from distill.runtime.threads import use_all_cores
-from students.config import locate
-from students.published import LEARNED
 
-COPIED = ("recipe.yaml", LEARNED)  # not results.json, whose figures are those of the student before
 NOTE = """\
 > **Adapted.** This is {source} with batch-norm statistics estimated anew from {images} images without masks (sha256 of
 > their digests {sha256}); no weight was trained. The mean image score of findings changed from {score_before:.3f} to
 > {score:.3f}, and the number of images with a finding from {found_before} to {found}. The results below are of the
-> student before adaptation. Its threshold and temperature are unchanged too: they were fitted on its validation images,
-> so on images like these the probability may not be calibrated. Results on images of this origin measure adaptation,
+> student before adaptation. Its thresholds and temperature are unchanged: they were fitted on its validation images, so
+> on images like these the probability may not be calibrated. Results on images of this origin measure adaptation,
 > not generalisation; on other images the adapted student may be worse.
 > `distill publish student=THIS_FOLDER onnx=model.onnx` makes the ONNX file.
 """
@@ -67,12 +61,6 @@ class Adaptation:
     found: int
 
 
-def require_new(out: Path) -> None:
-    """Raises ValueError unless `out` is new or an empty folder."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"out={out} exists already; choose an empty or a new folder")
-
-
 def adapt(student: str | Path, images: str | Path, *, out: str | Path, trust: str | None = None) -> Adaptation:
     """Writes a published folder with batch-norm statistics of `images` into `out`, if the image score does not fall.
 
@@ -98,24 +86,23 @@ def adapt(student: str | Path, images: str | Path, *, out: str | Path, trust: st
             f"{student} has no batch norm with running statistics, so there is nothing to estimate anew; train it "
             "further on such images instead (student.init=, data.unlabelled=)"
         )
-    further = {name: file for name in (*COPIED, CARD) if (file := beside(student, name)) is not None}
-    config, threshold = students.read_config(student), threshold_of(student)
+    further = further_files(student)
+    config = students.read_config(student)
     before: list[Answer] = []
     frames = readable(
         [one for one in find_inputs(str(images), out=out)[0] if not one.video],
-        use=lambda image: before.append(answer_of(model, image, threshold=threshold)),
+        use=lambda image: before.append(answer_of(model, image)),
         what="image scores before",
     )
     adapted = estimate_statistics(model, frames)
-    after = [answer_of(adapted, image, threshold=threshold) for image in read(frames, "image scores after")]
-    place = Path(student).expanduser()
-    source = config.get("run", place.name) if place.is_dir() else str(student)
-    done = compare_answers(before, after, source=source, digests=[digest for _, digest in frames])
+    after = [answer_of(adapted, image) for image in read(frames, "image scores after")]
+    done = compare_answers(before, after, source=name_of(student, config), digests=[digest for _, digest in frames])
     require_evidence(done, student)
     earlier = {"earlier": config["adapted"]} if "adapted" in config else {}
     with replaced(out) as folder:
         save_weights(adapted.cpu().student, folder, config={**config, "adapted": {**asdict(done), **earlier}})
-        write_further(further, done, folder=folder)
+        facts = {**asdict(done), "source": code(done.source), "sha256": done.sha256[:12]}
+        write_further(further, NOTE.format(**facts), folder=folder)
     return done
 
 
@@ -142,10 +129,10 @@ class Answer(NamedTuple):
     found: bool
 
 
-def answer_of(model: InferenceModel, image: np.ndarray, *, threshold: float) -> Answer:
+def answer_of(model: InferenceModel, image: np.ndarray) -> Answer:
     """The answer of a model to an RGB image uint8 (H, W, 3)."""
     probability = model.predict(image)
-    mask = labels(probability, threshold=threshold)
+    mask = model.thresholds.mask(probability)
     return Answer(image_score(mask, probability), bool(mask.any()))
 
 
@@ -167,43 +154,3 @@ def compare_answers(
         found_before=sum(one.found for one in before),
         found=sum(one.found for one in after),
     )
-
-
-def beside(source: str | Path, name: str) -> Path | None:
-    """Another file of a published student; None if it has no such file.
-
-    Raises:
-        ConnectionError: the hub does not say whether the file exists.
-    """
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    try:
-        return locate(source, name)
-    except FileNotFoundError as error:
-        reason = error.__cause__  # the hub's; none of a folder
-        absent = isinstance(reason, EntryNotFoundError) and not isinstance(reason, LocalEntryNotFoundError)
-        if reason is None or absent:
-            return None
-        raise ConnectionError(f"{error}; {name} would be missing from the adapted student; try again later") from error
-
-
-def write_further(files: Mapping[str, Path], done: Adaptation, *, folder: Path) -> None:
-    """Copies the further files of the student into `folder`, and writes the card with a note."""
-    for name in COPIED:
-        if name in files:
-            shutil.copyfile(files[name], folder / name)
-    card = files[CARD].read_text(encoding="utf-8") if CARD in files else ""
-    write_text(folder / CARD, adapted_card(card, done))
-
-
-def adapted_card(card: str, done: Adaptation) -> str:
-    """The original student's card with a note on top, and without the results in its front matter."""
-    import yaml
-
-    front, body = "", card
-    if card.startswith("---\n") and "\n---\n" in card:
-        front, body = card.removeprefix("---\n").split("\n---\n", 1)
-        entries = {key: value for key, value in (yaml.safe_load(front) or {}).items() if key != "model-index"}
-        front = f"---\n{yaml.safe_dump(entries, sort_keys=False)}---\n\n" if entries else ""
-    facts = {**asdict(done), "source": code(done.source), "sha256": done.sha256[:12]}
-    return f"{front}{NOTE.format(**facts)}\n{body.lstrip()}"

@@ -9,10 +9,9 @@ from typing import Any
 
 from distill.config.schema import DataRecipe, Recipe
 from distill.metrics.bootstrap import NO_INTERVAL, format_mean
-from distill.metrics.overlap import THRESHOLD
 from distill.publishing.markdown import block, code, escape, one_line
 from distill.publishing.provenance import Provenance
-from distill.publishing.temperature import LARGEST, SMALLEST, convert_threshold, is_at_bound
+from distill.publishing.temperature import LARGEST, SMALLEST, is_at_bound
 from distill.runs.fingerprint import digest_file
 from distill.runs.licences import slug
 from distill.runs.reproduce import command, public_name
@@ -47,7 +46,7 @@ def render_card(
         origin: what the student was made from.
         check: the result of `distill.publishing.onnx_check.check_onnx`.
         pictures: the examples to show.
-        found: choice of the threshold, calibration, image scores, latency, verdict on int8, and for a student of the
+        found: choice of the thresholds, calibration, image scores, latency, verdict on int8, and for a student of the
             zoo the `precision` of its weights; an entry is missing if it was not asked for.
         shipped: the place from which a student without ONNX file and encoder is loaded (`publish.zoo`).
     """
@@ -55,7 +54,7 @@ def render_card(
     from markupsafe import Markup
 
     found = found or {}
-    choice, calibration = found.get("threshold"), found.get("calibration")
+    choice, calibration = found.get("thresholds"), found.get("calibration")
     folder_of_encoder = "encoder" if run.recipe.publish.encoder and not shipped else ""
     data, recipe = run.recipe.data, run.recipe
     generated = data.name == "builtin"
@@ -75,12 +74,9 @@ def render_card(
         few=NO_INTERVAL if has_few(metrics["datasets"]) else "",
         image_size=recipe.image_size,
         classes=recipe.student.classes,
-        threshold=convert_threshold(
-            choice["threshold"] if choice else THRESHOLD, calibration["temperature"] if calibration else 1.0
-        ),
         choice=choice,
         calibration=calibration,
-        fitted_on=describe_fitted(run, fitted["images"]) if (fitted := calibration or choice) else "",
+        fitted_on=describe_fitted(run, calibration["images"]) if calibration else "",
         at_bound=calibration and is_at_bound(calibration["temperature"]),
         bounds=f"{SMALLEST:g} to {LARGEST:g}",
         image_scores=found.get("image_scores", {}),
@@ -163,7 +159,7 @@ def has_few(datasets: Mapping[str, Any]) -> bool:
 
 
 def describe_fitted(run: Run, count: int) -> str:
-    """The images on which threshold and temperature were fitted, in words; `count` includes the empty regions."""
+    """The images on which thresholds and temperature were fitted, in words; `count` includes the empty regions."""
     whole = min(count, len(run.splits.val))
     regions = f" and {several(count - whole, 'region')} of them without an object" if count > whole else ""
     return f"{several(whole, 'validation image')}{regions}"

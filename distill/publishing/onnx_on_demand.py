@@ -15,7 +15,7 @@ from distill.config.schema import DataRecipe
 from distill.data.sample import Splits
 from distill.data.sources.open_data import open_data
 from distill.data.synthetic.generator import render
-from distill.inference.model import InferenceModel, load_model, threshold_of
+from distill.inference.model import InferenceModel, load_model
 from distill.inference.onnx_file import Runner, export_onnx, onnx_metadata, open_onnx
 from distill.publishing.onnx_check import Comparison, by_torch
 from distill.publishing.quantise import add_int8
@@ -60,7 +60,6 @@ def make_onnx(
     metadata = onnx_metadata(
         model,
         name=str(source),
-        threshold=threshold_of(source),
         licence=licence,
         run=config.get("run", ""),
         adapted=config.get("adapted", {}).get("sha256", ""),
@@ -74,7 +73,7 @@ def make_onnx(
     logger.info("%s matches PyTorch within %.0e on %d batches", path, found["max_difference"], found["batches"])
     small = path.with_suffix(".int8.onnx")
     if int8:
-        found["int8"] = add_int8(path, int8, classes=model.classes, threshold=threshold_of(source))
+        found["int8"] = add_int8(path, int8, classes=model.classes, thresholds=model.thresholds)
     elif small.is_file():
         small.unlink()
         logger.info("removed %s, which was made from an earlier file; int8=DIR makes a new one", small)

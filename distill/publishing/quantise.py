@@ -15,7 +15,8 @@ import numpy as np
 
 from distill.data.sample import Sample, Splits
 from distill.inference.onnx_file import Runner, open_onnx
-from distill.metrics.overlap import labels, overlap
+from distill.inference.thresholds import Thresholds
+from distill.metrics.overlap import overlap
 from distill.publishing.onnx_check import evenly_with_both_ends
 from distill.runtime.issues import several
 from distill.runtime.progress import progress
@@ -53,14 +54,14 @@ class Verdict:
     ratio: float | None
 
 
-def add_int8(plain: Path, splits: Splits, *, classes: int, threshold: float) -> dict[str, Any]:
+def add_int8(plain: Path, splits: Splits, *, classes: int, thresholds: Thresholds) -> dict[str, Any]:
     """Writes the quantised file beside the plain one, compares the two, and removes it if it is not worth keeping.
 
     Args:
         plain: the exported file, such as model.onnx; the other one is then model.int8.onnx.
         splits: training images for the calibration, and validation images on which both files are scored.
         classes: channels of the network's output.
-        threshold: the probability from which a pixel is foreground when the student is served.
+        thresholds: with which the student is served.
 
     Returns:
         the `Verdict`, JSON-able.
@@ -80,19 +81,21 @@ def add_int8(plain: Path, splits: Splits, *, classes: int, threshold: float) -> 
         logger.warning("%s not written: %s", small.name, why)
         return asdict(Verdict(False, why, None, None, None))
     runners = (open_onnx(path, threads=1) for path in (plain, small))
-    found = compare_files(*runners, val=splits.val, classes=classes, threshold=threshold)
+    found = compare_files(*runners, val=splits.val, classes=classes, thresholds=thresholds)
     if not found.written:
         small.unlink()
     logger.info("%s %s: %s", small.name, "written" if found.written else "not written", found.why)
     return asdict(found)
 
 
-def compare_files(plain: Runner, small: Runner, *, val: Sequence[Sample], classes: int, threshold: float) -> Verdict:
-    """The verdict: whether the quantised file loses at most `LARGEST_LOSS` of Dice at its threshold, and is faster."""
+def compare_files(
+    plain: Runner, small: Runner, *, val: Sequence[Sample], classes: int, thresholds: Thresholds
+) -> Verdict:
+    """The verdict: whether the quantised file loses at most `LARGEST_LOSS` of Dice at its thresholds, and is faster."""
     table = []
     for sample in progress(val, what="validate the int8 file", total=len(val)):
         image, mask = sample.read_image()[None], sample.read_mask()
-        found = (labels(run(image)[0], threshold=threshold) for run in (plain, small))
+        found = (thresholds.mask(run(image)[0]) for run in (plain, small))
         table.append([overlap(predicted, mask, classes=classes)[0] for predicted in found])
     before, after = np.mean(table, axis=0).tolist()
     image = val[0].read_image()[None]

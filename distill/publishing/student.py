@@ -11,16 +11,15 @@ from distill.data.sample import keys_of
 from distill.evaluation.predictions_csv import read_predictions
 from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import export_onnx, onnx_metadata, open_onnx
-from distill.metrics.overlap import THRESHOLD
-from distill.publishing.calibration import calibrate
 from distill.publishing.card import render_card, title_of
 from distill.publishing.examples import draw_examples
 from distill.publishing.image_scores import score_images
 from distill.publishing.latency import latency
 from distill.publishing.onnx_check import check_onnx
+from distill.publishing.operating_point import choose_thresholds
 from distill.publishing.plan import Plan
 from distill.publishing.quantise import add_int8
-from distill.publishing.temperature import convert_threshold
+from distill.publishing.temperature import find_temperature
 from distill.runs.build import student_arguments
 from distill.runs.fingerprint import digest_file
 from distill.runs.leakage import training_keys_of_start
@@ -37,7 +36,7 @@ logger = logging.getLogger("bandpass")
 def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     """Writes a student into `folder`; returns the measurements made on the way.
 
-    They are the ONNX check, the threshold (at temperature 1), the temperature, int8, latency and image scores.
+    They are the ONNX check, the temperature, the thresholds, int8, latency and image scores.
 
     Raises:
         ValueError: the ONNX file disagrees with torch or with the evaluation.
@@ -48,23 +47,24 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     scores = read_predictions(run.predictions, digest=plan.metrics.get(PREDICTIONS))
     network = load_student(run)
     model = InferenceModel(network, image_size=recipe.image_size).eval()
-    choice, calibration = calibrate(model.predict, run.validation, classes=model.classes)
+    calibration = find_temperature(model.predict, run.validation, classes=model.classes)
     model.temperature = calibration.temperature
-    threshold = convert_threshold(choice.threshold if choice else THRESHOLD, model.temperature)
-    save_student(run, network, folder, threshold=threshold, temperature=model.temperature)
+    choice = choose_thresholds(model.predict, run.validation) if model.classes == 1 else None
+    model.thresholds = choice.thresholds if choice else model.thresholds
+    save_student(run, model, folder)
     if recipe.publish.encoder:
         network.export_encoder(folder / "encoder")
     logger.info("exporting model.onnx")
     licence = origin.licence.get("license_name", origin.licence["license"])
-    metadata = onnx_metadata(model, name=title_of(recipe), threshold=threshold, licence=licence, run=run.folder.name)
+    metadata = onnx_metadata(model, name=title_of(recipe), licence=licence, run=run.folder.name)
     export_onnx(model, folder / "model.onnx", metadata=metadata)
     check = check_onnx(model, open_onnx(folder / "model.onnx"), test=test, scores=scores)
-    found: dict[str, Any] = {"threshold": asdict(choice) if choice else None, "calibration": asdict(calibration)}
+    found: dict[str, Any] = {"thresholds": choice.record() if choice else None, "calibration": asdict(calibration)}
     if recipe.publish.int8:
-        found["int8"] = add_int8(folder / "model.onnx", run.splits, classes=model.classes, threshold=threshold)
+        found["int8"] = add_int8(folder / "model.onnx", run.splits, classes=model.classes, thresholds=model.thresholds)
     frame = next(iter(test.values()))[0].read_image()
     found["latency"] = latency(open_onnx(folder / "model.onnx", threads=1), frame)
-    found["image_scores"] = score_images(model, test, threshold=threshold)
+    found["image_scores"] = score_images(model, test)
     run.update_metrics(published=found)
     pictures = draw_examples(run, model, scores, folder=folder)
     card = render_card(run, plan.metrics, origin=origin, check=check, pictures=pictures, found=found)
@@ -74,7 +74,7 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     return {"onnx": check, **found}
 
 
-def save_student(run: Run, student: Student, folder: Path, *, threshold: float, temperature: float) -> None:
+def save_student(run: Run, model: InferenceModel, folder: Path) -> None:
     """Writes `model.safetensors` and `config.json`, from which `students.load` and `from_pretrained` rebuild it."""
     config = {
         **student_arguments(run.recipe),
@@ -82,14 +82,14 @@ def save_student(run: Run, student: Student, folder: Path, *, threshold: float, 
         "image_size": run.recipe.image_size,
         "mean": list(MEAN),
         "std": list(STD),
-        "threshold": threshold,
-        "temperature": temperature,
-        "classes": student.classes,
+        **model.thresholds.entries(),
+        "temperature": model.temperature,
+        "classes": model.classes,
         "run": run.folder.name,
     }
     if code := code_of(run.recipe.student.name):
         config["code_sha256"] = digest_file(code)
-    save_weights(student, folder, config=config)
+    save_weights(model.student, folder, config=config)
 
 
 def save_weights(network: Student, folder: Path, *, config: dict[str, Any] | None = None) -> None:

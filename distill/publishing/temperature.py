@@ -1,22 +1,26 @@
 """The temperature of a published student: one number that divides its logits, so that the probability is calibrated.
 
 It minimises the negative log-likelihood of the pixels of validation images (Guo et al., 2017, "On calibration of modern
-neural networks", ICML). The threshold is converted, so that masks stay the same.
+neural networks", ICML). Thresholds are chosen afterwards, of the calibrated probability.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from distill.data.sample import Sample
+from distill.inference.segmenter import require_probability
 from distill.metrics.calibration import calibration_error, reliability
 from distill.metrics.overlap import IGNORED
+from distill.runtime.progress import progress
 
 SMALLEST, LARGEST = 0.1, 10.0  # bounds of the search: a network without any error would have 0
+PIXELS_OF_AN_IMAGE, PIXELS = 1 << 14, 1 << 22  # at most, for the temperature; evenly spread if there are more
 TINY = 1e-7  # the least probability: float32 has none nearer to 1 than 1 - TINY
 
 
@@ -39,6 +43,30 @@ class Calibration:
     error: float
     error_before: float
     images: int
+
+
+def find_temperature(
+    predictor: Callable[[np.ndarray], np.ndarray], samples: Sequence[Sample], *, classes: int
+) -> Calibration:
+    """The temperature of a student, from one pass over images; all images have the same weight.
+
+    Args:
+        predictor: image uint8 (H, W, 3) -> probability (K, H, W) at temperature 1.
+        samples: validation images with masks.
+        classes: K.
+
+    Raises:
+        ValueError: there are no images, or the predictor's output is not a probability.
+    """
+    if not samples:
+        raise ValueError("expected validation images to calibrate on, got none; give them a share in data.fractions")
+    most = max(1, min(PIXELS_OF_AN_IMAGE, PIXELS // len(samples)))
+    pixels = []
+    for sample in progress(samples, what="calibrate", total=len(samples)):
+        probability, mask = predictor(sample.read_image()), sample.read_mask()
+        require_probability(probability, (classes, *mask.shape), what=f"the student on {sample.dataset}/{sample.stem}")
+        pixels.append(pixels_of(probability, mask, most=most, classes=classes))
+    return fit_temperature(pixels)
 
 
 def fit_temperature(pixels: Sequence[tuple[np.ndarray, np.ndarray]]) -> Calibration:
@@ -89,10 +117,3 @@ def nll(logs: np.ndarray, truth: np.ndarray, temperature: float) -> float:
     scaled = (logs - logs.max(axis=1, keepdims=True)) / temperature
     own = np.take_along_axis(scaled, truth[:, None].astype(np.intp), axis=1)[:, 0]
     return float(np.mean(np.log(np.exp(scaled).sum(axis=1)) - own, dtype=np.float64))
-
-
-def convert_threshold(threshold: float, temperature: float) -> float:
-    """The threshold that gives the same mask at a temperature as `threshold` gives at temperature 1."""
-    if temperature == 1:
-        return threshold
-    return 1 / (1 + ((1 - threshold) / threshold) ** (1 / temperature))

@@ -15,8 +15,8 @@ from safetensors.torch import save_model
 from torch import nn
 
 from distill.data.sample import Sample
-from distill.inference.model import InferenceModel, load_model, threshold_of
-from distill.metrics.overlap import labels, overlap
+from distill.inference.model import InferenceModel, load_model
+from distill.metrics.overlap import overlap
 from distill.publishing.card import render_card
 from distill.publishing.folder import replaced, require_free
 from distill.publishing.plan import Plan
@@ -30,7 +30,7 @@ from students.published import LEARNED
 LARGEST_BYTES = 10_000_000  # of model.safetensors
 LARGEST_DICE_DIFFERENCE = 0.0005  # of mean Dice over the validation images, in either direction
 COPIED = ("config.json", "recipe.yaml", LEARNED)
-FACTS = ("threshold", "calibration", "latency", "image_scores")  # of published.json; the int8 file does not ship
+FACTS = ("thresholds", "calibration", "latency", "image_scores")  # of published.json; the int8 file does not ship
 RESULTS = "results.json"
 
 logger = logging.getLogger("bandpass")
@@ -66,9 +66,9 @@ def write_to_zoo(plan: Plan, published: Mapping[str, Any], target: Path) -> Path
     require_replaceable(target)
     require_free(target)  # before the masks of all validation images are compared
     run, facts = plan.run, {name: published[name] for name in FACTS if name in published}
-    model, threshold = load_model(plan.folder, trust=run.recipe.student.name), threshold_of(plan.folder)
+    model = load_model(plan.folder, trust=run.recipe.student.name)
     half = halved(model)
-    precision = compare_precisions(model, half, run.splits.val, threshold=threshold)
+    precision = compare_precisions(model, half, run.splits.val)
     with replaced(target) as folder:
         chosen = half if precision.kept == "float16" else model
         for name in COPIED:
@@ -117,22 +117,19 @@ def large_tensors(network: nn.Module) -> list[Any]:
     return [tensor for tensor in tensors if tensor.is_floating_point() and tensor.ndim > 1]
 
 
-def compare_precisions(
-    model: InferenceModel, half: InferenceModel, val: Sequence[Sample], *, threshold: float
-) -> Precision:
+def compare_precisions(model: InferenceModel, half: InferenceModel, val: Sequence[Sample]) -> Precision:
     """The precision to keep: float16 if all masks are the same or Dice differs by at most `LARGEST_DICE_DIFFERENCE`.
 
     Args:
-        model: with float32 weights.
+        model: with float32 weights, and the thresholds with which it is served.
         half: `halved` of it.
         val: the validation images.
-        threshold: the probability from which a pixel is foreground.
     """
     same = 0
     table: list[list[float]] = []
     for sample in progress(val, what="compare float16", total=len(val)):
         image, mask = sample.read_image(), sample.read_mask()
-        before, after = (labels(one.predict(image), threshold=threshold) for one in (model, half))
+        before, after = (model.thresholds.mask(one.predict(image)) for one in (model, half))
         same += bool((before == after).all())
         table.append([overlap(found, mask, classes=model.classes)[0] for found in (before, after)])
     dice_before, dice = np.mean(table, axis=0).tolist()

@@ -18,7 +18,14 @@ from students.registry import code_of
 
 # Settings that do not change the trained weights, or are places, are not part of a run's identity.
 NOT_IDENTITY = ("name", "home", "do", "workers", "trackers", "publish", "arms", "sweep")
-OF_SERVING = ("threshold", "temperature", "run", "adapted")  # entries of a published student's config.json
+OF_SERVING = (
+    "threshold",
+    "region_threshold",
+    "temperature",
+    "run",
+    "adapted",
+    "calibrated",
+)  # entries of a published student's config.json
 SETTINGS = ("config.json", "preprocessor_config.json")  # beside weights: of the network, and of its pixels
 OF_PLACE = ("weights", "cache", "of", "recipe", "overrides", "seeds")  # of a teacher; digests stand for them
 DEFAULTS = 1  # of the schema: raise it when a default changes, so that old artefacts are not taken for new ones
@@ -63,7 +70,7 @@ def digest_weights(weights: str | None, *, served: bool = False) -> str:
 
     Args:
         weights: as a recipe names them.
-        served: whether threshold and temperature of a published student count too, because masks depend on them.
+        served: whether thresholds and temperature of a published student count too, because masks depend on them.
     """
     builtin = str(files("teachers") / "builtin")
     path = Path(builtin if weights == "builtin" else place_of(weights or "")).expanduser()

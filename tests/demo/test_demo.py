@@ -200,7 +200,7 @@ def test_a_browser_shows_mask_area_and_latency_of_a_real_image(server, shared):
         page.wait_for_selector("#picture[src*='/mask']")
         page.evaluate("document.getElementById('threshold').value = 0.8")
         page.dispatch_event("#threshold", "input")
-        page.wait_for_selector("#picture[src$='threshold=0.8']")
+        page.wait_for_selector("#picture[src*='?threshold=0.8&']")
         browser.close()
     with Image.open(image) as opened:
         width, height = opened.size
@@ -360,5 +360,5 @@ def test_a_threshold_that_is_no_probability_is_refused_and_without_one_the_stude
         answer, body = ask("GET", f"/images/{seen['id']}/regions?threshold={wrong}")
         assert answer.status == 400 and "error" in json.loads(body)
     own = json.loads(ask("GET", f"/images/{seen['id']}/regions")[1])
-    threshold = open_segmenter(student).threshold
+    threshold = open_segmenter(student).thresholds.pixel
     assert own == json.loads(ask("GET", f"/images/{seen['id']}/regions?threshold={threshold}")[1])

@@ -16,6 +16,7 @@ from distill.inference.images import ImagePredictor, Options
 from distill.inference.inputs import find_inputs
 from distill.inference.model import InferenceModel
 from distill.inference.segmenter import Segmenter, open_segmenter, require_probability
+from distill.inference.thresholds import Thresholds
 from distill.run import main
 
 
@@ -87,7 +88,7 @@ def test_an_onnx_file_that_answers_nonsense_or_says_it_is_refused(tmp_path, made
 
 def test_an_onnx_file_of_the_right_form_is_taken(tmp_path):
     segmenter = open_segmenter(write_onnx(tmp_path / "model.onnx", image_size="352"))
-    assert (segmenter.classes, segmenter.threshold) == (1, 0.3)
+    assert (segmenter.classes, segmenter.thresholds) == (1, Thresholds(0.3, 0.3))
 
 
 def test_a_threshold_in_the_folder_that_is_none_is_refused(tmp_path):
@@ -103,7 +104,9 @@ def test_an_answer_is_checked_for_every_image(tmp_path):
 
     write_disc(tmp_path / "images" / "a.png", 0)
     write_disc(tmp_path / "images" / "b.png", 1, (80, 51))
-    predictor = ImagePredictor(Segmenter("s", "d", 1, 0.5, "here", run), Options(0.5), out=tmp_path / "out")
+    predictor = ImagePredictor(
+        Segmenter("s", "d", 1, Thresholds(), "here", run), Options(Thresholds()), out=tmp_path / "out"
+    )
     first, second = (predictor(one) for one in find_inputs(str(tmp_path / "images"), out=tmp_path / "out")[0])
     assert not first.failure
     assert (

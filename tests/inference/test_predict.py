@@ -26,6 +26,7 @@ from distill.inference.overlay import colour, draw_overlay
 from distill.inference.predict import by_onnx, named
 from distill.inference.regions import measure_regions
 from distill.inference.segmenter import open_segmenter
+from distill.inference.thresholds import Thresholds
 from distill.inference.video_files import VideoWriter, open_video
 from distill.run import main
 
@@ -101,7 +102,7 @@ def counted(segmenter, seen):
 
 def test_an_onnx_file_brings_its_own_threshold(bright, images, tmp_path):
     segmenter = open_segmenter(bright)
-    assert (segmenter.classes, segmenter.threshold) == (1, 0.3)
+    assert (segmenter.classes, segmenter.thresholds.pixel) == (1, 0.3)
     distill.predict(bright, images, out=tmp_path / "out")
     image = np.asarray(Image.open(images / "disc1.png")).astype(np.float32)
     mask = np.asarray(Image.open(tmp_path / "out" / "masks" / "disc1.png"))
@@ -180,11 +181,11 @@ def test_an_interrupted_prediction_continues_where_it_stood(student, images, tmp
             raise KeyboardInterrupt
         return segmenter.run(image)
 
-    killed = ImagePredictor(replace(segmenter, run=stopping), Options(0.5), out=out)
+    killed = ImagePredictor(replace(segmenter, run=stopping), Options(Thresholds()), out=out)
     with pytest.raises(KeyboardInterrupt):
         list(predict_images(killed, inputs, threads=1))
     assert len(rows_of(out / "areas.csv")) == 2
-    outcomes = list(predict_images(ImagePredictor(segmenter, Options(0.5), out=out), inputs, threads=1))
+    outcomes = list(predict_images(ImagePredictor(segmenter, Options(Thresholds()), out=out), inputs, threads=1))
     assert [outcome.seconds is None for outcome in outcomes] == [True, True, False]
     assert len(seen) == 3
 

@@ -18,8 +18,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import students
 from distill.inference import load_model
 from distill.metrics.overlap import labels, overlap
-from distill.publishing.adapt import Answer, adapt, adapted_card, beside, compare_answers
+from distill.publishing.adapt import Answer, adapt, compare_answers
 from distill.publishing.batch_norm import estimate_statistics, norms_of, readable
+from distill.publishing.derived import beside, noted
 from distill.run import main
 
 CARD = "---\nlicense: other\nlicense_name: terms-of-discs\nmodel-index:\n- name: discs\n---\n\n# Discs\n\nDice 0.9\n"
@@ -79,7 +80,7 @@ def test_a_student_is_adapted_to_another_camera_and_says_so(student, frames, tmp
     front, body = (out / "README.md").read_text().removeprefix("---\n").split("\n---\n", 1)
     assert yaml.safe_load(front) == {"license": "other", "license_name": "terms-of-discs"}
     assert body.lstrip().startswith("> **Adapted.** This is `student` with batch-norm statistics estimated anew")
-    assert "threshold and temperature are unchanged too: they were fitted on its validation images" in body
+    assert "thresholds and temperature are unchanged: they were fitted on its validation images" in body
     assert "measure adaptation" in body and "not generalisation" in body and "# Discs" in body
     assert {path.name for path in out.iterdir()} == {"model.safetensors", "config.json", "README.md", "learned.json"}
 
@@ -177,21 +178,19 @@ def test_a_student_of_the_zoo_is_adapted_by_its_name(student, frames, tmp_path, 
 
 
 def test_a_card_without_front_matter_gets_the_note_alone():
-    found = compare_answers([Answer(0.5, True)], [Answer(0.6, True)], source="a|b", digests=["x"])
-    text = adapted_card("", found)
-    assert text.startswith("> **Adapted.** This is `a|b` with")
-    assert adapted_card("---\n\n---\n\n# Discs\n", found).startswith("> **Adapted.** This is `a|b` with")
+    assert noted("", "> A note.") == "> A note.\n"
+    assert noted("---\n\n---\n\n# Discs\n", "> A note.\n") == "> A note.\n\n# Discs\n"
 
 
 def test_where_the_student_finds_nothing_no_score_can_tell(student, frames, tmp_path, monkeypatch):
-    monkeypatch.setattr("distill.publishing.adapt.answer_of", lambda *_, threshold: Answer(0.9, False))
+    monkeypatch.setattr("distill.publishing.adapt.answer_of", lambda *_: Answer(0.9, False))
     with pytest.raises(ValueError, match=r"not adapted: .*student finds nothing in any of these 20 images, so no"):
         adapt(student, frames, out=tmp_path / "adapted")
     assert not (tmp_path / "adapted").exists()
 
 
 def test_a_student_that_was_adapted_before_keeps_both_records(student, frames, tmp_path, monkeypatch):
-    monkeypatch.setattr("distill.publishing.adapt.answer_of", lambda *_, threshold: Answer(0.9, True))
+    monkeypatch.setattr("distill.publishing.adapt.answer_of", lambda *_: Answer(0.9, True))
     adapt(student, frames, out=tmp_path / "once")
     adapt(tmp_path / "once", frames, out=tmp_path / "twice")
     first, second = (students.read_config(tmp_path / name)["adapted"] for name in ("once", "twice"))
@@ -213,7 +212,7 @@ def test_a_file_that_the_hub_has_not_is_left_out_and_an_outage_is_told(monkeypat
     for error in (LocalEntryNotFoundError("no connection"), OSError("timed out")):
         failing(error)
         with pytest.raises(
-            ConnectionError, match=r"cannot be fetched: .*; learned\.json would be missing from the adap"
+            ConnectionError, match=r"cannot be fetched: .*; learned\.json would be missing from the new"
         ):
             beside("owner/name", "learned.json")
 

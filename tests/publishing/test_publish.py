@@ -24,14 +24,14 @@ from distill.config.schema import Recipe, StageRecipe, TeacherRecipe
 from distill.evaluation.evaluate import evaluate
 from distill.evaluation.scoring import score
 from distill.inference import load_model
-from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import open_onnx
 from distill.inference.segmenter import open_segmenter
-from distill.metrics.overlap import dice
-from distill.publishing.calibration import GRID, calibrate
+from distill.inference.thresholds import Thresholds
 from distill.publishing.card import render_card
+from distill.publishing.operating_point import Choice, Point, choose_thresholds
 from distill.publishing.provenance import provenance_of
 from distill.publishing.publish import publish, push
+from distill.publishing.temperature import find_temperature
 from distill.runs.licences import LicensedSource, contradictions
 from distill.runs.reproduce import command, public_recipe
 from distill.runs.weights import load_student
@@ -87,8 +87,8 @@ def card_of(folder) -> tuple[dict, str]:
 
 def test_predict_sees_the_same_by_the_folder_and_by_its_onnx_file(run):
     by_folder, by_file = open_segmenter(run.published), open_segmenter(run.published / "model.onnx")
-    chosen = json.loads((run.published / "config.json").read_text())["threshold"]
-    assert (by_folder.classes, by_folder.threshold) == (by_file.classes, by_file.threshold) == (1, chosen)
+    chosen = Thresholds.of(json.loads((run.published / "config.json").read_text()))
+    assert (by_folder.classes, by_folder.thresholds) == (by_file.classes, by_file.thresholds) == (1, chosen)
     for sample in run.splits.val:
         image = sample.read_image()
         for flips in (False, True):
@@ -120,7 +120,7 @@ def test_the_onnx_file_is_one_file_that_says_what_it_is(run):
     assert {entry.key: entry.value for entry in model.metadata_props} == {
         "name": "discs: unet of width 4",
         "classes": "1",
-        "threshold": str(json.loads((run.published / "config.json").read_text())["threshold"]),
+        **{name: str(value) for name, value in thresholds_of(run).entries().items()},
         "temperature": str(run.read_metrics()["published"]["calibration"]["temperature"]),
         "image_size": "32",
         "licence": "apache-2.0",
@@ -129,24 +129,23 @@ def test_the_onnx_file_is_one_file_that_says_what_it_is(run):
     }
 
 
-def test_the_published_threshold_is_the_best_of_the_grid_on_validation(run):
-    found = run.read_metrics()["published"]["threshold"]
-    model = InferenceModel(load_student(run), image_size=run.recipe.image_size).eval()
-    pairs = [(model.predict(sample.read_image())[0], sample.read_mask() > 0) for sample in run.splits.val]
-    means = {threshold: np.mean([float(dice(p >= threshold, mask)) for p, mask in pairs]) for threshold in GRID}
-    assert found["dice"] == pytest.approx(max(means.values())) == pytest.approx(means[found["threshold"]])
-    assert found["usual"] == pytest.approx(means[0.5])
-    threshold = json.loads((run.published / "config.json").read_text())["threshold"]
-    said = f"in `config.json` and in the ONNX file corresponds to {found['threshold']} before calibration"
-    said = f"The threshold {threshold:.4g} {said}"
-    assert said in card_of(run.published)[1]
+def thresholds_of(run):
+    return load_model(run.published).thresholds
 
 
-def test_of_equal_thresholds_the_one_nearest_to_a_half_is_taken(run):
-    sure, _ = calibrate(lambda image: 0.9 * (image[None, ..., 0] > 90), run.splits.val, classes=1)
-    assert (sure.threshold, sure.images) == (0.5, 2)
+def test_the_published_thresholds_are_those_that_validation_chose(run):
+    found = run.read_metrics()["published"]["thresholds"]
+    choice = choose_thresholds(load_model(run.published).predict, run.splits.val)
+    assert found == json.loads(json.dumps(choice.record()))
+    assert choice.thresholds.entries() == thresholds_of(run).entries()
+    body = card_of(run.published)[1]
+    assert f"from the threshold {choice.chosen.threshold} on" in body
+    assert f"{choice.chosen.dice:.4f}, compared with {choice.usual.dice:.4f} at 0.5" in body
+
+
+def test_a_student_without_validation_images_is_not_calibrated():
     with pytest.raises(ValueError, match="expected validation images to calibrate on, got none"):
-        calibrate(lambda image: image, (), classes=1)
+        find_temperature(lambda image: image, (), classes=1)
 
 
 def test_the_onnx_file_gives_the_dice_of_the_evaluation(run):
@@ -361,17 +360,20 @@ def test_research_data_forbids_an_open_licence(tmp_path):
 def test_a_fit_that_ended_at_a_bound_is_no_calibration_on_the_card(tmp_path):
     run = small_run(tmp_path)
     figures = {"nll": 0.3, "nll_before": 0.5, "error": 0.25, "error_before": 0.3, "images": len(run.splits.val) + 2}
-    choice = {"threshold": 0.4, "dice": 0.9, "usual": 0.8, "images": figures["images"]}
+    usual, chosen = Point(0.5, 0.0, 0.8, 2, 1), Point(0.4, 0.9, 0.9, 2, 0)
+    choice = Choice(figures["images"], figures["images"] - 2, chosen, usual, (chosen,)).record()
     whole = f"{len(run.splits.val)} validation image{'s' * (len(run.splits.val) > 1)}"
     cards = {
         temperature: render_card(
             run, evaluate(run), origin=provenance_of(run), check=CHECK, pictures=[],
-            found={"threshold": choice, "calibration": {"temperature": temperature, **figures}},
+            found={"thresholds": choice, "calibration": {"temperature": temperature, **figures}},
         )
         for temperature in (0.1, 9.9999, 0.8)
     }  # fmt: skip
     for temperature, card in cards.items():
         assert card.count(f"on the {whole} and 2 regions of them without an object") == 2
+        assert "| 0.9 (chosen) | 2 of 2 | 0 of 2 | 0.9000 |" in card
+        assert "mask = np.isin(regions, regions[probability[0, 0] >= 0.9])" in card
         assert ("The probability is calibrated:" in card) == (temperature == 0.8)
         assert card.count("The probability is not calibrated") == (0 if temperature == 0.8 else 2)
     assert "ended at 0.1, at a bound of the search (0.1 to 10)." in cards[0.1]

@@ -14,6 +14,7 @@ import students
 from distill.evaluation.evaluate import evaluate
 from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import export_onnx, open_onnx
+from distill.inference.thresholds import Thresholds
 from distill.publishing import quantise as int8
 from distill.publishing.publish import publish
 from distill.publishing.quantise import compare_files, quantise
@@ -57,7 +58,9 @@ def compared(run, monkeypatch, *, share, shift=0.0):
     def segment(images, by=0.0):
         return np.stack([np.clip(image[None, ..., 0] / 255 + by, 0, 1) for image in images])
 
-    return compare_files(segment, lambda images: segment(images, shift), val=run.splits.val, classes=1, threshold=0.5)
+    return compare_files(
+        segment, lambda images: segment(images, shift), val=run.splits.val, classes=1, thresholds=Thresholds()
+    )
 
 
 def test_a_file_that_is_faster_and_as_good_is_kept(run, monkeypatch):
@@ -76,7 +79,11 @@ def test_it_is_scored_at_the_threshold_at_which_it_is_served(run):
 
     at_half, at_chosen = (
         compare_files(
-            segment, lambda images: segment(images, -0.05), val=run.splits.val, classes=1, threshold=threshold
+            segment,
+            lambda images: segment(images, -0.05),
+            val=run.splits.val,
+            classes=1,
+            thresholds=Thresholds(threshold),
         )
         for threshold in (0.5, 0.8)
     )

@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 from published import write_student
+from scipy.special import expit, logit
 from small_run import disc_splits, read_disc, taught_tensors
 
 import students
@@ -17,13 +18,12 @@ from distill.inference.model import InferenceModel
 from distill.inference.onnx_file import export_onnx, open_onnx
 from distill.inference.segmenter import open_segmenter
 from distill.metrics.overlap import labels
-from distill.publishing.calibration import calibrate
 from distill.publishing.image_scores import score_images
 from distill.publishing.temperature import (
     LARGEST,
     SMALLEST,
     best_temperature,
-    convert_threshold,
+    find_temperature,
     nll,
     pixels_of,
     tempered,
@@ -50,6 +50,10 @@ def images(seed=0):
     return [read_disc(seed + number, size, "image") for number, size in enumerate(SIZES)]
 
 
+def convert(threshold, temperature):
+    return float(expit(logit(threshold) / temperature))
+
+
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("threshold", [0.05, 0.35, 0.5, 0.95])
 def test_a_converted_threshold_gives_the_same_masks(temperature, threshold):
@@ -57,7 +61,7 @@ def test_a_converted_threshold_gives_the_same_masks(temperature, threshold):
     assert 0 < labels(plain.predict(images()[1]), threshold=threshold).mean() < 1
     for image in images():
         expected = labels(plain.predict(image), threshold=threshold)
-        found = labels(warm.predict(image), threshold=convert_threshold(threshold, temperature))
+        found = labels(warm.predict(image), threshold=convert(threshold, temperature))
         np.testing.assert_array_equal(found, expected)
 
 
@@ -92,7 +96,7 @@ def test_a_student_without_a_temperature_keeps_its_probability(tmp_path):
 @pytest.mark.parametrize("temperature", [0.4, 6.0])
 def test_the_onnx_file_has_the_temperature_inside(tmp_path, temperature, classes):
     model, path = model_of(temperature, classes), tmp_path / "model.onnx"
-    threshold = convert_threshold(0.35, temperature) if classes == 1 else 0.5
+    threshold = convert(0.35, temperature) if classes == 1 else 0.5
     metadata = {"classes": str(classes), "threshold": str(threshold), "temperature": str(temperature)}
     export_onnx(model, path, metadata=metadata)
     run, segmenter = open_onnx(path), open_segmenter(path)
@@ -100,7 +104,7 @@ def test_the_onnx_file_has_the_temperature_inside(tmp_path, temperature, classes
     for image in images():
         expected = model.predict(image)
         np.testing.assert_allclose(run(image[None])[0], expected, atol=2e-5, rtol=0)
-        np.testing.assert_array_equal(labels(segmenter.probability(image), threshold=segmenter.threshold),
+        np.testing.assert_array_equal(segmenter.thresholds.mask(segmenter.probability(image)),
                                       labels(model_of(1.0, classes).predict(image), threshold=0.35))  # fmt: skip
 
 
@@ -132,7 +136,7 @@ def test_the_fit_lowers_the_likelihood_s_cost_and_the_calibration_error():
         p = model.predict(image).clip(1e-6, 1 - 1e-6).astype(np.float64)
         return 1 / (1 + np.exp(-np.log(p / (1 - p)) * 4 - 1))
 
-    _, found = calibrate(sure, val, classes=1)
+    found = find_temperature(sure, val, classes=1)
     assert found.images == len(val)
     assert found.nll < found.nll_before
     assert SMALLEST < found.temperature < LARGEST
@@ -142,12 +146,10 @@ def test_the_fit_lowers_the_likelihood_s_cost_and_the_calibration_error():
 def test_a_network_that_never_errs_and_one_without_known_pixels_have_a_temperature():
     val = disc_splits().val
     masks = {sample.read_image().tobytes(): sample.read_mask() for sample in val}
-    _, right = calibrate(lambda image: (0.1 + 0.8 * masks[image.tobytes()])[None], val, classes=1)
+    right = find_temperature(lambda image: (0.1 + 0.8 * masks[image.tobytes()])[None], val, classes=1)
     assert SMALLEST <= right.temperature < 0.2
     logs, truth = pixels_of(np.full((3, 4, 5), 1 / 3), np.full((4, 5), 255), most=100, classes=3)
     assert len(logs) == len(truth) == 0
-    choice, _ = calibrate(lambda image: np.full((3, *image.shape[:2]), 1 / 3), val, classes=3)
-    assert choice is None, "of several classes the largest probability wins"
 
 
 def test_pixels_are_spread_and_void_ones_are_left_out():
@@ -162,28 +164,22 @@ def test_pixels_are_spread_and_void_ones_are_left_out():
     np.testing.assert_allclose(np.exp(logs[0]), [0.8, 0.2], rtol=1e-6)
 
 
-def test_thresholds_are_converted_by_the_logit():
-    assert convert_threshold(0.35, 1.0) == 0.35
-    assert convert_threshold(0.5, 7.3) == pytest.approx(0.5)
-    assert convert_threshold(0.9, 2.0) == pytest.approx(1 / (1 + np.exp(-np.log(9) / 2)))
-
-
 def test_a_published_folder_is_served_at_its_temperature(tmp_path):
-    folder = write_student(tmp_path, threshold=convert_threshold(0.35, 3.0))
+    folder = write_student(tmp_path, threshold=convert(0.35, 3.0))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "temperature": 3.0}))
     segmenter, image = open_segmenter(folder), images()[1]
     plain, warm = (InferenceModel(students.load(folder), image_size=32, temperature=t).eval() for t in (1.0, 3.0))
     np.testing.assert_array_equal(segmenter.probability(image), warm.predict(image))
     np.testing.assert_array_equal(
-        labels(segmenter.probability(image), threshold=segmenter.threshold),
+        segmenter.thresholds.mask(segmenter.probability(image)),
         labels(plain.predict(image), threshold=0.35),
     )
 
 
 def test_the_scores_of_test_sets_are_told_with_an_auroc_or_why_there_is_none():
     test = disc_splits().test
-    found = score_images(model_of(), test, threshold=0.5)
+    found = score_images(model_of(), test)
     assert set(found) == {"left", "right"}
     assert found["left"]["images"] == 3
     assert found["left"]["auroc"] is None

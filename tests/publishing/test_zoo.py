@@ -22,7 +22,6 @@ from distill.config.parse import build_recipe
 from distill.evaluation.evaluate import evaluate
 from distill.inference import load_model
 from distill.inference.segmenter import open_segmenter
-from distill.metrics.overlap import labels
 from distill.publishing import zoo
 from distill.publishing.plan import plan_publishing
 from distill.publishing.publish import publish
@@ -79,11 +78,11 @@ def test_weights_are_float16_and_those_of_one_dimension_float32(shipped):
 def test_its_masks_are_those_of_the_published_student(shipped, here):
     run = shipped[0]
     full, small = open_segmenter(run.published), open_segmenter("zoo:discs")
-    assert full.threshold == small.threshold
+    assert full.thresholds == small.thresholds
     for part in (run.splits.val, *run.splits.test.values()):
         for sample in part:
             image = sample.read_image()
-            found, expected = (labels(one.probability(image), threshold=one.threshold) for one in (small, full))
+            found, expected = (one.thresholds.mask(one.probability(image)) for one in (small, full))
             assert (found != expected).mean() < 1e-3
 
 
@@ -124,12 +123,12 @@ def test_weights_that_float16_spoils_stay_float32(tmp_path):
     half = zoo.halved(model)
     with torch.no_grad():
         half.student.head.bias += 3
-    found = zoo.compare_precisions(model, half, val, threshold=0.5)
+    found = zoo.compare_precisions(model, half, val)
     assert (found.kept, found.images, found.equal_masks) == ("float32", 2, 0)
     assert found.dice < found.dice_before - zoo.LARGEST_DICE_DIFFERENCE
     with torch.no_grad():
         model.student.head.weight.fill_(1e5)
-    assert zoo.compare_precisions(model, zoo.halved(model), val, threshold=0.5).kept == "float32"
+    assert zoo.compare_precisions(model, zoo.halved(model), val).kept == "float32"
     size = zoo.save_small(model.student, tmp_path / "kept.safetensors", as_half=False)
     assert size > (tmp_path / "model.safetensors").stat().st_size * 0.99
 

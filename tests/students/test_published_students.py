@@ -23,6 +23,7 @@ import distill
 import students
 import teachers
 from distill.config.schema import StudentRecipe
+from distill.inference.model import InferenceModel
 from distill.publishing.student import save_student
 from distill.run import main
 from students import MEAN, STD, create
@@ -264,6 +265,7 @@ NONSENSE = {
     "mean": [0.5, [0.5, 0.5], [0.5] * 4, [0.5, 0.5, float("nan")], [0.5, 0.5, "0.5"], [0.5, 0.5, float("inf")], None],
     "std": [0, [0.2, 0.2, 0.0], [0.2, 0.2, -0.2], [0.2, 0.2, float("nan")], [1e-300] * 3, None],
     "threshold": [0, 1, 5, -0.1, float("nan"), float("inf"), "0.5", True, None],
+    "region_threshold": [0, 1, 5, -0.1, float("nan"), float("inf"), "0.5", True, None],
     "temperature": [0, -1, 0.001, 1000, float("nan"), float("inf"), "1", True, None],
 }
 
@@ -380,11 +382,11 @@ def test_a_file_that_is_not_as_it_was_published_is_refused_until_its_record_is_r
 def test_what_is_published_of_a_class_of_one_s_own_names_the_file_that_defines_it(tmp_path):
 
     own = dataclasses.replace(recipe_of(), student=StudentRecipe(name=f"{__name__}:OpenNet", width=2))
-    save_student(run_of(own, tmp_path / "run"), OpenNet(width=2), tmp_path / "own", threshold=0.5, temperature=1.0)
+    save_student(run_of(own, tmp_path / "run"), InferenceModel(OpenNet(width=2), image_size=32), tmp_path / "own")
     config = json.loads((tmp_path / "own" / "config.json").read_text())
     assert config["code_sha256"] == hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     run = run_of(recipe_of(), tmp_path / "run")
-    save_student(run, create("unet", width=4), tmp_path / "plain", threshold=0.5, temperature=1.0)
+    save_student(run, InferenceModel(create("unet", width=4), image_size=32), tmp_path / "plain")
     assert "code_sha256" not in json.loads((tmp_path / "plain" / "config.json").read_text())
 
 

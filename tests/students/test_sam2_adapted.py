@@ -16,6 +16,7 @@ import teachers
 from distill.config.schedule import Span
 from distill.config.schema import OptimiserRecipe, StageRecipe, StudentRecipe
 from distill.distillation.criterion import compute_losses
+from distill.inference.model import InferenceModel
 from distill.publishing.student import LEARNED, save_student
 from distill.runs.build import create_student
 from distill.runs.weights import load_student
@@ -110,7 +111,7 @@ def test_training_leaves_the_trunk_as_it_was_to_the_bit(weights, trained):
 
 def test_what_is_saved_reloads_bit_equal_and_teaches(trained, tmp_path):
     student = load_student(trained)
-    save_student(trained, student, tmp_path, threshold=0.5, temperature=1.0)
+    save_student(trained, InferenceModel(student, image_size=64), tmp_path)
     (tmp_path / LEARNED).write_text(json.dumps({"labelled": ["0" * 64]}))
     again = students.load(tmp_path)
     assert again.state_dict().keys() == student.state_dict().keys()

@@ -1,0 +1,54 @@
+"""From the probability of one foreground class to its mask: hysteresis thresholding (Canny, IEEE TPAMI 1986)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from distill.inference.regions import NEIGHBOURS, box_of
+from distill.metrics.overlap import THRESHOLD, labels
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The two thresholds with which a student of one class is served; several classes have none.
+
+    Attributes:
+        pixel: probability from which a pixel is foreground.
+        region: probability that a connected region must reach in at least one pixel, or else it is dropped; at most
+            `pixel`: every region stays. A higher one loses whole regions and leaves the outline of the others.
+    """
+
+    pixel: float = THRESHOLD
+    region: float = 0.0
+
+    @classmethod
+    def of(cls, description: Mapping[str, Any]) -> Thresholds:
+        """Those of a student's `config.json` or ONNX metadata; missing ones are the defaults."""
+        names = {"pixel": "threshold", "region": "region_threshold"}
+        return cls(**{field: float(description[name]) for field, name in names.items() if name in description})
+
+    def entries(self) -> dict[str, float]:
+        """The entries that `of` reads; the second is at least the first."""
+        return {"threshold": self.pixel, "region_threshold": max(self.pixel, self.region)}
+
+    def __str__(self) -> str:
+        regions = f", regions from {self.region:g}" if self.region > self.pixel else ""
+        return f"threshold {self.pixel:g}{regions}"
+
+    def mask(self, probability: np.ndarray) -> np.ndarray:
+        """Class numbers uint8 (H, W) of a probability (K, H, W); with several classes the most probable."""
+        found = labels(probability, threshold=self.pixel)
+        if len(probability) > 1 or self.region <= self.pixel or (box := box_of(found)) is None:
+            return found
+        left, top, right, bottom = box
+        part = (slice(top, bottom), slice(left, right))
+        numbered, count = ndimage.label(found[part], NEIGHBOURS)
+        kept = np.zeros(count + 1, np.uint8)
+        kept[numbered[probability[0][part] >= self.region]] = 1
+        found[part] = kept.take(numbered)
+        return found

@@ -1,0 +1,116 @@
+"""Calibration of a published student on images with masks of a new hospital or camera: thresholds and temperature."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+import students
+from distill.config.schema import DataRecipe
+from distill.data.sample import Sample
+from distill.data.sources.open_data import open_data
+from distill.inference.model import load_model
+from distill.publishing.batch_norm import LEAST
+from distill.publishing.derived import further_files, name_of, require_new, write_further
+from distill.publishing.folder import replaced
+from distill.publishing.markdown import code
+from distill.publishing.operating_point import Choice, choose_thresholds
+from distill.publishing.temperature import find_temperature
+from distill.runtime.io import write_json
+from distill.runtime.threads import use_all_cores
+from students.config import locate
+from students.published import LEARNED, learned_keys
+
+NOTE = """\
+> **Calibrated anew.** This is {source} with thresholds and temperature fitted on {images} images with masks (sha256 of
+> their digests {sha256}); no weight was changed. There its masks find something of the object in {found} of {shown}
+> images and have a false alarm in {false_alarms} of the other {empty}; mean Dice is {dice:.4f}. These figures are of
+> the images that the thresholds were chosen on, and so too high. Thresholds, temperature and results further down are
+> those of the student before. `distill publish student=THIS_FOLDER onnx=model.onnx` makes the ONNX file.
+"""
+
+
+def open_samples(data: str | Path, *, home: Path) -> tuple[Sample, ...]:
+    """All images with masks of a folder that holds images/ and masks/.
+
+    Raises:
+        FileNotFoundError, ValueError: as `open_data`; or there are fewer than `LEAST`.
+    """
+    splits = open_data(DataRecipe(name="folder", root=str(data), fractions=[0.5, 0.25, 0.25]), home=home)
+    samples = (*splits.train, *splits.held_out)
+    if len(samples) < LEAST:
+        raise ValueError(f"expected at least {LEAST} images with masks to calibrate on, got {len(samples)}; give more")
+    return samples
+
+
+def require_unlearned(student: str | Path, record: Path | None, samples: tuple[Sample, ...]) -> None:
+    """Raises ValueError if the student has learned from any of these masks: there it is surer than elsewhere."""
+    learned = (learned_keys(record.parent) if record else None) or ()
+    if known := {sample.key for sample in samples}.intersection(learned):
+        raise ValueError(
+            f"{student} was trained on {len(known)} of these {len(samples)} images, where it is surer than elsewhere; "
+            "calibrate on other images"
+        )
+
+
+def calibrate(
+    student: str | Path,
+    data: str | Path,
+    *,
+    out: str | Path,
+    sensitivity: float | None = None,
+    home: str | Path = "artifacts",
+    trust: str | None = None,
+) -> Choice:
+    """Writes a copy of a published student into `out`, with temperature and thresholds fitted on images with masks.
+
+    Args:
+        student: a published folder, a hub id or `zoo:NAME`; of one class.
+        data: a folder with images/ and masks/, with and without an object, as the student will meet them.
+        out: a new or empty folder.
+        sensitivity: the least share of images with an object in which something of it must be found; None: as many as
+            at threshold 0.5.
+        home: the folder that keeps an index of the files.
+        trust: the class of a student of your own, `my_nets:Net`, whose code may run.
+
+    Raises:
+        FileNotFoundError: the student or the images do not exist.
+        ConnectionError: the hub could not be asked which files lie beside the student.
+        ValueError: `out` holds files, there are fewer than `LEAST` images, the student has several classes or has
+            learned from these images, or no thresholds find so many.
+    """
+    out = Path(out).expanduser()
+    require_new(out)
+    config = students.read_config(student)
+    if config["classes"] > 1:
+        raise ValueError(
+            f"{student} has {config['classes']} classes, of which the most probable is taken; there is no threshold "
+            "to choose"
+        )
+    further, samples = further_files(student), open_samples(data, home=Path(home))
+    require_unlearned(student, further.get(LEARNED), samples)
+    use_all_cores()
+    model = load_model(student, trust=trust).to("cuda" if torch.cuda.is_available() else "cpu")
+    model.temperature = 1.0
+    calibration = find_temperature(model.predict, samples, classes=1)
+    model.temperature = calibration.temperature
+    choice = choose_thresholds(model.predict, samples, sensitivity=sensitivity)
+    point, digests = asdict(choice.chosen), "".join(sorted(sample.key for sample in samples))
+    done = {
+        "source": name_of(student, config),
+        "images": choice.images,
+        "shown": choice.shown,
+        "sha256": hashlib.sha256(digests.encode()).hexdigest(),
+        **{name: point[name] for name in ("dice", "found", "false_alarms")},
+    }
+    settings = {**choice.thresholds.entries(), "temperature": calibration.temperature, "calibrated": done}
+    with replaced(out) as folder:
+        shutil.copyfile(locate(student, "model.safetensors"), folder / "model.safetensors")
+        write_json(folder / "config.json", {**config, **settings})
+        facts = {**done, "source": code(done["source"]), "sha256": done["sha256"][:12]}
+        write_further(further, NOTE.format(**facts, empty=choice.images - choice.shown), folder=folder)
+    return choice

@@ -1,0 +1,129 @@
+"""`distill calibrate`: a student with thresholds and temperature of a new hospital, and the same weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from published import write_disc, write_student
+from small_run import read_disc
+
+import distill
+import students
+from distill.inference import load_model
+from distill.inference.thresholds import Thresholds
+from distill.publishing.operating_point import choose_thresholds
+from distill.run import main
+
+SIZE = (45, 62)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch):
+    monkeypatch.setenv("BANDPASS_THREADS", "1")
+
+
+@pytest.fixture
+def student(tmp_path):
+    folder = write_student(tmp_path / "published" / "student")
+    (folder / "README.md").write_text("---\nlicense: other\nmodel-index:\n- name: discs\n---\n\n# Discs\n")
+    (folder / "learned.json").write_text('{"labelled": ["a"]}')
+    return folder
+
+
+@pytest.fixture
+def hospital(tmp_path):
+    """Eight frames with a disc and four of the ground alone, with a patch that looks like one."""
+    folder = tmp_path / "hospital"
+    (folder / "masks").mkdir(parents=True)
+    for seed in range(12):
+        path = folder / "images" / f"{seed:02}.png"
+        image, mask = write_disc(path, seed, SIZE), read_disc(seed, SIZE, "mask")
+        if seed >= 8:
+            ground = np.where(mask[..., None] > 0, np.array([95, 60, 90], np.uint8), image)
+            Image.fromarray(ground).save(path)
+            mask = np.zeros_like(mask)
+        Image.fromarray(255 * mask).save(folder / "masks" / f"{seed:02}.png")
+    return folder
+
+
+def run(*words):
+    return main(["calibrate", *words])
+
+
+def test_a_student_is_calibrated_and_says_so_on_its_card_and_in_its_config(student, hospital, tmp_path, capfd):
+    out = tmp_path / "out"
+    words = [f"student={student}", f"data={hospital}", f"out={out}", f"home={tmp_path / 'home'}"]
+    assert run(*words, "--dry-run") == 0
+    assert not out.exists() and "would calibrate" in capfd.readouterr().err
+    assert run(*words) == 0
+    told = capfd.readouterr().out
+    assert "chosen" in told and "of 8" in told and "of 4" in told and "so too high: test on others" in told
+    config, before = students.read_config(out), students.read_config(student)
+    record = config.pop("calibrated")
+    changed = {"threshold", "region_threshold", "temperature"}
+    assert {name for name in config if config[name] != before.get(name)} == changed
+    assert (record["source"], record["images"], record["shown"], len(record["sha256"])) == ("student", 12, 8, 64)
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (hospital / "images").iterdir()]
+    assert record["sha256"] == hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+    assert (out / "model.safetensors").read_bytes() == (student / "model.safetensors").read_bytes()
+    card = (out / "README.md").read_text()
+    assert card.startswith("---\nlicense: other\n---\n\n> **Calibrated anew.** This is `student` with thresholds")
+    assert f"in {record['found']} of 8\n> images" in card and "model-index" not in card and "# Discs" in card
+    assert (out / "learned.json").exists()
+    model = load_model(out)
+    assert model.thresholds == Thresholds(config["threshold"], config["region_threshold"])
+    assert model.temperature == config["temperature"] != 1
+
+
+def test_the_thresholds_are_those_of_the_calibrated_probability(student, hospital, tmp_path):
+    from distill.publishing.calibrate import open_samples
+
+    choice = distill.calibrate(student, hospital, out=tmp_path / "out", home=tmp_path / "home")
+    model = load_model(tmp_path / "out")
+    again = choose_thresholds(model.predict, open_samples(hospital, home=tmp_path / "home"))
+    assert again == choice
+    found = distill.predict(tmp_path / "out", hospital / "images", out=tmp_path / "masks").found
+    hits = sum(np.asarray(Image.open(path)).any() for path in (tmp_path / "masks" / "masks").iterdir())
+    assert found == hits >= choice.chosen.found + choice.chosen.false_alarms
+
+
+def test_a_sensitivity_is_kept(student, hospital, tmp_path):
+    for asked in (0.5, 1.0):
+        out = tmp_path / f"{asked}"
+        choice = distill.calibrate(student, hospital, out=out, sensitivity=asked, home=tmp_path / "home")
+        assert choice.chosen.found >= asked * choice.shown
+
+
+def test_images_that_the_student_has_learned_from_are_refused(student, hospital, tmp_path, capfd):
+    key = hashlib.sha256((hospital / "images" / "03.png").read_bytes()).hexdigest()
+    (student / "learned.json").write_text(json.dumps({"labelled": [key]}))
+    assert run(f"student={student}", f"data={hospital}", f"out={tmp_path / 'out'}", f"home={tmp_path / 'home'}") == 1
+    assert "was trained on 1 of these 12 images, where it is surer than elsewhere" in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_calibrated_is_refused(student, hospital, tmp_path):
+    home = tmp_path / "home"
+    with pytest.raises(ValueError, match=r"out=.* exists already"):
+        distill.calibrate(student, hospital, out=student, home=home)
+    several = write_student(tmp_path / "several", classes=3)
+    with pytest.raises(ValueError, match=r"has 3 classes, .* there is no threshold to choose"):
+        distill.calibrate(several, hospital, out=tmp_path / "out", home=home)
+    for seed in range(7):
+        for part in ("images", "masks"):
+            (hospital / part / f"{seed:02}.png").unlink()
+    with pytest.raises(ValueError, match="expected at least 8 images with masks to calibrate on, got 5"):
+        distill.calibrate(student, hospital, out=tmp_path / "out", home=home)
+
+
+def test_a_calibrated_student_is_calibrated_again(student, hospital, tmp_path):
+    for before, after in ((student, "once"), (tmp_path / "once", "twice")):
+        distill.calibrate(before, hospital, out=tmp_path / after, home=tmp_path / "home")
+    first, second = (students.read_config(tmp_path / name) for name in ("once", "twice"))
+    assert {name: first[name] for name in ("threshold", "region_threshold", "temperature")} == {
+        name: second[name] for name in ("threshold", "region_threshold", "temperature")
+    }
