@@ -1,16 +1,21 @@
-"""`distill calibrate student=... data=DIR out=DIR`: a student's thresholds and temperature for a new hospital."""
+"""`distill calibrate student=... data.root=DIR out=DIR`: a student's thresholds and temperature for a new hospital."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from distill.cli.options import Command, Option, path
 from distill.cli.predict import HOME, TORCH_STUDENT, TRUST
 from distill.cli.score import share
+from distill.config.layers import overlaid
+from distill.config.parse import parse_overrides
+from distill.config.schema import DataRecipe
+from distill.config.values import build
 from distill.runs.latest import student_of
 from distill.runtime.issues import several
 
@@ -20,22 +25,27 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bandpass")
 
 
+@dataclass(frozen=True)
+class Request:
+    """The images to calibrate on, with the same keys as in a recipe."""
+
+    data: DataRecipe = field(default_factory=DataRecipe)
+
+
 def run(given: SimpleNamespace, *, dry: bool) -> int:
     """Calibrates the student and prints what every region threshold gives; dry: only says what would be done."""
-    from distill.inference.segmenter import require_student
-    from distill.publishing.calibrate import calibrate, open_samples
-    from distill.publishing.derived import require_new
+    from distill.publishing.calibrate import calibrate, plan_calibration
 
-    student = student_of(given.student, home=given.home)
-    home = path("home", given.home)
+    request = build(Request, overlaid({"data": {"name": "folder"}}, parse_overrides(given.rest, Request)))
+    if request.data.root is None:
+        raise ValueError(f"distill calibrate needs data.root=DIR, as in {COMMAND.usage}")
+    student, home = student_of(given.student, home=given.home), path("home", given.home)
     if dry:
-        require_student(student)
-        require_new(given.out)
-        samples = open_samples(given.data, home=home)
+        samples = plan_calibration(student, request.data, out=given.out, home=home).samples
         logger.info("would calibrate %s on %s and write %s", student, several(len(samples), "image"), given.out)
         return 0
     settings = {"sensitivity": given.sensitivity, "home": home, "trust": given.trust}
-    choice = calibrate(student, given.data, out=given.out, **settings)
+    choice = calibrate(student, request.data, out=given.out, **settings)
     sys.stdout.write(
         f"{table(choice)}\nthe calibrated student is in {given.out}\n"
         "these figures are of the images that the thresholds were chosen on, and so too high: test on others\n"
@@ -54,7 +64,7 @@ def table(choice: Choice) -> str:
         found = f"{point.found} of {choice.shown}"
         return (f"{point.threshold:g}", regions, found, alarms, f"{point.dice:.4f}", name)
 
-    rows.append(row(choice.usual, "before any choice" if choice.chosen != choice.usual else "chosen"))
+    rows.append(row(choice.usual, "0.5 and every region" if choice.chosen != choice.usual else "chosen"))
     rows += [row(point, "chosen" if point == choice.chosen else "") for point in choice.points if point != choice.usual]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return "\n".join(
@@ -69,17 +79,11 @@ COMMAND = Command(
     does="Fits thresholds and temperature of a published student on images with masks of your own hospital or camera, "
     "and writes the result as a new student; no weight changes. Of all pairs of thresholds that find something of the "
     "object in enough images, the one with the best mean Dice is taken. Give images as the student will meet them, "
-    "with and without an object, and none that you test on. Images that the student was trained on are refused.",
+    "with and without an object (their masks are empty), and none that you test on. Images that the student was "
+    "trained on are refused.",
     writes=("out/  model.safetensors; config.json and card, which say what was done; no ONNX file",),
     options=(
         TORCH_STUDENT,
-        Option(
-            "data",
-            "a folder with images/ and masks/; the mask of an image without an object is empty",
-            "DIR",
-            read=path,
-            required=True,
-        ),
         Option("out", "a new or empty folder for the calibrated student", shown="DIR", read=path, required=True),
         Option(
             "sensitivity",
@@ -88,11 +92,14 @@ COMMAND = Command(
             read=share,
         ),
         TRUST,
-        HOME,
+        replace(HOME, meaning=f"{HOME.meaning}, and that keeps the file index"),
     ),
+    keys=("data.root=DIR", "data.name=folder", "data.colours", "data.skip_bad"),
+    schema=Request,
+    needs=("data.root=DIR",),
     examples=(
-        "distill calibrate student=zoo:NAME data=DIR out=calibrated",
-        "distill calibrate student=zoo:NAME data=DIR out=calibrated sensitivity=0.95",
+        "distill calibrate student=zoo:NAME data.root=DIR out=calibrated",
+        "distill calibrate student=zoo:NAME data.root=DIR out=calibrated sensitivity=0.95",
         "distill predict student=calibrated images=DIR out=masks",
     ),
 )

@@ -47,7 +47,7 @@ COMMAND = Command(
     does="Makes the ONNX file of a student that was published without one, such as those of the zoo, and checks it "
     "against PyTorch on generated frames.",
     writes=(
-        "FILE.onnx       input: uint8 images of any size; output: calibrated probability; threshold in its metadata",
+        "FILE.onnx       input: uint8 images of any size; output: calibrated probability; thresholds in its metadata",
         "FILE.int8.onnx  the same, quantised to int8, if asked for and worth it",
     ),
     options=(

@@ -90,7 +90,7 @@ COMMAND = Command(
         Option(
             "region_threshold",
             "probability that a connected region must reach in a pixel, or else it is dropped: a high one loses false "
-            "alarms, and also true regions; empty: the student's own, by default every region stays",
+            "alarms, and also true regions; empty: the student's own",
             read=number,
         ),
         Option("flips", "average over four mirror images, which takes four times as long", "false", False, truth),

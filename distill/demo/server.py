@@ -262,7 +262,9 @@ def thresholds_of(query: dict[str, str], session: Session) -> Thresholds:
         return settle_thresholds(session.segmenter, *(float(query[name]) if name in query else None for name in names))
     except ValueError as error:
         asked = " and ".join(f"{name}={query[name]}" for name in names if name in query)
-        raise RefusedError(HTTPStatus.BAD_REQUEST, f"expected probabilities above 0, got {asked}") from error
+        raise RefusedError(
+            HTTPStatus.BAD_REQUEST, f"expected probabilities above 0 and at most 1, got {asked}"
+        ) from error
 
 
 def as_json(value: Any) -> Answer:  # noqa: ANN401

@@ -24,7 +24,7 @@ class InferenceModel(nn.Module):
     image gets the mean over its area, and rounding errors stay small whatever the range of the logits.
 
     The temperature, which divides the logits to calibrate the probability, acts after the resize: there it keeps the
-    order of values, so a threshold can be converted and masks stay the same.
+    order of values.
 
     Its `thresholds` make a mask of a probability: `model.thresholds.mask(model.predict(image))`.
     """

@@ -64,7 +64,9 @@ def export_onnx(model: InferenceModel, path: Path, *, metadata: Mapping[str, str
             raise ValueError(f"student {name} cannot be exported to ONNX: {reason}") from error
 
 
-def onnx_metadata(model: InferenceModel, *, name: str, licence: str, run: str, adapted: str = "") -> dict[str, str]:
+def onnx_metadata(
+    model: InferenceModel, *, name: str, licence: str, run: str, derived: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """The metadata of a student's ONNX file, as strings; thresholds only for one class.
 
     Args:
@@ -72,7 +74,7 @@ def onnx_metadata(model: InferenceModel, *, name: str, licence: str, run: str, a
         name: of the student.
         licence: of its weights.
         run: that published it.
-        adapted: the sha256 of the images that gave its batch-norm statistics; empty if it was not adapted.
+        derived: the sha256 of the images that it was `adapted` to or `calibrated` on, if it was.
     """
     return {
         "name": name,
@@ -83,7 +85,7 @@ def onnx_metadata(model: InferenceModel, *, name: str, licence: str, run: str, a
         "licence": licence,
         "run": run,
         "digest": run.rpartition("-")[2],
-        **({"adapted": adapted} if adapted else {}),
+        **(derived or {}),
     }
 
 

@@ -165,13 +165,12 @@ def named(passed: Sequence[str]) -> str:
 
 def settings_of(segmenter: Segmenter, options: Options) -> dict[str, Any]:
     """The settings that decide the pixels of a mask; results with other settings are done again."""
-    pixel, region = options.thresholds.pixel, options.thresholds.region
     one = segmenter.classes == 1
     return {
         "format": 2,
         "student": segmenter.digest,
-        "threshold": pixel if one else None,
-        "region_threshold": region if one and region > pixel else None,
+        "threshold": options.thresholds.pixel if one else None,
+        "region_threshold": (options.thresholds.region or None) if one else None,
         "flips": options.flips,
     }
 

@@ -19,12 +19,16 @@ class Thresholds:
 
     Attributes:
         pixel: probability from which a pixel is foreground.
-        region: probability that a connected region must reach in at least one pixel, or else it is dropped; at most
-            `pixel`: every region stays. A higher one loses whole regions and leaves the outline of the others.
+        region: probability that a connected region must reach in at least one pixel, or else it is dropped; 0 if every
+            region stays, as at any value up to `pixel`. A higher one loses whole regions, and no outline changes.
     """
 
     pixel: float = THRESHOLD
     region: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.region <= self.pixel:  # so that regions stay where `pixel` is lowered, too
+            object.__setattr__(self, "region", 0.0)
 
     @classmethod
     def of(cls, description: Mapping[str, Any]) -> Thresholds:
@@ -37,13 +41,13 @@ class Thresholds:
         return {"threshold": self.pixel, "region_threshold": max(self.pixel, self.region)}
 
     def __str__(self) -> str:
-        regions = f", regions from {self.region:g}" if self.region > self.pixel else ""
+        regions = f", regions from {self.region:g}" if self.region else ""
         return f"threshold {self.pixel:g}{regions}"
 
     def mask(self, probability: np.ndarray) -> np.ndarray:
         """Class numbers uint8 (H, W) of a probability (K, H, W); with several classes the most probable."""
         found = labels(probability, threshold=self.pixel)
-        if len(probability) > 1 or self.region <= self.pixel or (box := box_of(found)) is None:
+        if len(probability) > 1 or not self.region or (box := box_of(found)) is None:
             return found
         left, top, right, bottom = box
         part = (slice(top, bottom), slice(left, right))

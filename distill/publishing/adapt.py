@@ -21,8 +21,7 @@ from distill.inference.inputs import find_inputs
 from distill.inference.model import InferenceModel, load_model
 from distill.inference.regions import image_score
 from distill.publishing.batch_norm import estimate_statistics, norms_of, read, readable
-from distill.publishing.derived import further_files, name_of, require_new, write_further
-from distill.publishing.folder import replaced
+from distill.publishing.derived import further_files, name_of, new_folder, require_new, write_further
 from distill.publishing.markdown import code
 from distill.publishing.student import save_weights
 from distill.runtime.threads import use_all_cores
@@ -31,8 +30,8 @@ NOTE = """\
 > **Adapted.** This is {source} with batch-norm statistics estimated anew from {images} images without masks (sha256 of
 > their digests {sha256}); no weight was trained. The mean image score of findings changed from {score_before:.3f} to
 > {score:.3f}, and the number of images with a finding from {found_before} to {found}. The results below are of the
-> student before adaptation. Its thresholds and temperature are unchanged: they were fitted on its validation images, so
-> on images like these the probability may not be calibrated. Results on images of this origin measure adaptation,
+> student before adaptation. Its thresholds and temperature are unchanged: they were fitted for that student, so on
+> images like these the probability may not be calibrated. Results on images of this origin measure adaptation,
 > not generalisation; on other images the adapted student may be worse.
 > `distill publish student=THIS_FOLDER onnx=model.onnx` makes the ONNX file.
 """
@@ -99,7 +98,7 @@ def adapt(student: str | Path, images: str | Path, *, out: str | Path, trust: st
     done = compare_answers(before, after, source=name_of(student, config), digests=[digest for _, digest in frames])
     require_evidence(done, student)
     earlier = {"earlier": config["adapted"]} if "adapted" in config else {}
-    with replaced(out) as folder:
+    with new_folder(out) as folder:
         save_weights(adapted.cpu().student, folder, config={**config, "adapted": {**asdict(done), **earlier}})
         facts = {**asdict(done), "source": code(done.source), "sha256": done.sha256[:12]}
         write_further(further, NOTE.format(**facts), folder=folder)

@@ -6,17 +6,18 @@ import hashlib
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
 import students
 from distill.config.schema import DataRecipe
-from distill.data.sample import Sample
+from distill.data.sample import Sample, keys_of
 from distill.data.sources.open_data import open_data
 from distill.inference.model import load_model
+from distill.inference.segmenter import require_student
 from distill.publishing.batch_norm import LEAST
-from distill.publishing.derived import further_files, name_of, require_new, write_further
-from distill.publishing.folder import replaced
+from distill.publishing.derived import further_files, name_of, new_folder, require_new, write_further
 from distill.publishing.markdown import code
 from distill.publishing.operating_point import Choice, choose_thresholds
 from distill.publishing.temperature import find_temperature
@@ -34,32 +35,44 @@ NOTE = """\
 """
 
 
-def open_samples(data: str | Path, *, home: Path) -> tuple[Sample, ...]:
-    """All images with masks of a folder that holds images/ and masks/.
+class Plan(NamedTuple):
+    """What a calibration needs, all of it checked."""
 
-    Raises:
-        FileNotFoundError, ValueError: as `open_data`; or there are fewer than `LEAST`.
-    """
-    splits = open_data(DataRecipe(name="folder", root=str(data), fractions=[0.5, 0.25, 0.25]), home=home)
+    config: dict[str, Any]  # the student's config.json
+    further: dict[str, Path]  # files beside it
+    samples: tuple[Sample, ...]  # all images with masks
+
+
+def plan_calibration(student: str | Path, data: DataRecipe, *, out: Path, home: Path) -> Plan:
+    """The plan of a calibration; arguments and errors as of `calibrate`."""
+    require_new(out)
+    require_student(student)
+    config = students.read_config(student)
+    if config["classes"] > 1:
+        raise ValueError(
+            f"{student} has {config['classes']} classes, of which the most probable is taken; there is no threshold "
+            "to choose"
+        )
+    further, splits = further_files(student), open_data(data, home=home)
     samples = (*splits.train, *splits.held_out)
-    if len(samples) < LEAST:
-        raise ValueError(f"expected at least {LEAST} images with masks to calibrate on, got {len(samples)}; give more")
-    return samples
-
-
-def require_unlearned(student: str | Path, record: Path | None, samples: tuple[Sample, ...]) -> None:
-    """Raises ValueError if the student has learned from any of these masks: there it is surer than elsewhere."""
-    learned = (learned_keys(record.parent) if record else None) or ()
-    if known := {sample.key for sample in samples}.intersection(learned):
+    learned = (learned_keys(further[LEARNED].parent) if LEARNED in further else None) or ()
+    if known := keys_of(samples).intersection(learned):
         raise ValueError(
             f"{student} was trained on {len(known)} of these {len(samples)} images, where it is surer than elsewhere; "
             "calibrate on other images"
         )
+    shown = sum(bool(sample.read_mask().any()) for sample in samples)
+    if shown < LEAST:
+        raise ValueError(
+            f"expected at least {LEAST} different images that show an object to calibrate on, got {shown} (and "
+            f"{len(samples) - shown} without one); give more"
+        )
+    return Plan(config, further, samples)
 
 
 def calibrate(
     student: str | Path,
-    data: str | Path,
+    data: str | Path | DataRecipe,
     *,
     out: str | Path,
     sensitivity: float | None = None,
@@ -70,7 +83,8 @@ def calibrate(
 
     Args:
         student: a published folder, a hub id or `zoo:NAME`; of one class.
-        data: a folder with images/ and masks/, with and without an object, as the student will meet them.
+        data: a folder with images/ and masks/, with and without an object, as the student will meet them; or what a
+            recipe has under `data`, of which all parts are taken.
         out: a new or empty folder.
         sensitivity: the least share of images with an object in which something of it must be found; None: as many as
             at threshold 0.5.
@@ -80,25 +94,25 @@ def calibrate(
     Raises:
         FileNotFoundError: the student or the images do not exist.
         ConnectionError: the hub could not be asked which files lie beside the student.
-        ValueError: `out` holds files, there are fewer than `LEAST` images, the student has several classes or has
-            learned from these images, or no thresholds find so many.
+        ValueError: `out` holds files, fewer than `LEAST` images show an object, the student has several classes, has
+            learned from these images or finds no object in any, or no thresholds find so many.
     """
+    if sensitivity is not None and not 0 < sensitivity <= 1:
+        raise ValueError(f"sensitivity is {sensitivity:g}, but must be above 0 and at most 1")
     out = Path(out).expanduser()
-    require_new(out)
-    config = students.read_config(student)
-    if config["classes"] > 1:
-        raise ValueError(
-            f"{student} has {config['classes']} classes, of which the most probable is taken; there is no threshold "
-            "to choose"
-        )
-    further, samples = further_files(student), open_samples(data, home=Path(home))
-    require_unlearned(student, further.get(LEARNED), samples)
+    recipe = data if isinstance(data, DataRecipe) else DataRecipe(name="folder", root=str(data))
+    config, further, samples = plan_calibration(student, recipe, out=out, home=Path(home))
     use_all_cores()
     model = load_model(student, trust=trust).to("cuda" if torch.cuda.is_available() else "cpu")
     model.temperature = 1.0
     calibration = find_temperature(model.predict, samples, classes=1)
     model.temperature = calibration.temperature
     choice = choose_thresholds(model.predict, samples, sensitivity=sensitivity)
+    if not choice.chosen.found:
+        raise ValueError(
+            f"not calibrated: {student} finds no object in any of the {choice.shown} images that show one; train it "
+            "further on such images (student.init=)"
+        )
     point, digests = asdict(choice.chosen), "".join(sorted(sample.key for sample in samples))
     done = {
         "source": name_of(student, config),
@@ -106,9 +120,10 @@ def calibrate(
         "shown": choice.shown,
         "sha256": hashlib.sha256(digests.encode()).hexdigest(),
         **{name: point[name] for name in ("dice", "found", "false_alarms")},
+        **({"earlier": config["calibrated"]} if "calibrated" in config else {}),
     }
     settings = {**choice.thresholds.entries(), "temperature": calibration.temperature, "calibrated": done}
-    with replaced(out) as folder:
+    with new_folder(out) as folder:
         shutil.copyfile(locate(student, "model.safetensors"), folder / "model.safetensors")
         write_json(folder / "config.json", {**config, **settings})
         facts = {**done, "source": code(done["source"]), "sha256": done["sha256"][:12]}

@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from distill.publishing.folder import replaced, require_free
 from distill.publishing.plan import CARD
 from distill.runtime.io import write_text
 from students.config import locate
 from students.published import LEARNED
 
+DERIVED = ("adapted", "calibrated")  # entries of config.json that say what was done
 COPIED = ("recipe.yaml", LEARNED)  # not results.json, whose figures are those of the student before
 
 
 def require_new(out: Path) -> None:
-    """Raises ValueError unless `out` is new or an empty folder."""
+    """Raises an error unless `out` is new or an empty folder that can be written.
+
+    Raises:
+        ValueError: it is neither, or its place cannot be written.
+        FileExistsError: another process is writing it.
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"out={out} exists already; choose an empty or a new folder")
+    place = next(parent for parent in out.absolute().parents if parent.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise ValueError(f"out={out} cannot be written: {place} is no folder that you may write to")
+    require_free(out)
 
 
-def name_of(student: str | Path, config: Mapping[str, str]) -> str:
-    """The name of the student before: its run, if it is a folder; else as it was asked for."""
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """An empty folder to write into, which becomes `out` if nothing goes wrong and `out` is still new or empty."""
+    require_new(out)
+    with replaced(out) as folder:
+        yield folder
+
+
+def name_of(student: str | Path, config: Mapping[str, Any]) -> str:
+    """The name of the student before: that of its run or, if it is itself derived, of its folder."""
     place = Path(student).expanduser()
-    return config.get("run", place.name) if place.is_dir() else str(student)
+    if not place.is_dir():
+        return str(student)
+    derived = any(name in config for name in DERIVED)
+    return place.name if derived else str(config.get("run", place.name))
 
 
 def further_files(student: str | Path) -> dict[str, Path]:

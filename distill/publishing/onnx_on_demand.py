@@ -17,6 +17,7 @@ from distill.data.sources.open_data import open_data
 from distill.data.synthetic.generator import render
 from distill.inference.model import InferenceModel, load_model
 from distill.inference.onnx_file import Runner, export_onnx, onnx_metadata, open_onnx
+from distill.publishing.derived import DERIVED
 from distill.publishing.onnx_check import Comparison, by_torch
 from distill.publishing.quantise import add_int8
 from distill.runtime.issues import several
@@ -62,7 +63,7 @@ def make_onnx(
         name=str(source),
         licence=licence,
         run=config.get("run", ""),
-        adapted=config.get("adapted", {}).get("sha256", ""),
+        derived={name: config[name]["sha256"] for name in DERIVED if name in config},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as place:

@@ -90,7 +90,7 @@ def try_all(probability: np.ndarray, mask: np.ndarray) -> Trial:
         number = numbered[found] - 1
         highest = np.zeros(count, probability.dtype)
         np.maximum.at(highest, number, probability[found])
-        kept = highest[:, None] >= np.asarray(REGIONS)
+        kept = highest[:, None] >= np.asarray(REGIONS, probability.dtype)
         areas[row] = np.bincount(number, minlength=count) @ kept
         trues[row] = np.bincount(number, weights=object_[found], minlength=count) @ kept
     size = int(object_.sum())

@@ -72,6 +72,13 @@ def segmenter(classes=1):
     return Segmenter("s", "d", classes, Thresholds(0.4, 0.9), "here", lambda image: image)
 
 
+def test_a_student_that_keeps_every_region_keeps_them_at_a_lower_threshold_too():
+    own = Thresholds.of(Thresholds(0.75).entries())
+    asked = settle_thresholds(Segmenter("s", "d", 1, own, "here", lambda image: image), 0.5)
+    assert asked == Thresholds(0.5)
+    np.testing.assert_array_equal(asked.mask(ISLANDS), labels(ISLANDS, threshold=0.5))
+
+
 def test_a_requested_threshold_leaves_the_other_as_it_is():
     assert settle_thresholds(segmenter()) == Thresholds(0.4, 0.9)
     assert settle_thresholds(segmenter(), 0.3) == Thresholds(0.3, 0.9)

@@ -80,7 +80,7 @@ def test_a_student_is_adapted_to_another_camera_and_says_so(student, frames, tmp
     front, body = (out / "README.md").read_text().removeprefix("---\n").split("\n---\n", 1)
     assert yaml.safe_load(front) == {"license": "other", "license_name": "terms-of-discs"}
     assert body.lstrip().startswith("> **Adapted.** This is `student` with batch-norm statistics estimated anew")
-    assert "thresholds and temperature are unchanged: they were fitted on its validation images" in body
+    assert "thresholds and temperature are unchanged: they were fitted for that student" in body
     assert "measure adaptation" in body and "not generalisation" in body and "# Discs" in body
     assert {path.name for path in out.iterdir()} == {"model.safetensors", "config.json", "README.md", "learned.json"}
 

@@ -13,8 +13,11 @@ from small_run import read_disc
 
 import distill
 import students
+from distill.config.schema import DataRecipe
 from distill.inference import load_model
+from distill.inference.model import InferenceModel
 from distill.inference.thresholds import Thresholds
+from distill.publishing.calibrate import plan_calibration
 from distill.publishing.operating_point import choose_thresholds
 from distill.run import main
 
@@ -56,7 +59,7 @@ def run(*words):
 
 def test_a_student_is_calibrated_and_says_so_on_its_card_and_in_its_config(student, hospital, tmp_path, capfd):
     out = tmp_path / "out"
-    words = [f"student={student}", f"data={hospital}", f"out={out}", f"home={tmp_path / 'home'}"]
+    words = [f"student={student}", f"data.root={hospital}", f"out={out}", f"home={tmp_path / 'home'}"]
     assert run(*words, "--dry-run") == 0
     assert not out.exists() and "would calibrate" in capfd.readouterr().err
     assert run(*words) == 0
@@ -80,12 +83,11 @@ def test_a_student_is_calibrated_and_says_so_on_its_card_and_in_its_config(stude
 
 
 def test_the_thresholds_are_those_of_the_calibrated_probability(student, hospital, tmp_path):
-    from distill.publishing.calibrate import open_samples
-
     choice = distill.calibrate(student, hospital, out=tmp_path / "out", home=tmp_path / "home")
     model = load_model(tmp_path / "out")
-    again = choose_thresholds(model.predict, open_samples(hospital, home=tmp_path / "home"))
-    assert again == choice
+    recipe = DataRecipe(name="folder", root=str(hospital))
+    samples = plan_calibration(student, recipe, out=tmp_path / "new", home=tmp_path / "home").samples
+    assert choose_thresholds(model.predict, samples) == choice
     found = distill.predict(tmp_path / "out", hospital / "images", out=tmp_path / "masks").found
     hits = sum(np.asarray(Image.open(path)).any() for path in (tmp_path / "masks" / "masks").iterdir())
     assert found == hits >= choice.chosen.found + choice.chosen.false_alarms
@@ -101,7 +103,9 @@ def test_a_sensitivity_is_kept(student, hospital, tmp_path):
 def test_images_that_the_student_has_learned_from_are_refused(student, hospital, tmp_path, capfd):
     key = hashlib.sha256((hospital / "images" / "03.png").read_bytes()).hexdigest()
     (student / "learned.json").write_text(json.dumps({"labelled": [key]}))
-    assert run(f"student={student}", f"data={hospital}", f"out={tmp_path / 'out'}", f"home={tmp_path / 'home'}") == 1
+    assert (
+        run(f"student={student}", f"data.root={hospital}", f"out={tmp_path / 'out'}", f"home={tmp_path / 'home'}") == 1
+    )
     assert "was trained on 1 of these 12 images, where it is surer than elsewhere" in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -116,14 +120,56 @@ def test_what_cannot_be_calibrated_is_refused(student, hospital, tmp_path):
     for seed in range(7):
         for part in ("images", "masks"):
             (hospital / part / f"{seed:02}.png").unlink()
-    with pytest.raises(ValueError, match="expected at least 8 images with masks to calibrate on, got 5"):
+    with pytest.raises(ValueError, match=r"at least 8 different images that show an object .* got 1 \(and 4 without"):
         distill.calibrate(student, hospital, out=tmp_path / "out", home=home)
+    for wrong in (0.0, 1.5, float("nan")):
+        with pytest.raises(ValueError, match=r"sensitivity is .*, but must be above 0 and at most 1"):
+            distill.calibrate(student, hospital, out=tmp_path / "out", sensitivity=wrong, home=home)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"out=.*file/new cannot be written: .*file is no folder"):
+        distill.calibrate(student, hospital, out=tmp_path / "file" / "new", home=home)
+
+
+def test_a_student_that_finds_no_object_is_not_calibrated(student, hospital, tmp_path, monkeypatch):
+    def blind(model, image):
+        return np.full((1, *image.shape[:2]), 0.01, np.float32)
+
+    monkeypatch.setattr(InferenceModel, "predict", blind)
+    with pytest.raises(ValueError, match=r"not calibrated: .* finds no object in any of the 8 images that show one"):
+        distill.calibrate(student, hospital, out=tmp_path / "out", home=tmp_path / "home")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_appears_in_the_folder_meanwhile_is_kept(student, hospital, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    predict = InferenceModel.predict
+
+    def busy(model, image):
+        out.mkdir(exist_ok=True)
+        (out / "mine.txt").write_text("mine")
+        return predict(model, image)
+
+    monkeypatch.setattr(InferenceModel, "predict", busy)
+    with pytest.raises(ValueError, match=r"out=.* exists already"):
+        distill.calibrate(student, hospital, out=out, home=tmp_path / "home")
+    assert [path.name for path in out.iterdir()] == ["mine.txt"]
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse_and_bad_images_can_be_left_out(student, hospital, tmp_path, capfd):
+    (hospital / "masks" / "11.png").unlink()
+    words = [f"student={student}", f"data.root={hospital}", f"out={tmp_path / 'out'}", f"home={tmp_path / 'home'}"]
+    assert run(*words, "--dry-run") == 1
+    assert "data.skip_bad=true" in capfd.readouterr().err
+    assert run(*words, "data.skip_bad=true", "--dry-run") == 0
+    assert "on 11 images" in capfd.readouterr().err
 
 
 def test_a_calibrated_student_is_calibrated_again(student, hospital, tmp_path):
     for before, after in ((student, "once"), (tmp_path / "once", "twice")):
         distill.calibrate(before, hospital, out=tmp_path / after, home=tmp_path / "home")
     first, second = (students.read_config(tmp_path / name) for name in ("once", "twice"))
+    assert second["calibrated"]["earlier"] == first["calibrated"]
+    assert second["calibrated"]["source"] == "once"
     assert {name: first[name] for name in ("threshold", "region_threshold", "temperature")} == {
         name: second[name] for name in ("threshold", "region_threshold", "temperature")
     }
