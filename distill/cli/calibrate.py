@@ -34,14 +34,14 @@ class Request:
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:
     """Calibrates the student and prints what every region threshold gives; dry: only says what would be done."""
-    from distill.publishing.calibrate import calibrate, plan_calibration
+    from distill.publishing.calibrate import calibrate, check_inputs
 
     request = build(Request, overlaid({"data": {"name": "folder"}}, parse_overrides(given.rest, Request)))
     if request.data.root is None:
         raise ValueError(f"distill calibrate needs data.root=DIR, as in {COMMAND.usage}")
     student, home = student_of(given.student, home=given.home), path("home", given.home)
     if dry:
-        samples = plan_calibration(student, request.data, out=given.out, home=home).samples
+        samples = check_inputs(student, request.data, out=given.out, home=home).samples
         logger.info("would calibrate %s on %s and write %s", student, several(len(samples), "image"), given.out)
         return 0
     settings = {"sensitivity": given.sensitivity, "home": home, "trust": given.trust}

@@ -35,7 +35,7 @@ NOTE = """\
 """
 
 
-class Plan(NamedTuple):
+class Inputs(NamedTuple):
     """What a calibration needs, all of it checked."""
 
     config: dict[str, Any]  # the student's config.json
@@ -43,8 +43,8 @@ class Plan(NamedTuple):
     samples: tuple[Sample, ...]  # all images with masks
 
 
-def plan_calibration(student: str | Path, data: DataRecipe, *, out: Path, home: Path) -> Plan:
-    """The plan of a calibration; arguments and errors as of `calibrate`."""
+def check_inputs(student: str | Path, data: DataRecipe, *, out: Path, home: Path) -> Inputs:
+    """The checked inputs of a calibration; arguments and errors as of `calibrate`."""
     require_new(out)
     require_student(student)
     config = students.read_config(student)
@@ -67,7 +67,7 @@ def plan_calibration(student: str | Path, data: DataRecipe, *, out: Path, home: 
             f"expected at least {LEAST} different images that show an object to calibrate on, got {shown} (and "
             f"{len(samples) - shown} without one); give more"
         )
-    return Plan(config, further, samples)
+    return Inputs(config, further, samples)
 
 
 def calibrate(
@@ -101,7 +101,7 @@ def calibrate(
         raise ValueError(f"sensitivity is {sensitivity:g}, but must be above 0 and at most 1")
     out = Path(out).expanduser()
     recipe = data if isinstance(data, DataRecipe) else DataRecipe(name="folder", root=str(data))
-    config, further, samples = plan_calibration(student, recipe, out=out, home=Path(home))
+    config, further, samples = check_inputs(student, recipe, out=out, home=Path(home))
     use_all_cores()
     model = load_model(student, trust=trust).to("cuda" if torch.cuda.is_available() else "cpu")
     model.temperature = 1.0

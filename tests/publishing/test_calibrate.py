@@ -17,7 +17,7 @@ from distill.config.schema import DataRecipe
 from distill.inference import load_model
 from distill.inference.model import InferenceModel
 from distill.inference.thresholds import Thresholds
-from distill.publishing.calibrate import plan_calibration
+from distill.publishing.calibrate import check_inputs
 from distill.publishing.operating_point import choose_thresholds
 from distill.run import main
 
@@ -86,7 +86,7 @@ def test_the_thresholds_are_those_of_the_calibrated_probability(student, hospita
     choice = distill.calibrate(student, hospital, out=tmp_path / "out", home=tmp_path / "home")
     model = load_model(tmp_path / "out")
     recipe = DataRecipe(name="folder", root=str(hospital))
-    samples = plan_calibration(student, recipe, out=tmp_path / "new", home=tmp_path / "home").samples
+    samples = check_inputs(student, recipe, out=tmp_path / "new", home=tmp_path / "home").samples
     assert choose_thresholds(model.predict, samples) == choice
     found = distill.predict(tmp_path / "out", hospital / "images", out=tmp_path / "masks").found
     hits = sum(np.asarray(Image.open(path)).any() for path in (tmp_path / "masks" / "masks").iterdir())
