@@ -36,7 +36,7 @@ NOTE = """\
 
 
 class Inputs(NamedTuple):
-    """What a calibration needs, all of it checked."""
+    """The inputs of a calibration, all of them checked."""
 
     config: dict[str, Any]  # the student's config.json
     further: dict[str, Path]  # files beside it

@@ -174,11 +174,12 @@ def test_the_command_takes_paths_with_spaces_and_no_keys_of_a_recipe(tmp_path):
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
 def test_the_tables_of_the_results_follow_from_their_kept_scores(folder):
-    kept = {(row["dataset"], row["arm"]): row for row in json.loads((folder / "compare.json").read_text())["rows"]}
+    rows = json.loads((folder / "compare.json").read_text())["rows"]
+    kept = {(row["dataset"], row["student"], row["arm"]): row for row in rows}
     found, _ = compare_files([folder / "scores.csv"])
-    assert [(row.dataset, row.arm) for row in found.rows] == list(kept)
+    assert [(row.dataset, row.student, row.arm) for row in found.rows] == list(kept)
     for row in found.rows:
-        was = kept[row.dataset, row.arm]
+        was = kept[row.dataset, row.student, row.arm]
         assert row.dice == pytest.approx(was["dice"], abs=1e-4)
         assert row.verdict == was["verdict"]
         assert (row.images, row.sequences) == (was["images"], was["sequences"])
