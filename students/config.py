@@ -108,6 +108,8 @@ def _three(low: float, high: float) -> tuple[str, Callable[[Any], bool]]:
     )
 
 
+_PROBABILITY = ("number above 0 and below 1", lambda value: _is_number(value, 0, 1) and 0 < value < 1)
+
 FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # name -> what a value must be, and the test of it
     "student": ("name of a student", lambda value: isinstance(value, str)),
     "image_size": _whole(32, 4096),
@@ -115,7 +117,7 @@ FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # name -> what a value
     "width": _whole(1, 65536),
     "mean": _three(-1000, 1000),
     "std": _three(1e-6, 1000),
-    "threshold": ("number above 0 and below 1", lambda value: _is_number(value, 0, 1) and 0 < value < 1),
-    "region_threshold": ("number above 0 and below 1", lambda value: _is_number(value, 0, 1) and 0 < value < 1),
+    "threshold": _PROBABILITY,
+    "region_threshold": _PROBABILITY,
     "temperature": ("number from 0.01 to 100", lambda value: _is_number(value, 0.01, 100)),
 }

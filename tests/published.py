@@ -14,6 +14,8 @@ from small_run import IMAGE_SIZE, read_disc, taught_tensors
 import students
 from students import MEAN, STD
 
+CARD = "---\nlicense: other\nlicense_name: terms-of-discs\nmodel-index:\n- name: discs\n---\n\n# Discs\n\nDice 0.9\n"
+
 
 def write_student(folder: Path, *, classes: int = 1, threshold: float = 0.5) -> Path:
     """A folder as `distill publish` leaves it, weights and config alone; of several classes with random weights."""
@@ -22,6 +24,15 @@ def write_student(folder: Path, *, classes: int = 1, threshold: float = 0.5) -> 
         student.load_state_dict(taught_tensors())
     config = {"student": "unet", "width": 4, "classes": classes, "image_size": IMAGE_SIZE, "threshold": threshold}
     student.save_pretrained(folder, config={**config, "mean": list(MEAN), "std": list(STD)})
+    return folder
+
+
+def write_carded_student(folder: Path) -> Path:
+    """The same with a card whose front matter has results, and a record of an image that it has learned from."""
+    write_student(folder)
+    (folder / "README.md").write_text(CARD)
+    (folder / "learned.json").write_text('{"labelled": ["a"]}')
+    (folder / "results.json").write_text("{}")
     return folder
 
 

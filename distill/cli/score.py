@@ -11,6 +11,7 @@ from typing import Any
 from distill.cli.options import Command, Option, number, path, truth, whole
 from distill.evaluation.folder_pairs import pair
 from distill.evaluation.folder_scores import score_folders
+from distill.inference.thresholds import require_share
 from distill.metrics.overlap import THRESHOLD
 from distill.metrics.per_image import TOLERANCE
 from distill.metrics.table import text
@@ -46,9 +47,7 @@ def share(key: str, value: str) -> float:
     Raises:
         ValueError: it is not one.
     """
-    if not 0 < number(key, value) <= 1:
-        raise ValueError(f"{key} is {number(key, value):g}, but must be above 0 and at most 1")
-    return number(key, value)
+    return require_share(key, number(key, value))
 
 
 def distance(key: str, value: str) -> float:

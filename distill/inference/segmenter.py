@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.inference.thresholds import Thresholds
+from distill.inference.thresholds import Thresholds, require_share
 from distill.metrics.overlap import IGNORED, THRESHOLD
 from distill.runs.fingerprint import digest_file, digest_of, digest_weights, source_of
 from distill.runtime.issues import first_line, several
@@ -103,13 +103,14 @@ def settle_thresholds(segmenter: Segmenter, pixel: float | None = None, region: 
     """
     asked = {"threshold": pixel, "region_threshold": region}
     for name, value in asked.items():
-        if value is not None and segmenter.classes > 1:
+        if value is None:
+            continue
+        if segmenter.classes > 1:
             raise ValueError(
                 f"{segmenter.name} has {segmenter.classes} classes, of which the most probable is taken, so "
                 f"{name}= has no meaning; take it out"
             )
-        if value is not None and not 0 < value <= 1:
-            raise ValueError(f"{name} is {value:g}, but must be above 0 and at most 1")
+        require_share(name, value)
     own = segmenter.thresholds
     return Thresholds(own.pixel if pixel is None else pixel, own.region if region is None else region)
 

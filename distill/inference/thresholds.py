@@ -13,6 +13,13 @@ from distill.inference.regions import NEIGHBOURS, box_of
 from distill.metrics.overlap import THRESHOLD, labels
 
 
+def require_share(name: str, value: float) -> float:
+    """The value, if it is above 0 and at most 1; else raises ValueError with this name."""
+    if not 0 < value <= 1:
+        raise ValueError(f"{name} is {value:g}, but must be above 0 and at most 1")
+    return value
+
+
 @dataclass(frozen=True)
 class Thresholds:
     """The two thresholds with which a student of one class is served; several classes have none.

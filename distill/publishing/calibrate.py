@@ -16,6 +16,7 @@ from distill.data.sample import Sample, keys_of
 from distill.data.sources.open_data import open_data
 from distill.inference.model import load_model
 from distill.inference.segmenter import require_student
+from distill.inference.thresholds import require_share
 from distill.publishing.batch_norm import LEAST
 from distill.publishing.derived import further_files, name_of, new_folder, require_new, write_further
 from distill.publishing.markdown import code
@@ -97,8 +98,8 @@ def calibrate(
         ValueError: `out` holds files, fewer than `LEAST` images show an object, the student has several classes, has
             learned from these images or finds no object in any, or no thresholds find so many.
     """
-    if sensitivity is not None and not 0 < sensitivity <= 1:
-        raise ValueError(f"sensitivity is {sensitivity:g}, but must be above 0 and at most 1")
+    if sensitivity is not None:
+        require_share("sensitivity", sensitivity)
     out = Path(out).expanduser()
     recipe = data if isinstance(data, DataRecipe) else DataRecipe(name="folder", root=str(data))
     config, further, samples = check_inputs(student, recipe, out=out, home=Path(home))

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from published import write_disc, write_student
+from published import write_carded_student, write_disc
 from small_run import read_disc
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -23,7 +23,6 @@ from distill.publishing.batch_norm import estimate_statistics, norms_of, readabl
 from distill.publishing.derived import beside, noted
 from distill.run import main
 
-CARD = "---\nlicense: other\nlicense_name: terms-of-discs\nmodel-index:\n- name: discs\n---\n\n# Discs\n\nDice 0.9\n"
 SIZE = (45, 62)
 
 
@@ -34,11 +33,7 @@ def _one_thread(monkeypatch):
 
 @pytest.fixture
 def student(tmp_path):
-    folder = write_student(tmp_path / "published" / "student")
-    (folder / "README.md").write_text(CARD)
-    (folder / "learned.json").write_text('{"labelled": ["a"]}')
-    (folder / "results.json").write_text("{}")
-    return folder
+    return write_carded_student(tmp_path / "published" / "student")
 
 
 def darker(pixels):

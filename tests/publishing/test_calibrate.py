@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from published import write_disc, write_student
+from published import write_carded_student, write_disc, write_student
 from small_run import read_disc
 
 import distill
@@ -31,10 +31,7 @@ def _one_thread(monkeypatch):
 
 @pytest.fixture
 def student(tmp_path):
-    folder = write_student(tmp_path / "published" / "student")
-    (folder / "README.md").write_text("---\nlicense: other\nmodel-index:\n- name: discs\n---\n\n# Discs\n")
-    (folder / "learned.json").write_text('{"labelled": ["a"]}')
-    return folder
+    return write_carded_student(tmp_path / "published" / "student")
 
 
 @pytest.fixture
@@ -74,7 +71,8 @@ def test_a_student_is_calibrated_and_says_so_on_its_card_and_in_its_config(stude
     assert record["sha256"] == hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
     assert (out / "model.safetensors").read_bytes() == (student / "model.safetensors").read_bytes()
     card = (out / "README.md").read_text()
-    assert card.startswith("---\nlicense: other\n---\n\n> **Calibrated anew.** This is `student` with thresholds")
+    front = "---\nlicense: other\nlicense_name: terms-of-discs\n---\n\n"
+    assert card.startswith(f"{front}> **Calibrated anew.** This is `student` with thresholds")
     assert f"in {record['found']} of 8\n> images" in card and "model-index" not in card and "# Discs" in card
     assert (out / "learned.json").exists()
     model = load_model(out)
