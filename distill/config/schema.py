@@ -272,6 +272,7 @@ def check_task_decoder(recipe: Recipe) -> None:
         **own,
         "publish.encoder": recipe.publish.encoder or None,
         "publish.zoo": recipe.publish.zoo,
+        "augment.erase": recipe.augment.erase or None,
     }.items():
         require(value is None, f"{key} is {value}, but student.name={TASK_DECODER} does not support it; leave it out")
 

@@ -100,6 +100,11 @@ class AugmentRecipe:
     views: list[str] = setting(list(VIEWS), "flips to draw from, each in the cache or mirrored (teachers.NAME.mirror)")
     min_crop: float = setting(0.6, "smallest crop: geometric mean of its sides as a share of the image's; 1: no crop")
     empty: float = setting(0.0, "share of labelled images that are cropped to an object-free region, if one is found")
+    erase: float = setting(
+        0.0,
+        "share of labelled images whose objects are covered by another part of the image, if one fits; as many others "
+        "get such a patch beside their objects",
+    )
     colour: float = setting(0.1, "strength of brightness, contrast, saturation and hue changes; 0: none")
     camera: float = setting(
         0.0,
@@ -120,6 +125,7 @@ class AugmentRecipe:
         require(0.1 <= self.min_crop <= 1, f"augment.min_crop is {self.min_crop}, but must lie in [0.1, 1]")
         for key in ("empty", "colour", "camera", "amplitudes", "cutmix"):
             require(0 <= getattr(self, key) <= 1, f"augment.{key} is {getattr(self, key)}, but must lie in [0, 1]")
+        require(0 <= self.erase <= 0.5, f"augment.erase is {self.erase}, but must lie in [0, 0.5]")
         require(
             bool(self.sizes) and all(0.25 <= factor <= 4 for factor in self.sizes),
             f"augment.sizes is {self.sizes}, but must hold factors from 0.25 to 4, as [0.75, 1, 1.25]",
@@ -237,6 +243,11 @@ class EvaluateRecipe:
         False,
         "also validate on an object-free region of each image, if one is found: false alarms then count, also for "
         "the threshold",
+    )
+    erased: bool = setting(
+        False,
+        "also validate on each image with its objects covered by another part of it, if one fits: more like a frame "
+        "without an object than a region is",
     )
 
     def __post_init__(self) -> None:

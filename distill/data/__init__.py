@@ -9,6 +9,7 @@ mask_classes: masks of several classes
 file_names: names that are not UTF-8
 part_names: names of the parts of a split
 empty_regions: regions of images without any object
+erase: images whose objects are covered by other parts of them
 file_index: facts of files that have not changed
 scan: reading every file once
 read_ahead: pixels of samples, read in advance

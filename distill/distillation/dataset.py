@@ -19,7 +19,7 @@ from cache.fourier import fourier_band
 from cache.series import WHOLE, Box, Grid, dct, limits, series
 from cache.spec import flip
 from distill.config.schema import Recipe
-from distill.data import camera
+from distill.data import camera, erase
 from distill.data.augment import (
     EMPTY_STREAM,
     LARGEST_ASPECT,
@@ -33,7 +33,7 @@ from distill.data.augment import (
 )
 from distill.data.prompts import record_key
 from distill.data.sample import Sample, key_pairs_of
-from distill.data.teacher_dropout import draw_teacher_mask
+from distill.data.teacher_dropout import draw_teacher_mask, teacher_mask_key
 from distill.distillation.device_targets import matrices_of_box, read_code
 from distill.distillation.targets import Target, as_target, fuse_maps
 from distill.runtime.resize import resize
@@ -110,7 +110,9 @@ class TrainingSet(Dataset):
         epoch, number, *asked = index
         sample, recipe = self.samples[number], self.recipe
         image, mask = self.kept.get(number) or self.decode(number)
-        drawn = self.draw(sample, mask, epoch)
+        retouched = self.retouch(sample, image, mask, epoch)
+        image, mask = retouched or (image, mask)
+        drawn = self.draw(sample, mask, epoch, whole=retouched is not None)
         (side,) = asked or (recipe.image_size,)
         size, box = (side, side), mirrored(drawn.box, drawn.view)  # turning a small result is faster than a large image
         item = {"mask": torch.from_numpy(flip(resize_mask(mask, size, box), drawn.view))}
@@ -127,14 +129,37 @@ class TrainingSet(Dataset):
             else:
                 item[target.name] = self.decode_target(target, sample, drawn, wanted, spectra)
         drop = {part.teacher: recipe.teachers[part.teacher].drop for target in targets for part in target.sources}
-        return item | draw_teacher_mask(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
+        kept = draw_teacher_mask(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
+        if recipe.augment.erase and retouched:  # no teacher has seen this image
+            kept = {teacher_mask_key(teacher): torch.tensor(False) for teacher in drop}
+        elif recipe.augment.erase:
+            kept = {teacher_mask_key(teacher): torch.tensor(True) for teacher in drop} | kept
+        return item | kept
 
-    def draw(self, sample: Sample, mask: np.ndarray, epoch: int) -> Draw:
-        """Draws view, box and colours for a sample with mask (H, W); at rate `augment.empty` a box without object."""
+    def retouch(
+        self, sample: Sample, image: np.ndarray, mask: np.ndarray, epoch: int
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Image and mask with a patch, at rate `augment.erase` over the objects and as often beside them; else None."""
+        share = self.recipe.augment.erase
+        if not (share and sample.mask_key):
+            return None
+        random = generator_for(self.recipe.seed, epoch, sample.key, stream=erase.STREAM)
+        point = random.random()
+        if point < share:
+            covered = erase.erase_objects(image, mask, random)
+            return None if covered is None else (covered, np.zeros_like(mask))
+        covered = erase.cover_background(image, mask, random) if point < 2 * share else None
+        return None if covered is None else (covered, mask)
+
+    def draw(self, sample: Sample, mask: np.ndarray, epoch: int, *, whole: bool = False) -> Draw:
+        """Draws view, box and colours for a sample with mask (H, W); at rate `augment.empty` a box without object.
+
+        No such box if `whole`.
+        """
         augment, seed = self.recipe.augment, self.recipe.seed
         drawn = draw(augment, generator_for(seed, epoch, sample.key))
         random = generator_for(seed, epoch, sample.key, stream=EMPTY_STREAM)
-        if augment.empty and sample.mask_key and random.random() < augment.empty:
+        if augment.empty and sample.mask_key and not whole and random.random() < augment.empty:
             box = draw_empty_box(mask, random)
             return drawn if box is None else replace(drawn, box=mirrored(box, drawn.view))
         return drawn

@@ -159,10 +159,10 @@ def has_few(datasets: Mapping[str, Any]) -> bool:
 
 
 def describe_fitted(run: Run, count: int) -> str:
-    """The images on which thresholds and temperature were fitted, in words; `count` includes the empty regions."""
+    """The images on which thresholds and temperature were fitted, in words; `count` includes those made from others."""
     whole = min(count, len(run.splits.val))
-    regions = f" and {several(count - whole, 'region')} of them without an object" if count > whole else ""
-    return f"{several(whole, 'validation image')}{regions}"
+    made = f" and {count - whole} without an object made from them" if count > whole else ""
+    return f"{several(whole, 'validation image')}{made}"
 
 
 def place_of_weights(recipe: Recipe, teacher: str) -> str:

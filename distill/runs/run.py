@@ -14,6 +14,7 @@ from distill.config.command import command_for
 from distill.config.schedule import Span, spans_of
 from distill.config.schema import Recipe
 from distill.data.empty_regions import empty_regions
+from distill.data.erase import erased_frames
 from distill.data.sample import Sample, Splits
 from distill.runs.barrier import agree, wait_for_all
 from distill.runs.fingerprint import digest_file
@@ -53,9 +54,12 @@ class Run:
 
     @cached_property
     def validation(self) -> tuple[Sample, ...]:
-        """The validation images and, with `evaluate.empty_regions`, regions without an object."""
-        wanted = self.recipe.evaluate.empty_regions and not self.recipe.reads_features
-        return (*self.splits.val, *(empty_regions(self.splits.val) if wanted else ()))
+        """The validation images and what `evaluate.empty_regions` and `evaluate.erased` make from them."""
+        evaluate, val = self.recipe.evaluate, self.splits.val
+        if self.recipe.reads_features:
+            return (*val,)
+        regions = empty_regions(val) if evaluate.empty_regions else ()
+        return (*val, *regions, *(erased_frames(val) if evaluate.erased else ()))
 
     @property
     def weights(self) -> Path:

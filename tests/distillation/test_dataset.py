@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from small_run import disc_splits, recipe_of
+from small_run import disc_sample, disc_splits, recipe_of
 
 from distill.config.schema import AugmentRecipe
 from distill.distillation import loading, shared_memory
@@ -106,3 +106,19 @@ def test_a_share_of_labelled_images_is_shown_without_their_object():
     shares = {share: 1 - np.mean(foreground(empty=share)) for share in (0.5, 1.0)}
     assert 0.25 * shares[1.0] < shares[0.5] < 0.75 * shares[1.0]
     assert shares[1.0] > 0.1
+
+
+def test_objects_are_covered_as_often_as_what_lies_beside_them():
+    def shown(**augment):
+        recipe = recipe_of(augment=AugmentRecipe(min_crop=1.0, views=["identity"], colour=0, **augment))
+        dataset = TrainingSet([disc_sample("left", seed, (40, 56)) for seed in range(8)], recipe, {})
+        return [dataset[epoch, number] for epoch in range(20) for number in range(len(dataset))]
+
+    plain, changed = shown(), shown(erase=0.5)
+    pairs = list(zip(plain, changed, strict=True))
+    emptied = [not new["mask"].any() for _, new in pairs]
+    beside = [new["mask"].any() and not old["image"].equal(new["image"]) for old, new in pairs]
+    assert 0.05 < np.mean(emptied) < 0.5 and 0.05 < np.mean(beside) < 0.5
+    for (old, new), empty in zip(pairs, emptied, strict=True):
+        assert empty or old["mask"].equal(new["mask"])
+        assert not (empty and old["image"].equal(new["image"]))

@@ -146,6 +146,24 @@ def test_views_and_crops_are_drawn_as_without_dropping(features, tmp_path):
         assert bool(other["other/teacher_mask"])
 
 
+@pytest.mark.parametrize("drop", [0.0, 0.5])
+def test_no_teacher_speaks_of_an_image_that_was_retouched(features, tmp_path, drop):
+    plain = two_teachers(features, drawn={"drop": drop})
+    plain = replace(plain, augment=replace(plain.augment, min_crop=1.0))
+    erasing = replace(plain, augment=replace(plain.augment, erase=0.5))
+    items = []
+    for recipe in (plain, erasing):
+        caches = open_caches(run_of(recipe, tmp_path / "run"))
+        dataset = TrainingSet(disc_splits().train, recipe, caches)
+        dataset.targets = plan_targets(recipe, caches, create_student(recipe))
+        items.append([dataset[epoch, index] for epoch in range(10) for index in range(8)])
+    retouched = [not torch.equal(one["image"], other["image"]) for one, other in zip(*items, strict=True)]
+    assert 0.1 < np.mean(retouched) < 0.9
+    for one, other, changed in zip(*items, retouched, strict=True):
+        for key in ("drawn/teacher_mask", "other/teacher_mask"):
+            assert bool(other[key]) == (not changed and bool(one.get(key, True)))
+
+
 def test_a_killed_training_with_dropping_ends_where_an_uninterrupted_one_does(features, tmp_path, monkeypatch):
     recipe = two_teachers(features, drawn={"drop": 0.5, "weight": 2.0}, other={"drop": 0.5})
     whole, killed, plain = (run_of(recipe, tmp_path / name) for name in ("whole", "killed", "plain"))

@@ -371,7 +371,7 @@ def test_a_fit_that_ended_at_a_bound_is_no_calibration_on_the_card(tmp_path):
         for temperature in (0.1, 9.9999, 0.8)
     }  # fmt: skip
     for temperature, card in cards.items():
-        assert card.count(f"on the {whole} and 2 regions of them without an object") == 2
+        assert card.count(f"on the {whole} and 2 without an object made from them") == 2
         assert "| 0.9 (chosen) | 2 of 2 | 0 of 2 | 0.9000 |" in card
         assert ("The probability is calibrated:" in card) == (temperature == 0.8)
         assert card.count("The probability is not calibrated") == (0 if temperature == 0.8 else 2)

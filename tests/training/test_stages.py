@@ -346,12 +346,12 @@ KNOWN = {
     "optimiser": {"learning_rate": 2e-3, "weight_decay": 1e-2, "batch_size": 16, "warmup": 0.05, "schedule": "cosine",
                   "gradient_clip": 1.0, "ema": 0.0, "sync_batchnorm": True, "ema_warmup": False, "decay_norms": True,
                   "accumulate": 1},
-    "augment": {"views": list(VIEWS), "min_crop": 0.6, "empty": 0.0, "colour": 0.1, "camera": 0.0, "amplitudes": 0.0,
+    "augment": {"views": list(VIEWS), "min_crop": 0.6, "empty": 0.0, "erase": 0.0, "colour": 0.1, "camera": 0.0, "amplitudes": 0.0,
                 "cutmix": 0.0, "sizes": [1.0]},
     "imitate": {"low": [16, 8], "high": [8], "all": [16, 8], "bands": "cosine", "temperature": 1.0, "fuse": 0,
                 "gradient_share": 0.0},
     "evaluate": {"bootstrap": 2000, "every": 5.0, "patience": 0, "select": "dice", "select_from": "all",
-                 "empty_regions": False},
+                 "empty_regions": False, "erased": False},
     # Stands in the names of caches, whatever the default:
     "cache": {"fidelity": 0.8, "calibration": 256, "shells": False},
 }  # fmt: skip
