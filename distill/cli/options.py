@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from distill.config.keys import describe_keys
 from distill.config.schema import Recipe
 from distill.runtime.issues import nearest
 from distill.runtime.signals import CONTINUES, set_next
+
+NARROWEST, WIDEST = 72, 110  # columns of help; a terminal's own lie in between
 
 Read = Callable[[str, str], Any]  # key, text as typed -> value; raises ValueError
 
@@ -112,8 +115,9 @@ class Command:
 
     def help(self) -> str:
         """The text of `distill NAME --help`."""
-        usage = wrap(self.usage, 110, subsequent_indent=8 * " ", break_long_words=False, break_on_hyphens=False)
-        lines = [*usage, "", *wrap(self.does, 110), ""]
+        columns = columns_of_help()
+        usage = wrap(self.usage, columns, subsequent_indent=8 * " ", break_long_words=False, break_on_hyphens=False)
+        lines = [*usage, "", *wrap(self.does, columns), ""]
         if self.writes:
             lines += ["Writes", *(f"  {line}" for line in self.writes), ""]
         if self.options:
@@ -133,14 +137,20 @@ class Command:
         return [(f"{key}={placeholder or known[key][0]}", known[key][1]) for key, placeholder in shown]
 
 
+def columns_of_help() -> int:
+    """The width of help: that of the terminal, within limits; the widest where the output is no terminal."""
+    return min(WIDEST, max(NARROWEST, shutil.get_terminal_size((WIDEST, 24)).columns))
+
+
 def table(rows: Iterable[tuple[str, str]]) -> list[str]:
-    """Rows of (word, meaning) as lines in two columns, wrapped at 110 columns."""
-    rows = list(rows)
+    """Rows of (word, meaning) as lines in two columns, as wide as `columns_of_help`."""
+    rows, columns = list(rows), columns_of_help()
     width = min(36, max((len(word) for word, _ in rows), default=0))
     lines = []
     for word, meaning in rows:
-        first, *more = wrap(meaning, 106 - width) or [""]
-        lines += [f"  {word:<{width}}  {first}".rstrip(), *(f"  {'':<{width}}  {line}" for line in more)]
+        told = wrap(meaning, columns - 4 - width)
+        first = told.pop(0) if told and len(word) <= width else ""  # a long word has a line of its own
+        lines += [f"  {word:<{width}}  {first}".rstrip(), *(f"  {'':<{width}}  {line}" for line in told)]
     return lines
 
 

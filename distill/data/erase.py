@@ -104,7 +104,9 @@ def coarse(mask: np.ndarray, cell: int) -> Tensor:
     return functional.max_pool2d(torch.from_numpy(mask).float()[None], cell, ceil_mode=True)[0] > 0
 
 
-def best_part(image: Tensor, objects: Tensor, region: Tensor, random: np.random.Generator) -> tuple[str, int, int] | None:
+def best_part(
+    image: Tensor, objects: Tensor, region: Tensor, random: np.random.Generator
+) -> tuple[str, int, int] | None:
     """The part of an image (3, H, W) that fits best into a region, as view, top row and left column of its box.
 
     Args:

@@ -20,6 +20,7 @@ from distill.runtime.issues import several
 
 TINY, HUGE = 0.001, 0.7  # shares of the image that the foreground rarely leaves
 SOFT = (16, 239)  # levels that JPEG noise does not reach
+MANY = 20  # images of which one without an object would be expected, if there were any
 NUMBERED = 0.005  # share of a mask's pixels from which low levels are no noise
 FLAT = 2.0  # deviation of grey levels under which an image has no content
 NAMED = 12  # images that a sentence names
@@ -61,11 +62,14 @@ def examine_cases(cases: Sequence[Case], *, several_classes: bool, groups: str |
 
 
 def check_masks(dataset: str, cases: Sequence[Case], *, several_classes: bool) -> list[Issue]:
-    """Checks the masks of one data set: levels in between; empty, full, tiny or huge foreground."""
+    """Checks the masks of one data set: levels in between; an object everywhere; empty, full, tiny, huge foreground."""
     highest = max(int(np.flatnonzero(case.inspection.levels).max()) for case in cases)
     threshold = 1 if several_classes else threshold_of(highest)
     top = 254 if several_classes else 255  # class 255 counts for nothing
     issues = [] if several_classes or threshold == 1 else [*_between(dataset, cases), *_numbers(dataset, cases)]
+    learned = [case for case in cases if case.part in ("", "train")]
+    if len(learned) >= MANY and all(case.inspection.share(threshold, top) for case in learned):
+        issues.append(_of("an object everywhere", f"each of {len(learned)} images of {dataset} shows an object"))
     for case in cases:
         share = case.inspection.share(threshold, top)
         kind = "empty mask" if share == 0 else "full mask" if share == 1 else ""

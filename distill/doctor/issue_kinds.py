@@ -43,6 +43,11 @@ KINDS = {
         "Are these class numbers, with 255 for unknown pixels? With student.classes=1, only 255 would be foreground; "
         "set student.classes to the number of classes in the masks.",
     ),
+    "an object everywhere": (
+        NOTE,
+        "A student that never sees a frame without an object finds one in most of them. If yours will meet such "
+        "frames, add some with empty masks, or make some: augment.erase=0.25, and evaluate.erased=true to count alarms.",
+    ),
     "empty mask": (NOTE, "No foreground. Right for frames without an object; else the annotation is missing."),
     "full mask": (NOTE, "Foreground everywhere. Rarely intended; check it."),
     "tiny foreground": (NOTE, "Less than 0.1 % of the image. Perhaps a stray stroke, perhaps a small object."),

@@ -191,11 +191,13 @@ def test_real_data_without_teacher_weights_stops_and_says_what_to_type(tmp_path,
     assert "teachers.sam.weights=facebook/sam-vit-base" in capfd.readouterr().err
 
 
-def test_the_script_runs_from_any_directory(tmp_path):
+@pytest.mark.parametrize("command", [[str(RUN)], ["-m", "distill"]])
+def test_the_script_and_the_package_run_from_any_directory(command, tmp_path):
+    path = "" if command[0] != "-m" else str(RUN.parents[1])
     finished = subprocess.run(
-        [sys.executable, str(RUN), "--help"],
+        [sys.executable, *command, "--help"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": ""},
+        env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
     )

@@ -54,6 +54,15 @@ def test_the_help_of_a_command_says_what_it_does_its_keys_and_examples(name, cap
         assert 10 <= len(command.keys) <= 16
 
 
+def test_help_is_as_wide_as_the_terminal_within_limits(monkeypatch):
+    widths = {}
+    for columns in (20, 80, 300):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        keys = help_text("predict").partition("Keys\n")[2].partition("Examples")[0].splitlines()
+        widths[columns] = max(map(len, keys))
+    assert widths[20] <= 72 < widths[80] <= 80 < widths[300] <= 110
+
+
 def test_help_prints_the_own_keys_of_a_command_before_its_examples():
     for command, key in (("compare", "jobs=1"), ("evaluate", "tolerance=2"), ("doctor", "data.split=DIR")):
         before_last_examples = help_text(command).rpartition("Examples")[0].splitlines()

@@ -13,6 +13,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from distill.cli.doctor import COMMAND, read_request
 from distill.data.synthetic.generator import render
+from distill.doctor.checks import MANY
 from distill.doctor.duplicates import Near, components, find_near
 from distill.doctor.examine import Diagnosis, examine_data
 from distill.doctor.hashes import SIDE
@@ -199,6 +200,14 @@ def test_odd_masks_are_notes(polyps, frames, capsys):
     assert kinds.keys() <= KINDS.keys()
     assert doctor_command(words_of(polyps), dry=False) == 0
     assert "note           1  full mask" in capsys.readouterr().out
+
+
+def test_data_without_a_frame_that_shows_no_object_is_a_note(polyps):
+    for index in range(COUNT, MANY + 1):
+        add(polyps, f"a{index}", *frame(index))
+    assert found(polyps) == {"an object everywhere": [f"each of {MANY + 1} images of polyps shows an object"]}
+    add(polyps, "empty", frame(MANY + 1)[0], Image.new("L", SIZE[::-1]))
+    assert "an object everywhere" not in found(polyps)
 
 
 def test_jpeg_masks_are_noisy_and_not_soft(polyps):

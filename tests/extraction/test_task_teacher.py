@@ -141,7 +141,12 @@ def test_a_task_teacher_has_the_views_of_the_cache_it_reads(distilled_run):
 
 
 def test_what_a_decoder_cannot_have_is_refused():
-    for word in ("student.encoder=x.safetensors", "student.init=somewhere", "publish.encoder=true", "augment.erase=0.2"):
+    for word in (
+        "student.encoder=x.safetensors",
+        "student.init=somewhere",
+        "publish.encoder=true",
+        "augment.erase=0.2",
+    ):
         with pytest.raises(ValueError, match="=task_decoder does not support it; leave it out"):
             read_recipe(["recipe=adapt_teacher", word])
     with pytest.raises(ValueError, match=r"weights=builtin is for generated frames only, but data\.name is folder"):
