@@ -32,8 +32,8 @@ def introduction(run: Run) -> Iterator[str]:
         yield BUILT_IN.format(name=recipe.name, teacher=given[0], student=larger)
     tests = ", ".join(f"{name} {len(samples)}" for name, samples in splits.test.items())
     unlabelled = f", {len(splits.unlabelled)} more without masks" if splits.unlabelled else ""
-    made = len(run.validation) - len(splits.val)
-    empty = f" and {made} without an object made from them" if made else ""
+    frames = len(run.validation) - len(splits.val)
+    empty = f" and {frames} without an object made from them" if frames else ""
     counts = f"{several(len(splits.train), 'image')} to train{unlabelled}, {len(splits.val)} to validate{empty}"
     yield f"data {recipe.data.name}: {counts}; test: {tests}"
     yield from (f"  note: {note}" for note in splits.notes)

@@ -89,8 +89,8 @@ def cover_connected(
     inside = torch.from_numpy(region[rows, columns])
     height, width = inside.shape
     top, left = min(top * cell, region.shape[0] - height), min(left * cell, region.shape[1] - width)
-    there = (slice(top, top + height), slice(left, left + width))
-    patch, taken = (flip(one, view)[(..., *there)] for one in (pixels[0], torch.from_numpy(objects)))
+    turned = (flip(one, view) for one in (pixels[0], torch.from_numpy(objects)))
+    patch, taken = (one[..., top : top + height, left : left + width] for one in turned)
     here = pixels[0, :, rows, columns]
     edge = (~inside & ~torch.from_numpy(objects[rows, columns]) & ~taken).float()
     patch = patch + interpolated((here - patch) * edge, edge[None])
@@ -127,9 +127,10 @@ def best_part(
         )
         for _ in range(TRIES)
     ]
-    boxes = [(view, (slice(top, top + height), slice(left, left + width))) for view, top, left in parts]
-    there = torch.stack([views[view][0][(slice(None), *box)] for view, box in boxes])
-    taken = torch.stack([views[view][1][box] for view, box in boxes])
+    there, taken = (
+        torch.stack([views[view][of][..., top : top + height, left : left + width] for view, top, left in parts])
+        for of in (0, 1)
+    )
     black = ((there.amax(dim=1) < BLACK) & inside).sum(dim=(1, 2))
     most_black = ((here.amax(dim=0) < BLACK) & inside).sum() + MORE_BLACK * inside.sum()
     edge = ~inside & ~objects[rows, columns] & ~taken
@@ -191,21 +192,32 @@ def erased_frames(samples: Sequence[Sample]) -> tuple[Sample, ...]:
     """The samples without their objects, if these can be erased; the same at every call. Reads every sample once."""
     frames = []
     for sample, read in zip(samples, read_ahead(samples), strict=True):
-        frame = read_erased(read)
+        frame = without_objects(read)
         if frame is not None:
-            size = (frame.shape[0], frame.shape[1])
-            changes = {
-                "stem": f"{sample.stem} (erased)",
-                "key": hashlib.sha256(f"{sample.key} erased".encode()).hexdigest(),
-                "size": size,
-                "read_image": partial(read_erased, sample),
-                "read_mask": partial(np.zeros, size, dtype=np.uint8),
-            }
-            frames.append(replace(sample, **changes))
+            frames.append(frame_of(sample, (frame.shape[0], frame.shape[1])))
     return tuple(frames)
 
 
-def read_erased(sample: Sample) -> np.ndarray | None:
+def frame_of(sample: Sample, size: tuple[int, int]) -> Sample:
+    """A sample without its objects, in `size`, with its own name and key."""
+    return replace(
+        sample,
+        stem=f"{sample.stem} (erased)",
+        key=hashlib.sha256(f"{sample.key} erased".encode()).hexdigest(),
+        size=size,
+        read_image=partial(read_erased, sample),
+        read_mask=partial(np.zeros, size, dtype=np.uint8),
+    )
+
+
+def read_erased(sample: Sample) -> np.ndarray:
+    """The pixels uint8 (H, W, 3) of a sample whose objects can be erased, without them."""
+    frame = without_objects(sample)
+    assert frame is not None, "erased as when it was listed"
+    return frame
+
+
+def without_objects(sample: Sample) -> np.ndarray | None:
     """A sample's image uint8 (H, W, 3), at most `FRAME_SIDE` pixels long, without objects; None if they stay."""
     image, mask = sample.read_image(), sample.read_mask()
     scale = min(1, FRAME_SIDE / max(mask.shape))

@@ -121,7 +121,7 @@ def test_values_are_continued_smoothly_and_kept_where_they_are_known():
     ramp = torch.linspace(0, 40, 47).expand(1, 33, 47)
     filled = interpolated(ramp * known, known)
     assert torch.equal(filled * known, ramp * known)
-    assert 0 <= filled.min() and filled.max() <= 40 and (filled - ramp).abs().max() < 20
+    assert filled.min() >= 0 and filled.max() <= 40 and (filled - ramp).abs().max() < 20
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(2, 3), (-2, 1), (0, -4), (3, 4), (-3, -4)])
