@@ -118,7 +118,12 @@ def test_rooms_of_distill_import_only_lower_levels():
 
 
 def test_no_module_lies_flat_in_distill_but_the_entrances():
-    assert {path.name for path in (ROOT / "distill").glob("*.py")} == {"__init__.py", "__main__.py", "run.py", "verbs.py"}
+    assert {path.name for path in (ROOT / "distill").glob("*.py")} == {
+        "__init__.py",
+        "__main__.py",
+        "run.py",
+        "verbs.py",
+    }
     rooms = {room_of(f"distill.{'.'.join(path.relative_to(ROOT / 'distill').parts)}") for path in packages()}
     assert rooms == set(LEVELS)
 

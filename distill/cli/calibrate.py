@@ -79,8 +79,8 @@ COMMAND = Command(
     does="Fits thresholds and temperature of a published student on images with masks of your own hospital or camera, "
     "and writes the result as a new student; no weight changes. Of all pairs of thresholds that find something of the "
     "object in enough images, the one with the best mean Dice is taken. Give images as the student will meet them, "
-    "with and without an object (their masks are empty), and none that you test on. Images that the student was "
-    "trained on are refused.",
+    "with and without an object (their masks are empty), and none that you test on. If each shows an object, frames "
+    "made of them by covering it tell false alarms. Images that the student was trained on are refused.",
     writes=("out/  model.safetensors; config.json and card, which say what was done; no ONNX file",),
     options=(
         TORCH_STUDENT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 import students
 from distill.config.schema import DataRecipe
+from distill.data.erase import erased_frames
 from distill.data.sample import Sample, keys_of
 from distill.data.sources.open_data import open_data
 from distill.inference.model import load_model
@@ -27,10 +29,12 @@ from distill.runtime.threads import use_all_cores
 from students.config import locate
 from students.published import LEARNED, learned_keys
 
+logger = logging.getLogger("bandpass")
+
 NOTE = """\
 > **Calibrated anew.** This is {source} with thresholds and temperature fitted on {images} images with masks (sha256 of
 > their digests {sha256}); no weight was changed. There its masks find something of the object in {found} of {shown}
-> images and have a false alarm in {false_alarms} of the other {empty}; mean Dice is {dice:.4f}. These figures are of
+> images and have a false alarm in {false_alarms} of {others}; mean Dice is {dice:.4f}. These figures are of
 > the images that the thresholds were chosen on, and so too high. Thresholds, temperature and results further down are
 > those of the student before. `distill publish student=THIS_FOLDER onnx=model.onnx` makes the ONNX file.
 """
@@ -42,6 +46,7 @@ class Inputs(NamedTuple):
     config: dict[str, Any]  # the student's config.json
     further: dict[str, Path]  # files beside it
     samples: tuple[Sample, ...]  # all images with masks
+    erased: tuple[Sample, ...]  # if each of them shows an object: those without it that can be made of them
 
 
 def check_inputs(student: str | Path, data: DataRecipe, *, out: Path, home: Path) -> Inputs:
@@ -68,7 +73,7 @@ def check_inputs(student: str | Path, data: DataRecipe, *, out: Path, home: Path
             f"expected at least {LEAST} different images that show an object to calibrate on, got {shown} (and "
             f"{len(samples) - shown} without one); give more"
         )
-    return Inputs(config, further, samples)
+    return Inputs(config, further, samples, erased_frames(samples) if shown == len(samples) else ())
 
 
 def calibrate(
@@ -81,6 +86,8 @@ def calibrate(
     trust: str | None = None,
 ) -> Choice:
     """Writes a copy of a published student into `out`, with temperature and thresholds fitted on images with masks.
+
+    If every image shows an object, frames made of them by covering it stand in for those without.
 
     Args:
         student: a published folder, a hub id or `zoo:NAME`; of one class.
@@ -102,13 +109,16 @@ def calibrate(
         require_share("sensitivity", sensitivity)
     out = Path(out).expanduser()
     recipe = data if isinstance(data, DataRecipe) else DataRecipe(name="folder", root=str(data))
-    config, further, samples = check_inputs(student, recipe, out=out, home=Path(home))
+    config, further, samples, erased = check_inputs(student, recipe, out=out, home=Path(home))
+    if erased:
+        told = "each of %d images shows an object, so %d made of them by covering it tell false alarms"
+        logger.info(told, len(samples), len(erased))
     use_all_cores()
     model = load_model(student, trust=trust).to("cuda" if torch.cuda.is_available() else "cpu")
     model.temperature = 1.0
-    calibration = find_temperature(model.predict, samples, classes=1)
+    calibration = find_temperature(model.predict, (*samples, *erased), classes=1)
     model.temperature = calibration.temperature
-    choice = choose_thresholds(model.predict, samples, sensitivity=sensitivity)
+    choice = choose_thresholds(model.predict, (*samples, *erased), sensitivity=sensitivity)
     if not choice.chosen.found:
         raise ValueError(
             f"not calibrated: {student} finds no object in any of the {choice.shown} images that show one; train it "
@@ -117,8 +127,9 @@ def calibrate(
     point, digests = asdict(choice.chosen), "".join(sorted(sample.key for sample in samples))
     done = {
         "source": name_of(student, config),
-        "images": choice.images,
+        "images": len(samples),
         "shown": choice.shown,
+        "erased": len(erased),
         "sha256": hashlib.sha256(digests.encode()).hexdigest(),
         **{name: point[name] for name in ("dice", "found", "false_alarms")},
         **({"earlier": config["calibrated"]} if "calibrated" in config else {}),
@@ -128,5 +139,6 @@ def calibrate(
         shutil.copyfile(locate(student, "model.safetensors"), folder / "model.safetensors")
         write_json(folder / "config.json", {**config, **settings})
         facts = {**done, "source": code(done["source"]), "sha256": done["sha256"][:12]}
-        write_further(further, NOTE.format(**facts, empty=choice.images - choice.shown), folder=folder)
+        others = f"{len(erased)} made of them by covering it" if erased else f"the other {len(samples) - choice.shown}"
+        write_further(further, NOTE.format(**facts, others=others), folder=folder)
     return choice

@@ -67,6 +67,7 @@ def test_a_student_is_calibrated_and_says_so_on_its_card_and_in_its_config(stude
     changed = {"threshold", "region_threshold", "temperature"}
     assert {name for name in config if config[name] != before.get(name)} == changed
     assert (record["source"], record["images"], record["shown"], len(record["sha256"])) == ("student", 12, 8, 64)
+    assert record["erased"] == 0 and f"in {record['false_alarms']} of the other 4" in (out / "README.md").read_text()
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (hospital / "images").iterdir()]
     assert record["sha256"] == hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
     assert (out / "model.safetensors").read_bytes() == (student / "model.safetensors").read_bytes()
@@ -78,6 +79,21 @@ def test_a_student_is_calibrated_and_says_so_on_its_card_and_in_its_config(stude
     model = load_model(out)
     assert model.thresholds == Thresholds(config["threshold"], config["region_threshold"])
     assert model.temperature == config["temperature"] != 1
+
+
+def test_images_that_all_show_an_object_are_also_tried_without_it(student, hospital, tmp_path, capfd):
+    for path in (*hospital.glob("*/08.png"), *hospital.glob("*/09.png"), *hospital.glob("*/1*.png")):
+        path.unlink()
+    out = tmp_path / "out"
+    assert run(f"student={student}", f"data.root={hospital}", f"out={out}", f"home={tmp_path / 'home'}") == 0
+    told, record = capfd.readouterr(), students.read_config(out)["calibrated"]
+    erased = record["erased"]
+    assert (record["images"], record["shown"]) == (8, 8) and 0 < erased < 8
+    assert f"each of 8 images shows an object, so {erased} made of them by covering it tell false alarms" in told.err
+    assert f" of {erased} " in told.out and "no such image" not in told.out
+    card = " ".join((out / "README.md").read_text().replace("> ", "").split())
+    assert "fitted on 8 images with masks" in card
+    assert f"have a false alarm in {record['false_alarms']} of {erased} made of them by covering it" in card
 
 
 def test_the_thresholds_are_those_of_the_calibrated_probability(student, hospital, tmp_path):
