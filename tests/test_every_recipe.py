@@ -61,6 +61,11 @@ NETWORKS = {  # of students that are not small at any width
         "student.encoder=null",
         "student.width=4",
     ],
+    "fewer_alarms": [
+        "student.options={backbone: test_efficientnet, encoder_stages: 4}",
+        "student.init=null",
+        "student.width=4",
+    ],
     "study_erase": [
         "student.options={backbone: test_efficientnet, encoder_stages: 4}",
         "student.encoder=null",

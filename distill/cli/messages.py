@@ -36,6 +36,8 @@ def introduction(run: Run) -> Iterator[str]:
     empty = f" and {frames} without an object made from them" if frames else ""
     counts = f"{several(len(splits.train), 'image')} to train{unlabelled}, {len(splits.val)} to validate{empty}"
     yield f"data {recipe.data.name}: {counts}; test: {tests}"
+    if recipe.evaluate.erased and not frames:
+        yield "  note: evaluate.erased has no effect: no object of the validation images can be covered"
     yield from (f"  note: {note}" for note in splits.notes)
     yield from few_images(run)
     for name, teacher in recipe.consulted.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ class Command:
         usage = wrap(self.usage, columns, subsequent_indent=8 * " ", break_long_words=False, break_on_hyphens=False)
         lines = [*usage, "", *wrap(self.does, columns), ""]
         if self.writes:
-            lines += ["Writes", *(f"  {line}" for line in self.writes), ""]
+            lines += ["Writes", *table(split_columns(line) for line in self.writes), ""]
         if self.options:
             lines += ["Keys", *table((f"{o.name}={o.shown}", o.meaning) for o in self.options), ""]
         if self.keys:
@@ -135,6 +136,12 @@ class Command:
         known = {key: (default, meaning) for key, default, meaning in describe_keys(self.schema)}
         shown = [(key, placeholder) for key, _, placeholder in (entry.partition("=") for entry in self.keys)]
         return [(f"{key}={placeholder or known[key][0]}", known[key][1]) for key, placeholder in shown]
+
+
+def split_columns(line: str) -> tuple[str, str]:
+    """The part of a line before the first two spaces, and what follows them; empty if there are none."""
+    first, *more = re.split(" {2,}", line, maxsplit=1)
+    return first, "".join(more)
 
 
 def columns_of_help() -> int:

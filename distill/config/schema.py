@@ -179,6 +179,11 @@ def check_stages(recipe: Recipe) -> None:
         bool(recipe.teachers) or not recipe.imitates,
         "stages imitate a teacher, but teachers is empty; name one, or drop the imitate_* terms",
     )
+    require(
+        recipe.augment.erase <= 0.25 or not recipe.imitates,
+        f"augment.erase is {recipe.augment.erase}, but stages imitate a teacher, which has not seen covered images nor "
+        "the as many with a patch elsewhere; set at most 0.25, so that half of the images have their teacher",
+    )
 
 
 def check_averages(recipe: Recipe) -> None:

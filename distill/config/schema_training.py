@@ -103,7 +103,7 @@ class AugmentRecipe:
     erase: float = setting(
         0.0,
         "share of labelled images whose objects are covered by another part of the image, if one fits; as many others "
-        "get such a patch beside their objects",
+        "get such a patch beside their objects; neither have a teacher",
     )
     colour: float = setting(0.1, "strength of brightness, contrast, saturation and hue changes; 0: none")
     camera: float = setting(

@@ -20,6 +20,7 @@ from cache.spec import VIEWS, flip
 from distill.data.augment import generator_for, to_tensor
 from distill.data.read_ahead import read_ahead
 from distill.data.sample import Sample
+from distill.runtime.progress import progress
 from distill.runtime.resize import resize
 
 STREAM = 5  # of random numbers, apart from those of other draws
@@ -38,7 +39,7 @@ def erase_objects(image: np.ndarray, mask: np.ndarray, random: np.random.Generat
     None if there is no object, if it is too large, or if no part of the image can cover it.
     """
     objects = with_margin(mask)
-    return cover(image, objects, objects, random)
+    return cover(image, objects, objects, random) if shows_object(mask) else None
 
 
 def cover_background(image: np.ndarray, mask: np.ndarray, random: np.random.Generator) -> np.ndarray | None:
@@ -46,12 +47,15 @@ def cover_background(image: np.ndarray, mask: np.ndarray, random: np.random.Gene
 
     In training, such images keep a student from learning that a patch tells of an empty mask.
     """
+    if not shows_object(mask):
+        return None
     objects, black = with_margin(mask), image.max(axis=-1) < BLACK
-    for _ in range(TRIES if objects.any() else 0):
+    most_black = max(MORE_BLACK, black[objects].mean())
+    for _ in range(TRIES):
         turned = flip(objects, VIEWS[int(random.integers(len(VIEWS)))])
         region = shifted(turned, *(int(random.integers(-side // 2, side // 2 + 1)) for side in mask.shape))
-        large_enough, seen = 2 * region.sum() > objects.sum(), (region & black).sum() <= MORE_BLACK * region.sum()
-        if large_enough and seen and not (region & objects).any():
+        large_enough = 2 * region.sum() > objects.sum()
+        if large_enough and black[region].mean() <= most_black and not (region & objects).any():
             return cover(image, objects | region, region, random)
     return None
 
@@ -156,8 +160,15 @@ def interpolated(values: Tensor, weights: Tensor) -> Tensor:
 def soft(region: Tensor, margin: int) -> Tensor:
     """The share (H, W) of a patch in a region, bool (H, W): rises from 0 at its edge to 1 within half a margin."""
     half = margin // 2
-    mean = functional.avg_pool2d(region[None, None].float(), 2 * half + 1, 1, half, count_include_pad=False)[0, 0]
+    mean = region.float()
+    for _ in range(2):  # rows, then columns: the time of squares grows with the margin's own
+        mean = functional.avg_pool1d(mean, 2 * half + 1, 1, half, count_include_pad=False).T
     return (2 * mean - 1).clamp(min=0) if half else mean
+
+
+def shows_object(mask: np.ndarray) -> bool:
+    """Whether a mask (H, W) has foreground; pixels of 255 are unknown."""
+    return bool(((mask > 0) & (mask < 255)).any())
 
 
 def with_margin(mask: np.ndarray) -> np.ndarray:
@@ -191,7 +202,8 @@ def box_around(region: np.ndarray, more: int) -> tuple[slice, slice]:
 def erased_frames(samples: Sequence[Sample]) -> tuple[Sample, ...]:
     """The samples without their objects, if these can be erased; the same at every call. Reads every sample once."""
     frames = []
-    for sample, read in zip(samples, read_ahead(samples), strict=True):
+    pairs = zip(samples, read_ahead(samples), strict=True)
+    for sample, read in progress(pairs, what="cover objects", total=len(samples)):
         frame = without_objects(read)
         if frame is not None:
             frames.append(frame_of(sample, (frame.shape[0], frame.shape[1])))
@@ -224,4 +236,5 @@ def without_objects(sample: Sample) -> np.ndarray | None:
     size = (max(1, round(scale * mask.shape[0])), max(1, round(scale * mask.shape[1])))
     small = resize(to_tensor(image), size)[0].round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
     objects = resize(torch.from_numpy(mask != 0)[None, None], size)[0, 0].numpy() > 0
-    return erase_objects(small, objects, generator_for(0, 0, sample.key, stream=STREAM))
+    random = generator_for(0, 0, sample.key, stream=STREAM)
+    return erase_objects(small, objects, random) if shows_object(mask) else None

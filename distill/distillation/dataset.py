@@ -130,10 +130,10 @@ class TrainingSet(Dataset):
                 item[target.name] = self.decode_target(target, sample, drawn, wanted, spectra)
         drop = {part.teacher: recipe.teachers[part.teacher].drop for target in targets for part in target.sources}
         kept = draw_teacher_mask(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
-        if recipe.augment.erase and retouched:  # no teacher has seen this image
-            kept = {teacher_mask_key(teacher): torch.tensor(False) for teacher in drop}
-        elif recipe.augment.erase:
-            kept = {teacher_mask_key(teacher): torch.tensor(True) for teacher in drop} | kept
+        if recipe.augment.erase:  # no teacher has seen a retouched image
+            all_or_none = torch.tensor(retouched is None)
+            every = {teacher_mask_key(target.teacher): all_or_none for target in targets}
+            kept = every | kept if retouched is None else every
         return item | kept
 
     def retouch(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,10 @@ def examine_cases(cases: Sequence[Case], *, several_classes: bool, groups: str |
     for dataset in dict.fromkeys(case.sample.dataset for case in cases):
         mine = [case for case in cases if case.sample.dataset == dataset]
         issues += check_masks(dataset, mine, several_classes=several_classes)
+    if not several_classes:
+        issues += check_objects(
+            cases, empty={sample.key for issue in issues if issue.kind == "empty mask" for sample in issue.samples}
+        )
     issues += check_images(cases)
     issues += check_copies(cases)
     issues += check_near(cases)
@@ -62,14 +66,11 @@ def examine_cases(cases: Sequence[Case], *, several_classes: bool, groups: str |
 
 
 def check_masks(dataset: str, cases: Sequence[Case], *, several_classes: bool) -> list[Issue]:
-    """Checks the masks of one data set: levels in between; an object everywhere; empty, full, tiny, huge foreground."""
+    """Checks the masks of one data set: levels in between; empty, full, tiny or huge foreground."""
     highest = max(int(np.flatnonzero(case.inspection.levels).max()) for case in cases)
     threshold = 1 if several_classes else threshold_of(highest)
     top = 254 if several_classes else 255  # class 255 counts for nothing
     issues = [] if several_classes or threshold == 1 else [*_between(dataset, cases), *_numbers(dataset, cases)]
-    learned = [case for case in cases if case.part in ("", "train")]
-    if len(learned) >= MANY and all(case.inspection.share(threshold, top) for case in learned):
-        issues.append(_of("an object everywhere", f"each of {len(learned)} images of {dataset} shows an object"))
     for case in cases:
         share = case.inspection.share(threshold, top)
         kind = "empty mask" if share == 0 else "full mask" if share == 1 else ""
@@ -79,6 +80,14 @@ def check_masks(dataset: str, cases: Sequence[Case], *, several_classes: bool) -
             told = f"highest level {level}" if share == 0 else f"{share:.2%} of the image"
             issues.append(_of(kind, f"{case.name}: {told}", case))
     return issues
+
+
+def check_objects(cases: Sequence[Case], *, empty: Collection[str]) -> list[Issue]:
+    """One issue if each of many training images shows an object; `empty` are keys of images that show none."""
+    learned = [case for case in cases if case.part in ("", "train")]
+    if len(learned) < MANY or any(case.sample.key in empty for case in learned):
+        return []
+    return [_of("an object everywhere", f"each of the {len(learned)} images to train on shows an object")]
 
 
 def _between(dataset: str, cases: Sequence[Case]) -> Iterator[Issue]:

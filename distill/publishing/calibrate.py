@@ -34,7 +34,7 @@ logger = logging.getLogger("bandpass")
 NOTE = """\
 > **Calibrated anew.** This is {source} with thresholds and temperature fitted on {images} images with masks (sha256 of
 > their digests {sha256}); no weight was changed. There its masks find something of the object in {found} of {shown}
-> images and have a false alarm in {false_alarms} of {others}; mean Dice is {dice:.4f}. These figures are of
+> images and have a false alarm in {false_alarms} of {others}; mean Dice of all is {dice:.4f}. These figures are of
 > the images that the thresholds were chosen on, and so too high. Thresholds, temperature and results further down are
 > those of the student before. `distill publish student=THIS_FOLDER onnx=model.onnx` makes the ONNX file.
 """
@@ -46,7 +46,7 @@ class Inputs(NamedTuple):
     config: dict[str, Any]  # the student's config.json
     further: dict[str, Path]  # files beside it
     samples: tuple[Sample, ...]  # all images with masks
-    erased: tuple[Sample, ...]  # if each of them shows an object: those without it that can be made of them
+    shown: int  # those that show an object
 
 
 def check_inputs(student: str | Path, data: DataRecipe, *, out: Path, home: Path) -> Inputs:
@@ -73,7 +73,7 @@ def check_inputs(student: str | Path, data: DataRecipe, *, out: Path, home: Path
             f"expected at least {LEAST} different images that show an object to calibrate on, got {shown} (and "
             f"{len(samples) - shown} without one); give more"
         )
-    return Inputs(config, further, samples, erased_frames(samples) if shown == len(samples) else ())
+    return Inputs(config, further, samples, shown)
 
 
 def calibrate(
@@ -109,7 +109,8 @@ def calibrate(
         require_share("sensitivity", sensitivity)
     out = Path(out).expanduser()
     recipe = data if isinstance(data, DataRecipe) else DataRecipe(name="folder", root=str(data))
-    config, further, samples, erased = check_inputs(student, recipe, out=out, home=Path(home))
+    config, further, samples, shown = check_inputs(student, recipe, out=out, home=Path(home))
+    erased = erased_frames(samples) if shown == len(samples) else ()
     if erased:
         told = "each of %d images shows an object, so %d made of them by covering it tell false alarms"
         logger.info(told, len(samples), len(erased))

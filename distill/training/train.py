@@ -16,6 +16,7 @@ from torch import Tensor
 import cache
 from distill.config.parse import write_recipe
 from distill.config.schedule import Span, learning_rate_at, steps_of_score
+from distill.data.erase import shows_object
 from distill.distillation.criterion import compute_losses, divisors_of_parts
 from distill.distillation.device_targets import decode_targets
 from distill.distillation.feature_variance import FeatureVariance, variances_of
@@ -99,10 +100,8 @@ def run_stages(plan: TrainingPlan) -> dict[str, Any]:
 
 
 def dice_of_nothing(run: Run) -> float:
-    """The mean validation Dice of empty predictions: 1 for each image without an object; 0 for several classes."""
-    if run.recipe.student.classes > 1:
-        return 0.0
-    return float(np.mean([not (sample.read_mask() == 1).any() for sample in run.validation]))
+    """The mean validation Dice of empty predictions: 1 for each image without an object, 0 for the others."""
+    return float(np.mean([not shows_object(sample.read_mask()) for sample in run.validation]))
 
 
 def summarise(state: TrainingState) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from small_run import disc_sample, recipe_of, run_of
 
+from distill.cli.messages import introduction
 from distill.config.schema import AugmentRecipe, EvaluateRecipe
 from distill.data.erase import (
     BLACK,
@@ -22,6 +23,7 @@ from distill.data.erase import (
     erased_frames,
     interpolated,
     shifted,
+    soft,
     with_margin,
 )
 
@@ -102,6 +104,34 @@ def test_a_patch_beside_the_objects_leaves_them_as_they_are():
         assert redness(covered) == 255 and redness(covered[mask == 0]) <= 5
 
 
+@pytest.mark.parametrize("dark", [0.05, 0.5, 1.0])
+def test_patches_beside_objects_are_found_in_dark_images_too(dark):
+    image, mask = with_discs(disc(15, 60, 50))
+    specks = np.random.default_rng(0).random(mask.shape) < dark
+    image[specks] = BLACK - 10
+    for seed in range(5):
+        assert erase_objects(image, mask, np.random.default_rng(seed)) is not None
+        assert cover_background(image, mask, np.random.default_rng(seed)) is not None
+
+
+def test_unknown_pixels_alone_are_no_object():
+    image, mask = wall(), 255 * disc(15, 60, 50)
+    assert erase_objects(image, mask, np.random.default_rng(0)) is None
+    assert cover_background(image, mask, np.random.default_rng(0)) is None
+    sample = disc_sample("left", 0, (80, 112))
+    unknown = replace(sample, read_mask=lambda: 255 * sample.read_mask())
+    assert len(erased_frames([sample])) == 1 and not erased_frames([unknown])
+
+
+def test_a_patch_is_soft_at_its_edge():
+    region = torch.zeros(40, 40, dtype=torch.bool)
+    region[10:30, 10:30] = True
+    share = soft(region, 6)
+    assert share[~region].max() == 0 and share[13:27, 13:27].min() == 1
+    assert 0 < share[10, 20] < share[11, 20] < share[12, 20] < 1 and share[20, 10] == share[10, 20]
+    assert torch.equal(soft(region, 1), region.float())
+
+
 def test_the_part_that_differs_least_around_the_region_is_taken():
     image = torch.zeros(3, 40, 40)
     image[:, :, 20:] = 200
@@ -154,6 +184,15 @@ def test_validation_counts_false_alarms_on_erased_frames(tmp_path):
     frames = counting.validation[len(run.validation) :]
     assert counting.validation[: len(run.validation)] == run.validation
     assert frames and frames == erased_frames(run.splits.val)
+
+
+def test_it_is_told_if_nothing_can_be_covered(tmp_path):
+    run = run_of(recipe_of(), tmp_path)
+    counting = replace(run, recipe=replace(run.recipe, evaluate=EvaluateRecipe(erased=True)))
+    nothing = replace(counting, splits=replace(run.splits, val=run.splits.val[:1]))
+    told = "evaluate.erased has no effect"
+    assert not erased_frames(nothing.splits.val), "its disc is too large"
+    assert told in "\n".join(introduction(nothing)) and told not in "\n".join(introduction(run))
 
 
 def test_a_share_over_a_half_is_refused_since_as_many_images_get_a_patch_elsewhere():

@@ -146,11 +146,11 @@ def test_views_and_crops_are_drawn_as_without_dropping(features, tmp_path):
         assert bool(other["other/teacher_mask"])
 
 
-@pytest.mark.parametrize("drop", [0.0, 0.5])
-def test_no_teacher_speaks_of_an_image_that_was_retouched(features, tmp_path, drop):
+@pytest.mark.parametrize(("drop", "fuse"), [(0.0, 0), (0.5, 0), (0.0, 3)])
+def test_no_teacher_speaks_of_an_image_that_was_retouched(features, tmp_path, drop, fuse):
     plain = two_teachers(features, drawn={"drop": drop})
-    plain = replace(plain, augment=replace(plain.augment, min_crop=1.0))
-    erasing = replace(plain, augment=replace(plain.augment, erase=0.5))
+    plain = replace(plain, augment=replace(plain.augment, min_crop=1.0), imitate=replace(plain.imitate, fuse=fuse))
+    erasing = replace(plain, augment=replace(plain.augment, erase=0.25))
     items = []
     for recipe in (plain, erasing):
         caches = open_caches(run_of(recipe, tmp_path / "run"))
@@ -159,9 +159,17 @@ def test_no_teacher_speaks_of_an_image_that_was_retouched(features, tmp_path, dr
         items.append([dataset[epoch, index] for epoch in range(10) for index in range(8)])
     retouched = [not torch.equal(one["image"], other["image"]) for one, other in zip(*items, strict=True)]
     assert 0.1 < np.mean(retouched) < 0.9
+    keys = {f"{target.teacher}/teacher_mask" for target in dataset.targets}
+    assert len(keys) == (1 if fuse else 2)
     for one, other, changed in zip(*items, retouched, strict=True):
-        for key in ("drawn/teacher_mask", "other/teacher_mask"):
+        for key in keys:
             assert bool(other[key]) == (not changed and bool(one.get(key, True)))
+
+
+def test_so_many_covered_images_that_teachers_are_hardly_heard_are_refused(features):
+    recipe = recipe_of(features)
+    with pytest.raises(ValueError, match=r"augment\.erase is 0\.3, but stages imitate a teacher.*set at most 0\.25"):
+        replace(recipe, augment=replace(recipe.augment, erase=0.3))
 
 
 def test_a_killed_training_with_dropping_ends_where_an_uninterrupted_one_does(features, tmp_path, monkeypatch):

@@ -205,7 +205,9 @@ def test_odd_masks_are_notes(polyps, frames, capsys):
 def test_data_without_a_frame_that_shows_no_object_is_a_note(polyps):
     for index in range(COUNT, MANY + 1):
         add(polyps, f"a{index}", *frame(index))
-    assert found(polyps) == {"an object everywhere": [f"each of {MANY + 1} images of polyps shows an object"]}
+    told = f"each of the {MANY + 1} images to train on shows an object"
+    assert found(polyps) == {"an object everywhere": [told]}
+    assert not found(polyps, "student.classes=2").get("an object everywhere")
     add(polyps, "empty", frame(MANY + 1)[0], Image.new("L", SIZE[::-1]))
     assert "an object everywhere" not in found(polyps)
 
