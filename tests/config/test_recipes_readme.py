@@ -33,7 +33,7 @@ def test_every_recipe_that_it_names_is_there():
 
 
 def test_it_can_be_finished():
-    assert len(TEXT.splitlines()) <= 180
+    assert len(TEXT.splitlines()) <= 185
     assert max(map(len, TEXT.splitlines())) <= 140
 
 

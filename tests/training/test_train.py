@@ -331,6 +331,8 @@ def test_a_student_whose_score_is_that_of_an_empty_prediction_is_said_to_find_no
     run = replace(run, splits=replace(run.splits, val=(empty, *run.splits.val[1:])))
     share = 1 / len(run.splits.val)
     assert dice_of_nothing(run) == pytest.approx(share)
+    several = replace(run.recipe, student=replace(run.recipe.student, classes=3))
+    assert dice_of_nothing(replace(run, recipe=several)) == pytest.approx(share)
     monkeypatch.setattr("distill.training.validation.validate", lambda *_, **__: {"dice": share})
     train(run)
     assert "the student finds nothing on the validation images" in caplog.text
