@@ -181,8 +181,8 @@ def check_stages(recipe: Recipe) -> None:
     )
     require(
         recipe.augment.erase <= 0.25 or not recipe.imitates,
-        f"augment.erase is {recipe.augment.erase}, but stages imitate a teacher, which has not seen covered images nor "
-        "the as many with a patch elsewhere; set at most 0.25, so that half of the images have their teacher",
+        f"augment.erase is {recipe.augment.erase}, but stages imitate a teacher, which has not seen the covered "
+        "images, nor as many others with a patch; set at most 0.25, so that half of the images have their teacher",
     )
 
 

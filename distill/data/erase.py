@@ -1,6 +1,6 @@
 """Frames without an object, made from frames with one: another part of the image covers the object.
 
-If every training image shows an object, a student finds one in every image.
+If every training image shows an object, a student finds one in most images.
 """
 
 from __future__ import annotations
