@@ -130,6 +130,11 @@ def turn_hue(image: Tensor, turn: float) -> Tensor:
     return planes.neg_().clamp_(0, 1).mul_(chroma).add_(least)
 
 
+def to_array(image: Tensor) -> np.ndarray:
+    """A float image (3, H, W), from 0 to 255, as uint8 (H, W, 3)."""
+    return image.round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
+
+
 def to_tensor(array: np.ndarray) -> Tensor:
     """An array (H, W, 3) as a tensor (1, 3, H, W) of the same type, channels innermost in memory."""
     return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)[None]

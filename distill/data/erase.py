@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cache.spec import VIEWS, flip
-from distill.data.augment import generator_for, to_tensor
+from distill.data.augment import generator_for, to_array, to_tensor
 from distill.data.read_ahead import read_ahead
 from distill.data.sample import Sample
 from distill.runtime.progress import progress
@@ -99,7 +99,7 @@ def cover_connected(
     edge = (~inside & ~torch.from_numpy(objects[rows, columns]) & ~taken).float()
     patch = patch + interpolated((here - patch) * edge, edge[None])
     share = soft(inside, margin_of(region.shape))
-    image[rows, columns] = here.lerp(patch, share).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    image[rows, columns] = to_array(here.lerp(patch, share))
     return image
 
 
@@ -234,7 +234,7 @@ def without_objects(sample: Sample) -> np.ndarray | None:
     image, mask = sample.read_image(), sample.read_mask()
     scale = min(1, FRAME_SIDE / max(mask.shape))
     size = (max(1, round(scale * mask.shape[0])), max(1, round(scale * mask.shape[1])))
-    small = resize(to_tensor(image), size)[0].round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
+    small = to_array(resize(to_tensor(image), size)[0])
     objects = resize(torch.from_numpy(mask != 0)[None, None], size)[0, 0].numpy() > 0
     random = generator_for(0, 0, sample.key, stream=STREAM)
     return erase_objects(small, objects, random) if shows_object(mask) else None

@@ -29,6 +29,7 @@ from distill.data.augment import (
     draw_empty_box,
     generator_for,
     mirrored,
+    to_array,
     to_tensor,
 )
 from distill.data.prompts import record_key
@@ -100,8 +101,7 @@ class TrainingSet(Dataset):
         size = (min(image.shape[0], side), min(image.shape[1], side))
         if size == image.shape[:2]:
             return image, mask
-        small = resize(to_tensor(image), size)[0].round().clamp(0, 255).byte().permute(1, 2, 0).contiguous()
-        return small.numpy(), resize_mask(mask, size)
+        return to_array(resize(to_tensor(image), size)[0]), resize_mask(mask, size)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -131,9 +131,8 @@ class TrainingSet(Dataset):
         drop = {part.teacher: recipe.teachers[part.teacher].drop for target in targets for part in target.sources}
         kept = draw_teacher_mask(drop, seed=recipe.seed, epoch=epoch, sample=sample.key)
         if recipe.augment.erase:  # no teacher has seen a retouched image
-            all_or_none = torch.tensor(retouched is None)
-            every = {teacher_mask_key(target.teacher): all_or_none for target in targets}
-            kept = every | kept if retouched is None else every
+            seen, keys = torch.tensor(retouched is None), {teacher_mask_key(target.teacher) for target in targets}
+            kept = {key: kept.get(key, seen) & seen for key in keys}
         return item | kept
 
     def retouch(

@@ -46,8 +46,8 @@ KINDS = {
     "an object everywhere": (
         NOTE,
         "A student that never sees a frame without an object finds one in most of them. If yours will meet such "
-        "frames, add some with empty masks, or make some: augment.erase=0.25, with evaluate.erased=true to count the "
-        "false alarms.",
+        "frames, add some with empty masks, or make some: augment.erase=0.5 (0.25 with a teacher), with "
+        "evaluate.erased=true to count the false alarms.",
     ),
     "empty mask": (NOTE, "No foreground. Right for frames without an object; else the annotation is missing."),
     "full mask": (NOTE, "Foreground everywhere. Rarely intended; check it."),

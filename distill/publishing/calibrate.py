@@ -13,7 +13,7 @@ import torch
 
 import students
 from distill.config.schema import DataRecipe
-from distill.data.erase import erased_frames
+from distill.data.erase import erased_frames, shows_object
 from distill.data.sample import Sample, keys_of
 from distill.data.sources.open_data import open_data
 from distill.inference.model import load_model
@@ -67,7 +67,7 @@ def check_inputs(student: str | Path, data: DataRecipe, *, out: Path, home: Path
             f"{student} was trained on {len(known)} of these {len(samples)} images, where it is surer than elsewhere; "
             "calibrate on other images"
         )
-    shown = sum(bool(sample.read_mask().any()) for sample in samples)
+    shown = sum(shows_object(sample.read_mask()) for sample in samples)
     if shown < LEAST:
         raise ValueError(
             f"expected at least {LEAST} different images that show an object to calibrate on, got {shown} (and "
