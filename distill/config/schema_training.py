@@ -25,6 +25,11 @@ class StudentRecipe:
         [], "weight of each class in the terms on masks, as [1, 4, 2]; one class: [background, foreground]; empty: 1"
     )
     init: str | None = setting(None, "start from a published student: folder, run, hub id or zoo:NAME")
+    init_share: float = setting(
+        0.0,
+        "share of the weights of student.init in those that are scored and published (WiSE-FT, arXiv 2109.01903), "
+        "such as 0.5; 0: the trained weights alone",
+    )
     encoder: str | None = setting(
         None,
         "pretrained encoder: a file of its backbone, a file that publish.encoder wrote, or hub (what timm "
@@ -38,6 +43,11 @@ class StudentRecipe:
             self.init is None or self.encoder is None,
             f"student.init is {self.init} and student.encoder {self.encoder}, but a student starts from one of them, "
             "and a published student has an encoder; take one out",
+        )
+        require(0 <= self.init_share < 1, f"student.init_share is {self.init_share}, but must lie in [0, 1)")
+        require(
+            not self.init_share or self.init is not None,
+            f"student.init_share is {self.init_share}, but there is no student.init whose weights could be mixed in",
         )
         require(self.classes >= 1, f"student.classes is {self.classes}, but must be at least 1")
         wanted = max(2, self.classes)

@@ -97,6 +97,7 @@ def render_card(
         weights={name: place_of_weights(recipe, name) for name in origin.teachers},
         encoder=encoder_of(recipe),
         start=public_name(recipe.student.init),
+        init_share=recipe.student.init_share,
         builtin_teacher=any(teacher.weights == "builtin" for teacher in recipe.teachers.values()),
         asked_licence=recipe.publish.licence,
         citations=[part.citation for part in origin.terms if part.citation],

@@ -39,7 +39,8 @@ def create_student(recipe: Recipe, caches: Mapping[str, cache.Cache] | None = No
     """The student to train: fresh from the seed, with a pretrained backbone, or from a published one.
 
     Raises:
-        ValueError: the published student (`student.init`) has another shape than the recipe asks for, or the
+        ValueError: the published student (`student.init`) has another shape than the recipe asks for, its head is
+            replaced although `student.init_share` mixes its weights in, or the
             student has no backbone for `student.encoder`.
     """
     torch.manual_seed(recipe.seed)
@@ -57,6 +58,11 @@ def create_student(recipe: Recipe, caches: Mapping[str, cache.Cache] | None = No
             f"student.init={recipe.student.init} does not fit student {recipe.student.name} of width "
             f"{recipe.student.width}: {len(rebuilt)} tensors differ, the first is {rebuilt[0]}; give the name and "
             "width with which it was trained"
+        )
+    if rebuilt and recipe.student.init_share:
+        raise ValueError(
+            f"student.init_share is {recipe.student.init_share}, but the head is not that of student.init="
+            f"{recipe.student.init}: it has other classes; set student.init_share=0"
         )
     student.load_state_dict(kept, strict=False)
     return student

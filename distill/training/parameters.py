@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -93,6 +93,18 @@ def averaged(student: nn.Module, optimiser: OptimiserRecipe) -> AveragedModel | 
             get_ema_multi_avg_fn(now)(average, weights, count)
 
     return AveragedModel(student, multi_avg_fn=update, use_buffers=True) if decay else None
+
+
+def mixed(network: nn.Module, first: Mapping[str, Tensor], share: float) -> nn.Module:
+    """A copy of a network with a share of its first weights and batch-norm statistics (WiSE-FT, arXiv 2109.01903).
+
+    Integers are the network's own.
+    """
+    copied = copy.deepcopy(network)
+    for name, tensor in copied.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.lerp_(first[name].to(tensor), share)
+    return copied
 
 
 def reaches_all(

@@ -24,7 +24,7 @@ from distill.runtime.memory_format import memory_format_of
 from distill.runtime.progress import Progress
 from distill.training.checkpoint import checkpoint_of, load_checkpoint, save_checkpoint
 from distill.training.jsonl_log import JsonlLog
-from distill.training.parameters import averaged, create_optimiser, frozen_by_author, reaches_all
+from distill.training.parameters import averaged, create_optimiser, frozen_by_author, mixed, reaches_all
 from distill.training.plan import TrainingPlan
 from students import Student
 
@@ -62,6 +62,7 @@ class TrainingState:
     student: nn.Module
     frozen: frozenset[str]  # parameters that the student's own code has frozen
     average: AveragedModel | None  # of the student's weights over steps
+    first: dict[str, Tensor]  # the student's weights before the first step, if student.init_share mixes them in
     model: nn.Module  # the distiller as Accelerate wraps it
     optimiser: Any  # Accelerate's wrapper of AdamW
     dataset: TrainingSet
@@ -77,9 +78,18 @@ class TrainingState:
         return self.plan.run
 
     @property
-    def scored(self) -> nn.Module:
-        """The network that is scored and kept: the averaged weights if there are any, else the student."""
+    def averaged_student(self) -> nn.Module:
+        """The averaged weights if there are any, else the student."""
         return self.student if self.average is None else self.average.module
+
+    @property
+    def scored(self) -> nn.Module:
+        """The network that is scored and kept: the averaged weights, with the share `student.init_share` of the first.
+
+        A copy if there is such a share.
+        """
+        share = self.run.recipe.student.init_share
+        return mixed(self.averaged_student, self.first, share) if share else self.averaged_student
 
     def inputs(self, batch: dict[str, Tensor]) -> Tensor | tuple[Tensor, ...]:
         """The student's input in a batch: images (N, 3, H, W), or a teacher's maps (N, C, h, w)."""
@@ -106,6 +116,7 @@ def build_state(plan: TrainingPlan) -> TrainingState:
     )
     if isinstance(student, Student):
         student.calibrate(example_images(dataset))
+    first = {name: tensor.clone() for name, tensor in student.state_dict().items()} if recipe.student.init_share else {}
     targets = plan_targets(recipe, plan.caches, student)
     layout = memory_format_of(student, device=accelerator.device, precision=precision_here(recipe.precision))
     distiller = Distiller(student, targets).to(accelerator.device).to(memory_format=layout)
@@ -124,7 +135,7 @@ def build_state(plan: TrainingPlan) -> TrainingState:
     log = JsonlLog(run.folder / "log.jsonl", step=counters.step, writes=lead, digest=logged)
     began = time.monotonic() - counters.seconds
     return TrainingState(
-        plan, targets, student, frozen, average, model, wrapped, dataset, counters, log, bar, layout, began
+        plan, targets, student, frozen, average, first, model, wrapped, dataset, counters, log, bar, layout, began
     )
 
 

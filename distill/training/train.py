@@ -222,7 +222,7 @@ def train_step(
         batch = decode_targets(batch, (*state.dataset.inputs, *state.dataset.targets), state.dataset.caches)
     if span.stage.averages:
         with accelerator.autocast():
-            batch = taught(batch, state.scored.eval(), cutmix=recipe.augment.cutmix)
+            batch = taught(batch, state.averaged_student.eval(), cutmix=recipe.augment.cutmix)
     terms, projected, part = backward(state, span, batch, measure=step % MEASURE_EVERY_STEPS == 0)
     variances: dict[str, FeatureVariance] = {}
     if watch and torch.isfinite(terms["loss"]):  # else `log_losses` refuses the loss, and nothing is measured

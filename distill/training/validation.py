@@ -20,10 +20,11 @@ logger = logging.getLogger("bandpass")
 def keep_best(state: TrainingState, span: Span) -> str:
     """Scores the student on the validation images and keeps its weights if they are the best so far; returns a note."""
     run, counters, select = state.run, state.counters, state.run.recipe.evaluate.select
+    network = state.scored
     if run.accelerator.num_processes > 1:
-        for buffer in state.scored.buffers():  # batch-norm statistics differ between processes; the first's count
+        for buffer in network.buffers():  # batch-norm statistics differ between processes; the first's count
             torch.distributed.broadcast(buffer, 0)
-    figures = validate(state.scored, run, caches=state.plan.caches, select=select)
+    figures = validate(network, run, caches=state.plan.caches, select=select)
     dice, chosen = figures["dice"], figures[select]
     state.log.add(step=counters.step, stage=span.name, **{f"validation_{name}": x for name, x in figures.items()})
     run.accelerator.log({f"validation/{name}": value for name, value in figures.items()}, step=counters.step)
@@ -35,7 +36,7 @@ def keep_best(state: TrainingState, span: Span) -> str:
         counters.best_dice = None if select == "dice" else dice
         if run.accelerator.is_main_process:
             record = {"step": counters.step, "best": quality, "validation_dice": dice, "run": run_of(run.weights)}
-            write_tensors(run.weights, state.scored.state_dict(), record)
+            write_tensors(run.weights, network.state_dict(), record)
     return f"{span.name} validation Dice {dice:.3f}"
 
 

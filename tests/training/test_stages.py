@@ -12,15 +12,25 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from small_run import VIEWS, disc_splits, recipe_of, run_of, train_killed_at, weights_of
+from published import write_student
+from small_run import IMAGE_SIZE, VIEWS, disc_splits, recipe_of, run_of, train_killed_at, weights_of
 
 from distill.config.schedule import learning_rate_at, spans_of
-from distill.config.schema import AugmentRecipe, EvaluateRecipe, OptimiserRecipe, Recipe, StageRecipe, TeacherRecipe
+from distill.config.schema import (
+    AugmentRecipe,
+    EvaluateRecipe,
+    OptimiserRecipe,
+    Recipe,
+    StageRecipe,
+    StudentRecipe,
+    TeacherRecipe,
+)
 from distill.data.sources.unlabelled import unlabel
 from distill.distillation.dataset import TrainingSet
 from distill.distillation.feature_variance import feature_variance
 from distill.distillation.loading import loader
 from distill.distillation.sampler import Batches
+from distill.runs.build import create_student
 from distill.runs.checks import check
 from distill.runs.fingerprint import essence, fingerprint_features, fingerprint_run
 from distill.training.parameters import averaged
@@ -215,6 +225,35 @@ def test_averaged_weights_are_what_is_kept_and_a_killed_run_keeps_the_same(tmp_p
     plain = run_of(replace(recipe, optimiser=replace(recipe.optimiser, ema=0.0)), tmp_path / "plain")
     train(plain)
     assert any(not torch.equal(tensor, weights_of(plain)[name]) for name, tensor in weights_of(whole).items())
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_share_of_the_first_weights_is_mixed_into_those_that_are_kept(tmp_path, monkeypatch, ema):
+    start = write_student(tmp_path / "start")
+    optimiser = OptimiserRecipe(batch_size=4, learning_rate=1e-2, ema=ema)
+    recipe = replace(recipe_of(), optimiser=optimiser, evaluate=EvaluateRecipe(every=1000), image_size=IMAGE_SIZE)
+    kept = {}
+    for name, share in (("plain", 0.0), ("mixed", 0.25), ("killed", 0.25)):
+        student = StudentRecipe(width=4, init=str(start), init_share=share)
+        run = run_of(replace(recipe, student=student), tmp_path / name)
+        train_killed_at(7, run, monkeypatch) if name == "killed" else train(run)
+        kept[name] = weights_of(run)
+    first = create_student(replace(recipe, student=StudentRecipe(width=4, init=str(start)))).state_dict()
+    for name, tensor in kept["plain"].items():
+        wanted = tensor.lerp(first[name], 0.25) if tensor.is_floating_point() else tensor
+        assert torch.equal(kept["mixed"][name], wanted), name
+        assert torch.equal(kept["mixed"][name], kept["killed"][name]), name
+    assert any(not torch.equal(tensor, first[name]) for name, tensor in kept["plain"].items())
+
+
+def test_a_share_of_first_weights_needs_a_start_with_the_same_head(tmp_path):
+    start = str(write_student(tmp_path))
+    with pytest.raises(ValueError, match=r"student\.init_share is 0\.5, but there is no student\.init"):
+        StudentRecipe(init_share=0.5)
+    with pytest.raises(ValueError, match=r"student\.init_share is 1, but must lie in \[0, 1\)"):
+        StudentRecipe(init=start, init_share=1)
+    with pytest.raises(ValueError, match=r"the head is not that of student\.init=.*; set student\.init_share=0"):
+        create_student(replace(recipe_of(), student=StudentRecipe(width=4, init=start, init_share=0.5, classes=3)))
 
 
 def test_a_stage_without_progress_ends_early_and_the_next_one_begins(tmp_path, monkeypatch, caplog):
