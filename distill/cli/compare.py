@@ -19,6 +19,8 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
     from distill.comparison.plan import choose_arms, plan_comparison
 
     remember_words(given.rest)
+    if any(word.startswith("seed=") for word in given.rest):
+        raise ValueError("compare trains every arm with the same seeds and takes seeds=0,1,2 instead of seed=")
     recipe = choose_arms(read_recipe(given.rest), given.arms)
     if dry:
         plan = plan_comparison(recipe, students=given.students, seeds=given.seeds)
@@ -44,7 +46,7 @@ COMMAND = Command(
         Option("jobs", "trainings at a time; 0 trains nothing and compares what is finished", "1", 1, whole(0)),
         Option("out", "folder for the results (default: in HOME/compare)", "DIR", read=path),
     ),
-    keys=(*KEYS, "evaluate.select"),
+    keys=(*(key for key in KEYS if key != "seed"), "evaluate.select"),
     schema=Recipe,
     needs=("recipe=NAME",),
     examples=(

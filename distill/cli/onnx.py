@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from types import SimpleNamespace
 
-from distill.cli.options import Command, Option, path
+from distill.cli.options import Command, Option, path, truth
 from distill.cli.predict import HOME, TORCH_STUDENT, TRUST
 from distill.runs.latest import student_of
 
@@ -31,13 +31,15 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
     from distill.publishing.onnx_on_demand import make_onnx, open_calibration
 
     student = student_of(given.student, home=given.home)
+    if given.int8 and not given.resize:
+        raise ValueError("an int8 file has the resizes; leave out int8= or resize=false")
     if dry:
         require_student(student)
         also = f", and one in int8 by the images of {given.int8}" if given.int8 else ""
         logger.info("would write %s of %s%s", given.onnx, student, also)
         return 0
     calibration = open_calibration(student, given.int8, home=path("home", given.home)) if given.int8 else None
-    make_onnx(student, given.onnx, trust=given.trust, int8=calibration)
+    make_onnx(student, given.onnx, trust=given.trust, int8=calibration, resize=given.resize)
     return 0
 
 
@@ -60,11 +62,20 @@ COMMAND = Command(
             "DIR",
             read=path,
         ),
+        Option(
+            "resize",
+            "false: the network without resizing, for OpenVINO, TensorRT or OpenCV; input: float32 1 x 3 x S x S, RGB "
+            "from 0 to 255 (S: image_size in the metadata); output: the probability at this size",
+            "true",
+            True,
+            truth,
+        ),
         TRUST,
         HOME,
     ),
     examples=(
         "distill publish student=zoo:NAME onnx=model.onnx",
         "distill publish student=zoo:NAME onnx=model.onnx int8=DIR   # also model.int8.onnx, calibrated on DIR",
+        "distill publish student=zoo:NAME onnx=network.onnx resize=false   # for OpenVINO, TensorRT or OpenCV",
     ),
 )

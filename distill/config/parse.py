@@ -25,11 +25,13 @@ def read_recipe(words: Sequence[str]) -> Recipe:
     """The recipe of a command line: `recipe=NAME_OR_FILE` and overrides.
 
     Raises:
-        ValueError: no recipe is named, or it is invalid.
+        ValueError: no recipe is named, or more than one, or it is invalid.
         FileNotFoundError: the recipe does not exist.
     """
     overrides = parse_overrides(words)
     name = overrides.pop("recipe", None)
+    if len(named := [word for word in words if word.startswith("recipe=")]) > 1:
+        raise ValueError(f"a recipe is named more than once, by {' and '.join(named)}; take one of them out")
     if not isinstance(name, str):
         raise ValueError(f"name a recipe with recipe=NAME; choose from {', '.join(recipes.names())}")
     file = load_layer(find_recipe(name))

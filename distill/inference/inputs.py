@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,19 +62,24 @@ def find_inputs(images: str, *, out: Path) -> tuple[list[Input], list[str]]:
         files = sorted(file for file in root.glob(str(path.relative_to(root))) if not file.is_dir())
     else:
         raise FileNotFoundError(f"expected a file, a folder or a pattern at images={images}, found none")
-    results = [(out / kind).resolve() for kind in KINDS]
+    results = [real(out / kind) for kind in KINDS]
     files = [
         file
         for file in files
-        if not file.name.startswith(".") and not any(made in file.resolve().parents for made in results)
+        if not file.name.startswith(".") and not any(made in real(file).parents for made in results)
     ]
     taken = [_input(file, root) for file in files if file.suffix.lower() in SUFFIXES + VIDEO_SUFFIXES]
-    inner = [f"{one.name}/" for one in folders_in(path) if one.resolve() not in {out.resolve(), *results}]
+    inner = [f"{one.name}/" for one in folders_in(path) if real(one) not in {real(out), *results}]
     if not taken:
         raise ValueError(_nothing(images, path, len(files), inner=inner))
     _require_own_names(taken)
     chosen = {one.path for one in taken}
     return taken, [*(file.name for file in files if file not in chosen), *inner]
+
+
+def real(path: Path) -> Path:
+    """A path without links; unlike `Path.resolve`, it takes a link that leads to itself."""
+    return Path(os.path.realpath(path))
 
 
 def folders_in(path: Path) -> list[Path]:

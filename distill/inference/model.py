@@ -93,6 +93,25 @@ class InferenceModel(nn.Module):
             return self(pixels)[0].cpu().numpy()
 
 
+class SquareModel(nn.Module):
+    """An `InferenceModel` without its two resizes, for runtimes that cannot do them or do them otherwise.
+
+    Both give an image of the network's own size the same probability.
+    """
+
+    def __init__(self, model: InferenceModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Calibrated probability float32 (N, K, S, S) of RGB images float32 (N, 3, S, S) in [0, 255].
+
+        S is the model's `image_size`.
+        """
+        logits = self.model.student((image / 255 - self.model.mean) / self.model.std) / self.model.temperature
+        return logits.sigmoid() if self.model.classes == 1 else logits.softmax(dim=1)
+
+
 def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Images (N, C, H, W) as (N, C, *size), by the filter of `distill.runtime.resize`, as an operator that ONNX has.
 

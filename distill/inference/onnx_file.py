@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill.inference.model import InferenceModel
+from distill.inference.model import InferenceModel, SquareModel
 from students.onnx import fuse_for_inference
 
 ONNX_INPUT, ONNX_OUTPUT = "image", "probability"  # names in the file
@@ -24,14 +24,19 @@ NOISY_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 Runner = Callable[[np.ndarray], np.ndarray]  # uint8 (N, H, W, 3) -> float32 (N, K, H, W)
 
 
-def export_onnx(model: InferenceModel, path: Path, *, metadata: Mapping[str, str], plain: bool = False) -> None:
+def export_onnx(
+    model: InferenceModel, path: Path, *, metadata: Mapping[str, str], plain: bool = False, resize: bool = True
+) -> None:
     """Writes `image` uint8 (N, H, W, 3) -> `probability` float32 (N, K, H, W) for any N, H, W, weights included.
+
+    Without the resizes, float32 (1, 3, S, S) in [0, 255] -> float32 (1, K, S, S), where S is `image_size`.
 
     Args:
         model: on the CPU, in eval mode; not changed.
         path: the file to write.
         metadata: the file's own description (`metadata_props`).
         plain: layer by layer, without the fused operators of `students.onnx`; for comparison.
+        resize: whether the file has the resizes of `InferenceModel`.
 
     Raises:
         ValueError: the student uses an operation that ONNX does not have.
@@ -40,17 +45,20 @@ def export_onnx(model: InferenceModel, path: Path, *, metadata: Mapping[str, str
     exported = copy.deepcopy(model)
     if not plain:
         exported.add_module("student", fuse_for_inference(model.student))
-    example = torch.zeros(2, *EXAMPLE_SIZE, 3, dtype=torch.uint8)
-    sizes = {axis: torch.export.Dim(name) for axis, name in enumerate(("batch", "height", "width"))}
+    if resize:
+        example = torch.zeros(2, *EXAMPLE_SIZE, 3, dtype=torch.uint8)
+        sizes = {axis: torch.export.Dim(name) for axis, name in enumerate(("batch", "height", "width"))}
+    else:
+        example, sizes = torch.zeros(1, 3, model.image_size, model.image_size), {}
     with quiet() as said:
         try:
             program = torch.onnx.export(
-                exported,
+                exported if resize else SquareModel(exported),
                 (example,),
                 dynamo=True,
                 input_names=[ONNX_INPUT],
                 output_names=[ONNX_OUTPUT],
-                dynamic_shapes={ONNX_INPUT: sizes},
+                dynamic_shapes=(sizes,),
                 verbose=False,
             )
             assert program is not None

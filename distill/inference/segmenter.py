@@ -186,7 +186,8 @@ def _open_onnx(path: Path) -> Segmenter:
     if inputs != {ONNX_INPUT: "tensor(uint8)"} or len(outputs.get(ONNX_OUTPUT, ())) != 4:
         raise ValueError(
             f"{path} takes {inputs} and returns {sorted(outputs)}, but a published student takes '{ONNX_INPUT}' "
-            f"(uint8, N x H x W x 3) and returns '{ONNX_OUTPUT}' (N x K x H x W); publish it with distill publish"
+            f"(uint8, N x H x W x 3) and returns '{ONNX_OUTPUT}' (N x K x H x W); publish it with distill publish, "
+            "without resize=false"
         )
     classes, thresholds = read_metadata(path, session.get_modelmeta().custom_metadata_map, outputs[ONNX_OUTPUT][1])
     return Segmenter(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def open_calibration(source: str | Path, root: Path, *, home: Path) -> Splits:
 
 
 def make_onnx(
-    source: str | Path, path: Path, *, trust: str | None = None, int8: Splits | None = None
+    source: str | Path, path: Path, *, trust: str | None = None, int8: Splits | None = None, resize: bool = True
 ) -> dict[str, Any]:
     """Writes the ONNX file of a published student, once it matches PyTorch within 1e-3 on generated frames.
 
@@ -47,7 +48,8 @@ def make_onnx(
         source: a folder, a hub id or `zoo:NAME`.
         path: of the file, which is replaced.
         trust: the class of a user's own student, as for `students.load`.
-        int8: images for an int8 file beside it, which is kept if it is worth it (`add_int8`).
+        int8: images for an int8 file beside it, which is kept if it is worth it (`add_int8`); needs `resize`.
+        resize: whether the file has the resizes, as of `export_onnx`.
 
     Returns:
         the largest difference and where it occurred, JSON-able; with `int8`, also the verdict.
@@ -68,8 +70,10 @@ def make_onnx(
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as place:
         made = Path(place) / path.name
-        export_onnx(model, made, metadata=metadata)
-        found = check_frames(model, open_onnx(made))
+        export_onnx(model, made, metadata=metadata, resize=resize)
+        run, square = open_onnx(made), (model.image_size, model.image_size)
+        sizes = (*FRAMES, square) if resize else (square,)
+        found = check_frames(model, run if resize else of_squares(run), sizes)
         made.replace(path)
     logger.info("%s matches PyTorch within %.0e on %d batches", path, found["max_difference"], found["batches"])
     small = path.with_suffix(".int8.onnx")
@@ -81,14 +85,19 @@ def make_onnx(
     return found
 
 
-def check_frames(model: InferenceModel, run: Runner) -> dict[str, Any]:
-    """Compares torch and ONNX Runtime on generated frames, one at a time and two at a time.
+def of_squares(run: Runner) -> Runner:
+    """A runner of uint8 (N, S, S, 3) from one of a file without resizes, which takes one float32 (1, 3, S, S)."""
+    return lambda images: np.concatenate([run(image.transpose(2, 0, 1)[None].astype(np.float32)) for image in images])
+
+
+def check_frames(model: InferenceModel, run: Runner, sizes: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """Compares torch and ONNX Runtime on generated frames of these sizes, one at a time and two at a time.
 
     Raises:
         ValueError: they differ by more than 1e-3, or the student's output is not a probability.
     """
     comparison = Comparison()
-    for number, size in enumerate((*FRAMES, (model.image_size, model.image_size))):
+    for number, size in enumerate(sizes):
         frame, _ = render(0, number, size=size)
         for frames in (frame[None], np.stack([frame[:, ::-1], frame])):
             what = f"{several(len(frames), 'generated frame')} of {size[0]} x {size[1]} pixels"

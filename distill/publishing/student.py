@@ -21,6 +21,7 @@ from distill.publishing.plan import Plan
 from distill.publishing.quantise import add_int8
 from distill.publishing.temperature import find_temperature
 from distill.runs.build import student_arguments
+from distill.runs.caches import labels_of_teachers
 from distill.runs.fingerprint import digest_file
 from distill.runs.leakage import training_keys_of_start
 from distill.runs.run import PREDICTIONS, Run
@@ -68,7 +69,8 @@ def write_student(plan: Plan, folder: Path) -> dict[str, Any]:
     run.update_metrics(published=found)
     pictures = draw_examples(run, model, scores, folder=folder)
     card = render_card(run, plan.metrics, origin=origin, check=check, pictures=pictures, found=found)
-    labelled = keys_of(run.splits.train).union(*filter(None, training_keys_of_start(recipe).values()))
+    start = filter(None, training_keys_of_start(recipe).values())
+    labelled = keys_of(run.splits.train).union(*start, labels_of_teachers(run))
     write_json(folder / LEARNED, {"labelled": sorted(labelled)})  # for use as teacher or student.init
     write_text(folder / "README.md", card)
     return {"onnx": check, **found}

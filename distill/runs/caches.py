@@ -83,6 +83,17 @@ def lacks_records(run: Run, name: str) -> bool:
         return True
 
 
+def labels_of_teachers(run: Run) -> set[str]:
+    """Keys of the images whose masks a run's teachers learned from, as far as caches that are still there say so."""
+    opened = [cache.open(path) for path in run.caches.values() if cache.exists(path)]
+    return {key for store in opened for key in labels_seen(store) or ()}
+
+
+def labels_seen(store: cache.Cache) -> Sequence[str] | None:
+    """Keys of the images whose masks the teacher behind a cache learned from; None if the cache does not say."""
+    return store.calibration if store.identity["teacher"] == "task" else store.identity.get("labelled")
+
+
 def check_labels(run: Run, path: Path, store: cache.Cache) -> None:
     """Refuses a teacher that, by the record in its cache, learned from masks that are hidden here.
 
@@ -91,7 +102,7 @@ def check_labels(run: Run, path: Path, store: cache.Cache) -> None:
     """
     if "prompts" in store.identity:  # a record's key says which mask prompted it
         return
-    seen = store.calibration if store.identity["teacher"] == "task" else store.identity.get("labelled")
+    seen = labels_seen(store)
     if seen is None:
         if MASK in store.spec.names:
             logger.warning(

@@ -45,7 +45,7 @@ def check_teachers(run: Run) -> None:
         for one in runs:
             images = keys_of(one.splits.training if one.recipe.takes_unlabelled else one.splits.train)
             start = [keys for keys in training_keys_of_start(one.recipe).values() if keys is not None]
-            masks = keys_of(one.splits.train).union(*start)
+            masks = keys_of(one.splits.train).union(*start, *training_keys_of_teachers(one).values())
             if known := len(images & held_out):
                 seen = f"{known} images that are validation or test here"
             elif known := len(masks & hidden):
@@ -66,13 +66,21 @@ def check_published_teachers(run: Run) -> None:
     Raises:
         ValueError: the record beside the weights names such masks.
     """
+    remedy = "use those with which it was trained (zoo: PraNet's split), or a teacher trained with yours"
+    for setting, keys in training_keys_of_teachers(run).items():
+        _require_shown(setting, keys, run.splits, remedy=remedy)
+
+
+def training_keys_of_teachers(run: Run) -> dict[str, set[str]]:
+    """`teachers.NAME.weights=...` of published students -> keys of the images with masks in their training."""
+    found = {}
     for name in run.caches:
         teacher = run.recipe.teachers[name]
         if teacher.adapter in ("student", "ensemble") and name not in run.made and teacher.weights is not None:
             folders = [folder for place in places_of(teacher.weights) for folder in folders_of(place)]
             keys = {key for folder in folders for key in learned_keys(folder) or ()}
-            remedy = "use those with which it was trained (zoo: PraNet's split), or a teacher trained with yours"
-            _require_shown(f"teachers.{name}.weights={teacher.weights}", keys, run.splits, remedy=remedy)
+            found[f"teachers.{name}.weights={teacher.weights}"] = keys
+    return found
 
 
 def training_keys_of_start(recipe: Recipe) -> dict[str, set[str] | None]:

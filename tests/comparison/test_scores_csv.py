@@ -158,7 +158,7 @@ def test_a_table_without_a_column_and_a_missing_file_are_told(tmp_path):
         read_scores([tmp_path / "none.csv"])
 
 
-def test_the_command_takes_paths_with_spaces_and_no_keys_of_a_recipe(tmp_path):
+def test_the_command_takes_paths_with_spaces_and_no_keys_of_a_recipe(tmp_path, capfd):
     folder = tmp_path / "two words"
     folder.mkdir()
     write_scores(folder / "scores.csv", drawn())
@@ -170,6 +170,8 @@ def test_the_command_takes_paths_with_spaces_and_no_keys_of_a_recipe(tmp_path):
         with pytest.raises(ValueError, match=f"distill compare has no key '{key}'"):
             COMMAND([f"scores={folder / 'scores.csv'}", word], dry=False)
     assert main(["compare", "scores=", "recipe=sam_to_unet"]) == 1, "nothing is trained"
+    assert main(["compare", "recipe=sam_to_unet", "seed=3", "--dry-run"]) == 1
+    assert "takes seeds=0,1,2 instead of seed=" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)

@@ -125,6 +125,8 @@ def test_a_student_begins_with_one_thing():
 def test_an_unknown_recipe_names_the_nearest():
     with pytest.raises(FileNotFoundError, match=r"did you mean 'sam_to_unet'"):
         read_recipe(["recipe=sam_to_unett"])
+    with pytest.raises(ValueError, match="more than once, by recipe=sam_to_unet and recipe=expert; take one of them"):
+        read_recipe(["recipe=sam_to_unet", "recipe=expert"])
     with pytest.raises(ValueError, match="name a recipe with recipe=NAME"):
         read_recipe(["student.width=3"])
 

@@ -245,6 +245,9 @@ def test_a_published_student_teaches_another_one_from_its_cache(tmp_path, capfd)
     alone = [f"stages.{stage}.losses={{imitate_features: 0, imitate_mask: 0}}" for stage in ("semantic", "boundary")]
     assert main(["recipe=malunet_to_microaunet", *small, *alone, "name=first"]) == 0
     (first,) = (tmp_path / "runs").iterdir()
+    record, elsewhere = first / "student" / "learned.json", 64 * "f"  # an image on which the second is not trained
+    record.write_text(json.dumps({"labelled": [*json.loads(record.read_text())["labelled"], elsewhere]}))
+    next(first.rglob("published.json")).unlink()  # or the record would no longer be as it was published
     assert main(["recipe=malunet_to_microaunet", *small, f"teachers.malunet.weights={first / 'student'}"]) == 0
     (second,) = [run for run in (tmp_path / "runs").iterdir() if run != first]
     summary = json.loads((second / "train.json").read_text())
@@ -252,8 +255,10 @@ def test_a_published_student_teaches_another_one_from_its_cache(tmp_path, capfd)
     store = cache.open(next((tmp_path / "features").iterdir()))
     assert store.codecs[MASK].reached >= FIDELITY
     assert "student" in (second / "student" / "README.md").read_text()
-    learned = json.loads((first / "student" / "learned.json").read_text())["labelled"]
+    learned = json.loads(record.read_text())["labelled"]
     assert store.identity["labelled"] == learned
+    assert elsewhere in learned
+    assert set(learned) == set(json.loads((second / "student" / "learned.json").read_text())["labelled"])
     few = ["data.labels=6", "do=extract,train", f"teachers.malunet.weights={first / 'student'}"]
     assert main(["recipe=malunet_to_microaunet", *small, *few]) == 1
     said = capfd.readouterr().err

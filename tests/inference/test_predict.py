@@ -327,6 +327,15 @@ def test_a_link_that_leads_nowhere_is_named_and_left_out(student, images, tmp_pa
     assert "lost.png" in capsys.readouterr().out
 
 
+def test_a_link_that_leads_to_itself_spoils_nothing(images, tmp_path):
+    (images / "self").symlink_to("self")
+    (images / "more" / "up").mkdir(parents=True, exist_ok=True)
+    (images / "more" / "loop").symlink_to(images)
+    taken, skipped = find_inputs(str(images), out=tmp_path / "out")
+    assert taken and {"self", "more/"} <= set(skipped)
+    assert find_inputs(f"{images}/**/*", out=tmp_path / "out")[0]
+
+
 def test_levels_of_12_bits_in_16_are_told(student, tmp_path):
     levels = np.linspace(0, 4095, 64 * 64).astype(np.uint16).reshape(64, 64)
     folder = tmp_path / "dark"

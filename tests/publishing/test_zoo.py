@@ -15,14 +15,17 @@ import torch
 from PIL import Image
 from published import write_student
 from safetensors.torch import load_file
-from small_run import disc_splits, read_disc, small_run, taught_tensors
+from small_run import IMAGE_SIZE, disc_splits, read_disc, small_run, taught_tensors
 
 import students
 from distill.config.parse import build_recipe
 from distill.evaluation.evaluate import evaluate
 from distill.inference import load_model
+from distill.inference.model import SquareModel
+from distill.inference.onnx_file import open_onnx
 from distill.inference.segmenter import open_segmenter
 from distill.publishing import zoo
+from distill.publishing.onnx_on_demand import make_onnx
 from distill.publishing.plan import plan_publishing
 from distill.publishing.publish import publish
 from distill.run import main
@@ -223,13 +226,41 @@ def test_the_onnx_file_is_made_on_demand_and_checked(here, tmp_path, capfd):
     )
 
 
+def test_the_network_without_resizes_has_one_size_and_no_antialiasing(here, tmp_path, capfd):
+    file, words = tmp_path / "network.onnx", ["publish", "student=zoo:discs", f"onnx={tmp_path / 'network.onnx'}"]
+    assert main([*words, "resize=false", f"int8={tmp_path}"]) == 1
+    assert "an int8 file has the resizes; leave out int8= or resize=false" in capfd.readouterr().err
+    assert main([*words, "resize=false"]) == 0
+    graph = onnx.load(file).graph
+    shapes = [[axis.dim_value for axis in one.type.tensor_type.shape.dim] for one in (*graph.input, *graph.output)]
+    assert shapes == [[1, 3, IMAGE_SIZE, IMAGE_SIZE], [1, 1, IMAGE_SIZE, IMAGE_SIZE]]
+    assert not [one for node in graph.node for one in node.attribute if one.name == "antialias" and one.i]
+    metadata = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+    assert metadata["image_size"] == str(IMAGE_SIZE)
+    image = np.ascontiguousarray(disc_splits().val[0].read_image()[:IMAGE_SIZE, :IMAGE_SIZE])
+    (found,) = open_onnx(file)(image.transpose(2, 0, 1)[None].astype(np.float32))
+    np.testing.assert_allclose(found, load_model("zoo:discs").predict(image), atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="publish it with distill publish, without resize=false"):
+        open_segmenter(file)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_network_without_resizes_that_disagrees_is_not_written(tmp_path, monkeypatch, classes):
+    student = write_student(tmp_path / "s", classes=classes)
+    make_onnx(student, tmp_path / "network.onnx", resize=False)
+    monkeypatch.setattr(SquareModel, "forward", lambda self, image: self.model.student(image / 255).softmax(dim=1))
+    with pytest.raises(ValueError, match=r"differs from torch by .* on 1 generated frame of 32 x 32"):
+        make_onnx(student, tmp_path / "other.onnx", resize=False)
+    assert sorted(path.name for path in tmp_path.glob("*.onnx")) == ["network.onnx"]
+
+
 def test_an_onnx_file_that_disagrees_is_not_written(here, tmp_path, monkeypatch, capfd):
     model = load_model("zoo:discs")
 
     def other(path):
         return lambda images: np.stack([model.predict(image) for image in images]) + 2e-3
 
-    monkeypatch.setattr("distill.publishing.onnx_on_demand.export_onnx", lambda model, path, *, metadata: None)
+    monkeypatch.setattr("distill.publishing.onnx_on_demand.export_onnx", lambda model, path, **named: None)
     monkeypatch.setattr("distill.publishing.onnx_on_demand.open_onnx", other)
     assert main(["publish", "student=zoo:discs", f"onnx={tmp_path / 'model.onnx'}"]) == 1
     assert "model.onnx differs from torch by 2.0e-03 on 1 generated frame of 288 x 384" in capfd.readouterr().err
