@@ -80,7 +80,7 @@ def test_training_and_publishing_never_import_a_teacher():
 
 @pytest.mark.parametrize(
     ("registry", "name"),
-    [("teachers", "TEACHERS"), ("students.registry", "STUDENTS"), ("distill.data.sources.open_data", "DATASETS")],
+    [("teachers", "TEACHERS"), ("students.registry", "STUDENTS"), ("distill.config.registry", "DATASETS")],
 )
 def test_registries_are_literal_and_name_what_exists(registry, name):
     module = import_module(registry)

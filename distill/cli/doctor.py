@@ -14,7 +14,7 @@ from distill.cli.options import Command
 from distill.config.field import setting
 from distill.config.layers import overlaid
 from distill.config.parse import parse_overrides
-from distill.config.registry import DATA_NAMES
+from distill.config.registry import DATASETS
 from distill.config.schema import DataRecipe
 from distill.config.values import build
 from distill.doctor.examine import examine_data, find_for
@@ -23,7 +23,7 @@ from distill.doctor.table import table, to_json
 from distill.runtime.io import write_json, write_text
 from distill.runtime.issues import several
 
-FOLDERS = tuple(name for name in DATA_NAMES if name not in ("builtin", "datasets"))
+FOLDERS = tuple(name for name in DATASETS if name not in ("builtin", "datasets"))
 
 logger = logging.getLogger("bandpass")
 

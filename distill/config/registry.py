@@ -8,18 +8,18 @@ STEPS = {  # of a run, in this order; each is called with the run, and returns a
     "evaluate": "distill.evaluation.evaluate:evaluate",
     "publish": "distill.publishing.publish:publish",
 }
-DATA_NAMES = (  # the keys of distill.data.sources.open_data.DATASETS, so that errors show before anything is loaded
-    "builtin",
-    "folder",
-    "datasets",
-    "kvasir-seg",
-    "cvc-clinicdb",
-    "cvc-colondb",
-    "etis",
-    "cvc-300",
-    "polypgen",
-    "pranet",
-)
+DATASETS = {
+    "builtin": "distill.data.sources.builtin:open_builtin",
+    "folder": "distill.data.sources.folder:open_folder",
+    "datasets": "distill.data.sources.hf_datasets:open_hub",
+    "kvasir-seg": "distill.data.sources.known_layouts:open_named",
+    "cvc-clinicdb": "distill.data.sources.known_layouts:open_named",
+    "cvc-colondb": "distill.data.sources.known_layouts:open_named",
+    "etis": "distill.data.sources.known_layouts:open_named",
+    "cvc-300": "distill.data.sources.known_layouts:open_named",
+    "polypgen": "distill.data.sources.known_layouts:open_named",
+    "pranet": "distill.data.sources.known_layouts:open_named",
+}
 PARTS = ("encoder", "decoder", "head")
 SPLITS = ("cosine", "fourier")  # what separates the low from the high band
 TASK_LOSSES = {

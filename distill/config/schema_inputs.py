@@ -8,7 +8,7 @@ from typing import Any
 
 from cache.spec import VIEWS
 from distill.config.field import require, require_choice, require_choices, setting
-from distill.config.registry import DATA_NAMES, MADE, MASK_TEACHERS, PROMPTED
+from distill.config.registry import DATASETS, MADE, MASK_TEACHERS, PROMPTED
 from distill.runtime.issues import nearest
 
 JITTER, POINTS = 0.1, 16  # of prompts, where nothing is said
@@ -65,8 +65,8 @@ class DataRecipe:
 
     def __post_init__(self) -> None:
         require(
-            self.name in DATA_NAMES,
-            f"unknown data.name {self.name!r}; choose from {', '.join(DATA_NAMES)}{nearest(self.name, DATA_NAMES)}",
+            self.name in DATASETS,
+            f"unknown data.name {self.name!r}; choose from {', '.join(DATASETS)}{nearest(self.name, DATASETS)}",
         )
         require(0 < self.validation < 1, f"data.validation is {self.validation}, but must lie in (0, 1)")
         require(self.max_validation >= 0, f"data.max_validation is {self.max_validation}, but must not be negative")

@@ -1,6 +1,6 @@
 """Opening data sets.
 
-open_data: the registry of data sets, and opening one with its unlabelled images
+open_data: opening a data set with its unlabelled images
 builtin: generated frames
 folder: folders of images and masks, opened and split
 data_sets: finding them in a folder, and choosing among them

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
+from distill.config.registry import DATASETS
 from distill.config.schema import DataRecipe
 from distill.data.mask_classes import Reading
 from distill.data.sample import Splits
@@ -13,18 +14,6 @@ from distill.data.sources.unlabelled import join_pictures, list_pictures, parse_
 from distill.data.splits import parse_fold
 from distill.runtime.collector import without_collector
 
-DATASETS = {
-    "builtin": "distill.data.sources.builtin:open_builtin",
-    "folder": "distill.data.sources.folder:open_folder",
-    "datasets": "distill.data.sources.hf_datasets:open_hub",
-    "kvasir-seg": "distill.data.sources.known_layouts:open_named",
-    "cvc-clinicdb": "distill.data.sources.known_layouts:open_named",
-    "cvc-colondb": "distill.data.sources.known_layouts:open_named",
-    "etis": "distill.data.sources.known_layouts:open_named",
-    "cvc-300": "distill.data.sources.known_layouts:open_named",
-    "polypgen": "distill.data.sources.known_layouts:open_named",
-    "pranet": "distill.data.sources.known_layouts:open_named",
-}
 OF_FOLDERS = {"builtin": ("train", "test", "split", "fold", "test_only"), "datasets": ("split", "test_only")}  # keys
 
 
@@ -36,7 +25,7 @@ def open_data(data: DataRecipe, *, home: Path, classes: int = 1) -> Splits:
     found is kept in `home/file_index.table`. Very many samples are not kept in memory (`distill.data.sample_table`).
 
     Args:
-        data: the data part of a recipe. `data.name` is one of `DATASETS`.
+        data: the data part of a recipe. `data.name` is one of `distill.config.registry.DATASETS`.
         home: the folder for artefacts; created if need be.
         classes: `student.classes`: from 2 on, masks hold class numbers.
 
