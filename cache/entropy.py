@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import final
 
 import numpy as np
@@ -88,5 +88,4 @@ def coder(name: str, deviations: np.ndarray) -> Coder:
     """The coder of that name in `CODERS` for coefficients of these deviations (n,); ValueError names the known ones."""
     if name not in CODERS:
         raise ValueError(f"unknown entropy coder {name!r}; this version knows {', '.join(sorted(CODERS))}")
-    module, _, attribute = CODERS[name].partition(":")
-    return getattr(import_module(module), attribute)(deviations)
+    return resolve_name(CODERS[name])(deviations)

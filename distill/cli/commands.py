@@ -5,15 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from pkgutil import resolve_name
 
 from distill.runtime.issues import nearest, printable
 from distill.runtime.signals import ended, interrupted
-
-if TYPE_CHECKING:
-    from distill.cli.options import Command
 
 # Name -> ("module:attribute" of its `Command`, what it is for).
 COMMANDS = {
@@ -43,9 +39,8 @@ COMMANDS = {
     "runs": ("distill.cli.runs:COMMAND", "your runs, with date, steps, Dice and folder"),
     "zoo": ("distill.cli.zoo:COMMAND", "the published students that come with Bandpass"),
 }
-SCORE = "distill.cli.score:COMMAND"
 OTHER: dict[str, tuple[tuple[str, ...], str]] = {  # command -> keys that turn it into another command, and that command
-    "evaluate": (("predictions=", "masks="), SCORE),
+    "evaluate": (("predictions=", "masks="), "distill.cli.score:COMMAND"),
     "compare": (("scores=",), "distill.cli.compare_scores:COMMAND"),
     "publish": (("onnx=", "student="), "distill.cli.onnx:COMMAND"),
 }
@@ -111,13 +106,7 @@ def dispatch(command: str, words: list[str], flags: set[str]) -> int:
         return 0
     keys, other = OTHER.get(command, ((), ""))
     place = other if any(word.startswith(keys) for word in words) else COMMANDS[command][0]
-    return find(place)(words, dry="--dry-run" in flags)
-
-
-def find(place: str) -> Command:
-    """The command at `module:attribute`."""
-    module, _, attribute = place.partition(":")
-    return getattr(import_module(module), attribute)
+    return resolve_name(place)(words, dry="--dry-run" in flags)
 
 
 def unknown_command(command: str) -> str:
@@ -135,7 +124,7 @@ def overview() -> str:
 def help_text(command: str) -> str:
     """The output of `distill COMMAND --help`."""
     places = [COMMANDS[command][0], *(other for name, (_, other) in OTHER.items() if name == command)]
-    return "\n".join(find(place).help() for place in places)
+    return "\n".join(resolve_name(place).help() for place in places)
 
 
 def released() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from importlib import import_module
+from pkgutil import resolve_name
 
 import torch
 from torch import Tensor
@@ -122,5 +122,4 @@ def mean_over_all(term: Callable[..., Tensor], student: Tensor, *truth: Tensor, 
 
 def loss_function(name: str) -> Callable[..., Tensor]:
     """The function of a term (it returns a scalar) from the registry `distill.config.registry.LOSSES`."""
-    module, _, attribute = LOSSES[name].partition(":")
-    return getattr(import_module(module), attribute)
+    return resolve_name(LOSSES[name])

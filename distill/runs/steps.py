@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 from distill.config.registry import STEPS
@@ -21,11 +21,10 @@ def do_step(name: str, run: Run) -> Any:  # noqa: ANN401
 
     Before extraction, missing teachers are trained, tested and published; their runs record that cost.
     """
-    module, _, verb = STEPS[name].partition(":")
     if name == "extract":
         make_teachers(run)
     began = time.monotonic()
-    result = getattr(import_module(module), verb)(replace(run, step=name))
+    result = resolve_name(STEPS[name])(replace(run, step=name))
     run.agree(lambda: add_cost(run, name, seconds=time.monotonic() - began, result=result))
     return result
 

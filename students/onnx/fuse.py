@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from importlib import import_module
+from pkgutil import resolve_name
 
 from torch import nn
 
@@ -36,8 +36,8 @@ def fuse_for_inference(student: Student) -> nn.Module:
 
 def _fused(module: nn.Module) -> nn.Module:
     """The module made from `module`, with its children fused afterwards: makers only see unfused modules."""
-    place, _, attribute = FUSED.get(f"{type(module).__module__}:{type(module).__qualname__}", "").partition(":")
-    made: nn.Module = getattr(import_module(place), attribute)(module).eval() if place else module
+    maker = FUSED.get(f"{type(module).__module__}:{type(module).__qualname__}")
+    made: nn.Module = resolve_name(maker)(module).eval() if maker else module
     for name, child in made.named_children():
         setattr(made, name, _fused(child))
     return made

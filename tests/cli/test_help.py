@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pkgutil import resolve_name
 
 import pytest
 
 import recipes
-from distill.cli.commands import COMMANDS, SCORE, find, help_text, overview
+from distill.cli.commands import COMMANDS, OTHER, help_text, overview
 from distill.cli.recipes import story
 from distill.config.keys import describe_keys
 from distill.config.schema import Recipe
@@ -38,7 +39,7 @@ def test_the_version_is_told(capsys):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command_says_what_it_does_its_keys_and_examples(name, capsys):
-    command = find(COMMANDS[name][0])
+    command = resolve_name(COMMANDS[name][0])
     text = told(capsys, name, "--help")
     assert text.startswith(f"distill {name}")
     assert command.does in " ".join(text.split())
@@ -70,8 +71,8 @@ def test_help_prints_the_own_keys_of_a_command_before_its_examples():
 
 
 def test_the_keys_of_every_command_are_those_of_its_schema():
-    for place in [*(place for place, _ in COMMANDS.values()), SCORE]:
-        command = find(place)
+    for place in [*(place for place, _ in COMMANDS.values()), *(place for _, place in OTHER.values())]:
+        command = resolve_name(place)
         if command.schema is not None:
             assert [key.partition("=")[0] for key in command.keys] == [
                 word.partition("=")[0] for word, _ in command.shown_keys()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 
 from distill.config.registry import DATASETS
 from distill.config.schema import DataRecipe
@@ -41,7 +41,6 @@ def open_data(data: DataRecipe, *, home: Path, classes: int = 1) -> Splits:
         parse_fold(data.fold)  # before an hour of looking at files
     parse_labels(data.labels)
     pictures = list_pictures(data.unlabelled) if data.unlabelled else None
-    module, _, function = DATASETS[data.name].partition(":")
-    splits: Splits = getattr(import_module(module), function)(data, home=home, reading=reading)
+    splits: Splits = resolve_name(DATASETS[data.name])(data, home=home, reading=reading)
     splits = withhold_labels(splits, data)
     return in_file(splits if pictures is None else join_pictures(splits, pictures, data, home=home))
