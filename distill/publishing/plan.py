@@ -26,7 +26,6 @@ class Plan:
 
     Attributes:
         run: the run to publish.
-        folder: where it is published.
         metrics: its metrics.json.
         record: what decides whether a published folder is the one asked for, JSON-able.
         published: published.json, if the folder exists with every file that was published and no killed process has
@@ -34,7 +33,6 @@ class Plan:
     """
 
     run: Run
-    folder: Path
     metrics: Mapping[str, Any]
     record: Mapping[str, Any]
     published: Mapping[str, Any]
@@ -62,7 +60,7 @@ def plan_publishing(run: Run) -> Plan:
     record = {"weights": weights, "evaluated": metrics["evaluated"], "asked": asked, "template": template}
     found = read_json_if_sound(run.published / RECORD)
     there = not leftovers(run.published) and is_published(run.published, found, record)
-    return Plan(run, run.published, metrics, record, found if there else {})
+    return Plan(run, metrics, record, found if there else {})
 
 
 def is_published(folder: Path, found: Mapping[str, Any], record: Mapping[str, Any]) -> bool:

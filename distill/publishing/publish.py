@@ -38,7 +38,8 @@ def publish(run: Run) -> Path:
     if run.accelerator.is_main_process:
         plan = plan_publishing(run)
         published = plan.published or build(plan)
-        push(plan.folder, run.recipe.publish.hub)
+        if run.recipe.publish.hub:
+            push(run.published, run.recipe.publish.hub)
         if run.recipe.publish.zoo:
             write_to_zoo(plan, published, Path(run.recipe.publish.zoo))
     run.wait()
@@ -47,30 +48,30 @@ def publish(run: Run) -> Path:
 
 def build(plan: Plan) -> Mapping[str, Any]:
     """Writes the folder, unless another process has done so meanwhile; returns its published.json."""
-    with cache.lock(plan.run.folder):
-        sweep(plan.folder)
-        if found := plan_publishing(plan.run).published:
+    run = plan.run
+    with cache.lock(run.folder):
+        sweep(run.published)
+        if found := plan_publishing(run).published:
             return found
-        with replaced(plan.folder) as folder:
-            write = write_task_teacher if plan.run.recipe.reads_features else write_student
+        with replaced(run.published) as folder:
+            write = write_task_teacher if run.recipe.reads_features else write_student
             return complete(plan, folder, write(plan, folder))
 
 
 def complete(plan: Plan, folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Completes the folder with the recipe and the record, published.json; returns the record."""
-    recipe = public_recipe(plan.run.recipe)
-    write_recipe(recipe, folder)
+    write_recipe(public_recipe(plan.run.recipe), folder)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     digests = {name: digest_file(folder / name) for name in files}
     record = {**plan.record, **facts, "files": files, "sha256": digests}
     write_sealed(folder / RECORD, record)
     matches = "; model.onnx matches PyTorch within {max_difference:.0e} on {batches} batches"
-    logger.info("published %s%s", plan.folder, matches.format(**facts["onnx"]) if "onnx" in facts else "")
+    logger.info("published %s%s", plan.run.published, matches.format(**facts["onnx"]) if "onnx" in facts else "")
     return record
 
 
-def push(folder: Path, repository: str | None) -> None:
-    """Uploads a published folder to the Hugging Face Hub, unless no repository is given or it is there already.
+def push(folder: Path, repository: str) -> None:
+    """Uploads a published folder to the Hugging Face Hub, unless it is there already.
 
     Weights and pictures of an earlier student are removed from the repository; its other files stay.
 
@@ -79,7 +80,7 @@ def push(folder: Path, repository: str | None) -> None:
     """
     record = read_json_if_sound(folder / RECORD)
     pushed = {"hub": repository, "card": digest_file(folder / CARD)}  # which the owner may edit
-    if not repository or pushed.items() <= record.items():
+    if pushed.items() <= record.items():
         return
     from huggingface_hub import HfApi
 

@@ -66,13 +66,13 @@ def write_to_zoo(plan: Plan, published: Mapping[str, Any], target: Path) -> Path
     require_replaceable(target)
     require_free(target)  # before the masks of all validation images are compared
     run, facts = plan.run, {name: published[name] for name in FACTS if name in published}
-    model = load_model(plan.folder, trust=run.recipe.student.name)
+    model = load_model(run.published, trust=run.recipe.student.name)
     half = halved(model)
     precision = compare_precisions(model, half, run.splits.val)
     with replaced(target) as folder:
         chosen = half if precision.kept == "float16" else model
         for name in COPIED:
-            shutil.copyfile(plan.folder / name, folder / name)
+            shutil.copyfile(run.published / name, folder / name)
         written = save_small(chosen.student, folder / "model.safetensors", as_half=chosen is half)
         write_json(folder / RESULTS, results_of(plan, facts, precision, size=written))
         place = f"{PREFIX}{target.name}" if target.resolve().parent == FOLDER else "path/to/this/folder"
