@@ -6,7 +6,7 @@ splits: splitting into training, validation and test without leaks
 split_files: split files and group files
 image_io: pixels from files, and reasons why a file cannot be read
 mask_classes: masks of several classes
-file_names: names that are not UTF-8
+file_names: names of files in messages, and names that are not UTF-8
 part_names: names of the parts of a split
 empty_regions: regions of images without any object
 erase: images whose objects are covered by other parts of them

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.config.schema import DataRecipe
+from distill.data.file_names import first_names
 from distill.data.image_io import SUFFIXES
 from distill.runtime.issues import Problems, nearest, several
 
@@ -183,8 +184,8 @@ def _require_rows(data: DataRecipe, parts: Mapping[Name, str], problems: Problem
 
 def _read_tables(folder: Path, *, sets: Sequence[str]) -> dict[str, list[Name]]:
     if not (folder / "train.csv").is_file() or not (folder / "test.csv").is_file():
-        found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) if folder.is_dir() else "no such folder"
-        raise FileNotFoundError(f"expected train.csv and test.csv in data.split={folder}, found {found or 'nothing'}")
+        found = first_names(folder.iterdir()) if folder.is_dir() else "no such folder"
+        raise FileNotFoundError(f"expected train.csv and test.csv in data.split={folder}, found {found}")
     present = [part for part in ("train", "val", "test") if (folder / f"{part}.csv").exists()]
     return {part: _read_names(folder / f"{part}.csv", sets=sets) for part in present}
 

@@ -10,7 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from distill.config.schema import DataRecipe
-from distill.data.file_names import RENAME, is_utf8
+from distill.data.file_names import RENAME, first_names, is_utf8
 from distill.data.image_io import NO_VOLUMES, is_volume
 from distill.data.part_names import PARTS, plain
 from distill.data.sources.folder_names import LAYOUT, Place, find_places
@@ -36,12 +36,11 @@ def find_data_sets(given: str | None) -> Found:
     if given is None:
         raise ValueError(f"data.name=folder needs data.root=FOLDER; {LAYOUT}")
     root = Path(given).expanduser()
-    require_folder(root, given)
+    require_folder(root, f"data.root={given}")
     places = list(find_places(root))
     if not places:
-        content = [printable(path.name) for path in sorted(root.iterdir())]
-        volumes = f"; {NO_VOLUMES}" if any(map(is_volume, content)) else ""
-        shown = ", ".join(content[:8]) or "nothing"
+        shown = first_names(root.iterdir())
+        volumes = f"; {NO_VOLUMES}" if any(is_volume(path.name) for path in root.iterdir()) else ""
         raise FileNotFoundError(f"no data set in data.root={given}: {LAYOUT}, found {shown}{volumes}")
     broken = [printable(path.name) for path in sorted(root.iterdir()) if path.is_symlink() and not path.exists()]
     notes = [f"passed over links in data.root={given} that lead nowhere: {', '.join(broken)}"] if broken else []
@@ -77,12 +76,12 @@ def _names_of(places: Sequence[Place], root: Path, *, given: str) -> list[str]:
     return names
 
 
-def require_folder(root: Path, given: str) -> None:
-    """Raises FileNotFoundError, saying what is expected, unless the root is a folder."""
+def require_folder(root: Path, said: str, *, expected: str = LAYOUT) -> None:
+    """Raises FileNotFoundError, with the key as typed (`said`) and what is expected, unless the root is a folder."""
     if not root.is_dir():
         kind = "is a file" if root.exists() else "does not exist"
-        hint = NO_VOLUMES if is_volume(root.name) else LAYOUT
-        raise FileNotFoundError(f"data.root={given} {kind} (resolved to {root.absolute()}); {hint}")
+        hint = NO_VOLUMES if is_volume(root.name) else expected
+        raise FileNotFoundError(f"{said} {kind} (resolved to {root.absolute()}); {hint}")
 
 
 def name_of(folder: Path) -> str:

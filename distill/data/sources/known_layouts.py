@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from distill.config.schema import DataRecipe
+from distill.data.file_names import first_names
 from distill.data.image_io import SUFFIXES
 from distill.data.mask_classes import FOREGROUND, Reading
 from distill.data.part_names import plain
@@ -20,7 +21,6 @@ from distill.data.sources.data_sets import Found, require_folder
 from distill.data.sources.folder import open_found
 from distill.data.sources.folder_names import LAYOUT, Place, find_place, find_places, visible_folders
 from distill.data.sources.known import FIELD, named, where_from
-from distill.runtime.issues import printable
 
 NUMBERS, NAMES = r"\d+", r"(?!\d+$).*"  # stems of CVC-ClinicDB and of Kvasir-SEG, which PraNet has in one folder
 
@@ -50,7 +50,7 @@ def find_named(data: DataRecipe) -> Found:
     if data.root is None:
         raise ValueError(f"data.name={data.name} needs data.root=DIR, where it was unpacked; {where_from(data.name)}")
     root = Path(data.root).expanduser()
-    require_folder(root, data.root)
+    require_folder(root, f"data.root={data.root}")
     if data.name == "pranet":
         if data.split is not None:
             raise ValueError(f"data.name=pranet is a split itself, but data.split is {data.split}; set data.split=null")
@@ -69,7 +69,7 @@ def find_one(root: Path, *, name: str, given: str) -> Found:
         mine = candidates
     if not mine:
         found = ", ".join(place.folder.relative_to(root.parent).as_posix() for place in candidates[:6])
-        raise _absent(name, given, found or _content(root))
+        raise _absent(name, given, found or first_names(root.iterdir()))
     mine.sort(key=lambda place: -_count(place))  # the sort is stable: of equals the first path
     notes = []
     if len(mine) > 1:
@@ -95,7 +95,7 @@ def find_polypgen(root: Path, *, given: str) -> Found:
     if sequences:
         places["polypgen-sequences"] = tuple(sequences)
     if not places:
-        raise _absent("polypgen", given, _content(root))
+        raise _absent("polypgen", given, first_names(root.iterdir()))
     negative = [folder for folder in root.glob("**/negativeOnly") if folder.is_dir()]
     notes = (f"polypgen: frames of {negative[0].relative_to(root).as_posix()} have no masks and are not used",)
     return Found(root, dict(sorted(places.items())), notes if negative else ())
@@ -117,7 +117,7 @@ def find_pranet(root: Path, *, given: str) -> Found:
         if (name := named(folder.name)) and (place := find_place(folder))
     }
     if train is None or not tests:
-        raise _absent("pranet", given, _content(root))
+        raise _absent("pranet", given, first_names(root.iterdir()))
     places: dict[str, tuple[Place, ...]] = {
         "kvasir-seg": (replace(train, stems=NAMES, part="train"),),
         "cvc-clinicdb": (replace(train, stems=NUMBERS, part="train"),),
@@ -137,10 +137,6 @@ def _known_names(place: Place, root: Path) -> set[str]:
 
 def _count(place: Place) -> int:
     return sum(path.suffix.lower() in SUFFIXES for path in place.images.iterdir())
-
-
-def _content(root: Path) -> str:
-    return ", ".join(printable(path.name) for path in sorted(root.iterdir())[:8]) or "nothing"
 
 
 def _absent(name: str, given: str, found: str) -> FileNotFoundError:

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from distill.config.schema import DataRecipe
-from distill.data.file_names import RENAME, is_utf8
+from distill.data.file_names import RENAME, first_names, is_utf8
 from distill.data.image_io import SUFFIXES, read_image
 from distill.data.sample import Reader, Sample, Splits, by_dataset, keys_of
 from distill.data.scan import scan
-from distill.data.sources.data_sets import name_of
+from distill.data.sources.data_sets import name_of, require_folder
 from distill.data.splits import Parts, bundle, ordered
 from distill.metrics.overlap import IGNORED
 from distill.runtime.issues import Problems, printable, several
@@ -128,9 +128,7 @@ def list_pictures(given: str) -> Pictures:
         FileNotFoundError: there is no such folder, or no picture in these places.
     """
     root = Path(given).expanduser()
-    if not root.is_dir():
-        kind = "is a file" if root.exists() else "does not exist"
-        raise FileNotFoundError(f"data.unlabelled={given} {kind} (resolved to {root.absolute()}); {PLACES}")
+    require_folder(root, f"data.unlabelled={given}", expected=PLACES)
     sets = {root: name_of(root)}
     sets.update({path: path.name for path in _visible(root) if (path / "images").is_dir()})
     files = [Picture(sets[root], path, f"{sets[root]}/{path.name}") for path in _visible(root) if _is_picture(path)]
@@ -138,7 +136,7 @@ def list_pictures(given: str) -> Pictures:
         inside = _visible(folder / "images") if (folder / "images").is_dir() else []
         files += [Picture(name, path, f"{name}/images/{path.name}") for path in inside if _is_picture(path)]
     if not files:
-        found = ", ".join(printable(path.name) for path in _visible(root)[:8]) or "nothing"
+        found = first_names(_visible(root))
         raise FileNotFoundError(f"data.unlabelled={given} holds no picture: {PLACES}; found {found}")
     return Pictures(tuple(files), tuple(_note_unused(root, sets)))
 
