@@ -20,6 +20,7 @@ from cache.spec import VIEWS, flip
 from distill.data.augment import generator_for, to_array, to_tensor
 from distill.data.read_ahead import read_ahead
 from distill.data.sample import Sample
+from distill.runtime.boxes import box_around
 from distill.runtime.progress import progress
 from distill.runtime.resize import resize
 
@@ -188,15 +189,6 @@ def shifted(mask: np.ndarray, rows: int, columns: int) -> np.ndarray:
     kept = mask[max(0, -rows) : height - max(0, rows), max(0, -columns) : width - max(0, columns)]
     moved[max(0, rows) :, max(0, columns) :][: kept.shape[0], : kept.shape[1]] = kept
     return moved
-
-
-def box_around(region: np.ndarray, more: int) -> tuple[slice, slice]:
-    """Rows and columns of a region (H, W) and of so many pixels around it, within the image."""
-    sides = []
-    for axis, length in enumerate(region.shape):
-        found = np.flatnonzero(region.any(axis=1 - axis))
-        sides.append(slice(max(0, int(found[0]) - more), min(length, int(found[-1]) + 1 + more)))
-    return sides[0], sides[1]
 
 
 def erased_frames(samples: Sequence[Sample]) -> tuple[Sample, ...]:

@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 from scipy.special import ndtri
 
 from distill.inference.drawing import PREDICTION, TRUTH
-from distill.inference.regions import box_of
+from distill.runtime.boxes import box_around
 
 COLOURS = (PREDICTION, TRUTH, "#ff5d9e", "#8ce563", "#b18cff", "#ff7a3d", "#4f8cff", "#f4f4f6")  # of classes 1 to 8
 GOLDEN = 0.618034  # at this distance on the circle, successive hues differ clearly
@@ -67,19 +67,15 @@ def draw_overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     width = max(2.0, min(labels.shape) / 250)
     for label in range(1, int(labels.max()) + 1):
         mask = labels == label
-        if box := box_of(mask):
-            _draw(drawn, mask, box, paint=colour(label), width=width)
+        if mask.any():
+            _draw(drawn, mask, paint=colour(label), width=width)
     return drawn
 
 
-def _draw(
-    drawn: np.ndarray, mask: np.ndarray, box: tuple[int, int, int, int], *, paint: tuple[int, int, int], width: float
-) -> None:
+def _draw(drawn: np.ndarray, mask: np.ndarray, *, paint: tuple[int, int, int], width: float) -> None:
     """Draws one class, bool (H, W), into an image uint8 (H, W, 3) in place, in its box and a little around it."""
     reach = _reach(width)
-    margin = int(np.ceil(2 * reach)) + 1
-    left, top, right, bottom = box
-    window = (slice(max(top - margin, 0), bottom + margin), slice(max(left - margin, 0), right + margin))
+    window = box_around(mask, margin=int(np.ceil(2 * reach)) + 1)
     inside = mask[window].astype(np.uint8)
     blurred = Image.fromarray(inside * np.uint8(255)).filter(ImageFilter.GaussianBlur(reach / DEVIATIONS))
     level = np.maximum(np.asarray(blurred), inside * np.uint8(EDGE))  # a single pixel blurs away, but must stay visible

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from distill.metrics.image_score import expected_dice
+from distill.runtime.boxes import box_around
 
 NEIGHBOURS = np.ones((3, 3), int)  # pixels that touch at a corner belong together
 EDGES = ("left", "top", "right", "bottom")
@@ -78,19 +79,12 @@ def image_score(labels: np.ndarray, probability: np.ndarray) -> float:
 
 def _measure(mask: np.ndarray, label: int, plane: np.ndarray) -> ClassRegions:
     """The regions of one class, from its mask, bool (H, W), and its probability (H, W)."""
-    highest, expected, box = float(plane.max()), expected_dice(mask, plane), box_of(mask)
-    if box is None:
+    highest, expected = float(plane.max()), expected_dice(mask, plane)
+    if not mask.any():
         return ClassRegions(label, 0, 0.0, 0, 0, None, highest, expected)
-    left, top, right, bottom = box
-    numbered, components = ndimage.label(mask[top:bottom, left:right], NEIGHBOURS)
+    rows, columns = box_around(mask)
+    box = (columns.start, rows.start, columns.stop, rows.stop)
+    numbered, components = ndimage.label(mask[rows, columns], NEIGHBOURS)
     sizes = np.bincount(numbered.ravel())[1:]
     area = int(sizes.sum())
     return ClassRegions(label, area, area / mask.size, components, int(sizes.max()), box, highest, expected)
-
-
-def box_of(mask: np.ndarray) -> tuple[int, int, int, int] | None:
-    """(left, top, right, bottom) around the true pixels of bool (H, W), right and bottom exclusive; None if none is."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
-        return None
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

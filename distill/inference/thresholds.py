@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from distill.inference.regions import NEIGHBOURS, box_of
+from distill.inference.regions import NEIGHBOURS
 from distill.metrics.overlap import THRESHOLD, labels
+from distill.runtime.boxes import box_around
 
 
 def require_share(name: str, value: float) -> float:
@@ -54,10 +55,9 @@ class Thresholds:
     def mask(self, probability: np.ndarray) -> np.ndarray:
         """Class numbers uint8 (H, W) of a probability (K, H, W); with several classes the most probable."""
         found = labels(probability, threshold=self.pixel)
-        if len(probability) > 1 or not self.region or (box := box_of(found)) is None:
+        if len(probability) > 1 or not self.region or not found.any():
             return found
-        left, top, right, bottom = box
-        part = (slice(top, bottom), slice(left, right))
+        part = box_around(found)
         numbered, count = ndimage.label(found[part], NEIGHBOURS)
         kept = np.zeros(count + 1, np.uint8)
         kept[numbered[probability[0][part] >= self.region]] = 1

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from distill.metrics.overlap import Flags
 from distill.metrics.threshold_sweep import EPSILON, Values
+from distill.runtime.boxes import box_around
 
 REACH, SIGMA = 3, 5.0  # of the Gaussian window of 7 x 7 pixels in the weighted F-measure
 HALVING = 5.0  # pixels after which a false positive's excess weight has halved
@@ -37,7 +38,7 @@ def weighted_f_measure(stretched: Values, truth: Flags) -> float:
         return 0.0
     error = np.abs(stretched - truth)
     distance, (rows, columns) = ndimage.distance_transform_edt(~truth, return_indices=True)
-    box = _box_around(truth, REACH)
+    box = box_around(truth, REACH)
     spread = error[rows[box], columns[box]]
     window = np.exp(-(np.arange(-REACH, REACH + 1) ** 2) / (2 * SIGMA**2))
     for axis in (0, 1):
@@ -99,10 +100,3 @@ def _similarity(prediction: Values, truth: Flags) -> float:
     if above != 0:
         return above / (below + EPSILON)
     return 1.0 if below == 0 else 0.0
-
-
-def _box_around(truth: Flags, margin: int) -> tuple[slice, slice]:
-    """The rows and columns of a mask (H, W) that hold foreground, with a margin inside the image."""
-    spans = [np.flatnonzero(truth.any(axis=axis)) for axis in (1, 0)]
-    rows, columns = (slice(max(int(span[0]) - margin, 0), int(span[-1]) + margin + 1) for span in spans)
-    return rows, columns

@@ -9,6 +9,7 @@ threads: cores and threads of this machine's processes.
 hardware: processor, GPU and library versions, and whether bfloat16 is emulated.
 freed_memory: memory that is freed and taken again at every step.
 memory_format: channels last, except where torch's gradient is then wrong.
+boxes: the box around the true pixels of a mask.
 resize: the one bilinear resize with an antialiasing filter.
 progress: a bar on a terminal, lines elsewhere.
 timing: medians of interleaved runs, and rows of a table of figures.
