@@ -6,7 +6,6 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +14,6 @@ from distill.cli.options import Command, Option, names, one_of, path
 from distill.cli.weights_check import check
 from distill.cli.weights_fetch import fetch, fetch_release, local, page_of
 from distill.runtime.issues import aligned, nearest
-from teachers import TEACHERS
 from teachers.weights.known import MEASURED, NEAREST, PUBLISHED, Published
 
 SIZE = re.compile(r"([\d.]+) ?([MG])B", re.IGNORECASE)
@@ -24,44 +22,24 @@ CHECKED = ("weights", "adapter", "model", "variant", "image_size")  # options of
 logger = logging.getLogger("bandpass")
 
 
-@dataclass(frozen=True)
-class Request:
-    """The words of a command line, checked.
-
-    Attributes:
-        do: list, fetch or check.
-        chosen: the checkpoints named; all where no name was given.
-        named: whether names were given.
-        source: a local file of a project's release to convert; empty to download it.
-        filtered: whether the list omits checkpoints of unknown size.
-        options: `weights`, `adapter`, ... of do=check.
-    """
-
-    do: str
-    chosen: tuple[Published, ...]
-    named: bool
-    source: str = ""
-    filtered: bool = False
-    options: Mapping[str, str] = field(default_factory=dict)
-
-
 def run(given: SimpleNamespace, *, dry: bool) -> int:
     """Lists, fetches, checks or tests; dry: only says what would be fetched."""
     if given.do == "selftest":
         return run_selftest(given, dry=dry)
-    request = read_request(given)
-    if request.do == "check":
-        sys.stdout.write(check(request.options) + "\n")
+    chosen = choose(given)
+    if given.do == "check":
+        options = {name: value for name in CHECKED if (value := getattr(given, name))}
+        sys.stdout.write(check(options) + "\n")
         return 0
-    if request.do == "list":
-        shown = "\n\n".join(map(describe, request.chosen)) if request.named else table(request.chosen)
-        sys.stdout.write(shown + ("\nother checkpoints have no known size\n" if request.filtered else "\n"))
+    if given.do == "list":
+        shown = "\n\n".join(map(describe, chosen)) if given.name else table(chosen)
+        sys.stdout.write(shown + ("\nother checkpoints have no known size\n" if given.size else "\n"))
         return 0
-    for entry in request.chosen:
+    for entry in chosen:
         if dry:
             logger.info("would fetch %s%s", entry.hub_id or entry.release, f", {entry.size}" if entry.size else "")
             continue
-        place = fetch_release(entry, request.source) if entry.release else fetch(entry)
+        place = fetch_release(entry, getattr(given, "from")) if entry.release else fetch(entry)
         sys.stdout.write(f"{entry.name} is in {place}; type\n    {words_for(entry, place)}\n")
     return 0
 
@@ -76,28 +54,25 @@ def run_selftest(given: SimpleNamespace, *, dry: bool) -> int:
     return 0 if well else 1
 
 
-def read_request(given: SimpleNamespace) -> Request:
-    """The request of a command line.
+def choose(given: SimpleNamespace) -> tuple[Published, ...]:
+    """The checkpoints that a command line names, or all; of these the ones of `licence` and up to `size`.
 
     Raises:
-        ValueError: an unknown verb or name, or nothing to fetch.
+        ValueError: an unknown name, nothing to fetch or to check, or `from` beside anything but one released file.
     """
     do = given.do
     if do == "check" and not given.weights:
         raise ValueError(f"distill weights do=check needs weights=PATH, a file, folder or hub id; {COMMAND.usage}")
-    known = loadable()
-    chosen = tuple(dict.fromkeys(entry for name in given.name for entry in find(name, known, alone=do == "fetch")))
+    chosen = tuple(dict.fromkeys(entry for name in given.name for entry in find(name, alone=do == "fetch")))
     if do == "fetch" and not chosen:
-        raise ValueError(f"distill weights do=fetch needs name=NAME, of {names_of(known)}")
+        raise ValueError(f"distill weights do=fetch needs name=NAME, of {names_of(PUBLISHED)}")
     source = getattr(given, "from")
     if source and not (do == "fetch" and len(chosen) == 1 and chosen[0].release):
-        released = [entry for entry in known if entry.release]
+        released = [entry for entry in PUBLISHED if entry.release]
         raise ValueError(
             f"from={source} is for a file of a project's release page, do=fetch name={names_of(released)}; leave it out"
         )
-    options = {name: value for name in CHECKED if (value := getattr(given, name))}
-    listed = filtered(chosen or known, licence=given.licence, size=given.size)
-    return Request(do, listed, bool(given.name), source, bool(given.size), options)
+    return filtered(chosen or PUBLISHED, licence=given.licence, size=given.size)
 
 
 def filtered(entries: Sequence[Published], *, licence: str, size: str) -> tuple[Published, ...]:
@@ -124,30 +99,25 @@ def bytes_of(size: str) -> float:
     return float(match[1]) * {"M": 1e6, "G": 1e9}[match[2].upper()]
 
 
-def loadable() -> tuple[Published, ...]:
-    """The known checkpoints whose teacher is in the registry."""
-    return tuple(entry for entry in PUBLISHED if entry.teacher in TEACHERS)
-
-
 def names_of(entries: Sequence[Published]) -> str:
     """The names, separated by commas."""
     return ", ".join(entry.name for entry in entries)
 
 
-def find(name: str, known: Sequence[Published], *, alone: bool) -> list[Published]:
+def find(name: str, *, alone: bool) -> list[Published]:
     """The checkpoints with a name, a hub id or (unless one `alone` is wanted) a teacher.
 
     Raises:
         ValueError: there is none, or several where one is wanted.
     """
-    found = [entry for entry in known if name in (entry.name, entry.hub_id)]
-    several = [entry for entry in known if entry.teacher == name]
+    found = [entry for entry in PUBLISHED if name in (entry.name, entry.hub_id)]
+    several = [entry for entry in PUBLISHED if entry.teacher == name]
     if several and not found:
         if alone:
             raise ValueError(f"name={name} is a teacher with several weights; choose from {names_of(several)}")
         return several
     if not found:
-        names = [entry.name for entry in known]
+        names = [entry.name for entry in PUBLISHED]
         raise ValueError(
             f"no known weights {name!r}{nearest(name, names)}; do=list shows the known ones; give any other hub id "
             "to teachers.NAME.weights directly"
