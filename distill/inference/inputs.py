@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.data.image_io import SUFFIXES
+from distill.data.sources.folder_names import visible_folders
 from distill.inference.output_dir import KINDS
 from distill.runtime.issues import printable, several
 
@@ -69,7 +70,7 @@ def find_inputs(images: str, *, out: Path) -> tuple[list[Input], list[str]]:
         if not file.name.startswith(".") and not any(made in real(file).parents for made in results)
     ]
     taken = [_input(file, root) for file in files if file.suffix.lower() in SUFFIXES + VIDEO_SUFFIXES]
-    inner = [f"{one.name}/" for one in folders_in(path) if real(one) not in {real(out), *results}]
+    inner = [f"{one.name}/" for one in visible_folders(path) if real(one) not in {real(out), *results}]
     if not taken:
         raise ValueError(_nothing(images, path, len(files), inner=inner))
     _require_own_names(taken)
@@ -80,12 +81,6 @@ def find_inputs(images: str, *, out: Path) -> tuple[list[Input], list[str]]:
 def real(path: Path) -> Path:
     """A path without links; unlike `Path.resolve`, it takes a link that leads to itself."""
     return Path(os.path.realpath(path))
-
-
-def folders_in(path: Path) -> list[Path]:
-    """The folders in a folder, without hidden ones; none if the path is not a folder."""
-    there = path.iterdir() if path.is_dir() else ()
-    return sorted(one for one in there if one.is_dir() and not one.name.startswith("."))
 
 
 def _input(path: Path, root: Path) -> Input:
