@@ -58,14 +58,18 @@ def run(recipe: Recipe) -> dict[str, Any]:
     lead = run.accelerator.is_main_process
     quieten(lead)
     check(run)
-    if "train" not in recipe.do and {"evaluate", "publish"}.intersection(recipe.do):
+    scored = bool({"evaluate", "publish"}.intersection(recipe.do))
+    if scored and "train" not in recipe.do:
         run.require_trained()  # before its folder is made
     with kept_in(run.folder, lead=lead), tracked(run):
         tell(introduction(run))
         for name in (name for name in STEPS if name in recipe.do):
             do_step(name, run)
         metrics = run.read_metrics() if lead else {}
-        refresh_report(run)
+        if lead and scored:
+            from distill.report.write import refresh
+
+            refresh(run)
         tell(conclusion(run, metrics))
     return metrics
 
@@ -84,14 +88,6 @@ def tell(lines: Iterable[str]) -> None:
     """Logs each line."""
     for line in lines:
         logger.info("%s", line)
-
-
-def refresh_report(run: Run) -> None:
-    """Writes the run's report if its figures may have changed."""
-    from distill.report.write import refresh
-
-    if run.accelerator.is_main_process and {"evaluate", "publish"}.intersection(run.recipe.do):
-        refresh(run)
 
 
 @contextmanager
