@@ -39,12 +39,12 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
     request = build(Request, overlaid({"data": {"name": "folder"}}, parse_overrides(given.rest, Request)))
     if request.data.root is None:
         raise ValueError(f"distill calibrate needs data.root=DIR, as in {COMMAND.usage}")
-    student, home = student_of(given.student, home=given.home), path("home", given.home)
+    student = student_of(given.student, home=given.home)
     if dry:
-        samples = check_inputs(student, request.data, out=given.out, home=home).samples
+        samples = check_inputs(student, request.data, out=given.out, home=given.home).samples
         logger.info("would calibrate %s on %s and write %s", student, several(len(samples), "image"), given.out)
         return 0
-    settings = {"sensitivity": given.sensitivity, "home": home, "trust": given.trust}
+    settings = {"sensitivity": given.sensitivity, "home": given.home, "trust": given.trust}
     choice = calibrate(student, request.data, out=given.out, **settings)
     sys.stdout.write(
         f"{table(choice)}\nthe calibrated student is in {given.out}\n"

@@ -38,7 +38,7 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
         also = f", and one in int8 by the images of {given.int8}" if given.int8 else ""
         logger.info("would write %s of %s%s", given.onnx, student, also)
         return 0
-    calibration = open_calibration(student, given.int8, home=path("home", given.home)) if given.int8 else None
+    calibration = open_calibration(student, given.int8, home=given.home) if given.int8 else None
     make_onnx(student, given.onnx, trust=given.trust, int8=calibration, resize=given.resize)
     return 0
 

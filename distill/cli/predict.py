@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 from distill.cli.options import Command, Option, number, path, truth
@@ -58,7 +59,7 @@ TORCH_STUDENT = replace(STUDENT, meaning=f"a published folder, {_OTHERS}", shown
 TRUST = Option(
     "trust", "allow the code of this class, which is not part of Bandpass, to run for a student", shown="my_nets:Net"
 )
-HOME = Option("home", "folder in which runs are found by name", shown="artifacts", default="artifacts")
+HOME = Option("home", "folder in which runs are found by name", "artifacts", Path("artifacts"), path)
 COMMAND = Command(
     "predict",
     run,
