@@ -25,7 +25,7 @@ from distill.data.image_io import Source
 from distill.runtime.io import write_bytes
 
 NAME = "file_index.table"  # a line of `HEAD` bytes: version and sha256 of the rows; then the rows
-VERSION = 6  # of the contents; raised when the way of reading files changes
+VERSION = 7  # of the contents; raised when the way of reading files changes
 HEAD = 128
 AT_ONCE = 1 << 14  # files that are looked up at once: 8 MB
 NO_FILE = (-1, -1, -1)

@@ -172,18 +172,18 @@ def opened(data: bytes) -> Image.Image:
 
 def upright(image: Image.Image) -> Image.Image:
     """A picture turned by its EXIF orientation; other EXIF entries are not read, as any may be malformed."""
-    turn = TURNS.get(orientation_of(image))
+    turn = turn_of(image)
     return image if turn is None else image.transpose(turn)
 
 
 def is_turned(data: bytes) -> bool:
     """Whether an EXIF tag turns the picture with these encoded bytes."""
-    return orientation_of(opened(data)) != 1
+    return turn_of(opened(data)) is not None
 
 
-def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation of a picture, 1 to 8; 1 (upright) if it has none."""
-    return image.getexif().get(ExifTags.Base.Orientation, 1)
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """The turn that makes a picture upright, by its EXIF orientation; None if no turn is needed or known."""
+    return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
 
 
 def why_unreadable(error: Exception) -> str:

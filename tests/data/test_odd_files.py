@@ -15,7 +15,17 @@ from PIL import Image
 
 from distill.config.schema import DataRecipe
 from distill.data import image_io
-from distill.data.image_io import MOST_PIXELS, TooLargeError, decode, encoded, read_image, read_mask, why_unreadable
+from distill.data.file_index import VERSION
+from distill.data.image_io import (
+    MOST_PIXELS,
+    TooLargeError,
+    decode,
+    encoded,
+    is_turned,
+    read_image,
+    read_mask,
+    why_unreadable,
+)
 from distill.data.sources.open_data import open_data
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (12, 20, 3), dtype=np.uint8)
@@ -54,6 +64,7 @@ def test_every_orientation_is_turned_as_pillow_turns_it(value):
 
     data = jpeg(orientation(value))
     assert np.array_equal(read_image(data), np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
+    assert is_turned(data) == (value in range(2, 9))  # 0, which some cameras write, turns nothing
 
 
 SPECIMENS = {  # what Pillow 13 raises of them
@@ -358,7 +369,7 @@ def test_a_damaged_file_index_is_written_anew_and_believed_in_nothing(polyps, tm
         index.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         assert open_folder(polyps).digest == before
         assert index.read_bytes() == whole
-    for damaged in (b"", b"{", b"[]", b'{"version": 6}\n', b"[" * 100_000, whole[:-5]):
+    for damaged in (b"", b"{", b"[]", f'{{"version": {VERSION}}}\n'.encode(), b"[" * 100_000, whole[:-5]):
         caplog.clear()
         index.write_bytes(damaged)
         assert open_folder(polyps).digest == before
