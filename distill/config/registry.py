@@ -21,7 +21,7 @@ DATASETS = {
     "pranet": "distill.data.sources.known_layouts:open_named",
 }
 PARTS = ("encoder", "decoder", "head")
-SPLITS = ("cosine", "fourier")  # what separates the low from the high band
+BAND_SPLITS = ("cosine", "fourier")  # what separates the low from the high band
 TASK_LOSSES = {
     "segment": "distill.distillation.losses:segment",
     "cross_entropy": "distill.distillation.losses:cross_entropy",

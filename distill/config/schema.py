@@ -211,7 +211,7 @@ def check_averages(recipe: Recipe) -> None:
         )
 
 
-def check_weights(recipe: Recipe) -> None:
+def check_builtin_teacher(recipe: Recipe) -> None:
     """Requires generated frames for the built-in teacher."""
     for name, teacher in recipe.consulted.items():
         require(
@@ -303,7 +303,7 @@ def check_soft_masks(recipe: Recipe) -> None:
     )
 
 
-def check_teacher_weights(recipe: Recipe) -> None:
+def check_weighted_teachers(recipe: Recipe) -> None:
     """Requires a teacher of positive weight if anything is imitated, and a second one if teachers are dropped."""
     if not recipe.imitates:
         return
@@ -332,12 +332,12 @@ CHECKS: tuple[Callable[[Recipe], None], ...] = (
     check_ranges,
     check_stages,
     check_averages,
-    check_weights,
+    check_builtin_teacher,
     check_views,
     check_strides,
     check_sources,
     check_prompts,
     check_task_decoder,
     check_soft_masks,
-    check_teacher_weights,
+    check_weighted_teachers,
 )

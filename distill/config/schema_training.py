@@ -9,7 +9,7 @@ from typing import Any
 
 from cache.spec import VIEWS
 from distill.config.field import require, require_choice, require_choices, setting
-from distill.config.registry import AVERAGE_LOSSES, FEATURE_LOSSES, LOSSES, MASK_LOSSES, PARTS, SPLITS
+from distill.config.registry import AVERAGE_LOSSES, BAND_SPLITS, FEATURE_LOSSES, LOSSES, MASK_LOSSES, PARTS
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class ImitateRecipe:
     )
 
     def __post_init__(self) -> None:
-        require_choice("imitate.bands", self.bands, SPLITS)
+        require_choice("imitate.bands", self.bands, BAND_SPLITS)
         for band in ("low", "high", "all"):
             strides = getattr(self, band)
             require(

@@ -16,7 +16,7 @@ THREADS = 4
 AHEAD = 4 * THREADS  # samples
 AHEAD_PIXELS = 64_000_000  # of all images that wait: 256 MB with their masks
 
-Reading = tuple[Sample, Future[np.ndarray] | None, Future[np.ndarray]]
+Waiting = tuple[Sample, Future[np.ndarray] | None, Future[np.ndarray]]
 
 
 def read_ahead(samples: Iterable[Sample], *, images: bool = True) -> Iterator[Sample]:
@@ -27,7 +27,7 @@ def read_ahead(samples: Iterable[Sample], *, images: bool = True) -> Iterator[Sa
         images: whether to read images too, not only masks.
     """
     pool = small_workers(min(THREADS, own_cores()))
-    waiting: deque[Reading] = deque()
+    waiting: deque[Waiting] = deque()
     pixels = 0
     try:
         for sample in samples:

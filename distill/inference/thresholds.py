@@ -40,7 +40,7 @@ class Thresholds:
 
     @classmethod
     def of(cls, description: Mapping[str, Any]) -> Thresholds:
-        """Those of a student's `config.json` or ONNX metadata; missing ones are the defaults."""
+        """Those of a student's `config.json`; missing ones are the defaults."""
         names = {"pixel": "threshold", "region": "region_threshold"}
         return cls(**{field: float(description[name]) for field, name in names.items() if name in description})
 
