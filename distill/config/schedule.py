@@ -24,14 +24,9 @@ class Span:
     schedule: tuple[int, int] = (0, 0)  # steps [start, stop) over which the learning rate rises and falls
 
     @property
-    def terms(self) -> list[str]:
-        """The loss terms of positive weight."""
-        return [name for name, weight in self.stage.losses.items() if weight > 0]
-
-    @property
     def bands(self) -> set[str]:
         """The bands that the terms imitate: low, high, all or mask."""
-        return {BAND_OF[name] for name in self.terms if name in BAND_OF}
+        return {BAND_OF[name] for name in self.stage.terms if name in BAND_OF}
 
 
 def spans_of(recipe: Recipe, *, labelled: int, unlabelled: int = 0) -> tuple[Span, ...]:

@@ -82,8 +82,7 @@ class Recipe:
     @property
     def terms(self) -> set[str]:
         """The loss terms with a positive weight in any stage that runs."""
-        stages = [stage for stage in self.stages.values() if stage.runs]
-        return {term for stage in stages for term, weight in stage.losses.items() if weight > 0}
+        return {term for stage in self.stages.values() if stage.runs for term in stage.terms}
 
     @property
     def sides(self) -> tuple[int, ...]:

@@ -200,12 +200,13 @@ class StageRecipe:
         for term, weight in self.losses.items():
             require_choice("a term of stages.NAME.losses", term, tuple(LOSSES))
             require(weight >= 0, f"stages.NAME.losses.{term} is {weight}, but must not be negative")
-        require(any(self.losses.values()), "stages.NAME.losses has no term of positive weight")
+        require(bool(self.terms), "stages.NAME.losses has no term of positive weight")
         require_choices("stages.NAME.freeze", self.freeze, PARTS)
+        imitated = [term for term in self.terms if term in FEATURE_LOSSES]
         require(
-            not ("encoder" in self.freeze and any(self.losses.get(term) for term in FEATURE_LOSSES)),
+            "encoder" not in self.freeze or not imitated,
             "stages.NAME freezes the encoder, but its imitation terms train nothing else; unfreeze it or drop "
-            + " and ".join(term for term in self.losses if term in FEATURE_LOSSES and self.losses[term]),
+            + " and ".join(imitated),
         )
         require(len(self.freeze) < len(PARTS), "stages.NAME freezes the whole student, so nothing would be trained")
         require(self.lr_scale > 0, f"stages.NAME.lr_scale is {self.lr_scale}, but must be positive")
@@ -222,14 +223,19 @@ class StageRecipe:
         return (self.epochs if self.steps is None else self.steps) > 0
 
     @property
+    def terms(self) -> list[str]:
+        """The loss terms of positive weight."""
+        return [term for term, weight in self.losses.items() if weight > 0]
+
+    @property
     def imitates(self) -> bool:
         """Whether any term of this stage needs a teacher."""
-        return any(self.losses.get(term, 0) > 0 for term in {**FEATURE_LOSSES, **MASK_LOSSES})
+        return any(term in FEATURE_LOSSES or term in MASK_LOSSES for term in self.terms)
 
     @property
     def averages(self) -> bool:
         """Whether the student's own moving average is the teacher of any term of this stage."""
-        return any(self.losses.get(term, 0) > 0 for term in AVERAGE_LOSSES)
+        return any(term in AVERAGE_LOSSES for term in self.terms)
 
     @property
     def takes_unlabelled(self) -> bool:

@@ -47,7 +47,7 @@ def compute_losses(
     """
     weighted = weights_for(class_weights, batch)
     terms: dict[str, Tensor] = {}
-    for name in span.terms:
+    for name in span.stage.terms:
         term = loss_function(name)
         if name in TASK_LOSSES:
             heads = []
@@ -93,7 +93,7 @@ def divisors_of_parts(
         logits = torch.zeros(len(mask), classes, *mask.shape[1:], device=mask.device)
         return loss_function(name)(logits, mask, **weighted)
 
-    return {name: divisors_of(partial(asked, name), masks) for name in span.terms if name in TASK_LOSSES}
+    return {name: divisors_of(partial(asked, name), masks) for name in span.stage.terms if name in TASK_LOSSES}
 
 
 def weighted_teacher_loss(

@@ -133,7 +133,7 @@ def reaches_all(
     logits, projected = probe(inputs, size, tuple(target.name for target in targets if target.band in span.bands))
     parameters = [parameter for parameter in probe.parameters() if parameter.requires_grad]
     reached = [*projected.values(), *(logits if trains_logits(span) else ())]
-    if WEIGHT_LOSSES.keys() & set(span.terms):
+    if WEIGHT_LOSSES.keys() & set(span.stage.terms):
         reached += [parameter for parameter in probe.student.parameters() if parameter.requires_grad]
     total = torch.stack([tensor.float().sum() for tensor in reached]).sum()
     return all(gradient is not None for gradient in torch.autograd.grad(total, parameters, allow_unused=True))
@@ -141,4 +141,4 @@ def reaches_all(
 
 def trains_logits(span: Span) -> bool:
     """Whether any loss term of a stage acts on the logits; without one, Dice is uninformative."""
-    return bool({*TASK_LOSSES, *MASK_LOSSES, *AVERAGE_LOSSES}.intersection(span.terms))
+    return bool({*TASK_LOSSES, *MASK_LOSSES, *AVERAGE_LOSSES}.intersection(span.stage.terms))
