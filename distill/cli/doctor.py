@@ -17,7 +17,8 @@ from distill.config.parse import parse_overrides
 from distill.config.registry import DATASETS
 from distill.config.schema import DataRecipe
 from distill.config.values import build
-from distill.doctor.examine import examine_data, find_for
+from distill.data.sources.folder import find_data
+from distill.doctor.examine import examine_data
 from distill.doctor.page import render_page
 from distill.doctor.table import table, to_json
 from distill.runtime.io import write_json, write_text
@@ -71,7 +72,7 @@ def run(given: SimpleNamespace, *, dry: bool) -> int:
     """
     request = read_request(given.rest)
     if dry:
-        names = ", ".join(find_for(request.data).places)
+        names = ", ".join(find_data(request.data).places)
         logger.info("would examine %s in %s", names, request.data.root)
         return 0
     home = Path(request.home).expanduser()

@@ -12,13 +12,13 @@ DATASETS = {
     "builtin": "distill.data.sources.builtin:open_builtin",
     "folder": "distill.data.sources.folder:open_folder",
     "datasets": "distill.data.sources.hf_datasets:open_hub",
-    "kvasir-seg": "distill.data.sources.known_layouts:open_named",
-    "cvc-clinicdb": "distill.data.sources.known_layouts:open_named",
-    "cvc-colondb": "distill.data.sources.known_layouts:open_named",
-    "etis": "distill.data.sources.known_layouts:open_named",
-    "cvc-300": "distill.data.sources.known_layouts:open_named",
-    "polypgen": "distill.data.sources.known_layouts:open_named",
-    "pranet": "distill.data.sources.known_layouts:open_named",
+    "kvasir-seg": "distill.data.sources.folder:open_folder",
+    "cvc-clinicdb": "distill.data.sources.folder:open_folder",
+    "cvc-colondb": "distill.data.sources.folder:open_folder",
+    "etis": "distill.data.sources.folder:open_folder",
+    "cvc-300": "distill.data.sources.folder:open_folder",
+    "polypgen": "distill.data.sources.folder:open_folder",
+    "pranet": "distill.data.sources.folder:open_folder",
 }
 PARTS = ("encoder", "decoder", "head")
 BAND_SPLITS = ("cosine", "fourier")  # what separates the low from the high band

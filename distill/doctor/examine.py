@@ -8,9 +8,8 @@ from pathlib import Path
 from distill.config.schema import DataRecipe
 from distill.data.mask_classes import Reading
 from distill.data.sample import Sample
-from distill.data.sources.data_sets import Found, choose_data_sets, find_data_sets
-from distill.data.sources.folder import take_inventory
-from distill.data.sources.known_layouts import find_named
+from distill.data.sources.data_sets import choose_data_sets
+from distill.data.sources.folder import find_data, take_inventory
 from distill.data.sources.pairs import examine
 from distill.doctor.checks import Case, examine_cases
 from distill.doctor.inspect import inspect_all
@@ -39,10 +38,9 @@ def examine_data(data: DataRecipe, *, classes: int, home: Path) -> Diagnosis:
         FileNotFoundError: the root or the split does not exist, or holds no data set.
         ValueError: the choices do not fit together, or a table cannot be read.
     """
-    problems, found, reading = Problems(str(data.root)), find_for(data), Reading(classes, tuple(data.colours))
+    problems, found, reading = Problems(str(data.root)), find_data(data), Reading(classes, tuple(data.colours))
     trained, tested = choose_data_sets(data, found.places)
-    chosen = list(dict.fromkeys([*trained, *tested]))
-    inventory = take_inventory(found, data, chosen, trained=trained, tested=tested, problems=problems)
+    inventory = take_inventory(found, data, trained=trained, tested=tested, problems=problems)
     samples, notes = examine(inventory.pairs, home=home, problems=problems, reading=reading)
     pairs = {(pair.dataset, pair.stem): pair for pair in inventory.pairs}
     inspections = inspect_all([pairs[sample.dataset, sample.stem] for sample in samples], reading=reading)
@@ -58,8 +56,3 @@ def examine_data(data: DataRecipe, *, classes: int, home: Path) -> Diagnosis:
     issues += examine_cases(cases, several_classes=reading.several, groups=data.groups)
     notes = [*found.notes, *inventory.notes, *notes]
     return Diagnosis(str(data.root), cases, issues + [Issue("note on the data", note) for note in notes])
-
-
-def find_for(data: DataRecipe) -> Found:
-    """The data sets of a recipe, and their folders; errors as in `examine_data`."""
-    return find_data_sets(data.root) if data.name == "folder" else find_named(data)

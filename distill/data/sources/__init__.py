@@ -8,7 +8,7 @@ folder_names: names of such folders, and of masks after their images
 listing: the files of a folder, and pairs of image and mask
 pairs: from pairs to samples, once both files were read
 known: the public data sets of polyp segmentation
-known_layouts: opening them wherever they were unpacked
+known_layouts: finding them wherever they were unpacked
 hf_datasets: what the `datasets` library loads
 unlabelled: images without masks
 """

@@ -21,6 +21,7 @@ from distill.data.mask_classes import FOREGROUND, Reading
 from distill.data.sample import Sample, Splits, by_dataset
 from distill.data.sources.data_sets import Found, choose_data_sets, find_data_sets
 from distill.data.sources.known import known_sequences
+from distill.data.sources.known_layouts import find_named
 from distill.data.sources.listing import Listing, list_files, pair
 from distill.data.sources.pairs import Pair, examine
 from distill.data.split_files import Roles, read_groups, read_roles
@@ -29,14 +30,14 @@ from distill.runtime.issues import Problems, several
 
 
 def open_folder(data: DataRecipe, *, home: Path, reading: Reading = FOREGROUND) -> Splits:
-    """Opens the data sets under `data.root` and splits them.
+    """Opens the data sets under `data.root`, or the public one of the name `data.name` there, and splits them.
 
     With `data.split` its files decide, and a data set that they do not mention and that is tested is tested as a
     whole; without, `data.fractions` of each data set, at random by content. One that `data.test_only` names is tested
     as a whole whatever the split says, and never trained on.
 
     Args:
-        data: the data part of a recipe with `name: folder`.
+        data: the data part of a recipe.
         home: the folder that keeps the file index.
         reading: how masks are read.
 
@@ -44,20 +45,20 @@ def open_folder(data: DataRecipe, *, home: Path, reading: Reading = FOREGROUND) 
         FileNotFoundError: the root or the split is not there, or holds no data set.
         ValueError: files that cannot be used (unless `data.skip_bad`), or choices that do not fit together.
     """
-    return open_found(find_data_sets(data.root), data, home=home, reading=reading)
-
-
-def open_found(found: Found, data: DataRecipe, *, home: Path, reading: Reading) -> Splits:
-    """Splits data sets once it is known where they lie; arguments and errors as above."""
+    found = find_data(data)
     trained, tested = choose_data_sets(data, found.places)
     problems = Problems(str(found.root))
-    chosen = list(dict.fromkeys([*trained, *tested]))
-    inventory = take_inventory(found, data, chosen, trained=trained, tested=tested, problems=problems)
+    inventory = take_inventory(found, data, trained=trained, tested=tested, problems=problems)
     samples, said = examine(inventory.pairs, home=home, problems=problems, reading=reading)
     notes = [*found.notes, *inventory.notes, *said, *problems.settle(skip=data.skip_bad)]
     if inventory.roles is None:
         return _split_at_random(samples, data, trained=trained, tested=tested, notes=notes)
     return _split_by_roles(samples, data, inventory.roles, tested=tested, notes=notes)
+
+
+def find_data(data: DataRecipe) -> Found:
+    """The data sets that a recipe means, and their folders; errors as of `open_folder`."""
+    return find_data_sets(data.root) if data.name == "folder" else find_named(data)
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,10 @@ class Inventory:
 
 
 def take_inventory(
-    found: Found,
-    data: DataRecipe,
-    chosen: Sequence[str],
-    *,
-    trained: Sequence[str],
-    tested: Sequence[str],
-    problems: Problems,
+    found: Found, data: DataRecipe, *, trained: Sequence[str], tested: Sequence[str], problems: Problems
 ) -> Inventory:
     """Lists and pairs the files of the chosen data sets; what is wrong with names and tables becomes a problem."""
+    chosen = list(dict.fromkeys([*trained, *tested]))
     listings = [list_files(place, name=name, problems=problems) for name in chosen for place in found.places[name]]
     names = {name: set[str]().union(*(one.stems for one in listings if one.name == name)) for name in chosen}
     roles = None

@@ -1,4 +1,4 @@
-"""Opens the data sets of the field by name, wherever and however the user unpacked them.
+"""The data sets of the field by name, wherever and however the user unpacked them.
 
 data.name=cvc-clinicdb      DIR/Original + Ground Truth, DIR/PNG/..., DIR/CVC-ClinicDB/images + masks, ...
 data.name=polypgen          DIR/data_C1/images_C1 + masks_C1 ... data_C6, sequenceData/positive/seq1/...
@@ -14,37 +14,19 @@ from pathlib import Path
 from distill.config.schema import DataRecipe
 from distill.data.file_names import first_names
 from distill.data.image_io import SUFFIXES
-from distill.data.mask_classes import FOREGROUND, Reading
 from distill.data.part_names import plain
-from distill.data.sample import Splits
 from distill.data.sources.data_sets import Found, require_folder
-from distill.data.sources.folder import open_found
 from distill.data.sources.folder_names import LAYOUT, Place, find_place, find_places, visible_folders
 from distill.data.sources.known import FIELD, named, where_from
 
 NUMBERS, NAMES = r"\d+", r"(?!\d+$).*"  # stems of CVC-ClinicDB and of Kvasir-SEG, which PraNet has in one folder
 
 
-def open_named(data: DataRecipe, *, home: Path, reading: Reading = FOREGROUND) -> Splits:
-    """Opens the data set of the field that `data.name` names under `data.root`; the rest as for folders.
-
-    Args:
-        data: the data part of a recipe.
-        home: the folder that keeps the file index.
-        reading: how masks are read.
+def find_named(data: DataRecipe) -> Found:
+    """The folders of the images and masks of the data set of the field that `data.name` names, under `data.root`.
 
     Raises:
         FileNotFoundError: it is not there; the message says where it is had.
-        ValueError: files that cannot be used (unless `data.skip_bad`), or choices that do not fit together.
-    """
-    return open_found(find_named(data), data, home=home, reading=reading)
-
-
-def find_named(data: DataRecipe) -> Found:
-    """The folders of the images and masks of a data set of the field.
-
-    Raises:
-        FileNotFoundError: it is not there.
         ValueError: no root, or a split beside the one that the layout is.
     """
     if data.root is None:
