@@ -44,9 +44,6 @@ class Reading:
         return " ".join(["classes", *self.colours]) if self.several else "mask"
 
 
-FOREGROUND = Reading()
-
-
 def read_classes(source: Source | str | bytes, *, colours: tuple[str, ...] = ()) -> np.ndarray:
     """Reads a mask of several classes as uint8 (H, W) of class numbers; 255 is ignored.
 

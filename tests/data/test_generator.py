@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from distill.config.schema import DataRecipe
-from distill.data.sources.builtin import generator_identity, open_builtin, probe
+from distill.data.sources.builtin import generator_identity, probe
+from distill.data.sources.open_data import open_data
 from distill.data.synthetic.camera import field_of_view
 from distill.data.synthetic.draw import draw
 from distill.data.synthetic.generator import render
@@ -131,7 +132,7 @@ def test_a_frame_that_cannot_be_is_refused(seed, index, size):
 
 def test_the_built_in_splits_are_disjoint_named_without_rendering_and_read_what_they_name():
     data = DataRecipe(images={"train": 6, "val": 3, "test": 4}, size=list(SIZE), seed=5)
-    splits = open_builtin(data, home=Path("unused"))
+    splits = open_data(data, home=Path("unused"))
     assert (len(splits.train), len(splits.val), len(splits.test["builtin"])) == (6, 3, 4)
     samples = [*splits.train, *splits.val, *splits.test["builtin"]]
     names = [name for sample in samples for name in (sample.key, sample.mask_key)]
@@ -147,11 +148,11 @@ def test_the_built_in_splits_are_disjoint_named_without_rendering_and_read_what_
 
 def test_keys_follow_seed_and_size_and_not_the_number_of_frames():
     few = DataRecipe(images={"train": 2, "val": 1, "test": 1}, size=list(SIZE), seed=5)
-    keys = [sample.key for sample in open_builtin(few, home=Path("unused")).train]
+    keys = [sample.key for sample in open_data(few, home=Path("unused")).train]
     more = replace(few, images={"train": 9, "val": 2, "test": 1})
-    assert [sample.key for sample in open_builtin(more, home=Path("unused")).train][:2] == keys
+    assert [sample.key for sample in open_data(more, home=Path("unused")).train][:2] == keys
     for other in (replace(few, seed=6), replace(few, size=[64, 64])):
-        assert not set(keys) & {sample.key for sample in open_builtin(other, home=Path("unused")).train}
+        assert not set(keys) & {sample.key for sample in open_data(other, home=Path("unused")).train}
 
 
 def test_the_generators_identity_does_not_hang_on_the_last_bit():

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.config.schema import DataRecipe
-from distill.data.mask_classes import FOREGROUND, Reading
+from distill.data.mask_classes import Reading
 from distill.data.sample import Sample, Splits
 from distill.data.synthetic.generator import VERSION, render
 
@@ -19,7 +19,7 @@ SPLITS = ("train", "val", "test")
 MEMORY = 256 * 2**20  # bytes of rendered frames kept in each process: 4096 of 128 x 128
 
 
-def open_builtin(data: DataRecipe, *, home: Path, reading: Reading = FOREGROUND) -> Splits:
+def open_builtin(data: DataRecipe, *, home: Path, reading: Reading) -> Splits:
     """The generated data set; it neither reads nor writes a file.
 
     The key of a frame is the sha256 over what decides its pixels: the generator's identity, and the frame's seed,

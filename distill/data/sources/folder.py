@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.config.schema import DataRecipe
-from distill.data.mask_classes import FOREGROUND, Reading
+from distill.data.mask_classes import Reading
 from distill.data.sample import Sample, Splits, by_dataset
 from distill.data.sources.data_sets import Found, choose_data_sets, find_data_sets
 from distill.data.sources.known import known_sequences
@@ -29,7 +29,7 @@ from distill.data.splits import Parts, cut_test, finish
 from distill.runtime.issues import Problems, several
 
 
-def open_folder(data: DataRecipe, *, home: Path, reading: Reading = FOREGROUND) -> Splits:
+def open_folder(data: DataRecipe, *, home: Path, reading: Reading) -> Splits:
     """Opens the data sets under `data.root`, or the public one of the name `data.name` there, and splits them.
 
     With `data.split` its files decide, and a data set that they do not mention and that is tested is tested as a

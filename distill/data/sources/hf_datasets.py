@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill.config.schema import DataRecipe
 from distill.data.image_io import encoded
-from distill.data.mask_classes import FOREGROUND, Reading
+from distill.data.mask_classes import Reading
 from distill.data.part_names import PARTS, plain
 from distill.data.sample import Sample, Splits
 from distill.data.sources.data_sets import name_of
@@ -42,7 +42,7 @@ class Row:
         return content
 
 
-def open_hub(data: DataRecipe, *, home: Path, reading: Reading = FOREGROUND) -> Splits:
+def open_hub(data: DataRecipe, *, home: Path, reading: Reading) -> Splits:
     """Opens what `data.root` names and splits it.
 
     Splits named train, validation (or val, valid, dev) and test are used as they are; without a test split, or with one

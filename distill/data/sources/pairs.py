@@ -12,7 +12,7 @@ import numpy as np
 
 from distill.data.file_index import Facts
 from distill.data.image_io import Source, read_image, read_mask, threshold_of
-from distill.data.mask_classes import FOREGROUND, LOSSY, MOST_CLASSES, Reading, is_void_beside, read_classes
+from distill.data.mask_classes import LOSSY, MOST_CLASSES, Reading, is_void_beside, read_classes
 from distill.data.sample import Reader, Sample
 from distill.data.scan import scan
 from distill.metrics.overlap import IGNORED
@@ -57,7 +57,7 @@ Match = tuple[Pair, Facts, Facts]  # with what is known of image and mask
 
 
 def examine(
-    pairs: Sequence[Pair], *, home: Path, problems: Problems, reading: Reading = FOREGROUND
+    pairs: Sequence[Pair], *, home: Path, problems: Problems, reading: Reading
 ) -> tuple[list[Sample], list[str]]:
     """Reads every pair; good ones become samples, bad ones problems.
 
