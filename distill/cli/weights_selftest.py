@@ -97,11 +97,12 @@ def selftest(names: Sequence[str], *, source: str, golden: Path) -> tuple[str, b
         except (ValueError, OSError) as error:
             result, fine = f"DOES NOT LOAD: {error}", False
         else:
-            result, fine = compare(found, stored["checkpoints"].get(name), tolerance=stored["tolerance"])
-            if name not in stored["checkpoints"]:
+            if known := stored["checkpoints"].get(name):
+                result, fine = compare(found, known, tolerance=stored["tolerance"])
+            else:
                 stored["checkpoints"][name] = found
                 write_json(golden, stored)
-                result = f"golden written to {golden}, which had none"
+                result, fine = f"golden written to {golden}, which had none", True
         rows.append((name, SUBJECTS[name].adapter, f"{perf_counter() - began:.1f}", result))
         well = well and fine
     same = stored["image"]["sha256"] == hashlib.sha256(image.tobytes()).hexdigest()
@@ -178,10 +179,8 @@ def figures(value: torch.Tensor) -> dict[str, Any]:
     return {"shape": list(value.shape), "mean": mean, "std": std, "values": values}
 
 
-def compare(found: Mapping[str, Any], stored: Mapping[str, Any] | None, *, tolerance: float) -> tuple[str, bool]:
+def compare(found: Mapping[str, Any], stored: Mapping[str, Any], *, tolerance: float) -> tuple[str, bool]:
     """The comparison of a summary with the stored one in words, and whether they agree."""
-    if stored is None:
-        return "", True
     for key in ("weights", "pixels"):
         if found[key] != stored[key]:
             return f"DIFFERS: {key} are {found[key]}, golden {stored[key]}", False
