@@ -17,14 +17,14 @@ logger = logging.getLogger("bandpass")
 def run(given: SimpleNamespace, *, dry: bool) -> int:
     """Adapts the student and reports the change; dry: only says what would be done."""
     from distill.inference.inputs import find_inputs
-    from distill.inference.segmenter import require_student
     from distill.publishing.adapt import adapt
     from distill.publishing.batch_norm import require_enough
     from distill.publishing.derived import require_new
+    from students.config import locate
 
     student = student_of(given.student, home=given.home)
     if dry:
-        require_student(student)
+        locate(student, "config.json")  # not an ONNX file
         require_new(given.out)
         pictures = [one for one in find_inputs(given.images, out=given.out)[0] if not one.video]
         require_enough(pictures)

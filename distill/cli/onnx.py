@@ -27,14 +27,14 @@ def onnx_path(key: str, value: str) -> Path:
 
 def run(given: SimpleNamespace, *, dry: bool) -> int:
     """Writes the file and, if asked for, the quantised one; dry: only says so."""
-    from distill.inference.segmenter import require_student
     from distill.publishing.onnx_on_demand import make_onnx, open_calibration
+    from students.config import locate
 
     student = student_of(given.student, home=given.home)
     if given.int8 and not given.resize:
         raise ValueError("an int8 file has the resizes; leave out int8= or resize=false")
     if dry:
-        require_student(student)
+        locate(student, "config.json")  # not an ONNX file
         also = f", and one in int8 by the images of {given.int8}" if given.int8 else ""
         logger.info("would write %s of %s%s", given.onnx, student, also)
         return 0

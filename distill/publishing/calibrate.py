@@ -17,7 +17,6 @@ from distill.data.erase import erased_frames, shows_object
 from distill.data.sample import Sample, keys_of
 from distill.data.sources.open_data import open_data
 from distill.inference.model import load_model
-from distill.inference.segmenter import require_student
 from distill.inference.thresholds import require_share
 from distill.publishing.batch_norm import LEAST
 from distill.publishing.derived import further_files, name_of, new_folder, require_new, write_further
@@ -52,7 +51,6 @@ class Inputs(NamedTuple):
 def check_inputs(student: str | Path, data: DataRecipe, *, out: Path, home: Path) -> Inputs:
     """The checked inputs of a calibration; arguments and errors as of `calibrate`."""
     require_new(out)
-    require_student(student)
     config = students.read_config(student)
     if config["classes"] > 1:
         raise ValueError(

@@ -219,5 +219,6 @@ def test_a_student_s_onnx_file_is_neither_offered_nor_taken_for_a_hub_id(words, 
     if words[0] == "adapt":  # the help of the verb publish is another command's
         assert main([words[0], "--help"]) == 0
         assert "zoo:NAME" in (told := capfd.readouterr().out) and "|model.onnx" not in told
-    assert main([*words, "student=student/model.onnx"]) == 1
-    assert "expected the folder of a published student, got the file student/model.onnx" in capfd.readouterr().err
+    for dry in ([], ["--dry-run"]):
+        assert main([*words, "student=student/model.onnx", *dry]) == 1
+        assert "expected the folder of a published student, got the file student/model.onnx" in capfd.readouterr().err
