@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from hypothesis import settings
 from small_run import write_features
 
@@ -21,7 +22,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 @pytest.fixture(autouse=True, scope="session")
 def _offline_and_single_threaded():
     """Hub libraries must not wait for a network that tests never have; two cores are shared by the workers."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_HUB_OFFLINE"] = "1"  # of the processes that tests start
+    constants.HF_HUB_OFFLINE = True  # of this one, which has read the environment already
     torch.set_num_threads(1)
 
 
