@@ -64,8 +64,8 @@ COMMAND = Command(
         ),
         Option(
             "resize",
-            "false: the network without resizing, for OpenVINO, TensorRT or OpenCV; input: float32 1 x 3 x S x S, RGB "
-            "from 0 to 255 (S: image_size in the metadata); output: the probability at this size",
+            "false: the network without resizing, for OpenVINO, OpenCV and large frames; input: float32 1 x 3 x S x S, "
+            "RGB from 0 to 255 (S: image_size in the metadata); output: the probability at this size",
             "true",
             True,
             truth,
@@ -76,6 +76,6 @@ COMMAND = Command(
     examples=(
         "distill publish student=zoo:NAME onnx=model.onnx",
         "distill publish student=zoo:NAME onnx=model.onnx int8=DIR   # also model.int8.onnx, calibrated on DIR",
-        "distill publish student=zoo:NAME onnx=network.onnx resize=false   # for OpenVINO, TensorRT or OpenCV",
+        "distill publish student=zoo:NAME onnx=network.onnx resize=false   # for OpenVINO, OpenCV and large frames",
     ),
 )
