@@ -39,9 +39,8 @@ def create_student(recipe: Recipe, caches: Mapping[str, cache.Cache] | None = No
     """The student to train: fresh from the seed, with a pretrained backbone, or from a published one.
 
     Raises:
-        ValueError: the published student (`student.init`) has another shape than the recipe asks for, its head is
-            replaced although `student.init_share` mixes its weights in, or the
-            student has no backbone for `student.encoder`.
+        ValueError: the published student (`student.init`) has another shape than the recipe asks for, or another head
+            although `student.init_share` mixes its weights in; or the student has no backbone for `student.encoder`.
     """
     torch.manual_seed(recipe.seed)
     student = build_student(recipe, caches or {})
