@@ -71,10 +71,14 @@ def results_of(one: Input, *, out: Path) -> tuple[Path, Path]:
 
 
 def is_done(one: Input, table: Table, *, out: Path) -> bool:
-    """Whether the results of a video exist, for the same bytes."""
+    """Whether the results of a video exist, for the same bytes; not if it can no longer be read."""
     rows = table.of(one.name)
-    there = all(path.is_file() for path in results_of(one, out=out))
-    return there and bool(rows) and rows[0]["key"] == digest_file(one.path)
+    if not rows or not all(path.is_file() for path in results_of(one, out=out)):
+        return False
+    try:
+        return rows[0]["key"] == digest_file(one.path)
+    except OSError:
+        return False
 
 
 def predict_video(segmenter: Segmenter, options: Options, one: Input, *, out: Path, table: Table) -> VideoResult:

@@ -467,13 +467,16 @@ def test_a_video_that_was_cut_off_is_told_and_one_that_was_trimmed_is_whole(stud
 
 def test_of_a_file_that_can_no_longer_be_read_no_results_stay(student, images, tmp_path):
     write_video(images / "video.mp4")
+    write_video(tmp_path / "elsewhere.mp4")
+    (images / "linked.mp4").symlink_to(tmp_path / "elsewhere.mp4")
     out = tmp_path / "out"
     words = ["predict", f"student={student}", f"images={images}", f"out={out}", "probabilities=true"]
     assert main(words) == 0
+    (tmp_path / "elsewhere.mp4").unlink()
     for name in ("disc0.png", "video.mp4"):
         (images / name).write_bytes((images / name).read_bytes()[:300])
     assert main(words) == 1
-    assert not [path for path in out.rglob("*.*") if path.stem in ("disc0", "video")]
+    assert not [path for path in out.rglob("*.*") if path.stem in ("disc0", "video", "linked")]
     assert {row["image"] for row in rows_of(out / "areas.csv")} == {"disc1.png", "disc2.png"}
     assert rows_of(out / "videos.csv") == []
 
