@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from pkgutil import resolve_name
 
 import pytest
 
-from distill.cli.commands import COMMANDS, find
+from distill.cli.commands import COMMANDS
 from distill.runtime.signals import (
     CONTINUES,
     LAUNCHED,
@@ -43,7 +44,7 @@ def test_sigterm_exits_with_143_and_says_so_and_what_the_next_call_does(caplog, 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_that_go_on_promise_it_and_no_others_do(name):
     goes_on = ("run", "extract", "train", "evaluate", "publish", "compare", "predict")
-    assert find(COMMANDS[name][0]).continues == (name in goes_on)
+    assert resolve_name(COMMANDS[name][0]).continues == (name in goes_on)
 
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
