@@ -75,8 +75,11 @@ class InferenceModel(nn.Module):
         """The student's input float32 (N, 3, image_size, image_size) of RGB images uint8 (N, H, W, 3)."""
         x = image.permute(0, 3, 1, 2).to(self.mean.dtype)
         # Not channels last as in the image: torch's group norm loses three digits there.
-        x = _resize(x, (self.image_size, self.image_size)).contiguous()
-        return (x / 255 - self.mean) / self.std
+        return self.standardised(_resize(x, (self.image_size, self.image_size)).contiguous())
+
+    def standardised(self, pixels: Tensor) -> Tensor:
+        """Pixels (N, 3, H, W) from 0 to 255 in the range that the student was trained on."""
+        return (pixels / 255 - self.mean) / self.std
 
     def predict(self, image: np.ndarray) -> np.ndarray:
         """Probability float32 (K, H, W) of one RGB image uint8 (H, W, 3), computed on the model's device.
@@ -108,7 +111,7 @@ class SquareModel(nn.Module):
 
         S is the model's `image_size`.
         """
-        logits = self.model.student((image / 255 - self.model.mean) / self.model.std) / self.model.temperature
+        logits = self.model.student(self.model.standardised(image)) / self.model.temperature
         return logits.sigmoid() if self.model.classes == 1 else logits.softmax(dim=1)
 
 

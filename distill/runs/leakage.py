@@ -72,7 +72,10 @@ def check_published_teachers(run: Run) -> None:
 
 
 def training_keys_of_teachers(run: Run) -> dict[str, set[str]]:
-    """`teachers.NAME.weights=...` of published students -> keys of the images with masks in their training."""
+    """`teachers.NAME.weights=...` of published students -> keys of the images with masks in their training.
+
+    From the records beside the weights, before there is a cache.
+    """
     found = {}
     for name in run.caches:
         teacher = run.recipe.teachers[name]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from distill.config.keys import known_keys
+from distill.config.keys import annotation_at, known_keys
 from distill.config.parse import read_recipe
 from distill.config.registry import LOSSES
 from distill.config.renamed import REMOVED, RENAMED
+from distill.config.schema import Recipe
 from teachers import TEACHERS
 
 
@@ -78,3 +79,7 @@ def test_a_slip_in_a_file_that_extends_another_is_told(tmp_path):
 def test_a_new_teacher_that_says_what_it_is_may_have_any_name():
     recipe = read_recipe(["recipe=sam_to_unet", "teachers.sam2={adapter: sam2, weights: builtin}"])
     assert recipe.teachers["sam2"].adapter == "sam2"
+
+
+def test_the_name_of_a_data_set_is_text():
+    assert annotation_at(Recipe, "data.name") is str
